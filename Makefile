@@ -1,0 +1,60 @@
+# The commands of this repository. Bare `make` lists them.
+
+MODULES := . examples integration
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+# The race detector needs a C compiler. RACE=1 insists on it, RACE=0 leaves it out.
+RACE ?= $(shell go env CGO_ENABLED)
+race := $(if $(filter 1,$(RACE)),-race)
+FUZZTIME ?= 10s
+SEEDS ?= 100000
+NEMESIS ?= 5m
+
+.PHONY: help
+help:
+	@awk -F ': *## *' '/^[a-z]+:.*##/ { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: ## shows leases at work, on nodes in memory: nothing else is needed
+	@cd examples && go run ./demo
+
+.PHONY: test
+test: ## runs every test that this machine can run, and says what it leaves out
+	@$(if $(race),,echo 'left out: the race detector, because there is no C compiler here or RACE=0 is set')
+	@cd integration && go run ./offers
+	@echo 'each fault on a real server comes twice here, and 20 times in `make integration`'
+	@export LEASEHOLD_RUNS=$${LEASEHOLD_RUNS:-2}; rc=0; \
+		for m in $(MODULES); do (cd $$m && go test $(race) ./... | sed '/no test files/d') || rc=1; done; exit $$rc
+
+.PHONY: integration
+integration: ## runs the tests on real Redis servers: processes and containers
+	@cd integration && go run ./offers && go test $(race) -v -count=1 -timeout 14m ./... | sed -E '/no test files/d; /^=== /d; /^ +--- (PASS|SKIP)/d'
+
+.PHONY: nemesis
+nemesis: ## runs random faults on real servers for NEMESIS (5m); SEED=n repeats a run
+	@cd integration && go test $(race) -v -count=1 -timeout 0 -run '^TestNemesis$$' . -nemesis.for=$(NEMESIS) -nemesis.seed=$(or $(SEED),0)
+
+.PHONY: sim
+sim: ## plays SEEDS (100000) histories of rivals on failing nodes; SEED=n replays one
+	@go test ./supervisor -run 'TestSimulation$$' -v -timeout 60m $(if $(SEED),-sim.seed=$(SEED),-sim.seeds=$(SEEDS))
+
+.PHONY: mutants
+mutants: ## plants bugs, one by one, and shows which test catches each
+	@go run ./supervisor/internal/mutants
+
+.PHONY: check
+check: ## checks formatting, vet, staticcheck, go.mod and the house rules
+	@bash .ci/check
+
+.PHONY: bench
+bench: ## runs the benchmarks
+	@go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: fuzz
+fuzz: ## runs every fuzz test for FUZZTIME (10s)
+	@for p in $$(go list ./...); do \
+		for f in $$(go test -list '^Fuzz' $$p | sed -n '/^Fuzz/p'); do \
+			echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p; \
+		done; \
+	done

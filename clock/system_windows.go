@@ -1,0 +1,9 @@
+package clock
+
+import (
+	"time"
+
+	"golang.org/x/sys/windows"
+)
+
+func systemNow() Instant { return Instant(windows.DurationSinceBoot() / time.Nanosecond) }

@@ -1,0 +1,124 @@
+package clock
+
+import (
+	"sync"
+	"time"
+)
+
+// Manual is a clock that moves only when told to. Its timers fire inside
+// [Manual.Advance]. It is safe for concurrent use.
+type Manual struct {
+	mu     sync.Mutex
+	now    Instant
+	timers map[*manualTimer]struct{}
+}
+
+// NewManual returns a clock that stands at the given instant.
+func NewManual(now Instant) *Manual {
+	return &Manual{now: now, timers: make(map[*manualTimer]struct{})}
+}
+
+// Now returns the instant at which the clock stands.
+func (m *Manual) Now() Instant {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.now
+}
+
+// Advance moves the clock by d, which must not be negative, and fires every
+// timer that has become due.
+func (m *Manual) Advance(d time.Duration) {
+	if d < 0 {
+		panic("clock: a Manual clock does not go back")
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.now = m.now.Add(d)
+	for t := range m.timers {
+		t.fireIfDue()
+	}
+}
+
+// NewTimer returns a timer that fires once the clock was advanced by d.
+func (m *Manual) NewTimer(d time.Duration) Timer {
+	t := &manualTimer{clock: m, c: make(chan time.Time, 1)}
+	t.Reset(d)
+	return t
+}
+
+type manualTimer struct {
+	clock *Manual
+	at    Instant
+	c     chan time.Time
+}
+
+func (t *manualTimer) C() <-chan time.Time { return t.c }
+
+func (t *manualTimer) Reset(d time.Duration) {
+	t.clock.mu.Lock()
+	defer t.clock.mu.Unlock()
+	t.drain()
+	t.at = t.clock.now.Add(d)
+	t.clock.timers[t] = struct{}{}
+	t.fireIfDue()
+}
+
+func (t *manualTimer) Stop() {
+	t.clock.mu.Lock()
+	defer t.clock.mu.Unlock()
+	t.drain()
+	delete(t.clock.timers, t)
+}
+
+func (t *manualTimer) drain() {
+	select {
+	case <-t.c:
+	default:
+	}
+}
+
+func (t *manualTimer) fireIfDue() {
+	if t.at > t.clock.now {
+		return
+	}
+	delete(t.clock.timers, t)
+	t.c <- time.Time{} // room for one, and drained before each setting
+}
+
+// Skewed returns a clock that runs at rate times the speed of base, from the
+// instant at which it was made: 1.01 is a clock that gains a hundredth. The rate
+// must be positive.
+func Skewed(base Clock, rate float64) Clock {
+	if rate <= 0 {
+		panic("clock: the rate of a Skewed clock must be positive")
+	}
+	return &skewed{base: base, from: base.Now(), rate: rate}
+}
+
+type skewed struct {
+	base Clock
+	from Instant
+	rate float64
+}
+
+func (s *skewed) Now() Instant {
+	passed := float64(s.base.Now().Sub(s.from))
+	return s.from.Add(time.Duration(passed * s.rate))
+}
+
+func (s *skewed) NewTimer(d time.Duration) Timer {
+	return &skewedTimer{s.base.NewTimer(s.wait(d)), s}
+}
+
+// wait converts a duration of this clock into one of its base, rounded up: a
+// timer may be late, never early.
+func (s *skewed) wait(d time.Duration) time.Duration {
+	return time.Duration(float64(d)/s.rate) + 1
+}
+
+type skewedTimer struct {
+	Timer
+	s *skewed
+}
+
+func (t *skewedTimer) Reset(d time.Duration) { t.Timer.Reset(t.s.wait(d)) }

@@ -1,0 +1,201 @@
+// Package cluster starts real Redis servers for tests, and does to them what
+// happens to servers: [Server] kills, restarts and pauses one of them, a [Proxy]
+// in front of one breaks, silences, delays or falsifies what goes over the wire.
+//
+// There are two kinds of servers, with the same behaviour: redis-server processes
+// and containers, both on loopback. A test that wants real servers asks [Kinds],
+// runs once for each, and gets its servers from [Open]:
+//
+//	for _, kind := range cluster.Kinds(t) {
+//		t.Run(kind.String(), func(t *testing.T) {
+//			c := cluster.Open(t, kind, 5)
+//			...
+//		})
+//	}
+//
+// Nothing is persisted: a server that was killed has lost its data. Everything is
+// ended when the test is over; on Linux the processes end too when the test's own
+// process is killed.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// A Server is one Redis server. What fails in its methods is reported to the test
+// as an error, so they may be called from any goroutine; the calls of one server
+// must not overlap. All of them wait until it is done.
+type Server interface {
+	// Addr returns its host:port on loopback. It stays the same over restarts.
+	Addr() string
+
+	// URL returns the redis:// URL of its address.
+	URL() string
+
+	// Do sends one command over a connection of its own and returns the answer: a
+	// string, an int64, nil, or a []any of these. An error answer is an error. It
+	// gives up after 5 s.
+	Do(args ...string) (any, error)
+
+	// Kill ends it at once, without a farewell. Its data is lost. It may be paused.
+	Kill()
+
+	// Start starts it again after a Kill, empty and on the same address. It
+	// returns when the server answers.
+	Start()
+
+	// Pause stops it from running. Its connections stay open, new ones are
+	// accepted by the system, and what is sent to it is answered after Resume.
+	Pause()
+
+	// Resume lets a paused server go on.
+	Resume()
+}
+
+// A Cluster is some independent servers of one kind.
+type Cluster struct {
+	Servers []Server
+}
+
+// URLs returns the URL of each server.
+func (c *Cluster) URLs() []string {
+	urls := make([]string, len(c.Servers))
+	for i, s := range c.Servers {
+		urls[i] = s.URL()
+	}
+	return urls
+}
+
+// Conns returns how leasehold reaches each server.
+func (c *Cluster) Conns() []node.Conn { return node.URLs(c.URLs()...) }
+
+// Open starts n servers, empty but for what [Age] writes, with args (such as "--maxmemory", "1mb") behind
+// the arguments that it gives them itself. It returns when they answer, and ends
+// them when the test is over.
+func Open(t testing.TB, kind Kind, n int, args ...string) *Cluster {
+	t.Helper()
+	open := openProcess
+	if kind == Container {
+		open = openContainer
+	}
+	c := &Cluster{Servers: make([]Server, n)}
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { c.Servers[i], errs[i] = open(t, args) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatalf("start %d Redis servers (%v): %v", n, kind, err)
+	}
+	for _, s := range c.Servers {
+		if err := Age(s); err != nil {
+			t.Fatalf("%s: %v", s.Addr(), err)
+		}
+	}
+	return c
+}
+
+// Age has leasehold take a server for one that has been up for long: it writes the
+// marker of its incarnation, with a beginning in 1970. A server that was just started
+// is asked for no lease for a while, which most tests would only have to wait for.
+func Age(s Server) error {
+	info, err := s.Do("INFO")
+	if err != nil {
+		return err
+	}
+	text, _ := info.(string)
+	field := func(name string) string {
+		_, rest, _ := strings.Cut(text, "\n"+name+":")
+		value, _, _ := strings.Cut(rest, "\r")
+		return value
+	}
+	_, err = s.Do("SET", "leasehold:incarnation", field("run_id")+"/"+field("master_replid")+" 0")
+	return err
+}
+
+// address is a server's host:port.
+type address string
+
+func (a address) Addr() string { return string(a) }
+func (a address) URL() string  { return "redis://" + string(a) }
+
+func (a address) port() string {
+	_, port, _ := net.SplitHostPort(string(a))
+	return port
+}
+
+func (a address) Do(args ...string) (any, error) {
+	c, err := net.DialTimeout("tcp", string(a), 5*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		return nil, err
+	}
+	return exchange(c, args)
+}
+
+// await waits until ask succeeds or says that it never will (backoff.Permanent).
+func await(ask func() error) error {
+	pause := backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(2*time.Millisecond),
+		backoff.WithMaxInterval(100*time.Millisecond),
+		backoff.WithMaxElapsedTime(20*time.Second),
+	)
+	return backoff.Retry(ask, pause)
+}
+
+// within bounds what a test asks of the system.
+func within(d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), d)
+}
+
+var taken sync.Map // the ports that this process was given
+
+// freePort returns a loopback port that nobody listens on now. It lies below the
+// ports that systems give to outgoing connections (from 32768 on Linux), so that
+// a server that is down does not lose it to some client. Another process may
+// still be quicker: whoever listens on it tries again with another one.
+func freePort() (address, error) {
+	for range 1000 {
+		a := address(net.JoinHostPort("127.0.0.1", strconv.Itoa(20000+rand.IntN(12000))))
+		if _, again := taken.LoadOrStore(a, true); again {
+			continue
+		}
+		if l, err := net.Listen("tcp", string(a)); err == nil {
+			return a, l.Close()
+		}
+	}
+	return "", errors.New("no free port between 20000 and 32000")
+}
+
+// onFreePort calls start with one free port after the other until it succeeds, a
+// few times: in the meantime somebody else may have taken the port.
+func onFreePort(start func(address) error) error {
+	var errs []error
+	for range 3 {
+		a, err := freePort()
+		if err != nil {
+			return err
+		}
+		if err = start(a); err == nil {
+			return nil
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", a, err))
+	}
+	return errors.Join(errs...)
+}

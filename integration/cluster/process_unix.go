@@ -1,0 +1,9 @@
+//go:build unix && !linux
+
+package cluster
+
+import "syscall"
+
+// childAttr is nothing special here: a child outlives this process if that is
+// killed.
+func childAttr() *syscall.SysProcAttr { return nil }

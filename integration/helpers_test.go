@@ -1,0 +1,378 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/integration/cluster"
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/supervisor"
+)
+
+const (
+	ttl         = 2 * time.Second
+	nodeTimeout = ttl / 20 // the default
+	renewEvery  = ttl / 3  // the default
+	grace       = ttl / 20 // the default
+
+	// runs is how often a scenario runs on processes; LEASEHOLD_RUNS overrides it.
+	runs = 20
+	// containerRuns is how often on containers.
+	containerRuns = 2
+)
+
+// A scenario is one run of something on a cluster, which it leaves as it was.
+type scenario func(t *testing.T, c *cluster.Cluster, n *notes)
+
+// onProcesses runs a scenario many times, each on n processes of its own, a few at
+// once: one after the other those that wait would take very long. A test that
+// measures does not call t.Parallel: the parallel ones run behind all others.
+func onProcesses(t *testing.T, n, atOnce int, s scenario) {
+	t.Helper()
+	if !slices.Contains(cluster.Kinds(t), cluster.Process) {
+		t.Skip("left out: this runs on processes, and there is no redis-server on the PATH")
+	}
+	var results notes
+	room := make(chan struct{}, atOnce)
+	var wg sync.WaitGroup
+	for run := range howOften(t) {
+		room <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-room }()
+			t.Run(fmt.Sprint(run), func(t *testing.T) { s(t, cluster.Open(t, cluster.Process, n), &results) })
+		})
+	}
+	wg.Wait()
+	results.log(t)
+}
+
+func howOften(t *testing.T) int {
+	t.Helper()
+	s := os.Getenv("LEASEHOLD_RUNS")
+	if s == "" {
+		return runs
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		t.Fatalf("LEASEHOLD_RUNS=%q: want a number, 1 or more", s)
+	}
+	return n
+}
+
+// The scenarios on containers. They share their clusters, because starting
+// containers takes long and keeps the whole machine from its work meanwhile. So
+// nothing else runs beside this test, and its runs go from one scenario to the
+// next together.
+func TestContainers(t *testing.T) {
+	if !slices.Contains(cluster.Kinds(t), cluster.Container) {
+		t.Skip("left out: this runs on containers, and there is no Docker")
+	}
+	clusters := make([]*cluster.Cluster, min(containerRuns, howOften(t)))
+	for i := range clusters {
+		clusters[i] = cluster.Open(t, cluster.Container, 5)
+	}
+	for _, s := range []struct {
+		name string
+		run  scenario
+	}{
+		{"KillTwo", killTwo}, {"KillThree", killThree},
+		{"StopTwo", stopTwo}, {"StopThree", stopThree},
+		{"Cancel", cancelHealthy}, {"CancelStoppedBriefly", cancelStoppedBriefly}, {"CancelStoppedForLong", cancelStoppedForLong},
+		{"ScriptFlush", scriptFlush}, {"OneNode", oneNode}, {"ThreeNodes", threeNodes},
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			var results notes
+			var wg sync.WaitGroup
+			for i, c := range clusters {
+				wg.Go(func() {
+					t.Run(fmt.Sprint(i), func(t *testing.T) { s.run(t, c, &results) })
+					each(c.Servers, func(s cluster.Server) {
+						if _, err := s.Do("FLUSHALL"); err != nil {
+							t.Error(err)
+						}
+					})
+				})
+			}
+			wg.Wait()
+			results.log(t)
+		})
+	}
+}
+
+// each does the same to some servers, at once.
+func each(servers []cluster.Server, do func(cluster.Server)) {
+	var wg sync.WaitGroup
+	for _, s := range servers {
+		wg.Go(func() { do(s) })
+	}
+	wg.Wait()
+}
+
+// kill kills some servers, and starts them again behind the test.
+func kill(t *testing.T, servers []cluster.Server) {
+	each(servers, cluster.Server.Kill)
+	t.Cleanup(func() { each(servers, cluster.Server.Start) })
+}
+
+// pause stops some servers from running until they are resumed by what it returns,
+// or at the latest behind the test.
+func pause(t *testing.T, servers []cluster.Server) (resume func()) {
+	each(servers, cluster.Server.Pause)
+	resume = sync.OnceFunc(func() { each(servers, cluster.Server.Resume) })
+	t.Cleanup(resume)
+	return resume
+}
+
+// start makes a supervisor on all servers of a cluster, waits until it has
+// enrolled them, and closes it behind the test.
+func start(t *testing.T, c *cluster.Cluster, change ...func(*supervisor.Config)) *supervisor.Supervisor {
+	t.Helper()
+	cfg := supervisor.Config{Nodes: c.Conns(), TTL: ttl}
+	for _, f := range change {
+		f(&cfg)
+	}
+	sup, err := supervisor.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sup.Close(ended()) })
+	await(t, "every node to be enrolled", func() error {
+		for _, n := range sup.Nodes() {
+			if !n.Enrolled {
+				return fmt.Errorf("%s: %v", n.Node, n.Err)
+			}
+		}
+		return nil
+	})
+	return sup
+}
+
+// ended returns a context that is done.
+func ended() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+func acquire(t *testing.T, sup *supervisor.Supervisor, name string, opts ...supervisor.Option) *lease.Lease {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	held, err := sup.Acquire(ctx, name, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return held
+}
+
+// kept wants a lease to be held for so long. On a machine that is so busy that nodes
+// do not answer in time it may be lost: then the rest of the run is left out.
+func kept(t *testing.T, held *lease.Lease, d time.Duration) {
+	t.Helper()
+	begun, busy := time.Now(), watchLoad()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-held.Lost():
+	case <-timer.C:
+	}
+	if held.Valid() {
+		return
+	}
+	if errors.Is(held.Err(), lease.ErrExpired) && busy() {
+		t.Skipf("left out: this machine is too busy; lost after %v: %v", time.Since(begun), held.Err())
+	}
+	t.Fatalf("lost after %v: %v", time.Since(begun), held.Err())
+}
+
+// anyMoment returns a time within which a lease is renewed about once, so that what
+// follows comes at any moment between two renewals.
+func anyMoment() time.Duration { return rand.N(renewEvery) }
+
+// promised returns the instant up to which the nodes keep a lease that is not
+// renewed any more. An answer that was sent before the nodes failed may be read a
+// moment later, and counts: so the lease is asked twice.
+func promised(held *lease.Lease) clock.Instant {
+	c := clock.System()
+	deadline := c.Now().Add(held.Remaining())
+	<-time.After(50 * time.Millisecond)
+	now := c.Now()
+	if left := held.Remaining(); left > 0 {
+		deadline = max(deadline, now.Add(left))
+	}
+	return deadline
+}
+
+// told waits for the loss of a lease, wants it to be told before the deadline, and
+// returns how long before. Where the machine did not let this process run in time,
+// it is not the lease's fault.
+func told(t *testing.T, held *lease.Lease, deadline clock.Instant) time.Duration {
+	t.Helper()
+	c := clock.System()
+	due := deadline.Add(-grace)
+	type control struct{ late, starved time.Duration }
+	woken := make(chan control, 1)
+	time.AfterFunc(due.Sub(c.Now()), func() { woken <- control{c.Now().Sub(due), starved()} })
+	timer := time.NewTimer(deadline.Sub(c.Now()) + ttl)
+	defer timer.Stop()
+	select {
+	case <-held.Lost():
+	case <-timer.C:
+		t.Fatalf("not told that the lease is lost by %v after its deadline", ttl)
+	}
+	early := deadline.Sub(c.Now())
+	if held.Valid() || !errors.Is(held.Err(), lease.ErrLost) {
+		t.Errorf("told of the loss, and then: Valid() = %v, Err() = %v", held.Valid(), held.Err())
+	}
+	if early <= 0 {
+		w := <-woken
+		kept := w.late + starved() - w.starved
+		if early+kept <= 0 {
+			t.Errorf("told %v after the deadline", -early)
+		} else {
+			t.Logf("told %v after the deadline; this process was kept from running for %v", -early, kept)
+		}
+	}
+	return early
+}
+
+// starved returns for how long altogether this process has been kept from running,
+// since the first call: by how much a goroutine that wakes every 2 ms was late, where
+// that was more than a timer always is.
+func starved() time.Duration {
+	p := pulse()
+	now := time.Since(p.begun)
+	return time.Duration(p.lost.Load() + max(0, int64(now)-p.due.Load()-int64(time.Millisecond)))
+}
+
+// watchLoad returns a function that reports whether this process has been kept from
+// running for more than a twentieth of the time since.
+func watchLoad() (busy func() bool) {
+	begun, before := time.Now(), starved()
+	return func() bool { return starved()-before > time.Since(begun)/20 }
+}
+
+type heart struct {
+	begun     time.Time
+	due, lost atomic.Int64 // when it wakes next, from begun on; how late it was in all
+}
+
+var pulse = sync.OnceValue(func() *heart {
+	const every = 2 * time.Millisecond
+	h := &heart{begun: time.Now()}
+	h.due.Store(int64(every))
+	go func() {
+		for range time.Tick(every) {
+			now := time.Since(h.begun)
+			h.lost.Add(max(0, int64(now)-h.due.Load()-int64(time.Millisecond)))
+			h.due.Store(int64(now + every))
+		}
+	}()
+	return h
+})
+
+// lockKeys returns the keys of a server but for those that stay: the fences.
+func lockKeys(s cluster.Server) ([]string, error) {
+	answer, err := s.Do("KEYS", "*")
+	if err != nil {
+		return nil, err
+	}
+	all, ok := answer.([]any)
+	if !ok {
+		return nil, fmt.Errorf("KEYS: %v", answer)
+	}
+	var keys []string
+	for _, k := range all {
+		if k, _ := k.(string); !strings.HasPrefix(k, "leasehold:") {
+			keys = append(keys, k)
+		}
+	}
+	return keys, nil
+}
+
+// await waits until ok returns nil, for 10 s at most.
+func await(t *testing.T, what string, ok func() error) {
+	t.Helper()
+	err := backoff.Retry(ok, backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(time.Millisecond),
+		backoff.WithMaxInterval(20*time.Millisecond),
+		backoff.WithMaxElapsedTime(10*time.Second),
+	))
+	if err != nil {
+		t.Fatalf("waited for %s: %v", what, err)
+	}
+}
+
+// notes collect what was measured in the runs of a scenario. They may be added to
+// from any goroutine.
+type notes struct {
+	mu   sync.Mutex
+	what []string // in the order in which they came
+	all  map[string][]float64
+	bad  map[string]int // how many were beyond their bound
+}
+
+// broke notes that what was measured last was beyond its bound. A call that waits
+// for what it should not wait for is late each time; one that the machine stalled,
+// or that shared its two cores with three servers being stopped, is late now and
+// then. So one in twenty may be, and each is shown.
+func (n *notes) broke(what string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.bad == nil {
+		n.bad = make(map[string]int)
+	}
+	n.bad[what]++
+}
+
+// took notes a duration, and ratio a plain number.
+func (n *notes) took(what string, d time.Duration) { n.add(what, float64(d)/1e6) }
+func (n *notes) ratio(what string, r float64)      { n.add(what+" (ratio)", r) }
+
+func (n *notes) add(what string, v float64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.all == nil {
+		n.all = make(map[string][]float64)
+	}
+	if n.all[what] == nil {
+		n.what = append(n.what, what)
+	}
+	n.all[what] = append(n.all[what], v)
+}
+
+// log shows each distribution in one line.
+func (n *notes) log(t *testing.T) {
+	t.Helper()
+	for _, what := range n.what {
+		all, unit := n.all[what], " ms"
+		if strings.HasSuffix(what, ")") {
+			unit = ""
+		}
+		slices.Sort(all)
+		at := func(p float64) string { return fmt.Sprintf("%.2f%s", quantile(all, p), unit) }
+		t.Logf("%s: n %d, min %s, median %s, p90 %s, max %s", what, len(all), at(0), at(.5), at(.9), at(1))
+		if bad := n.bad[what]; bad > max(1, len(all)/20) {
+			t.Errorf("%s: %d of %d were beyond the bound", what, bad, len(all))
+		}
+	}
+}
+
+// quantile returns the value below which the part p of them lies.
+func quantile[T any](sorted []T, p float64) T {
+	return sorted[int(math.Round(p*float64(len(sorted)-1)))]
+}

@@ -1,0 +1,73 @@
+package lease
+
+import (
+	"context"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+)
+
+// Spec says what a new lease is.
+type Spec struct {
+	Name, Token, Owner string
+	Fence              uint64
+
+	// Clock is asked by Valid, Err and Remaining. Default: clock.System().
+	Clock clock.Clock
+	// Until is the instant at which the lease is lost unless [Control.Renewed]
+	// moves it.
+	Until clock.Instant
+	// Grace is how much longer the nodes keep the lease than Until.
+	Grace time.Duration
+	// Keeper does what costs IO. A nil one makes Release and Extend succeed at once.
+	Keeper Keeper
+}
+
+// A Keeper does for one lease what needs the nodes.
+type Keeper interface {
+	// Release tells the nodes; the lease is over already.
+	Release(ctx context.Context) error
+	// Extend renews at once.
+	Extend(ctx context.Context, ttl time.Duration) error
+}
+
+// Control is the other end of a [Lease]: whoever keeps it moves and ends it with
+// this. The supervisor does; so may a test of code that takes a lease.
+type Control struct{ l *Lease }
+
+// New makes a lease that is held until spec.Until, and its control.
+func New(spec Spec) (*Lease, Control) {
+	if spec.Clock == nil {
+		spec.Clock = clock.System()
+	}
+	l := &Lease{
+		name: spec.Name, token: spec.Token, owner: spec.Owner, fence: spec.Fence,
+		clock: spec.Clock, keeper: spec.Keeper,
+	}
+	l.until.Store(int64(spec.Until))
+	l.grace.Store(int64(spec.Grace))
+	return l, Control{l}
+}
+
+// Lease returns the lease that is controlled.
+func (c Control) Lease() *Lease { return c.l }
+
+// Renewed moves the instant at which the lease will be lost, and says how much
+// longer the nodes keep it. It reports false, and does nothing, if the lease is
+// over: its holder has been told, and a lease never comes back.
+func (c Control) Renewed(until clock.Instant, grace time.Duration) bool {
+	for {
+		old := c.l.until.Load()
+		if old == over {
+			return false
+		}
+		if c.l.until.CompareAndSwap(old, int64(until)) {
+			c.l.grace.Store(int64(grace))
+			return true
+		}
+	}
+}
+
+// End ends the lease for the given reason, which is [ErrReleased] or wraps
+// [ErrLost]. It reports false, and does nothing, if the lease was over already.
+func (c Control) End(why error) bool { return c.l.finish(why, over) }

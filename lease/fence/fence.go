@@ -1,0 +1,114 @@
+// Package fence helps a store to refuse a holder that was replaced.
+//
+// A lease cannot stop a process that is frozen between its last look at the lease
+// and the moment at which its write lands. The store can: it keeps a mark, the
+// largest fence that it has seen, and takes nothing from a holder with a smaller
+// one.
+//
+// The mark must be advanced before the holder's first read, not with its write.
+// Otherwise a read-modify-write can be lost although every write is checked: the new
+// holder reads, the frozen old one writes with its fence, which is still the largest
+// seen, and then the new one writes what it has made of the value that it read. So
+// a holder calls Advance before it reads, and checks its fence again with each
+// write; both helpers do the two in one step, atomic in the store.
+//
+// Neither needs a client library of ours: the SQL one works with database/sql, and
+// the Redis one is a script and its arguments for whatever client the caller has.
+package fence
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// ErrStale: the store has seen a larger fence. Another holder has come; stop, and
+// write nothing.
+var ErrStale = errors.New("fence: stale: the store has seen a later holder")
+
+// An Execer runs a statement: *sql.DB, *sql.Tx or *sql.Conn.
+type Execer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+// SQL keeps the mark of each resource in a table.
+type SQL struct {
+	// Table has a text column "resource", its primary key, and a column "fence" of
+	// 64 bits. A row must be there before the first Advance, with a fence of 0:
+	// inserting one on the fly is spelled otherwise by every database.
+	Table string
+
+	// Dollar has parameters written $1, $2 as PostgreSQL wants them, not ?.
+	Dollar bool
+}
+
+// Advance moves the mark of a resource up to the holder's fence, by one conditional
+// UPDATE. It returns [ErrStale] if the mark is larger, or if there is no row.
+//
+// Call it before the first read, in a transaction of its own or in that of the
+// work, and as the first statement of every transaction that writes: the row stays
+// locked until that ends, so that no later holder comes in between. It counts the
+// rows that matched; with MySQL the connection must do so too (clientFoundRows=true).
+func (s SQL) Advance(ctx context.Context, db Execer, resource string, fence uint64) error {
+	if fence > 1<<63-1 {
+		return fmt.Errorf("fence: %d: want at most %d", fence, int64(1<<63-1))
+	}
+	p := func(i int) string {
+		if s.Dollar {
+			return "$" + strconv.Itoa(i)
+		}
+		return "?"
+	}
+	query := "UPDATE " + quote(s.Table) + " SET fence = " + p(1) + " WHERE resource = " + p(2) + " AND fence <= " + p(3)
+	r, err := db.ExecContext(ctx, query, int64(fence), resource, int64(fence))
+	if err != nil {
+		return fmt.Errorf("fence: advance %q: %w", resource, err)
+	}
+	n, err := r.RowsAffected()
+	if err != nil {
+		return fmt.Errorf("fence: advance %q: %w", resource, err)
+	}
+	if n == 0 {
+		return fmt.Errorf("advance %q to %d: %w", resource, fence, ErrStale)
+	}
+	return nil
+}
+
+// quote writes an identifier, "schema.table" included, as standard SQL does.
+func quote(name string) string {
+	parts := strings.Split(name, ".")
+	for i, p := range parts {
+		parts[i] = `"` + strings.ReplaceAll(p, `"`, `""`) + `"`
+	}
+	return strings.Join(parts, ".")
+}
+
+// Advance is the script that moves the mark of a resource up to a fence, on a Redis
+// that is the store. KEYS: the mark. ARGV: the fence. It answers 1, or 0 if the mark
+// is larger. Call it before the first read:
+//
+//	EVAL fence.Advance 1 mark:account 1784000000123456
+const Advance = compare + `
+redis.call('SET', KEYS[1], ARGV[1])
+return 1
+`
+
+// Write is the script that writes a value if the fence is not smaller than the mark,
+// and moves the mark. KEYS: the mark, the key of the value. ARGV: the fence, the
+// value. It answers 1, or 0 if the mark is larger, and then writes nothing.
+const Write = compare + `
+redis.call('SET', KEYS[1], ARGV[1])
+redis.call('SET', KEYS[2], ARGV[2])
+return 1
+`
+
+// Fences are compared as text, by length first: a number of Lua is exact up to 2^53
+// only.
+const compare = `
+local mark = redis.call('GET', KEYS[1])
+if mark and (#mark > #ARGV[1] or #mark == #ARGV[1] and mark > ARGV[1]) then
+  return 0
+end`

@@ -1,0 +1,302 @@
+// Package lease is what the holder of a name has in hand: a [Lease], which says
+// whether the name is still held, and ends once and for ever.
+//
+// A lease is obtained from a supervisor (package supervisor). It does no IO of its
+// own, costs no goroutine, and makes its channels when they are first asked for.
+//
+// # What a lease does not promise
+//
+// A process can be paused between asking [Lease.Valid] and the moment at which
+// its write lands, by its scheduler, its garbage collector or its hypervisor. No
+// lease can prevent that late write; only the resource can refuse it. Pass
+// [Lease.Fence] along with every write, and let the resource advance its own mark
+// before it reads.
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+)
+
+// Why a lease is over. Test with errors.Is: everything but [ErrReleased] is
+// [ErrLost].
+var (
+	// ErrReleased: the holder gave the name back.
+	ErrReleased = errors.New("lease: released")
+
+	// ErrLost: the lease ended without its holder asking. Stop the work; somebody
+	// else may start. The lease does not come back: acquire the name again.
+	ErrLost = errors.New("lease: lost")
+
+	// ErrExpired: no quorum of nodes renewed it in time.
+	ErrExpired = fmt.Errorf("%w: not renewed in time", ErrLost)
+
+	// ErrRevoked: the key was deleted on so many nodes that no quorum keeps it.
+	ErrRevoked = fmt.Errorf("%w: revoked: its key was deleted on too many nodes", ErrLost)
+
+	// ErrTaken: so many nodes keep another value that no quorum keeps this one.
+	ErrTaken = fmt.Errorf("%w: taken: its key was overwritten on too many nodes", ErrLost)
+
+	// ErrMaxHold: it reached the longest time that its holder had asked for.
+	ErrMaxHold = fmt.Errorf("%w: held for its maximum", ErrLost)
+
+	// ErrClosed: the supervisor that kept it was closed.
+	ErrClosed = fmt.Errorf("%w: supervisor closed", ErrLost)
+)
+
+// A Lease is one tenure of one name. All methods may be called from any goroutine
+// and, but for Release and Extend, return at once.
+type Lease struct {
+	name, token, owner string
+	fence              uint64
+	clock              clock.Clock
+	keeper             Keeper
+
+	// until is the instant at which the lease is lost unless it is renewed, or
+	// over. Only a holder of mu sets it to over, together with err; a renewal moves
+	// it by compare-and-swap, so that a lease which was seen to have ended never
+	// comes back.
+	until atomic.Int64
+	grace atomic.Int64 // how much longer the nodes keep it
+
+	mu       sync.Mutex
+	err      error // why it is over; nil while it is not
+	lost     chan struct{}
+	done     chan struct{}
+	contexts map[*leaseContext]struct{}
+}
+
+const over = math.MinInt64
+
+// closed is the channel of everything that has already happened.
+var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// Name returns the name that is held, without the supervisor's prefix.
+func (l *Lease) Name() string { return l.name }
+
+// Token returns the value that stands under the name on the nodes: the owner, a
+// slash and 128 random bits, fresh for every attempt. Whoever knows it can delete
+// the key, so treat it as the lease itself.
+func (l *Lease) Token() string { return l.token }
+
+// Owner returns whom others are shown as the holder.
+func (l *Lease) Owner() string { return l.owner }
+
+// Fence returns the fencing token: it grows strictly from each tenure of a name
+// to the next. A resource that remembers the largest fence it has seen, and
+// advances that mark before it reads, refuses a holder that was replaced.
+func (l *Lease) Fence() uint64 { return l.fence }
+
+// Lost returns a channel that is closed once, when the lease has ended without
+// its holder asking: a quorum of nodes no longer keeps it, or can no longer be
+// shown to. It is closed at least the configured grace before another client can
+// hold the name, as far as this process's scheduler allows: a holder that must be
+// certain asks [Lease.Valid] right before it writes. It stays open after Release.
+func (l *Lease) Lost() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lost == nil {
+		l.lost = make(chan struct{})
+		if l.err != nil && l.err != ErrReleased {
+			l.lost = closed
+		}
+	}
+	return l.lost
+}
+
+// Done returns a channel that is closed once, when the lease is over for any
+// reason, Release included.
+func (l *Lease) Done() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.done == nil {
+		l.done = make(chan struct{})
+		if l.err != nil {
+			l.done = closed
+		}
+	}
+	return l.done
+}
+
+// Err returns nil while the lease is held, and why it ended afterwards: an error
+// that wraps [ErrLost], or [ErrReleased]. It reads the clock, so it turns non-nil
+// in time even where the goroutine that closes Lost is late, and never turns back.
+func (l *Lease) Err() error {
+	if l.Valid() {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// Valid reports whether the lease is held at this instant. It reads the clock,
+// never a flag: it is right in a process that was just continued after a pause.
+// It is cheap (one reading of the clock); ask it right before a write.
+func (l *Lease) Valid() bool {
+	for {
+		until := l.until.Load()
+		if until == over {
+			return false
+		}
+		if int64(l.clock.Now()) < until {
+			return true
+		}
+		// What has been seen to be over stays over: else a renewal whose answer
+		// is being taken in right now would bring it back.
+		if l.finish(ErrExpired, until) {
+			return false
+		}
+	}
+}
+
+// Remaining returns for how long the nodes keep the lease even if it is never
+// renewed again; 0 once it is over. Lost closes the grace before that.
+func (l *Lease) Remaining() time.Duration {
+	until := l.until.Load()
+	if until == over {
+		return 0
+	}
+	now := l.clock.Now()
+	if int64(now) >= until {
+		return 0
+	}
+	return clock.Instant(until).Sub(now) + time.Duration(l.grace.Load())
+}
+
+// Context returns a context that ends with the lease, or with parent if that ends
+// first. Its context.Cause is then [Lease.Err], or the parent's cause.
+func (l *Lease) Context(parent context.Context) context.Context {
+	l.Valid() // one that has expired unseen is over
+	ctx, cancel := context.WithCancelCause(context.WithValue(parent, contextKey{}, origin{l, parent}))
+	c := &leaseContext{cancel: cancel}
+	l.mu.Lock() // before AfterFunc: with a parent that is done it runs at once
+	defer l.mu.Unlock()
+	c.forget = context.AfterFunc(ctx, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.contexts, c)
+	})
+	if l.err != nil {
+		c.end(l.err)
+		return ctx
+	}
+	if l.contexts == nil {
+		l.contexts = make(map[*leaseContext]struct{})
+	}
+	l.contexts[c] = struct{}{}
+	return ctx
+}
+
+type contextKey struct{}
+
+// An origin is what a lease's context was made from.
+type origin struct {
+	lease  *Lease
+	parent context.Context
+}
+
+// FromContext returns the lease that ctx was made from with [Lease.Context], or
+// nil: the innermost, if there are several.
+func FromContext(ctx context.Context) *Lease {
+	o, _ := ctx.Value(contextKey{}).(origin)
+	return o.lease
+}
+
+type leaseContext struct {
+	cancel context.CancelCauseFunc
+	forget func() bool
+}
+
+func (c *leaseContext) end(why error) {
+	c.forget() // or else it would start a goroutine to do what its caller does
+	c.cancel(why)
+}
+
+// Extend renews the lease at once, with the given TTL, which stays in force for
+// the renewals to come. It returns nil when a quorum of nodes keeps the lease for
+// that long, an error that wraps [ErrLost] when the lease is over, and otherwise
+// ctx's error: the lease is then held as before. A lease that renews itself has
+// no need of it.
+func (l *Lease) Extend(ctx context.Context, ttl time.Duration) error {
+	if err := l.Err(); err != nil {
+		return err
+	}
+	if l.keeper == nil {
+		return nil
+	}
+	return l.keeper.Extend(ctx, ttl)
+}
+
+// Release gives the name up: Done is closed, then every node is told, and Release
+// waits until a quorum is free, or for ctx. The nodes are told even if ctx is done
+// already; it is then given a moment, 3 ms, in which nodes nearby can confirm it. A
+// context that was made by [Lease.Context] ends with the lease, so its parent and
+// its deadline are what bounds the waiting. Without either the nodes' own timeout
+// does.
+//
+// It returns nil when a quorum is free again, and at once when the lease was
+// released before. On a lost lease it returns at once and says how it was lost
+// (an error that wraps [ErrLost]): informational, nothing is left to do. Any other
+// error means that the name may stay taken on the nodes that it names until their
+// keys expire, and asks nothing of the caller.
+func (l *Lease) Release(ctx context.Context) error {
+	l.Valid() // a lease that has expired is lost, not released
+	if !l.finish(ErrReleased, over) {
+		l.mu.Lock()
+		err := l.err
+		l.mu.Unlock()
+		if err == ErrReleased {
+			return nil
+		}
+		return err
+	}
+	if l.keeper == nil {
+		return nil
+	}
+	if o, ok := ctx.Value(contextKey{}).(origin); ok && o.lease == l {
+		if end, ok := ctx.Deadline(); ok {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithDeadline(o.parent, end)
+			defer cancel()
+		} else {
+			ctx = o.parent
+		}
+	}
+	return l.keeper.Release(ctx)
+}
+
+// finish ends the lease, once, and reports whether it was this call that did.
+// Unless seen is over, it does nothing if the lease was renewed since until was
+// read as seen.
+func (l *Lease) finish(why error, seen int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return false
+	}
+	if seen == over {
+		l.until.Store(over)
+	} else if !l.until.CompareAndSwap(seen, over) {
+		return false
+	}
+	l.err = why
+	if l.lost != nil && why != ErrReleased {
+		close(l.lost)
+	}
+	if l.done != nil {
+		close(l.done)
+	}
+	for c := range l.contexts {
+		c.end(why)
+	}
+	l.contexts = nil
+	return true
+}

@@ -1,0 +1,515 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+)
+
+const (
+	ttl   = 10 * time.Second
+	grace = 500 * time.Millisecond
+)
+
+// held returns a lease that is held for ttl - grace by a clock that stands still.
+func held(keeper Keeper) (*Lease, Control, *clock.Manual) {
+	m := clock.NewManual(clock.Instant(time.Hour))
+	l, c := New(Spec{
+		Name: "n", Token: "me/1", Owner: "me", Fence: 7,
+		Clock: m, Until: m.Now().Add(ttl - grace), Grace: grace, Keeper: keeper,
+	})
+	return l, c, m
+}
+
+// A keeper notes what it is asked, and answers err.
+type keeper struct {
+	err error
+
+	mu                sync.Mutex
+	releases, extends int
+	ctx               context.Context // of the last call
+	ttl               time.Duration
+}
+
+func (k *keeper) Release(ctx context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.releases++
+	k.ctx = ctx
+	return k.err
+}
+
+func (k *keeper) Extend(ctx context.Context, ttl time.Duration) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.extends++
+	k.ctx, k.ttl = ctx, ttl
+	return k.err
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+func TestWhatItSaysOfItself(t *testing.T) {
+	l, c, _ := held(nil)
+	if l.Name() != "n" || l.Token() != "me/1" || l.Owner() != "me" || l.Fence() != 7 {
+		t.Errorf("%q %q %q %d", l.Name(), l.Token(), l.Owner(), l.Fence())
+	}
+	if c.Lease() != l {
+		t.Error("Control.Lease is another lease")
+	}
+	if !l.Valid() || l.Err() != nil || l.Remaining() != ttl {
+		t.Errorf("Valid %v, Err %v, Remaining %v: want a lease held for %v", l.Valid(), l.Err(), l.Remaining(), ttl)
+	}
+}
+
+// Without a clock of its own a lease lives by the system's.
+func TestDefaultClock(t *testing.T) {
+	now := clock.System().Now()
+	if l, _ := New(Spec{Until: now.Add(time.Hour)}); !l.Valid() {
+		t.Error("a lease that ends in an hour is not valid")
+	}
+	if l, _ := New(Spec{Until: now}); l.Valid() {
+		t.Error("a lease that has ended is valid")
+	}
+}
+
+// The end of a lease is told the same, whether its channels were asked for before
+// or are only now.
+func TestEnd(t *testing.T) {
+	for _, why := range []error{ErrReleased, ErrExpired, ErrRevoked, ErrTaken, ErrMaxHold, ErrClosed} {
+		for _, before := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%v/asked before %v", why, before), func(t *testing.T) {
+				l, c, _ := held(nil)
+				var lost, done <-chan struct{}
+				if before {
+					lost, done = l.Lost(), l.Done()
+					if isClosed(lost) || isClosed(done) {
+						t.Fatal("a channel of a held lease is closed")
+					}
+				} else if l.lost != nil || l.done != nil {
+					t.Fatal("a channel was made that nobody asked for")
+				}
+				if !c.End(why) {
+					t.Fatal("End = false on a held lease")
+				}
+				if before && (l.Lost() != lost || l.Done() != done) {
+					t.Error("a second call returns another channel")
+				}
+				if got, want := isClosed(l.Lost()), why != ErrReleased; got != want {
+					t.Errorf("Lost closed %v, want %v", got, want)
+				}
+				if !isClosed(l.Done()) {
+					t.Error("Done is open")
+				}
+				if l.Err() != why || errors.Is(l.Err(), ErrLost) != (why != ErrReleased) {
+					t.Errorf("Err = %v, want %v", l.Err(), why)
+				}
+				if l.Valid() || l.Remaining() != 0 {
+					t.Errorf("Valid %v, Remaining %v", l.Valid(), l.Remaining())
+				}
+
+				// Once and for ever: closing a channel again would panic.
+				if c.End(ErrTaken) || c.Renewed(clock.Never, grace) {
+					t.Error("what is over was ended or renewed again")
+				}
+				if l.Err() != why {
+					t.Errorf("Err = %v after a second End, want %v", l.Err(), why)
+				}
+			})
+		}
+	}
+}
+
+// Err and Valid turn at the very instant, although nobody has ended the lease.
+func TestErrReadsTheClock(t *testing.T) {
+	for name, ask := range map[string]func(*Lease) bool{
+		"Err":   func(l *Lease) bool { return l.Err() == nil },
+		"Valid": (*Lease).Valid,
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, c, m := held(nil)
+			lost := l.Lost()
+			m.Advance(ttl - grace - 1)
+			if !ask(l) || l.Remaining() != grace+1 {
+				t.Fatalf("over a nanosecond early, Remaining %v", l.Remaining())
+			}
+			m.Advance(1)
+			if l.Remaining() != 0 {
+				t.Errorf("Remaining = %v at the end", l.Remaining())
+			}
+			if ask(l) {
+				t.Fatal("held at the instant of its end")
+			}
+			if !isClosed(lost) || !isClosed(l.Done()) || l.Err() != ErrExpired {
+				t.Errorf("what was seen to be over is not: Err %v", l.Err())
+			}
+			if c.Renewed(m.Now().Add(ttl), grace) || l.Valid() {
+				t.Error("a lease came back that was seen to be over")
+			}
+			if c.End(ErrRevoked) || l.Err() != ErrExpired {
+				t.Errorf("the reason changed to %v", l.Err())
+			}
+		})
+	}
+}
+
+func TestRenewed(t *testing.T) {
+	l, c, m := held(nil)
+	m.Advance(3 * time.Second)
+	if !c.Renewed(m.Now().Add(20*time.Second), time.Second) {
+		t.Fatal("Renewed = false on a held lease")
+	}
+	if l.Remaining() != 21*time.Second {
+		t.Errorf("Remaining = %v, want 21s", l.Remaining())
+	}
+	// A shorter promise counts as well.
+	if !c.Renewed(m.Now().Add(time.Second), grace) {
+		t.Fatal("Renewed = false on a held lease")
+	}
+	m.Advance(time.Second)
+	if l.Err() != ErrExpired {
+		t.Errorf("Err = %v, want ErrExpired", l.Err())
+	}
+}
+
+// A renewal that comes while somebody is just finding the lease to be over has won:
+// its caller was told so, and the lease goes on.
+func TestRenewedWhileSeenToBeOver(t *testing.T) {
+	m := &hooked{Manual: clock.NewManual(clock.Instant(time.Hour))}
+	l, c := New(Spec{Clock: m, Until: m.Now().Add(ttl), Grace: grace})
+	m.Advance(ttl)
+	m.hook = func() {
+		if !c.Renewed(m.Manual.Now().Add(ttl), grace) {
+			t.Error("Renewed = false before anybody has seen the end")
+		}
+	}
+	if !l.Valid() || l.Err() != nil || isClosed(l.Done()) {
+		t.Errorf("Err = %v after a renewal", l.Err())
+	}
+}
+
+// A hooked clock calls hook when it is read next.
+type hooked struct {
+	*clock.Manual
+	hook func()
+}
+
+func (h *hooked) Now() clock.Instant {
+	if hook := h.hook; hook != nil {
+		h.hook = nil
+		hook()
+	}
+	return h.Manual.Now()
+}
+
+func TestRelease(t *testing.T) {
+	type ctxKey struct{}
+	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), ctxKey{}, 1))
+	cancel() // it works although ctx is done
+
+	k := &keeper{err: errors.New("no quorum")}
+	l, _, _ := held(k)
+	lost := l.Lost()
+	if err := l.Release(ctx); err != k.err {
+		t.Errorf("Release = %v, want the keeper's %v", err, k.err)
+	}
+	if k.ctx != ctx {
+		t.Error("the keeper did not get the caller's context")
+	}
+	if isClosed(lost) || !isClosed(l.Done()) || l.Err() != ErrReleased {
+		t.Errorf("Lost closed %v, Done closed %v, Err %v", isClosed(lost), isClosed(l.Done()), l.Err())
+	}
+	for range 2 {
+		if err := l.Release(ctx); err != nil {
+			t.Errorf("Release once more = %v, want nil", err)
+		}
+	}
+	if n := k.releases; n != 1 {
+		t.Errorf("the keeper was asked %d times, want once", n)
+	}
+	if isClosed(l.Lost()) {
+		t.Error("Lost closed after Release")
+	}
+
+	l, _, _ = held(nil)
+	if err := l.Release(ctx); err != nil {
+		t.Errorf("Release without a keeper = %v", err)
+	}
+}
+
+// The keeper finds the lease over already: Done is closed before any node is told.
+func TestReleaseEndsFirst(t *testing.T) {
+	var l *Lease
+	over := false
+	l, _, _ = held(keeperFunc(func() { over = isClosed(l.Done()) && !l.Valid() }))
+	if err := l.Release(context.Background()); err != nil || !over {
+		t.Errorf("Release = %v, over when the keeper was asked: %v", err, over)
+	}
+}
+
+type keeperFunc func()
+
+func (f keeperFunc) Release(context.Context) error               { f(); return nil }
+func (f keeperFunc) Extend(context.Context, time.Duration) error { f(); return nil }
+
+func TestReleaseOfALostLease(t *testing.T) {
+	k := &keeper{}
+	l, c, _ := held(k)
+	c.End(ErrTaken)
+	if err := l.Release(context.Background()); err != ErrTaken {
+		t.Errorf("Release = %v, want ErrTaken", err)
+	}
+
+	// One that has expired is lost too, though nobody has noticed yet.
+	l, _, m := held(k)
+	m.Advance(ttl)
+	if err := l.Release(context.Background()); err != ErrExpired {
+		t.Errorf("Release = %v, want ErrExpired", err)
+	}
+	if !isClosed(l.Lost()) {
+		t.Error("Lost is open")
+	}
+	if n := k.releases; n != 0 {
+		t.Errorf("the keeper of a lost lease was asked %d times", n)
+	}
+}
+
+func TestExtend(t *testing.T) {
+	k := &keeper{err: errors.New("no quorum")}
+	l, c, _ := held(k)
+	if err := l.Extend(t.Context(), time.Minute); err != k.err {
+		t.Errorf("Extend = %v, want the keeper's %v", err, k.err)
+	}
+	if k.ttl != time.Minute || k.ctx != t.Context() {
+		t.Errorf("the keeper got %v", k.ttl)
+	}
+	if !l.Valid() {
+		t.Error("a failed extension ended the lease")
+	}
+	c.End(ErrRevoked)
+	if err := l.Extend(t.Context(), time.Minute); err != ErrRevoked {
+		t.Errorf("Extend of a lost lease = %v, want ErrRevoked", err)
+	}
+	if n := k.extends; n != 1 {
+		t.Errorf("the keeper was asked %d times, want once", n)
+	}
+
+	l, _, m := held(nil)
+	if err := l.Extend(t.Context(), time.Minute); err != nil {
+		t.Errorf("Extend without a keeper = %v", err)
+	}
+	m.Advance(ttl)
+	if err := l.Extend(t.Context(), time.Minute); err != ErrExpired {
+		t.Errorf("Extend of an expired lease = %v, want ErrExpired", err)
+	}
+}
+
+func TestContextEndsWithTheLease(t *testing.T) {
+	type ctxKey struct{}
+	parent := context.WithValue(context.Background(), ctxKey{}, "value")
+	for _, why := range []error{ErrReleased, ErrTaken} {
+		l, c, _ := held(nil)
+		ctx := l.Context(parent)
+		if ctx.Err() != nil || ctx.Value(ctxKey{}) != "value" {
+			t.Fatalf("Err %v, value %v", ctx.Err(), ctx.Value(ctxKey{}))
+		}
+		c.End(why)
+		late := l.Context(parent)
+		for name, ctx := range map[string]context.Context{"made before": ctx, "made afterwards": late} {
+			if ctx.Err() != context.Canceled || context.Cause(ctx) != why {
+				t.Errorf("%s: Err %v, cause %v; want the cause %v", name, ctx.Err(), context.Cause(ctx), why)
+			}
+		}
+		if parent.Err() != nil {
+			t.Error("the parent ended as well")
+		}
+		if len(l.contexts) != 0 {
+			t.Errorf("%d contexts are kept by a lease that is over", len(l.contexts))
+		}
+	}
+}
+
+func TestContextEndsWhenExpiryIsSeen(t *testing.T) {
+	l, _, m := held(nil)
+	ctx := l.Context(context.Background())
+	m.Advance(ttl)
+	l.Valid()
+	if context.Cause(ctx) != ErrExpired {
+		t.Errorf("cause %v, want ErrExpired", context.Cause(ctx))
+	}
+}
+
+func TestContextEndsWithItsParent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, c, _ := held(nil)
+		why := errors.New("shutting down")
+		done, end := context.WithCancelCause(context.Background())
+		end(why)
+		late := l.Context(done)
+		if context.Cause(late) != why {
+			t.Errorf("with a parent that is done: cause %v, want %v", context.Cause(late), why)
+		}
+
+		// A holder may make a context for each piece of work: none is kept longer
+		// than its parent lives.
+		parent, end := context.WithCancelCause(context.Background())
+		var ctx context.Context
+		for range 100 {
+			ctx = l.Context(parent)
+		}
+		synctest.Wait()
+		if n := l.keptContexts(); n != 100 {
+			t.Errorf("%d contexts are kept, want 100", n)
+		}
+		end(why)
+		synctest.Wait()
+		if context.Cause(ctx) != why {
+			t.Errorf("cause %v, want the parent's %v", context.Cause(ctx), why)
+		}
+		if n := l.keptContexts(); n != 0 {
+			t.Errorf("%d contexts are kept of parents that are done", n)
+		}
+		if !l.Valid() {
+			t.Error("the end of a parent ended the lease")
+		}
+		c.End(ErrTaken)
+		if context.Cause(ctx) != why {
+			t.Errorf("cause %v after the lease ended too, want %v still", context.Cause(ctx), why)
+		}
+	})
+}
+
+func (l *Lease) keptContexts() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.contexts)
+}
+
+func TestFromContext(t *testing.T) {
+	if l := FromContext(context.Background()); l != nil {
+		t.Errorf("FromContext of none = %v", l)
+	}
+	outer, c1, _ := held(nil)
+	inner, c2, _ := held(nil)
+	defer c1.End(ErrReleased)
+	defer c2.End(ErrReleased)
+	ctx := outer.Context(context.Background())
+	nested, cancel := context.WithCancel(inner.Context(ctx))
+	defer cancel()
+	if FromContext(ctx) != outer || FromContext(nested) != inner {
+		t.Error("want the innermost lease")
+	}
+}
+
+// Asking a lease whether it is held is what a holder does before each write.
+func TestAskingAllocatesNothing(t *testing.T) {
+	l, c, m := held(nil)
+	if n := testing.AllocsPerRun(100, func() {
+		l.Valid()
+		_ = l.Err()
+		l.Remaining()
+		c.Renewed(m.Now().Add(ttl), grace)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// Everybody does everything at once. Whoever is first decides, and from then on all
+// see the same end.
+func TestConcurrentUse(t *testing.T) {
+	for round := range 200 {
+		k := &keeper{}
+		l, c, m := held(k)
+		var wg sync.WaitGroup
+		ends := make(chan error, 3)
+		seen := make(chan error, 4)
+		for _, why := range []error{ErrTaken, ErrRevoked} {
+			wg.Go(func() {
+				if c.End(why) {
+					ends <- why
+				}
+			})
+		}
+		if round%2 == 0 {
+			wg.Go(func() { m.Advance(ttl) })
+		}
+		wg.Go(func() { _ = l.Release(context.Background()) })
+		wg.Go(func() {
+			for range 10 {
+				c.Renewed(m.Now().Add(ttl), grace)
+			}
+		})
+		for range 2 {
+			wg.Go(func() {
+				lost, done := l.Lost(), l.Done()
+				ctx := l.Context(context.Background())
+				<-done
+				if err := l.Err(); err == nil {
+					seen <- errors.New("Done is closed and Err nil")
+				} else if <-ctx.Done(); context.Cause(ctx) != err {
+					seen <- fmt.Errorf("the context's cause is %v, Err %v", context.Cause(ctx), err)
+				} else if isClosed(lost) != errors.Is(err, ErrLost) {
+					seen <- fmt.Errorf("Lost closed %v, Err %v", isClosed(lost), err)
+				}
+			})
+			wg.Go(func() {
+				over := false
+				for range 100 {
+					valid := l.Valid()
+					if valid && over {
+						seen <- errors.New("a lease came back")
+						return
+					}
+					over = !valid
+					l.Remaining()
+					_ = l.Extend(context.Background(), ttl)
+				}
+			})
+		}
+		wg.Wait()
+		close(ends)
+		close(seen)
+		for err := range seen {
+			t.Errorf("round %d: %v", round, err)
+		}
+		n := 0
+		for why := range ends {
+			n++
+			if l.Err() != why {
+				t.Errorf("round %d: Err = %v, but End(%v) was first", round, l.Err(), why)
+			}
+		}
+		if released := k.releases; n+released > 1 {
+			t.Errorf("round %d: ended %d times, and released %d times", round, n, released)
+		}
+		if l.until.Load() != math.MinInt64 || l.keptContexts() != 0 {
+			t.Errorf("round %d: not over, or contexts left: %d", round, l.keptContexts())
+		}
+	}
+}
+
+// A caller's test makes, keeps and loses a lease with New and its Control.
+func ExampleNew() {
+	l, control := New(Spec{Name: "nightly-report", Fence: 34, Until: clock.Never})
+	fmt.Println(l.Name(), l.Fence(), l.Err())
+	control.End(ErrRevoked)
+	<-l.Lost()
+	fmt.Println(errors.Is(l.Err(), ErrLost), l.Err())
+	// Output:
+	// nightly-report 34 <nil>
+	// true lease: lost: revoked: its key was deleted on too many nodes
+}

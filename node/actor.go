@@ -1,0 +1,487 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/redis/rueidis"
+
+	"github.com/leasehold-go/leasehold/clock"
+)
+
+const (
+	maxPipeline = 512              // commands of one pipeline
+	heartbeat   = 10 * time.Second // of silence, and the age at which an Offset is measured again
+	firstPause  = 20 * time.Millisecond
+	lastPause   = 250 * time.Millisecond // between two attempts to enrol
+)
+
+// Config configures an [Actor].
+type Config struct {
+	Index     int           // of the node in the deployment; comes back in every Batch
+	Conn      Conn          //
+	Clock     clock.Clock   // default clock.System
+	Timeout   time.Duration // of one pipeline, and of an enrolment with its dial; default 500ms
+	Window    time.Duration // how long a server that forgot counts as young; 0 turns the guard off
+	Retention time.Duration // how long a node keeps the fence of a name that is not used; default 1h
+	Mailbox   int           // room for commands; default 8192
+	Replies   chan<- Batch  // must be received from until Run has returned
+}
+
+// An Actor does what is asked of one node, over a connection that it makes,
+// watches and replaces by itself. Commands are sent in the order in which they
+// were taken. While one pipeline is under way the next one gathers in the mailbox,
+// so pipelines grow exactly as fast as the node is slow.
+type Actor struct {
+	Config
+	mailbox chan Command
+
+	mu      sync.Mutex
+	stopped bool // what TrySend took from now on would not be answered
+
+	// Of the goroutine of Run alone.
+	session *session // nil while there is none
+	attempt chan enrolment
+	hold    bool // commands wait for the attempt that is under way
+	timer   clock.Timer
+	pause   *backoff.ExponentialBackOff
+	state   State
+	run     identity // the latest that was told
+	marked  bool     // a marker was seen on this node
+	queued  []Command
+	pipe    pipeline
+	loaded  [lastOp + 1]bool
+	used    clock.Instant // when the latest pipeline was sent
+	lending chan rueidis.DedicatedClient
+	watches sync.WaitGroup
+}
+
+type enrolment struct {
+	session *session // nil if it failed
+	id      identity
+	err     error
+}
+
+// NewActor returns an actor. It does nothing before [Actor.Run].
+func NewActor(c Config) *Actor {
+	if c.Clock == nil {
+		c.Clock = clock.System()
+	}
+	if c.Timeout <= 0 {
+		c.Timeout = 500 * time.Millisecond
+	}
+	if c.Retention <= 0 {
+		c.Retention = time.Hour
+	}
+	if c.Mailbox <= 0 {
+		c.Mailbox = 8192
+	}
+	// A jitter of a half either way is on top of the interval.
+	pause := backoff.NewExponentialBackOff(backoff.WithInitialInterval(2*firstPause),
+		backoff.WithMaxInterval(lastPause*2/3), backoff.WithMultiplier(2), backoff.WithMaxElapsedTime(0))
+	return &Actor{
+		Config:  c,
+		mailbox: make(chan Command, c.Mailbox),
+		pause:   pause,
+		pipe: pipeline{
+			retention: strconv.FormatInt(max(1, c.Retention.Milliseconds()), 10),
+			names:     map[string]struct{}{},
+		},
+	}
+}
+
+// TrySend hands over a command, or returns false if there is no room for it; then
+// nothing was sent and no reply will come. It never blocks. Grants may fill only
+// half the room, so that leases which are held can still be renewed and released.
+// After the context of Run is done there is no room. TrySend and Close are for one
+// goroutine.
+func (a *Actor) TrySend(c Command) bool {
+	if c.Op == Grant && len(a.mailbox) >= (cap(a.mailbox)+1)/2 {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stopped {
+		return false
+	}
+	select {
+	case a.mailbox <- c:
+		return true
+	default:
+		return false
+	}
+}
+
+// Close lets Run return once it has answered what was taken. It must be called
+// once, and no TrySend after it.
+func (a *Actor) Close() { close(a.mailbox) }
+
+// Run connects to the node and answers commands, each one exactly once, until
+// Close was called and nothing is left. If ctx is done before, Run cuts the
+// connection at once and answers what is left without sending it. It blocks while
+// nobody receives from Replies. It leaves no goroutine behind, except where a
+// user's own client or dialer does not return, and for a few milliseconds one of
+// the client library that looks for a Sentinel.
+func (a *Actor) Run(ctx context.Context) {
+	a.timer = a.Clock.NewTimer(heartbeat)
+	defer a.timer.Stop()
+	defer a.watches.Wait()
+	defer a.leave()
+	// The attempts end with Run, however it returns.
+	attempts, cancel := context.WithCancelCause(ctx)
+	defer cancel(errEnded)
+
+	a.try(attempts, true)
+	for ctx.Err() == nil {
+		mailbox := a.mailbox
+		var lost <-chan struct{}
+		switch {
+		case a.session != nil && a.session.isLost():
+			a.lose(attempts, nil)
+			continue
+		case a.session != nil:
+			lost = a.session.lost
+		case a.hold:
+			mailbox = nil
+		}
+		select {
+		case c, ok := <-mailbox:
+			if !ok {
+				return
+			}
+			a.handle(attempts, a.drain(c))
+		case e := <-a.attempt:
+			a.enrolled(e)
+		case <-lost: // dealt with above
+		case <-a.timer.C():
+			switch {
+			case a.session == nil && a.attempt == nil:
+				a.try(attempts, false)
+			case a.session != nil:
+				a.beat(attempts)
+			}
+		case <-ctx.Done():
+		}
+	}
+
+	a.mu.Lock()
+	a.stopped = true
+	a.mu.Unlock()
+	for {
+		select {
+		case c, ok := <-a.mailbox:
+			if !ok {
+				return
+			}
+			a.refuse(a.drain(c), context.Cause(ctx))
+		default:
+			return
+		}
+	}
+}
+
+// leave gives up the connection, and the attempt to make one.
+func (a *Actor) leave() {
+	if a.session != nil {
+		a.session.end()
+	}
+	if a.attempt != nil {
+		// It was cancelled: leave is deferred before that, but runs later.
+		if e := <-a.attempt; e.session != nil {
+			e.session.end()
+		}
+	}
+	if lending := a.lending; lending != nil {
+		go func() { (<-lending).Close() }()
+	}
+}
+
+// drain takes first and whatever else is already waiting, up to the limit of a
+// pipeline. It never waits for more.
+func (a *Actor) drain(first Command) []Command {
+	a.queued = append(a.queued[:0], first)
+	for len(a.queued) < maxPipeline {
+		select {
+		case c, ok := <-a.mailbox:
+			if !ok {
+				return a.queued
+			}
+			a.queued = append(a.queued, c)
+		default:
+			return a.queued
+		}
+	}
+	return a.queued
+}
+
+// handle answers the commands, by one pipeline if there is a connection.
+func (a *Actor) handle(ctx context.Context, commands []Command) {
+	if a.session != nil && a.session.isLost() {
+		a.lose(ctx, nil)
+	}
+	if a.session == nil {
+		a.refuse(commands, a.state.Err)
+		return
+	}
+	a.pipe.open(commands, a.Clock.Now())
+	a.guard()
+	var over error
+	if len(a.pipe.live) > 0 {
+		over = a.exchange(false)
+	}
+	if over != nil {
+		a.lose(ctx, over)
+		return
+	}
+	a.tell()
+}
+
+// guard takes out what this incarnation must not be asked: a grant while it is
+// young, and a heal that was meant for another.
+func (a *Actor) guard() {
+	p := &a.pipe
+	young := a.Clock.Now() < a.state.YoungUntil
+	wanted := p.live[:0]
+	for _, i := range p.live {
+		switch c := &p.commands[i]; {
+		case c.Op == Grant && young:
+			p.unsent(i, errYoung)
+		case c.Op == Heal && c.Life != a.state.Life:
+			p.unsent(i, errOtherLife)
+		default:
+			wanted = append(wanted, i)
+		}
+	}
+	p.live = wanted
+}
+
+// beat notices a dead connection and measures the Offset again, if there was
+// nothing to send for a while.
+func (a *Actor) beat(ctx context.Context) {
+	if idle := a.Clock.Now().Sub(a.used); idle < heartbeat {
+		a.timer.Reset(heartbeat - idle)
+		return
+	}
+	a.timer.Reset(heartbeat)
+	a.pipe.open(nil, 0)
+	if over := a.exchange(true); over != nil {
+		a.lose(ctx, over)
+		return
+	}
+	a.tell()
+}
+
+// exchange sends the live commands of the pipeline and reads the answers into its
+// replies. An error means that the enrolment is over. Calls whose script the node
+// had lost are sent once more, within the same timeout.
+func (a *Actor) exchange(withTime bool) error {
+	s := a.session
+	p := &a.pipe
+	a.used = a.Clock.Now()
+	s.start(a.used)
+	defer s.stop()
+
+	withTime = withTime || a.used.Sub(a.state.OffsetAt) >= heartbeat
+	over := a.roundTrip(withTime, false, a.used)
+	if over != nil {
+		p.fail(Unsent, over) // live are only those which the node has refused to run
+		return over
+	}
+	if len(p.live) == 0 {
+		return nil
+	}
+	now := a.Clock.Now()
+	wanted := p.live[:0]
+	for _, i := range p.live {
+		if now > p.commands[i].By {
+			p.unsent(i, errStale)
+			continue
+		}
+		wanted = append(wanted, i)
+	}
+	if p.live = wanted; len(wanted) == 0 {
+		return nil
+	}
+	return a.roundTrip(false, true, now)
+}
+
+// roundTrip sends one pipeline and reads its answers.
+func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
+	s, p := a.session, &a.pipe
+	p.build(s.client.B(), withTime, eval, s.marker != "", &a.loaded)
+	rs := s.client.DoMulti(s.ctx, p.multi...)
+	back := a.Clock.Now()
+
+	// The library has recycled the commands that were answered, and may still be
+	// reading the slice if one was not: then it is not used again.
+	if rs[len(rs)-1].NonRedisError() != nil {
+		p.multi = nil
+	}
+	name, err := rs[0].ToString()
+	if err != nil || name != s.nonce {
+		status, over := Unknown, errStranger
+		if err != nil && !rueidis.IsRedisNil(err) {
+			if errors.Is(err, errSealed) {
+				status = Unsent // the library would have had to dial
+			}
+			over = s.why(plain(err, "CLIENT GETNAME"))
+		}
+		p.fail(status, over)
+		p.live = p.live[:0]
+		return over
+	}
+	last, want := errShifted, s.nonce
+	if s.marker != "" {
+		last, want = errForgot, s.marker
+	}
+	if got, err := rs[len(rs)-1].ToString(); err != nil || got != want {
+		// Whatever it answered, it may have forgotten before or behind it, or have
+		// answered something else.
+		if err != nil && !rueidis.IsRedisNil(err) {
+			last = s.why(err)
+		}
+		p.fail(Unknown, last)
+		p.live = p.live[:0]
+		return last
+	}
+	if withTime {
+		if t, err := nodeTime(rs[1].ToArray()); err == nil {
+			a.measured(t, sent, back)
+		}
+	}
+	t, over := p.read(rs, s)
+	if t != 0 {
+		a.measured(t, sent, back)
+	}
+	if over == nil {
+		s.proved = true
+		a.pause.Reset()
+		a.state.Latency = back.Sub(sent)
+	}
+	return over
+}
+
+func (a *Actor) measured(nodeTime time.Duration, sent, back clock.Instant) {
+	middle := sent.Add(back.Sub(sent) / 2)
+	a.state.Offset, a.state.OffsetAt = nodeTime-time.Duration(middle), middle
+	a.state.Time, a.state.TimeSent, a.state.TimeBack = nodeTime, sent, back
+}
+
+// refuse answers commands that are not sent.
+func (a *Actor) refuse(commands []Command, err error) {
+	a.pipe.open(commands, 0)
+	a.pipe.fail(Unsent, err)
+	a.tell()
+}
+
+// tell hands over the replies of the pipeline, if any, and the state.
+func (a *Actor) tell() {
+	b := Batch{Node: a.Index, Replies: a.pipe.replies, State: a.state}
+	a.pipe.replies = nil
+	a.Replies <- b
+}
+
+// try starts an attempt to enrol. Commands wait for it if hold is set.
+func (a *Actor) try(ctx context.Context, hold bool) {
+	a.hold = hold
+	a.attempt = make(chan enrolment, 1)
+	s := newSession(ctx, a.Clock, a.Timeout)
+	a.watches.Go(s.watch)
+	seen := a.marked
+	go func(done chan<- enrolment) {
+		s.start(a.Clock.Now())
+		err := s.connect(a.Conn, a.lend)
+		var id identity
+		if err == nil {
+			id, err = s.enrol(a.Window > 0, seen)
+		}
+		s.stop()
+		if err != nil {
+			err = s.why(err)
+			s.end()
+			s = nil
+		}
+		done <- enrolment{s, id, err}
+	}(a.attempt)
+}
+
+// lend borrows a connection of a user's client. That cannot be cancelled: what
+// comes too late is kept for the next attempt.
+func (a *Actor) lend(ctx context.Context) (rueidis.DedicatedClient, error) {
+	if a.lending == nil {
+		lending := make(chan rueidis.DedicatedClient, 1)
+		a.lending = lending
+		go func() {
+			d, _ := a.Conn.client.Dedicate()
+			lending <- d
+		}()
+	}
+	select {
+	case d := <-a.lending:
+		a.lending = nil
+		return d, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// enrolled takes the outcome of an attempt.
+func (a *Actor) enrolled(e enrolment) {
+	a.attempt, a.hold = nil, false
+	if e.session == nil {
+		changed := a.state.Err == nil || a.state.Err.Error() != e.err.Error()
+		a.state.Err = e.err
+		a.timer.Reset(a.pause.NextBackOff())
+		if changed {
+			a.tell()
+		}
+		return
+	}
+	a.session = e.session
+	a.loaded = [lastOp + 1]bool{}
+	a.used = e.session.begun
+	a.timer.Reset(heartbeat)
+	// A server that does not say who it is keeps its Life: nothing shows that it
+	// has forgotten anything.
+	if known := e.id.run != "" || e.id.replication != ""; a.state.Life == 0 ||
+		known && (e.id.run != a.run.run || e.id.replication != a.run.replication) {
+		a.state.Life++
+		a.state.LifeAt = e.id.back
+		a.run = e.id
+	}
+	a.state.Enrolled, a.state.Err = true, nil
+	a.state.Latency = e.id.latency
+	a.state.Evicts = e.id.evicts
+	a.state.Guarded, a.state.YoungUntil = e.id.marker != "", 0
+	if a.state.Guarded {
+		a.marked = true
+		a.state.YoungUntil = a.Clock.Now().Add(a.Window - e.id.age)
+	}
+	a.measured(e.id.time, e.id.sent, e.id.back)
+	a.tell()
+}
+
+// lose ends the enrolment, tells that together with the replies of the pipeline,
+// and tries again: at once, unless the connection has never been of any use.
+func (a *Actor) lose(ctx context.Context, over error) {
+	s := a.session
+	if over == nil {
+		over = s.why(s.broken)
+	}
+	a.session = nil
+	s.end()
+	a.state.Enrolled, a.state.Err = false, over
+	a.tell()
+	if ctx.Err() != nil {
+		return
+	}
+	if s.proved || a.Clock.Now().Sub(s.begun) >= lastPause {
+		a.try(ctx, true)
+		return
+	}
+	a.timer.Reset(a.pause.NextBackOff())
+}

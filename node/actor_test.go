@@ -1,0 +1,696 @@
+package node_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+	"github.com/leasehold-go/leasehold/node/nodetest"
+)
+
+const timeout = 200 * time.Millisecond
+
+// A rig is an actor that runs in a bubble, and what it has told.
+type rig struct {
+	*node.Actor
+	t       *testing.T
+	replies chan node.Batch
+	cancel  context.CancelFunc
+	done    chan struct{}
+	state   node.State
+	id      uint64
+}
+
+func start(t *testing.T, c node.Conn, configure ...func(*node.Config)) *rig {
+	r := prepare(t, c, configure...)
+	r.run()
+	return r
+}
+
+func prepare(t *testing.T, c node.Conn, configure ...func(*node.Config)) *rig {
+	r := &rig{t: t, replies: make(chan node.Batch, 10_000), done: make(chan struct{})}
+	config := node.Config{Index: 3, Conn: c, Clock: clock.Runtime(), Timeout: timeout, Replies: r.replies}
+	for _, f := range configure {
+		f(&config)
+	}
+	r.Actor = node.NewActor(config)
+	return r
+}
+
+func (r *rig) run() {
+	ctx, cancel := context.WithCancel(context.Background())
+	r.cancel = cancel
+	go func() {
+		defer close(r.done)
+		r.Run(ctx)
+	}()
+	r.t.Cleanup(func() {
+		cancel()
+		<-r.done
+	})
+}
+
+// send gives the commands numbers and returns the first. By defaults to never.
+func (r *rig) send(commands ...node.Command) uint64 {
+	r.t.Helper()
+	first := r.id + 1
+	for _, c := range commands {
+		r.id++
+		c.ID = r.id
+		if c.By == 0 {
+			c.By = clock.Never
+		}
+		if !r.TrySend(c) {
+			r.t.Fatalf("no room for %v", c)
+		}
+	}
+	return first
+}
+
+// wait returns the next n replies.
+func (r *rig) wait(n int) []node.Reply {
+	r.t.Helper()
+	var got []node.Reply
+	for len(got) < n {
+		got = append(got, r.batch().Replies...)
+	}
+	if len(got) > n {
+		r.t.Fatalf("%d replies too many: %v", len(got)-n, got)
+	}
+	return got
+}
+
+func (r *rig) batch() node.Batch {
+	r.t.Helper()
+	select {
+	case b := <-r.replies:
+		if b.Node != 3 {
+			r.t.Fatalf("Batch.Node = %d", b.Node)
+		}
+		r.state = b.State
+		return b
+	case <-time.After(time.Minute):
+		r.t.Fatal("no batch within a minute")
+		return node.Batch{}
+	}
+}
+
+func (r *rig) ask(commands ...node.Command) []node.Reply {
+	r.t.Helper()
+	r.send(commands...)
+	return r.wait(len(commands))
+}
+
+// until reads batches, which must have no replies, until the state is as wanted.
+func (r *rig) until(what string, want func(node.State) bool) {
+	r.t.Helper()
+	for !want(r.state) {
+		if b := r.batch(); len(b.Replies) > 0 {
+			r.t.Fatalf("replies %v while waiting for %s", b.Replies, what)
+		}
+	}
+}
+
+func (r *rig) enrolled() {
+	r.t.Helper()
+	r.until("an enrolment", func(s node.State) bool { return s.Enrolled })
+}
+
+func (r *rig) ended() {
+	r.t.Helper()
+	r.until("its end", func(s node.State) bool { return !s.Enrolled })
+}
+
+func grant(name, token string, fence uint64) node.Command {
+	return node.Command{Op: node.Grant, Name: name, Token: token, TTL: 10 * time.Second, Fence: fence}
+}
+
+func on(op node.Op, name, token string) node.Command {
+	return node.Command{Op: op, Name: name, Token: token, TTL: 10 * time.Second}
+}
+
+func statuses(rs []node.Reply) string {
+	var s []string
+	for _, r := range rs {
+		s = append(s, r.Status.String())
+	}
+	return strings.Join(s, " ")
+}
+
+func wantStatuses(t *testing.T, rs []node.Reply, want string) {
+	t.Helper()
+	if got := statuses(rs); got != want {
+		t.Fatalf("statuses %q, want %q: %v", got, want, rs)
+	}
+}
+
+func TestOnePipelineInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := prepare(t, n.Conn())
+		r.send(
+			grant("a", "1", 7), grant("a", "2", 8),
+			on(node.Release, "a", "1"), on(node.Release, "a", "1"),
+			grant("a", "2", 8),
+			on(node.Renew, "a", "2"), on(node.Renew, "b", "2"), on(node.Renew, "a", "1"),
+			node.Command{Op: node.Raise, Name: "a", Token: "2", Fence: 9},
+			on(node.Inspect, "a", ""), on(node.Inspect, "b", ""))
+		r.run()
+		r.enrolled()
+		b := r.batch()
+		wantStatuses(t, b.Replies, "ok other ok absent ok ok absent other ok ok absent")
+		for i, re := range b.Replies {
+			if re.ID != uint64(i+1) || re.Err != nil {
+				t.Errorf("reply %d: %+v", i, re)
+			}
+		}
+		if g := b.Replies[0]; !g.Raised || g.Fence != 7 {
+			t.Errorf("first grant: %+v", g)
+		}
+		if g := b.Replies[1]; !g.Raised || g.Fence != 8 {
+			t.Errorf("refused grant: %+v", g)
+		}
+		if g := b.Replies[4]; g.Raised || g.Fence != 8 {
+			t.Errorf("second grant of the same fence: %+v", g)
+		}
+		if g := b.Replies[9]; g.Value != "2" || g.Fence != 9 || g.Left != 10*time.Second {
+			t.Errorf("inspect: %+v", g)
+		}
+		if b.State.Life != 1 || b.State.Offset == 0 {
+			t.Errorf("state %+v", b.State)
+		}
+		c := n.Commands()
+		if c["CLIENT GETNAME"] != 2 {
+			t.Errorf("asked for the name %d times, want once before and once behind one pipeline", c["CLIENT GETNAME"])
+		}
+		if c["EVAL"] != 4 || c["EVALSHA"] != 2 { // release twice and renew twice: a name is never twice in a call
+			t.Errorf("commands %v", c)
+		}
+	})
+}
+
+func TestManyNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := prepare(t, n.Conn())
+		const names = 1000
+		for i := range names {
+			r.send(grant(fmt.Sprint("n", i), "t", 1))
+		}
+		for i := range names {
+			r.send(on(node.Release, fmt.Sprint("n", i), "t"))
+		}
+		r.run()
+		r.enrolled()
+		for i, re := range r.wait(2 * names) {
+			if re.Status != node.OK || re.ID != uint64(i+1) {
+				t.Fatalf("reply %d: %+v", i, re)
+			}
+		}
+		if c := n.Commands(); c["EVAL"]+c["EVALSHA"] > names/64+4 {
+			t.Errorf("too many calls: %v", c)
+		}
+	})
+}
+
+func TestNotSentAfterBy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := start(t, n.Conn())
+		r.enrolled()
+		stale, fresh := grant("a", "1", 1), grant("b", "1", 1)
+		stale.By = clock.Runtime().Now().Add(-1)
+		fresh.By = clock.Runtime().Now()
+		got := r.ask(stale, fresh)
+		wantStatuses(t, got, "unsent ok")
+		if got[0].Err == nil || slices.Contains(n.Keys(), "a") {
+			t.Errorf("%+v, keys %v", got[0], n.Keys())
+		}
+	})
+}
+
+func TestFullMailbox(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := prepare(t, n.Conn(), func(c *node.Config) { c.Mailbox = 4 })
+		r.send(grant("a", "1", 1), grant("b", "1", 1))
+		if r.TrySend(grant("c", "1", 1)) {
+			t.Error("a grant took the other half")
+		}
+		r.send(on(node.Release, "a", "1"), on(node.Release, "b", "1"))
+		if r.TrySend(on(node.Release, "c", "1")) {
+			t.Error("no end of room")
+		}
+		r.run()
+		wantStatuses(t, r.wait(4), "ok ok ok ok")
+
+		r.cancel()
+		<-r.done
+		if r.TrySend(on(node.Release, "c", "1")) {
+			t.Error("taken although nobody will answer")
+		}
+	})
+}
+
+func TestHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := start(t, n.Conn())
+		r.enrolled()
+		wantStatuses(t, r.ask(grant("a", "1", 1)), "ok")
+
+		n.Hang()
+		begin := time.Now()
+		got := r.ask(grant("b", "1", 1))
+		wantStatuses(t, got, "unknown")
+		if took := time.Since(begin); took != timeout {
+			t.Errorf("took %v", took)
+		}
+		if !errors.Is(got[0].Err, context.DeadlineExceeded) || r.state.Enrolled || r.state.Err == nil {
+			t.Errorf("%v, %+v", got[0].Err, r.state)
+		}
+		// The first attempt after the loss is waited for.
+		wantStatuses(t, r.ask(on(node.Renew, "a", "1")), "unsent")
+		if took := time.Since(begin); took != 2*timeout {
+			t.Errorf("took %v", took)
+		}
+		// No later one is.
+		wantStatuses(t, r.ask(on(node.Renew, "a", "1")), "unsent")
+		if took := time.Since(begin); took != 2*timeout {
+			t.Errorf("took %v", took)
+		}
+		time.Sleep(10 * time.Second) // a fake one, of several attempts
+		n.Resume()
+		begin = time.Now()
+		r.enrolled()
+		if took := time.Since(begin); took > 400*time.Millisecond+timeout {
+			t.Errorf("enrolled after %v", took)
+		}
+		if r.state.Life != 1 {
+			t.Errorf("Life %d", r.state.Life)
+		}
+		// What was sent to the hung node was done after all.
+		wantStatuses(t, r.ask(on(node.Release, "b", "1")), "ok")
+	})
+}
+
+func TestSilentWhileIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := start(t, n.Conn())
+		r.enrolled()
+		offset, at := r.state.Offset, r.state.OffsetAt
+		n.Jump(time.Second)
+		r.until("a heartbeat", func(s node.State) bool { return s.OffsetAt != at })
+		if d := r.state.Offset - offset; d != time.Second || r.state.OffsetAt.Sub(at) != 10*time.Second {
+			t.Errorf("offset moved by %v after %v", d, r.state.OffsetAt.Sub(at))
+		}
+		n.Hang()
+		begin := time.Now()
+		r.ended()
+		if took := time.Since(begin); took != 10*time.Second+timeout {
+			t.Errorf("noticed after %v", took)
+		}
+	})
+}
+
+func TestCrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		n.Crash()
+		r := start(t, n.Conn())
+		got := r.ask(grant("a", "1", 1)) // waits for the first attempt
+		wantStatuses(t, got, "unsent")
+		if r.state.Enrolled || r.state.Err == nil || got[0].Err.Error() != r.state.Err.Error() || r.state.Life != 0 {
+			t.Errorf("%+v, %+v", got, r.state)
+		}
+		time.Sleep(time.Minute)
+		n.Restart()
+		begin := time.Now()
+		r.enrolled()
+		if took := time.Since(begin); took > 400*time.Millisecond || r.state.Life != 1 {
+			t.Errorf("after %v: %+v", took, r.state)
+		}
+		wantStatuses(t, r.ask(grant("a", "1", 1)), "ok")
+
+		time.Sleep(time.Second)
+		begin = time.Now()
+		n.Crash()
+		r.ended() // at once, though nothing was asked
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("noticed after %v", took)
+		}
+		n.Recover()
+		r.enrolled()
+		if r.state.Life != 2 {
+			t.Errorf("Life %d", r.state.Life)
+		}
+		wantStatuses(t, r.ask(grant("a", "2", 2)), "other")
+		n.Restart()
+		r.ended()
+		r.enrolled()
+		if r.state.Life != 3 {
+			t.Errorf("Life %d", r.state.Life)
+		}
+		wantStatuses(t, r.ask(grant("a", "2", 2)), "ok")
+	})
+}
+
+func TestScriptFlush(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := start(t, n.Conn())
+		r.enrolled()
+		wantStatuses(t, r.ask(grant("a", "1", 1), on(node.Renew, "a", "1"), on(node.Inspect, "a", "")), "ok ok ok")
+		n.FlushScripts()
+		wantStatuses(t, r.ask(on(node.Renew, "a", "1"), grant("b", "1", 1), on(node.Renew, "b", "1"), on(node.Inspect, "a", "")), "ok ok ok ok")
+
+		n.FlushScripts()
+		n.Delay(timeout / 4)
+		stale := on(node.Renew, "a", "1")
+		stale.By = clock.Runtime().Now().Add(timeout / 8)
+		wantStatuses(t, r.ask(stale, on(node.Renew, "b", "1")), "unsent ok")
+
+		// The second pipeline does not get a second timeout.
+		n.FlushScripts()
+		n.Delay(timeout * 3 / 4)
+		begin := time.Now()
+		wantStatuses(t, r.ask(on(node.Renew, "a", "1")), "unknown")
+		if took := time.Since(begin); took != timeout {
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
+func TestStranger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := start(t, n.Conn())
+		r.enrolled()
+		wantStatuses(t, r.ask(grant("a", "1", 1)), "ok")
+		for _, answer := range []string{"$7\r\nanother\r\n", "$-1\r\n", "-ERR no\r\n", ":1\r\n", "*0\r\n"} {
+			n.Reply("CLIENT GETNAME", answer)
+			got := r.ask(on(node.Renew, "a", "1"), grant("b", "1", 1))
+			wantStatuses(t, got, "unknown unknown")
+			if r.state.Enrolled || got[0].Err == nil {
+				t.Errorf("%q: %+v, %+v", answer, got, r.state)
+			}
+			n.Reply("CLIENT GETNAME", "")
+			r.enrolled()
+			wantStatuses(t, r.ask(on(node.Release, "b", "1")), "ok") // it had been set
+		}
+	})
+}
+
+func TestReadonly(t *testing.T) {
+	for _, tc := range []struct {
+		command, text string
+		ends          bool
+	}{
+		{"SET", "READONLY You can't write against a read only replica.", true},
+		{"EVAL", "ERR Error running script (call to f_0123): @user_script:7: @user_script: 7: -READONLY You can't write against a read only replica.", true},
+		{"SET", "OOM command not allowed when used memory > 'maxmemory'.", false},
+		{"EVAL", "NOPERM this user has no permissions to run the 'eval' command", false},
+		{"EVAL", "ERR The user executing the script can't run this command or subcommand script: 0123", false},
+	} {
+		t.Run(tc.command+" "+tc.text, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := nodetest.New()
+				defer n.Close()
+				r := start(t, n.Conn())
+				r.enrolled()
+				n.Fail(tc.command, tc.text)
+				c := grant("a", "1", 1)
+				if tc.command != "SET" {
+					c = on(node.Release, "a", "1")
+				}
+				got := r.ask(c)
+				wantStatuses(t, got, "unknown")
+				if got[0].Err == nil || got[0].Err.Error() != strings.TrimPrefix(tc.text, "ERR ") {
+					t.Errorf("error %v", got[0].Err)
+				}
+				if r.state.Enrolled == tc.ends {
+					t.Errorf("state %+v", r.state)
+				}
+				n.Fail(tc.command, "")
+				r.enrolled()
+				wantStatuses(t, r.ask(grant("b", "1", 1)), "ok")
+			})
+		})
+	}
+}
+
+func TestWrongAnswersAreNoVotes(t *testing.T) {
+	const (
+		at = "$10\r\n1700000000\r\n$1\r\n5\r\n"
+		ok = "+OK\r\n"
+	)
+	for _, tc := range []struct{ command, answer string }{
+		{"SET", ":1\r\n"}, {"SET", "+QUEUED\r\n"}, {"SET", "*0\r\n"}, {"SET", "#t\r\n"}, {"SET", ",1\r\n"},
+		{"ZADD", ok}, {"ZADD", "_\r\n"}, {"ZADD", ":2\r\n"}, {"ZADD", ":-1\r\n"}, {"ZADD", "-WRONGTYPE Operation\r\n"},
+		{"ZSCORE", "_\r\n"}, {"ZSCORE", "$-1\r\n"}, {"ZSCORE", ":5\r\n"}, {"ZSCORE", ",nan\r\n"}, {"ZSCORE", ",-1\r\n"},
+		{"ZSCORE", ",1.5\r\n"}, {"ZSCORE", ",1e300\r\n"}, {"ZSCORE", "*0\r\n"}, {"ZSCORE", "$0\r\n\r\n"},
+		{"PEXPIRE", ok}, {"PEXPIRE", ":7\r\n"}, {"PEXPIRE", "_\r\n"},
+		{"EVAL", ok}, {"EVAL", ":1\r\n"}, {"EVAL", "*0\r\n"}, {"EVAL", "*-1\r\n"}, {"EVAL", "_\r\n"}, {"EVAL", "*3\r\n" + at + ":1\r\n"},
+		{"EVAL", "*5\r\n" + at + ":1\r\n:1\r\n:1\r\n"}, {"EVAL", "*4\r\n" + at + ":1\r\n:3\r\n"},
+		{"EVAL", "*4\r\n" + at + ":1\r\n:-1\r\n"}, {"EVAL", "*4\r\n" + at + ":1\r\n_\r\n"},
+		{"EVAL", "*4\r\n" + at + ":1\r\n$1\r\n1\r\n"}, {"EVAL", "*4\r\n$1\r\nx\r\n:1\r\n:1\r\n:1\r\n"},
+		{"EVAL", "*4\r\n:-5\r\n:1\r\n:1\r\n:1\r\n"}, {"EVAL", "*4\r\n_\r\n_\r\n:1\r\n:1\r\n"},
+	} {
+		t.Run(fmt.Sprintf("%s %q", tc.command, tc.answer), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := nodetest.New()
+				defer n.Close()
+				n.Reply(tc.command, tc.answer)
+				commands := []node.Command{grant("a", "1", 1)}
+				if tc.command == "EVAL" {
+					commands = []node.Command{on(node.Renew, "a", "1"), on(node.Renew, "b", "1")}
+				}
+				r := prepare(t, n.Conn())
+				r.send(commands...) // before it runs, so that they share a call
+				r.run()
+				r.enrolled()
+				for _, re := range r.wait(len(commands)) {
+					if re.Status != node.Unknown || re.Err == nil || re.Raised || re.Fence != 0 {
+						t.Errorf("%+v", re)
+					}
+				}
+				n.Reply(tc.command, "")
+				wantStatuses(t, r.ask(grant("z", "1", 1)), "ok")
+			})
+		})
+	}
+}
+
+// A server that does not speak the protocol must not end the process, and nothing
+// it says may count.
+func TestNoRedisAtAll(t *testing.T) {
+	for _, tc := range []struct{ command, answer string }{
+		{"HELLO", "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n" + nodetest.EOF},
+		{"HELLO", "-ERR\r\n-ERR\r\n"},
+		{"SET", "+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n"},
+		{"SET", ">3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n"},
+		{"SET", "$-2\r\n"}, {"SET", "*-2\r\n"}, {"SET", "%-1\r\n"}, {"SET", "$9999999999999\r\n"}, {"SET", "*99999999\r\n"},
+		{"SET", strings.Repeat("*1\r\n", 100)}, {"SET", "|1\r\n+a\r\n+b\r\n+OK\r\n"}, {"SET", "$?\r\n;-5\r\n"},
+		{"SET", "+OK\n"}, {"SET", "\x00\xff"}, {"SET", "+O" + nodetest.EOF}, {"SET", nodetest.EOF},
+		{"SET", "$3\r\nabcde"}, {"PEXPIRE", ":1\r\n:1\r\n"},
+	} {
+		t.Run(fmt.Sprintf("%s %.20q", tc.command, tc.answer), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := nodetest.New()
+				defer n.Close()
+				if tc.command == "HELLO" {
+					n.Reply(tc.command, tc.answer)
+				}
+				r := start(t, n.Conn())
+				if tc.command == "HELLO" {
+					r.until("an error", func(s node.State) bool { return s.Err != nil })
+					t.Log(r.state.Err)
+				} else {
+					r.enrolled()
+					n.Reply(tc.command, tc.answer)
+					got := r.ask(grant("a", "1", 1))
+					// The surplus behind a whole answer comes too late to matter.
+					if tc.command == "SET" && got[0].Status != node.Unknown {
+						t.Errorf("%+v", got)
+					}
+					r.ended()
+					t.Log(r.state.Err)
+				}
+				n.Reply(tc.command, "")
+				r.enrolled()
+				wantStatuses(t, r.ask(grant("z", "1", 1)), "ok")
+			})
+		})
+	}
+}
+
+func TestEnrolmentRefused(t *testing.T) {
+	info := func(s string) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(s), s) }
+	for _, tc := range []struct{ command, answer, want string }{
+		{"INFO", info("# Replication\r\nrole:slave\r\nmaster_replid:abc\r\n"), "not a primary: its role is slave"},
+		{"INFO", "-NOPERM this user has no permissions to run the 'info' command\r\n", "NOPERM this user"},
+		{"TIME", "-LOADING Redis is loading the dataset in memory\r\n", "LOADING Redis is"},
+		{"TIME", "*1\r\n:1\r\n", "unexpected answer to TIME"},
+		{"TIME", "*2\r\n:1\r\n+x\r\n", "unexpected answer to TIME"},
+		{"CLIENT SETNAME", "-NOPERM no\r\n", "NOPERM no"},
+		{"CLIENT SETNAME", "+KO\r\n", "unexpected answer to CLIENT SETNAME"},
+		{"HELLO", "-ERR odd command HELLO 3 AUTH default hunter2\r\n", "odd command HELLO 3 AUTH default ***"},
+		{"INFO", "-ERR section (server) is not supported\r\n", ""},
+		{"INFO", info("# Server\r\n"), ""},
+	} {
+		t.Run(tc.command+" "+tc.want, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := nodetest.New()
+				defer n.Close()
+				n.Reply(tc.command, tc.answer)
+				c := n.Conn()
+				if tc.command == "HELLO" {
+					c = node.WithPassword(c, "hunter2")
+				}
+				r := start(t, c)
+				if tc.want == "" {
+					r.enrolled()
+					if r.state.Life != 1 {
+						t.Errorf("Life %d", r.state.Life)
+					}
+					n.Crash()
+					r.ended()
+					n.Restart()
+					r.enrolled()
+					if r.state.Life != 1 { // nothing tells
+						t.Errorf("Life %d", r.state.Life)
+					}
+					return
+				}
+				got := r.ask(grant("a", "1", 1))
+				wantStatuses(t, got, "unsent")
+				if err := got[0].Err; !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "hunter2") {
+					t.Errorf("error %q", err)
+				}
+				n.Reply(tc.command, "")
+				r.enrolled()
+			})
+		})
+	}
+}
+
+func TestRunEndsAtOnce(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		fault func(*nodetest.Node)
+		want  node.Status
+	}{
+		{"enrolled and hung", func(n *nodetest.Node) { n.Hang() }, node.Unknown},
+		{"down", func(n *nodetest.Node) { n.Crash() }, node.Unsent},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := nodetest.New()
+				defer n.Close()
+				r := start(t, n.Conn())
+				r.enrolled()
+				tc.fault(n)
+				synctest.Wait()
+				r.send(grant("a", "1", 1))
+				synctest.Wait()
+				r.send(grant("b", "1", 1))
+				begin := time.Now()
+				r.cancel()
+				<-r.done
+				if took := time.Since(begin); took != 0 {
+					t.Errorf("took %v", took)
+				}
+				got := r.wait(2)
+				if got[0].Status != tc.want || got[1].Status != node.Unsent {
+					t.Errorf("%+v", got)
+				}
+			})
+		})
+	}
+	t.Run("hung in its enrolment", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			n := nodetest.New()
+			defer n.Close()
+			n.Hang()
+			r := start(t, n.Conn())
+			synctest.Wait()
+			r.send(grant("a", "1", 1))
+			begin := time.Now()
+			r.cancel()
+			<-r.done
+			if took := time.Since(begin); took != 0 {
+				t.Errorf("took %v", took)
+			}
+			wantStatuses(t, r.wait(1), "unsent")
+		})
+	})
+}
+
+func TestCloseAnswersWhatIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := prepare(t, n.Conn())
+		r.send(grant("a", "1", 1), on(node.Release, "a", "1"))
+		r.Close()
+		r.run()
+		<-r.done
+		wantStatuses(t, r.wait(2), "ok ok")
+		if keys := n.Keys(); slices.Contains(keys, "a") {
+			t.Errorf("keys %v", keys)
+		}
+	})
+}
+
+func TestBrokenConn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, node.URL("gopher://x"))
+		got := r.ask(grant("a", "1", 1))
+		wantStatuses(t, got, "unsent")
+		if !strings.Contains(got[0].Err.Error(), "gopher") {
+			t.Error(got[0].Err)
+		}
+	})
+}
+
+// A server that answers one thing too many to each of several commands shifts what
+// follows, until a grant reads the answers to another name's. Nothing of such a
+// pipeline is a vote.
+func TestShiftedAnswersAreNoVotes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := start(t, n.Conn())
+		r.enrolled()
+		n.Reply("SET", "+OK\r\n+OK\r\n+OK\r\n")
+		var grants []node.Command
+		for i := range 400 { // more than is read at once
+			grants = append(grants, node.Command{
+				Op: node.Grant, Name: fmt.Sprint("x", i), Token: "t",
+				TTL: time.Second, Fence: 7,
+			})
+		}
+		for _, reply := range r.ask(grants...) {
+			if reply.Status != node.Unknown && reply.Status != node.Unsent || reply.Err == nil {
+				t.Errorf("%+v", reply)
+			}
+		}
+	})
+}

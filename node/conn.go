@@ -1,0 +1,308 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"reflect"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// A Conn says how one node is reached. It is a value without a connection in it:
+// each [Actor] connects by itself, and may be given the same Conn as others. The
+// zero Conn reaches nothing, and [Conn.Err] says so.
+type Conn struct {
+	opt    *rueidis.ClientOption // nil if it is a client's, or broken
+	client rueidis.Client
+	label  string
+	err    error
+}
+
+// URL returns a Conn for a URL of any form that rueidis.ParseURL understands:
+//
+//	redis://user:password@host:port/db   (rediss:// for TLS)
+//	unix://user:password@/path/to/socket?db=1
+//	redis://sentinel:port?addr=sentinel:port&master_set=name
+//
+// What has no scheme is taken for host:port or host:port/db. A wrong URL is told
+// by [Conn.Err].
+func URL(s string) Conn {
+	full := s
+	if s != "" && !strings.Contains(s, "://") {
+		full = "redis://" + s
+	}
+	opt, err := parse(full)
+	if err != nil {
+		label := withoutSecrets(full)
+		return Conn{label: label, err: fmt.Errorf("node: URL %q: %w", label, err)}
+	}
+	return Option(opt)
+}
+
+// URLs returns what [URL] returns for each of them.
+func URLs(urls ...string) []Conn {
+	conns := make([]Conn, len(urls))
+	for i, s := range urls {
+		conns[i] = URL(s)
+	}
+	return conns
+}
+
+// Option returns a Conn for what a URL cannot say: certificates, a dialer,
+// changing credentials. It connects by itself, with exactly one connection for
+// each [Actor]: what the option says about pipelining, retries, caching, buffers,
+// timeouts, replicas and the client's name is replaced. Several addresses are
+// those of Sentinels.
+func Option(o rueidis.ClientOption) Conn {
+	o.InitAddress = slices.Clone(o.InitAddress)
+	c := Conn{opt: &o, label: label(&o)}
+	switch {
+	case len(o.InitAddress) == 0 || slices.Contains(o.InitAddress, ""):
+		c.err = errors.New("no address")
+	case len(o.InitAddress) > 1 && o.Sentinel.MasterSet == "":
+		c.err = errors.New("several addresses without a master set: a cluster as one node is not supported")
+	case o.PipelineMultiplex > 0:
+		c.err = errors.New("PipelineMultiplex: want one connection, on which commands keep their order")
+	case o.ConnLifetime > 0:
+		c.err = errors.New("ConnLifetime: want a connection that is replaced only when it fails")
+	case o.ReplicaOnly:
+		c.err = errors.New("ReplicaOnly: want the primary")
+	}
+	if c.err != nil {
+		c.err = fmt.Errorf("node: option for %q: %w", c.label, c.err)
+	}
+	return c
+}
+
+// Client returns a Conn that borrows one connection of the client for itself, as
+// Client.Dedicate does. The client stays the caller's, who closes it after the
+// supervisor. Its own timeouts hold: a node that hangs may occupy a goroutine for
+// as long as they are, and a connection that broke while idle is noticed only
+// when it is used again, after ten seconds at most. [URL] and [Option] have
+// neither weakness. A client of a cluster is refused.
+func Client(client rueidis.Client) Conn {
+	c := Conn{client: client, label: "client"}
+	switch {
+	case client == nil:
+		c.err = errors.New("node: no client")
+	case client.Mode() == rueidis.ClientModeCluster:
+		c.err = errors.New("node: client of a cluster: not supported as one node")
+	default:
+		var addrs []string
+		for addr := range client.Nodes() {
+			addrs = append(addrs, addr)
+		}
+		sort.Strings(addrs)
+		c.label = "client of " + strings.Join(addrs, ",")
+	}
+	return c
+}
+
+// Err returns why the Conn cannot be used, or nil. It connects to nothing. The
+// error contains no credential.
+func (c Conn) Err() error {
+	if c.err == nil && c.opt == nil && c.client == nil {
+		return errors.New("node: empty connection")
+	}
+	return c.err
+}
+
+// String returns the address, database and master set, for people. It contains no
+// credential.
+func (c Conn) String() string {
+	if c.label == "" {
+		return "none"
+	}
+	return c.label
+}
+
+// Same reports whether both reach the same node: the same client, or the same
+// database and master set at an address that both have. Names are not resolved.
+func (c Conn) Same(d Conn) bool {
+	if c.client != nil || d.client != nil {
+		return c.client != nil && d.client != nil && reflect.TypeOf(c.client).Comparable() &&
+			reflect.TypeOf(d.client).Comparable() && c.client == d.client
+	}
+	if c.opt == nil || d.opt == nil {
+		return false
+	}
+	return c.opt.SelectDB == d.opt.SelectDB && c.opt.Sentinel.MasterSet == d.opt.Sentinel.MasterSet &&
+		slices.ContainsFunc(c.opt.InitAddress, func(a string) bool {
+			return slices.ContainsFunc(d.opt.InitAddress, func(b string) bool { return strings.EqualFold(a, b) })
+		})
+}
+
+func label(o *rueidis.ClientOption) string {
+	s := strings.Join(o.InitAddress, ",")
+	if o.Sentinel.MasterSet != "" {
+		s = o.Sentinel.MasterSet + "@" + s
+	}
+	if o.SelectDB != 0 {
+		s += "/" + strconv.Itoa(o.SelectDB)
+	}
+	return s
+}
+
+// parse is rueidis.ParseURL with errors that quote no credential. A password that
+// is not percent-encoded moves the borders of everything behind it, so a part of
+// it may stand in any part of the URL, and of the error.
+func parse(s string) (rueidis.ClientOption, error) {
+	if s == "" {
+		return rueidis.ClientOption{}, errors.New("empty")
+	}
+	safe := withoutUser(s)
+	if _, err := rueidis.ParseURL(safe); err != nil {
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			err = e.Err
+		}
+		return rueidis.ClientOption{}, err
+	}
+	opt, err := rueidis.ParseURL(s)
+	_, rest, _ := strings.Cut(s, "://")
+	if i := strings.IndexAny(rest, "/?#"); err != nil || i >= 0 && strings.Contains(rest[i:], "@") {
+		return rueidis.ClientOption{}, errors.New("broken user or password: they must be percent-encoded")
+	}
+	return opt, nil
+}
+
+// withoutUser removes everything up to the last @ behind the scheme.
+func withoutUser(s string) string {
+	scheme, rest, _ := strings.Cut(s, "://")
+	return scheme + "://" + rest[strings.LastIndexByte(rest, '@')+1:]
+}
+
+// withoutSecrets is a URL as it may be shown: no user, no password, no query.
+func withoutSecrets(s string) string {
+	s = withoutUser(s)
+	if i := strings.IndexAny(s, "?#"); i >= 0 {
+		s = s[:i]
+	}
+	return s
+}
+
+// options returns the option with ours laid over it. Every dial of the option
+// goes through wrap, and every password that it comes up with to secret.
+func (c Conn) options(timeout time.Duration,
+	wrap func(subscriber bool, dial func(context.Context) (net.Conn, error)) (net.Conn, error),
+	secret func(string),
+) rueidis.ClientOption {
+	o := *c.opt
+	secret(o.Password)
+	secret(o.Sentinel.Password)
+	if fn := o.AuthCredentialsFn; fn != nil {
+		o.AuthCredentialsFn = func(c rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
+			a, err := fn(c)
+			secret(a.Password)
+			return a, err
+		}
+	}
+	dial := dialerOf(c.opt)
+	o.DialFn = nil
+	// The library passes the Sentinel's net.Dialer where it dials a Sentinel, so
+	// a resolver of its own tells which of the two it is.
+	mark := &net.Resolver{}
+	if r := o.Sentinel.Dialer.Resolver; r != nil {
+		mark = &net.Resolver{PreferGo: r.PreferGo, StrictErrors: r.StrictErrors, Dial: r.Dial}
+	}
+	o.Sentinel.Dialer.Resolver = mark
+	o.DialCtxFn = func(_ context.Context, dst string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
+		return wrap(d.Resolver == mark, func(ctx context.Context) (net.Conn, error) { return dial(ctx, dst, d, t) })
+	}
+
+	o.ForceSingleClient = o.Sentinel.MasterSet == ""
+	o.PipelineMultiplex = -1 // one connection: commands keep their order
+	o.BlockingPipeline = -1  // and a long pipeline does not get another one
+	o.AlwaysPipelining = true
+	o.DisableAutoPipelining = false
+	o.DisableRetry = true
+	o.DisableCache = true
+	o.ClientTrackingOptions = nil
+	o.OnInvalidations = nil
+	o.ClientName = "" // each enrolment sets one
+	o.ClientSetInfo = rueidis.DisableClientSetInfo
+	o.SendToReplicas = nil
+	o.EnableReplicaAZInfo = false
+	o.Standalone = rueidis.StandaloneOption{}
+	o.ShuffleInit = false
+	o.MaxFlushDelay = 0
+	o.RingScaleEachConn = 8
+	o.ReadBufferEachConn = 16 << 10
+	o.WriteBufferEachConn = 16 << 10
+	o.ConnWriteTimeout = timeout
+	o.Dialer.Timeout = timeout
+	// The kernel's probes stay, the library's PING each second goes: an actor has
+	// a heartbeat of its own.
+	if !o.Dialer.KeepAliveConfig.Enable {
+		probe := max(0, o.Dialer.KeepAlive)
+		o.Dialer.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: probe, Interval: probe}
+	}
+	o.Dialer.KeepAlive = -1
+	o.Sentinel.Dialer.Timeout = timeout
+	o.Sentinel.ClientName = ""
+	if o.Sentinel.Dialer.KeepAlive == 0 {
+		o.Sentinel.Dialer.KeepAlive = sentinelPing
+	}
+	if o.Sentinel.TopologyRefreshInterval <= 0 {
+		o.Sentinel.TopologyRefreshInterval = sentinelRefresh
+	}
+	return o
+}
+
+const (
+	sentinelPing    = 5 * time.Second
+	sentinelRefresh = 5 * time.Second
+)
+
+// dialerOf returns the option's own way to dial.
+func dialerOf(o *rueidis.ClientOption) func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
+	switch {
+	case o.DialCtxFn != nil:
+		return func(ctx context.Context, dst string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
+			return interruptible(ctx, func() (net.Conn, error) { return o.DialCtxFn(ctx, dst, d, t) })
+		}
+	case o.DialFn != nil:
+		return func(ctx context.Context, dst string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
+			return interruptible(ctx, func() (net.Conn, error) { return o.DialFn(dst, d, t) })
+		}
+	}
+	return func(ctx context.Context, dst string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
+		if t != nil {
+			return (&tls.Dialer{NetDialer: d, Config: t}).DialContext(ctx, "tcp", dst)
+		}
+		return d.DialContext(ctx, "tcp", dst)
+	}
+}
+
+// interruptible returns when ctx is done, whether or not dial heeds it.
+func interruptible(ctx context.Context, dial func() (net.Conn, error)) (net.Conn, error) {
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	done := make(chan result) // unbuffered: the connection has one owner
+	go func() {
+		c, err := dial()
+		select {
+		case done <- result{c, err}:
+		case <-ctx.Done():
+			if c != nil {
+				_ = c.Close()
+			}
+		}
+	}()
+	select {
+	case r := <-done:
+		return r.conn, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}

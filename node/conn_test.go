@@ -1,0 +1,267 @@
+package node_test
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/leasehold-go/leasehold/node"
+	"github.com/leasehold-go/leasehold/node/nodetest"
+)
+
+func TestURL(t *testing.T) {
+	for _, tc := range []struct{ url, label, err string }{
+		{"redis://10.0.0.1:6379", "10.0.0.1:6379", ""},
+		{"redis://10.0.0.1", "10.0.0.1:6379", ""},
+		{"10.0.0.1:7000", "10.0.0.1:7000", ""},
+		{"10.0.0.1:7000/2", "10.0.0.1:7000/2", ""},
+		{"localhost", "localhost:6379", ""},
+		{"redis://user:hunter2@h:1/3", "h:1/3", ""},
+		{"redis://:hunter2@h:1?db=4", "h:1/4", ""},
+		{"user:hunter2@h:1", "h:1", ""},
+		{"redis://:hun%2Fter2@h:1", "h:1", ""},
+		{"rediss://:hunter2@h:1", "h:1", ""},
+		{"unix:///tmp/redis.sock?db=1", "/tmp/redis.sock/1", ""},
+		{"unix://user:hunter2@/tmp/redis.sock", "/tmp/redis.sock", ""},
+		{"redis://s1:26379?addr=s2:26379&master_set=main", "main@s1:26379,s2:26379", ""},
+		{"", "://", "empty"},
+		{"gopher://h", "gopher://h", "invalid URL scheme"},
+		{"redis://:hunter2@h:1/x", "redis://h:1/x", "invalid database number"},
+		{"redis://:hunter2@h:x", "redis://h:x", "invalid port"},
+		{"redis://:hunter2@h:1/1/2", "redis://h:1/1/2", "invalid URL path"},
+		{"redis://:hunter2/@h:1", "redis://h:1", "percent-encoded"},
+		{"redis://:hunter2%zz@h:1", "redis://h:1", "percent-encoded"},
+		{"redis://:12?hunter2@h:1", "redis://h:1", "percent-encoded"},
+		{"redis://:12#hunter2@h:1", "redis://h:1", "percent-encoded"},
+		{"redis://u:12/hunter2@h:1", "redis://h:1", "percent-encoded"},
+		{"redis://u:hunter2@12?hunter2@h:1", "redis://h:1", "percent-encoded"},
+		{"redis://h:1?addr=h2:1", "h:1,h2:1", "without a master set"},
+		{"unix://", "", "no address"},
+	} {
+		c := node.URL(tc.url)
+		err := c.Err()
+		if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
+			t.Errorf("%s: error %v, want %q", tc.url, err, tc.err)
+		}
+		if tc.label != "" && c.String() != tc.label {
+			t.Errorf("%s: String() = %q, want %q", tc.url, c, tc.label)
+		}
+		if all := fmt.Sprint(err, c.String()); strings.Contains(all, "hunter2") || strings.Contains(all, "hun/ter2") {
+			t.Errorf("%s: password in %q", tc.url, all)
+		}
+	}
+	if cs := node.URLs("a", "b:1"); len(cs) != 2 || cs[0].String() != "a:6379" || cs[1].String() != "b:1" {
+		t.Errorf("URLs: %v", cs)
+	}
+}
+
+func TestOptionRefused(t *testing.T) {
+	one := []string{"h:1"}
+	for want, o := range map[string]rueidis.ClientOption{
+		"no address":        {},
+		"several addresses": {InitAddress: []string{"a:1", "b:1"}},
+		"PipelineMultiplex": {InitAddress: one, PipelineMultiplex: 2},
+		"ConnLifetime":      {InitAddress: one, ConnLifetime: time.Hour},
+		"ReplicaOnly":       {InitAddress: one, ReplicaOnly: true},
+	} {
+		if err := node.Option(o).Err(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+	if err := (node.Conn{}).Err(); err == nil {
+		t.Error("the zero Conn has no error")
+	}
+	if err := node.Client(nil).Err(); err == nil {
+		t.Error("no client has no error")
+	}
+}
+
+func TestSame(t *testing.T) {
+	for _, tc := range []struct {
+		a, b string
+		same bool
+	}{
+		{"redis://h:1", "h:1", true},
+		{"redis://u:p@H:1", "rediss://h:1", true},
+		{"h:1", "h:2", false},
+		{"h:1/1", "h:1", false},
+		{"redis://a:1?addr=b:1&master_set=m", "redis://b:1?master_set=m", true},
+		{"redis://a:1?master_set=n", "redis://a:1?master_set=m", false},
+		{"gopher://a", "gopher://a", false},
+	} {
+		a, b := node.URL(tc.a), node.URL(tc.b)
+		if a.Same(b) != tc.same || b.Same(a) != tc.same {
+			t.Errorf("%s and %s: want %v", tc.a, tc.b, tc.same)
+		}
+	}
+}
+
+// lend returns a client of the node's, of the user's own making: with four
+// connections, which each pipeline would be spread over.
+func lend(t *testing.T, n *nodetest.Node) rueidis.Client {
+	o := node.OptionOf(n.Conn())
+	o.PipelineMultiplex = 2
+	o.ForceSingleClient = true
+	o.DisableCache = true
+	o.BlockingPipeline = 8
+	client, err := rueidis.NewClient(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+func TestClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		client := lend(t, n)
+		defer client.Close()
+		c := node.Client(client)
+		if !c.Same(node.Client(client)) || c.Same(n.Conn()) || !strings.Contains(c.String(), n.String()) {
+			t.Errorf("%v", c)
+		}
+		r := start(t, c)
+		r.enrolled()
+		var commands []node.Command
+		for i := range 100 {
+			commands = append(commands, grant(fmt.Sprint("n", i), "t", 1), on(node.Release, fmt.Sprint("n", i), "t"))
+		}
+		for _, re := range r.ask(commands...) {
+			if re.Status != node.OK {
+				t.Fatalf("%+v", re)
+			}
+		}
+
+		n.Hang()
+		begin := time.Now()
+		wantStatuses(t, r.ask(grant("a", "1", 1)), "unknown")
+		if took := time.Since(begin); took != timeout {
+			t.Errorf("took %v", took)
+		}
+		n.Resume()
+		r.enrolled()
+		wantStatuses(t, r.ask(on(node.Release, "a", "1")), "ok")
+
+		n.Restart()
+		r.ask(grant("a", "1", 1)) // whatever this finds
+		r.enrolled()
+		if r.state.Life != 2 {
+			t.Errorf("Life %d", r.state.Life)
+		}
+		// A user's own commands go on.
+		if err := client.Do(t.Context(), client.B().Get().Key("x").Build()).Error(); !rueidis.IsRedisNil(err) {
+			t.Error(err)
+		}
+
+		n.Hang()
+		r.send(grant("a", "1", 1))
+		synctest.Wait()
+		begin = time.Now()
+		r.cancel()
+		<-r.done
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("took %v", took)
+		}
+		n.Resume()
+	})
+}
+
+func TestRESP2(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		o := node.OptionOf(n.Conn())
+		o.AlwaysRESP2 = true
+		r := start(t, node.Option(o))
+		r.enrolled()
+		if r.state.Life != 1 {
+			t.Errorf("%+v", r.state)
+		}
+		got := r.ask(grant("a", "1", 1<<52+1), grant("a", "2", 1), on(node.Inspect, "a", ""), on(node.Renew, "a", "1"), on(node.Release, "a", "2"), on(node.Release, "b", "2"))
+		wantStatuses(t, got, "ok other ok ok other absent")
+		if got[0].Fence != 1<<52+1 || got[2].Fence != 1<<52+1 || got[2].Value != "1" {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// A dialer that heeds nothing delays nobody.
+func TestDialerThatDoesNotReturn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		r := start(t, node.Option(rueidis.ClientOption{InitAddress: []string{"h:1"},
+			DialFn: func(string, *net.Dialer, *tls.Config) (net.Conn, error) {
+				<-release
+				c, _ := net.Pipe()
+				return c, nil
+			}}))
+		begin := time.Now()
+		wantStatuses(t, r.ask(grant("a", "1", 1)), "unsent")
+		if took := time.Since(begin); took != timeout {
+			t.Errorf("took %v", took)
+		}
+		r.cancel()
+		<-r.done
+		close(release)
+	})
+}
+
+// A failover that the library follows behind our back ends the enrolment, while
+// the loss of a Sentinel does not.
+func TestSentinel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old, promoted := nodetest.New(), nodetest.New()
+		defer old.Close()
+		defer promoted.Close()
+		for _, n := range []*nodetest.Node{old, promoted} {
+			n.Reply("ROLE", "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n")
+		}
+		s := &sentinel{t: t, primary: "old:6379"}
+		dial := func(ctx context.Context, dst string, d *net.Dialer, c *tls.Config) (net.Conn, error) {
+			switch dst {
+			case "old:6379":
+				return node.OptionOf(old.Conn()).DialCtxFn(ctx, dst, d, c)
+			case "promoted:6379":
+				return node.OptionOf(promoted.Conn()).DialCtxFn(ctx, dst, d, c)
+			}
+			return s.dial()
+		}
+		c := node.Option(rueidis.ClientOption{InitAddress: []string{"s1:26379"}, DialCtxFn: dial,
+			Sentinel: rueidis.SentinelOption{MasterSet: "main"}})
+		if c.String() != "main@s1:26379" {
+			t.Errorf("String() = %q", c)
+		}
+		r := start(t, c)
+		r.enrolled()
+		wantStatuses(t, r.ask(grant("a", "1", 1)), "ok")
+
+		s.cut() // it is dialled again, and nothing else happens
+		time.Sleep(9 * time.Second)
+		wantStatuses(t, r.ask(grant("a", "2", 1)), "other")
+		if !r.state.Enrolled || s.dials() < 2 {
+			t.Errorf("%+v after %d dials", r.state, s.dials())
+		}
+
+		s.switchTo("promoted:6379")
+		r.ended()
+		r.enrolled()
+		if r.state.Life != 2 {
+			t.Errorf("Life %d", r.state.Life)
+		}
+		wantStatuses(t, r.ask(grant("a", "2", 1)), "ok")
+		if _, _, ok := promoted.Get("a"); !ok {
+			t.Error("not on the promoted server")
+		}
+		r.cancel()
+		<-r.done
+		time.Sleep(time.Second) // the library looks for a Sentinel until it wakes
+	})
+}

@@ -1,0 +1,123 @@
+package node_test
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+	"github.com/leasehold-go/leasehold/node/nodetest"
+)
+
+func guarded(window time.Duration) func(*node.Config) {
+	return func(c *node.Config) { c.Window = window }
+}
+
+// A grant that was sent before the node was known to be young is not sent on; what
+// else is asked of it is.
+func TestYoungNodeGrantsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := start(t, n.Conn(), guarded(time.Minute))
+		r.enrolled()
+		wantStatuses(t, r.ask(grant("a", "1", 1)), "ok")
+		n.Restart()
+		r.ended()
+		r.enrolled()
+		if left := r.state.YoungUntil.Sub(clock.Runtime().Now()); left != time.Minute {
+			t.Errorf("young for %v", left)
+		}
+		wantStatuses(t, r.ask(grant("b", "1", 1), on(node.Renew, "a", "1")), "unsent absent")
+		time.Sleep(time.Minute) // in fake time
+		wantStatuses(t, r.ask(grant("b", "1", 1)), "ok")
+	})
+}
+
+// A heal is for the incarnation that it was decided for.
+func TestHealOfAnotherLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := start(t, n.Conn(), guarded(time.Minute))
+		r.enrolled()
+		heal := on(node.Heal, "a", "1")
+		heal.Fence, heal.Life = 7, r.state.Life
+		wantStatuses(t, r.ask(heal), "ok")
+		n.Restart()
+		r.ended()
+		r.enrolled()
+		wantStatuses(t, r.ask(heal), "unsent")
+		heal.Life = r.state.Life
+		wantStatuses(t, r.ask(heal), "ok")
+	})
+}
+
+// What is answered without the marker of the enrolment behind it is not believed:
+// the node may have forgotten before it, or right behind it.
+func TestMarkerBehindEveryPipeline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := start(t, n.Conn(), guarded(time.Minute))
+		r.enrolled()
+		wantStatuses(t, r.ask(grant("a", "1", 1)), "ok")
+		n.Flush()
+		wantStatuses(t, r.ask(on(node.Renew, "a", "1"), grant("b", "1", 1)), "unknown unknown")
+		if r.state.Enrolled {
+			t.Error("still enrolled")
+		}
+		r.enrolled()
+		if r.state.Life != 1 || r.state.YoungUntil < clock.Runtime().Now() {
+			t.Errorf("%+v: want the same incarnation, and young", r.state)
+		}
+		wantStatuses(t, r.ask(on(node.Release, "b", "1")), "ok") // it had been set
+	})
+}
+
+// The right marker does not make up for the wrong connection.
+func TestStrangerWithMarker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := start(t, n.Conn(), guarded(time.Minute))
+		r.enrolled()
+		n.Reply("CLIENT GETNAME", "$7\r\nanother\r\n")
+		wantStatuses(t, r.ask(grant("a", "1", 1)), "unknown")
+		if r.state.Enrolled {
+			t.Error("still enrolled")
+		}
+	})
+}
+
+// A server tells for how many seconds it has been up, as the difference of two times
+// that were cut to seconds. It must never be taken for older than it is, and with its
+// time it is taken for younger by less than a second.
+func TestUpFor(t *testing.T) {
+	const start = 1_000_000_000 * time.Second
+	for _, fraction := range []time.Duration{0, 1, 400_000, 999_999} {
+		for _, age := range []time.Duration{0, 1, 300_000, 600_000, 999_999, 1_000_000, 1_700_000, 60_500_000} {
+			began, lived := start+fraction*time.Microsecond, age*time.Microsecond
+			now := began + lived
+			uptime := int64(now/time.Second) - int64(began/time.Second)
+			said := fmt.Sprintf("uptime_in_seconds:%d\r\n", uptime)
+			for _, c := range []struct {
+				info string
+				most time.Duration
+			}{
+				{said + fmt.Sprintf("server_time_usec:%d\r\n", now.Microseconds()), time.Second},
+				{said, 2 * time.Second},
+			} {
+				got := time.Duration(node.UpFor(c.info)) * time.Microsecond
+				if got > lived || got < lived-c.most {
+					t.Errorf("%q: up for %v at least, and it is %v", c.info, got, lived)
+				}
+			}
+		}
+	}
+	if got := node.UpFor("uptime_in_seconds:soon\r\nserver_time_usec:5\r\n"); got != 0 {
+		t.Errorf("of a server that does not tell: %d", got)
+	}
+}

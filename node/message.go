@@ -1,0 +1,146 @@
+package node
+
+import (
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+)
+
+// Op says what a [Command] asks of a node.
+type Op uint8
+
+const (
+	// Grant sets the key to Token for TTL if it is free, and proposes Fence.
+	Grant Op = iota + 1
+	// Raise stores the larger of Fence and what is stored, where the key still
+	// holds Token.
+	Raise
+	// Renew gives the key another TTL, where it still holds Token.
+	Renew
+	// Release deletes the key, where it still holds Token.
+	Release
+	// Inspect reads who holds the key. It changes nothing.
+	Inspect
+	// Heal sets the key to Token for TTL again if it is free, with the lease's own
+	// Fence, on the incarnation Life alone.
+	Heal
+)
+
+// String returns the operation's name.
+func (o Op) String() string {
+	switch o {
+	case Grant:
+		return "grant"
+	case Raise:
+		return "raise"
+	case Renew:
+		return "renew"
+	case Release:
+		return "release"
+	case Inspect:
+		return "inspect"
+	case Heal:
+		return "heal"
+	}
+	return "no operation"
+}
+
+// A Command asks one node one thing about one key. It is a plain value: sending
+// one allocates nothing.
+type Command struct {
+	ID    uint64        // the sender's; comes back in the Reply
+	Op    Op            //
+	Name  string        // the lock key, prefix included
+	Token string        // unused by Inspect
+	TTL   time.Duration // whole milliseconds; of Grant, Renew and Heal
+	Fence uint64        // of Grant, Raise and Heal
+	Life  uint32        // of Heal: the State.Life for which it is meant
+	By    clock.Instant // it is not sent after this instant, because nobody wants it any more
+}
+
+// Status is what is known of a node after a [Command]. Silence is not a no: only
+// Absent, Other and Unsent say that the key does not hold the token by this
+// command's doing.
+type Status uint8
+
+const (
+	// Unknown: it may or may not have acted. A timeout, a broken connection, an
+	// error in the answer.
+	Unknown Status = iota
+	// Unsent: it was certainly not sent. No room in the mailbox, no enrolled
+	// connection, By has passed.
+	Unsent
+	// OK: the key is as the command asked; for Inspect, the key exists.
+	OK
+	// Absent: there is no such key, and nothing was changed.
+	Absent
+	// Other: the key holds another value, and nothing was changed.
+	Other
+)
+
+// String returns the status in a word.
+func (s Status) String() string {
+	switch s {
+	case Unsent:
+		return "unsent"
+	case OK:
+		return "ok"
+	case Absent:
+		return "absent"
+	case Other:
+		return "other"
+	}
+	return "unknown"
+}
+
+// A Reply answers the [Command] with the same ID and Op. Every command that an
+// [Actor] has taken is answered exactly once.
+type Reply struct {
+	ID     uint64
+	Op     Op
+	Status Status
+	Raised bool          // of Grant: Fence was larger than what was stored, and is stored now
+	Fence  uint64        // of Grant and Inspect: the stored fence, 0 if none
+	Left   time.Duration // of Inspect: how long the key will live at most; -1 if for ever
+	Value  string        // of Inspect: what the key holds
+	Err    error         // why Status is Unknown or Unsent, in the node's own words; else nil
+}
+
+// A Batch carries the replies to one pipeline, and how the node is. The receiver
+// owns Replies. An enrolment that came or ended is told by a Batch as well, which
+// may carry no reply.
+type Batch struct {
+	Node    int // the node's index in the deployment
+	Replies []Reply
+	State   State
+}
+
+// State is how a node is, as its [Actor] knows it.
+type State struct {
+	// Enrolled tells whether commands are being sent to it.
+	Enrolled bool
+	// Err is why it is not enrolled, or nil if it is, or if that was not tried yet.
+	Err error
+	// Life counts the incarnations that this actor has met, from 1. An answer of
+	// another Life may come from a server that has forgotten everything.
+	Life uint32
+	// LifeAt is when this actor first heard from that incarnation.
+	LifeAt clock.Instant
+	// Guarded tells that the server says which incarnation it is, so that one which
+	// forgot is known. YoungUntil is then the instant up to which it is young.
+	Guarded    bool
+	YoungUntil clock.Instant
+	// Evicts is the server's maxmemory-policy, if it may evict lock keys.
+	Evicts string
+	// Time is the node's TIME, since the Unix epoch, as it was answered last to what
+	// was sent at TimeSent; that answer was received at TimeBack.
+	Time               time.Duration
+	TimeSent, TimeBack clock.Instant
+	// Offset is the node's TIME, since the Unix epoch, less our clock's reading
+	// since its origin, measured to half a round trip at OffsetAt. It is known if
+	// OffsetAt is not 0, also of a node that is not enrolled now.
+	Offset   time.Duration
+	OffsetAt clock.Instant
+	// Latency is how long the last answered pipeline took.
+	Latency time.Duration
+}

@@ -1,0 +1,489 @@
+package nodetest
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+)
+
+// A command is one that the node knows. Its functions need n.mu, and get the
+// arguments behind its name.
+type command struct {
+	min, max int // arguments; many if max is -1
+	run      func(n *Node, s *session, args []string) any
+}
+
+const many = -1
+
+var commands = map[string]command{
+	"AUTH":            {1, 2, auth},
+	"CLIENT CAPA":     {1, many, okay},
+	"CLIENT GETNAME":  {0, 0, clientGetName},
+	"CLIENT ID":       {0, 0, func(_ *Node, s *session, _ []string) any { return s.id }},
+	"CLIENT NO-EVICT": {1, 1, okay},
+	"CLIENT NO-TOUCH": {1, 1, okay},
+	"CLIENT SETINFO":  {2, 2, okay},
+	"CLIENT SETNAME":  {1, 1, clientSetName},
+	"DBSIZE":          {0, 0, func(n *Node, _ *session, _ []string) any { n.expire(); return int64(len(n.keys)) }},
+	"DEL":             {1, many, data((*Node).del)},
+	"ECHO":            {1, 1, func(_ *Node, _ *session, args []string) any { return args[0] }},
+	"EVAL":            {2, many, data((*Node).eval)},
+	"EVALSHA":         {2, many, data((*Node).evalSHA)},
+	"EXISTS":          {1, many, data((*Node).exists)},
+	"FLUSHALL":        {0, 1, data((*Node).flush)},
+	"FLUSHDB":         {0, 1, data((*Node).flush)},
+	"GET":             {1, 1, data((*Node).get)},
+	"HELLO":           {0, many, hello},
+	"INFO":            {0, many, data((*Node).info)},
+	"MGET":            {1, many, data((*Node).mget)},
+	"PEXPIRE":         {2, 2, data((*Node).pexpire)},
+	"PING":            {0, 1, ping},
+	"PTTL":            {1, 1, data((*Node).pttl)},
+	"QUIT":            {0, many, okay},
+	"SCRIPT EXISTS":   {1, many, data((*Node).scriptExists)},
+	"SCRIPT FLUSH":    {0, 1, data((*Node).scriptFlush)},
+	"SCRIPT LOAD":     {1, 1, data((*Node).scriptLoad)},
+	"SELECT":          {1, 1, data((*Node).selectDB)},
+	"SET":             {2, many, data((*Node).set)},
+	"TIME":            {0, 0, data((*Node).time)},
+	"TYPE":            {1, 1, data((*Node).typeOf)},
+	"ZADD":            {3, many, data((*Node).zadd)},
+	"ZSCORE":          {2, 2, data((*Node).zscore)},
+}
+
+// containers are the commands whose first argument belongs to their name.
+var containers = map[string]bool{"CLIENT": true, "SCRIPT": true}
+
+// data makes a command of a method that does not look at the connection.
+func data(f func(n *Node, args []string) any) func(*Node, *session, []string) any {
+	return func(n *Node, _ *session, args []string) any { return f(n, args) }
+}
+
+func okay(*Node, *session, []string) any { return status("OK") }
+
+// commandName returns the name by which commands knows a request.
+func commandName(args []string) string {
+	name := strings.ToUpper(args[0])
+	if containers[name] && len(args) > 1 {
+		name += " " + strings.ToUpper(args[1])
+	}
+	return name
+}
+
+const (
+	errType   = failure("WRONGTYPE Operation against a key holding the wrong kind of value")
+	errSyntax = failure("ERR syntax error")
+	errInt    = failure("ERR value is not an integer or out of range")
+	errFloat  = failure("ERR value is not a valid float")
+)
+
+func (n *Node) execute(s *session, name string, args []string) any {
+	if n.password != "" && !s.known && name != "AUTH" && name != "HELLO" && name != "QUIT" {
+		return failure("NOAUTH Authentication required.")
+	}
+	c, ok := commands[name]
+	switch {
+	case ok:
+		args = args[1+strings.Count(name, " "):]
+	case !containers[strings.ToUpper(args[0])]:
+		var with strings.Builder
+		for _, arg := range args[1:] {
+			fmt.Fprintf(&with, "'%.128s' ", arg)
+		}
+		return plain("ERR unknown command '%.128s', with args beginning with: %s", args[0], with.String())
+	case len(args) > 1:
+		return plain("ERR unknown subcommand '%.128s'. Try %s HELP.", args[1], strings.ToUpper(args[0]))
+	}
+	if !ok || len(args) < c.min || c.max != many && len(args) > c.max {
+		return plain("ERR wrong number of arguments for '%s' command", strings.ToLower(strings.ReplaceAll(name, " ", "|")))
+	}
+	n.counts[name]++
+	return c.run(n, s, args)
+}
+
+// plain returns an error of one line, whatever the client sent.
+func plain(format string, args ...any) failure {
+	return failure(strings.Map(func(r rune) rune {
+		if r == '\r' || r == '\n' {
+			return ' '
+		}
+		return r
+	}, fmt.Sprintf(format, args...)))
+}
+
+// Connections.
+
+func (n *Node) logIn(s *session, user, password string) any {
+	if user != "default" || n.password != "" && password != n.password {
+		return failure("WRONGPASS invalid username-password pair or user is disabled.")
+	}
+	s.known = true
+	return status("OK")
+}
+
+func auth(n *Node, s *session, args []string) any {
+	if len(args) == 2 {
+		return n.logIn(s, args[0], args[1])
+	}
+	if n.password == "" {
+		return failure("ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?")
+	}
+	return n.logIn(s, "default", args[0])
+}
+
+func hello(n *Node, s *session, args []string) any {
+	proto, name := s.proto, s.name
+	if len(args) > 0 {
+		p, err := strconv.Atoi(args[0])
+		if err != nil {
+			return failure("ERR Protocol version is not an integer or out of range")
+		}
+		if p != 2 && p != 3 {
+			return failure("NOPROTO unsupported protocol version")
+		}
+		proto = p
+		args = args[1:]
+	}
+	for len(args) > 0 {
+		switch option := strings.ToUpper(args[0]); {
+		case option == "AUTH" && len(args) > 2:
+			if e, bad := n.logIn(s, args[1], args[2]).(failure); bad {
+				return e
+			}
+			args = args[3:]
+		case option == "SETNAME" && len(args) > 1:
+			if !validName(args[1]) {
+				return errName
+			}
+			name = args[1]
+			args = args[2:]
+		default:
+			return plain("ERR Syntax error in HELLO option '%.128s'", args[0])
+		}
+	}
+	if n.password != "" && !s.known {
+		return failure("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
+	}
+	s.proto, s.name = proto, name
+	return pairs{
+		"server", "redis", "version", version, "proto", int64(proto), "id", s.id,
+		"mode", "standalone", "role", "master", "modules", []any{},
+	}
+}
+
+const errName = failure("ERR Client names cannot contain spaces, newlines or special characters.")
+
+func validName(name string) bool {
+	return !strings.ContainsFunc(name, func(r rune) bool { return r < '!' || r > '~' })
+}
+
+func clientSetName(_ *Node, s *session, args []string) any {
+	if !validName(args[0]) {
+		return errName
+	}
+	s.name = args[0]
+	return status("OK")
+}
+
+func clientGetName(_ *Node, s *session, _ []string) any {
+	if s.name == "" {
+		return nil
+	}
+	return s.name
+}
+
+func ping(_ *Node, _ *session, args []string) any {
+	if len(args) == 1 {
+		return args[0]
+	}
+	return status("PONG")
+}
+
+func (n *Node) selectDB(args []string) any {
+	db, err := strconv.Atoi(args[0])
+	switch {
+	case err != nil:
+		return errInt
+	case db != 0:
+		return failure("ERR DB index is out of range")
+	}
+	return status("OK")
+}
+
+// The server.
+
+const version = "7.2.0"
+
+// epoch is what a node's TIME begins at, for a clock whose instants do not.
+const epoch = 20 * 365 * 24 * time.Hour
+
+func (n *Node) time([]string) any {
+	us := n.wall().Microseconds()
+	return []any{strconv.FormatInt(us/1e6, 10), strconv.FormatInt(us%1e6, 10)}
+}
+
+// uptime is in seconds, from two times that are cut to seconds, as on a real server.
+func (n *Node) uptime() int64 {
+	return int64(n.wall()/time.Second) - int64((epoch+time.Duration(n.born))/time.Second)
+}
+
+// wall is what the node's clock shows.
+func (n *Node) wall() time.Duration { return epoch + time.Duration(n.now()) }
+
+func (n *Node) info(args []string) any {
+	all := len(args) == 0
+	var sections []string
+	for _, of := range []struct{ name, text string }{
+		{"server", fmt.Sprintf("# Server\r\nredis_version:%s\r\nredis_mode:standalone\r\nrun_id:%s\r\nserver_time_usec:%d\r\nuptime_in_seconds:%d\r\n",
+			version, n.id("run"), n.wall().Microseconds(), n.uptime())},
+		{"memory", "# Memory\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n"},
+		{"replication", fmt.Sprintf("# Replication\r\nrole:master\r\nconnected_slaves:0\r\nmaster_replid:%s\r\nmaster_replid2:%040d\r\n",
+			n.id("replication"), 0)},
+		{"cluster", "# Cluster\r\ncluster_enabled:0\r\n"},
+	} {
+		if all || slices.ContainsFunc(args, func(arg string) bool {
+			arg = strings.ToLower(arg)
+			return arg == of.name || arg == "all" || arg == "default" || arg == "everything"
+		}) {
+			sections = append(sections, of.text)
+		}
+	}
+	return verbatim(strings.Join(sections, "\r\n"))
+}
+
+func (n *Node) flush(args []string) any {
+	if !flushMode(args) {
+		return errSyntax
+	}
+	clear(n.keys)
+	return status("OK")
+}
+
+func flushMode(args []string) bool {
+	return len(args) == 0 || strings.EqualFold(args[0], "SYNC") || strings.EqualFold(args[0], "ASYNC")
+}
+
+// Keys.
+
+func (n *Node) get(args []string) any {
+	switch e := n.lookup(args[0]); {
+	case e == nil:
+		return nil
+	case e.set != nil:
+		return errType
+	default:
+		return e.text
+	}
+}
+
+func (n *Node) mget(args []string) any {
+	out := make([]any, len(args))
+	for i, key := range args {
+		if e := n.lookup(key); e != nil && e.set == nil {
+			out[i] = e.text
+		}
+	}
+	return out
+}
+
+func (n *Node) set(args []string) any {
+	key, e := args[0], &entry{text: args[1], ends: clock.Never}
+	var nx, xx, get, keep, expires bool
+	for args = args[2:]; len(args) > 0; args = args[1:] {
+		switch option := strings.ToUpper(args[0]); {
+		case option == "NX" && !xx:
+			nx = true
+		case option == "XX" && !nx:
+			xx = true
+		case option == "GET":
+			get = true
+		case option == "KEEPTTL" && !expires:
+			keep = true
+		case (option == "PX" || option == "EX") && !keep && !expires && len(args) > 1:
+			unit := time.Millisecond
+			if option == "EX" {
+				unit = time.Second
+			}
+			v, err := strconv.ParseInt(args[1], 10, 64)
+			if err != nil {
+				return errInt
+			}
+			if v <= 0 || v > math.MaxInt64/int64(unit) {
+				return failure("ERR invalid expire time in 'set' command")
+			}
+			expires = true
+			e.ends = n.now().Add(time.Duration(v) * unit)
+			args = args[1:]
+		default:
+			return errSyntax
+		}
+	}
+	old := n.lookup(key)
+	var answer any = status("OK")
+	if get {
+		if answer = n.get([]string{key}); answer == errType {
+			return errType
+		}
+	}
+	if nx && old != nil || xx && old == nil {
+		if !get {
+			answer = nil
+		}
+		return answer
+	}
+	if keep && old != nil {
+		e.ends = old.ends
+	}
+	n.keys[key] = e
+	return answer
+}
+
+func (n *Node) del(keys []string) any {
+	deleted := int64(0)
+	for _, key := range keys {
+		if n.lookup(key) != nil {
+			delete(n.keys, key)
+			deleted++
+		}
+	}
+	return deleted
+}
+
+func (n *Node) exists(keys []string) any {
+	found := int64(0)
+	for _, key := range keys {
+		if n.lookup(key) != nil {
+			found++
+		}
+	}
+	return found
+}
+
+func (n *Node) typeOf(args []string) any {
+	switch e := n.lookup(args[0]); {
+	case e == nil:
+		return status("none")
+	case e.set != nil:
+		return status("zset")
+	default:
+		return status("string")
+	}
+}
+
+// pttl rounds up, so that a key which is there never has 0 left.
+func (n *Node) pttl(args []string) any {
+	switch e := n.lookup(args[0]); {
+	case e == nil:
+		return int64(-2)
+	case e.ends == clock.Never:
+		return int64(-1)
+	default:
+		return int64((e.ends.Sub(n.now()) + time.Millisecond - 1) / time.Millisecond)
+	}
+}
+
+func (n *Node) pexpire(args []string) any {
+	ms, err := strconv.ParseInt(args[1], 10, 64)
+	if err != nil {
+		return errInt
+	}
+	if ms > math.MaxInt64/int64(time.Millisecond) {
+		return failure("ERR invalid expire time in 'pexpire' command")
+	}
+	e := n.lookup(args[0])
+	if e == nil {
+		return int64(0)
+	}
+	if ms <= 0 {
+		delete(n.keys, args[0])
+		return int64(1)
+	}
+	e.ends = n.now().Add(time.Duration(ms) * time.Millisecond)
+	return int64(1)
+}
+
+func (n *Node) zadd(args []string) any {
+	key := args[0]
+	var nx, xx, gt, lt, ch bool
+options:
+	for args = args[1:]; len(args) > 0; args = args[1:] {
+		switch strings.ToUpper(args[0]) {
+		case "NX":
+			nx = true
+		case "XX":
+			xx = true
+		case "GT":
+			gt = true
+		case "LT":
+			lt = true
+		case "CH":
+			ch = true
+		default:
+			break options
+		}
+	}
+	switch {
+	case len(args) == 0 || len(args)%2 == 1:
+		return errSyntax
+	case nx && xx:
+		return failure("ERR XX and NX options at the same time are not compatible")
+	case gt && nx || lt && nx || gt && lt:
+		return failure("ERR GT, LT, and/or NX options at the same time are not compatible")
+	}
+	scores := make([]float64, len(args)/2)
+	for i := range scores {
+		f, err := strconv.ParseFloat(args[2*i], 64)
+		if err != nil || math.IsNaN(f) {
+			return errFloat
+		}
+		scores[i] = f
+	}
+	e := n.lookup(key)
+	switch {
+	case e != nil && e.set == nil:
+		return errType
+	case e == nil && xx:
+		return int64(0)
+	case e == nil:
+		e = &entry{set: make(map[string]float64), ends: clock.Never}
+		n.keys[key] = e
+	}
+	added, changed := int64(0), int64(0)
+	for i, f := range scores {
+		member := args[2*i+1]
+		old, there := e.set[member]
+		switch {
+		case !there && xx:
+		case !there:
+			e.set[member] = f
+			added++
+		case nx || gt && f <= old || lt && f >= old || f == old:
+		default:
+			e.set[member] = f
+			changed++
+		}
+	}
+	if ch {
+		return added + changed
+	}
+	return added
+}
+
+func (n *Node) zscore(args []string) any {
+	e := n.lookup(args[0])
+	if e == nil {
+		return nil
+	}
+	if e.set == nil {
+		return errType
+	}
+	if f, ok := e.set[args[1]]; ok {
+		return f
+	}
+	return nil
+}

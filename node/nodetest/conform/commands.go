@@ -1,0 +1,204 @@
+package conform
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/leasehold-go/leasehold/node"
+	"github.com/leasehold-go/leasehold/node/internal/script"
+)
+
+// What a lock key is before or after a command. A time behind it is what it has
+// left.
+const (
+	free    = "free"
+	ours    = "ours"
+	others  = "other's"
+	wrong   = "of another type"
+	expired = "expired"
+	forever = "ours for ever"
+)
+
+// What a fence key is, besides a number.
+const (
+	none    = ""
+	misused = "a string"
+)
+
+// left of a fence that was just set; it was prepared with less.
+const fenceTTL = 30 * time.Minute
+
+const forAll = time.Duration(-1)
+
+var table = []struct {
+	op    node.Op
+	key   string // before
+	fence string // before
+
+	want     node.Reply // Left is what it was set to; of Err, only that there is one
+	errBegin string
+	after    string
+	ttl      time.Duration // of the key, after
+	fenced   string        // after
+	keeps    time.Duration // the fence key, after
+}{
+	// A grant takes what is free, and raises the fence in any case.
+	{node.Grant, free, none, node.Reply{Status: node.OK, Raised: true, Fence: 10}, "", ours, ttl, "10", retention},
+	{node.Grant, free, "9", node.Reply{Status: node.OK, Raised: true, Fence: 10}, "", ours, ttl, "10", retention},
+	{node.Grant, free, "10", node.Reply{Status: node.OK, Fence: 10}, "", ours, ttl, "10", retention},
+	{node.Grant, free, "11", node.Reply{Status: node.OK, Fence: 11}, "", ours, ttl, "11", retention},
+	{node.Grant, free, misused, node.Reply{}, "WRONGTYPE", ours, ttl, misused, retention},
+	{node.Grant, expired, "9", node.Reply{Status: node.OK, Raised: true, Fence: 10}, "", ours, ttl, "10", retention},
+	{node.Grant, ours, none, node.Reply{Status: node.Other, Raised: true, Fence: 10}, "", ours, prepared, "10", retention},
+	{node.Grant, others, "9", node.Reply{Status: node.Other, Raised: true, Fence: 10}, "", others, prepared, "10", retention},
+	{node.Grant, others, "11", node.Reply{Status: node.Other, Fence: 11}, "", others, prepared, "11", retention},
+	{node.Grant, others, misused, node.Reply{}, "WRONGTYPE", others, prepared, misused, retention},
+	{node.Grant, wrong, "9", node.Reply{Status: node.Other, Raised: true, Fence: 10}, "", wrong, forAll, "10", retention},
+	{node.Grant, forever, none, node.Reply{Status: node.Other, Raised: true, Fence: 10}, "", ours, forAll, "10", retention},
+
+	{node.Raise, free, none, node.Reply{Status: node.Absent}, "", free, 0, none, 0},
+	{node.Raise, free, "9", node.Reply{Status: node.Absent}, "", free, 0, "9", fenceTTL},
+	{node.Raise, expired, "9", node.Reply{Status: node.Absent}, "", free, 0, "9", fenceTTL},
+	{node.Raise, ours, none, node.Reply{Status: node.OK}, "", ours, prepared, "10", retention},
+	{node.Raise, ours, "9", node.Reply{Status: node.OK}, "", ours, prepared, "10", retention},
+	{node.Raise, ours, "10", node.Reply{Status: node.OK}, "", ours, prepared, "10", retention},
+	{node.Raise, ours, "11", node.Reply{Status: node.OK}, "", ours, prepared, "11", retention},
+	{node.Raise, ours, misused, node.Reply{}, "WRONGTYPE", ours, prepared, misused, fenceTTL},
+	{node.Raise, forever, "9", node.Reply{Status: node.OK}, "", ours, forAll, "10", retention},
+	{node.Raise, others, "9", node.Reply{Status: node.Other}, "", others, prepared, "9", fenceTTL},
+	{node.Raise, others, misused, node.Reply{Status: node.Other}, "", others, prepared, misused, fenceTTL},
+	{node.Raise, wrong, "9", node.Reply{Status: node.Other}, "", wrong, forAll, "9", fenceTTL},
+
+	// A heal takes what is free, and leaves alone what is another's.
+	{node.Heal, free, none, node.Reply{Status: node.OK}, "", ours, ttl, "10", retention},
+	{node.Heal, free, "9", node.Reply{Status: node.OK}, "", ours, ttl, "10", retention},
+	{node.Heal, free, "11", node.Reply{Status: node.OK}, "", ours, ttl, "11", retention},
+	{node.Heal, free, misused, node.Reply{}, "WRONGTYPE", free, 0, misused, fenceTTL},
+	{node.Heal, expired, none, node.Reply{Status: node.OK}, "", ours, ttl, "10", retention},
+	{node.Heal, ours, "9", node.Reply{Status: node.OK}, "", ours, ttl, "9", fenceTTL},
+	{node.Heal, forever, none, node.Reply{Status: node.OK}, "", ours, ttl, none, 0},
+	{node.Heal, others, "9", node.Reply{Status: node.Other}, "", others, prepared, "9", fenceTTL},
+	{node.Heal, wrong, "9", node.Reply{Status: node.Other}, "", wrong, forAll, "9", fenceTTL},
+
+	{node.Renew, free, none, node.Reply{Status: node.Absent}, "", free, 0, none, 0},
+	{node.Renew, expired, none, node.Reply{Status: node.Absent}, "", free, 0, none, 0},
+	{node.Renew, ours, "9", node.Reply{Status: node.OK}, "", ours, ttl, "9", fenceTTL},
+	{node.Renew, forever, none, node.Reply{Status: node.OK}, "", ours, ttl, none, 0},
+	{node.Renew, others, none, node.Reply{Status: node.Other}, "", others, prepared, none, 0},
+	{node.Renew, wrong, none, node.Reply{Status: node.Other}, "", wrong, forAll, none, 0},
+
+	{node.Release, free, none, node.Reply{Status: node.Absent}, "", free, 0, none, 0},
+	{node.Release, expired, none, node.Reply{Status: node.Absent}, "", free, 0, none, 0},
+	{node.Release, ours, "9", node.Reply{Status: node.OK}, "", free, 0, "9", fenceTTL},
+	{node.Release, forever, none, node.Reply{Status: node.OK}, "", free, 0, none, 0},
+	{node.Release, others, none, node.Reply{Status: node.Other}, "", others, prepared, none, 0},
+	{node.Release, wrong, none, node.Reply{Status: node.Other}, "", wrong, forAll, none, 0},
+
+	{node.Inspect, free, none, node.Reply{Status: node.Absent}, "", free, 0, none, 0},
+	{node.Inspect, free, "9", node.Reply{Status: node.Absent, Fence: 9}, "", free, 0, "9", fenceTTL},
+	{node.Inspect, expired, "9", node.Reply{Status: node.Absent, Fence: 9}, "", free, 0, "9", fenceTTL},
+	{node.Inspect, ours, "9", node.Reply{Status: node.OK, Fence: 9, Left: prepared, Value: token}, "", ours, prepared, "9", fenceTTL},
+	{node.Inspect, others, none, node.Reply{Status: node.OK, Left: prepared, Value: rival}, "", others, prepared, none, 0},
+	{node.Inspect, forever, "1784000000123456", node.Reply{Status: node.OK, Fence: 1784000000123456, Left: -1, Value: token}, "", ours, forAll, "1784000000123456", fenceTTL},
+	{node.Inspect, wrong, "9", node.Reply{Status: node.Other, Fence: 9, Left: -1}, "", wrong, forAll, "9", fenceTTL},
+	{node.Inspect, ours, misused, node.Reply{Status: node.OK, Left: prepared, Value: token}, "", ours, prepared, misused, fenceTTL},
+}
+
+func commands(t *testing.T, d *driver) {
+	for i, c := range table {
+		t.Run(fmt.Sprintf("%v/%s/fence=%s", c.op, c.key, c.fence), func(t *testing.T) {
+			name := fmt.Sprint("name-", i)
+			d.prepare(t, name, c.key, c.fence)
+			got := d.do(t, node.Command{Op: c.op, Name: name})[0]
+			got.ID = 0
+			if c.errBegin != "" {
+				anyWill := c.op != node.Grant && slices.Contains(d.Lacks, ScriptCodes)
+				if got.Err == nil || !anyWill && !strings.HasPrefix(got.Err.Error(), c.errBegin) {
+					t.Errorf("Err = %v: want %s...", got.Err, c.errBegin)
+				}
+				got = node.Reply{Op: got.Op, Status: got.Status} // the rest means nothing
+			}
+			c.want.Op = c.op
+			if near(got.Left, c.want.Left) {
+				got.Left = c.want.Left
+			}
+			if got != c.want {
+				t.Errorf("reply %+v\n want %+v", got, c.want)
+			}
+			d.look(t, name, c.after, c.ttl)
+			d.lookFence(t, name, c.fenced, c.keeps)
+		})
+	}
+}
+
+func (d *driver) prepare(t *testing.T, name, key, fence string) {
+	t.Helper()
+	ms := strconv.FormatInt(prepared.Milliseconds(), 10)
+	switch key {
+	case ours:
+		d.ask("SET", name, token, "PX", ms)
+	case others:
+		d.ask("SET", name, rival, "PX", ms)
+	case forever:
+		d.ask("SET", name, token)
+	case wrong:
+		d.ask("ZADD", name, "1", token)
+	case expired:
+		d.ask("SET", name, token, "PX", "4")
+		gone(t, d.Target, d.client, name, 4*time.Millisecond)
+	}
+	switch fence {
+	case none:
+		return
+	case misused:
+		d.ask("SET", script.FenceKey(name), "text")
+	default:
+		d.ask("ZADD", script.FenceKey(name), fence, script.Member)
+	}
+	d.ask("PEXPIRE", script.FenceKey(name), strconv.FormatInt(fenceTTL.Milliseconds(), 10))
+}
+
+func (d *driver) look(t *testing.T, name, want string, left time.Duration) {
+	t.Helper()
+	is := map[string]string{"nil": free, token: ours, rival: others, "-WRONGTYPE": wrong}[d.ask("GET", name)]
+	if is != want {
+		t.Errorf("the key is %q afterwards: want %q", is, want)
+	}
+	d.lookTTL(t, name, want != free, left)
+}
+
+func (d *driver) lookFence(t *testing.T, name, want string, left time.Duration) {
+	t.Helper()
+	is := d.ask("ZSCORE", script.FenceKey(name), script.Member)
+	switch is {
+	case "nil":
+		is = none
+	case "-WRONGTYPE":
+		is = misused
+	}
+	if is != want {
+		t.Errorf("the fence is %q afterwards: want %q", is, want)
+	}
+	d.lookTTL(t, script.FenceKey(name), want != none, left)
+}
+
+func (d *driver) lookTTL(t *testing.T, key string, exists bool, left time.Duration) {
+	t.Helper()
+	want := ":-2"
+	if exists {
+		want = ":-1"
+	}
+	got := d.ask("PTTL", key)
+	if left > 0 {
+		ms, _ := strconv.ParseInt(got[1:], 10, 64)
+		if !near(time.Duration(ms)*time.Millisecond, left) {
+			t.Errorf("PTTL of %q is %s: want %v", key, got, left)
+		}
+	} else if got != want {
+		t.Errorf("PTTL of %q is %s: want %s", key, got, want)
+	}
+}

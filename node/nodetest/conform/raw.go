@@ -1,0 +1,201 @@
+package conform
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/leasehold-go/leasehold/node/internal/script"
+)
+
+// rows are commands and their answers, as text writes them, one after the other
+// on one server. An answer in tildes is to contain what is between them. A row
+// that needs what the target lacks is left out.
+var rows = []struct {
+	command []string
+	want    string
+	needs   Feature
+}{
+	{is("PING"), "PONG", ""},
+	{is("PING", "hi"), "hi", ""},
+	{is("ping", "a", "b"), "-ERR", ""},
+	{is("ECHO", "a b"), "a b", ""},
+	{is("SELECT", "0"), "OK", ""},
+	{is("SELECT", "99"), "-ERR", Strictness},
+	{is("SELECT", "x"), "-ERR", ""},
+	{is("NONSENSE", "1"), "-ERR", ""},
+	{is("CLIENT"), "-ERR", ""},
+	{is("CLIENT", "NONSENSE"), "-ERR", ""},
+	{is("CLIENT", "GETNAME"), "nil", ""},
+	{is("CLIENT", "SETNAME", "a b"), "-ERR", ""},
+	{is("CLIENT", "SETNAME"), "-ERR", ""},
+	{is("CLIENT", "SETNAME", "leasehold-abc"), "OK", ""},
+	{is("client", "getname"), "leasehold-abc", ""},
+	{is("CLIENT", "NO-EVICT", "ON"), "OK", NoEvict},
+	{is("AUTH", "wrong"), "-ERR", ""},
+	{is("INFO", "server"), "~run_id:~", Info},
+	{is("INFO", "server"), "~uptime_in_seconds:~", Info},
+	{is("INFO", "server"), "~server_time_usec:~", Info},
+	{is("INFO", "server"), "~redis_version:~", Info},
+	{is("INFO", "replication"), "~role:master~", Info},
+	{is("INFO", "replication"), "~master_replid:~", Info},
+	{is("INFO", "replication"), "~master_replid2:0000000000000000000000000000000000000000~", Info},
+	{is("INFO", "nonsense"), "", Info},
+
+	{is("SET", "a", "1"), "OK", ""},
+	{is("GET", "a"), "1", ""},
+	{is("get", "a"), "1", ""},
+	{is("GET"), "-ERR", ""},
+	{is("GET", "a", "b"), "-ERR", ""},
+	{is("GET", "none"), "nil", ""},
+	{is("SET", "a", "2", "NX"), "nil", ""},
+	{is("SET", "a", "2", "nx", "px", "1000"), "nil", ""},
+	{is("PTTL", "a"), ":-1", ""},
+	{is("SET", "a", "2", "XX"), "OK", ""},
+	{is("SET", "none", "2", "XX"), "nil", ""},
+	{is("SET", "a", "3", "GET"), "2", ""},
+	{is("SET", "none", "3", "XX", "GET"), "nil", ""},
+	{is("SET", "a", "4", "NX", "GET"), "3", ""},
+	{is("SET", "a", "4", "NX", "XX"), "-ERR", Strictness},
+	{is("SET", "a", "4", "PX"), "-ERR", ""},
+	{is("SET", "a", "4", "PX", "0"), "-ERR", ""},
+	{is("SET", "a", "4", "PX", "-1"), "-ERR", ""},
+	{is("SET", "a", "4", "PX", "x"), "-ERR", ""},
+	{is("SET", "a", "4", "PX", "5", "EX", "5"), "-ERR", ""},
+	{is("SET", "a", "4", "NONSENSE"), "-ERR", ""},
+	{is("GET", "a"), "3", ""},
+	{is("SET", "e", "1", "EX", "100"), "OK", ""},
+	{is("PTTL", "e"), "~:~", ""},
+	{is("SET", "e", "1", "KEEPTTL"), "OK", ""},
+	{is("PEXPIRE", "e", "100000"), ":1", ""},
+	{is("SET", "e", "1"), "OK", ""},
+	{is("PTTL", "e"), ":-1", ""},
+	{is("PTTL", "none"), ":-2", ""},
+	{is("PEXPIRE", "none", "100"), ":0", ""},
+	{is("PEXPIRE", "e", "x"), "-ERR", ""},
+	{is("PEXPIRE", "e", "0"), ":1", ""},
+	{is("EXISTS", "e"), ":0", ""},
+	{is("TYPE", "e"), "none", ""},
+	{is("TYPE", "a"), "string", ""},
+
+	{is("ZADD", "a", "1", "f"), "-WRONGTYPE", ""},
+	{is("ZSCORE", "a", "f"), "-WRONGTYPE", ""},
+	{is("ZSCORE", "none", "f"), "nil", ""},
+	{is("ZADD", "z", "GT", "CH", "5", "f"), ":1", ""},
+	{is("ZADD", "z", "GT", "CH", "5", "f"), ":0", ""},
+	{is("ZADD", "z", "GT", "CH", "4", "f"), ":0", ""},
+	{is("ZSCORE", "z", "f"), "5", ""},
+	{is("ZADD", "z", "GT", "CH", "6", "f"), ":1", ""},
+	{is("ZADD", "z", "GT", "7", "f"), ":0", ""},
+	{is("ZSCORE", "z", "f"), "7", ""},
+	{is("ZSCORE", "z", "g"), "nil", ""},
+	{is("ZADD", "z", "NX", "9", "f", "2", "g"), ":1", ""},
+	{is("ZADD", "z", "XX", "CH", "8", "f", "3", "h"), ":1", ""},
+	{is("ZADD", "z", "LT", "CH", "9", "f"), ":0", ""},
+	{is("ZADD", "z", "CH", "8", "f"), ":0", ""},
+	{is("ZSCORE", "z", "f"), "8", ""},
+	{is("ZADD", "z", "GT", "NX", "9", "f"), "-ERR", ""},
+	{is("ZADD", "z", "NX", "XX", "9", "f"), "-ERR", ""},
+	{is("ZADD", "z", "x", "f"), "-ERR", ""},
+	{is("ZADD", "z", "nan", "f"), "-ERR", Strictness},
+	{is("ZADD", "z", "1"), "-ERR", ""},
+	{is("ZADD", "z", "1", "f", "2"), "-ERR", ""},
+	{is("ZADD", "z", "9007199254740991", "f"), ":0", ""},
+	{is("ZSCORE", "z", "f"), "9007199254740991", ""},
+	{is("ZADD", "z", "0.5", "f"), ":0", ""},
+	{is("ZSCORE", "z", "f"), "0.5", ""},
+	{is("TYPE", "z"), "zset", ""},
+	{is("GET", "z"), "-WRONGTYPE", ""},
+	{is("SET", "z", "1", "NX"), "nil", ""},
+	{is("SET", "z", "1", "GET"), "-WRONGTYPE", ""},
+	{is("MGET", "a", "z", "none", "a"), "[3 nil nil 3]", ""},
+	{is("EXISTS", "a", "a", "z", "none"), ":3", ""},
+	{is("DBSIZE"), ":2", ""},
+	{is("DEL"), "-ERR", ""},
+	{is("DEL", "a", "none", "a"), ":1", ""},
+	{is("SET", "z", "1"), "OK", ""},
+	{is("GET", "z"), "1", ""},
+
+	{is("EVALSHA", strings.Repeat("0", 40), "0"), "-NOSCRIPT", ""},
+	{is("EVALSHA", "short", "0"), "-NOSCRIPT", ""},
+	{is("EVALSHA", script.Release.SHA, "-1"), "-ERR", Strictness},
+	{is("EVALSHA", script.Release.SHA, "x"), "-ERR", Strictness},
+	{is("EVALSHA", script.Release.SHA, "2", "a"), "-ERR", Strictness},
+	{is("SCRIPT", "EXISTS", script.Release.SHA), "[:0]", ""},
+	{is("EVALSHA", script.Release.SHA, "1", "z", "1"), "-NOSCRIPT", ""},
+	{is("SCRIPT", "LOAD", script.Release.Text), script.Release.SHA, ""},
+	{is("SCRIPT", "EXISTS", script.Release.SHA, script.Renew.SHA), "[:1 :0]", ""},
+	{is("EVALSHA", strings.ToUpper(script.Release.SHA), "1", "z", "2"), "~ :2]~", Strictness},
+	{is("EVALSHA", script.Release.SHA, "3", "z", "none", "z", "2", "1", "1"), "~ :2 :0 :1]~", ""},
+	{is("EVALSHA", script.Release.SHA, "1", "z", "1"), "~ :0]~", ""},
+	{is("EVALSHA", script.Renew.SHA, "1", "z", "1", "1000"), "-NOSCRIPT", ""},
+	{is("SET", "k", "t"), "OK", ""},
+	{is("EVAL", script.Renew.Text, "2", "k", "none", "t", "x", "t", "1000"), "-ERR", ""},
+	{is("EVAL", script.Renew.Text, "2", "k", "none", "t", "100000", "t", "1000"), "~ :1 :0]~", ""},
+	{is("EVALSHA", script.Renew.SHA, "1", "k", "u", "1000"), "~ :2]~", ""},
+	{is("EVAL", script.Raise.Text, "2", "k", "kf", "t", "x", "1000"), "-ERR", ""},
+	{is("EXISTS", "kf"), ":0", ""},
+	{is("EVAL", script.Raise.Text, "2", "k", "kf", "t", "8", "x"), "-ERR", ""},
+	{is("ZSCORE", "kf", script.Member), "8", ""},
+	{is("EVAL", script.Raise.Text, "4", "k", "kf", "none", "kf", "t", "7", "100000", "t", "9", "100000"), "~ :1 :0]~", ""},
+	{is("ZSCORE", "kf", script.Member), "8", ""},
+	{is("SET", "k", "t"), "OK", ""},
+	{is("EVAL", script.Inspect.Text, "4", "k", "kf", "none", "none"), "~ :1 t :-1 8 :0  :-2 ]~", ""},
+	{is("EVAL", script.Inspect.Text, "2", "kf", "none"), "~ :2  :~", ""},
+	{is("EVAL", script.Inspect.Text, "2", "k", "k"), "~ :1 t :-1 ~", ""},
+	{is("EVAL", script.Raise.Text, "2", "k", "k", "t", "7", "100000"), "~ :3~", ""},
+	{is("DEL", "m"), "~", ""},
+	{is("EVAL", script.Enrol.Text, "1", "m", "run/repl", "0"), "~run/repl ~", ""},
+	{is("GET", "m"), "~run/repl ~", ""},
+	{is("SET", "m", "run/repl 5"), "OK", ""},
+	{is("EVAL", script.Enrol.Text, "1", "m", "run/repl", "99"), "~run/repl 5]", ""},
+	{is("EVAL", script.Enrol.Text, "1", "m", "run/rep", "99"), "~run/rep ~", ""},
+	{is("EVAL", script.Enrol.Text, "1", "m", "other", "99"), "~other ~", ""},
+	{is("SCRIPT", "FLUSH", "NONSENSE"), "-ERR", ""},
+	{is("SCRIPT", "FLUSH"), "OK", ""},
+	{is("EVALSHA", script.Renew.SHA, "1", "k", "u", "1000"), "-NOSCRIPT", ""},
+	{is("FLUSHALL", "NONSENSE"), "-ERR", ""},
+	{is("FLUSHALL"), "OK", ""},
+	{is("DBSIZE"), ":0", ""},
+	{is("SET", "a", "1"), "OK", ""},
+	{is("FLUSHDB", "ASYNC"), "OK", ""},
+	{is("GET", "a"), "nil", ""},
+	{is("HELLO", "4"), "-NOPROTO", ""},
+	{is("HELLO", "x"), "-ERR", ""},
+}
+
+func is(command ...string) []string { return command }
+
+func raw(t *testing.T, target Target, client rueidis.Client) {
+	if got := ask(client, "FLUSHALL"); got != "OK" {
+		t.Fatalf("FLUSHALL: %s", got)
+	}
+	ask(client, "SCRIPT", "FLUSH")
+	for i, row := range rows {
+		if slices.Contains(target.Lacks, row.needs) {
+			continue
+		}
+		got := ask(client, row.command...)
+		part, contains := strings.CutPrefix(row.want, "~")
+		part = strings.TrimSuffix(part, "~")
+		if got != row.want && !(contains && strings.Contains(got, part)) {
+			t.Errorf("row %d: %.80q answers %.300q: want %q", i+1, row.command, got, row.want)
+		}
+	}
+	// TIME is two strings, and does not stand still.
+	if got := ask(client, "TIME"); !strings.HasPrefix(got, "[") || strings.Count(got, " ") != 1 || strings.Contains(got, ":") {
+		t.Errorf("TIME: %s", got)
+	}
+	ask(client, "SET", "a", "1", "PX", "20")
+	gone(t, target, client, "a", 20*time.Millisecond)
+	for _, command := range [][]string{is("GET", "a"), is("TYPE", "a"), is("PTTL", "a"), is("MGET", "a"), is("DEL", "a"), is("SET", "a", "1", "NX")} {
+		want := map[string]string{"GET": "nil", "TYPE": "none", "PTTL": ":-2", "MGET": "[nil]", "DEL": ":0", "SET": "OK"}[command[0]]
+		if got := ask(client, command...); got != want {
+			t.Errorf("%q of an expired key answers %s: want %s", command, got, want)
+		}
+	}
+	ask(client, "FLUSHALL")
+}

@@ -1,0 +1,23 @@
+// Package nodetest offers in-memory Redis nodes, with faults, for tests and for
+// demonstrations.
+//
+// A [Node] does what a Redis server does with the commands and scripts that
+// leasehold sends, and speaks RESP2 and RESP3 to the same client that talks to
+// real servers; only the network is a pipe in memory. Package conform holds the
+// table of cases that keeps it equal to a real server. It runs no Lua: it knows
+// leasehold's scripts by their text and acts them out.
+//
+//	nodes := nodetest.Start(3)
+//	sup, err := supervisor.New(supervisor.Config{Nodes: nodetest.Conns(nodes)})
+//	...
+//	nodes[0].Crash()
+//
+// Inside a testing/synctest bubble a node lives by the bubble's time, so ten
+// seconds of a hung server cost nothing: make the node inside the bubble, and
+// give the supervisor [clock.Runtime] as its clock. Everything of a node that
+// runs in the background belongs to one of its connections and ends with it, or
+// with [Node.Close].
+//
+// Every method of a Node may be called from any goroutine. None but
+// [Node.Close] waits for anything.
+package nodetest

@@ -1,0 +1,354 @@
+package nodetest
+
+import (
+	"crypto/sha1"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+)
+
+// A Node is an in-memory Redis server.
+type Node struct {
+	name  string
+	clock clock.Clock
+	wg    sync.WaitGroup // the goroutines of its connections
+
+	mu       sync.Mutex
+	up       bool
+	closed   bool // for good
+	life     int  // how many times it has started
+	born     clock.Instant
+	password string
+	keys     map[string]*entry
+	scripts  map[string]bool // SHAs that EVALSHA knows
+	counts   map[string]int
+	sessions map[*session]struct{}
+	lastID   int64
+
+	hung    bool
+	waiting []arrival // what arrived while hung
+	delay   time.Duration
+	jump    time.Duration
+	cuts    map[string]chan struct{} // by client; closed when it is mended
+	fails   map[string]string
+	replies map[string]string
+}
+
+// An entry is what a key holds.
+type entry struct {
+	text string
+	set  map[string]float64 // of a sorted set, else nil
+	ends clock.Instant      // of the node's own clock
+}
+
+// An arrival is one request, in the order in which they reached the node.
+type arrival struct {
+	from *session
+	args []string
+}
+
+var made atomic.Int64
+
+// longUp is how long a new node says it has been up: such a one has nothing to
+// forget, and is asked for grants at once. A restarted one is young.
+const longUp = 24 * time.Hour
+
+// New returns a running, empty node that says it has been up for a day. It needs no Close, unless the test asks for
+// every goroutine to be gone while clients are still open.
+func New() *Node {
+	n := &Node{
+		name:     fmt.Sprintf("nodetest-%d", made.Add(1)),
+		clock:    clock.Runtime(),
+		counts:   make(map[string]int),
+		sessions: make(map[*session]struct{}),
+		cuts:     make(map[string]chan struct{}),
+		fails:    make(map[string]string),
+		replies:  make(map[string]string),
+	}
+	n.start(false)
+	n.born -= clock.Instant(longUp)
+	return n
+}
+
+// Start returns so many new running nodes.
+func Start(n int) []*Node {
+	nodes := make([]*Node, n)
+	for i := range nodes {
+		nodes[i] = New()
+	}
+	return nodes
+}
+
+// String returns the node's name, "nodetest-1" for the first of a process.
+func (n *Node) String() string { return n.name }
+
+// start needs n.mu, or a node that nobody else knows yet.
+func (n *Node) start(keep bool) {
+	if n.closed {
+		return
+	}
+	n.up = true
+	n.life++
+	n.born = n.now()
+	n.scripts = make(map[string]bool)
+	if !keep || n.keys == nil {
+		n.keys = make(map[string]*entry)
+	}
+}
+
+// id returns 40 hexadecimal digits, as Redis uses them, that are the node's own
+// and of its present life.
+func (n *Node) id(kind string) string {
+	sum := sha1.Sum(fmt.Appendf(nil, "%s of %s, life %d", kind, n.name, n.life))
+	return hex.EncodeToString(sum[:])
+}
+
+// now needs n.mu.
+func (n *Node) now() clock.Instant { return n.clock.Now().Add(n.jump) }
+
+// Crash ends the server as kill -9 does: connections break, and dials are
+// refused until [Node.Restart] or [Node.Recover].
+func (n *Node) Crash() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.crash()
+}
+
+func (n *Node) crash() {
+	n.up, n.hung, n.waiting = false, false, nil
+	for s := range n.sessions {
+		s.gone = true
+		// A client that is cut off does not hear of the crash either.
+		if _, cut := n.cuts[s.client]; !cut && !s.lost {
+			s.conn.Close()
+		}
+	}
+}
+
+// Restart starts the server again, after a crash if it is running, with nothing
+// in it and a new run id and replication id.
+func (n *Node) Restart() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.crash()
+	n.start(false)
+}
+
+// Recover starts the server again, after a crash if it is running, with its keys
+// and a new run id and replication id.
+func (n *Node) Recover() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.crash()
+	n.start(true)
+}
+
+// Hang stops the server as SIGSTOP does: connections are still accepted and
+// requests taken, but nothing is executed until [Node.Resume]. Answers that were
+// given before are still delivered.
+func (n *Node) Hang() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.hung = n.up
+}
+
+// Resume ends [Node.Hang]: all that arrived meanwhile is executed now, in the
+// order of arrival, also what came over connections that their clients have
+// closed since.
+func (n *Node) Resume() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.hung = false
+	waiting := n.waiting
+	n.waiting = nil
+	for _, a := range waiting {
+		n.serve(a.from, a.args)
+	}
+}
+
+// Delay makes every answer come d later than it would, from the next request on.
+// Requests are executed as they arrive.
+func (n *Node) Delay(d time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.delay = d
+}
+
+// Cut parts the node from that client, see [Node.ConnOf], and from no other: bytes
+// vanish both ways, and a dial waits until it is given up or the cut is mended.
+func (n *Node) Cut(client string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cuts[client] == nil {
+		n.cuts[client] = make(chan struct{})
+	}
+}
+
+// Mend ends [Node.Cut]. A connection that lost something stays silent for good:
+// what follows in it would be out of step.
+func (n *Node) Mend(client string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if mended := n.cuts[client]; mended != nil {
+		close(mended)
+		delete(n.cuts, client)
+	}
+}
+
+// Jump sets the node's clock forward by d, or back if d is negative: its TIME
+// changes, and keys are so much nearer to their end.
+func (n *Node) Jump(d time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.jump += d
+}
+
+// Fail makes the node answer that error, "OOM command not allowed" say, instead
+// of executing the command, until it is called with an empty reply. A command is
+// named as in "SET", "EVALSHA" or "CLIENT SETNAME"; "*" stands for all but HELLO,
+// CLIENT, INFO and TIME.
+func (n *Node) Fail(command, reply string) { n.override(n.fails, command, reply) }
+
+// EOF at the end of the bytes given to [Node.Reply] closes the connection there.
+const EOF = "\x00EOF\x00"
+
+// Reply makes the node answer these bytes, which need not be RESP, instead of
+// executing the command, until it is called with no bytes. Commands are named as
+// for [Node.Fail], before which it takes precedence.
+func (n *Node) Reply(command, raw string) { n.override(n.replies, command, raw) }
+
+func (n *Node) override(of map[string]string, command, with string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	command = strings.ToUpper(command)
+	if with == "" {
+		delete(of, command)
+	} else {
+		of[command] = with
+	}
+}
+
+// RequirePass makes the node ask connections to come for this password of the
+// default user; an empty one ends that.
+func (n *Node) RequirePass(password string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.password = password
+}
+
+// Get returns what a key holds, and how long it has left, -1 if for ever. Of a
+// sorted set, which a fence is, it is the highest score. Like the other methods
+// that look at the data it works on a node that hangs or is down, too.
+func (n *Node) Get(key string) (value string, left time.Duration, ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	e := n.lookup(key)
+	if e == nil {
+		return "", 0, false
+	}
+	value, left = e.text, -1
+	if e.set != nil {
+		value = score(slices.Max(slices.Collect(maps.Values(e.set))))
+	}
+	if e.ends != clock.Never {
+		left = e.ends.Sub(n.now())
+	}
+	return value, left, true
+}
+
+// Set gives a key a value for ttl, for ever if that is 0.
+func (n *Node) Set(key, value string, ttl time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	e := &entry{text: value, ends: clock.Never}
+	if ttl > 0 {
+		e.ends = n.now().Add(ttl)
+	}
+	n.keys[key] = e
+}
+
+// Del deletes a key, and reports whether it was there.
+func (n *Node) Del(key string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	found := n.lookup(key) != nil
+	delete(n.keys, key)
+	return found
+}
+
+// Keys returns all keys, sorted.
+func (n *Node) Keys() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.expire()
+	return slices.Sorted(maps.Keys(n.keys))
+}
+
+// Flush deletes every key, as FLUSHALL does.
+func (n *Node) Flush() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	clear(n.keys)
+}
+
+// FlushScripts forgets every script, as SCRIPT FLUSH does.
+func (n *Node) FlushScripts() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	clear(n.scripts)
+}
+
+// Commands returns how many of each command were executed in all lives of the
+// node: "SET", "EVALSHA", "CLIENT GETNAME". What [Node.Fail] and [Node.Reply]
+// answered is not counted.
+func (n *Node) Commands() map[string]int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return maps.Clone(n.counts)
+}
+
+// Alive tells whether the server is running, be it hung or cut off.
+func (n *Node) Alive() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.up
+}
+
+// Close ends the node for good, and waits for its goroutines.
+func (n *Node) Close() {
+	n.mu.Lock()
+	n.crash()
+	n.closed = true
+	for client, mended := range n.cuts {
+		close(mended)
+		delete(n.cuts, client)
+	}
+	for s := range n.sessions {
+		s.conn.Close()
+	}
+	n.mu.Unlock()
+	n.wg.Wait()
+}
+
+// lookup needs n.mu.
+func (n *Node) lookup(key string) *entry {
+	e := n.keys[key]
+	if e != nil && e.ends <= n.now() {
+		delete(n.keys, key)
+		return nil
+	}
+	return e
+}
+
+func (n *Node) expire() {
+	for key := range n.keys {
+		n.lookup(key)
+	}
+}

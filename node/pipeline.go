@@ -1,0 +1,421 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node/internal/script"
+)
+
+var (
+	errStale     = errors.New("not sent: no longer wanted")
+	errNoSuch    = errors.New("not sent: no such operation")
+	errYoung     = errors.New("not sent: the node is young, and may have forgotten a grant that is still believed")
+	errOtherLife = errors.New("not sent: the node has restarted or was replaced since")
+	errForgot    = errors.New("the node does not answer with its marker: its data may be gone")
+	errBroken    = errors.New("WRONGTYPE the name's fence key is not a sorted set")
+)
+
+// lastOp is the largest Op.
+const lastOp = Heal
+
+var scripts = [...]*script.Script{
+	Raise: &script.Raise, Renew: &script.Renew, Release: &script.Release, Inspect: &script.Inspect,
+	Heal: &script.Heal,
+}
+
+// A pipeline turns commands into what is sent at once, and the answers back into
+// replies. Its buffers are used again for the next one.
+type pipeline struct {
+	retention string // in ms
+
+	commands []Command
+	replies  []Reply // of the commands, by index; the receiver of the Batch owns them
+	live     []int   // indices of the commands that are to be sent
+	calls    []call
+	multi    []rueidis.Completed
+	names    map[string]struct{}
+
+	ms   time.Duration // the latest TTL, and
+	text string        // how it is sent
+}
+
+// A call is one grant, or one call of a script for several commands.
+type call struct {
+	op       Op
+	eval     bool
+	from, to int // within live
+	at       int // where its answers begin
+}
+
+// open takes the commands and gives each a reply. Those that nobody wants any
+// more are not among the live ones.
+func (p *pipeline) open(commands []Command, now clock.Instant) {
+	p.commands = commands
+	p.replies = make([]Reply, len(commands))
+	p.live = p.live[:0]
+	for i := range commands {
+		c := &commands[i]
+		p.replies[i] = Reply{ID: c.ID, Op: c.Op}
+		switch {
+		case c.Op < Grant || c.Op > lastOp:
+			p.unsent(i, errNoSuch)
+		case now > c.By:
+			p.unsent(i, errStale)
+		default:
+			p.live = append(p.live, i)
+		}
+	}
+}
+
+func (p *pipeline) unsent(i int, err error) {
+	p.replies[i].Status, p.replies[i].Err = Unsent, err
+}
+
+// fail answers every live command alike.
+func (p *pipeline) fail(status Status, err error) {
+	for _, i := range p.live {
+		p.replies[i].Status, p.replies[i].Err = status, err
+	}
+}
+
+// build encodes the live commands, behind CLIENT GETNAME and, if asked for, TIME.
+// loaded tells which scripts the node has had since the enrolment; eval sends the
+// text of all of them. The pipeline ends in reading the marker, which tells that
+// nothing was forgotten meanwhile, or else the name again: a server that answers one
+// thing too many shifts all that follows, and the answers to another name could be
+// taken for a vote.
+func (p *pipeline) build(b rueidis.Builder, withTime, eval, marker bool, loaded *[lastOp + 1]bool) {
+	p.calls = p.calls[:0]
+	p.multi = append(p.multi[:0], b.Arbitrary("CLIENT", "GETNAME").Build())
+	if withTime {
+		p.multi = append(p.multi, b.Arbitrary("TIME").Build())
+	}
+	for i := 0; i < len(p.live); {
+		c := &p.commands[p.live[i]]
+		if c.Op == Grant {
+			p.calls = append(p.calls, call{op: Grant, from: i, to: i + 1, at: len(p.multi)})
+			p.grant(b, c)
+			i++
+			continue
+		}
+		to := p.run(i)
+		text := eval || !loaded[c.Op]
+		loaded[c.Op] = true
+		p.calls = append(p.calls, call{op: c.Op, eval: text, from: i, to: to, at: len(p.multi)})
+		p.multi = append(p.multi, p.script(b, i, to, text))
+		i = to
+	}
+	if marker {
+		p.multi = append(p.multi, b.Arbitrary("GET", script.Marker).Build())
+	} else {
+		p.multi = append(p.multi, b.Arbitrary("CLIENT", "GETNAME").Build())
+	}
+}
+
+// run returns the end of the run of commands that one script call may carry: of
+// one operation, and no name twice, because a script reads before it writes.
+func (p *pipeline) run(from int) int {
+	first := &p.commands[p.live[from]]
+	to := from + 1
+	for ; to < len(p.live) && to-from < script.MaxNames; to++ {
+		c := &p.commands[p.live[to]]
+		if c.Op != first.Op {
+			break
+		}
+		if to == from+1 {
+			clear(p.names)
+			p.names[first.Name] = struct{}{}
+		}
+		if _, twice := p.names[c.Name]; twice {
+			break
+		}
+		p.names[c.Name] = struct{}{}
+	}
+	return to
+}
+
+// grant is four plain commands: a script would cost a lone grant 1.3 times the
+// latency.
+func (p *pipeline) grant(b rueidis.Builder, c *Command) {
+	key := script.FenceKey(c.Name)
+	p.multi = append(p.multi,
+		b.Arbitrary("SET", c.Name, c.Token, "NX", "PX", p.millis(c.TTL)).Build(),
+		b.Arbitrary("ZADD", key, "GT", "CH", strconv.FormatUint(c.Fence, 10), script.Member).Build(),
+		b.Arbitrary("ZSCORE", key, script.Member).Build(),
+		b.Arbitrary("PEXPIRE", key, p.retention).Build())
+}
+
+func (p *pipeline) script(b rueidis.Builder, from, to int, eval bool) rueidis.Completed {
+	live := p.live[from:to]
+	sc := scripts[p.commands[live[0]].Op]
+	verb, body := "EVALSHA", sc.SHA
+	if eval {
+		verb, body = "EVAL", sc.Text
+	}
+	a := b.Arbitrary(verb, body, strconv.Itoa(len(live)*sc.Keys))
+	for _, i := range live {
+		c := &p.commands[i]
+		if a = a.Args(c.Name); sc.Keys == 2 {
+			a = a.Args(script.FenceKey(c.Name))
+		}
+	}
+	for _, i := range live {
+		c := &p.commands[i]
+		switch c.Op {
+		case Renew:
+			a = a.Args(c.Token, p.millis(c.TTL))
+		case Release:
+			a = a.Args(c.Token)
+		case Raise:
+			a = a.Args(c.Token, strconv.FormatUint(c.Fence, 10), p.retention)
+		case Heal:
+			a = a.Args(c.Token, p.millis(c.TTL), strconv.FormatUint(c.Fence, 10), p.retention)
+		}
+	}
+	return a.Build()
+}
+
+// millis is never "0", which would make PEXPIRE delete the key.
+func (p *pipeline) millis(d time.Duration) string {
+	if d != p.ms || p.text == "" {
+		p.ms, p.text = d, strconv.FormatInt(max(1, d.Milliseconds()), 10)
+	}
+	return p.text
+}
+
+// read decodes the answers. It keeps in live only the commands whose script the
+// node did not have. An error tells that the enrolment is over: the answers that
+// came with it have been dealt with.
+func (p *pipeline) read(rs []rueidis.RedisResult, s *session) (at time.Duration, err error) {
+	again := p.live[:0] // never overtakes the reading
+	for _, c := range p.calls {
+		live := p.live[c.from:c.to]
+		if c.op == Grant {
+			r := &p.replies[live[0]]
+			if bad := readGrant(rs[c.at:c.at+4], r); bad != nil {
+				// The key may be set all the same.
+				*r = Reply{ID: r.ID, Op: r.Op, Err: s.why(bad)}
+				err = over(err, bad, r.Err)
+			}
+			continue
+		}
+		answer, bad := rs[c.at].ToArray()
+		if e, ok := rueidis.IsRedisErr(bad); ok && e.IsNoScript() && !c.eval {
+			again = append(again, live...)
+			continue
+		}
+		var t time.Duration
+		if bad = plain(bad, scripts[c.op].Name); bad == nil {
+			t, bad = p.readScript(answer, c.op, live)
+		}
+		if bad != nil {
+			why := s.why(bad)
+			for _, i := range live {
+				p.replies[i] = Reply{ID: p.replies[i].ID, Op: c.op, Err: why}
+			}
+			err = over(err, bad, why)
+			continue
+		}
+		at = t
+	}
+	p.live = again
+	return at, err
+}
+
+// over returns why the enrolment ends, if it does: the connection failed, or the
+// server is not a primary any more. Any other error is that command's alone.
+func over(before, bad, why error) error {
+	if before != nil {
+		return before
+	}
+	e, ok := rueidis.IsRedisErr(bad)
+	if ok && !readonly(e.Error()) || errors.Is(bad, errAnswer) {
+		return nil
+	}
+	return why
+}
+
+// readonly recognises the error on its own and, before Redis 7, within the error
+// of a script.
+func readonly(text string) bool {
+	return strings.HasPrefix(text, "READONLY ") || strings.Contains(text, "-READONLY ")
+}
+
+var errAnswer = errors.New("unexpected answer")
+
+func unexpected(to string, got any) error { return fmt.Errorf("%w to %s: %v", errAnswer, to, got) }
+
+func readGrant(rs []rueidis.RedisResult, r *Reply) error {
+	status, err := readSet(rs[0])
+	if err != nil {
+		return err
+	}
+	changed, err := integer(rs[1], "ZADD")
+	if err != nil {
+		return err
+	}
+	m, err := rs[2].ToMessage()
+	if err != nil {
+		return plain(err, "ZSCORE")
+	}
+	if !m.IsFloat64() && !m.IsString() {
+		return unexpected("ZSCORE", "no number")
+	}
+	// RESP3 has doubles; AsFloat64 of either would hide which text it was.
+	text, err := m.ToString()
+	if err != nil {
+		return plain(err, "ZSCORE")
+	}
+	stored, err := fence(text)
+	if err != nil {
+		return err
+	}
+	if set, err := integer(rs[3], "PEXPIRE"); err != nil {
+		return err
+	} else if changed|set > 1 || changed < 0 || set < 0 {
+		return unexpected("a grant", fmt.Sprint(changed, set))
+	}
+	r.Status, r.Raised, r.Fence = status, changed == 1, stored
+	return nil
+}
+
+func readSet(r rueidis.RedisResult) (Status, error) {
+	m, err := r.ToMessage()
+	if rueidis.IsRedisNil(err) {
+		return Other, nil
+	}
+	if err != nil {
+		return Unknown, plain(err, "SET")
+	}
+	if text, err := m.ToString(); err != nil || text != "OK" || !m.IsString() {
+		return Unknown, unexpected("SET", "not OK")
+	}
+	return OK, nil
+}
+
+func integer(r rueidis.RedisResult, command string) (int64, error) {
+	n, err := r.ToInt64()
+	return n, plain(err, command)
+}
+
+// plain leaves the node's own errors and those of the connection as they are; what
+// the library says of a wrong type becomes errAnswer.
+func plain(err error, command string) error {
+	switch {
+	case err == nil:
+		return nil
+	case rueidis.IsRedisNil(err):
+		return unexpected(command, "nil")
+	case rueidis.IsParseErr(err):
+		return unexpected(command, err)
+	}
+	return err
+}
+
+// readScript gives each live command its reply, or none of them if anything is
+// not as the script answers.
+func (p *pipeline) readScript(answer []rueidis.RedisMessage, op Op, live []int) (time.Duration, error) {
+	sc := scripts[op]
+	if len(answer) != 2+sc.Each*len(live) {
+		return 0, unexpected(sc.Name, fmt.Sprintf("%d elements for %d names", len(answer), len(live)))
+	}
+	at, err := nodeTime(answer[:2], nil)
+	if err != nil {
+		return 0, err
+	}
+	for k, i := range live {
+		part := answer[2+sc.Each*k:][:sc.Each]
+		r := &p.replies[i]
+		n, err := part[0].ToInt64()
+		if err != nil {
+			return 0, plain(err, sc.Name)
+		}
+		switch n {
+		case script.Absent:
+			r.Status = Absent
+		case script.Ours:
+			r.Status = OK
+		case script.Other:
+			r.Status = Other
+		case script.Broken:
+			if op != Raise && op != Heal {
+				return 0, unexpected(sc.Name, n)
+			}
+			r.Err = errBroken
+		default:
+			return 0, unexpected(sc.Name, n)
+		}
+		if op == Inspect {
+			if err := readHolding(part, r); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return at, nil
+}
+
+func readHolding(part []rueidis.RedisMessage, r *Reply) (err error) {
+	if !part[1].IsString() || !part[3].IsString() {
+		return unexpected("inspect", "no string")
+	}
+	if r.Value, err = part[1].ToString(); err != nil {
+		return plain(err, "inspect")
+	}
+	left, err := part[2].ToInt64()
+	if err != nil {
+		return plain(err, "inspect")
+	}
+	switch {
+	case left >= 0:
+		r.Left = time.Duration(min(left, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond
+	case left == -1:
+		r.Left = -1
+	case left != -2: // there is no key
+		return unexpected("inspect", left)
+	}
+	text, err := part[3].ToString()
+	if err != nil || text == "" {
+		return plain(err, "inspect")
+	}
+	r.Fence, err = fence(text)
+	return err
+}
+
+// fence reads a score. Scores are doubles, which are exact up to 2^53.
+func fence(text string) (uint64, error) {
+	if n, err := strconv.ParseUint(text, 10, 64); err == nil && n <= 1<<53 {
+		return n, nil
+	}
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(f >= 0 && f <= 1<<53) || f != math.Trunc(f) {
+		return 0, unexpected("a fence", text)
+	}
+	return uint64(f), nil
+}
+
+// nodeTime reads the answer to TIME: the time since the Unix epoch.
+func nodeTime(answer []rueidis.RedisMessage, err error) (time.Duration, error) {
+	if err != nil {
+		return 0, plain(err, "TIME")
+	}
+	if len(answer) != 2 {
+		return 0, unexpected("TIME", fmt.Sprintf("%d elements", len(answer)))
+	}
+	sec, err := answer[0].AsInt64()
+	if err != nil {
+		return 0, unexpected("TIME", err)
+	}
+	usec, err := answer[1].AsInt64()
+	if err != nil || sec < 0 || sec > 1<<33 || usec < 0 || usec >= 1e6 {
+		return 0, unexpected("TIME", fmt.Sprint(sec, usec))
+	}
+	return time.Duration(sec)*time.Second + time.Duration(usec)*time.Microsecond, nil
+}

@@ -1,0 +1,413 @@
+package supervisor
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// A line is who in this process wants one name: the first waiter talks to the
+// nodes, the others queue behind it, first come, first served. Nobody talks to the
+// nodes while this process itself holds the name.
+type line struct {
+	alarm
+	key     string
+	waiters []*waiter
+	attempt *tenure // the first waiter's
+	holder  *tenure // this process's own
+	look    *look   // at who refused the first waiter
+
+	tries   int     // failed attempts of the first waiter
+	answers answers // the nodes' latest, shown to whoever gives up
+	why     error   // what they amount to: ErrHeld or ErrNoQuorum
+	fence   uint64  // the highest seen
+}
+
+// A waiter is one caller of Acquire.
+type waiter struct {
+	name     string
+	terms    *terms
+	attempts int  // how many it has left; 0 for as many as it takes
+	once     bool // do not queue: TryAcquire
+	noRenew  bool
+	maxHold  time.Duration
+	result   chan acquired // with room for one; the loop's to send on
+}
+
+// A ballot is what the nodes answered to one attempt.
+type ballot struct {
+	answers answers
+	granted set
+	raised  set // the proposed fence was larger than what they had stored
+	highest uint64
+	raising set // asked to store the higher fence, and said so
+}
+
+// acquire takes in a new waiter.
+func (c *core) acquire(now clock.Instant, w *waiter) {
+	key := c.limits.prefix + w.name
+	if c.closing {
+		c.effects = append(c.effects, effect{kind: failed, waiter: w, err: &AcquireError{Name: key, Quorum: c.quorum, why: ErrClosed}})
+		return
+	}
+	l := c.lines[key]
+	if l == nil {
+		l = &line{key: key}
+		l.who = l
+		c.lines[key] = l
+	}
+	if w.once && (l.holder != nil || len(l.waiters) > 0) {
+		// Somebody of this process is before it. An attempt of its own would only
+		// split the votes; it is told who holds the name instead.
+		k := c.look(now, key, all(len(c.nodes)), func(_ clock.Instant, k *look) { c.shut(k, nil) })
+		k.waiter = w
+		return
+	}
+	l.waiters = append(l.waiters, w)
+	if len(l.waiters) == 1 && l.holder == nil {
+		c.try(now, l)
+	}
+}
+
+// cancel takes in that a waiter's caller gave up, because of why. Its result is
+// sent if it was not sent before.
+func (c *core) cancel(now clock.Instant, w *waiter, why error) {
+	if w.once {
+		for _, k := range c.looks {
+			if k.waiter == w {
+				c.shut(k, why)
+				return
+			}
+		}
+	}
+	l := c.lines[c.limits.prefix+w.name]
+	if l == nil {
+		return
+	}
+	i := slices.Index(l.waiters, w)
+	if i < 0 {
+		return
+	}
+	if i == 0 && l.attempt != nil && l.answers == nil {
+		c.count(l, l.attempt) // half an answer is better than none, and worse than the last
+	}
+	c.effects = append(c.effects, effect{kind: failed, waiter: w, err: c.failure(l, why)})
+	c.drop(now, l, i)
+}
+
+// drop takes the i-th waiter out of its line; the next one is at once in turn.
+func (c *core) drop(now clock.Instant, l *line, i int) {
+	l.waiters = slices.Delete(l.waiters, i, i+1)
+	if i > 0 {
+		return
+	}
+	if t := l.attempt; t != nil {
+		c.abandon(now, t)
+	}
+	if l.look != nil {
+		delete(c.looks, l.look.id)
+		l.look = nil
+	}
+	c.alarms.clear(&l.alarm)
+	l.tries = 0
+	if len(l.waiters) > 0 && l.holder == nil {
+		c.try(now, l)
+	}
+	c.leave(l)
+}
+
+// leave forgets a line that nobody stands in.
+func (c *core) leave(l *line) {
+	if len(l.waiters) == 0 && l.holder == nil && l.attempt == nil {
+		c.alarms.clear(&l.alarm)
+		delete(c.lines, l.key)
+	}
+}
+
+// try begins an attempt for the first waiter of a line, with a fresh token: a
+// late command of an earlier attempt can never touch this one.
+func (c *core) try(now clock.Instant, l *line) {
+	w := l.waiters[0]
+	n := len(c.nodes)
+	t := &tenure{
+		id: c.newID(), line: l, key: l.key, token: c.token(), terms: w.terms,
+		votes: make([]vote, n), ballot: &ballot{answers: make(answers, n)},
+	}
+	t.who = t
+	c.tenures[t.id] = t
+	l.attempt = t
+	c.alarms.set(&t.alarm, now.Add(t.terms.window))
+	if fence, ok := c.proposal(now, l); ok {
+		c.elect(now, t, fence)
+	}
+}
+
+// proposal returns the fence to propose: the nodes' time in microseconds, by the
+// median of their offsets, or one more than the highest that was seen. So no
+// client's wall clock matters. It reports false until the time of a quorum is
+// known; nodes that were heard of once count also while they are unreachable.
+func (c *core) proposal(now clock.Instant, l *line) (uint64, bool) {
+	var buf [maxNodes]time.Duration
+	offsets := buf[:0]
+	for i := range c.nodes {
+		if s := &c.nodes[i].state; s.OffsetAt != 0 {
+			offsets = append(offsets, s.Offset)
+		}
+	}
+	if len(offsets) < c.quorum {
+		return 0, false
+	}
+	slices.Sort(offsets)
+	median := offsets[(len(offsets)-1)/2] // the lower one of an even number
+	return max(uint64((time.Duration(now)+median)/time.Microsecond), l.fence+1), true
+}
+
+// propose starts the attempts that have waited for the nodes' time.
+func (c *core) propose(now clock.Instant) {
+	for _, t := range c.inOrder() {
+		if t.phase != waiting {
+			continue
+		}
+		if fence, ok := c.proposal(now, t.line); ok {
+			c.elect(now, t, fence)
+		}
+	}
+}
+
+// elect asks every node for its vote, all at once.
+func (c *core) elect(now clock.Instant, t *tenure, fence uint64) {
+	t.phase, t.fence, t.begun = electing, fence, now
+	end := now.Add(t.terms.window)
+	c.alarms.set(&t.alarm, end)
+	grown := all(len(c.nodes))
+	for i := range c.nodes {
+		if young := c.nodes[i].state.YoungUntil; now < young {
+			// It may have forgotten a grant that its holder still believes in.
+			t.ballot.answers[i] = answer{verdict: Guarded, left: young.Sub(now), at: now}
+			grown.del(i)
+		}
+	}
+	if grown.len() < c.quorum {
+		c.lose(now, t)
+		return
+	}
+	for i := range c.nodes {
+		if !grown.has(i) {
+			continue
+		}
+		t.votes[i].promise = now.Add(t.terms.ttl - t.terms.drift)
+		t.asked.add(i)
+		t.pending.add(i)
+		c.send(i, node.Command{
+			ID: t.id, Op: node.Grant, Name: t.key, Token: t.token,
+			TTL: t.terms.ttl, Fence: fence, By: end,
+		})
+	}
+}
+
+// granted takes in an answer to a grant. One that comes after the election was won
+// still counts for what it is worth; one that comes after it was lost finds its
+// release already under way.
+func (c *core) granted(now clock.Instant, t *tenure, i int, r node.Reply) {
+	t.pending.del(i)
+	v := &t.votes[i]
+	if r.Status == node.OK {
+		v.until = v.promise
+		v.life = c.nodes[i].state.Life
+	}
+	if r.Status == node.Unsent {
+		t.asked.del(i) // it has nothing to give back
+	}
+	switch t.phase {
+	case electing, raising:
+		b := t.ballot
+		b.answers[i] = answerTo(now, r)
+		if r.Status == node.OK && t.phase == electing {
+			b.granted.add(i)
+			b.highest = max(b.highest, r.Fence)
+			if r.Raised {
+				b.raised.add(i)
+			}
+		}
+		c.decide(now, t)
+	case held:
+		if r.Status == node.OK {
+			c.reckon(now, t)
+		}
+	case releasing:
+		c.settled(now, t)
+	}
+}
+
+// decide ends the election of votes as soon as its outcome is certain.
+func (c *core) decide(now clock.Instant, t *tenure) {
+	b := t.ballot
+	switch {
+	case now.Sub(t.begun) > t.terms.window:
+		c.lose(now, t)
+	case t.phase == electing && b.granted.len() >= c.quorum:
+		if b.raised.len() >= c.quorum {
+			c.win(now, t)
+			return
+		}
+		t.phase = raising
+		t.fence = b.highest + 1
+		for i := range c.nodes {
+			if b.granted.has(i) {
+				t.pending.add(i)
+				c.send(i, node.Command{
+					ID: t.id, Op: node.Raise, Name: t.key, Token: t.token,
+					Fence: t.fence, By: t.begun.Add(t.terms.window),
+				})
+			}
+		}
+	case t.phase == electing && (b.granted|t.pending).len() < c.quorum:
+		c.lose(now, t)
+	case t.phase == raising && b.raising.len() >= c.quorum:
+		c.win(now, t)
+	case t.phase == raising && (b.raising|t.pending&b.granted).len() < c.quorum:
+		c.lose(now, t)
+	}
+}
+
+// raised takes in an answer to a raise.
+func (c *core) raised(now clock.Instant, t *tenure, i int, r node.Reply) {
+	t.pending.del(i)
+	if t.phase == releasing {
+		c.settled(now, t)
+	}
+	if t.phase != raising {
+		return
+	}
+	if r.Status == node.OK {
+		t.ballot.raising.add(i)
+	} else {
+		t.ballot.answers[i] = answerTo(now, r)
+	}
+	c.decide(now, t)
+}
+
+// win hands the lease to the first waiter.
+func (c *core) win(now clock.Instant, t *tenure) {
+	l := t.line
+	until := deadline(t.votes, t.counting(), c.quorum).Add(-t.terms.grace)
+	if until <= now { // the answers were as old as the lease is long
+		c.lose(now, t)
+		return
+	}
+	w := l.waiters[0]
+	l.waiters = slices.Delete(l.waiters, 0, 1)
+	l.attempt, l.holder = nil, t
+	l.tries, l.answers, l.why, l.fence = 0, nil, nil, max(l.fence, t.fence)
+	t.ballot = nil
+	t.phase = held
+	t.hold = newHold(c, t, w, until)
+	c.effects = append(c.effects, effect{kind: won, waiter: w, tenure: t, until: until, elapsed: now.Sub(t.begun)})
+	c.schedule(t)
+}
+
+// lose gives back what an attempt got, and has the waiter try again later or
+// tells it why not.
+func (c *core) lose(now clock.Instant, t *tenure) {
+	l := t.line
+	c.count(l, t)
+	refused := l.answers.with(Held)
+	c.abandon(now, t)
+	l.tries++
+	if refused == 0 {
+		c.pause(now, l)
+		return
+	}
+	// Who holds it, and for how long? That tells when to try again, and is what the
+	// caller is told.
+	l.look = c.look(now, l.key, refused, func(now clock.Instant, k *look) {
+		l.look = nil
+		l.answers.merge(k.answers, refused)
+		c.pause(now, l)
+	})
+}
+
+// count draws up what the nodes answered to an attempt.
+func (c *core) count(l *line, t *tenure) {
+	l.answers, l.fence = t.ballot.answers, max(l.fence, t.ballot.highest)
+	unreachable := 0
+	for i := range l.answers {
+		a := &l.answers[i]
+		if a.verdict == Silent && t.phase == waiting {
+			*a = answer{verdict: Unreachable, err: c.nodes[i].state.Err}
+		}
+		if a.verdict == Unreachable || a.verdict == Silent || a.verdict == Guarded {
+			unreachable++
+		}
+	}
+	l.why = ErrHeld
+	if len(c.nodes)-unreachable < c.quorum || l.answers.with(Held) == 0 {
+		l.why = ErrNoQuorum
+	}
+}
+
+// pause puts the first waiter to sleep after a failed attempt, or sends it away if
+// that was its last.
+func (c *core) pause(now clock.Instant, l *line) {
+	w := l.waiters[0]
+	if w.attempts > 0 {
+		if w.attempts--; w.attempts == 0 {
+			c.effects = append(c.effects, effect{kind: failed, waiter: w, err: c.failure(l, nil)})
+			c.drop(now, l, 0)
+			return
+		}
+	}
+	at := now.Add(c.limits.pause(c.rand, l.tries))
+	if free := l.answers.free(now, c.quorum); free > now && free < at {
+		at = free // the holder's grant runs out before
+	}
+	c.alarms.set(&l.alarm, at)
+}
+
+// pause returns how long to wait after so many failed attempts: jittered, so that
+// rivals do not collide for ever, and growing.
+func (s *limits) pause(r *rand.Rand, tries int) time.Duration {
+	d := s.retryMin
+	if spread := s.retryMax - s.retryMin; spread > 0 {
+		d += time.Duration(r.Int64N(int64(spread) + 1))
+	}
+	for i := 1; i < min(tries, 5); i++ {
+		d += d / 2
+	}
+	return d
+}
+
+// wake lets the first waiter try again.
+func (l *line) wake(c *core, now clock.Instant) { c.try(now, l) }
+
+// hurry has the waiters that found no quorum try again, soon but not all at once:
+// a node has come back.
+func (c *core) hurry(now clock.Instant) {
+	for _, l := range c.linesInOrder() {
+		if l.pos != 0 && l.why == ErrNoQuorum {
+			if at := now.Add(time.Duration(c.rand.Int64N(int64(c.limits.retryMin)/4 + 1))); at < l.at {
+				c.alarms.set(&l.alarm, at)
+			}
+		}
+	}
+}
+
+// failure returns the error for a waiter of a line that gets no lease, and why not
+// where that is not the nodes' doing.
+func (c *core) failure(l *line, cause error) error {
+	e := &AcquireError{Name: l.key, Quorum: c.quorum, Nodes: c.named(l.answers), why: l.why, cause: cause}
+	if l.holder != nil {
+		e.why = ErrHeld
+		e.Nodes = c.named(c.ownAnswers(l.holder))
+	}
+	if cause == ErrClosed {
+		e.why, e.cause = ErrClosed, nil
+	}
+	if e.why == nil {
+		e.why = ErrNoQuorum
+	}
+	return e
+}

@@ -1,0 +1,293 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// Config configures a [Supervisor]. A zero field takes its default. All clients
+// that use a name must agree on Nodes and MaxTTL.
+type Config struct {
+	// Nodes are connections to independent Redis nodes, 1 to 64, odd for choice:
+	// an even number tolerates no more failures than the odd one below it. The
+	// quorum is counted of these, never of those that can be reached.
+	Nodes []node.Conn
+
+	// TTL is how long a node keeps a name that is no longer renewed, and so the
+	// longest that a crashed holder blocks others. Default 10 s; at least 100 ms;
+	// whole milliseconds, the rest is cut off.
+	TTL time.Duration
+
+	// MaxTTL is the largest TTL that WithTTL may ask for, and the same for all
+	// clients of a name. Default TTL.
+	MaxTTL time.Duration
+
+	// Drift is the allowance for clocks that run at different rates during one
+	// TTL. Default TTL/100 + 2 ms, of each lease's own TTL.
+	Drift time.Duration
+
+	// RenewEvery is about how often a held lease is renewed; the actual interval
+	// is up to a tenth shorter. Default TTL/3. For a lease with another TTL it is
+	// in proportion.
+	RenewEvery time.Duration
+
+	// Grace is how long before the nodes may drop a lease its Lost channel closes.
+	// Default TTL/20 of each lease's own TTL, and at least 10 ms.
+	Grace time.Duration
+
+	// NodeTimeout bounds one exchange with one node, and connecting to it.
+	// Default TTL/20; at most TTL/4.
+	NodeTimeout time.Duration
+
+	// RetryMin and RetryMax bound the pause of a waiter after its first failed
+	// attempt, which is drawn between them; it grows by half with each further
+	// one, up to fivefold. Defaults 100 ms and 300 ms.
+	RetryMin, RetryMax time.Duration
+
+	// GuardWindow is for how long a node that was restarted, or replaced in a
+	// failover, is asked for no new lease: it may have forgotten one that is still
+	// believed in. Leases that are held it renews, and is healed. Default, and at
+	// least, MaxTTL + drift. The same for all clients of a name.
+	GuardWindow time.Duration
+
+	// DisableGuard turns that off: the restart of a node that loses its data can
+	// then let a second holder in. A deployment that is started anew need not wait
+	// for the window then.
+	DisableGuard bool
+
+	// FenceRetention is how long a node remembers a name's fence after it was last
+	// held. Default 1 h; at least MaxTTL.
+	FenceRetention time.Duration
+
+	// Owner is whom others are shown as the holder; at most 128 bytes. It is not
+	// used to decide anything. Default "host:pid".
+	Owner string
+
+	// Prefix is put before every name to make its key. Default none.
+	Prefix string
+
+	// Observer is told what happens; see [Observer]. Default nobody.
+	Observer Observer
+
+	// Logger is told of leases at level info and of nodes at level warn. Default
+	// silent.
+	Logger *slog.Logger
+
+	// Clock is asked for the time. Default clock.System().
+	Clock clock.Clock
+}
+
+const (
+	minTTL   = 100 * time.Millisecond
+	maxName  = 512
+	maxOwner = 128
+
+	// reserved begins the keys that leasehold keeps for itself.
+	reserved = "leasehold:"
+)
+
+// withDefaults returns the configuration with its zero fields filled in.
+func (cfg Config) withDefaults() Config {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	def(&cfg.TTL, 10*time.Second)
+	cfg.TTL = cfg.TTL.Truncate(time.Millisecond)
+	def(&cfg.MaxTTL, cfg.TTL)
+	ttl := cfg.TTL
+	if ttl < minTTL {
+		ttl = minTTL // that is an error of its own, and needs no others behind it
+	}
+	def(&cfg.RenewEvery, ttl/3)
+	def(&cfg.NodeTimeout, ttl/20)
+	def(&cfg.RetryMin, 100*time.Millisecond)
+	def(&cfg.RetryMax, max(300*time.Millisecond, cfg.RetryMin))
+	def(&cfg.GuardWindow, cfg.MaxTTL+cfg.terms(cfg.MaxTTL).drift)
+	def(&cfg.FenceRetention, max(time.Hour, cfg.MaxTTL))
+	if cfg.Owner == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			host = "unknown-host"
+		}
+		cfg.Owner = fmt.Sprintf("%.100s:%d", host, os.Getpid())
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = clock.System()
+	}
+	return cfg
+}
+
+// validate reports every rule that the configuration breaks, each with the value
+// and the bound.
+func (cfg Config) validate() error {
+	var broken []error
+	want := func(ok bool, format string, args ...any) {
+		if !ok {
+			broken = append(broken, fmt.Errorf(format, args...))
+		}
+	}
+	want(len(cfg.Nodes) > 0, "Nodes: none given: want 1 to %d", maxNodes)
+	want(len(cfg.Nodes) <= maxNodes, "Nodes: %d given: want 1 to %d", len(cfg.Nodes), maxNodes)
+	for i, n := range cfg.Nodes {
+		if err := n.Err(); err != nil {
+			want(false, "Nodes[%d]: %w", i, err)
+			continue
+		}
+		for j := range i {
+			want(!n.Same(cfg.Nodes[j]), "Nodes[%d] is the same node as Nodes[%d]: %v: want each node once, or its vote would count twice", i, j, n)
+		}
+	}
+	want(cfg.TTL >= minTTL, "TTL %v: want at least %v", cfg.TTL, minTTL)
+	want(cfg.MaxTTL >= cfg.TTL, "MaxTTL %v: want at least TTL = %v", cfg.MaxTTL, cfg.TTL)
+	positive := func(what string, d time.Duration) {
+		want(d > 0, "%s %v: want more than 0", what, d)
+	}
+	positive("RenewEvery", cfg.RenewEvery)
+	positive("NodeTimeout", cfg.NodeTimeout)
+	positive("RetryMin", cfg.RetryMin)
+	want(cfg.Drift >= 0, "Drift %v: want 0 or more", cfg.Drift)
+	want(cfg.Grace == 0 || cfg.Grace >= minGrace, "Grace %v: want at least %v", cfg.Grace, minGrace)
+	want(cfg.RetryMax >= cfg.RetryMin, "RetryMax %v: want at least RetryMin = %v", cfg.RetryMax, cfg.RetryMin)
+	if least := cfg.MaxTTL + cfg.terms(cfg.MaxTTL).drift; cfg.GuardWindow < least {
+		want(false, "GuardWindow %v: want at least MaxTTL + drift = %v", cfg.GuardWindow, least)
+	}
+	want(cfg.FenceRetention >= cfg.MaxTTL, "FenceRetention %v: want at least MaxTTL = %v", cfg.FenceRetention, cfg.MaxTTL)
+	if cfg.TTL >= minTTL {
+		if err := cfg.terms(cfg.TTL).validate(cfg.NodeTimeout); err != nil {
+			broken = append(broken, err)
+		}
+	}
+	want(len(cfg.Owner) <= maxOwner, "Owner of %d bytes: want at most %d", len(cfg.Owner), maxOwner)
+	want(len(cfg.Prefix) < maxName, "Prefix of %d bytes: want less than %d", len(cfg.Prefix), maxName)
+	want(!strings.HasPrefix(cfg.Prefix, reserved), "Prefix %q: want none that begins with %q, which is kept for leasehold itself", cfg.Prefix, reserved)
+	if broken == nil {
+		return nil
+	}
+	return fmt.Errorf("supervisor: broken configuration:\n%w", errors.Join(broken...))
+}
+
+const minGrace = 10 * time.Millisecond
+
+// terms derives the times of a lease from its TTL.
+func (cfg Config) terms(ttl time.Duration) *terms {
+	t := &terms{ttl: ttl, drift: cfg.Drift, grace: cfg.Grace, renewEvery: cfg.RenewEvery, window: ttl / 4}
+	if t.drift == 0 {
+		t.drift = ttl/100 + 2*time.Millisecond
+	}
+	if t.grace == 0 {
+		t.grace = max(ttl/20, minGrace)
+	}
+	if ttl != cfg.TTL {
+		t.renewEvery = time.Duration(float64(cfg.RenewEvery) * (float64(ttl) / float64(cfg.TTL)))
+	}
+	return t
+}
+
+// validate reports whether renewals fit into the TTL.
+func (t *terms) validate(nodeTimeout time.Duration) error {
+	var broken []error
+	if nodeTimeout > t.ttl/4 {
+		broken = append(broken, fmt.Errorf("NodeTimeout %v: want at most TTL/4 = %v", nodeTimeout, t.ttl/4))
+	}
+	if sum := t.renewEvery + nodeTimeout + t.grace + t.drift; sum >= t.ttl {
+		broken = append(broken, fmt.Errorf("RenewEvery %v + NodeTimeout %v + Grace %v + Drift %v = %v: want less than TTL = %v, or one late renewal loses the lease",
+			t.renewEvery, nodeTimeout, t.grace, t.drift, sum, t.ttl))
+	}
+	return errors.Join(broken...)
+}
+
+// checkName reports what is wrong with a name.
+func (cfg Config) checkName(name string) error {
+	key := cfg.Prefix + name
+	switch {
+	case name == "":
+		return fmt.Errorf("name %q: want at least one byte", name)
+	case len(key) > maxName:
+		return fmt.Errorf("name %.32q... of %d bytes with its prefix: want at most %d", key, len(key), maxName)
+	case strings.HasPrefix(key, reserved):
+		return fmt.Errorf("name %q: want none that begins with %q, which is kept for leasehold itself", key, reserved)
+	}
+	return nil
+}
+
+// An Option changes one acquisition.
+type Option func(*request)
+
+// A request is what the options of one acquisition add up to.
+type request struct {
+	ttl      time.Duration
+	attempts int
+	counted  bool
+	noRenew  bool
+	maxHold  time.Duration
+	bounded  bool
+}
+
+// WithTTL has the lease last for another TTL than Config.TTL: 100 ms to
+// Config.MaxTTL.
+func WithTTL(ttl time.Duration) Option { return func(r *request) { r.ttl = ttl } }
+
+// WithoutRenewal has the lease end when its TTL does, unless Extend is called.
+func WithoutRenewal() Option { return func(r *request) { r.noRenew = true } }
+
+// WithMaxHold ends the lease with lease.ErrMaxHold once it has been held for d:
+// for work that must not block others for ever when it is stuck.
+func WithMaxHold(d time.Duration) Option { return func(r *request) { r.maxHold, r.bounded = d, true } }
+
+// WithAttempts gives up after n attempts, 1 or more, with the error of the last. By
+// default Acquire tries until its context is done.
+func WithAttempts(n int) Option { return func(r *request) { r.attempts, r.counted = n, true } }
+
+// waiter checks a request, all of it, and makes it a waiter.
+func (s *Supervisor) waiter(name string, opts []Option) (*waiter, error) {
+	r := request{ttl: s.cfg.TTL}
+	for _, o := range opts {
+		o(&r)
+	}
+	var broken []error
+	if err := s.cfg.checkName(name); err != nil {
+		broken = append(broken, err)
+	}
+	terms, err := s.termsFor(r.ttl)
+	if err != nil {
+		broken = append(broken, err)
+	}
+	if r.counted && r.attempts < 1 {
+		broken = append(broken, fmt.Errorf("WithAttempts %d: want at least 1", r.attempts))
+	}
+	if r.bounded && r.maxHold <= 0 {
+		broken = append(broken, fmt.Errorf("WithMaxHold %v: want more than 0", r.maxHold))
+	}
+	if broken != nil {
+		return nil, fmt.Errorf("acquire: %w", errors.Join(broken...))
+	}
+	return &waiter{
+		name: name, terms: terms, attempts: r.attempts, noRenew: r.noRenew, maxHold: r.maxHold,
+		result: make(chan acquired, 1),
+	}, nil
+}
+
+// termsFor returns the times of a lease with the given TTL.
+func (s *Supervisor) termsFor(ttl time.Duration) (*terms, error) {
+	if ttl == s.cfg.TTL {
+		return s.terms, nil
+	}
+	ttl = ttl.Truncate(time.Millisecond)
+	if ttl < minTTL || ttl > s.cfg.MaxTTL {
+		return nil, fmt.Errorf("TTL %v: want %v to MaxTTL = %v", ttl, minTTL, s.cfg.MaxTTL)
+	}
+	t := s.cfg.terms(ttl)
+	if err := t.validate(s.cfg.NodeTimeout); err != nil {
+		return nil, err
+	}
+	return t, nil
+}

@@ -1,0 +1,403 @@
+package supervisor_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
+	"github.com/leasehold-go/leasehold/node/nodetest"
+	"github.com/leasehold-go/leasehold/supervisor"
+)
+
+// A broken configuration is one error, which says of every broken rule, and of no
+// other, what was given and what is wanted.
+func TestBrokenConfiguration(t *testing.T) {
+	var many []string
+	for i := range 65 {
+		many = append(many, fmt.Sprintf("h%d:6379", i))
+	}
+	nowhere := nodetest.New().Option("")
+	nowhere.InitAddress = nil
+	for name, c := range map[string]struct {
+		cfg  supervisor.Config
+		want []string // in this order, a line each
+	}{
+		"no nodes": {
+			supervisor.Config{}, []string{"Nodes: none given: want 1 to 64"},
+		},
+		"too many nodes": {
+			supervisor.Config{Nodes: node.URLs(many...)}, []string{"Nodes: 65 given: want 1 to 64"},
+		},
+		"a node twice": {
+			supervisor.Config{Nodes: node.URLs("h1:6379", "h2:6379", "redis://me:secret@H1:6379")},
+			[]string{"Nodes[2] is the same node as Nodes[0]: H1:6379: want each node once"},
+		},
+		"an empty node": {
+			supervisor.Config{Nodes: make([]node.Conn, 1)}, []string{"Nodes[0]: node: empty connection"},
+		},
+		"a client that is nil": {
+			supervisor.Config{Nodes: []node.Conn{node.Client(nil)}}, []string{"Nodes[0]: node: no client"},
+		},
+		"an option without an address": {
+			supervisor.Config{Nodes: []node.Conn{node.Option(nowhere)}}, []string{"Nodes[0]: ", "no address"},
+		},
+		"a wrong port": {
+			supervisor.Config{Nodes: node.URLs("h1:6379", "redis://me:secret@h2:port")}, []string{`Nodes[1]: node: URL "redis://h2:port"`},
+		},
+		"a wrong scheme": {
+			supervisor.Config{Nodes: node.URLs("http://me:secret@h1:6379")}, []string{`Nodes[0]: node: URL "http://h1:6379"`},
+		},
+		"a wrong db": {
+			supervisor.Config{Nodes: node.URLs("redis://:secret@h1:6379/one")}, []string{`Nodes[0]: node: URL "redis://h1:6379/one"`},
+		},
+		"a password with a slash": {
+			supervisor.Config{Nodes: node.URLs("redis://:secret/more@h1:6379")}, []string{"Nodes[0]: node: URL "},
+		},
+		"a TTL that is too short": {
+			good(supervisor.Config{TTL: 99 * time.Millisecond}), []string{"TTL 99ms: want at least 100ms"},
+		},
+		"a TTL that is too short once its microseconds are cut off": {
+			good(supervisor.Config{TTL: 100*time.Millisecond - 1}), []string{"TTL 99ms: want at least 100ms"},
+		},
+		"MaxTTL below TTL": {
+			good(supervisor.Config{TTL: 5 * time.Second, MaxTTL: 4 * time.Second}), []string{"MaxTTL 4s: want at least TTL = 5s"},
+		},
+		"a negative interval": {
+			good(supervisor.Config{RenewEvery: -1}), []string{"RenewEvery -1ns: want more than 0"},
+		},
+		"a negative node timeout": {
+			good(supervisor.Config{NodeTimeout: -time.Second}), []string{"NodeTimeout -1s: want more than 0"},
+		},
+		"a node timeout that is too long": {
+			good(supervisor.Config{TTL: time.Second, RenewEvery: time.Millisecond, NodeTimeout: 251 * time.Millisecond}),
+			[]string{"NodeTimeout 251ms: want at most TTL/4 = 250ms"},
+		},
+		"a renewal that does not fit": {
+			good(supervisor.Config{TTL: 10 * time.Second, RenewEvery: 7 * time.Second, NodeTimeout: time.Second, Grace: time.Second, Drift: time.Second}),
+			[]string{"RenewEvery 7s + NodeTimeout 1s + Grace 1s + Drift 1s = 10s: want less than TTL = 10s"},
+		},
+		"a negative drift": {
+			good(supervisor.Config{Drift: -1}), []string{"Drift -1ns: want 0 or more"},
+		},
+		"too little grace": {
+			good(supervisor.Config{Grace: 9 * time.Millisecond}), []string{"Grace 9ms: want at least 10ms"},
+		},
+		"a negative pause": {
+			good(supervisor.Config{RetryMin: -1, RetryMax: time.Second}), []string{"RetryMin -1ns: want more than 0"},
+		},
+		"the longest pause below the shortest": {
+			good(supervisor.Config{RetryMin: time.Second, RetryMax: time.Millisecond}), []string{"RetryMax 1ms: want at least RetryMin = 1s"},
+		},
+		"fences that are forgotten under a lease": {
+			good(supervisor.Config{MaxTTL: time.Hour, FenceRetention: time.Minute}), []string{"FenceRetention 1m0s: want at least MaxTTL = 1h0m0s"},
+		},
+		"an owner that is too long": {
+			good(supervisor.Config{Owner: strings.Repeat("o", 129)}), []string{"Owner of 129 bytes: want at most 128"},
+		},
+		"a prefix that is too long": {
+			good(supervisor.Config{Prefix: strings.Repeat("p", 512)}), []string{"Prefix of 512 bytes: want less than 512"},
+		},
+		"a reserved prefix": {
+			good(supervisor.Config{Prefix: "leasehold:mine:"}), []string{`Prefix "leasehold:mine:": want none that begins with "leasehold:"`},
+		},
+		"everything at once": {
+			supervisor.Config{
+				Nodes: append(node.URLs("h1:1", "h1:1"), node.Conn{}), TTL: time.Second, MaxTTL: time.Millisecond,
+				NodeTimeout: time.Minute, Grace: 1, Drift: -1, RetryMin: -1, Prefix: "leasehold:",
+			},
+			[]string{"Nodes[1] is", "Nodes[2]: ", "MaxTTL 1ms", "RetryMin -1ns", "Drift -1ns", "Grace 1ns", "NodeTimeout 1m0s", "= 1m0.333", `Prefix "leasehold:"`},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sup, err := supervisor.New(c.cfg)
+			if err == nil {
+				sup.Close(canceled())
+				t.Fatal("accepted")
+			}
+			text := err.Error()
+			rest := text
+			for _, want := range c.want {
+				_, after, found := strings.Cut(rest, want)
+				if !found {
+					t.Fatalf("%s\nwant %q", text, want)
+				}
+				rest = after
+			}
+			if lines := strings.Count(text, "\n"); lines > len(c.want) {
+				t.Errorf("%d rules are said to be broken, want %d:\n%s", lines, len(c.want), text)
+			}
+			if strings.Contains(text, "secret") {
+				t.Errorf("a password is shown: %s", text)
+			}
+		})
+	}
+}
+
+// good gives a configuration the nodes that it needs to be complete.
+func good(cfg supervisor.Config) supervisor.Config {
+	cfg.Nodes = node.URLs("h1:6379", "h2:6379", "h3:6379")
+	return cfg
+}
+
+// The largest of everything is accepted, and works.
+func TestLargestConfiguration(t *testing.T) {
+	bubble(t, 64, func(t *testing.T, nodes []*nodetest.Node) {
+		sup := start(t, nodes, func(cfg *supervisor.Config) {
+			cfg.TTL, cfg.MaxTTL = 100*time.Millisecond, 24*time.Hour
+			cfg.Owner = strings.Repeat("o", 128)
+			cfg.Prefix = strings.Repeat("p", 511)
+		})
+		held := acquire(t, sup, "x", supervisor.WithTTL(24*time.Hour))
+		synctest.Wait() // the late grants count too
+		wantKeys(t, nodes, strings.Repeat("p", 511)+"x", held.Token(), 64)
+		if h, err := sup.Inspect(within(t, time.Minute), "x"); err != nil || !h.Held || len(h.Nodes) != 64 || h.Nodes[63].Verdict != supervisor.Held {
+			t.Errorf("%+v, %v", h, err)
+		}
+		for _, n := range nodes[:31] {
+			n.Crash()
+		}
+		if err := held.Extend(t.Context(), time.Second); err != nil {
+			t.Error(err)
+		}
+		if err := held.Release(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// The same server is another node in another database or behind another master
+// set: whether that is wise is the user's matter.
+func TestNodesThatLookAlike(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, nodes []*nodetest.Node) {
+		other := nodes[0].Option("")
+		other.SelectDB = 1
+		sup := start(t, nodes, func(cfg *supervisor.Config) {
+			cfg.Nodes = append(cfg.Nodes, node.Option(other))
+		})
+		if n := len(sup.Nodes()); n != 2 {
+			t.Errorf("%d nodes", n)
+		}
+	})
+}
+
+// Bad arguments are refused at once and whole, before any node is asked.
+func TestBrokenArguments(t *testing.T) {
+	long := strings.Repeat("n", 513)
+	for name, c := range map[string]struct {
+		name string
+		opts []supervisor.Option
+		want []string
+	}{
+		"an empty name":                        {"", nil, []string{`name "": want at least one byte`}},
+		"a name that is too long":              {long, nil, []string{"of 513 bytes with its prefix: want at most 512"}},
+		"a reserved name":                      {"leasehold:{x}:fence", nil, []string{`name "leasehold:{x}:fence": want none that begins with "leasehold:"`}},
+		"a TTL above MaxTTL":                   {"x", opts(supervisor.WithTTL(time.Minute)), []string{"TTL 1m0s: want 100ms to MaxTTL = 20s"}},
+		"a TTL that is too short":              {"x", opts(supervisor.WithTTL(99 * time.Millisecond)), []string{"TTL 99ms: want 100ms to MaxTTL = 20s"}},
+		"no TTL":                               {"x", opts(supervisor.WithTTL(0)), []string{"TTL 0s: want 100ms"}},
+		"a TTL too short for the node timeout": {"x", opts(supervisor.WithTTL(time.Second)), []string{"NodeTimeout 500ms: want at most TTL/4 = 250ms"}},
+		"no attempts":                          {"x", opts(supervisor.WithAttempts(0)), []string{"WithAttempts 0: want at least 1"}},
+		"fewer than no attempts":               {"x", opts(supervisor.WithAttempts(-1)), []string{"WithAttempts -1: want at least 1"}},
+		"a negative time to hold":              {"x", opts(supervisor.WithMaxHold(-time.Second)), []string{"WithMaxHold -1s: want more than 0"}},
+		"no time to hold":                      {"x", opts(supervisor.WithMaxHold(0)), []string{"WithMaxHold 0s: want more than 0"}},
+		"everything at once": {
+			"", opts(supervisor.WithTTL(time.Hour), supervisor.WithAttempts(0), supervisor.WithMaxHold(-1)),
+			[]string{`name ""`, "TTL 1h0m0s", "WithAttempts 0", "WithMaxHold -1ns"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+				sup := start(t, nodes, func(cfg *supervisor.Config) {
+					cfg.TTL, cfg.MaxTTL, cfg.NodeTimeout = 10*time.Second, 20*time.Second, 500*time.Millisecond
+				})
+				_, err := sup.Acquire(t.Context(), c.name, c.opts...)
+				_, try := sup.TryAcquire(t.Context(), c.name, c.opts...)
+				calls := map[string]error{
+					"Acquire": err, "TryAcquire": try,
+					"Do":   sup.Do(t.Context(), c.name, never(t), c.opts...),
+					"Lead": sup.Lead(t.Context(), c.name, never(t), c.opts...),
+				}
+				if len(c.opts) == 0 {
+					_, calls["Inspect"] = sup.Inspect(t.Context(), c.name)
+				}
+				for call, err := range calls {
+					if err == nil {
+						t.Errorf("%s: accepted", call)
+						continue
+					}
+					for _, want := range c.want {
+						if !strings.Contains(err.Error(), want) {
+							t.Errorf("%s: %v\nwant %q", call, err, want)
+						}
+					}
+					if lines := 1 + strings.Count(err.Error(), "\n"); lines > len(c.want) {
+						t.Errorf("%s: %d rules are said to be broken, want %d:\n%v", call, lines, len(c.want), err)
+					}
+					if errors.Is(err, supervisor.ErrHeld) || errors.Is(err, supervisor.ErrNoQuorum) {
+						t.Errorf("%s: %v: want an error about the arguments only", call, err)
+					}
+				}
+				if n := nodes[0].Commands()["SET"]; n != 0 {
+					t.Errorf("a node was asked %d times", n)
+				}
+			})
+		})
+	}
+
+	// A prefix and a name may add up to what neither is alone.
+	bubble(t, 1, func(t *testing.T, nodes []*nodetest.Node) {
+		sup := start(t, nodes, func(cfg *supervisor.Config) { cfg.Prefix = "lease" })
+		for _, name := range []string{"hold:x", strings.Repeat("n", 508)} {
+			if _, err := sup.TryAcquire(t.Context(), name); err == nil {
+				t.Errorf("the name %.20q... was accepted behind the prefix", name)
+			}
+		}
+		acquire(t, sup, strings.Repeat("n", 507))
+	})
+}
+
+func opts(o ...supervisor.Option) []supervisor.Option { return o }
+
+// never returns work that must not be done.
+func never(t *testing.T) func(context.Context) error {
+	return func(context.Context) error {
+		t.Error("the work was done")
+		return nil
+	}
+}
+
+// After Close every call returns at once and says so.
+func TestUseAfterClose(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		sup := start(t, nodes)
+		held, released := acquire(t, sup, "held"), acquire(t, sup, "released")
+		if err := released.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := sup.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		closed := time.Now()
+		_, err := sup.Acquire(t.Context(), "x")
+		_, try := sup.TryAcquire(t.Context(), "x")
+		_, inspect := sup.Inspect(t.Context(), "x")
+		for call, err := range map[string]error{
+			"Acquire": err, "TryAcquire": try, "Inspect": inspect,
+			"Do": sup.Do(t.Context(), "x", never(t)), "Lead": sup.Lead(t.Context(), "x", never(t)),
+		} {
+			if !errors.Is(err, supervisor.ErrClosed) || errors.Is(err, supervisor.ErrHeld) || errors.Is(err, supervisor.ErrNoQuorum) {
+				t.Errorf("%s = %v, want ErrClosed", call, err)
+			}
+		}
+		for call, err := range map[string]error{
+			"Release": held.Release(t.Context()), "Extend": held.Extend(t.Context(), ttl), "Err": held.Err(),
+		} {
+			if !errors.Is(err, lease.ErrClosed) || !errors.Is(err, lease.ErrLost) {
+				t.Errorf("%s of a lease = %v, want lease.ErrClosed", call, err)
+			}
+		}
+		if err := released.Release(t.Context()); err != nil {
+			t.Errorf("Release once more = %v", err)
+		}
+		if n := len(sup.Leases()); n != 0 {
+			t.Errorf("%d leases", n)
+		}
+		if n := len(sup.Nodes()); n != 3 {
+			t.Errorf("%d nodes", n)
+		}
+		if st := sup.Stats(); st.Acquired != 2 || st.Released != 1 || st.Lost != 1 || st.Held != 0 || st.Waiting != 0 {
+			t.Errorf("%+v", st)
+		}
+		if err := sup.Close(canceled()); err != nil {
+			t.Errorf("Close once more = %v", err)
+		}
+		if took := time.Since(closed); took != 0 {
+			t.Errorf("the calls took %v", took)
+		}
+	})
+}
+
+// An even number of nodes works, and is warned about.
+func TestEvenNumberOfNodes(t *testing.T) {
+	for _, n := range []int{1, 2, 3, 4} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			bubble(t, n, func(t *testing.T, nodes []*nodetest.Node) {
+				var mu sync.Mutex
+				var told []string
+				var logged bytes.Buffer
+				sup := start(t, nodes, func(cfg *supervisor.Config) {
+					cfg.Observer = observer(func(e supervisor.Event) {
+						mu.Lock()
+						defer mu.Unlock()
+						if e.Kind == supervisor.Warning {
+							told = append(told, e.Err.Error())
+						}
+					})
+					cfg.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+				})
+				acquire(t, sup, "x")
+				if err := sup.Close(t.Context()); err != nil {
+					t.Error(err)
+				}
+				synctest.Wait() // the observer is told on a goroutine of its own
+				mu.Lock()
+				defer mu.Unlock()
+				if n%2 == 1 {
+					if told != nil || strings.Contains(logged.String(), "msg=warning") {
+						t.Errorf("told %q and logged %s", told, logged.String())
+					}
+					return
+				}
+				want := fmt.Sprintf("an even number of nodes, %d, tolerates no more failures than %d", n, n-1)
+				if len(told) != 1 || told[0] != want {
+					t.Errorf("told %q, want %q", told, want)
+				}
+				if !strings.Contains(logged.String(), `level=WARN msg=warning error="`+want+`"`) {
+					t.Errorf("logged %s", logged.String())
+				}
+			})
+		})
+	}
+}
+
+// No credential is shown, wherever a node is named.
+func TestNoCredentialIsShown(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, nodes []*nodetest.Node) {
+		nodes[0].RequirePass("secret")
+		option := nodes[0].Option("")
+		option.Password = "secret-wrong"
+		var logged bytes.Buffer
+		sup := start(t, nodes, func(cfg *supervisor.Config) {
+			cfg.Nodes = []node.Conn{node.Option(option)}
+			cfg.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+			cfg.Clock = clock.Runtime()
+		})
+		_, err := sup.TryAcquire(t.Context(), "x")
+		_, inspect := sup.Inspect(t.Context(), "x")
+		status := sup.Nodes()[0]
+		if !errors.Is(err, supervisor.ErrNoQuorum) || !strings.Contains(err.Error(), "WRONGPASS") {
+			t.Errorf("TryAcquire = %v", err)
+		}
+		if err := sup.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		for what, text := range map[string]string{
+			"TryAcquire": fmt.Sprint(err), "Inspect": fmt.Sprint(inspect),
+			"Nodes": fmt.Sprintf("%+v %v", status, status.Err), "the log": logged.String(),
+		} {
+			if strings.Contains(text, "secret") {
+				t.Errorf("%s shows a password: %s", what, text)
+			}
+		}
+	})
+}

@@ -1,0 +1,259 @@
+package supervisor
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// The core decides. It is a function of (state, input, instant): it holds no
+// channel, no context and no clock, and does no IO. Each input — acquire, cancel,
+// release, extend, look, replies, unsent, tick, close — takes the present instant
+// and appends to sends and effects what is to be done; its caller does it before
+// the next input. Effects are performed before sends, so that a holder hears that
+// its lease is lost before any node hears the release.
+type core struct {
+	terms  terms // of a lease that asks for no other TTL
+	limits limits
+	token  func() string // fresh for each attempt
+	rand   *rand.Rand    // jitter
+
+	nodes   []peer
+	quorum  int
+	tenures map[uint64]*tenure
+	looks   map[uint64]*look
+	lines   map[string]*line
+	alarms  alarms
+	lastID  uint64
+	closing bool
+
+	unreleased []error // by close: what a quorum is not known to be free of
+
+	sends   []send
+	effects []effect
+}
+
+// limits are the settings that do not depend on a lease's TTL.
+type limits struct {
+	prefix             string
+	nodeTimeout        time.Duration
+	retryMin, retryMax time.Duration
+
+	guard     bool
+	maxTTL    time.Duration
+	healAfter time.Duration // how long an incarnation must have been known before it is healed
+}
+
+// terms are the times of a lease, all derived from its TTL. Leases of the same
+// TTL share one.
+type terms struct {
+	ttl, drift, grace, renewEvery time.Duration
+	window                        time.Duration // an election takes at most so long
+}
+
+// A peer is what the core knows of one node.
+type peer struct {
+	label string
+	state node.State
+	debts debts
+
+	first  node.State    // the earliest reading of this incarnation's clock
+	ranAt  clock.Instant // when its clock was last seen to run away from ours; 0 if never
+	warned map[string]bool
+}
+
+// A send is a command for one node.
+type send struct {
+	node int
+	cmd  node.Command
+}
+
+// An effect is something to be done for a caller or a holder.
+type effect struct {
+	kind    effectKind
+	waiter  *waiter          // won, failed
+	tenure  *tenure          // won, renewed, ended
+	until   clock.Instant    // renewed: when the lease will be lost
+	err     error            // failed, ended, answered, looked
+	answer  chan<- error     // answered: for Release and Extend
+	asker   chan<- inspected // looked
+	answers answers          // looked
+	elapsed time.Duration    // won, and answered for Release: how long it took
+	node    int              // nodeUp, nodeDown
+}
+
+type effectKind uint8
+
+const (
+	won      effectKind = iota // hand the tenure's new lease to the waiter
+	failed                     // hand the error to the waiter
+	renewed                    // the lease will be lost at until
+	ended                      // the lease is over, because of err
+	answered                   // hand err to whoever asked
+	looked                     // hand the nodes' answers, or err, to whoever asked
+	nodeUp                     // a node was enrolled
+	nodeDown                   // an enrolment has ended, because of err
+	warned                     // err is something that is not as it should be
+)
+
+// phase is where a tenure stands. It only moves forward.
+type phase uint8
+
+const (
+	waiting   phase = iota // the nodes' time is not known yet: nothing was sent
+	electing               // grants are out
+	raising                // q nodes granted; a higher fence is being stored on them
+	held                   // a quorum granted it
+	releasing              // it is over; releases are out
+)
+
+// A tenure is one attempt to hold a name, and, if it is won, the holding of it, up
+// to the last answer to its release.
+type tenure struct {
+	alarm
+	id    uint64
+	phase phase
+	line  *line
+	key   string // the name, prefix included
+	token string
+	terms *terms
+	fence uint64
+	begun clock.Instant // when its grants were queued
+	votes []vote        // by node
+
+	asked     set // nodes that may have the key: not those that certainly never got a command
+	pending   set // a grant, raise or renewal is unanswered
+	withdrawn set // nodes that said they do not keep it any more
+	taken     set // those of them that keep another value
+	probation set // nodes that had it no longer, or never, and were healed or will be
+	releasing set // a release is unanswered
+
+	ballot *ballot // while it is an election
+	hold   *hold   // while it is held
+	give   *giving // while it is given back
+}
+
+// newID returns an ID that was never used before.
+func (c *core) newID() uint64 { c.lastID++; return c.lastID }
+
+func (c *core) send(i int, cmd node.Command) { c.sends = append(c.sends, send{i, cmd}) }
+
+// wait returns how long the loop may sleep at the present instant.
+func (c *core) wait(now clock.Instant) time.Duration {
+	if len(c.alarms) == 0 {
+		return maxSleep
+	}
+	return max(0, min(c.alarms[0].at.Sub(now), maxSleep))
+}
+
+const (
+	// maxSleep bounds a sleep of the loop: timers do not see a suspension of the
+	// machine, so the clock is read at least so often.
+	maxSleep = time.Second
+
+	// maxWakes bounds the work of one tick, so that the loop is never away for
+	// long. What is left comes next, before which answers get a turn.
+	maxWakes = 512
+)
+
+// tick wakes what has become due.
+func (c *core) tick(now clock.Instant) {
+	for range maxWakes {
+		if len(c.alarms) == 0 || c.alarms[0].at > now {
+			return
+		}
+		a := c.alarms[0]
+		c.alarms.clear(a)
+		a.who.wake(c, now)
+	}
+}
+
+// replies takes in what a node answered.
+func (c *core) replies(now clock.Instant, b node.Batch) {
+	c.stateOf(now, b.Node, b.State)
+	for _, r := range b.Replies {
+		c.reply(now, b.Node, r)
+	}
+}
+
+// unsent takes in that a command found no room in its node's mailbox.
+func (c *core) unsent(now clock.Instant, i int, cmd node.Command) {
+	c.reply(now, i, node.Reply{ID: cmd.ID, Op: cmd.Op, Status: node.Unsent, Err: errNoRoom})
+}
+
+func (c *core) reply(now clock.Instant, i int, r node.Reply) {
+	if r.Op == node.Inspect {
+		if l := c.looks[r.ID]; l != nil {
+			c.seen(now, l, i, r)
+		}
+		return
+	}
+	t := c.tenures[r.ID]
+	if t == nil {
+		if r.Op == node.Release {
+			c.repaid(now, i, r)
+		}
+		return
+	}
+	switch r.Op {
+	case node.Grant:
+		c.granted(now, t, i, r)
+	case node.Raise:
+		c.raised(now, t, i, r)
+	case node.Renew:
+		c.renewed(now, t, i, r)
+	case node.Heal:
+		c.healed(now, t, i, r)
+	case node.Release:
+		c.released(now, t, i, r)
+	}
+}
+
+// stateOf takes in how a node is.
+func (c *core) stateOf(now clock.Instant, i int, s node.State) {
+	p := &c.nodes[i]
+	was := p.state
+	p.state = s
+	c.watch(now, i, was)
+	if was.OffsetAt == 0 && s.OffsetAt != 0 {
+		c.propose(now)
+	}
+	if s.Enrolled && !was.Enrolled {
+		c.effects = append(c.effects, effect{kind: nodeUp, node: i})
+		c.inspectServer(i)
+		c.collect(now, i)
+		c.hurry(now)
+	}
+	if !s.Enrolled && s.Err != nil && (was.Enrolled || was.Err == nil) {
+		c.effects = append(c.effects, effect{kind: nodeDown, node: i, err: s.Err})
+	}
+}
+
+// close accepts nothing more and ends everything.
+func (c *core) close(now clock.Instant) {
+	c.closing = true
+	for _, t := range c.inOrder() {
+		switch t.phase {
+		case held:
+			c.end(now, t, lease.ErrClosed, nil)
+		case waiting, electing, raising:
+			c.abandon(now, t)
+		}
+	}
+	for _, l := range c.linesInOrder() {
+		for _, w := range l.waiters {
+			c.effects = append(c.effects, effect{kind: failed, waiter: w, err: c.failure(l, ErrClosed)})
+		}
+		l.waiters = nil
+		c.leave(l)
+	}
+	for _, l := range c.looksInOrder() {
+		c.shut(l, ErrClosed)
+	}
+}
+
+// drained reports whether nothing is left to wait for after close.
+func (c *core) drained() bool { return c.closing && len(c.tenures) == 0 }

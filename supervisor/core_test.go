@@ -1,0 +1,1453 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// A bench drives a core by hand: it keeps the clock, collects what the core sends,
+// and performs the effects as the loop does.
+type bench struct {
+	t     testing.TB
+	c     core
+	clock *clock.Manual
+	sent  []send
+	log   []string // effects and sends in the order in which they are performed
+}
+
+func newBench(t testing.TB, n int) *bench {
+	b := &bench{t: t, clock: clock.NewManual(clock.Instant(time.Hour))}
+	tokens := 0
+	cfg := Config{TTL: 3 * time.Second}.withDefaults()
+	b.c = core{
+		terms: *cfg.terms(cfg.TTL),
+		limits: limits{
+			nodeTimeout: cfg.NodeTimeout, retryMin: cfg.RetryMin, retryMax: cfg.RetryMax,
+			guard: true, maxTTL: cfg.MaxTTL, healAfter: cfg.TTL/4 + cfg.terms(cfg.TTL).drift,
+		},
+		token:   func() string { tokens++; return fmt.Sprintf("me/%026d", tokens) },
+		rand:    rand.New(rand.NewPCG(1, 2)),
+		nodes:   make([]peer, n),
+		quorum:  n/2 + 1,
+		tenures: make(map[uint64]*tenure),
+		looks:   make(map[uint64]*look),
+		lines:   make(map[string]*line),
+	}
+	for i := range b.c.nodes {
+		b.c.nodes[i].label = fmt.Sprintf("node-%d", i)
+	}
+	return b
+}
+
+// enrolled returns a bench whose nodes are all enrolled.
+func enrolled(t testing.TB, n int) *bench {
+	b := newBench(t, n)
+	for i := range n {
+		b.enrol(i)
+	}
+	return b
+}
+
+func (b *bench) now() clock.Instant { return b.clock.Now() }
+
+// nodesTime is the nodes' clock at the bench's origin: far from any real one.
+const nodesTime = 1000 * time.Hour
+
+func (b *bench) state() node.State {
+	return node.State{Enrolled: true, Life: 1, Guarded: true, Offset: nodesTime, OffsetAt: b.now()}
+}
+
+func (b *bench) enrol(i int) {
+	b.c.replies(b.now(), node.Batch{Node: i, State: b.state()})
+	b.perform()
+}
+
+func (b *bench) drop(i int) {
+	s := b.c.nodes[i].state
+	s.Enrolled, s.Err = false, errDown
+	b.c.replies(b.now(), node.Batch{Node: i, State: s})
+	b.perform()
+}
+
+var errDown = errors.New("connection refused")
+
+func (b *bench) perform() {
+	for len(b.c.effects)+len(b.c.sends) > 0 {
+		for i := 0; i < len(b.c.effects); i++ {
+			b.effect(b.c.effects[i])
+		}
+		b.c.effects = nil
+		for _, s := range b.c.sends {
+			b.log = append(b.log, fmt.Sprintf("%v %d", s.cmd.Op, s.node))
+			b.sent = append(b.sent, s)
+		}
+		b.c.sends = nil
+	}
+}
+
+func (b *bench) effect(e effect) {
+	switch e.kind {
+	case won:
+		l, control := lease.New(lease.Spec{
+			Name: e.waiter.name, Token: e.tenure.token, Fence: e.tenure.fence,
+			Clock: b.clock, Until: e.until, Grace: e.tenure.terms.grace,
+		})
+		e.tenure.hold.lease = control
+		e.waiter.result <- acquired{lease: l}
+		b.log = append(b.log, "won")
+	case failed:
+		e.waiter.result <- acquired{err: e.err}
+	case renewed:
+		if e.tenure.phase == held && !e.tenure.hold.lease.Renewed(e.until, e.tenure.terms.grace) {
+			b.c.end(b.now(), e.tenure, lease.ErrExpired, nil)
+		}
+		b.log = append(b.log, "renewed")
+	case ended:
+		e.tenure.hold.lease.End(e.err)
+		b.log = append(b.log, "ended")
+	case answered:
+		e.answer <- e.err
+		b.log = append(b.log, "answered")
+	case looked:
+		e.asker <- inspected{e.answers, e.err}
+	}
+}
+
+// advance moves the clock and lets the core see it.
+func (b *bench) advance(d time.Duration) {
+	b.clock.Advance(d)
+	b.c.tick(b.now())
+	b.perform()
+}
+
+func (b *bench) acquire(name string, change ...func(*waiter)) *waiter {
+	w := &waiter{name: name, terms: &b.c.terms, result: make(chan acquired, 1)}
+	for _, f := range change {
+		f(w)
+	}
+	b.c.acquire(b.now(), w)
+	b.perform()
+	return w
+}
+
+// take removes and returns what was sent with the given op.
+func (b *bench) take(op node.Op) []send {
+	var taken []send
+	b.sent = slices.DeleteFunc(b.sent, func(s send) bool {
+		if s.cmd.Op == op {
+			taken = append(taken, s)
+		}
+		return s.cmd.Op == op
+	})
+	return taken
+}
+
+// say has a node answer a command.
+func (b *bench) say(s send, status node.Status, change ...func(*node.Reply)) {
+	r := node.Reply{ID: s.cmd.ID, Op: s.cmd.Op, Status: status}
+	if status == node.OK && s.cmd.Op == node.Grant {
+		r.Raised, r.Fence = true, s.cmd.Fence
+	}
+	if status == node.Unknown || status == node.Unsent {
+		r.Err = errDown
+	}
+	for _, f := range change {
+		f(&r)
+	}
+	b.c.replies(b.now(), node.Batch{Node: s.node, Replies: []node.Reply{r}, State: b.c.nodes[s.node].state})
+	b.perform()
+}
+
+// hold acquires a name with the votes of all nodes.
+func (b *bench) hold(name string, change ...func(*waiter)) *lease.Lease {
+	b.t.Helper()
+	w := b.acquire(name, change...)
+	for _, s := range b.take(node.Grant) {
+		b.say(s, node.OK)
+	}
+	return b.got(w)
+}
+
+func (b *bench) got(w *waiter) *lease.Lease {
+	b.t.Helper()
+	select {
+	case r := <-w.result:
+		if r.err != nil {
+			b.t.Fatalf("no lease: %v", r.err)
+		}
+		return r.lease
+	default:
+		b.t.Fatal("no lease, and no error")
+		return nil
+	}
+}
+
+func (b *bench) refused(w *waiter, want ...error) *AcquireError {
+	b.t.Helper()
+	select {
+	case r := <-w.result:
+		for _, target := range want {
+			if !errors.Is(r.err, target) {
+				b.t.Fatalf("error %v: want %v", r.err, target)
+			}
+		}
+		var e *AcquireError
+		if !errors.As(r.err, &e) {
+			b.t.Fatalf("error %v: want an AcquireError", r.err)
+		}
+		return e
+	default:
+		b.t.Fatal("still waiting")
+		return nil
+	}
+}
+
+func (b *bench) waits(w *waiter) {
+	b.t.Helper()
+	if len(w.result) > 0 {
+		b.t.Fatalf("answered already: %+v", <-w.result)
+	}
+}
+
+func nodesOf(sends []send) (nodes []int) {
+	for _, s := range sends {
+		nodes = append(nodes, s.node)
+	}
+	slices.Sort(nodes)
+	return nodes
+}
+
+func (b *bench) wantNodes(sends []send, want ...int) {
+	b.t.Helper()
+	if got := nodesOf(sends); !slices.Equal(got, want) {
+		b.t.Fatalf("sent to nodes %v, want %v", got, want)
+	}
+}
+
+func to(sends []send, i int) send {
+	return sends[slices.IndexFunc(sends, func(s send) bool { return s.node == i })]
+}
+
+// The quorum is of the configured nodes: two of five that answer are none, and an
+// even number needs more than half.
+func TestQuorumOfConfiguredNodes(t *testing.T) {
+	for _, tt := range []struct{ n, grants, quorum int }{{1, 1, 1}, {2, 2, 2}, {3, 2, 2}, {4, 3, 3}, {5, 3, 3}, {6, 4, 4}} {
+		b := enrolled(t, tt.n)
+		w := b.acquire("x")
+		grants := b.take(node.Grant)
+		if len(grants) != tt.n {
+			t.Fatalf("n=%d: asked %d nodes", tt.n, len(grants))
+		}
+		for _, s := range grants[:tt.grants-1] {
+			b.say(s, node.OK)
+		}
+		b.waits(w)
+		b.say(grants[tt.grants-1], node.OK)
+		b.got(w)
+	}
+}
+
+func TestNoQuorumWithoutEnoughNodes(t *testing.T) {
+	b := enrolled(t, 5)
+	w := b.acquire("x", func(w *waiter) { w.attempts = 1 })
+	grants := b.take(node.Grant)
+	for _, s := range grants[:3] {
+		b.say(s, node.Unsent)
+	}
+	e := b.refused(w, ErrNoQuorum)
+	if errors.Is(e, ErrHeld) {
+		t.Error("unreachable nodes were taken for held ones")
+	}
+	if e.Nodes[0].Err != errDown || e.Nodes[0].Verdict != Unreachable {
+		t.Errorf("node 0: %v, want its own words", e.Nodes[0])
+	}
+}
+
+// until counts from before the command was queued, however late the answer is.
+func TestUntilCountsFromBeforeTheSend(t *testing.T) {
+	b := enrolled(t, 3)
+	w := b.acquire("x")
+	b.advance(500 * time.Millisecond)
+	for _, s := range b.take(node.Grant) {
+		b.say(s, node.OK)
+	}
+	l := b.got(w)
+	if want := b.c.terms.ttl - b.c.terms.drift - 500*time.Millisecond; l.Remaining() != want {
+		t.Errorf("Remaining() = %v, want %v", l.Remaining(), want)
+	}
+}
+
+// The deadline is the q-th largest until of the votes that count.
+func TestDeadline(t *testing.T) {
+	for seed := range uint64(2000) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		n := 1 + r.IntN(maxNodes)
+		need := 1 + r.IntN(n)
+		votes := make([]vote, n)
+		var count set
+		var untils []clock.Instant
+		for i := range votes {
+			votes[i].until = clock.Instant(r.IntN(20))
+			if r.IntN(4) > 0 {
+				count.add(i)
+				untils = append(untils, votes[i].until)
+			}
+		}
+		slices.Sort(untils)
+		slices.Reverse(untils)
+		var want clock.Instant
+		if len(untils) >= need {
+			want = untils[need-1]
+		}
+		if got := deadline(votes, count, need); got != want {
+			t.Fatalf("seed %d: deadline of %v with %d needed = %d, want %d", seed, untils, need, got, want)
+		}
+	}
+}
+
+// A late grant counts for what it is worth: the lease then survives the loss of
+// another vote.
+func TestLateGrantStrengthens(t *testing.T) {
+	b := enrolled(t, 3)
+	w := b.acquire("x")
+	grants := b.take(node.Grant)
+	b.say(grants[0], node.OK)
+	b.say(grants[1], node.OK)
+	l := b.got(w)
+	b.say(grants[2], node.OK)
+	b.advance(b.c.terms.renewEvery)
+	b.say(to(b.take(node.Renew), 0), node.Absent)
+	if err := l.Err(); err != nil {
+		t.Fatalf("lost with two votes of three: %v", err)
+	}
+}
+
+// Lost closes at the deadline less the grace, not before and not after.
+func TestLostAtDeadlineLessGrace(t *testing.T) {
+	b := enrolled(t, 5)
+	l := b.hold("x")
+	end := l.Remaining() - b.c.terms.grace
+	for passed := time.Duration(0); passed < end-time.Millisecond; {
+		step := min(50*time.Millisecond, end-time.Millisecond-passed)
+		b.advance(step)
+		passed += step
+		for _, s := range b.take(node.Renew) {
+			b.say(s, node.Unknown)
+		}
+		select {
+		case <-l.Lost():
+			t.Fatalf("lost after %v, before its time", passed)
+		default:
+		}
+	}
+	b.advance(time.Millisecond)
+	select {
+	case <-l.Lost():
+	default:
+		t.Fatal("not lost in time")
+	}
+	if !errors.Is(l.Err(), lease.ErrExpired) {
+		t.Errorf("Err() = %v", l.Err())
+	}
+	b.wantNodes(b.take(node.Release), 0, 1, 2, 3, 4)
+}
+
+// A lost lease is never revived by a late answer.
+func TestLateAnswerDoesNotRevive(t *testing.T) {
+	b := enrolled(t, 3)
+	l := b.hold("x")
+	b.advance(b.c.terms.renewEvery)
+	renewals := b.take(node.Renew)
+	b.clock.Advance(b.c.terms.ttl) // the core's goroutine is late
+	for _, s := range renewals {
+		b.say(s, node.OK)
+	}
+	if !errors.Is(l.Err(), lease.ErrExpired) {
+		t.Fatalf("Err() = %v, want expired", l.Err())
+	}
+}
+
+// What the holder has seen to be over stays over, even where the core takes in an
+// answer that came in time.
+func TestHolderWhoSawTheEndIsBelieved(t *testing.T) {
+	b := enrolled(t, 3)
+	l := b.hold("x")
+	b.advance(b.c.terms.renewEvery)
+	renewals := b.take(node.Renew)
+	before := b.now()
+	b.clock.Advance(b.c.terms.ttl)
+	if l.Valid() {
+		t.Fatal("valid after its TTL")
+	}
+	for _, s := range renewals {
+		b.c.replies(before, node.Batch{Node: s.node, State: b.state(), Replies: []node.Reply{{ID: s.cmd.ID, Op: node.Renew, Status: node.OK}}})
+	}
+	b.perform()
+	if l.Valid() || len(b.take(node.Release)) != 3 {
+		t.Fatal("a lease that was seen to be over came back")
+	}
+}
+
+// One failed renewal is not a loss; it is tried again soon, and at most one is
+// under way for a lease and node.
+func TestFailedRenewalIsRetried(t *testing.T) {
+	b := enrolled(t, 3)
+	l := b.hold("x")
+	b.advance(b.c.terms.renewEvery)
+	renewals := b.take(node.Renew)
+	b.wantNodes(renewals, 0, 1, 2)
+	b.say(to(renewals, 0), node.Unknown)
+	b.say(to(renewals, 1), node.OK)
+	b.advance(b.c.terms.renewEvery / 8)
+	again := b.take(node.Renew)
+	b.wantNodes(again, 0) // node 2 has not answered yet, so it is not asked again
+	b.say(again[0], node.OK)
+	if got, want := l.Remaining(), b.c.terms.ttl-b.c.terms.drift-b.c.terms.renewEvery/8-1; got < want {
+		t.Errorf("Remaining() = %v after two renewals of three, want about %v", got, want)
+	}
+	for range 20 {
+		b.advance(b.c.terms.renewEvery / 4)
+		for _, s := range b.take(node.Renew) {
+			if s.node == 2 {
+				t.Fatal("a second renewal for a node that has not answered the first")
+			}
+			b.say(s, node.OK)
+		}
+	}
+	if err := l.Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A vote that is withdrawn does not count; on a majority the lease ends at once,
+// on a minority it stays.
+func TestWithdrawnVotes(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		statuses []node.Status
+		want     error
+	}{
+		{"deleted on a minority", []node.Status{node.Absent, node.Absent, node.OK, node.OK, node.OK}, nil},
+		{"deleted on a majority", []node.Status{node.Absent, node.Absent, node.Absent, node.OK, node.OK}, lease.ErrRevoked},
+		{"overwritten on a minority", []node.Status{node.Other, node.Other, node.OK, node.OK, node.OK}, nil},
+		{"overwritten on a majority", []node.Status{node.Other, node.Other, node.Other, node.OK, node.OK}, lease.ErrTaken},
+		{"both", []node.Status{node.Other, node.Other, node.Absent, node.OK, node.OK}, lease.ErrTaken},
+		{"silence is not a no", []node.Status{node.Unknown, node.Unknown, node.Unknown, node.OK, node.OK}, nil},
+		{"an error is not a no", []node.Status{node.Absent, node.Absent, node.Unknown, node.OK, node.OK}, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := enrolled(t, 5)
+			l := b.hold("x")
+			b.advance(b.c.terms.renewEvery)
+			for _, s := range b.take(node.Renew) {
+				b.say(s, tt.statuses[s.node])
+			}
+			if tt.want == nil {
+				if err := l.Err(); err != nil {
+					t.Fatalf("Err() = %v", err)
+				}
+				return
+			}
+			if !errors.Is(l.Err(), tt.want) || !errors.Is(l.Err(), lease.ErrLost) {
+				t.Fatalf("Err() = %v, want %v", l.Err(), tt.want)
+			}
+			b.wantNodes(b.take(node.Release), 0, 1, 2, 3, 4)
+			if b.log[len(b.log)-6] != "ended" {
+				t.Errorf("the nodes were told before the holder: %v", b.log[len(b.log)-6:])
+			}
+		})
+	}
+}
+
+// A withdrawn vote stays withdrawn, and is not asked for again.
+func TestWithdrawnVoteDoesNotReturn(t *testing.T) {
+	b := enrolled(t, 3)
+	l := b.hold("x")
+	b.advance(b.c.terms.renewEvery)
+	for _, s := range b.take(node.Renew) {
+		b.say(s, []node.Status{node.Absent, node.OK, node.OK}[s.node])
+	}
+	b.advance(b.c.terms.renewEvery)
+	renewals := b.take(node.Renew)
+	b.wantNodes(renewals, 1, 2)
+	b.say(renewals[0], node.Absent)
+	if !errors.Is(l.Err(), lease.ErrRevoked) {
+		t.Fatalf("Err() = %v with one vote of three", l.Err())
+	}
+}
+
+// An election that takes longer than a quarter of the TTL is lost, even if the
+// last vote comes then.
+func TestElectionWindow(t *testing.T) {
+	b := enrolled(t, 3)
+	w := b.acquire("x", func(w *waiter) { w.attempts = 1 })
+	grants := b.take(node.Grant)
+	b.say(grants[0], node.OK)
+	b.clock.Advance(b.c.terms.window + 1)
+	b.say(grants[1], node.OK)
+	b.refused(w, ErrNoQuorum)
+	b.wantNodes(b.take(node.Release), 0, 1, 2)
+
+	w = b.acquire("y", func(w *waiter) { w.attempts = 1 })
+	b.advance(b.c.terms.window)
+	b.refused(w, ErrNoQuorum)
+	b.wantNodes(b.take(node.Release), 0, 1, 2)
+}
+
+// As soon as q grants are out of reach every node that was asked gets a release,
+// the silent ones too, and the next attempt has a fresh token.
+func TestLostElectionIsGivenBack(t *testing.T) {
+	b := enrolled(t, 5)
+	w := b.acquire("x")
+	grants := b.take(node.Grant)
+	b.say(grants[0], node.OK)
+	b.say(grants[1], node.Other)
+	b.say(grants[2], node.Other)
+	b.waits(w)
+	b.say(grants[4], node.Unsent)
+	releases := b.take(node.Release)
+	b.wantNodes(releases, 0, 1, 2, 3) // node 3 is silent; node 4 certainly got nothing
+	for _, s := range b.take(node.Inspect) {
+		b.say(s, node.OK, func(r *node.Reply) { r.Value, r.Left = "other/"+fmt.Sprintf("%026d", 7), time.Minute })
+	}
+	b.advance(time.Second)
+	again := b.take(node.Grant)
+	b.wantNodes(again, 0, 1, 2, 3, 4)
+	if again[0].cmd.Token == grants[0].cmd.Token || again[0].cmd.ID == grants[0].cmd.ID {
+		t.Error("the second attempt has the token of the first")
+	}
+	// The late grant of the first attempt is no vote for the second.
+	b.say(grants[3], node.OK)
+	b.say(again[0], node.OK)
+	b.say(again[1], node.OK)
+	b.waits(w)
+	b.say(again[2], node.OK)
+	b.got(w)
+}
+
+// A grant whose answer is not known is given back when its election is decided against
+// it, or its lease is over, and not before: on its way a renewal may adopt the key.
+func TestUnknownGrantIsKeptUntilDecided(t *testing.T) {
+	b := enrolled(t, 3)
+	w := b.acquire("x")
+	grants := b.take(node.Grant)
+	b.say(grants[0], node.Unknown)
+	b.wantNodes(b.take(node.Release))
+	b.say(grants[1], node.OK)
+	b.say(grants[2], node.OK)
+	l := b.got(w)
+	b.wantNodes(b.take(node.Release))
+	b.c.release(b.now(), b.c.lastID, make(chan error, 1))
+	b.perform()
+	b.wantNodes(b.take(node.Release), 0, 1, 2)
+	if l.Valid() {
+		t.Error("valid after its release")
+	}
+}
+
+// Who holds the name is asked after a refusal, told in the error, and decides when
+// to try again: when the holder's grant runs out, if that is before the pause ends.
+func TestRefusalIsLookedInto(t *testing.T) {
+	b := enrolled(t, 3)
+	held := func(r *node.Reply) { r.Value, r.Left = "them/"+fmt.Sprintf("%026d", 7), 20*time.Millisecond }
+	w := b.acquire("x")
+	for _, s := range b.take(node.Grant) {
+		b.say(s, node.Other)
+	}
+	for _, s := range b.take(node.Inspect) {
+		b.say(s, node.OK, held)
+	}
+	b.take(node.Release)
+	b.advance(19 * time.Millisecond)
+	b.wantNodes(b.take(node.Grant))
+	b.advance(time.Millisecond)
+	b.wantNodes(b.take(node.Grant), 0, 1, 2)
+
+	cause := errors.New("the caller's context")
+	b.c.cancel(b.now(), w, cause)
+	b.perform()
+	b.refused(w, ErrHeld, cause) // and not by what the unfinished attempt says
+
+	w = b.acquire("y", func(w *waiter) { w.attempts = 1 })
+	for _, s := range b.take(node.Grant) {
+		b.say(s, node.Other)
+	}
+	for _, s := range b.take(node.Inspect) {
+		b.say(s, node.OK, held)
+	}
+	e := b.refused(w, ErrHeld)
+	if a := e.Nodes[0]; a.Owner != "them" || a.Left != 20*time.Millisecond || a.Verdict != Held {
+		t.Errorf("node 0: %v", a)
+	}
+}
+
+// A cancelled waiter leaves nothing behind: its attempt is released everywhere, and
+// a grant that comes later finds the release behind it.
+func TestCancelGivesBack(t *testing.T) {
+	b := enrolled(t, 3)
+	w := b.acquire("x")
+	grants := b.take(node.Grant)
+	b.say(grants[0], node.OK)
+	cause := errors.New("done")
+	b.c.cancel(b.now(), w, cause)
+	b.perform()
+	b.refused(w, cause)
+	releases := b.take(node.Release)
+	b.wantNodes(releases, 0, 1, 2)
+	b.say(grants[1], node.OK)
+	b.say(grants[2], node.OK)
+	for _, s := range releases {
+		b.say(s, node.OK)
+	}
+	if len(b.c.tenures)+len(b.c.lines)+len(b.c.looks)+len(b.c.alarms) != 0 {
+		t.Errorf("left behind: %d tenures, %d lines, %d looks, %d alarms", len(b.c.tenures), len(b.c.lines), len(b.c.looks), len(b.c.alarms))
+	}
+}
+
+// The proposed fence is the nodes' time; it wins as it is if q nodes had less
+// stored, and is raised on them otherwise.
+func TestFence(t *testing.T) {
+	b := enrolled(t, 3)
+	w := b.acquire("x")
+	grants := b.take(node.Grant)
+	want := uint64((time.Duration(b.now()) + nodesTime) / time.Microsecond)
+	if grants[0].cmd.Fence != want {
+		t.Fatalf("proposed %d, want the nodes' time %d", grants[0].cmd.Fence, want)
+	}
+	b.say(grants[0], node.OK)
+	b.say(grants[1], node.OK, func(r *node.Reply) { r.Raised, r.Fence = false, want+100 })
+	b.waits(w)
+	raises := b.take(node.Raise)
+	b.wantNodes(raises, 0, 1)
+	if raises[0].cmd.Fence != want+101 {
+		t.Fatalf("raised to %d, want %d", raises[0].cmd.Fence, want+101)
+	}
+	b.say(grants[2], node.OK) // comes too late to be one of those that confirm
+	b.say(raises[0], node.OK)
+	b.waits(w)
+	b.say(raises[1], node.OK)
+	if f := b.got(w).Fence(); f != want+101 {
+		t.Errorf("Fence() = %d, want %d", f, want+101)
+	}
+}
+
+// Where a granted node does not confirm the raise, the election is lost.
+func TestFenceNotRaised(t *testing.T) {
+	b := enrolled(t, 3)
+	w := b.acquire("x", func(w *waiter) { w.attempts = 1 })
+	grants := b.take(node.Grant)
+	for _, s := range grants[:2] {
+		b.say(s, node.OK, func(r *node.Reply) { r.Raised = false })
+	}
+	b.say(b.take(node.Raise)[0], node.Absent)
+	b.take(node.Release)
+	for _, s := range b.take(node.Inspect) {
+		b.say(s, node.Absent)
+	}
+	b.refused(w, ErrNoQuorum)
+}
+
+// Nothing is proposed before the time of q nodes is known; the median is the lower
+// one of an even number, and counts nodes that are gone.
+func TestProposalWaitsForQuorumOfOffsets(t *testing.T) {
+	b := newBench(t, 3)
+	w := b.acquire("x")
+	b.enrol(0)
+	if len(b.take(node.Grant)) != 0 {
+		t.Fatal("proposed by the time of one node of three")
+	}
+	b.drop(0)
+	s := b.state()
+	s.Offset += time.Hour
+	b.c.replies(b.now(), node.Batch{Node: 1, State: s})
+	b.perform()
+	grants := b.take(node.Grant)
+	b.wantNodes(grants, 0, 1, 2)
+	if want := uint64((time.Duration(b.now()) + nodesTime) / time.Microsecond); grants[0].cmd.Fence != want {
+		t.Errorf("proposed %d, want the lower median %d", grants[0].cmd.Fence, want)
+	}
+	b.waits(w)
+
+	b = newBench(t, 3)
+	w = b.acquire("x", func(w *waiter) { w.attempts = 1 })
+	b.advance(b.c.terms.window)
+	b.refused(w, ErrNoQuorum)
+}
+
+// Waiters of one process are served in the order in which they came, and only the
+// first of them talks to the nodes. A release goes out before the next one's grant.
+func TestLine(t *testing.T) {
+	b := enrolled(t, 3)
+	first := b.hold("x")
+	w2, w3 := b.acquire("x"), b.acquire("x")
+	b.advance(time.Second)
+	if len(b.take(node.Grant)) != 0 {
+		t.Fatal("the nodes were asked for a name that this process holds")
+	}
+	b.log = nil
+	id := b.c.lines["x"].holder.id
+	first.Release(t.Context())
+	b.c.release(b.now(), id, make(chan error, 1))
+	b.perform()
+	want := []string{"ended", "release 0", "release 1", "release 2", "grant 0", "grant 1", "grant 2"}
+	if !slices.Equal(b.log, want) {
+		t.Fatalf("order %v, want %v", b.log, want)
+	}
+	for _, s := range b.take(node.Grant) {
+		b.say(s, node.OK)
+	}
+	l := b.got(w2)
+	b.waits(w3)
+	if l.Token() == first.Token() {
+		t.Error("two tenures with one token")
+	}
+	// A waiter that leaves in between does not stop those behind it.
+	w4 := b.acquire("x")
+	b.c.cancel(b.now(), w3, errors.New("done"))
+	b.perform()
+	b.refused(w3, ErrHeld)
+	b.c.release(b.now(), b.c.lines["x"].holder.id, make(chan error, 1))
+	b.perform()
+	for _, s := range b.take(node.Grant) {
+		b.say(s, node.OK)
+	}
+	b.got(w4)
+}
+
+// TryAcquire does not queue, and does not split the votes of its own process.
+func TestTryBehindOthers(t *testing.T) {
+	b := enrolled(t, 3)
+	l := b.hold("x")
+	w := b.acquire("x", func(w *waiter) { w.once, w.attempts = true, 1 })
+	if len(b.take(node.Grant)) != 0 {
+		t.Fatal("an attempt beside the holder's")
+	}
+	for _, s := range b.take(node.Inspect) {
+		b.say(s, node.OK, func(r *node.Reply) { r.Value, r.Left = l.Token(), time.Second })
+	}
+	if e := b.refused(w, ErrHeld); e.Nodes[2].Owner != "me" {
+		t.Errorf("held by %q", e.Nodes[2].Owner)
+	}
+}
+
+// A TryAcquire that is only being told who holds the name ends with its context,
+// and with the supervisor.
+func TestTryBehindOthersEnds(t *testing.T) {
+	b := enrolled(t, 3)
+	b.hold("x")
+	once := func(w *waiter) { w.once, w.attempts = true, 1 }
+	w := b.acquire("x", once)
+	cause := errors.New("done")
+	b.c.cancel(b.now(), w, cause)
+	b.perform()
+	b.refused(w, ErrHeld, cause)
+	w = b.acquire("x", once)
+	b.c.close(b.now())
+	b.perform()
+	b.refused(w, ErrClosed)
+}
+
+// A tenure is forgotten also where its release found no room in the mailbox while
+// a renewal was under way.
+func TestForgottenWithoutRoomForRelease(t *testing.T) {
+	b := enrolled(t, 1)
+	b.hold("x")
+	b.advance(b.c.terms.renewEvery)
+	renewal := b.take(node.Renew)[0]
+	b.c.release(b.now(), b.c.lines["x"].holder.id, make(chan error, 1))
+	b.perform()
+	b.c.unsent(b.now(), 0, b.take(node.Release)[0].cmd)
+	b.say(renewal, node.OK)
+	if len(b.c.tenures) != 0 || len(b.c.nodes[0].debts.owed) != 1 {
+		t.Errorf("%d tenures, %d debts", len(b.c.tenures), len(b.c.nodes[0].debts.owed))
+	}
+}
+
+// A release is confirmed when a quorum is free, fails as soon as that cannot be
+// known, and is owed to a node that did not answer until it is enrolled anew.
+func TestRelease(t *testing.T) {
+	b := enrolled(t, 3)
+	b.hold("x")
+	id := b.c.lines["x"].holder.id
+	answer := make(chan error, 1)
+	b.c.release(b.now(), id, answer)
+	b.perform()
+	releases := b.take(node.Release)
+	b.say(releases[0], node.OK)
+	if len(answer) != 0 {
+		t.Fatal("confirmed by one node of three")
+	}
+	b.say(releases[1], node.Absent)
+	if err := <-answer; err != nil {
+		t.Fatal(err)
+	}
+	b.say(releases[2], node.Unknown)
+	if len(b.c.tenures) != 0 {
+		t.Error("the tenure was not forgotten")
+	}
+	b.drop(2)
+	b.take(node.Release)
+	b.enrol(2)
+	owed := b.take(node.Release)
+	b.wantNodes(owed, 2)
+	if owed[0].cmd.Token != releases[2].cmd.Token {
+		t.Error("the release of another token")
+	}
+	b.say(owed[0], node.OK)
+	if len(b.c.nodes[2].debts.owed) != 0 || len(b.c.alarms) != 0 {
+		t.Error("the debt was not forgotten")
+	}
+
+	b.hold("y")
+	b.c.release(b.now(), b.c.lines["y"].holder.id, answer)
+	b.perform()
+	releases = b.take(node.Release)
+	b.say(releases[0], node.Unknown)
+	b.say(releases[1], node.Unknown)
+	var e *ReleaseError
+	if err := <-answer; !errors.As(err, &e) || len(e.Nodes) != 3 || e.Left != b.c.terms.ttl {
+		t.Fatalf("error %v, want the three nodes that may keep the key, and for how long", err)
+	}
+}
+
+// A debt ends by itself when the key must have expired, if the node had answered
+// the grant; it is kept longer if not, because the grant may lie in a buffer.
+func TestDebtsEnd(t *testing.T) {
+	b := enrolled(t, 3)
+	b.hold("x")
+	b.c.release(b.now(), b.c.lines["x"].holder.id, make(chan error, 1))
+	b.perform()
+	for _, s := range b.take(node.Release) {
+		b.say(s, node.Unknown)
+	}
+	w := b.acquire("y")
+	for _, s := range b.take(node.Grant) {
+		b.say(s, node.Unknown)
+	}
+	for _, s := range b.take(node.Release) {
+		b.say(s, node.Unsent)
+	}
+	b.c.cancel(b.now(), w, errors.New("done"))
+	b.perform()
+	b.drop(0)
+	if n := len(b.c.nodes[0].debts.owed); n != 2 {
+		t.Fatalf("%d debts, want 2", n)
+	}
+	b.advance(b.c.terms.ttl + time.Second)
+	if n := len(b.c.nodes[0].debts.owed); n != 1 {
+		t.Fatalf("%d debts after the TTL, want 1", n)
+	}
+	b.advance(owedFor)
+	if n := len(b.c.nodes[0].debts.owed); n != 0 {
+		t.Fatalf("%d debts at last, want none", n)
+	}
+}
+
+// A renewal that was never answered may have given the key another TTL, or may yet: the
+// release behind it is owed for as long as one behind such a grant.
+func TestDebtBehindLateRenewal(t *testing.T) {
+	b := enrolled(t, 1)
+	b.hold("x")
+	b.advance(b.c.terms.renewEvery)
+	b.say(b.take(node.Renew)[0], node.Unknown)
+	b.c.release(b.now(), b.c.lines["x"].holder.id, make(chan error, 1))
+	b.perform()
+	b.say(b.take(node.Release)[0], node.Unsent)
+	b.drop(0)
+	b.advance(owedFor - time.Second)
+	b.enrol(0)
+	if n := len(b.take(node.Release)); n != 1 {
+		t.Errorf("%d releases when the node was back, want 1", n)
+	}
+}
+
+// However many releases are owed, they go out within moments of a node's return.
+func TestManyDebts(t *testing.T) {
+	b := enrolled(t, 1)
+	b.drop(0)
+	const n = 3*maxCollect + 7
+	for i := range n {
+		b.c.owe(b.now(), &tenure{id: uint64(1000 + i), key: "x", votes: make([]vote, 1)}, 0)
+	}
+	b.enrol(0)
+	got := 0
+	for range 4 {
+		sends := b.take(node.Release)
+		if len(sends) > maxCollect {
+			t.Fatalf("%d at once", len(sends))
+		}
+		got += len(sends)
+		for _, s := range sends {
+			b.say(s, node.OK)
+		}
+		b.advance(collectMore)
+	}
+	if got != n {
+		t.Errorf("%d of %d went out", got, n)
+	}
+}
+
+// An extension shortens at once and lengthens only when a quorum has answered; an
+// answer to an earlier renewal counts for that one's TTL.
+func TestExtend(t *testing.T) {
+	b := enrolled(t, 3)
+	l := b.hold("x", func(w *waiter) { w.noRenew = true })
+	id := b.c.lines["x"].holder.id
+	long := Config{TTL: 9 * time.Second}.withDefaults().terms(9 * time.Second)
+	short := Config{TTL: time.Second}.withDefaults().terms(time.Second)
+	answer := make(chan error, 1)
+	b.c.extend(b.now(), id, long, answer)
+	b.perform()
+	first := b.take(node.Renew)
+	b.say(first[0], node.OK)
+	if len(answer) != 0 || l.Remaining() > b.c.terms.ttl {
+		t.Fatal("longer by the word of one node of three")
+	}
+	b.c.extend(b.now(), id, short, make(chan error, 1))
+	b.perform()
+	b.wantNodes(b.take(node.Renew), 0) // the others have yet to answer the first
+	b.say(first[1], node.OK)
+	b.say(first[2], node.OK)
+	b.wantNodes(b.take(node.Renew), 1, 2)
+	if want := time.Second - short.drift; l.Remaining() > want {
+		t.Errorf("Remaining() = %v with a shorter renewal under way, want at most %v", l.Remaining(), want)
+	}
+	if len(answer) != 0 {
+		t.Fatal("answered by renewals that were sent before it")
+	}
+}
+
+// A renewal that was never answered may come late, when the node has promised more:
+// it shortens that. So after an extension such a node is believed for the shorter TTL
+// only, and renewed in time for it.
+func TestLateShorterRenewal(t *testing.T) {
+	for _, answered := range []node.Status{node.Unknown, node.OK, node.Unsent} {
+		b := enrolled(t, 1)
+		l := b.hold("x")
+		b.advance(b.c.terms.renewEvery)
+		b.say(b.take(node.Renew)[0], answered)
+		at := b.now()
+		long := *Config{TTL: 30 * time.Second}.withDefaults().terms(30 * time.Second)
+		answer := make(chan error, 1)
+		b.c.extend(b.now(), b.c.lastID, &long, answer)
+		b.perform()
+		b.say(b.take(node.Renew)[0], node.OK)
+		if err := <-answer; err != nil {
+			t.Fatal(err)
+		}
+		want := long
+		if answered == node.Unknown {
+			want.ttl, want.renewEvery = b.c.terms.ttl, b.c.terms.renewEvery
+		}
+		if got := l.Remaining(); got != want.ttl-want.drift {
+			t.Errorf("%v: it is believed for %v, want %v", answered, got, want.ttl-want.drift)
+		}
+		renewals := 0
+		for b.now() < at.Add(long.renewEvery) {
+			b.advance(100 * time.Millisecond)
+			for _, s := range b.take(node.Renew) {
+				renewals++
+				b.say(s, node.OK)
+			}
+		}
+		if !l.Valid() || renewals < int(long.renewEvery/want.renewEvery)-1 {
+			t.Errorf("%v: Err() = %v after %d renewals", answered, l.Err(), renewals)
+		}
+		// So late it does not come any more.
+		for b.now() < at.Add(owedFor+long.renewEvery) {
+			b.advance(100 * time.Millisecond)
+			for _, s := range b.take(node.Renew) {
+				b.say(s, node.OK)
+			}
+		}
+		if got := l.Remaining(); got < long.ttl-long.renewEvery-long.drift-time.Second {
+			t.Errorf("%v: it is believed for %v in the end", answered, got)
+		}
+	}
+}
+
+// An extension to a shorter TTL shortens with the first renewal that goes out for it,
+// also where that goes out later.
+func TestShortenedByARetry(t *testing.T) {
+	b := enrolled(t, 1)
+	l := b.hold("x")
+	b.advance(b.c.terms.renewEvery)
+	early := b.take(node.Renew)[0]
+	short := Config{TTL: time.Second}.withDefaults().terms(time.Second)
+	b.c.extend(b.now(), b.c.lastID, short, make(chan error, 1))
+	b.perform()
+	b.say(early, node.Unknown)
+	for len(b.sent) == 0 {
+		b.advance(10 * time.Millisecond)
+	}
+	if got, most := l.Remaining(), short.ttl-short.drift; got > most {
+		t.Errorf("it is believed for %v while a renewal for less is under way, want %v at most", got, most)
+	}
+}
+
+// A renewal that was under way when the lease was extended counts as such a one until
+// it is answered.
+func TestExtendBehindARenewal(t *testing.T) {
+	for _, answered := range []node.Status{node.Unknown, node.OK} {
+		b := enrolled(t, 1)
+		l := b.hold("x")
+		b.advance(b.c.terms.renewEvery)
+		early := b.take(node.Renew)[0]
+		long := *Config{TTL: 30 * time.Second}.withDefaults().terms(30 * time.Second)
+		answer := make(chan error, 1)
+		b.c.extend(b.now(), b.c.lastID, &long, answer)
+		b.perform()
+		b.say(early, answered)
+		b.advance(l.Remaining() / 4)
+		b.say(b.take(node.Renew)[0], node.OK)
+		want := long.ttl
+		if answered == node.Unknown {
+			want = b.c.terms.ttl
+		}
+		if got := l.Remaining(); got > want || got < want-want/2 {
+			t.Errorf("%v: it is believed for %v, want %v", answered, got, want)
+		}
+	}
+}
+
+// Who waits for an extension is told when the lease has it, not before.
+func TestExtendedBeforeAnswered(t *testing.T) {
+	b := enrolled(t, 3)
+	b.hold("x")
+	long := Config{TTL: 9 * time.Second}.withDefaults().terms(9 * time.Second)
+	b.c.extend(b.now(), b.c.lastID, long, make(chan error, 1))
+	b.perform()
+	renewals := b.take(node.Renew)
+	b.say(renewals[0], node.OK)
+	b.log = nil
+	b.say(renewals[1], node.OK)
+	if want := []string{"renewed", "answered"}; !slices.Equal(b.log, want) {
+		t.Errorf("%v, want %v", b.log, want)
+	}
+}
+
+// WithMaxHold ends a lease that is renewed as it should be.
+func TestMaxHold(t *testing.T) {
+	b := enrolled(t, 1)
+	l := b.hold("x", func(w *waiter) { w.maxHold = 5 * time.Second })
+	for range 49 {
+		b.advance(100 * time.Millisecond)
+		for _, s := range b.take(node.Renew) {
+			b.say(s, node.OK)
+		}
+	}
+	if err := l.Err(); err != nil {
+		t.Fatal(err)
+	}
+	b.advance(100 * time.Millisecond)
+	if !errors.Is(l.Err(), lease.ErrMaxHold) {
+		t.Fatalf("Err() = %v", l.Err())
+	}
+}
+
+// Close ends the leases first, then tells the nodes, and is done with the last
+// answer.
+func TestCoreClose(t *testing.T) {
+	b := enrolled(t, 3)
+	l := b.hold("x")
+	w := b.acquire("x")
+	v := b.acquire("y")
+	grants := b.take(node.Grant)
+	b.log = nil
+	b.c.close(b.now())
+	b.perform()
+	if !errors.Is(l.Err(), lease.ErrClosed) || b.log[0] != "ended" {
+		t.Fatalf("Err() = %v, order %v", l.Err(), b.log)
+	}
+	b.refused(w, ErrClosed)
+	b.refused(v, ErrClosed)
+	b.refused(b.acquire("z"), ErrClosed)
+	for _, s := range grants {
+		b.say(s, node.OK)
+	}
+	releases := b.take(node.Release)
+	if len(releases) != 6 {
+		t.Fatalf("%d releases, want one for each name and node", len(releases))
+	}
+	for _, s := range releases {
+		if b.c.drained() {
+			t.Fatal("drained before the last answer")
+		}
+		b.say(s, node.OK)
+	}
+	if !b.c.drained() {
+		t.Fatal("not drained")
+	}
+}
+
+// Waiters that found no quorum try again as soon as a node comes back.
+func TestHurryWhenANodeReturns(t *testing.T) {
+	b := enrolled(t, 3)
+	b.drop(0)
+	b.drop(1)
+	b.acquire("x")
+	for _, s := range b.take(node.Grant) {
+		if s.node == 2 {
+			b.say(s, node.OK)
+		} else {
+			b.say(s, node.Unsent)
+		}
+	}
+	b.enrol(0)
+	b.advance(b.c.limits.retryMin / 4)
+	b.wantNodes(b.take(node.Grant), 0, 1, 2)
+}
+
+// Pauses are jittered between the bounds, and grow.
+func TestPause(t *testing.T) {
+	l := limits{retryMin: 100 * time.Millisecond, retryMax: 300 * time.Millisecond}
+	r := rand.New(rand.NewPCG(1, 1))
+	for tries := range 100 {
+		p := l.pause(r, tries)
+		lo, hi := l.retryMin, l.retryMax
+		for i := 1; i < min(tries, 5); i++ {
+			lo, hi = lo+lo/2, hi+hi/2
+		}
+		if p < lo || p > hi+1 {
+			t.Fatalf("pause %v after %d attempts, want %v to %v", p, tries, lo, hi)
+		}
+	}
+}
+
+// The alarms come in order whatever is set, moved and cleared.
+func TestAlarms(t *testing.T) {
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		var h alarms
+		all := make([]alarm, 50)
+		for range 500 {
+			a := &all[r.IntN(len(all))]
+			if r.IntN(3) == 0 {
+				h.clear(a)
+			} else {
+				h.set(a, clock.Instant(r.IntN(100)))
+			}
+		}
+		last := clock.Instant(-1)
+		for len(h) > 0 {
+			a := h[0]
+			if a.at < last {
+				t.Fatalf("seed %d: %d after %d", seed, a.at, last)
+			}
+			last = a.at
+			h.clear(a)
+		}
+	}
+}
+
+// One renewal round in the pure core: ns and allocations for 1,000 leases on five
+// nodes.
+func BenchmarkRenewalRound(bm *testing.B) {
+	b := enrolled(bm, 5)
+	const leases = 1000
+	for i := range leases {
+		b.hold(fmt.Sprintf("lease-%d", i))
+	}
+	c := &b.c
+	round := func() {
+		b.clock.Advance(c.terms.renewEvery)
+		now := b.now()
+		for len(c.alarms) > 0 && c.alarms[0].at <= now {
+			c.tick(now)
+		}
+		for _, s := range c.sends {
+			c.reply(now, s.node, node.Reply{ID: s.cmd.ID, Op: s.cmd.Op, Status: node.OK})
+		}
+		c.sends = c.sends[:0]
+		for _, e := range c.effects {
+			e.tenure.hold.lease.Renewed(e.until, e.tenure.terms.grace)
+		}
+		c.effects = c.effects[:0]
+	}
+	round()
+	bm.ReportAllocs()
+	bm.ResetTimer()
+	for range bm.N {
+		round()
+	}
+	bm.ReportMetric(float64(bm.Elapsed().Nanoseconds())/float64(bm.N)/leases, "ns/lease")
+}
+
+// restart has a node come back as another incarnation that has forgotten all.
+func (b *bench) restart(i int, change ...func(*node.State)) {
+	s := b.state()
+	s.Life, s.LifeAt = b.c.nodes[i].state.Life+1, b.now()
+	s.YoungUntil = b.now().Add(b.c.limits.maxTTL)
+	for _, f := range change {
+		f(&s)
+	}
+	b.c.replies(b.now(), node.Batch{Node: i, State: s})
+	b.perform()
+}
+
+// round renews on all nodes, and has each give the answer that says finds for it.
+func (b *bench) round(says map[int]node.Status) {
+	b.advance(b.c.terms.renewEvery)
+	for _, s := range b.take(node.Renew) {
+		status, ok := says[s.node]
+		if !ok {
+			status = node.OK
+		}
+		b.say(s, status)
+	}
+}
+
+// A node that has restarted and forgotten keeps its vote until it had promised it,
+// because the guard holds it back; and it is healed once every election that may
+// have had its vote is over, not before.
+func TestForgottenVoteCountsAndIsHealed(t *testing.T) {
+	b := enrolled(t, 3)
+	l := b.hold("x")
+	b.restart(0)
+	b.restart(1)
+	b.advance(b.c.limits.healAfter / 2) // it is early, and a renewal by hand asks
+	b.c.extend(b.now(), b.c.lines["x"].holder.id, &b.c.terms, make(chan error, 1))
+	b.perform()
+	for _, s := range b.take(node.Renew) {
+		b.say(s, []node.Status{node.Absent, node.Absent, node.OK}[s.node])
+	}
+	if err := l.Err(); err != nil {
+		t.Fatalf("two nodes of three restarted: %v", err)
+	}
+	b.wantNodes(b.take(node.Heal))
+	b.advance(b.c.limits.healAfter/2 - 1)
+	b.wantNodes(b.take(node.Renew))
+	b.advance(1)
+	again := b.take(node.Renew)
+	b.wantNodes(again, 0, 1)
+	for _, s := range again {
+		b.say(s, node.Absent)
+	}
+	heals := b.take(node.Heal)
+	b.wantNodes(heals, 0, 1)
+	if c := heals[0].cmd; c.Fence != l.Fence() || c.Token != l.Token() || c.Life != 2 || c.TTL != b.c.terms.ttl {
+		t.Errorf("healed by %+v", c)
+	}
+	for _, s := range heals {
+		b.say(s, node.OK)
+	}
+	for range 10 {
+		b.round(map[int]node.Status{2: node.Unknown})
+	}
+	if err := l.Err(); err != nil {
+		t.Fatalf("held by the two that were healed: %v", err)
+	}
+}
+
+// Without a guard a node that has forgotten may have given the name away: its vote
+// does not count until it is healed.
+func TestForgottenVoteWithoutGuard(t *testing.T) {
+	b := enrolled(t, 3)
+	l := b.hold("x")
+	b.restart(0, func(s *node.State) { s.Guarded, s.YoungUntil = false, 0 })
+	b.round(map[int]node.Status{0: node.Absent})
+	if err := l.Err(); err != nil {
+		t.Fatal(err)
+	}
+	b.restart(1, func(s *node.State) { s.Guarded, s.YoungUntil = false, 0 })
+	b.round(map[int]node.Status{0: node.Absent, 1: node.Absent})
+	if l.Err() == nil {
+		t.Fatal("held by one node of three")
+	}
+}
+
+// A deleted vote is healed at once, and counts again only when a quorum of other
+// nodes has answered renewals that were sent after that was noticed.
+func TestTrial(t *testing.T) {
+	b := enrolled(t, 5)
+	l := b.hold("x")
+	b.advance(b.c.terms.renewEvery)
+	renewals := b.take(node.Renew)
+	b.say(renewals[0], node.Absent)
+	heal := b.take(node.Heal)
+	b.wantNodes(heal, 0)
+	b.say(heal[0], node.OK)
+	// The answers to renewals that were sent before it was noticed say nothing.
+	for _, s := range renewals[1:] {
+		b.say(s, node.OK)
+	}
+	tt := b.c.lines["x"].holder
+	if tt.counting().has(0) {
+		t.Fatal("it counts by answers to earlier renewals")
+	}
+	b.advance(b.c.terms.renewEvery)
+	renewals = b.take(node.Renew)
+	b.say(to(renewals, 0), node.OK) // its own word does not help it
+	b.say(to(renewals, 1), node.OK)
+	b.say(to(renewals, 2), node.OK)
+	if tt.counting().has(0) {
+		t.Fatal("it counts by the word of two others")
+	}
+	b.say(to(renewals, 3), node.OK)
+	if !tt.counting().has(0) {
+		t.Fatal("it does not count by the word of three others")
+	}
+	b.say(to(renewals, 4), node.OK)
+	// Now it can stand in for others.
+	b.round(map[int]node.Status{1: node.Absent, 2: node.Absent})
+	if err := l.Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Keys were deleted on a majority, a rival came and went: the holder heals one after
+// the other faster than it learns of the third, and must end lost all the same.
+func TestHealingDoesNotHideARevocation(t *testing.T) {
+	b := enrolled(t, 5)
+	l := b.hold("x")
+	b.advance(b.c.terms.renewEvery)
+	renewals := b.take(node.Renew)
+	b.say(renewals[3], node.OK)
+	b.say(renewals[4], node.OK)
+	for _, i := range []int{0, 1} {
+		b.say(renewals[i], node.Absent)
+		b.say(b.take(node.Heal)[0], node.OK)
+	}
+	if err := l.Err(); err != nil {
+		t.Fatalf("with three votes of five: %v", err)
+	}
+	for range 2 { // nodes 0 and 1 answer "renewed"; node 2 is slow
+		b.advance(b.c.terms.renewEvery / 2)
+		for _, s := range b.take(node.Renew) {
+			b.say(s, node.OK)
+		}
+	}
+	b.say(renewals[2], node.Absent)
+	if !errors.Is(l.Err(), lease.ErrRevoked) {
+		t.Fatalf("Err() = %v", l.Err())
+	}
+}
+
+// A node that never had the lease is given it, on probation.
+func TestNodeThatNeverHadIt(t *testing.T) {
+	b := enrolled(t, 3)
+	w := b.acquire("x")
+	for _, s := range b.take(node.Grant) {
+		if s.node == 2 {
+			b.say(s, node.Unsent)
+		} else {
+			b.say(s, node.OK)
+		}
+	}
+	l := b.got(w)
+	b.round(map[int]node.Status{2: node.Absent})
+	heals := b.take(node.Heal)
+	b.wantNodes(heals, 2)
+	b.say(heals[0], node.OK)
+	if b.c.lines["x"].holder.counting().has(2) {
+		t.Fatal("it counts at once")
+	}
+	b.round(nil)
+	b.round(map[int]node.Status{0: node.Unknown, 1: node.OK, 2: node.OK})
+	for range 5 {
+		b.round(map[int]node.Status{0: node.Unknown})
+	}
+	if err := l.Err(); err != nil {
+		t.Fatalf("held by node 1 and the one that was healed: %v", err)
+	}
+	// The release goes to it too.
+	b.c.release(b.now(), b.c.lines["x"].holder.id, make(chan error, 1))
+	b.perform()
+	b.wantNodes(b.take(node.Release), 0, 1, 2)
+}
+
+// A lapsed vote of another incarnation has to wait for its healing as well.
+func TestLapsedAndForgottenWaits(t *testing.T) {
+	b := enrolled(t, 3)
+	l := b.hold("x")
+	for range 4 {
+		b.round(map[int]node.Status{0: node.Unknown}) // unreachable for more than the TTL
+	}
+	b.restart(0)
+	b.c.extend(b.now(), b.c.lines["x"].holder.id, &b.c.terms, make(chan error, 1))
+	b.perform()
+	b.say(to(b.take(node.Renew), 0), node.Absent)
+	b.wantNodes(b.take(node.Heal))
+	if err := l.Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Young nodes are asked for no grant, and named with how long that will last.
+func TestYoungNodesAreNotAsked(t *testing.T) {
+	b := enrolled(t, 5)
+	b.restart(0)
+	b.restart(1)
+	w := b.acquire("x")
+	grants := b.take(node.Grant)
+	b.wantNodes(grants, 2, 3, 4)
+	for _, s := range grants {
+		b.say(s, node.OK)
+	}
+	b.got(w)
+
+	b.restart(2)
+	w = b.acquire("y", func(w *waiter) { w.attempts = 1 })
+	b.wantNodes(b.take(node.Grant))
+	e := b.refused(w, ErrNoQuorum)
+	if a := e.Nodes[0]; a.Verdict != Guarded || a.Left != b.c.limits.maxTTL {
+		t.Errorf("answer %v", a)
+	}
+	// A waiter tries as soon as enough of them are old.
+	w = b.acquire("z")
+	for range 40 {
+		b.advance(b.c.limits.maxTTL / 40)
+	}
+	for _, s := range b.take(node.Grant) {
+		b.say(s, node.OK)
+	}
+	b.got(w)
+}
+
+// Where the clocks of a quorum of nodes have run away from ours, this machine was
+// paused: every lease is lost. One node's clock that jumps changes nothing.
+func TestClockWatch(t *testing.T) {
+	b := enrolled(t, 3)
+	l := b.hold("x")
+	jump := make([]time.Duration, 3)
+	read := func(i int) {
+		s := b.c.nodes[i].state
+		s.Time = nodesTime + time.Duration(b.now()) + jump[i]
+		s.TimeSent, s.TimeBack = b.now().Add(-time.Millisecond), b.now()
+		b.c.replies(b.now(), node.Batch{Node: i, State: s})
+		b.perform()
+	}
+	for i := range jump {
+		read(i)
+	}
+	b.advance(100 * time.Millisecond)
+	jump[0] = time.Hour
+	for i := range jump {
+		read(i)
+	}
+	if err := l.Err(); err != nil {
+		t.Fatalf("one node's clock jumped: %v", err)
+	}
+	b.advance(100 * time.Millisecond)
+	jump[1], jump[2] = 3*time.Millisecond, 3*time.Millisecond // within 1 %, the exchange and 2 ms
+	for i := range jump {
+		read(i)
+	}
+	if err := l.Err(); err != nil {
+		t.Fatalf("clocks within the slack: %v", err)
+	}
+	b.advance(100 * time.Millisecond)
+	jump[1] += 500 * time.Millisecond
+	read(1)
+	if !errors.Is(l.Err(), lease.ErrExpired) {
+		t.Fatalf("Err() = %v after the clocks of two nodes of three ran away", l.Err())
+	}
+}

@@ -1,0 +1,111 @@
+// Package supervisor acquires names on independent Redis nodes and keeps the
+// leases on them.
+//
+// # Usage
+//
+// Make one [Supervisor] for the process with [New], and end it with
+// [Supervisor.Close]. New does not wait for the nodes: it succeeds while they are
+// down.
+//
+// [Supervisor.Acquire] waits until a name is held, and returns a lease.Lease that
+// renews itself until it is released or lost. [Supervisor.TryAcquire] makes one
+// attempt. [Supervisor.Do] runs a function under a lease, [Supervisor.Lead] runs one
+// for as long as this process can be the one that does. A context bounds the
+// waiting for a name, and never the lease.
+//
+// errors.Is tells a name that is held ([ErrHeld]) from nodes that cannot be
+// reached ([ErrNoQuorum]) and from a supervisor that was closed ([ErrClosed]).
+// [AcquireError] lists what each node answered.
+//
+// # Concurrency properties
+//
+// Every method may be called from any goroutine. Every call ends with its context
+// at the latest, also while nodes hang: what is still to be told to a node is told
+// without the caller. Only Do and Lead go on until their function has returned.
+//
+// A lease is a value that may be handed to any goroutine. It is not re-entrant: a
+// second Acquire of a name, also by the same goroutine, waits for the first lease to
+// end. The callers of one process that wait for a name are served in the order in
+// which they came; only the first of them talks to the nodes. Between processes
+// there is no order.
+//
+// A node that hangs or is down delays nobody as long as a quorum answers: each node
+// has a goroutine and a connection of its own.
+//
+// # What a holder owes
+//
+// Stop when Lost is closed. It is closed the configured grace before the nodes may
+// let anybody else in, so there is that much time to stop in.
+//
+// Ask Valid right before a write: it reads the clock, where a channel needs a
+// goroutine that is scheduled. And pass the Fence along with the write where the
+// resource can check it, because no lease can stop a process that is frozen between
+// the question and the write.
+//
+// Release when the work is over. That is not needed for safety, the keys expire by
+// themselves; but others wait that long.
+//
+// # Goroutines and who closes what
+//
+// A supervisor runs one goroutine that decides and one for each node, and the
+// nodes' clients have a few of their own; a lease costs none. If there is an
+// Observer or a Logger, one more calls them. No goroutine is left when Close has
+// returned, but for an observer that is stuck, and that of a client which the
+// caller made, see node.Client.
+//
+// Between them go values. The loop sends commands to the mailbox of a node's actor,
+// and never waits for room: a full mailbox is an answer at once. The actor hands
+// back one batch for each pipeline, and may wait for the loop. So everybody may
+// wait for the supervisor, and the supervisor waits for nobody, which leaves no
+// cycle for a deadlock.
+//
+// Close closes s.stop. The loop then refuses work, ends every lease, which closes
+// its channels, sends the releases, and goes on until each of them is answered or
+// certain not to be. Then it closes the mailboxes, whose only sender it is; each
+// actor answers what it had taken and returns; behind the last of them s.replies is
+// closed, and the loop, which has drained it meanwhile, ends. In any other order an
+// actor could block on a batch that nobody takes, or a holder still believe in a
+// lease whose release is on its way. If the context of Close ends first, it cuts
+// the connections, and every actor answers the rest of its mailbox without sending.
+//
+// # Non-obvious
+//
+// The quorum is counted of the nodes that are configured, never of those that can
+// be reached: two halves of a network would each find one.
+//
+// A promise counts from before its command was queued, never from its answer: the
+// node's clock for the key started somewhere in between.
+//
+// There are no rounds. Each node's promise moves when that node answers, and the
+// deadline of a lease is the q-th latest of them. A slow node delays no other, and
+// a late grant still strengthens the lease.
+//
+// Effects are performed before sends: a holder hears that its lease is lost before
+// any node hears the release, and so before anybody else can hold the name.
+//
+// A holder who saw the end is believed. Valid ends a lease whose time is over before
+// the loop has noticed; a renewal that the loop is just taking in must then not
+// bring it back, and the loop gives the lease up instead.
+//
+// Silence is not a no. A node that did not answer a grant may have the key, and may
+// get the command out of some buffer later: it is sent a release all the same, and
+// owes us an answer to it. These debts are sent again when the node is back, until
+// the key must have expired, or for a quarter of an hour where it is not known
+// whether the grant arrived. They outlive the attempt, and are dropped by Close.
+//
+// Every attempt has a token of its own, so that a release which arrives late cannot
+// touch the lease of the next attempt.
+//
+// A vote that was withdrawn, because the node said that the key is gone or another's,
+// may be healed, but counts again only when a quorum of other nodes has answered
+// renewals that were sent after that was noticed: meanwhile a rival may have come
+// and gone on just those nodes.
+//
+// A node that has restarted and forgotten is healed without losing its vote, because
+// every client's guard keeps it from being asked for a grant while it is young. The
+// healing waits until no election can still be counting a vote of its former life.
+//
+// A line is the callers of this process that want one name. While one of them holds
+// it, the rest send nothing. When it is given back, the next grant goes out right
+// behind the release, in the same mailbox: commands of one node keep their order.
+package supervisor

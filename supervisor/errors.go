@@ -1,0 +1,174 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Why an acquisition failed. Test with errors.Is; where the context ended the
+// waiting, the error is the context's as well.
+var (
+	// ErrHeld: another client has the name. Wait, or let it be.
+	ErrHeld = errors.New("name is held")
+
+	// ErrNoQuorum: too few nodes could be reached, or answered in time. Something
+	// is broken; the error says at which node, in its own words.
+	ErrNoQuorum = errors.New("no quorum of nodes could be reached")
+
+	// ErrClosed: the supervisor was closed. Make another.
+	ErrClosed = errors.New("supervisor closed")
+)
+
+var errNoRoom = errors.New("too many commands are waiting for this node")
+
+// Verdict is what a node said of a name.
+type Verdict uint8
+
+const (
+	Silent      Verdict = iota // it has not answered yet
+	Granted                    // it gave its vote, which was given back
+	Free                       // nobody has the key
+	Held                       // another client has the key
+	Guarded                    // it was not asked: it has restarted, and for Left may have forgotten a grant
+	Unreachable                // it could not be asked, or its answer was an error: see Err
+)
+
+// String returns the verdict in a word.
+func (v Verdict) String() string {
+	switch v {
+	case Granted:
+		return "granted"
+	case Free:
+		return "free"
+	case Held:
+		return "held"
+	case Guarded:
+		return "guarded"
+	case Unreachable:
+		return "unreachable"
+	}
+	return "silent"
+}
+
+// An Answer is what one node said of a name.
+type Answer struct {
+	Node    string        // the node's address, without credentials
+	Verdict Verdict       //
+	Owner   string        // where Held: who has the key; empty if it does not say, as clients of other libraries
+	Left    time.Duration // where Held: the key lives at most so long; 0 if not known, -1 if it does not expire. Where Guarded: for how long
+	Err     error         // where Unreachable: why, in the node's own words
+}
+
+// String returns the answer in one line.
+func (a Answer) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %v", a.Node, a.Verdict)
+	if a.Verdict == Held {
+		if a.Owner != "" {
+			fmt.Fprintf(&b, " by %s", a.Owner)
+		}
+		if a.Left > 0 {
+			fmt.Fprintf(&b, " for at most %v", a.Left.Round(time.Millisecond))
+		} else if a.Left < 0 {
+			b.WriteString(", with no expiry")
+		}
+	}
+	if a.Verdict == Guarded {
+		fmt.Fprintf(&b, " for %v after a restart", a.Left.Round(time.Millisecond))
+	}
+	if a.Err != nil {
+		fmt.Fprintf(&b, " (%v)", a.Err)
+	}
+	return b.String()
+}
+
+// AcquireError says why a name was not acquired. It wraps [ErrHeld], [ErrNoQuorum]
+// or [ErrClosed], and the error of the context if that ended the waiting: branch
+// with errors.Is, and use errors.As to show the nodes' answers.
+type AcquireError struct {
+	Name   string   // the name, prefix included
+	Quorum int      // how many nodes must grant it
+	Nodes  []Answer // what each node said last; empty if none was asked
+
+	op    string // what was tried, where that was not to acquire
+	why   error
+	cause error // the context's
+}
+
+// Error names the name, the reason and every node's answer.
+func (e *AcquireError) Error() string {
+	var b strings.Builder
+	op := "acquire"
+	if e.op != "" {
+		op = e.op
+	}
+	fmt.Fprintf(&b, "%s %q: %v", op, e.Name, e.why)
+	if e.cause != nil {
+		fmt.Fprintf(&b, ": %v", e.cause)
+	}
+	if len(e.Nodes) > 0 {
+		fmt.Fprintf(&b, " (%d of %d nodes needed)", e.Quorum, len(e.Nodes))
+		list(&b, e.Nodes)
+	}
+	return b.String()
+}
+
+// Unwrap returns the reason, and the context's error if there is one.
+func (e *AcquireError) Unwrap() []error {
+	if e.cause == nil {
+		return []error{e.why}
+	}
+	return []error{e.why, e.cause}
+}
+
+// ReleaseError says that a name was given up, but that a quorum of nodes is not
+// known to be free of it: they did not confirm it, and keep the key until it
+// expires at most. It asks nothing of the caller: the nodes are told again when
+// they can be reached.
+type ReleaseError struct {
+	Name  string        // the name, prefix included
+	Nodes []Answer      // those that may keep the key, and why that is not known
+	Left  time.Duration // for how long at most
+
+	cause error // the context's, where that ended the waiting
+}
+
+// Error names the name and the nodes.
+func (e *ReleaseError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "release %q: not confirmed by a quorum; for %v at most the key may stay on", e.Name, e.Left)
+	list(&b, e.Nodes)
+	if e.cause != nil {
+		fmt.Fprintf(&b, ": %v", e.cause)
+	}
+	return b.String()
+}
+
+// Unwrap returns the context's error, if that ended the waiting.
+func (e *ReleaseError) Unwrap() error { return e.cause }
+
+func list(b *strings.Builder, nodes []Answer) {
+	for i, a := range nodes {
+		sep := "; "
+		if i == 0 {
+			sep = ": "
+		}
+		b.WriteString(sep)
+		b.WriteString(a.String())
+	}
+}
+
+// ownerOf returns whom a token of ours names; the values of other libraries name
+// nobody.
+func ownerOf(token string) string {
+	i := strings.LastIndexByte(token, '/')
+	if i < 0 || len(token)-i-1 != randomLen {
+		return ""
+	}
+	return token[:i]
+}
+
+// randomLen is the length of what rand.Text returns: 128 bits in base32.
+const randomLen = 26

@@ -1,0 +1,126 @@
+package supervisor_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node/nodetest"
+	"github.com/leasehold-go/leasehold/supervisor"
+)
+
+// The nodes of these examples are in memory. Real ones are given by their URLs:
+//
+//	Nodes: node.URLs("redis://10.0.0.1:6379", "redis://10.0.0.2:6379", "redis://10.0.0.3:6379"),
+var nodes = nodetest.Conns(nodetest.Start(3))
+
+func Example() {
+	sup, err := supervisor.New(supervisor.Config{Nodes: nodes})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer sup.Close(context.Background())
+
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	held, err := sup.Acquire(ctx, "nightly-report") // waits until held, or until ctx is done
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer held.Release(context.Background())
+
+	for job := range 3 {
+		select {
+		case <-held.Lost(): // a quorum is gone: stop now, somebody else may start
+			fmt.Println("stop:", held.Err())
+			return
+		default:
+			write(job, held.Fence()) // the store refuses a smaller fence than it has seen
+		}
+	}
+	fmt.Println("done while holding", held.Name())
+	// Output:
+	// wrote job 0
+	// wrote job 1
+	// wrote job 2
+	// done while holding nightly-report
+}
+
+// write writes to a resource that checks fences.
+func write(job int, fence uint64) {
+	if fence > 0 {
+		fmt.Println("wrote job", job)
+	}
+}
+
+// Do holds a name while a function runs.
+func ExampleSupervisor_Do() {
+	sup, err := supervisor.New(supervisor.Config{Nodes: nodes})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer sup.Close(context.Background())
+
+	err = sup.Do(context.Background(), "migrate", func(ctx context.Context) error {
+		// ctx ends when the lease does.
+		fmt.Println("holding", lease.FromContext(ctx).Name())
+		return nil
+	})
+	fmt.Println(err)
+	// Output:
+	// holding migrate
+	// <nil>
+}
+
+// Lead runs a function on one process of many, and runs it again after a loss.
+func ExampleSupervisor_Lead() {
+	sup, err := supervisor.New(supervisor.Config{Nodes: nodes})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer sup.Close(context.Background())
+
+	ctx, shutdown := context.WithCancel(context.Background())
+	err = sup.Lead(ctx, "scheduler", func(ctx context.Context) error {
+		fmt.Println("leading")
+		shutdown()
+		<-ctx.Done() // work until then
+		fmt.Println("stepping down:", context.Cause(ctx))
+		return nil
+	})
+	fmt.Println(err)
+	// Output:
+	// leading
+	// stepping down: context canceled
+	// <nil>
+}
+
+// TryAcquire does not wait. Its error tells a name that is held from nodes that
+// cannot be reached.
+func ExampleSupervisor_TryAcquire() {
+	sup, err := supervisor.New(supervisor.Config{Nodes: nodes})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer sup.Close(context.Background())
+
+	ctx := context.Background()
+	held, err := sup.TryAcquire(ctx, "cleanup")
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = sup.TryAcquire(ctx, "cleanup")
+	switch {
+	case errors.Is(err, supervisor.ErrHeld):
+		fmt.Println("somebody else is at it")
+	case errors.Is(err, supervisor.ErrNoQuorum):
+		log.Fatal(err) // it names each node, and what is wrong with it
+	}
+	fmt.Println(held.Release(ctx), held.Err())
+	// Output:
+	// somebody else is at it
+	// <nil> lease: released
+}

@@ -1,0 +1,207 @@
+package supervisor_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node/nodetest"
+	"github.com/leasehold-go/leasehold/supervisor"
+)
+
+// as has a supervisor reach the nodes by a path that can be cut for it alone.
+func as(client string, nodes []*nodetest.Node) func(*supervisor.Config) {
+	return func(cfg *supervisor.Config) {
+		cfg.Owner = client
+		cfg.Nodes = nil
+		for _, n := range nodes {
+			cfg.Nodes = append(cfg.Nodes, n.ConnOf(client))
+		}
+	}
+}
+
+// All nodes restart empty one after the other under a held lease that a rival
+// wants: it is kept, and the rival never gets it.
+func TestRollingRestart(t *testing.T) {
+	for _, n := range []int{1, 3, 5} {
+		for _, apart := range []time.Duration{1500 * time.Millisecond, 600 * time.Millisecond, 300 * time.Millisecond} {
+			t.Run(fmt.Sprintf("n=%d, %v apart", n, apart), func(t *testing.T) {
+				bubble(t, n, func(t *testing.T, nodes []*nodetest.Node) {
+					holder := start(t, nodes)
+					held := acquire(t, holder, "x")
+					rival := start(t, nodes, owner("rival"))
+					ctx := within(t, 4*ttl+time.Duration(n)*apart)
+					var won atomic.Bool
+					go func() {
+						if _, err := rival.Acquire(ctx, "x"); err == nil {
+							won.Store(true)
+						}
+					}()
+					for _, node := range nodes {
+						time.Sleep(apart)
+						node.Restart()
+					}
+					<-ctx.Done()
+					if err := held.Err(); err != nil {
+						t.Errorf("lost: %v", err)
+					}
+					if won.Load() {
+						t.Error("a second holder")
+					}
+					synctest.Wait()
+					wantKeys(t, nodes, "x", held.Token(), n)
+				})
+			})
+		}
+	}
+}
+
+// The hole of the original algorithm: the holder has A, B and C, of which B and C
+// restart empty, and a rival reaches B to E. Nobody else holds the name while the
+// holder believes, whether it can reach the nodes or is cut off just then.
+func TestForgetfulNodesElectNobody(t *testing.T) {
+	for _, cut := range []bool{false, true} {
+		t.Run(fmt.Sprintf("cut off=%v", cut), func(t *testing.T) {
+			bubble(t, 5, func(t *testing.T, nodes []*nodetest.Node) {
+				nodes[3].Cut("holder")
+				nodes[4].Cut("holder")
+				nodes[0].Cut("rival")
+				holder := start(t, nodes, as("holder", nodes))
+				time.Sleep(ttl / 2)
+				held := acquire(t, holder, "x")
+				rival := start(t, nodes, as("rival", nodes))
+				time.Sleep(ttl / 2)
+				wantKeys(t, nodes, "x", held.Token(), 3)
+				nodes[1].Restart()
+				nodes[2].Restart()
+				if cut {
+					for _, n := range nodes[:3] {
+						n.Cut("holder")
+					}
+				}
+				other, err := rival.Acquire(within(t, 6*ttl), "x")
+				if cut {
+					if err != nil {
+						t.Fatalf("the rival never got it: %v", err)
+					}
+					if held.Valid() {
+						t.Error("two holders at once")
+					}
+					if other.Fence() <= held.Fence() {
+						t.Errorf("fence %d after %d", other.Fence(), held.Fence())
+					}
+					return
+				}
+				if !errors.Is(err, supervisor.ErrHeld) && !errors.Is(err, supervisor.ErrNoQuorum) {
+					t.Errorf("the rival: %v", err)
+				}
+				if err := held.Err(); err != nil {
+					t.Errorf("the holder: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// When nobody holds and all nodes restart at once, the next tenure begins when the
+// window is over, and not much later.
+func TestAllRestartAtOnce(t *testing.T) {
+	bubble(t, 5, func(t *testing.T, nodes []*nodetest.Node) {
+		sup := start(t, nodes)
+		before := acquire(t, sup, "x")
+		if err := before.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range nodes {
+			n.Restart()
+		}
+		from := time.Now()
+		time.Sleep(50 * time.Millisecond) // it notices, and is enrolled anew
+		_, err := sup.TryAcquire(t.Context(), "x")
+		if !errors.Is(err, supervisor.ErrNoQuorum) || !strings.Contains(err.Error(), "guarded for") {
+			t.Errorf("error %v", err)
+		}
+		if st := sup.Nodes()[0]; !st.Guarded || st.Young <= 0 || st.Incarnation != 2 {
+			t.Errorf("%+v", st)
+		}
+		after := acquire(t, sup, "x")
+		window := ttl + ttl/100 + 2*time.Millisecond
+		if took := time.Since(from); took < window || took > window+500*time.Millisecond {
+			t.Errorf("the next tenure began after %v, want the window of %v and up to 500ms", took, window)
+		}
+		if after.Fence() <= before.Fence() {
+			t.Errorf("fence %d after %d", after.Fence(), before.Fence())
+		}
+	})
+}
+
+// With the guard off a deployment that restarts gives leases at once.
+func TestGuardOff(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		for _, n := range nodes {
+			n.Restart()
+		}
+		sup := start(t, nodes, func(cfg *supervisor.Config) { cfg.DisableGuard = true })
+		if _, err := sup.TryAcquire(t.Context(), "x"); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait() // a quorum was enough
+		if keys := nodes[0].Keys(); len(keys) != 2 {
+			t.Errorf("keys %v, want the lock and its fence", keys)
+		}
+	})
+}
+
+// A server that does not say who it is cannot be guarded, which is said once; it
+// serves all the same.
+func TestServerWithoutRunID(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, nodes []*nodetest.Node) {
+		nodes[0].Reply("INFO", "$0\r\n\r\n")
+		var warnings atomic.Int32
+		sup := start(t, nodes, func(cfg *supervisor.Config) {
+			cfg.Observer = observer(func(e supervisor.Event) {
+				if e.Kind == supervisor.Warning {
+					warnings.Add(1)
+				}
+			})
+		})
+		held := acquire(t, sup, "x")
+		nodes[0].Crash()
+		nodes[0].Recover()
+		time.Sleep(2 * ttl)
+		if err := held.Err(); err != nil {
+			t.Error(err)
+		}
+		if n := warnings.Load(); n != 1 {
+			t.Errorf("%d warnings", n)
+		}
+	})
+}
+
+// A flush of all data takes the marker too: no answer behind it counts, and the
+// node is young until the window is over.
+func TestFlushAll(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		sup := start(t, nodes)
+		held := acquire(t, sup, "x")
+		nodes[0].Flush()
+		time.Sleep(ttl)
+		if st := sup.Nodes()[0]; !st.Enrolled || st.Young <= 0 || st.Incarnation != 1 {
+			t.Errorf("%+v", st)
+		}
+		if err := held.Err(); err != nil {
+			t.Errorf("one node of three was flushed: %v", err)
+		}
+		nodes[1].Flush()
+		nodes[2].Flush()
+		<-held.Lost()
+		if !errors.Is(held.Err(), lease.ErrRevoked) {
+			t.Errorf("Err() = %v", held.Err())
+		}
+	})
+}

@@ -1,0 +1,443 @@
+package supervisor
+
+import (
+	"slices"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// A hold is what a tenure needs while it is held.
+type hold struct {
+	lease   lease.Control // set by the loop when it hands the lease out
+	until   clock.Instant // the lease is lost then: the deadline less the grace
+	renewAt clock.Instant // the next renewal on every node; Never without renewal
+	retryAt clock.Instant // the next on those in retry
+	retry   set           // nodes whose last renewal failed
+	fails   uint8         // retries since the last regular renewal
+	endAt   clock.Instant // the longest that the holder wants it; Never without
+
+	extend *extension // one that is under way
+	trials []trial    // of the votes that are withdrawn or on probation
+	doubt  *doubt     // about renewals whose answer never came; nil without
+}
+
+// A doubt is about renewals that may come late: one for a shorter TTL would shorten
+// what a later one for a longer TTL was promised. So a node that may yet get such a
+// one is believed for the shorter TTL only.
+type doubt struct {
+	late   set           // nodes that never answered a renewal
+	until  clock.Instant // such a renewal has arrived by then, or never will
+	capped set           // nodes that may yet get one for a shorter TTL
+	terms  *terms        // the shortest of those
+}
+
+// unanswered takes in that node i may have got a renewal, or may get it yet.
+func (h *hold) unanswered(now clock.Instant, i int) {
+	if h.doubt == nil {
+		h.doubt = &doubt{}
+	}
+	h.doubt.late.add(i)
+	h.doubt.until = now.Add(owedFor)
+}
+
+// isLate reports whether node i may have got a renewal that it never answered, or may
+// get it yet. It may be asked of a tenure that was never held.
+func (h *hold) isLate(i int) bool { return h != nil && h.doubt != nil && h.doubt.late.has(i) }
+
+// answered takes in that node i has no renewal before it that was not answered,
+// but for those that it never will.
+func (h *hold) answered(i int) {
+	if h.doubt != nil && !h.isLate(i) {
+		h.doubt.capped.del(i)
+	}
+}
+
+// lengthened takes in that renewals for a TTL are followed by such for a longer one,
+// while some nodes have yet to answer.
+func (h *hold) lengthened(now clock.Instant, short *terms, pending set) {
+	if h.doubt == nil {
+		if pending == 0 {
+			return
+		}
+		h.doubt = &doubt{until: now.Add(owedFor)}
+	}
+	d := h.doubt
+	d.capped |= d.late | pending
+	if d.terms == nil || short.ttl < d.terms.ttl {
+		d.terms = short
+	}
+}
+
+// shortened returns by which terms a node is believed that may yet get a renewal for
+// a shorter TTL, or nil if there is no such node.
+func (h *hold) shortened(now clock.Instant) *terms {
+	if d := h.doubt; d != nil && d.capped != 0 && now < d.until {
+		return d.terms
+	}
+	return nil
+}
+
+// An extension is a renewal by hand: it is done when a quorum has answered
+// renewals that were sent since it was asked for.
+type extension struct {
+	early   set // nodes that have yet to answer an earlier renewal
+	done    set
+	waiters []chan<- error
+}
+
+func newHold(c *core, t *tenure, w *waiter, until clock.Instant) *hold {
+	h := &hold{until: until, renewAt: clock.Never, retryAt: clock.Never, endAt: clock.Never}
+	if !w.noRenew {
+		h.renewAt = t.begun.Add(c.jitter(t.terms.renewEvery))
+	}
+	if w.maxHold > 0 {
+		h.endAt = t.begun.Add(w.maxHold)
+	}
+	return h
+}
+
+// jitter returns nine to ten tenths of d, so that leases which began together do
+// not stay in step.
+func (c *core) jitter(d time.Duration) time.Duration {
+	return d - time.Duration(c.rand.Int64N(int64(d)/10+1))
+}
+
+// counting returns the nodes whose votes count.
+func (t *tenure) counting() set { return t.asked &^ t.suspect() }
+
+// suspect returns the nodes that had the lease no longer, or never, when they were
+// last asked.
+func (t *tenure) suspect() set { return t.withdrawn | t.probation }
+
+// schedule sets the alarm of a held lease to what comes first.
+func (c *core) schedule(t *tenure) {
+	h := t.hold
+	c.alarms.set(&t.alarm, min(h.until, h.endAt, h.renewAt, h.retryAt))
+}
+
+// wake looks at what has become due: the end of an election, or of a held lease,
+// or a renewal.
+func (t *tenure) wake(c *core, now clock.Instant) {
+	switch t.phase {
+	case waiting, electing, raising:
+		c.lose(now, t)
+	case held:
+		h := t.hold
+		switch {
+		case now >= h.until:
+			c.end(now, t, lease.ErrExpired, nil)
+		case now >= h.endAt:
+			c.end(now, t, lease.ErrMaxHold, nil)
+		case now >= h.renewAt:
+			h.renewAt = now.Add(c.jitter(t.every(now)))
+			h.retryAt, h.retry, h.fails = clock.Never, 0, 0
+			c.renewAnd(now, t, all(len(c.nodes)))
+		default: // h.retryAt
+			again := h.retry
+			h.retryAt, h.retry = clock.Never, 0
+			c.renewAnd(now, t, again)
+		}
+	}
+}
+
+// promise returns until when node i will surely keep a held lease, if it says yes to
+// a renewal that is queued now.
+func (t *tenure) promise(now clock.Instant, i int) clock.Instant {
+	ttl := t.terms.ttl
+	if short := t.hold.shortened(now); short != nil && t.hold.doubt.capped.has(i) {
+		ttl = min(ttl, short.ttl)
+	}
+	return now.Add(ttl - t.terms.drift)
+}
+
+// every returns how often the nodes are to be asked.
+func (t *tenure) every(now clock.Instant) time.Duration {
+	if short := t.hold.shortened(now); short != nil {
+		return min(t.terms.renewEvery, short.renewEvery)
+	}
+	return t.terms.renewEvery
+}
+
+// renewAnd sends renewals, and works out anew until when the lease is held if one of
+// them, for a shorter time than the node has promised, is the first since an extension.
+func (c *core) renewAnd(now clock.Instant, t *tenure, nodes set) {
+	if c.renew(now, t, nodes) {
+		c.reckon(now, t)
+	} else {
+		c.schedule(t)
+	}
+}
+
+// renew sends a renewal to each of the nodes that has none unanswered. It reports
+// whether that has shortened what a node has promised.
+func (c *core) renew(now clock.Instant, t *tenure, nodes set) (shortened bool) {
+	nodes &^= t.pending
+	for i := range c.nodes {
+		if !nodes.has(i) {
+			continue
+		}
+		v := &t.votes[i]
+		v.promise = t.promise(now, i)
+		// A renewal for a shorter time than the node has promised shortens it as
+		// soon as it arrives, answered or not.
+		if v.until > v.promise {
+			v.until, shortened = v.promise, true
+		}
+		t.pending.add(i)
+		c.send(i, node.Command{ID: t.id, Op: node.Renew, Name: t.key, Token: t.token, TTL: t.terms.ttl, By: t.hold.until})
+	}
+	return shortened
+}
+
+// renewed takes in an answer to a renewal.
+func (c *core) renewed(now clock.Instant, t *tenure, i int, r node.Reply) {
+	t.pending.del(i)
+	if t.phase != held {
+		c.settled(now, t)
+		return
+	}
+	h := t.hold
+	if now >= h.until {
+		// The answer is too late, and a lease that was lost is never revived.
+		c.end(now, t, lease.ErrExpired, nil)
+		return
+	}
+	if r.Status == node.Unknown {
+		h.unanswered(now, i)
+	} else {
+		h.answered(i)
+	}
+	v := &t.votes[i]
+	switch r.Status {
+	case node.OK:
+		v.until = v.promise
+		v.life = c.nodes[i].state.Life
+		h.retry.del(i)
+		t.confirm(i, c.quorum)
+		// Whoever waits for an extension finds it in the lease.
+		if c.reckon(now, t); t.phase == held {
+			c.extended(now, t, i)
+		}
+		return
+	case node.Absent:
+		c.missing(now, t, i)
+		if c.reckon(now, t); t.phase == held {
+			c.heal(now, t, i)
+			c.schedule(t)
+		}
+		return
+	case node.Other:
+		t.suspectOf(i, &t.withdrawn)
+		t.taken.add(i)
+	default:
+		c.retryLater(now, t, i)
+	}
+	c.reckon(now, t)
+}
+
+// missing takes in that a node does not have the key.
+func (c *core) missing(now clock.Instant, t *tenure, i int) {
+	v, s := &t.votes[i], &c.nodes[i].state
+	forgot := v.life != 0 && v.life != s.Life
+	switch {
+	case now >= v.until:
+		t.suspectOf(i, &t.probation) // it has expired there, or never was there
+	case !forgot:
+		t.suspectOf(i, &t.withdrawn) // somebody deleted it
+	case !s.Guarded:
+		v.until = 0 // it may have given the name away already
+	}
+	// Otherwise the node has restarted, and the guard keeps it from giving the name
+	// away for longer than it had promised it to this lease: the vote still counts.
+}
+
+// suspectOf puts a vote into one of the two sets of those that do not count, and on
+// trial, or on trial anew.
+func (t *tenure) suspectOf(i int, of *set) {
+	if of == &t.withdrawn {
+		t.probation.del(i)
+	}
+	if !t.withdrawn.has(i) {
+		of.add(i)
+	}
+	t.taken.del(i)
+	t.votes[i].until = 0
+	h := t.hold
+	h.trials = slices.DeleteFunc(h.trials, func(x trial) bool { return x.node == i })
+	h.trials = append(h.trials, trial{node: i, early: t.pending})
+}
+
+// confirm takes in that a node has renewed, and ends the trials that this decides.
+func (t *tenure) confirm(i int, quorum int) {
+	h := t.hold
+	if len(h.trials) == 0 || t.suspect().has(i) {
+		return
+	}
+	for k := range h.trials {
+		if x := &h.trials[k]; x.early.has(i) {
+			x.early.del(i)
+		} else {
+			x.confirmed.add(i)
+		}
+	}
+	// One that ends here was suspect until now, so it has confirmed no other.
+	suspect := t.suspect()
+	h.trials = slices.DeleteFunc(h.trials, func(x trial) bool {
+		if (x.confirmed &^ suspect).len() < quorum {
+			return false
+		}
+		t.withdrawn.del(x.node)
+		t.taken.del(x.node)
+		t.probation.del(x.node)
+		return true
+	})
+}
+
+// heal grants a node that does not have the key to the lease again, with its own
+// fence: once every election that may have had the vote of an earlier incarnation of
+// the node is over, and in the present incarnation only.
+func (c *core) heal(now clock.Instant, t *tenure, i int) {
+	h, s := t.hold, &c.nodes[i].state
+	if h.renewAt == clock.Never {
+		return // a lease that does not renew itself is not mended either
+	}
+	if at := s.LifeAt.Add(c.limits.healAfter); now < at {
+		h.retry.add(i)
+		h.retryAt = min(h.retryAt, at)
+		return
+	}
+	t.votes[i].promise = t.promise(now, i)
+	t.asked.add(i)
+	t.pending.add(i)
+	c.send(i, node.Command{
+		ID: t.id, Op: node.Heal, Name: t.key, Token: t.token,
+		TTL: t.terms.ttl, Fence: t.fence, Life: s.Life, By: h.until,
+	})
+}
+
+// healed takes in an answer to a heal. The vote of a node that had merely
+// forgotten counts on; that of a suspect one stays on trial.
+func (c *core) healed(now clock.Instant, t *tenure, i int, r node.Reply) {
+	t.pending.del(i)
+	if t.phase != held {
+		c.settled(now, t)
+		return
+	}
+	h := t.hold
+	if now >= h.until {
+		c.end(now, t, lease.ErrExpired, nil)
+		return
+	}
+	if r.Status == node.Unknown {
+		h.unanswered(now, i)
+	} else {
+		h.answered(i)
+	}
+	v := &t.votes[i]
+	switch r.Status {
+	case node.OK:
+		v.until = v.promise
+		v.life = c.nodes[i].state.Life
+		h.retry.del(i)
+	case node.Other:
+		t.suspectOf(i, &t.withdrawn)
+		t.taken.add(i)
+	default:
+		c.retryLater(now, t, i)
+	}
+	c.reckon(now, t)
+}
+
+// retryLater has a node asked again before the next regular renewal: after an
+// eighth of the interval, or of what is left of the lease if that is less, as after
+// an extension; then a quarter, then a half.
+func (c *core) retryLater(now clock.Instant, t *tenure, i int) {
+	h := t.hold
+	if h.renewAt == clock.Never && h.extend == nil {
+		return
+	}
+	h.retry.add(i)
+	if h.retryAt == clock.Never && h.fails < 3 {
+		h.retryAt = now.Add(c.jitter(min(t.every(now), h.until.Sub(now)) >> (3 - h.fails)))
+		h.fails++
+	}
+}
+
+// reckon works out anew until when the lease is held, and ends it if that is now.
+func (c *core) reckon(now clock.Instant, t *tenure) {
+	h := t.hold
+	until := deadline(t.votes, t.counting(), c.quorum)
+	if until != 0 {
+		until = until.Add(-t.terms.grace)
+	}
+	switch {
+	case until > now:
+		if until != h.until {
+			h.until = until
+			c.effects = append(c.effects, effect{kind: renewed, tenure: t, until: until})
+		}
+		c.schedule(t)
+	case t.withdrawn.len() == 0:
+		c.end(now, t, lease.ErrExpired, nil)
+	case 2*t.taken.len() >= t.withdrawn.len():
+		c.end(now, t, lease.ErrTaken, nil)
+	default:
+		c.end(now, t, lease.ErrRevoked, nil)
+	}
+}
+
+// extend renews a held lease at once, with another TTL.
+func (c *core) extend(now clock.Instant, id uint64, terms *terms, answer chan<- error) {
+	t := c.tenures[id]
+	if t == nil || t.phase != held {
+		// Its holder asks the lease itself why.
+		c.effects = append(c.effects, effect{kind: answered, answer: answer, err: lease.ErrLost})
+		return
+	}
+	h := t.hold
+	if grace := t.terms.grace; grace < terms.grace {
+		// The larger one of a longer TTL must not eat up what is left of a short one.
+		shared := *terms
+		shared.grace = grace
+		terms = &shared
+	}
+	if terms.ttl > t.terms.ttl {
+		h.lengthened(now, t.terms, t.pending)
+	}
+	t.terms = terms
+	if h.extend == nil {
+		h.extend = &extension{}
+	}
+	h.extend.early, h.extend.done = t.pending, 0
+	h.extend.waiters = append(h.extend.waiters, answer)
+	if h.renewAt != clock.Never {
+		h.renewAt = now.Add(c.jitter(t.every(now)))
+	}
+	h.retryAt, h.retry, h.fails = clock.Never, 0, 0
+	c.renew(now, t, all(len(c.nodes)))
+	c.reckon(now, t)
+}
+
+// extended takes in a renewal for an extension that is under way.
+func (c *core) extended(now clock.Instant, t *tenure, i int) {
+	x := t.hold.extend
+	if x == nil {
+		return
+	}
+	if x.early.has(i) {
+		x.early.del(i)
+		c.renewAnd(now, t, 1<<i) // there is never more than one under way
+		return
+	}
+	x.done.add(i)
+	if (x.done & t.counting()).len() < c.quorum {
+		return
+	}
+	t.hold.extend = nil
+	for _, w := range x.waiters {
+		c.effects = append(c.effects, effect{kind: answered, answer: w})
+	}
+}

@@ -1,0 +1,222 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// A Holding is who holds a name, as the nodes said at one moment.
+type Holding struct {
+	Name  string        // the name, prefix included
+	Held  bool          // a quorum of nodes keeps the same token
+	Free  bool          // a quorum of nodes keeps nothing
+	Owner string        // where Held: who; empty if the token does not say, as those of other libraries
+	Token string        // where Held: the value of the key; whoever knows it can delete it
+	Left  time.Duration // where Held: unless renewed, a quorum keeps it for so long at most; -1 for ever
+	Fence uint64        // the highest that a node has stored for the name; 0 if none
+	Nodes []Answer      // what each node said
+}
+
+type inspected struct {
+	answers answers
+	err     error
+}
+
+// Inspect asks every node who holds a name. It is for display: by the time that
+// it returns, the answer may be another, so never decide by it whether to work;
+// acquire instead. It waits for every node that answers, a node timeout for one
+// that does not, or for ctx. Held and Free are both false where no quorum says the
+// same; that so few nodes could be reached is an error that wraps [ErrNoQuorum].
+func (s *Supervisor) Inspect(ctx context.Context, name string) (Holding, error) {
+	if err := s.cfg.checkName(name); err != nil {
+		return Holding{}, fmt.Errorf("inspect: %w", err)
+	}
+	h := Holding{Name: s.cfg.Prefix + name}
+	result := make(chan inspected, 1)
+	if !s.post(inspectMessage{h.Name, result}) {
+		return h, fmt.Errorf("inspect %q: %w", h.Name, ErrClosed)
+	}
+	select {
+	case r := <-result:
+		if r.err != nil {
+			return h, fmt.Errorf("inspect %q: %w", h.Name, r.err)
+		}
+		h.Nodes = s.core.named(r.answers) // reads labels only, which never change
+		return h.judge(r.answers, s.core.quorum)
+	case <-ctx.Done():
+		return h, fmt.Errorf("inspect %q: %w", h.Name, ctx.Err())
+	}
+}
+
+type inspectMessage struct {
+	key   string
+	asker chan<- inspected
+}
+
+func (m inspectMessage) apply(c *core, now clock.Instant) { c.inspect(now, m.key, m.asker) }
+
+// judge fills in what a quorum of the answers says.
+func (h Holding) judge(as answers, quorum int) (Holding, error) {
+	left := make(map[string][]time.Duration)
+	for _, a := range as {
+		h.Fence = max(h.Fence, a.fence)
+		if a.verdict != Held || a.value == "" {
+			continue
+		}
+		d := a.left
+		if d < 0 {
+			d = 1<<63 - 1
+		}
+		left[a.value] = append(left[a.value], d)
+		if ds := left[a.value]; len(ds) >= quorum {
+			slices.Sort(ds)
+			h.Held, h.Token, h.Owner = true, a.value, ownerOf(a.value)
+			h.Left = ds[len(ds)-quorum]
+		}
+	}
+	if h.Left == 1<<63-1 {
+		h.Left = -1
+	}
+	h.Free = as.with(Free).len() >= quorum
+	if reached := len(as) - (as.with(Unreachable) | as.with(Silent)).len(); reached < quorum {
+		return h, &AcquireError{Name: h.Name, Quorum: quorum, Nodes: h.Nodes, why: ErrNoQuorum, op: "inspect"}
+	}
+	return h, nil
+}
+
+// A NodeStatus is how one node is.
+type NodeStatus struct {
+	Node     string        // its address, without credentials
+	Enrolled bool          // commands are being sent to it
+	Err      error         // why not, in its own words
+	Latency  time.Duration // of the last exchange
+	Offset   time.Duration // how far its clock is ahead of the median of all nodes
+	Rate     float64       // how much faster than ours its clock runs, as a fraction; 0 if not known yet
+	Guarded  bool          // the server says which incarnation it is, so a loss of its data is noticed
+	Young    time.Duration // for how long it is still asked for no new lease, after a restart
+	// Incarnation counts the lives of its data that this supervisor has met, from
+	// 1: it grows when the server was restarted or replaced. 0 if it was not met.
+	Incarnation uint32
+}
+
+// Nodes returns how each node is, in the order of Config.Nodes.
+func (s *Supervisor) Nodes() []NodeStatus {
+	states := make([]node.State, len(s.actors))
+	rates := make([]float64, len(s.actors))
+	s.read(func(c *core) {
+		for i := range c.nodes {
+			states[i], rates[i] = c.nodes[i].state, c.nodes[i].rate()
+		}
+	})
+	now := s.clock.Now()
+	var offsets []time.Duration
+	for _, st := range states {
+		if st.OffsetAt != 0 {
+			offsets = append(offsets, st.Offset)
+		}
+	}
+	slices.Sort(offsets)
+	list := make([]NodeStatus, len(states))
+	for i, st := range states {
+		list[i] = NodeStatus{
+			Node: s.core.nodes[i].label, Enrolled: st.Enrolled, Err: st.Err,
+			Latency: st.Latency, Incarnation: st.Life, Rate: rates[i], Guarded: st.Guarded,
+			Young: max(0, st.YoungUntil.Sub(now)),
+		}
+		if st.OffsetAt != 0 {
+			list[i].Offset = st.Offset - offsets[(len(offsets)-1)/2]
+		}
+	}
+	return list
+}
+
+// Leases returns the leases that are held, in the order in which they were
+// acquired.
+func (s *Supervisor) Leases() []*lease.Lease {
+	var list []*lease.Lease
+	s.read(func(c *core) {
+		for _, t := range c.inOrder() {
+			if t.phase == held {
+				list = append(list, t.hold.lease.Lease())
+			}
+		}
+	})
+	return list
+}
+
+// read has the loop run f, which must not wait and must not change anything.
+func (s *Supervisor) read(f func(*core)) {
+	m := readMessage{f, make(chan struct{})}
+	if !s.post(m) {
+		f(&s.core) // the loop has ended: the core does not change any more
+		return
+	}
+	<-m.done
+}
+
+type readMessage struct {
+	f    func(*core)
+	done chan struct{}
+}
+
+func (m readMessage) apply(c *core, _ clock.Instant) {
+	m.f(c)
+	close(m.done)
+}
+
+// Stats are counters since the supervisor was made, and how much there is of some
+// things now.
+type Stats struct {
+	Acquired uint64 // leases won
+	Failed   uint64 // acquisitions that ended without one
+	Released uint64 // leases that their holders gave up
+	Lost     uint64 // leases that ended otherwise
+	Untold   uint64 // events that were dropped because the Observer or Logger was too slow
+
+	Held    int // leases now
+	Waiting int // callers that wait for a name now
+	Owed    int // releases that a node has yet to confirm
+
+	// Busy is for how long the supervisor's goroutine has worked, of Up. Where
+	// their growth over a minute is nearly the same, it is saturated, and leases
+	// will be lost.
+	Busy, Up time.Duration
+}
+
+type counters struct {
+	acquired, failed, released, lost, untold atomic.Uint64
+
+	idle  atomic.Int64 // time that the loop has slept
+	begun clock.Instant
+}
+
+// Stats returns the counters.
+func (s *Supervisor) Stats() Stats {
+	st := Stats{
+		Acquired: s.count.acquired.Load(), Failed: s.count.failed.Load(), Released: s.count.released.Load(),
+		Lost: s.count.lost.Load(), Untold: s.count.untold.Load(),
+		Up: s.clock.Now().Sub(s.count.begun),
+	}
+	s.read(func(c *core) {
+		for _, t := range c.tenures {
+			if t.phase == held {
+				st.Held++
+			}
+		}
+		for _, l := range c.lines {
+			st.Waiting += len(l.waiters)
+		}
+		for i := range c.nodes {
+			st.Owed += len(c.nodes[i].debts.owed)
+		}
+	})
+	st.Busy = max(0, st.Up-time.Duration(s.count.idle.Load()))
+	return st
+}

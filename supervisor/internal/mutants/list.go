@@ -1,0 +1,147 @@
+package main
+
+const (
+	acquire  = "supervisor/acquire.go"
+	hold     = "supervisor/hold.go"
+	releases = "supervisor/release.go"
+	actor    = "node/actor.go"
+	session  = "node/session.go"
+	script   = "node/internal/script/script.go"
+	played   = "supervisor/sim_actor_test.go" // the actor and the scripts as the simulation plays them
+	server   = "supervisor/sim_world_test.go"
+)
+
+// real is where the scripts run: on a real server.
+const (
+	real = "./integration TestConformReal/process"
+)
+
+// Most bugs of the actor and of the scripts stand here twice: once in the code, for
+// a named test, and once in how the simulation plays it, which shows that the rule
+// is needed and that the simulation gets there.
+var mutants = []mutant{
+	// What is believed.
+	{"quorum less one, of what is believed", "deadline = the q-th largest until_i", "supervisor/tally.go",
+		"	n := 0\n	for i := range votes", "	n, need := 0, max(1, need-1)\n	for i := range votes", ""},
+	{"quorum less one, in an election", "As soon as q nodes have granted", acquire,
+		"b.raised.len() >= c.quorum {", "b.raised.len() >= c.quorum-1 {", ""},
+	{"quorum of half the nodes", "q = n/2 + 1", "supervisor/supervisor.go",
+		"n/2 + 1,", "n / 2,", "./supervisor TestQuorumOfTheConfigured$"},
+	{"until counts from the answer", "sent_i is read before the command is queued", hold,
+		"		v.until = v.promise\n		v.life = c.nodes[i].state.Life\n		h.retry.del(i)\n		t.confirm",
+		"		v.until = now.Add(t.terms.ttl - t.terms.drift)\n		v.life = c.nodes[i].state.Life\n		h.retry.del(i)\n		t.confirm", ""},
+	{"no drift", "until_i = sent_i + TTL - drift", hold,
+		"	return now.Add(ttl - t.terms.drift)", "	return now.Add(ttl)", ""},
+	{"two renewals under way at once", "at most one unanswered renewal for a lease and node", hold,
+		"	nodes &^= t.pending\n", "", ""},
+	{"a late renewal for a shorter TTL does not matter", "at least q nodes keep the token at any instant before the deadline", hold,
+		"d.capped |= d.late | pending", "d.capped |= 0 & d.late", "./supervisor TestLateShorterRenewal"},
+	{"a shorter renewal does not shorten at once", "a node keeps a lease to until_i", hold,
+		"			v.until, shortened = v.promise, true\n", "", "./supervisor TestExtend$"},
+	{"not lost when the deadline passes", "lost, at once and for ever, when the deadline passes", hold,
+		"min(h.until, h.endAt, h.renewAt, h.retryAt)", "min(h.endAt, h.renewAt, h.retryAt)", ""},
+	{"told at the deadline, not before", "Lost closes at deadline - grace", hold,
+		"		until = until.Add(-t.terms.grace)\n", "", ""},
+	{"a lost lease is revived", "A lost lease is never revived by a late answer", hold,
+		"	if now >= h.until {\n		// The answer", "	if false {\n		// The answer", ""},
+	{"the clocks of nodes are not watched", "where the TIME of a quorum has advanced by more, the lease is lost", "supervisor/watch.go",
+		"	if ran < c.quorum {", "	if true {", "./supervisor TestClockWatch"},
+
+	// Acquiring.
+	{"a token is used again", "fresh for every attempt (why: a delayed release deleted the vote of the next)", acquire,
+		"token: c.token(), terms", "token: c.token()[:2], terms", ""},
+	{"votes older than W", "all of them sent at most W ago", acquire,
+		"	case now.Sub(t.begun) > t.terms.window:", "	case false:", "./supervisor TestElectionWindow"},
+	{"raise skipped", "if q of them have raised; otherwise raise", acquire,
+		"		if b.raised.len() >= c.quorum {", "		if true {", ""},
+	{"raised to what is stored, not above", "T = one more than the largest ZSCORE", acquire,
+		"	t.fence = b.highest + 1", "	t.fence = b.highest", ""},
+	{"raise confirmed by less than a quorum", "won with T when q of just those nodes have confirmed it", acquire,
+		"b.raising.len() >= c.quorum:", "b.raising.len() >= c.quorum-1:", "./supervisor TestFence$"},
+	{"fences by the client's own clock", "p is the nodes' time", acquire,
+		"uint64((time.Duration(now)+median)/time.Microsecond)", "uint64((time.Duration(now)+median*0)/time.Microsecond)", ""},
+	{"proposed by the time of one node", "nothing is proposed before the offsets of q nodes are known", acquire,
+		"	if len(offsets) < c.quorum {", "	if len(offsets) < 1 {", "./supervisor TestProposalWaitsForQuorumOfOffsets"},
+	{"cancelled, and not given back", "cancelling mid-way leaves nothing behind", acquire,
+		"	if t := l.attempt; t != nil {\n		c.abandon(now, t)\n	}", "	if t := l.attempt; t != nil {\n		c.alarms.clear(&t.alarm)\n		l.attempt = nil\n		delete(c.tenures, t.id)\n	}", ""},
+
+	// Keeping.
+	{"a deleted vote counts on", "absent, same incarnation, before until_i: withdrawn", hold,
+		"	case !forgot:\n		t.suspectOf(i, &t.withdrawn) // somebody", "	case !forgot: // somebody", ""},
+	{"another's value does not matter", "another value: withdrawn", hold,
+		"		return\n	case node.Other:\n		t.suspectOf(i, &t.withdrawn)\n", "		return\n	case node.Other:\n", ""},
+	{"a lapsed vote counts once healed", "absent, until_i passed: on probation", hold,
+		"	case now >= v.until:\n		t.suspectOf(i, &t.probation)", "	case now >= v.until:", ""},
+	{"suspect votes count", "a vote that is withdrawn or on probation does not count", hold,
+		"{ return t.asked &^ t.suspect() }", "{ return t.asked }", ""},
+	{"healed, and counted at once", "counts again only when q other nodes have answered (why: a rival came and went)", hold,
+		"		if (x.confirmed &^ suspect).len() < quorum {", "		if (x.confirmed &^ suspect).len() < 0 {", ""},
+	{"suspects confirm each other", "q other nodes, none of them withdrawn or on probation", hold,
+		"		if (x.confirmed &^ suspect).len() < quorum {", "		if (x.confirmed &^ (0 * suspect)).len() < quorum {", "./supervisor TestSuspectsConfirmNothing"},
+	{"earlier renewals confirm", "renewals sent after it was noticed", hold,
+		"trial{node: i, early: t.pending}", "trial{node: i}", "./supervisor TestTrial"},
+	{"healed at once", "W + drift since the incarnation was heard from (why: a rival's election had that vote)", hold,
+		"now < at {", "now < at && false {", "./supervisor TestForgottenVoteCountsAndIsHealed"},
+	{"a node that forgot counts without a guard", "with the guard off: valid without that vote", hold,
+		"	case !s.Guarded:", "	case false:", "./supervisor TestForgottenVoteWithoutGuard"},
+	{"healed whatever incarnation it is", "and in no other one", actor,
+		"c.Op == Heal && c.Life != a.state.Life", "c.Op == Heal && c.Life != a.state.Life && false", "./node TestHealOfAnotherLife"},
+
+	// The guard.
+	{"young nodes are asked", "a young node is asked for no grant", acquire,
+		"now < young {", "now < young && false {", "./supervisor TestYoungNodesAreNotAsked"},
+	{"young nodes grant", "a young node is asked for no grant", actor,
+		"c.Op == Grant && young", "c.Op == Grant && young && false", "./node TestYoungNodeGrantsNothing"},
+	{"guard off", "a young node is asked for no grant", played,
+		"a.c.Now().Add(w.window - age)", "0*a.c.Now().Add(w.window - age)", ""},
+	{"window halved", "the window is MaxTTL + drift", actor,
+		"a.Clock.Now().Add(a.Window - e.id.age)", "a.Clock.Now().Add(a.Window/2 - e.id.age)", "./supervisor TestAllRestartAtOnce"},
+	{"window halved, as played", "the window is MaxTTL + drift", played,
+		"a.c.Now().Add(w.window - age)", "a.c.Now().Add(w.window/2 - age)", ""},
+	{"uptime is taken as exact", "one second more where it is counted from uptime", server,
+		"n.started.Truncate(time.Second) + time.Second", "n.started.Truncate(time.Second)", ""},
+	{"uptime counts from the second's beginning", "one second more where it is counted from uptime", session,
+		"(uptime - 1) * 1e6", "uptime * 1e6", "./node TestUpFor"},
+	{"a marker that was seen and is gone does not matter", "missing: now, if this actor has seen a marker there", session,
+		"if seen || promoted {", "if promoted {", "./supervisor TestFlushAll"},
+	{"a promoted server without a marker is old", "or the server has been promoted (why: it had been up for days)", played,
+		"seen || promoted {", "seen || promoted && false {", ""},
+	{"incarnation by run id alone", "told by run id and master_replid (why: there and back it had its old run id)", server,
+		"m.run == run && m.repl == repl", "m.run == run", ""},
+
+	// Enrolment.
+	{"whoever answers counts", "CLIENT GETNAME must answer the nonce", actor,
+		"err != nil || name != s.nonce", "err != nil || name != s.nonce && false", "./node TestStrangerWithMarker"},
+	{"whoever answers counts, as played", "CLIENT GETNAME must answer the nonce", played,
+		"	if p.stranger {\n", "	if false {\n", ""},
+	{"the marker is not looked at", "ends with GET of the marker", actor,
+		"if got, err := rs[len(rs)-1].ToString(); err != nil || got != want {", "if got, err := rs[len(rs)-1].ToString(); s.marker == \"\" && (err != nil || got != want) {", "./node TestMarkerBehindEveryPipeline"},
+	{"the marker is not looked at, as played", "ends with GET of the marker (why: a FLUSHALL between the check and the SET)", played,
+		"p.marker != p.conn.marker", "false", ""},
+	{"a marker of another since will do", "the whole marker, its since too (why: two clients enrolled after a FLUSHALL)", played,
+		"p.marker != p.conn.marker", "p.marker.run != p.conn.marker.run", ""},
+
+	// Releasing.
+	{"release deletes whatever is there", "compare-and-delete", played,
+		"	case node.Release:\n		if r.Status == node.OK {", "	case node.Release:\n		if value != \"\" {", ""},
+	{"silent nodes get no release", "release on every node that was asked, also the silent ones", releases,
+		"		if t.asked.has(i) {\n			c.send(i, node.Command{ID: t.id", "		if t.asked.has(i) && t.votes[i].until != 0 {\n			c.send(i, node.Command{ID: t.id", ""},
+	{"an unanswered release is not owed", "nothing is left behind", releases,
+		"			c.owe(now, t, i)\n", "", ""},
+	{"a discarded grant is given back at once", "released when its election is decided against it, not before (why: a renewal adopted the key)", acquire,
+		"	switch t.phase {\n	case electing, raising:\n		b := t.ballot", "	if r.Status == node.Unknown {\n		c.send(i, node.Command{ID: c.newID(), Op: node.Release, Name: t.key, Token: t.token, By: 1 << 62})\n	}\n	switch t.phase {\n	case electing, raising:\n		b := t.ballot", "./supervisor TestUnknownGrantIsKeptUntilDecided"},
+
+	// The scripts, on a real server.
+	{"script: release without compare", "compare-and-delete", script,
+		"  if held[i] == ARGV[i] then\n    mine", "  if held[i] then\n    mine", real},
+	{"script: renew without compare", "renew, where it still holds the token", script,
+		"  if held[i] == ARGV[2*i-1] then", "  if held[i] then", real},
+	{"script: raise without compare", "where the token still holds the key", script,
+		"  elseif held == ARGV[3*i-2] then", "  elseif held then", real},
+	{"script: raise lowers", "stores the larger of T and what is there", script,
+		"    redis.call('ZADD', fence, 'GT', ARGV[3*i-1], 'f')", "    redis.call('ZADD', fence, ARGV[3*i-1], 'f')", real},
+	{"script: heal says yes to another's key", "heal: grant it to this lease again, where it is absent", script,
+		"  elseif held or redis.call('EXISTS', name) == 1 then\n    out[i+2] = 2\n  elseif kind", "  elseif false then\n    out[i+2] = 2\n  elseif kind", real},
+	{"script: the marker is not written", "compares with the marker, and writes it there", script,
+		"redis.call('SET', KEYS[1], marker)", "-- forgotten", real},
+}

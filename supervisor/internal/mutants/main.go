@@ -1,0 +1,246 @@
+// Command mutants plants bugs, one at a time, and reports which test catches each:
+// whatever is not caught could be broken without anybody noticing. Nothing in the
+// tree is touched: a bug is an overlay of the compiler's.
+//
+// Run it in the root of the module:
+//
+//	go run ./supervisor/internal/mutants [-only text] [-markdown]
+//
+// It fails if a bug survives, if the text that it replaces is not found exactly
+// once, or if what catches it fails without it as well.
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+)
+
+// A mutant is one rule broken.
+type mutant struct {
+	name string
+	rule string // of the protocol
+	file string
+	old  string // found exactly once
+	new  string
+	test string // "package TestName": what must fail; the simulation by default
+}
+
+// seeds is how many histories the simulation has to find a bug.
+const seeds = 20_000
+
+const simulation = "./supervisor TestSimulation$"
+
+var (
+	only     = flag.String("only", "", "plant only those whose name contains this")
+	markdown = flag.Bool("markdown", false, "print the table for docs/mutants.md")
+)
+
+type result struct {
+	caught bool
+	after  string // how many histories
+	took   time.Duration
+	err    error
+}
+
+func main() {
+	flag.Parse()
+	root, err := os.Getwd()
+	if err == nil {
+		err = run(root)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mutants:", err)
+		os.Exit(1)
+	}
+}
+
+func run(root string) error {
+	dir, err := os.MkdirTemp("", "mutants-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	var chosen []mutant
+	var tests []string
+	for _, m := range mutants {
+		if strings.Contains(m.name, *only) {
+			if m.test == "" {
+				m.test = simulation
+			}
+			chosen = append(chosen, m)
+			if !slices.Contains(tests, m.test) {
+				tests = append(tests, m.test)
+			}
+		}
+	}
+	// Without a bug everything must pass, or else it proves nothing.
+	begin := clock.System().Now()
+	broken := map[string]error{}
+	for _, test := range tests {
+		if r := try(root, dir, "none", mutant{test: test}); r.err != nil || r.caught {
+			broken[test] = fmt.Errorf("%s fails without any bug: %w", test, r.err)
+		}
+	}
+	results := make([]result, len(chosen))
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	for range runtime.NumCPU() {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(chosen); i = int(next.Add(1)) - 1 {
+				m := chosen[i]
+				if err := broken[m.test]; err != nil {
+					results[i] = result{err: err}
+				} else {
+					results[i] = try(root, dir, fmt.Sprint(i), m)
+				}
+				if !*markdown {
+					report(m, results[i])
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if *markdown {
+		table(chosen, results)
+	}
+	alive := 0
+	var errs []error
+	for i, r := range results {
+		if r.err != nil {
+			alive++
+			errs = append(errs, fmt.Errorf("%s: %w", chosen[i].name, r.err))
+		} else if !r.caught {
+			alive++
+			errs = append(errs, fmt.Errorf("%s: survived", chosen[i].name))
+		}
+	}
+	fmt.Fprintf(os.Stderr, "%d of %d bugs caught in %v\n", len(chosen)-alive, len(chosen), clock.System().Now().Sub(begin).Round(time.Second))
+	return errors.Join(errs...)
+}
+
+var history = regexp.MustCompile(`\(history (\d+)\)`)
+
+// try runs the test of a mutant against it.
+func try(root, dir, id string, m mutant) (r result) {
+	begin := clock.System().Now()
+	defer func() { r.took = clock.System().Now().Sub(begin) }()
+	pkg, test, ok := strings.Cut(m.test, " ")
+	if !ok {
+		return result{err: fmt.Errorf("test %q: want a package and a test", m.test)}
+	}
+	args := []string{"test", "-c", "-o", filepath.Join(dir, id+".test")}
+	if m.file != "" {
+		overlay, err := plant(root, dir, id, m)
+		if err != nil {
+			return result{err: err}
+		}
+		args = append(args, "-overlay", overlay)
+	}
+	// A package of the nested module is built from there.
+	module, inner := root, pkg
+	if rest, nested := strings.CutPrefix(pkg, "./integration"); nested {
+		module, inner = filepath.Join(root, "integration"), "."+rest
+	}
+	build := exec.Command("go", append(args, inner)...)
+	build.Dir = module
+	if out, err := build.CombinedOutput(); err != nil {
+		return result{err: fmt.Errorf("does not compile: %s", out)}
+	}
+	var out bytes.Buffer
+	exe := exec.Command(filepath.Join(dir, id+".test"), "-test.run", test, "-test.timeout", "2m", "-test.v")
+	if m.test == simulation {
+		n := seeds
+		if m.file == "" {
+			n = 1000
+		}
+		exe.Args = append(exe.Args, fmt.Sprint("-sim.seeds=", n))
+	}
+	exe.Dir = filepath.Join(module, inner)
+	exe.Env = append(os.Environ(), "GOMAXPROCS=1")
+	exe.Stdout, exe.Stderr = &out, &out
+	err := exe.Run()
+	os.Remove(filepath.Join(dir, id+".test"))
+	if strings.Contains(out.String(), "no tests to run") || strings.Contains(out.String(), "--- SKIP") {
+		return result{err: fmt.Errorf("%s did not run", m.test)}
+	}
+	if err != nil && !strings.Contains(out.String(), "--- FAIL") && !strings.Contains(out.String(), "panic: ") {
+		return result{err: fmt.Errorf("%v: %s", err, out.String())}
+	}
+	if strings.Contains(out.String(), "panic: test timed out") {
+		return result{err: fmt.Errorf("%s has not ended in time", m.test)}
+	}
+	if found := history.FindStringSubmatch(out.String()); found != nil {
+		r.after = found[1]
+	}
+	if r.caught = err != nil; r.caught && m.file == "" {
+		r.err = errors.New(out.String())
+	}
+	return r
+}
+
+// plant writes the file with the bug in it, and the overlay that has the compiler
+// see that instead.
+func plant(root, dir, id string, m mutant) (string, error) {
+	path := filepath.Join(root, m.file)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	if n := strings.Count(string(text), m.old); n != 1 {
+		return "", fmt.Errorf("its text is found %d times in %s: want once", n, m.file)
+	}
+	changed := filepath.Join(dir, id+".go")
+	if err := os.WriteFile(changed, []byte(strings.Replace(string(text), m.old, m.new, 1)), 0o600); err != nil {
+		return "", err
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{path: changed}})
+	if err != nil {
+		return "", err
+	}
+	name := filepath.Join(dir, id+".json")
+	return name, os.WriteFile(name, overlay, 0o600)
+}
+
+func report(m mutant, r result) {
+	what := "SURVIVED " + m.test
+	switch {
+	case r.err != nil:
+		what, _, _ = strings.Cut("ERROR "+r.err.Error(), "\n")
+	case r.caught && r.after != "":
+		what = "simulation, history " + r.after
+	case r.caught:
+		what = m.test
+	}
+	fmt.Printf("%-58s %6.1fs  %s\n", m.name, r.took.Seconds(), what)
+}
+
+func table(chosen []mutant, results []result) {
+	fmt.Print("# Planted bugs\n\nEach of these breaks one rule of the protocol, in the code or, where that says \"as played\" or names a file of the simulation, in what the simulation plays of it. `make mutants` plants them one at a time and shows which test catches each; the simulation has ", seeds, " histories to do so. This page is written by `go run ./supervisor/internal/mutants -markdown`.\n\n")
+	fmt.Println("| bug | in | rule of the protocol that it breaks | caught by |")
+	fmt.Println("|---|---|---|---|")
+	for i, m := range chosen {
+		by := "**nothing**"
+		switch r := results[i]; {
+		case r.caught && r.after != "":
+			by = "simulation, history " + r.after
+		case r.caught:
+			by = "`" + strings.TrimSuffix(strings.Replace(m.test, " ", "` `", 1), "$") + "`"
+		}
+		fmt.Printf("| %s | `%s` | %s | %s |\n", m.name, m.file, m.rule, by)
+	}
+}

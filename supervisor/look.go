@@ -1,0 +1,158 @@
+package supervisor
+
+import (
+	"slices"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// An answer is what one node said of one name.
+type answer struct {
+	verdict Verdict
+	value   string        // what the key holds, where verdict is Held
+	fence   uint64        // the stored one
+	left    time.Duration // how long the key lives at most from at on; 0 if not known, -1 for ever
+	at      clock.Instant
+	err     error
+}
+
+// answers are those of all nodes, by index.
+type answers []answer
+
+// answerTo reads the reply to a grant, a raise or an inspection.
+func answerTo(now clock.Instant, r node.Reply) answer {
+	a := answer{value: r.Value, fence: r.Fence, left: r.Left, at: now, err: r.Err}
+	switch {
+	case r.Status == node.Unknown || r.Status == node.Unsent:
+		a.verdict = Unreachable
+	case r.Status == node.OK && r.Op != node.Inspect:
+		a.verdict = Granted
+	case r.Status == node.Absent:
+		a.verdict = Free
+	default:
+		a.verdict = Held
+	}
+	return a
+}
+
+// with returns the nodes with the given verdict.
+func (as answers) with(v Verdict) (nodes set) {
+	for i := range as {
+		if as[i].verdict == v {
+			nodes.add(i)
+		}
+	}
+	return nodes
+}
+
+// merge takes over the answers of some nodes.
+func (as answers) merge(from answers, nodes set) {
+	for i := range as {
+		if nodes.has(i) {
+			as[i] = from[i]
+		}
+	}
+}
+
+// free returns when a quorum of nodes will be free unless the holder renews, or
+// Never if that is not known.
+func (as answers) free(now clock.Instant, quorum int) clock.Instant {
+	at := make([]clock.Instant, len(as))
+	for i, a := range as {
+		switch {
+		case a.verdict == Free || a.verdict == Granted:
+			at[i] = now
+		case (a.verdict == Held || a.verdict == Guarded) && a.left > 0:
+			at[i] = a.at.Add(a.left)
+		default:
+			at[i] = clock.Never
+		}
+	}
+	slices.Sort(at)
+	return at[quorum-1]
+}
+
+// A look is a question to some nodes: who holds a name?
+type look struct {
+	id      uint64
+	key     string
+	answers answers
+	open    set // nodes that have not answered
+	done    func(now clock.Instant, k *look)
+
+	// Who gets the answers, unless the core itself does:
+	asker  chan<- inspected // of Inspect
+	waiter *waiter          // of TryAcquire, which others of this process are before
+}
+
+// look asks the given nodes. It ends with their last answer, which an actor gives
+// in bounded time even for a node that hangs.
+func (c *core) look(now clock.Instant, key string, nodes set, done func(clock.Instant, *look)) *look {
+	k := &look{id: c.newID(), key: key, answers: make(answers, len(c.nodes)), open: nodes, done: done}
+	c.looks[k.id] = k
+	for i := range c.nodes {
+		if nodes.has(i) {
+			c.send(i, node.Command{ID: k.id, Op: node.Inspect, Name: key, By: now.Add(c.terms.window)})
+		}
+	}
+	return k
+}
+
+// seen takes in the answer of one node to a look.
+func (c *core) seen(now clock.Instant, k *look, i int, r node.Reply) {
+	k.answers[i] = answerTo(now, r)
+	if k.open.del(i); k.open == 0 {
+		delete(c.looks, k.id)
+		k.done(now, k)
+	}
+}
+
+// inspect answers with what every node says of a name.
+func (c *core) inspect(now clock.Instant, key string, asker chan<- inspected) {
+	if c.closing {
+		c.effects = append(c.effects, effect{kind: looked, asker: asker, err: ErrClosed})
+		return
+	}
+	k := c.look(now, key, all(len(c.nodes)), func(_ clock.Instant, k *look) { c.shut(k, nil) })
+	k.asker = asker
+}
+
+// shut ends a look: with all its answers, or early because of why.
+func (c *core) shut(k *look, why error) {
+	delete(c.looks, k.id)
+	switch {
+	case k.asker != nil:
+		c.effects = append(c.effects, effect{kind: looked, asker: k.asker, answers: k.answers, err: why})
+	case k.waiter != nil:
+		e := &AcquireError{Name: k.key, Quorum: c.quorum, Nodes: c.named(k.answers), why: ErrHeld, cause: why}
+		if why == ErrClosed {
+			e.why, e.cause = ErrClosed, nil
+		}
+		c.effects = append(c.effects, effect{kind: failed, waiter: k.waiter, err: e})
+	}
+}
+
+// named returns the answers as a caller sees them.
+func (c *core) named(as answers) []Answer {
+	named := make([]Answer, len(as))
+	for i, a := range as {
+		named[i] = Answer{Node: c.nodes[i].label, Verdict: a.verdict, Owner: ownerOf(a.value), Left: a.left, Err: a.err}
+	}
+	return named
+}
+
+// ownAnswers returns what the nodes said of a lease that this process holds.
+func (c *core) ownAnswers(t *tenure) answers {
+	as := make(answers, len(c.nodes))
+	for i, v := range t.votes {
+		switch {
+		case t.suspect().has(i):
+			as[i].verdict = Unreachable
+		case v.until != 0:
+			as[i] = answer{verdict: Held, value: t.token}
+		}
+	}
+	return as
+}

@@ -1,0 +1,158 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/leasehold-go/leasehold/lease"
+)
+
+// An Observer is told what happens, one event after the other, on a goroutine of
+// the supervisor's own: it may take its time, and the leases do not wait for it.
+// When it is more than 1,024 events behind, further ones are dropped and counted in
+// [Stats]. A panic of it is recovered, and the event is counted as dropped.
+type Observer interface {
+	Observe(Event)
+}
+
+// An Event is something that happened.
+type Event struct {
+	Kind    EventKind
+	Name    string        // of a lease: the name, prefix included
+	Fence   uint64        // of a lease
+	Node    string        // of NodeUp and NodeDown: the node, without credentials
+	Err     error         // of Failed, Lost, NodeDown and Warning: why
+	Elapsed time.Duration // of Acquired: how long the election took; of Lost and Released: how long it was held
+}
+
+// EventKind says what happened.
+type EventKind uint8
+
+const (
+	Acquired EventKind = iota + 1 // a lease was won
+	Failed                        // an acquisition ended without a lease
+	Released                      // a holder gave its lease up
+	Lost                          // a lease ended without its holder asking
+	NodeUp                        // a node was enrolled
+	NodeDown                      // a node's enrolment ended, or its first one failed
+	Warning                       // something is not as it should be
+)
+
+// String returns the kind in words.
+func (k EventKind) String() string {
+	switch k {
+	case Acquired:
+		return "acquired"
+	case Failed:
+		return "not acquired"
+	case Released:
+		return "released"
+	case Lost:
+		return "lost"
+	case NodeUp:
+		return "node up"
+	case NodeDown:
+		return "node down"
+	}
+	return "warning"
+}
+
+// maxUntold is how many events may wait for the observer and the logger.
+const maxUntold = 1024
+
+// tell counts an event and queues it for whoever listens. It never waits.
+func (s *Supervisor) tell(e Event) {
+	switch e.Kind {
+	case Acquired:
+		s.count.acquired.Add(1)
+	case Failed:
+		s.count.failed.Add(1)
+	case Released:
+		s.count.released.Add(1)
+	case Lost:
+		s.count.lost.Add(1)
+	}
+	if s.told == nil {
+		return
+	}
+	select {
+	case s.told <- e:
+	default:
+		s.count.untold.Add(1)
+	}
+}
+
+// startTelling starts the goroutine that calls the observer and the logger, if
+// there is one of them.
+func (s *Supervisor) startTelling() {
+	s.count.begun = s.clock.Now()
+	if s.cfg.Observer == nil && s.cfg.Logger == nil {
+		return
+	}
+	s.told = make(chan Event, maxUntold)
+	s.telling.Go(func() {
+		for e := range s.told {
+			s.announce(e)
+		}
+	})
+}
+
+// stopTelling closes the queue of events; their goroutine finishes by itself.
+func (s *Supervisor) stopTelling() {
+	if s.told != nil {
+		close(s.told)
+	}
+}
+
+// waitTold waits for the last events to be told, but not for an observer that is
+// stuck: no longer than for a node, or than ctx.
+func (s *Supervisor) waitTold(ctx context.Context) {
+	timer := s.clock.NewTimer(s.cfg.NodeTimeout)
+	defer timer.Stop()
+	told := make(chan struct{})
+	go func() { s.telling.Wait(); close(told) }()
+	select {
+	case <-told:
+	case <-timer.C():
+	case <-ctx.Done():
+	}
+}
+
+func (s *Supervisor) announce(e Event) {
+	defer func() {
+		if recover() != nil {
+			s.count.untold.Add(1)
+		}
+	}()
+	if l := s.cfg.Logger; l != nil {
+		level := slog.LevelInfo
+		switch e.Kind {
+		case Failed:
+			level = slog.LevelDebug // its caller has the error
+		case Lost, NodeDown, Warning:
+			level = slog.LevelWarn
+		}
+		if errors.Is(e.Err, lease.ErrClosed) {
+			level = slog.LevelInfo // somebody asked for it
+		}
+		attrs := make([]slog.Attr, 0, 4)
+		if e.Name != "" {
+			attrs = append(attrs, slog.String("name", e.Name), slog.Uint64("fence", e.Fence))
+		}
+		if e.Node != "" {
+			attrs = append(attrs, slog.String("node", e.Node))
+		}
+		if e.Elapsed != 0 {
+			attrs = append(attrs, slog.Duration("elapsed", e.Elapsed))
+		}
+		if e.Err != nil {
+			attrs = append(attrs, slog.String("error", e.Err.Error()))
+		}
+		l.LogAttrs(context.Background(), level, e.Kind.String(), attrs...)
+	}
+	if s.cfg.Observer != nil {
+		s.cfg.Observer.Observe(e)
+	}
+}

@@ -1,0 +1,258 @@
+package supervisor
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// A giving is the giving back of one tenure.
+type giving struct {
+	answer chan<- error // the caller of Release, or nil
+	begun  clock.Instant
+	kept   set // nodes that may still have the key
+	errs   []error
+}
+
+// release takes in that the holder gives the name up; its lease is over already.
+func (c *core) release(now clock.Instant, id uint64, answer chan<- error) {
+	t := c.tenures[id]
+	if t == nil || t.phase != held {
+		// It was lost while the holder was saying so: given back already.
+		c.effects = append(c.effects, effect{kind: answered, answer: answer})
+		return
+	}
+	c.end(now, t, lease.ErrReleased, answer)
+}
+
+// end ends a held lease, once and for ever, and gives it back. The next waiter of
+// this process sends its grants right behind the releases.
+func (c *core) end(now clock.Instant, t *tenure, why error, answer chan<- error) {
+	c.effects = append(c.effects, effect{kind: ended, tenure: t, err: why})
+	if x := t.hold.extend; x != nil {
+		for _, w := range x.waiters {
+			c.effects = append(c.effects, effect{kind: answered, answer: w, err: why})
+		}
+		t.hold.extend = nil
+	}
+	l := t.line
+	l.holder = nil
+	c.giveBack(now, t, answer)
+	if len(l.waiters) > 0 && !c.closing {
+		c.try(now, l)
+	}
+	c.leave(l)
+}
+
+// abandon ends an attempt that is not won.
+func (c *core) abandon(now clock.Instant, t *tenure) {
+	t.line.attempt = nil
+	c.giveBack(now, t, nil)
+}
+
+// giveBack sends a release to every node that may have the key, also to the silent
+// ones: the command may have arrived. It goes behind whatever was sent before.
+func (c *core) giveBack(now clock.Instant, t *tenure, answer chan<- error) {
+	c.alarms.clear(&t.alarm)
+	t.phase = releasing
+	t.ballot = nil
+	t.releasing = t.asked
+	t.give = &giving{answer: answer, begun: now, kept: t.asked, errs: make([]error, len(c.nodes))}
+	for i := range c.nodes {
+		if t.asked.has(i) {
+			c.send(i, node.Command{ID: t.id, Op: node.Release, Name: t.key, Token: t.token, By: clock.Never})
+		}
+	}
+	c.settled(now, t)
+}
+
+// released takes in an answer to a release. Whatever a node said, it does not have
+// the key by this tenure's doing; if it said nothing, it is owed another.
+func (c *core) released(now clock.Instant, t *tenure, i int, r node.Reply) {
+	t.releasing.del(i)
+	switch r.Status {
+	case node.OK, node.Absent, node.Other:
+		t.give.kept.del(i)
+		c.repaid(now, i, r) // where this answers one that was sent again
+	default:
+		t.give.errs[i] = r.Err
+		if t.asked.has(i) {
+			c.owe(now, t, i)
+		}
+	}
+	c.settled(now, t)
+}
+
+// settled tells the caller as soon as a quorum is free, or cannot be known to be,
+// and forgets the tenure after the last answer.
+func (c *core) settled(now clock.Instant, t *tenure) {
+	g := t.give
+	g.kept &= t.asked
+	if g.answer != nil {
+		n := len(c.nodes)
+		if n-g.kept.len() >= c.quorum {
+			c.effects = append(c.effects, effect{kind: answered, answer: g.answer, elapsed: now.Sub(g.begun)})
+			g.answer = nil
+		} else if t.releasing == 0 || n-(g.kept&^t.releasing).len() < c.quorum {
+			c.effects = append(c.effects, effect{kind: answered, answer: g.answer, err: c.unconfirmed(t, nil)})
+			g.answer = nil
+		}
+	}
+	if t.releasing == 0 && t.pending == 0 {
+		delete(c.tenures, t.id)
+		if c.closing && t.hold != nil && len(c.nodes)-g.kept.len() < c.quorum && len(c.unreleased) < maxUnreleased {
+			c.unreleased = append(c.unreleased, c.unconfirmed(t, nil))
+		}
+	}
+}
+
+// maxUnreleased bounds how many names the error of Close lists.
+const maxUnreleased = 100
+
+// unwait takes in that the caller of Release waits no longer.
+func (c *core) unwait(_ clock.Instant, id uint64, why error) {
+	t := c.tenures[id]
+	if t == nil || t.give == nil || t.give.answer == nil {
+		return // it was answered
+	}
+	c.effects = append(c.effects, effect{kind: answered, answer: t.give.answer, err: c.unconfirmed(t, why)})
+	t.give.answer = nil
+}
+
+// unconfirmed returns the error that names the nodes which may still have the key.
+func (c *core) unconfirmed(t *tenure, cause error) error {
+	e := &ReleaseError{Name: t.key, Left: t.terms.ttl, cause: cause}
+	for i := range c.nodes {
+		if g := t.give; g.kept.has(i) {
+			a := Answer{Node: c.nodes[i].label, Verdict: Unreachable, Err: g.errs[i]}
+			if t.releasing.has(i) {
+				a.Verdict = Silent
+			}
+			e.Nodes = append(e.Nodes, a)
+		}
+	}
+	return e
+}
+
+// debts are the releases that one node has not confirmed: it was silent, and may
+// have the key, or may yet get a grant that lies in some buffer on the way. They
+// are sent again when it is enrolled anew, and now and then before.
+type debts struct {
+	alarm
+	node int
+	owed map[uint64]debt // by the tenure's ID
+}
+
+type debt struct {
+	key, token string
+	until      clock.Instant // it is pointless after that
+	sent       bool          // and not answered yet
+}
+
+const (
+	// owedFor is how long a release is owed to a node whose answer to the grant is
+	// unknown. The bytes of a grant were never seen to arrive later; TTL ends its
+	// key in any case.
+	owedFor = 15 * time.Minute
+	// collectEvery is how often debts are tried on a node that stays enrolled.
+	collectEvery = time.Second / 4
+	// maxCollect bounds how many go out at once; the next ones follow soon.
+	maxCollect  = 256
+	collectMore = 5 * time.Millisecond
+)
+
+// owe notes that node i is to be sent the release of t once more.
+func (c *core) owe(now clock.Instant, t *tenure, i int) {
+	if c.closing {
+		return
+	}
+	until := now.Add(owedFor)
+	if t.votes[i].until != 0 && !t.pending.has(i) && !t.hold.isLate(i) {
+		// It has answered everything but the release: its key ends by itself.
+		until = now.Add(c.limits.maxTTL + 2*t.terms.drift + c.limits.nodeTimeout)
+	}
+	d := &c.nodes[i].debts
+	if d.owed == nil {
+		d.node, d.who, d.owed = i, d, make(map[uint64]debt)
+	}
+	d.owed[t.id] = debt{key: t.key, token: t.token, until: until}
+	if d.pos == 0 {
+		c.alarms.set(&d.alarm, now.Add(collectEvery))
+	}
+}
+
+func (d *debts) wake(c *core, now clock.Instant) { c.collect(now, d.node) }
+
+// collect sends the releases that are owed to a node.
+func (c *core) collect(now clock.Instant, i int) {
+	d := &c.nodes[i].debts
+	if len(d.owed) == 0 {
+		return
+	}
+	c.alarms.set(&d.alarm, now.Add(collectEvery))
+	n := 0
+	for _, id := range sortedKeys(d.owed) {
+		o := d.owed[id]
+		switch {
+		case now > o.until:
+			delete(d.owed, id)
+		case !o.sent && c.nodes[i].state.Enrolled:
+			if n++; n > maxCollect {
+				c.alarms.set(&d.alarm, now.Add(collectMore))
+				return
+			}
+			o.sent = true
+			d.owed[id] = o
+			c.send(i, node.Command{ID: id, Op: node.Release, Name: o.key, Token: o.token, By: o.until})
+		}
+	}
+	if len(d.owed) == 0 {
+		c.alarms.clear(&d.alarm)
+	}
+}
+
+// repaid takes in the answer to an owed release.
+func (c *core) repaid(_ clock.Instant, i int, r node.Reply) {
+	d := &c.nodes[i].debts
+	o, ok := d.owed[r.ID]
+	if !ok {
+		return
+	}
+	switch r.Status {
+	case node.OK, node.Absent, node.Other:
+		delete(d.owed, r.ID)
+		if len(d.owed) == 0 {
+			c.alarms.clear(&d.alarm)
+		}
+	default:
+		o.sent = false
+		d.owed[r.ID] = o
+	}
+}
+
+// The core walks its maps in a fixed order, so that a seed replays exactly.
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
+	keys := make([]K, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func sorted[K cmp.Ordered, V any](m map[K]V) []V {
+	values := make([]V, 0, len(m))
+	for _, k := range sortedKeys(m) {
+		values = append(values, m[k])
+	}
+	return values
+}
+
+func (c *core) inOrder() []*tenure    { return sorted(c.tenures) }
+func (c *core) linesInOrder() []*line { return sorted(c.lines) }
+func (c *core) looksInOrder() []*look { return sorted(c.looks) }

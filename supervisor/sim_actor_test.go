@@ -1,0 +1,547 @@
+package supervisor
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// A simActor does what node.Actor promises, over connections whose bytes may be
+// late or lost. It follows actor.go and session.go step by step; what it leaves out
+// is what the core cannot see: NOSCRIPT and malformed answers.
+type simActor struct {
+	c     *simClient
+	n     *simNode
+	state node.State
+
+	mailbox []node.Command
+	room    int
+	pumping bool
+
+	conn    *simConn // nil while there is none
+	attempt *simConn // to make one
+	hold    bool     // commands wait for the attempt
+	pipe    *simPipe // under way
+
+	run, repl int
+	marked    bool
+	fails     int
+	brokeAt   time.Duration // when the latest enrolment ended, or failed
+	used      clock.Instant
+	stealthy  bool // the client library reconnects by itself
+
+	// The way to the node.
+	cutUntil  time.Duration
+	slowUntil time.Duration
+	slowBy    time.Duration
+	lateness  time.Duration // of some bytes
+}
+
+// A simConn is one connection and its enrolment.
+type simConn struct {
+	boot   int
+	named  bool // with this enrolment's nonce
+	closed bool // by the client
+	dead   bool // the network drops everything
+	lost   error
+	marker simMarker
+	proved bool
+	begun  clock.Instant
+
+	there, back time.Duration // when the latest bytes arrive: they stay in order
+}
+
+type simPipe struct {
+	conn     *simConn
+	boot     int
+	commands []node.Command
+	replies  []node.Reply
+	live     []int
+	sent     clock.Instant
+	withTime bool
+
+	step     int
+	half     bool // the SET of a grant is done, the rest is not
+	stranger bool
+	time     time.Duration // of the node, as told last
+	marker   simMarker
+}
+
+var (
+	errReset    = errors.New("connection closed by the node")
+	errDial     = errors.New("connection refused")
+	errOverdue  = errors.New("no answer in time")
+	errForgot   = errors.New("the node has lost its marker")
+	errStranger = errors.New("another connection answered")
+	errUnsent   = errors.New("not sent")
+)
+
+const (
+	simHeartbeat = 10 * time.Second
+	simLastPause = 250 * time.Millisecond
+)
+
+func (a *simActor) trySend(cmd node.Command) bool {
+	if cmd.Op == node.Grant && len(a.mailbox) >= (a.room+1)/2 || len(a.mailbox) >= a.room {
+		return false
+	}
+	a.mailbox = append(a.mailbox, cmd)
+	a.wake()
+	return true
+}
+
+func (a *simActor) wake() {
+	if a.pumping || len(a.mailbox) == 0 || a.pipe != nil || a.hold {
+		return
+	}
+	a.pumping = true
+	a.c.after(a.c.w.upTo(20*time.Microsecond), func() {
+		a.pumping = false
+		if len(a.mailbox) > 0 && a.pipe == nil && !a.hold {
+			a.handle()
+		}
+	})
+}
+
+// handle answers what is in the mailbox, by a pipeline if there is a connection.
+func (a *simActor) handle() {
+	take := len(a.mailbox)
+	if take > 1 && a.c.w.chance(0.1) {
+		take = 1 + a.c.w.rand.IntN(take) // the rest came a moment later
+	}
+	commands := slices.Clone(a.mailbox[:take])
+	a.mailbox = append(a.mailbox[:0], a.mailbox[take:]...)
+	defer a.wake()
+	if a.conn != nil && a.conn.lost != nil {
+		a.lose(a.conn.lost, nil)
+	}
+	replies := make([]node.Reply, len(commands))
+	for i, cmd := range commands {
+		replies[i] = node.Reply{ID: cmd.ID, Op: cmd.Op, Status: node.Unsent, Err: errUnsent}
+	}
+	if a.conn == nil {
+		a.tell(replies)
+		return
+	}
+	now := a.c.Now()
+	var live []int
+	young := now < a.state.YoungUntil
+	for i, cmd := range commands {
+		switch {
+		case now > cmd.By:
+		case cmd.Op == node.Grant && young:
+			a.c.w.stats.young++
+		case cmd.Op == node.Heal && cmd.Life != a.state.Life:
+			a.c.w.stats.otherLife++
+		default:
+			replies[i].Status, replies[i].Err = node.Unknown, nil
+			live = append(live, i)
+		}
+	}
+	if len(live) == 0 {
+		a.tell(replies)
+		return
+	}
+	a.exchange(&simPipe{commands: commands, replies: replies, live: live})
+}
+
+// exchange sends a pipeline.
+func (a *simActor) exchange(p *simPipe) {
+	w := a.c.w
+	now := a.c.Now()
+	a.pipe = p
+	a.used = now
+	p.conn, p.sent = a.conn, now
+	p.boot = p.conn.boot
+	p.withTime = p.withTime || now.Sub(a.state.OffsetAt) >= simHeartbeat
+	a.c.atLocal(now.Add(w.timeout), func() {
+		if a.pipe == p {
+			w.stats.timeouts++
+			a.failed(p, errOverdue)
+		}
+	})
+	late := false
+	for _, i := range p.live {
+		cmd := &p.commands[i]
+		w.stats.sent[cmd.Op]++
+		late = late || w.aimAtSend(a, cmd)
+	}
+	slow := w.chance(0.1)
+	a.there(p.conn, late, func() { a.execute(p, slow) })
+}
+
+// there carries bytes to the node. They may come late, also when the client has cut
+// the connection meanwhile, or never.
+func (a *simActor) there(s *simConn, late bool, arrive func()) {
+	w := a.c.w
+	if s.dead {
+		return
+	}
+	at := w.now + a.delay()
+	if a.cutUntil > w.now {
+		if w.chance(0.5) {
+			s.dead = true
+			return
+		}
+		at = a.cutUntil + a.delay()
+	}
+	if late || a.lateness > 0 && w.chance(0.3) {
+		at += w.upTo(max(a.lateness, w.maxTTL))
+	}
+	if !w.calm { // then all late bytes have come
+		at = min(at, w.faults.end)
+	}
+	s.there = max(at, s.there)
+	w.after(s.there-w.now, arrive)
+}
+
+// back carries bytes from the node.
+func (a *simActor) back(s *simConn, arrive func()) {
+	w := a.c.w
+	at := w.now + a.delay()
+	if a.cutUntil > w.now {
+		at = a.cutUntil + a.delay()
+	}
+	s.back = max(at, s.back)
+	a.c.after(s.back-w.now, func() {
+		if !s.closed {
+			arrive()
+		}
+	})
+}
+
+func (a *simActor) delay() time.Duration {
+	w := a.c.w
+	d := 100*time.Microsecond + w.upTo(time.Millisecond)
+	if a.slowUntil > w.now {
+		d += w.upTo(a.slowBy)
+	}
+	return d
+}
+
+// execute runs a pipeline on the node, command by command. Other clients' may come
+// in between, and so may the end of the process.
+func (a *simActor) execute(p *simPipe, slow bool) {
+	a.n.do(p.boot, func() {
+		w := a.c.w
+		n := a.n
+		if p.conn.closed {
+			w.stats.lateBytes++
+		}
+		for p.step <= len(p.live)+1 {
+			switch {
+			case p.step == 0:
+				if p.withTime {
+					p.time = n.clock.now()
+				}
+				p.step++
+			case p.step <= len(p.live):
+				if a.command(p, p.live[p.step-1]) {
+					p.step++
+				}
+			default:
+				p.marker = n.data.marker
+				p.step++
+			}
+			if slow && p.step <= len(p.live)+1 && w.chance(0.4) {
+				w.after(w.upTo(4*time.Millisecond), func() { a.execute(p, true) })
+				return
+			}
+		}
+		w.checkKept(n)
+		a.back(p.conn, func() { a.answered(p) })
+	}, func() {
+		if a.stealthy && p.step == 0 && a.n.up && !p.conn.closed && !p.stranger {
+			// The library has dialled again, and sends it to whoever is there now.
+			p.stranger = true
+			p.boot = a.n.boot
+			a.execute(p, slow)
+			return
+		}
+		a.back(p.conn, func() { a.lost(p.conn, errReset) })
+	})
+}
+
+// command runs one command, or the first half of a grant, and reports whether it
+// is done.
+func (a *simActor) command(p *simPipe, i int) bool {
+	n, w := a.n, a.c.w
+	cmd, r := &p.commands[i], &p.replies[i]
+	k := w.nameIndex(cmd.Name)
+	value := n.key(k)
+	if cmd.Op == node.Grant {
+		if !p.half {
+			r.Status = node.Other
+			if value == "" {
+				r.Status = node.OK
+				n.set(k, cmd.Token, cmd.TTL)
+				w.aimAtVote(a)
+				if p.conn.closed {
+					w.leftTokens[cmd.Token] = true
+				}
+			}
+			p.half = true
+			return false
+		}
+		p.half = false
+		r.Raised = n.raise(k, cmd.Fence)
+		r.Fence = n.fenceOf(k)
+		return true
+	}
+	p.time = n.clock.now()
+	switch value {
+	case "":
+		r.Status = node.Absent
+	case cmd.Token:
+		r.Status = node.OK
+	default:
+		r.Status = node.Other
+	}
+	switch cmd.Op {
+	case node.Inspect:
+		if value != "" {
+			r.Status, r.Value = node.OK, value
+			r.Left = time.Duration(n.data.keys[k].end-n.ms()) * time.Millisecond
+		}
+		r.Fence = n.fenceOf(k)
+	case node.Renew:
+		if r.Status == node.OK {
+			n.w.tell("node renews %s for %v", cmd.Token, cmd.TTL)
+			n.renew(k, cmd.TTL)
+		}
+	case node.Release:
+		if r.Status == node.OK {
+			n.del(k)
+		}
+	case node.Raise:
+		if r.Status == node.OK {
+			n.raise(k, cmd.Fence)
+		}
+	case node.Heal:
+		if r.Status == node.OK {
+			n.renew(k, cmd.TTL)
+		}
+		if r.Status == node.Absent {
+			n.set(k, cmd.Token, cmd.TTL)
+			n.raise(k, cmd.Fence)
+			r.Status = node.OK
+		}
+	}
+	if r.Status == node.OK && cmd.Op != node.Release && p.conn.closed {
+		w.leftTokens[cmd.Token] = true // it came after its sender had given up on it
+	}
+	return true
+}
+
+// answered takes the answers to the pipeline.
+func (a *simActor) answered(p *simPipe) {
+	w := a.c.w
+	if a.pipe != p {
+		return
+	}
+	if p.stranger {
+		w.stats.strangers++
+		a.failed(p, errStranger)
+		return
+	}
+	if w.window > 0 && p.marker != p.conn.marker {
+		w.stats.forgotten++
+		a.failed(p, errForgot)
+		return
+	}
+	now := a.c.Now()
+	if p.time != 0 {
+		a.measured(p.time, p.sent, now)
+	}
+	p.conn.proved = true
+	a.fails = 0
+	a.pipe = nil
+	for i := range p.replies {
+		w.stats.answers[p.replies[i].Op][p.replies[i].Status]++
+	}
+	a.tell(p.replies)
+	a.wake()
+}
+
+// failed answers a pipeline without knowing, and ends the enrolment.
+func (a *simActor) failed(p *simPipe, err error) {
+	for _, i := range p.live {
+		r := &p.replies[i]
+		*r = node.Reply{ID: r.ID, Op: r.Op, Err: err}
+		a.c.w.stats.answers[r.Op][r.Status]++
+	}
+	a.pipe = nil
+	a.lose(err, p.replies)
+}
+
+// lost is told that a connection is no more.
+func (a *simActor) lost(s *simConn, err error) {
+	switch {
+	case a.attempt == s:
+		a.notEnrolled(err)
+	case a.conn != s:
+	case a.pipe != nil:
+		a.failed(a.pipe, err)
+	case a.c.w.chance(0.3):
+		s.lost = err // it is noticed with the next command
+		a.c.after(a.c.w.upTo(time.Millisecond), func() {
+			if a.conn == s && a.pipe == nil {
+				a.lose(err, nil)
+			}
+		})
+	default:
+		a.lose(err, nil)
+	}
+}
+
+// lose ends the enrolment and begins another, at once unless it has been of no use.
+func (a *simActor) lose(err error, replies []node.Reply) {
+	s := a.conn
+	s.closed = true
+	a.conn, a.brokeAt = nil, a.c.w.now
+	a.state.Enrolled, a.state.Err = false, err
+	a.tell(replies)
+	if s.proved || a.c.Now().Sub(s.begun) >= simLastPause {
+		a.try(true)
+	} else {
+		a.pause()
+	}
+	a.wake()
+}
+
+func (a *simActor) pause() {
+	d := 40 * time.Millisecond << min(a.fails, 3)
+	d = min(d, simLastPause*2/3)
+	a.fails++
+	d = d/2 + a.c.w.upTo(d)
+	a.c.atLocal(a.c.Now().Add(d), func() {
+		if a.conn == nil && a.attempt == nil {
+			a.try(false)
+		}
+	})
+}
+
+// try enrols: it dials, asks who the server is, and compares with the marker.
+func (a *simActor) try(hold bool) {
+	c, n, w := a.c, a.n, a.c.w
+	a.hold = hold
+	s := &simConn{}
+	a.attempt = s
+	c.atLocal(c.Now().Add(w.timeout), func() {
+		if a.attempt == s {
+			a.notEnrolled(errOverdue)
+		}
+	})
+	onNode := func(do func()) {
+		a.there(s, false, func() {
+			n.do(s.boot, do, func() { a.back(s, func() { a.lost(s, errReset) }) })
+		})
+	}
+	a.there(s, false, func() {
+		if !n.up {
+			a.back(s, func() { a.lost(s, errDial) })
+			return
+		}
+		s.boot = n.boot
+		a.back(s, func() {
+			seen := a.marked
+			sent := c.Now()
+			onNode(func() {
+				run, repl, promoted, ago, at := n.run, n.repl, n.promoted, n.upFor(), n.clock.now()
+				s.named = true
+				a.back(s, func() {
+					back := c.Now()
+					s.begun = back
+					if w.window == 0 {
+						a.enrolled(s, run, repl, 0, at, sent, back)
+						return
+					}
+					if seen || promoted {
+						ago = 0
+					}
+					onNode(func() {
+						now := n.clock.now()
+						marker := n.enrol(run, repl, ago)
+						a.back(s, func() {
+							s.marker = marker
+							a.enrolled(s, run, repl, now-marker.since, at, sent, back)
+						})
+					})
+				})
+			})
+		})
+	})
+}
+
+func (a *simActor) notEnrolled(err error) {
+	a.attempt.closed = true
+	a.attempt, a.hold, a.brokeAt = nil, false, a.c.w.now
+	changed := a.state.Err != err
+	a.state.Err = err
+	a.pause()
+	if changed {
+		a.tell(nil)
+	}
+	a.wake()
+}
+
+func (a *simActor) enrolled(s *simConn, run, repl int, age, at time.Duration, sent, back clock.Instant) {
+	w := a.c.w
+	a.conn = s
+	a.attempt, a.hold = nil, false
+	a.used = back
+	if a.state.Life == 0 || run != a.run || repl != a.repl {
+		a.state.Life++
+		a.state.LifeAt = back
+		a.run, a.repl = run, repl
+	}
+	a.state.Enrolled, a.state.Err = true, nil
+	a.state.Guarded, a.state.YoungUntil = w.window > 0, 0
+	if a.state.Guarded {
+		a.marked = true
+		a.state.YoungUntil = a.c.Now().Add(w.window - age)
+	}
+	a.measured(at, sent, back)
+	w.stats.enrolments++
+	w.tell("client %d enrolled at node %d: life %d, young for %v", a.c.id, a.n.id, a.state.Life, max(0, w.window-age))
+	a.tell(nil)
+	a.wake()
+	a.beat(s)
+}
+
+// beat asks for the time if there was nothing else to ask for a while.
+func (a *simActor) beat(s *simConn) {
+	at := a.used.Add(simHeartbeat)
+	if now := a.c.Now(); at <= now {
+		at = now.Add(simHeartbeat)
+	}
+	a.c.atLocal(at, func() {
+		if a.conn != s {
+			return
+		}
+		if a.pipe == nil && a.c.Now().Sub(a.used) >= simHeartbeat {
+			a.exchange(&simPipe{withTime: true})
+		}
+		a.beat(s)
+	})
+}
+
+func (a *simActor) measured(at time.Duration, sent, back clock.Instant) {
+	at = at.Truncate(time.Microsecond)
+	middle := sent.Add(back.Sub(sent) / 2)
+	a.state.Offset, a.state.OffsetAt = at-time.Duration(middle), middle
+	a.state.Time, a.state.TimeSent, a.state.TimeBack = at, sent, back
+}
+
+func (a *simActor) tell(replies []node.Reply) {
+	b := node.Batch{Node: a.n.id, Replies: replies, State: a.state}
+	if a.c.w.trace != nil {
+		for _, r := range replies {
+			a.c.w.tell("client %d, node %d: %v of %d: %v %v", a.c.id, a.n.id, r.Op, r.ID, r.Status, r.Err)
+		}
+	}
+	a.c.input(func(now clock.Instant) { a.c.core.replies(now, b) })
+}

@@ -1,0 +1,190 @@
+package supervisor
+
+import (
+	"flag"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"math/rand/v2"
+
+	"github.com/leasehold-go/leasehold/node"
+)
+
+var (
+	simSeeds = flag.Int("sim.seeds", 0, "how many histories TestSimulation plays; 0 for those of a few seconds")
+	simSeed  = flag.Uint64("sim.seed", 0, "play this history alone; with -v it is told step by step")
+)
+
+// simStats are what happened in many histories: they show that what is interesting
+// is reached.
+type simStats struct {
+	histories, events int
+	time              time.Duration
+
+	won, renewals, releases, cancels, extends, held, noQuorum int
+	lost                                                      map[string]int
+	faults                                                    [faultKinds]int
+	sent                                                      [node.Heal + 1]int
+	answers                                                   [node.Heal + 1][node.Other + 1]int
+
+	enrolments, timeouts, lateBytes, strangers, forgotten, young, otherLife, noRoom, warnings, aims int
+	interrupted, fencesExcused                                                                      int
+}
+
+// play plays one history, and returns what was wrong with it.
+func play(seed uint64, stats *simStats, trace func(string, ...any)) (err error) {
+	w := newWorld(seed, stats)
+	w.trace = trace
+	defer func() {
+		switch v := recover().(type) {
+		case nil:
+		case violation:
+			err = fmt.Errorf("%s", string(v))
+		default:
+			err = fmt.Errorf("at %v: panic: %v\n%s", w.now, v, debug.Stack())
+		}
+	}()
+	w.simulate()
+	return nil
+}
+
+// Competing clients on nodes that forget, hang and lie about the time: at any
+// instant one of them at most believes that it holds a name. What is checked, all
+// the time:
+//
+//   - one believer at most, and a quorum that keeps his key to the very deadline, or
+//     has forgotten it in a restart, which the guard answers for;
+//   - fences grow from each tenure to the next;
+//   - who was not alone ends lost, by his present deadline at the latest, and within
+//     a renewal interval and two node timeouts if nothing else is wrong;
+//   - a lease is lost when its time is up, as soon as the core runs, and never revived;
+//   - every caller is answered once;
+//   - once the faults stop somebody gets each name, and when everybody has given up
+//     nothing is left: no key on a node, nothing in a core.
+//
+// What the protocol does not promise to survive is excused, no wider than this:
+//
+//   - two believers, while fewer than a quorum of the older one's votes are free of an
+//     administrator's DEL or SET, of a FLUSHALL after which somebody came first who had
+//     never seen a marker there, and of a node's clock that was put forward; or where such a node has
+//     restarted since, maybe with a copy of the data from before;
+//   - two believers, where either process was stopped by what its own clock does not
+//     see, within MaxTTL + W;
+//   - fences, between two believers that are excused; within twice MaxTTL of a FLUSHALL; where a node's clock was stepped and
+//     data were lost, or fences are kept for one MaxTTL only; and for a winner who was stopped unseen;
+//   - a holder who cannot learn that he was not alone: see simKnownErased and
+//     simKnownPause;
+//   - a key that stays until it expires, where its command came after its connection
+//     was given up, where an older copy of the data has it, where its node's clock was
+//     put back, or where a mailbox has no room.
+func TestSimulation(t *testing.T) {
+	if *simSeed != 0 {
+		var trace func(string, ...any)
+		if testing.Verbose() {
+			trace = func(format string, args ...any) { fmt.Printf(format+"\n", args...) }
+		}
+		stats := &simStats{lost: map[string]int{}}
+		if err := play(*simSeed, stats, trace); err != nil {
+			t.Fatalf("seed %d: %v", *simSeed, err)
+		}
+		return
+	}
+	begin := time.Now()
+	// Without a number some that are always the same, and then fresh ones.
+	const fixed, seconds = 200, 3
+	enough := func(k int) bool { return k > fixed && time.Since(begin) > seconds*time.Second }
+	if *simSeeds > 0 {
+		enough = func(k int) bool { return k > *simSeeds }
+	}
+	fresh := rand.Uint64() >> 16
+
+	var next atomic.Int64
+	var failed atomic.Bool
+	var workers sync.WaitGroup
+	all := make([]simStats, runtime.GOMAXPROCS(0))
+	for i := range all {
+		stats := &all[i]
+		stats.lost = map[string]int{}
+		workers.Go(func() {
+			for !failed.Load() {
+				k := int(next.Add(1))
+				if enough(k) {
+					return
+				}
+				seed := uint64(k)
+				if k > fixed && *simSeeds == 0 {
+					seed += fresh
+				}
+				if err := play(seed, stats, nil); err != nil {
+					failed.Store(true)
+					t.Errorf("seed %d (history %d): %v\nreplay: go test ./supervisor -run 'TestSimulation$' -v -sim.seed=%d", seed, k, err, seed)
+				}
+			}
+		})
+	}
+	workers.Wait()
+	total := simStats{lost: map[string]int{}}
+	for i := range all {
+		total.add(&all[i])
+	}
+	took := time.Since(begin)
+	t.Logf("%d histories, %.1f simulated hours in %v: %.0f histories/s, %.0f events each", total.histories, total.time.Hours(), took.Round(time.Millisecond),
+		float64(total.histories)/took.Seconds(), float64(total.events)/float64(max(1, total.histories)))
+	t.Log(total.String())
+}
+
+func (s *simStats) add(o *simStats) {
+	s.histories += o.histories
+	s.events += o.events
+	s.time += o.time
+	for _, p := range [][2]*int{
+		{&s.won, &o.won}, {&s.renewals, &o.renewals}, {&s.releases, &o.releases}, {&s.cancels, &o.cancels},
+		{&s.extends, &o.extends}, {&s.held, &o.held}, {&s.noQuorum, &o.noQuorum}, {&s.enrolments, &o.enrolments},
+		{&s.timeouts, &o.timeouts}, {&s.lateBytes, &o.lateBytes}, {&s.strangers, &o.strangers}, {&s.forgotten, &o.forgotten},
+		{&s.young, &o.young}, {&s.otherLife, &o.otherLife}, {&s.noRoom, &o.noRoom}, {&s.warnings, &o.warnings},
+		{&s.aims, &o.aims}, {&s.interrupted, &o.interrupted}, {&s.fencesExcused, &o.fencesExcused},
+	} {
+		*p[0] += *p[1]
+	}
+	for k, n := range o.lost {
+		s.lost[k] += n
+	}
+	for k := range o.faults {
+		s.faults[k] += o.faults[k]
+	}
+	for op := range o.sent {
+		s.sent[op] += o.sent[op]
+		for st := range o.answers[op] {
+			s.answers[op][st] += o.answers[op][st]
+		}
+	}
+}
+
+func (s *simStats) String() string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, "\n  "+format, args...) }
+	line("%d acquisitions, %d renewals, %d releases, %d extensions, %d cancelled, %d refused as held, %d without a quorum; lost: %v",
+		s.won, s.renewals, s.releases, s.extends, s.cancels, s.held, s.noQuorum, s.lost)
+	for op := node.Grant; op <= node.Heal; op++ {
+		line("%-8s %8d sent, answered:", op, s.sent[op])
+		for st, n := range s.answers[op] {
+			fmt.Fprintf(&b, " %v %d", node.Status(st), n)
+		}
+	}
+	line("%d enrolments, %d timeouts, %d pipelines came late, %d strangers, %d forgotten markers, %d grants for a young node, %d heals for another life, %d without room, %d warnings",
+		s.enrolments, s.timeouts, s.lateBytes, s.strangers, s.forgotten, s.young, s.otherLife, s.noRoom, s.warnings)
+	line("%d aimed faults; others:", s.aims)
+	for k, n := range s.faults {
+		if n > 0 {
+			fmt.Fprintf(&b, " %s %d,", faultNames[k], n)
+		}
+	}
+	line("excused: %d leases interrupted, %d fences", s.interrupted, s.fencesExcused)
+	return b.String()
+}

@@ -1,0 +1,381 @@
+package supervisor
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// A Supervisor acquires names and keeps the leases on them. Its methods may be
+// called from any goroutine. Make it with [New], and end it with Close.
+type Supervisor struct {
+	cfg    Config
+	clock  clock.Clock
+	terms  *terms
+	actors []*node.Actor
+
+	core    core // the loop's alone
+	inbox   chan message
+	replies chan node.Batch
+	stop    chan struct{} // closed to begin the end
+	done    chan struct{} // closed by the loop, at its end
+	kill    context.CancelFunc
+	tasks   errgroup.Group // the actors
+	ending  sync.Once
+	told    chan Event
+	telling sync.WaitGroup
+	count   counters
+}
+
+// A message is something that a caller asks of the core. Handling is its one
+// method, so that a message which nobody handles does not compile.
+type message interface {
+	apply(c *core, now clock.Instant)
+}
+
+// acquired is what a waiter gets in the end: a lease, or why not.
+type acquired struct {
+	lease *lease.Lease
+	id    uint64
+	err   error
+}
+
+// New makes a supervisor. It does not wait for the nodes: it succeeds while they
+// are down, and they join when they come up. Only a broken configuration is an
+// error, which names every broken rule with its value and bound.
+func New(cfg Config) (*Supervisor, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	n := len(cfg.Nodes)
+	widest := cfg.terms(cfg.MaxTTL)
+	window := cfg.GuardWindow
+	if cfg.DisableGuard {
+		window = 0
+	}
+	ctx, kill := context.WithCancel(context.Background())
+	s := &Supervisor{
+		cfg: cfg, clock: cfg.Clock, terms: cfg.terms(cfg.TTL),
+		inbox: make(chan message), replies: make(chan node.Batch),
+		stop: make(chan struct{}), done: make(chan struct{}), kill: kill,
+	}
+	s.core = core{
+		terms: *s.terms,
+		limits: limits{
+			prefix: cfg.Prefix, nodeTimeout: cfg.NodeTimeout,
+			retryMin: cfg.RetryMin, retryMax: cfg.RetryMax,
+			guard: !cfg.DisableGuard, maxTTL: cfg.MaxTTL,
+			healAfter: widest.window + widest.drift,
+		},
+		token:   func() string { return cfg.Owner + "/" + rand.Text() },
+		rand:    mathrand.New(mathrand.NewPCG(mathrand.Uint64(), mathrand.Uint64())),
+		nodes:   make([]peer, n),
+		quorum:  n/2 + 1,
+		tenures: make(map[uint64]*tenure),
+		looks:   make(map[uint64]*look),
+		lines:   make(map[string]*line),
+	}
+	for i, conn := range cfg.Nodes {
+		s.core.nodes[i].label = conn.String()
+		a := node.NewActor(node.Config{
+			Index: i, Conn: conn, Clock: cfg.Clock, Timeout: cfg.NodeTimeout,
+			Window: window, Retention: cfg.FenceRetention, Replies: s.replies,
+		})
+		s.actors = append(s.actors, a)
+		s.tasks.Go(func() error { a.Run(ctx); return nil })
+	}
+	s.startTelling()
+	if n%2 == 0 {
+		s.tell(Event{Kind: Warning, Err: fmt.Errorf("an even number of nodes, %d, tolerates no more failures than %d", n, n-1)})
+	}
+	go s.run()
+	return s, nil
+}
+
+// run is the supervisor's goroutine. It alone touches s.core, and the select is
+// the only place where it waits: everybody may wait for the supervisor, so the
+// supervisor waits for nobody.
+func (s *Supervisor) run() {
+	defer close(s.done)
+	timer := s.clock.NewTimer(0)
+	defer timer.Stop()
+	stop := s.stop
+	now := s.clock.Now()
+	for !s.core.drained() {
+		timer.Reset(s.core.wait(now))
+		slept := now
+		select {
+		case m := <-s.inbox: // unbuffered: what is accepted is handled
+			now = s.clock.Now()
+			m.apply(&s.core, now)
+		case b := <-s.replies: // one message per pipeline, not per command
+			now = s.clock.Now()
+			s.core.replies(now, b)
+		case <-timer.C():
+			now = s.clock.Now()
+			s.core.tick(now)
+		case <-stop:
+			stop = nil // a nil channel is never ready
+			now = s.clock.Now()
+			s.core.close(now)
+		}
+		s.count.idle.Add(int64(now.Sub(slept)))
+		s.perform(now)
+		now = s.clock.Now()
+	}
+	for _, a := range s.actors {
+		a.Close() // its sole sender closes
+	}
+	go func() { _ = s.tasks.Wait(); close(s.replies) }()
+	for range s.replies { // an actor may still be handing over its last batch
+	}
+	s.kill()
+	s.stopTelling()
+}
+
+// perform does what the core has decided. None of it can wait: a send to a node
+// is refused where there is no room, answers go to channels with room for one, and
+// a close is a close.
+func (s *Supervisor) perform(now clock.Instant) {
+	c := &s.core
+	for len(c.effects)+len(c.sends) > 0 {
+		for i := 0; i < len(c.effects); i++ { // it may grow meanwhile
+			s.effect(now, c.effects[i])
+		}
+		clear(c.effects)
+		c.effects = c.effects[:0]
+		sends := len(c.sends)
+		for i := range sends {
+			if x := c.sends[i]; !s.actors[x.node].TrySend(x.cmd) {
+				c.unsent(now, x.node, x.cmd)
+			}
+		}
+		c.sends = append(c.sends[:0], c.sends[sends:]...)
+	}
+}
+
+func (s *Supervisor) effect(now clock.Instant, e effect) {
+	switch e.kind {
+	case won:
+		t := e.tenure
+		l, control := lease.New(lease.Spec{
+			Name: e.waiter.name, Token: t.token, Owner: s.cfg.Owner, Fence: t.fence,
+			Clock: s.clock, Until: e.until, Grace: t.terms.grace, Keeper: keeper{s, t.id},
+		})
+		t.hold.lease = control
+		e.waiter.result <- acquired{lease: l, id: t.id}
+		s.tell(Event{Kind: Acquired, Name: t.key, Fence: t.fence, Elapsed: e.elapsed})
+	case failed:
+		e.waiter.result <- acquired{err: e.err}
+		s.tell(Event{Kind: Failed, Err: e.err})
+	case renewed:
+		if e.tenure.phase == held && !e.tenure.hold.lease.Renewed(e.until, e.tenure.terms.grace) {
+			// The holder has read the clock, and knows that it is over.
+			s.core.end(now, e.tenure, lease.ErrExpired, nil)
+		}
+	case ended:
+		t := e.tenure
+		t.hold.lease.End(e.err) // the holder may have been first
+		kind, why := Lost, t.hold.lease.Lease().Err()
+		if why == lease.ErrReleased {
+			kind, why = Released, nil
+		}
+		s.tell(Event{Kind: kind, Name: t.key, Fence: t.fence, Err: why, Elapsed: now.Sub(t.begun)})
+	case answered:
+		e.answer <- e.err
+	case looked:
+		e.asker <- inspected{e.answers, e.err}
+	case nodeUp:
+		s.tell(Event{Kind: NodeUp, Node: s.core.nodes[e.node].label})
+	case warned:
+		s.tell(Event{Kind: Warning, Node: s.core.nodes[e.node].label, Err: e.err})
+	case nodeDown:
+		s.tell(Event{Kind: NodeDown, Node: s.core.nodes[e.node].label, Err: e.err})
+	}
+}
+
+// post hands a message to the loop. It reports false if there is no loop any more.
+// It does not wait long: the loop waits for nobody.
+func (s *Supervisor) post(m message) bool {
+	select {
+	case s.inbox <- m:
+		return true
+	case <-s.done:
+		return false
+	}
+}
+
+// Acquire waits until name is held, or until ctx is done. ctx bounds the waiting
+// only: the lease lives on until it is released or lost. The callers of one
+// process are served in the order in which they came. An error is an
+// [*AcquireError] that wraps ctx's error, and [ErrHeld] or [ErrNoQuorum] for what
+// stood in the way, or else one about the arguments. With an error nothing is
+// held, and nothing is left behind.
+//
+// A lease is not re-entrant: a second Acquire of the same name waits for the
+// first lease to end.
+func (s *Supervisor) Acquire(ctx context.Context, name string, opts ...Option) (*lease.Lease, error) {
+	w, err := s.waiter(name, opts)
+	if err != nil {
+		return nil, err
+	}
+	return s.acquire(ctx, w)
+}
+
+// TryAcquire makes one attempt, and fails with [ErrHeld] if somebody has the name,
+// in this process or another, or is waiting for it in this process. It takes one or
+// two exchanges with the nodes, bounded by ctx and by a quarter of the TTL.
+func (s *Supervisor) TryAcquire(ctx context.Context, name string, opts ...Option) (*lease.Lease, error) {
+	w, err := s.waiter(name, opts)
+	if err != nil {
+		return nil, err
+	}
+	w.attempts, w.once = 1, true
+	return s.acquire(ctx, w)
+}
+
+func (s *Supervisor) acquire(ctx context.Context, w *waiter) (*lease.Lease, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("acquire %q: not tried: %w", s.cfg.Prefix+w.name, err)
+	}
+	if !s.post(acquireMessage{w}) {
+		return nil, &AcquireError{Name: s.cfg.Prefix + w.name, Quorum: s.core.quorum, why: ErrClosed}
+	}
+	var r acquired
+	select {
+	case r = <-w.result:
+	case <-ctx.Done():
+		// The loop decides whether the lease or the end of the context was first;
+		// either way there is one result, and it comes at once.
+		s.post(cancelMessage{w, ctx.Err()})
+		r = <-w.result
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	if err := ctx.Err(); err != nil {
+		// No lease is returned after its context was done. What becomes of the
+		// release is the loop's business.
+		if r.lease.Err() == nil {
+			s.post(releaseMessage{r.id, make(chan error, 1)})
+		}
+		return nil, fmt.Errorf("acquire %q: given back: %w", s.cfg.Prefix+w.name, err)
+	}
+	return r.lease, nil
+}
+
+type acquireMessage struct{ w *waiter }
+
+func (m acquireMessage) apply(c *core, now clock.Instant) { c.acquire(now, m.w) }
+
+type cancelMessage struct {
+	w   *waiter
+	why error
+}
+
+func (m cancelMessage) apply(c *core, now clock.Instant) { c.cancel(now, m.w, m.why) }
+
+// keeper is how a lease reaches its supervisor.
+type keeper struct {
+	s  *Supervisor
+	id uint64
+}
+
+// Release is called once, when the lease is over.
+func (k keeper) Release(ctx context.Context) error {
+	answer := make(chan error, 1)
+	if !k.s.post(releaseMessage{k.id, answer}) {
+		return nil // Close has given it back
+	}
+	if ctx.Err() != nil {
+		// Too late to wait, but many a process ends right behind this call.
+		moment := k.s.clock.NewTimer(lastMoment)
+		defer moment.Stop()
+		select {
+		case err := <-answer:
+			return err
+		case <-moment.C():
+		}
+	}
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		k.s.post(unwaitMessage{k.id, ctx.Err()})
+		return <-answer
+	}
+}
+
+// lastMoment is how long Release waits where its context is done already.
+const lastMoment = 3 * time.Millisecond
+
+type releaseMessage struct {
+	id     uint64
+	answer chan<- error
+}
+
+func (m releaseMessage) apply(c *core, now clock.Instant) { c.release(now, m.id, m.answer) }
+
+type unwaitMessage struct {
+	id  uint64
+	why error
+}
+
+func (m unwaitMessage) apply(c *core, now clock.Instant) { c.unwait(now, m.id, m.why) }
+
+// Extend renews at once, with another TTL.
+func (k keeper) Extend(ctx context.Context, ttl time.Duration) error {
+	terms, err := k.s.termsFor(ttl)
+	if err != nil {
+		return fmt.Errorf("extend: %w", err)
+	}
+	answer := make(chan error, 1)
+	if !k.s.post(extendMessage{k.id, terms, answer}) {
+		return lease.ErrClosed
+	}
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("extend: not confirmed by a quorum: %w", ctx.Err())
+	}
+}
+
+type extendMessage struct {
+	id     uint64
+	terms  *terms
+	answer chan<- error
+}
+
+func (m extendMessage) apply(c *core, now clock.Instant) { c.extend(now, m.id, m.terms, m.answer) }
+
+// Close ends the supervisor: it accepts nothing more, ends every lease with
+// lease.ErrClosed, tells all nodes at once, and stops every goroutine. It waits for
+// the nodes until ctx is done, and then cuts the connections. Its error says which
+// names may stay taken until their keys expire. Closing it again waits for the
+// same end and returns the same error.
+//
+// Work that runs under a lease should have stopped before: others may start as
+// soon as Close has told the nodes.
+func (s *Supervisor) Close(ctx context.Context) error {
+	s.ending.Do(func() { close(s.stop) })
+	select {
+	case <-s.done:
+	case <-ctx.Done():
+		s.kill()
+		<-s.done
+	}
+	s.waitTold(ctx)
+	return errors.Join(s.core.unreleased...)
+}

@@ -1,0 +1,71 @@
+package supervisor
+
+import (
+	"math/bits"
+
+	"github.com/leasehold-go/leasehold/clock"
+)
+
+// maxNodes is how many nodes a deployment has at most: a set of nodes is a word.
+const maxNodes = 64
+
+// A set is a set of nodes, by their index.
+type set uint64
+
+func (s set) has(i int) bool { return s&(1<<i) != 0 }
+func (s *set) add(i int)     { *s |= 1 << i }
+func (s *set) del(i int)     { *s &^= 1 << i }
+func (s set) len() int       { return bits.OnesCount64(uint64(s)) }
+
+// all returns the set of nodes 0 to n-1.
+func all(n int) set { return ^set(0) >> (maxNodes - n) }
+
+// A vote is what is known of one node for one lease.
+type vote struct {
+	// promise is what until becomes when the node says yes to the latest grant or
+	// renewal: the instant before that was queued + TTL - drift.
+	promise clock.Instant
+	// until is the instant up to which the node surely keeps the lease. 0 if it
+	// never said so.
+	until clock.Instant
+	// life is the incarnation that answered last.
+	life uint32
+}
+
+// A trial is what a vote that was withdrawn, or is on probation, must pass before it
+// counts again: enough other nodes must have answered renewals that were sent after
+// it was noticed. Otherwise a holder that heals faster than it learns of the
+// deletions would never know that it had not been alone.
+type trial struct {
+	node      int
+	early     set // nodes that have yet to answer an earlier renewal
+	confirmed set // nodes that have answered a later one
+}
+
+// deadline returns the instant up to which at least need of the nodes in count
+// surely keep the lease: the need-th largest of their until, or 0 if they are too
+// few.
+func deadline(votes []vote, count set, need int) clock.Instant {
+	var top [maxNodes]clock.Instant // the largest so far, in falling order
+	n := 0
+	for i := range votes {
+		if !count.has(i) {
+			continue
+		}
+		u := votes[i].until
+		j := n
+		if n < need {
+			n++
+		} else if j--; top[j] >= u {
+			continue
+		}
+		for ; j > 0 && top[j-1] < u; j-- {
+			top[j] = top[j-1]
+		}
+		top[j] = u
+	}
+	if n < need {
+		return 0
+	}
+	return top[need-1]
+}

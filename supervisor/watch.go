@@ -1,0 +1,87 @@
+package supervisor
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// slack is how much more than our own clock a node's may advance by, besides a
+// hundredth, before it is said to have run away from ours.
+const slack = 2 * time.Millisecond
+
+// watch compares a node's clock with ours, and loses every lease where a quorum of
+// them has run away: this process was paused by something that its own clock does
+// not see, as a hypervisor's pause, and the keys have aged meanwhile.
+//
+// Between two readings a node's clock can have advanced by no more than ours from
+// the sending of what the first one answered to the receipt of the second.
+func (c *core) watch(now clock.Instant, i int, was node.State) {
+	p := &c.nodes[i]
+	s := &p.state
+	if s.TimeBack == was.TimeBack {
+		return
+	}
+	if was.TimeSent == 0 || s.Life != was.Life {
+		p.first = *s // another server has another clock
+		return
+	}
+	ours, theirs := s.TimeBack.Sub(was.TimeSent), s.Time-was.Time
+	if theirs <= ours+ours/100+slack {
+		return
+	}
+	p.ranAt = now
+	ran := 0
+	for k := range c.nodes {
+		if at := c.nodes[k].ranAt; at != 0 && now.Sub(at) < c.limits.maxTTL {
+			ran++
+		}
+	}
+	if ran < c.quorum {
+		return
+	}
+	for k := range c.nodes {
+		c.nodes[k].ranAt = 0
+	}
+	c.effects = append(c.effects, effect{kind: warned, err: fmt.Errorf("the clocks of %d nodes ran away from ours, that of %s by %v in %v: was this machine paused?", ran, p.label, theirs-ours, ours)})
+	for _, t := range c.inOrder() {
+		if t.phase == held {
+			c.end(now, t, lease.ErrExpired, nil)
+		}
+	}
+}
+
+// rate returns how much faster than ours a node's clock runs, as a fraction of ours;
+// 0 if it was not watched for long enough to tell.
+func (p *peer) rate() float64 {
+	s := &p.state
+	ours := s.OffsetAt.Sub(p.first.OffsetAt)
+	if p.first.OffsetAt == 0 || ours < 10*time.Second {
+		return 0
+	}
+	return float64(s.Offset-p.first.Offset) / float64(ours)
+}
+
+// inspectServer warns, once for each node, of what makes it a bad keeper of leases.
+func (c *core) inspectServer(i int) {
+	p := &c.nodes[i]
+	warn := func(what string, err error) {
+		if p.warned[what] {
+			return
+		}
+		if p.warned == nil {
+			p.warned = make(map[string]bool)
+		}
+		p.warned[what] = true
+		c.effects = append(c.effects, effect{kind: warned, node: i, err: err})
+	}
+	if c.limits.guard && !p.state.Guarded {
+		warn("guard", fmt.Errorf("%s does not say which incarnation it is, so a restart of it that loses data is not noticed", p.label))
+	}
+	if policy := p.state.Evicts; policy != "" {
+		warn("policy", fmt.Errorf("%s may evict the keys of leases: its maxmemory-policy is %s; want noeviction", p.label, policy))
+	}
+}
