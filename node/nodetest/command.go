@@ -1,7 +1,9 @@
 package nodetest
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -44,15 +46,23 @@ var commands = map[string]command{
 	"PEXPIRE":         {2, 2, data((*Node).pexpire)},
 	"PING":            {0, 1, ping},
 	"PTTL":            {1, 1, data((*Node).pttl)},
+	"PUBLISH":         {2, 2, data((*Node).publish)},
 	"QUIT":            {0, many, okay},
 	"SCRIPT EXISTS":   {1, many, data((*Node).scriptExists)},
 	"SCRIPT FLUSH":    {0, 1, data((*Node).scriptFlush)},
 	"SCRIPT LOAD":     {1, 1, data((*Node).scriptLoad)},
 	"SELECT":          {1, 1, data((*Node).selectDB)},
 	"SET":             {2, many, data((*Node).set)},
+	"SUBSCRIBE":       {1, many, subscribe},
 	"TIME":            {0, 0, data((*Node).time)},
 	"TYPE":            {1, 1, data((*Node).typeOf)},
+	"UNSUBSCRIBE":     {0, many, unsubscribe},
 	"ZADD":            {3, many, data((*Node).zadd)},
+	"ZCARD":           {1, 1, data((*Node).zcard)},
+	"ZCOUNT":          {3, 3, data((*Node).zcount)},
+	"ZRANGEBYSCORE":   {3, 6, data((*Node).zrangebyscore)},
+	"ZRANK":           {2, 2, data((*Node).zrank)},
+	"ZREM":            {2, many, data((*Node).zrem)},
 	"ZSCORE":          {2, 2, data((*Node).zscore)},
 }
 
@@ -102,9 +112,15 @@ func (n *Node) execute(s *session, name string, args []string) any {
 	if !ok || len(args) < c.min || c.max != many && len(args) > c.max {
 		return plain("ERR wrong number of arguments for '%s' command", strings.ToLower(strings.ReplaceAll(name, " ", "|")))
 	}
+	if s.proto == 2 && len(s.channels) > 0 && !whileSubscribed[name] {
+		return plain("ERR Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context", strings.ToLower(name))
+	}
 	n.counts[name]++
 	return c.run(n, s, args)
 }
+
+// whileSubscribed are the commands that a RESP2 connection may still send then.
+var whileSubscribed = map[string]bool{"SUBSCRIBE": true, "UNSUBSCRIBE": true, "PING": true, "QUIT": true}
 
 // plain returns an error of one line, whatever the client sent.
 func plain(format string, args ...any) failure {
@@ -197,11 +213,53 @@ func clientGetName(_ *Node, s *session, _ []string) any {
 	return s.name
 }
 
-func ping(_ *Node, _ *session, args []string) any {
+func ping(_ *Node, s *session, args []string) any {
+	if s.proto == 2 && len(s.channels) > 0 {
+		return []any{"pong", strings.Join(args, "")}
+	}
 	if len(args) == 1 {
 		return args[0]
 	}
 	return status("PONG")
+}
+
+// Messages.
+
+func subscribe(_ *Node, s *session, args []string) any {
+	var out each
+	for _, channel := range args {
+		s.channels[channel] = true
+		out = append(out, push{"subscribe", channel, int64(len(s.channels))})
+	}
+	return out
+}
+
+func unsubscribe(_ *Node, s *session, args []string) any {
+	if len(args) == 0 {
+		args = slices.Sorted(maps.Keys(s.channels))
+	}
+	var out each
+	for _, channel := range args {
+		delete(s.channels, channel)
+		out = append(out, push{"unsubscribe", channel, int64(len(s.channels))})
+	}
+	if out == nil {
+		out = each{push{"unsubscribe", nil, int64(0)}}
+	}
+	return out
+}
+
+// publish counts those to whom the message is on its way. A client that is cut off is
+// one of them: the server does not know.
+func (n *Node) publish(args []string) any {
+	reached := int64(0)
+	for _, s := range slices.SortedFunc(maps.Keys(n.sessions), func(a, b *session) int { return cmp.Compare(a.id, b.id) }) {
+		if s.channels[args[0]] && !s.gone && !s.last {
+			n.push(s, push{"message", args[0], args[1]})
+			reached++
+		}
+	}
+	return reached
 }
 
 func (n *Node) selectDB(args []string) any {
@@ -486,4 +544,121 @@ func (n *Node) zscore(args []string) any {
 		return f
 	}
 	return nil
+}
+
+func (n *Node) zrem(args []string) any {
+	e := n.lookup(args[0])
+	if e == nil {
+		return int64(0)
+	}
+	if e.set == nil {
+		return errType
+	}
+	removed := int64(0)
+	for _, member := range args[1:] {
+		if _, there := e.set[member]; there {
+			delete(e.set, member)
+			removed++
+		}
+	}
+	if len(e.set) == 0 {
+		delete(n.keys, args[0])
+	}
+	return removed
+}
+
+func (n *Node) zcard(args []string) any {
+	e := n.lookup(args[0])
+	switch {
+	case e == nil:
+		return int64(0)
+	case e.set == nil:
+		return errType
+	}
+	return int64(len(e.set))
+}
+
+// ordered returns the members by score, and by name where that is the same.
+func (e *entry) ordered() []string {
+	return slices.SortedFunc(maps.Keys(e.set), func(a, b string) int {
+		return cmp.Or(cmp.Compare(e.set[a], e.set[b]), cmp.Compare(a, b))
+	})
+}
+
+func (n *Node) zrank(args []string) any {
+	e := n.lookup(args[0])
+	switch {
+	case e == nil:
+		return nil
+	case e.set == nil:
+		return errType
+	}
+	if i := slices.Index(e.ordered(), args[1]); i >= 0 {
+		return int64(i)
+	}
+	return nil
+}
+
+const errRange = failure("ERR min or max is not a float")
+
+// bound reads one end of a range of scores.
+func bound(s string) (limit float64, open, ok bool) {
+	s, open = strings.CutPrefix(s, "(")
+	limit, err := strconv.ParseFloat(s, 64)
+	return limit, open, err == nil && !math.IsNaN(limit)
+}
+
+// between returns the members of a key whose scores are within the range, in order,
+// or an error.
+func (n *Node) between(key, from, to string) ([]string, any) {
+	low, lowOpen, ok := bound(from)
+	high, highOpen, ok2 := bound(to)
+	if !ok || !ok2 {
+		return nil, errRange
+	}
+	e := n.lookup(key)
+	switch {
+	case e == nil:
+		return nil, nil
+	case e.set == nil:
+		return nil, errType
+	}
+	return slices.DeleteFunc(e.ordered(), func(member string) bool {
+		f := e.set[member]
+		return f < low || f > high || lowOpen && f == low || highOpen && f == high
+	}), nil
+}
+
+func (n *Node) zcount(args []string) any {
+	members, e := n.between(args[0], args[1], args[2])
+	if e != nil {
+		return e
+	}
+	return int64(len(members))
+}
+
+func (n *Node) zrangebyscore(args []string) any {
+	offset, count := 0, -1
+	if rest := args[3:]; len(rest) > 0 {
+		if len(rest) != 3 || !strings.EqualFold(rest[0], "LIMIT") {
+			return errSyntax
+		}
+		var err, err2 error
+		offset, err = strconv.Atoi(rest[1])
+		count, err2 = strconv.Atoi(rest[2])
+		if err != nil || err2 != nil {
+			return errInt
+		}
+	}
+	members, e := n.between(args[0], args[1], args[2])
+	if e != nil {
+		return e
+	}
+	out := []any{}
+	for i, member := range members {
+		if offset >= 0 && i >= offset && (count < 0 || i < offset+count) {
+			out = append(out, member)
+		}
+	}
+	return out
 }

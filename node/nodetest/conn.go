@@ -77,7 +77,7 @@ func (n *Node) accept(client string) (net.Conn, <-chan struct{}, error) {
 	n.lastID++
 	s := &session{
 		n: n, client: client, conn: ours, id: n.lastID, proto: 2,
-		done: make(chan struct{}), wake: make(chan struct{}, 1),
+		done: make(chan struct{}), wake: make(chan struct{}, 1), channels: make(map[string]bool),
 	}
 	n.sessions[s] = struct{}{}
 	n.wg.Go(s.read)

@@ -16,6 +16,8 @@ type (
 	failure  string // an error
 	verbatim string // text, told as such in RESP3
 	pairs    []any  // a map in RESP3, an array before
+	push     []any  // told as such in RESP3, an array before
+	each     []any  // several answers to one command
 )
 
 func encode(b []byte, proto int, v any) []byte {
@@ -50,6 +52,13 @@ func encode(b []byte, proto int, v any) []byte {
 			return encodeAll(fmt.Appendf(b, "%%%d\r\n", len(v)/2), proto, v)
 		}
 		return encode(b, proto, []any(v))
+	case push:
+		if proto == 3 {
+			return encodeAll(fmt.Appendf(b, ">%d\r\n", len(v)), proto, v)
+		}
+		return encode(b, proto, []any(v))
+	case each:
+		return encodeAll(b, proto, v)
 	}
 	panic(fmt.Sprintf("nodetest: no RESP for %T", v))
 }

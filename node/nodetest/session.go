@@ -22,14 +22,15 @@ type session struct {
 	wake   chan struct{} // says that out has grown
 
 	// Guarded by n.mu:
-	out   []answer
-	name  string // CLIENT SETNAME
-	proto int    // 2 or 3
-	known bool   // gave the password
-	lost  bool   // something of it vanished in a cut; it is silent from there on
-	gone  bool   // its server has crashed
-	ended bool   // by the client: answers have nowhere to go
-	last  bool   // the last answer was given: nothing more is executed
+	out      []answer
+	name     string          // CLIENT SETNAME
+	proto    int             // 2 or 3
+	known    bool            // gave the password
+	channels map[string]bool // subscribed to
+	lost     bool            // something of it vanished in a cut; it is silent from there on
+	gone     bool            // its server has crashed
+	ended    bool            // by the client: answers have nowhere to go
+	last     bool            // the last answer was given: nothing more is executed
 }
 
 // An answer is on its way to the client.
@@ -88,6 +89,13 @@ func (n *Node) serve(s *session, args []string) {
 	}
 	var data []byte
 	data, s.last = n.answer(s, args)
+	n.send(s, data)
+}
+
+// push sends what nobody asked for on its way. It needs n.mu.
+func (n *Node) push(s *session, v push) { n.send(s, encode(nil, s.proto, v)) }
+
+func (n *Node) send(s *session, data []byte) {
 	if s.ended {
 		return
 	}
