@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -30,6 +32,12 @@ type Config struct {
 	Retention time.Duration // how long a node keeps the fence of a name that is not used; default 1h
 	Mailbox   int           // room for commands; default 8192
 	Replies   chan<- Batch  // must be received from until Run has returned
+
+	// Of those who wait, see Enqueue.
+	Inbox   string        // the channel on which reservations are told to this process, without spaces; "" if it never waits
+	Wakes   chan<- Wake   // what is heard there; must be received from until Run has returned
+	Reserve time.Duration // how long a reservation lasts; default 3*Timeout
+	Alive   time.Duration // for how long an Enqueue keeps its place; default 4*Reserve
 }
 
 // An Actor does what is asked of one node, over a connection that it makes,
@@ -56,8 +64,14 @@ type Actor struct {
 	pipe    pipeline
 	loaded  [lastOp + 1]bool
 	used    clock.Instant // when the latest pipeline was sent
-	lending chan rueidis.DedicatedClient
+	lender  lender
 	watches sync.WaitGroup
+
+	// The inbox.
+	waits     bool          // something has waited: from now on it is listened to
+	listening chan struct{} // closed when the latest listener has ended; nil before the first
+	heard     chan error    // what becomes State.NoInbox
+	inboxes   lender
 }
 
 type enrolment struct {
@@ -80,27 +94,47 @@ func NewActor(c Config) *Actor {
 	if c.Mailbox <= 0 {
 		c.Mailbox = 8192
 	}
-	// A jitter of a half either way is on top of the interval.
-	pause := backoff.NewExponentialBackOff(backoff.WithInitialInterval(2*firstPause),
-		backoff.WithMaxInterval(lastPause*2/3), backoff.WithMultiplier(2), backoff.WithMaxElapsedTime(0))
+	if c.Reserve <= 0 {
+		c.Reserve = 3 * c.Timeout
+	}
+	if c.Alive <= 0 {
+		c.Alive = 4 * c.Reserve
+	}
 	return &Actor{
 		Config:  c,
 		mailbox: make(chan Command, c.Mailbox),
-		pause:   pause,
+		pause:   newPause(lastPause),
+		lender:  lender{client: c.Conn.client},
+		heard:   make(chan error),
+		inboxes: lender{client: c.Conn.client},
 		pipe: pipeline{
-			retention: strconv.FormatInt(max(1, c.Retention.Milliseconds()), 10),
+			retention: millis(c.Retention),
+			inbox:     c.Inbox,
+			reserve:   millis(c.Reserve),
+			alive:     millis(c.Alive),
 			names:     map[string]struct{}{},
 		},
 	}
 }
 
+// newPause returns the pauses between attempts, of at most last.
+func newPause(last time.Duration) *backoff.ExponentialBackOff {
+	// A jitter of a half either way is on top of the interval.
+	return backoff.NewExponentialBackOff(backoff.WithInitialInterval(2*firstPause),
+		backoff.WithMaxInterval(last*2/3), backoff.WithMultiplier(2), backoff.WithMaxElapsedTime(0))
+}
+
+// millis is never "0": that would delete a key, or stand for something else.
+func millis(d time.Duration) string { return strconv.FormatInt(max(1, d.Milliseconds()), 10) }
+
 // TrySend hands over a command, or returns false if there is no room for it; then
-// nothing was sent and no reply will come. It never blocks. Grants may fill only
-// half the room, so that leases which are held can still be renewed and released.
-// After the context of Run is done there is no room. TrySend and Close are for one
+// nothing was sent and no reply will come. It never blocks. What asks for a name may
+// fill only half the room, so that leases which are held can still be renewed and
+// released. After the context of Run is done there is no room. TrySend and Close are for one
 // goroutine.
 func (a *Actor) TrySend(c Command) bool {
-	if c.Op == Grant && len(a.mailbox) >= (cap(a.mailbox)+1)/2 {
+	asks := c.Op == Grant || c.Op == Enqueue || c.Op == Claim
+	if asks && len(a.mailbox) >= (cap(a.mailbox)+1)/2 {
 		return false
 	}
 	a.mu.Lock()
@@ -129,6 +163,7 @@ func (a *Actor) Close() { close(a.mailbox) }
 func (a *Actor) Run(ctx context.Context) {
 	a.timer = a.Clock.NewTimer(heartbeat)
 	defer a.timer.Stop()
+	defer a.inboxes.giveBack()
 	defer a.watches.Wait()
 	defer a.leave()
 	// The attempts end with Run, however it returns.
@@ -156,6 +191,11 @@ func (a *Actor) Run(ctx context.Context) {
 			a.handle(attempts, a.drain(c))
 		case e := <-a.attempt:
 			a.enrolled(e)
+		case err := <-a.heard:
+			if fmt.Sprint(err) != fmt.Sprint(a.state.NoInbox) {
+				a.state.NoInbox = err
+				a.tell()
+			}
 		case <-lost: // dealt with above
 		case <-a.timer.C():
 			switch {
@@ -195,9 +235,7 @@ func (a *Actor) leave() {
 			e.session.end()
 		}
 	}
-	if lending := a.lending; lending != nil {
-		go func() { (<-lending).Close() }()
-	}
+	a.lender.giveBack()
 }
 
 // drain takes first and whatever else is already waiting, up to the limit of a
@@ -220,6 +258,10 @@ func (a *Actor) drain(first Command) []Command {
 
 // handle answers the commands, by one pipeline if there is a connection.
 func (a *Actor) handle(ctx context.Context, commands []Command) {
+	if !a.waits && slices.ContainsFunc(commands, func(c Command) bool { return c.Op == Enqueue }) {
+		a.waits = true
+		a.listen()
+	}
 	if a.session != nil && a.session.isLost() {
 		a.lose(ctx, nil)
 	}
@@ -240,15 +282,17 @@ func (a *Actor) handle(ctx context.Context, commands []Command) {
 	a.tell()
 }
 
-// guard takes out what this incarnation must not be asked: a grant while it is
-// young, and a heal that was meant for another.
+// guard takes out what this incarnation must not be asked: a grant or a claim while it
+// is young, and a heal that was meant for another. A young node hands nothing over
+// either: a reservation would stand in the way of the heal of what it forgot.
 func (a *Actor) guard() {
 	p := &a.pipe
 	young := a.Clock.Now() < a.state.YoungUntil
+	p.young = young
 	wanted := p.live[:0]
 	for _, i := range p.live {
 		switch c := &p.commands[i]; {
-		case c.Op == Grant && young:
+		case (c.Op == Grant || c.Op == Claim) && young:
 			p.unsent(i, errYoung)
 		case c.Op == Heal && c.Life != a.state.Life:
 			p.unsent(i, errOtherLife)
@@ -394,7 +438,7 @@ func (a *Actor) try(ctx context.Context, hold bool) {
 	seen := a.marked
 	go func(done chan<- enrolment) {
 		s.start(a.Clock.Now())
-		err := s.connect(a.Conn, a.lend)
+		err := s.connect(a.Conn, a.lender.lend)
 		var id identity
 		if err == nil {
 			id, err = s.enrol(a.Window > 0, seen)
@@ -407,26 +451,6 @@ func (a *Actor) try(ctx context.Context, hold bool) {
 		}
 		done <- enrolment{s, id, err}
 	}(a.attempt)
-}
-
-// lend borrows a connection of a user's client. That cannot be cancelled: what
-// comes too late is kept for the next attempt.
-func (a *Actor) lend(ctx context.Context) (rueidis.DedicatedClient, error) {
-	if a.lending == nil {
-		lending := make(chan rueidis.DedicatedClient, 1)
-		a.lending = lending
-		go func() {
-			d, _ := a.Conn.client.Dedicate()
-			lending <- d
-		}()
-	}
-	select {
-	case d := <-a.lending:
-		a.lending = nil
-		return d, nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
 }
 
 // enrolled takes the outcome of an attempt.
@@ -463,6 +487,7 @@ func (a *Actor) enrolled(e enrolment) {
 	}
 	a.measured(e.id.time, e.id.sent, e.id.back)
 	a.tell()
+	a.listen()
 }
 
 // lose ends the enrolment, tells that together with the replies of the pipeline,

@@ -107,6 +107,40 @@ func Client(client rueidis.Client) Conn {
 	return c
 }
 
+// A lender borrows connections of a user's client, one after the other. It is for one
+// goroutine at a time.
+type lender struct {
+	client  rueidis.Client
+	pending chan rueidis.DedicatedClient // nil if nothing is being borrowed
+}
+
+// lend borrows a connection. That cannot be cancelled: what comes too late is kept
+// for the next time.
+func (l *lender) lend(ctx context.Context) (rueidis.DedicatedClient, error) {
+	if l.pending == nil {
+		pending := make(chan rueidis.DedicatedClient, 1)
+		l.pending = pending
+		go func() {
+			d, _ := l.client.Dedicate()
+			pending <- d
+		}()
+	}
+	select {
+	case d := <-l.pending:
+		l.pending = nil
+		return d, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// giveBack ends it.
+func (l *lender) giveBack() {
+	if pending := l.pending; pending != nil {
+		go func() { (<-pending).Close() }()
+	}
+}
+
 // Err returns why the Conn cannot be used, or nil. It connects to nothing. The
 // error contains no credential.
 func (c Conn) Err() error {
@@ -192,7 +226,7 @@ func withoutSecrets(s string) string {
 // options returns the option with ours laid over it. Every dial of the option
 // goes through wrap, and every password that it comes up with to secret.
 func (c Conn) options(timeout time.Duration,
-	wrap func(subscriber bool, dial func(context.Context) (net.Conn, error)) (net.Conn, error),
+	wrap func(sentinel bool, dial func(context.Context) (net.Conn, error)) (net.Conn, error),
 	secret func(string),
 ) rueidis.ClientOption {
 	o := *c.opt

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node/internal/script"
 )
 
 // Op says what a [Command] asks of a node.
@@ -17,13 +18,23 @@ const (
 	Raise
 	// Renew gives the key another TTL, where it still holds Token.
 	Renew
-	// Release deletes the key, where it still holds Token.
+	// Release deletes the key, where it still holds Token, and hands a key that is
+	// absent over to who waits for it.
 	Release
 	// Inspect reads who holds the key. It changes nothing.
 	Inspect
 	// Heal sets the key to Token for TTL again if it is free, with the lease's own
 	// Fence, on the incarnation Life alone.
 	Heal
+	// Enqueue has Token wait for the key, at Ticket, or tells that it still does. A
+	// key that is free is handed over to the first who waits, except by a young node.
+	Enqueue
+	// Claim sets the key to Token for TTL if it is free or reserved for Token, or holds
+	// Token already, takes Token out of the queue then, and proposes Fence.
+	Claim
+	// Leave takes Token out of the queue, and hands a key that was reserved for it
+	// over to the next. A key that holds Token itself is left alone.
+	Leave
 )
 
 // String returns the operation's name.
@@ -41,6 +52,12 @@ func (o Op) String() string {
 		return "inspect"
 	case Heal:
 		return "heal"
+	case Enqueue:
+		return "enqueue"
+	case Claim:
+		return "claim"
+	case Leave:
+		return "leave"
 	}
 	return "no operation"
 }
@@ -48,14 +65,16 @@ func (o Op) String() string {
 // A Command asks one node one thing about one key. It is a plain value: sending
 // one allocates nothing.
 type Command struct {
-	ID    uint64        // the sender's; comes back in the Reply
-	Op    Op            //
-	Name  string        // the lock key, prefix included
-	Token string        // unused by Inspect
-	TTL   time.Duration // whole milliseconds; of Grant, Renew and Heal
-	Fence uint64        // of Grant, Raise and Heal
-	Life  uint32        // of Heal: the State.Life for which it is meant
-	By    clock.Instant // it is not sent after this instant, because nobody wants it any more
+	ID     uint64        // the sender's; comes back in the Reply
+	Op     Op            //
+	Name   string        // the lock key, prefix included
+	Token  string        // unused by Inspect
+	TTL    time.Duration // whole milliseconds; of Grant, Renew, Heal and Claim
+	Fence  uint64        // of Grant, Raise, Heal and Claim
+	Ticket uint64        // of Enqueue: whose is smaller comes first; less than 2^53
+	Queued bool          // of Release: Token may wait for the key, or the key be reserved for it, and that ends as well
+	Life   uint32        // of Heal: the State.Life for which it is meant
+	By     clock.Instant // it is not sent after this instant, because nobody wants it any more
 }
 
 // Status is what is known of a node after a [Command]. Silence is not a no: only
@@ -70,11 +89,13 @@ const (
 	// Unsent: it was certainly not sent. No room in the mailbox, no enrolled
 	// connection, By has passed.
 	Unsent
-	// OK: the key is as the command asked; for Inspect, the key exists.
+	// OK: the key is as the command asked; for Inspect, the key exists; for Enqueue, it
+	// is reserved for the token or holds it; for Leave, it was, or does.
 	OK
-	// Absent: there is no such key, and nothing was changed.
+	// Absent: there was no such key, and nothing was changed.
 	Absent
-	// Other: the key holds another value, and nothing was changed.
+	// Other: the key holds another value, a reservation for another token included, and
+	// nothing was changed. For Enqueue, it is not reserved for the token, and maybe free.
 	Other
 )
 
@@ -99,11 +120,24 @@ type Reply struct {
 	ID     uint64
 	Op     Op
 	Status Status
-	Raised bool          // of Grant: Fence was larger than what was stored, and is stored now
-	Fence  uint64        // of Grant and Inspect: the stored fence, 0 if none
-	Left   time.Duration // of Inspect: how long the key will live at most; -1 if for ever
-	Value  string        // of Inspect: what the key holds
+	Raised bool          // of Grant and Claim: Fence was larger than what was stored, and is stored now
+	Fence  uint64        // of Grant, Claim, Inspect and Enqueue: the stored fence, 0 if none
+	Left   time.Duration // of Inspect and Enqueue, and of Claim if Other: how long the key will live at most; -1 if for ever
+	Value  string        // of the same: what the key holds
+	Ahead  int           // of Enqueue, and of Claim if Other: how many stand before it in this node's queue; of Inspect: how many stand there
 	Err    error         // why Status is Unknown or Unsent, in the node's own words; else nil
+}
+
+// Reserved returns what a key holds that is reserved for a token: nobody else's Grant
+// is taken then, but nobody holds the name either.
+func Reserved(token string) string { return script.Reserved(token) }
+
+// A Wake tells that the key which Token waits for was reserved for it on the node.
+type Wake struct {
+	Node int
+	// Token is empty when the node is listened to, from the beginning or again: what
+	// it told before may have been missed.
+	Token string
 }
 
 // A Batch carries the replies to one pipeline, and how the node is. The receiver
@@ -130,6 +164,9 @@ type State struct {
 	// forgot is known. YoungUntil is then the instant up to which it is young.
 	Guarded    bool
 	YoungUntil clock.Instant
+	// NoInbox is why the node's announcements are not heard, or nil if they are, or if
+	// nothing has waited yet. All else works without them.
+	NoInbox error
 	// Evicts is the server's maxmemory-policy, if it may evict lock keys.
 	Evicts string
 	// Time is the node's TIME, since the Unix epoch, as it was answered last to what

@@ -20,22 +20,35 @@ var (
 	errYoung     = errors.New("not sent: the node is young, and may have forgotten a grant that is still believed")
 	errOtherLife = errors.New("not sent: the node has restarted or was replaced since")
 	errForgot    = errors.New("the node does not answer with its marker: its data may be gone")
-	errBroken    = errors.New("WRONGTYPE the name's fence key is not a sorted set")
+	errBroken    = errors.New("WRONGTYPE the name's fence or queue key is not a sorted set")
 )
 
 // lastOp is the largest Op.
-const lastOp = Heal
+const lastOp = Leave
 
 var scripts = [...]*script.Script{
 	Raise: &script.Raise, Renew: &script.Renew, Release: &script.Release, Inspect: &script.Inspect,
-	Heal: &script.Heal,
+	Heal: &script.Heal, Enqueue: &script.Enqueue, Claim: &script.Claim, Leave: &script.Leave,
+}
+
+// by returns the Op whose script does it: a Release that must look into the queue is a
+// Leave that deletes the key as well, so that the others need not.
+func (c *Command) by() Op {
+	if c.Op == Release && c.Queued {
+		return Leave
+	}
+	return c.Op
 }
 
 // A pipeline turns commands into what is sent at once, and the answers back into
 // replies. Its buffers are used again for the next one.
 type pipeline struct {
 	retention string // in ms
+	inbox     string
+	reserve   string // in ms
+	alive     string // in ms
 
+	young    bool // nothing is handed over: what was forgotten may be healed
 	commands []Command
 	replies  []Reply // of the commands, by index; the receiver of the Batch owns them
 	live     []int   // indices of the commands that are to be sent
@@ -49,7 +62,7 @@ type pipeline struct {
 
 // A call is one grant, or one call of a script for several commands.
 type call struct {
-	op       Op
+	op       Op // by which script
 	eval     bool
 	from, to int // within live
 	at       int // where its answers begin
@@ -107,9 +120,10 @@ func (p *pipeline) build(b rueidis.Builder, withTime, eval, marker bool, loaded 
 			continue
 		}
 		to := p.run(i)
-		text := eval || !loaded[c.Op]
-		loaded[c.Op] = true
-		p.calls = append(p.calls, call{op: c.Op, eval: text, from: i, to: to, at: len(p.multi)})
+		op := c.by()
+		text := eval || !loaded[op]
+		loaded[op] = true
+		p.calls = append(p.calls, call{op: op, eval: text, from: i, to: to, at: len(p.multi)})
 		p.multi = append(p.multi, p.script(b, i, to, text))
 		i = to
 	}
@@ -127,7 +141,7 @@ func (p *pipeline) run(from int) int {
 	to := from + 1
 	for ; to < len(p.live) && to-from < script.MaxNames; to++ {
 		c := &p.commands[p.live[to]]
-		if c.Op != first.Op {
+		if c.by() != first.by() {
 			break
 		}
 		if to == from+1 {
@@ -153,31 +167,64 @@ func (p *pipeline) grant(b rueidis.Builder, c *Command) {
 		b.Arbitrary("PEXPIRE", key, p.retention).Build())
 }
 
+func nameKey(name string) string { return name }
+
+// keysOf are the keys that a script is given of each name.
+var keysOf = [...][]func(name string) string{
+	Raise: {nameKey, script.FenceKey}, Renew: {nameKey}, Release: {nameKey, script.QueueKey},
+	Inspect: {nameKey, script.FenceKey, script.QueueKey}, Heal: {nameKey, script.FenceKey},
+	Enqueue: {nameKey, script.FenceKey, script.QueueKey},
+	Claim:   {nameKey, script.FenceKey, script.QueueKey},
+	Leave:   {nameKey, script.QueueKey},
+}
+
 func (p *pipeline) script(b rueidis.Builder, from, to int, eval bool) rueidis.Completed {
 	live := p.live[from:to]
-	sc := scripts[p.commands[live[0]].Op]
+	op := p.commands[live[0]].by()
+	sc := scripts[op]
 	verb, body := "EVALSHA", sc.SHA
 	if eval {
 		verb, body = "EVAL", sc.Text
 	}
 	a := b.Arbitrary(verb, body, strconv.Itoa(len(live)*sc.Keys))
-	for _, i := range live {
-		c := &p.commands[i]
-		if a = a.Args(c.Name); sc.Keys == 2 {
-			a = a.Args(script.FenceKey(c.Name))
+	for _, key := range keysOf[op] {
+		for _, i := range live {
+			a = a.Args(key(p.commands[i].Name))
 		}
+	}
+	reserve := p.reserve
+	if p.young {
+		reserve = "0"
+	}
+	switch op {
+	case Release:
+		a = a.Args(reserve)
+	case Enqueue:
+		a = a.Args(p.inbox, reserve, p.alive)
+	case Claim:
+		a = a.Args(p.inbox)
+	case Leave:
+		a = a.Args(p.inbox, reserve)
 	}
 	for _, i := range live {
 		c := &p.commands[i]
-		switch c.Op {
+		switch op {
 		case Renew:
 			a = a.Args(c.Token, p.millis(c.TTL))
 		case Release:
 			a = a.Args(c.Token)
 		case Raise:
 			a = a.Args(c.Token, strconv.FormatUint(c.Fence, 10), p.retention)
-		case Heal:
+		case Heal, Claim:
 			a = a.Args(c.Token, p.millis(c.TTL), strconv.FormatUint(c.Fence, 10), p.retention)
+		case Enqueue:
+			a = a.Args(c.Token, strconv.FormatUint(c.Ticket, 10))
+		case Leave:
+			whole := "0"
+			if c.Op == Release {
+				whole = "1"
+			}
+			a = a.Args(c.Token, whole)
 		}
 	}
 	return a.Build()
@@ -219,7 +266,7 @@ func (p *pipeline) read(rs []rueidis.RedisResult, s *session) (at time.Duration,
 		if bad != nil {
 			why := s.why(bad)
 			for _, i := range live {
-				p.replies[i] = Reply{ID: p.replies[i].ID, Op: c.op, Err: why}
+				p.replies[i] = Reply{ID: p.replies[i].ID, Op: p.replies[i].Op, Err: why}
 			}
 			err = over(err, bad, why)
 			continue
@@ -346,32 +393,72 @@ func (p *pipeline) readScript(answer []rueidis.RedisMessage, op Op, live []int) 
 		case script.Other:
 			r.Status = Other
 		case script.Broken:
-			if op != Raise && op != Heal {
-				return 0, unexpected(sc.Name, n)
-			}
 			r.Err = errBroken
-		default:
+		}
+		if n < script.Absent || n > script.Broken || !says[op][n] {
 			return 0, unexpected(sc.Name, n)
 		}
-		if op == Inspect {
-			if err := readHolding(part, r); err != nil {
-				return 0, err
-			}
+		if err := readMore(part, op, r); err != nil {
+			return 0, err
 		}
 	}
 	return at, nil
 }
 
-func readHolding(part []rueidis.RedisMessage, r *Reply) (err error) {
+// says tells what a script may answer of a name, by the numbers of package script.
+var says = [...][script.Broken + 1]bool{
+	Raise:   {true, true, true, true},
+	Renew:   {true, true, true, false},
+	Release: {true, true, true, false},
+	Inspect: {true, true, true, false},
+	Heal:    {false, true, true, true},
+	Enqueue: {false, true, true, true},
+	Claim:   {false, true, true, true},
+	Leave:   {true, true, true, false},
+}
+
+// readMore reads what some scripts answer behind the status.
+func readMore(part []rueidis.RedisMessage, op Op, r *Reply) error {
+	if op != Inspect && op != Enqueue && op != Claim {
+		return nil
+	}
+	name := scripts[op].Name
+	if err := readHolding(part, name, r); err != nil {
+		return err
+	}
+	ahead, err := part[4].ToInt64()
+	if err != nil {
+		return plain(err, name)
+	}
+	if ahead < 0 || ahead > math.MaxInt32 {
+		return unexpected(name, ahead)
+	}
+	r.Ahead = int(ahead)
+	if op != Claim {
+		return nil
+	}
+	raised, err := part[5].ToInt64()
+	if err != nil {
+		return plain(err, name)
+	}
+	// A claim without a fence is no vote.
+	if stored, _ := part[3].ToString(); raised < 0 || raised > 1 || r.Err == nil && stored == "" {
+		return unexpected(name, raised)
+	}
+	r.Raised = raised == 1
+	return nil
+}
+
+func readHolding(part []rueidis.RedisMessage, name string, r *Reply) (err error) {
 	if !part[1].IsString() || !part[3].IsString() {
-		return unexpected("inspect", "no string")
+		return unexpected(name, "no string")
 	}
 	if r.Value, err = part[1].ToString(); err != nil {
-		return plain(err, "inspect")
+		return plain(err, name)
 	}
 	left, err := part[2].ToInt64()
 	if err != nil {
-		return plain(err, "inspect")
+		return plain(err, name)
 	}
 	switch {
 	case left >= 0:
@@ -379,11 +466,11 @@ func readHolding(part []rueidis.RedisMessage, r *Reply) (err error) {
 	case left == -1:
 		r.Left = -1
 	case left != -2: // there is no key
-		return unexpected("inspect", left)
+		return unexpected(name, left)
 	}
 	text, err := part[3].ToString()
 	if err != nil || text == "" {
-		return plain(err, "inspect")
+		return plain(err, name)
 	}
 	r.Fence, err = fence(text)
 	return err

@@ -39,11 +39,12 @@ type session struct {
 	ctx     context.Context // done when the session must be given up at once
 	cancel  context.CancelCauseFunc
 	nonce   string
+	listens bool          // it is not enrolled, but subscribes
 	marker  string        // what it must still say behind every pipeline; "" without guard
 	begun   clock.Instant // when it was enrolled
 	proved  bool          // a pipeline was answered
 
-	client  rueidis.CommandClient
+	client  rueidis.CoreClient
 	closing func()
 
 	sent  atomic.Int64  // since when an answer is waited for; 0 if none is
@@ -122,9 +123,9 @@ func (s *session) stop() { s.sent.Store(0) }
 // dialled: the library would otherwise reconnect behind our back, or follow a
 // failover to a server that nobody has asked who it is. Wanting that is a reason
 // to enrol anew.
-func (s *session) dial(subscriber bool, dial func(context.Context) (net.Conn, error)) (net.Conn, error) {
+func (s *session) dial(sentinel bool, dial func(context.Context) (net.Conn, error)) (net.Conn, error) {
 	s.mu.Lock()
-	refused := s.ended || s.sealed && !subscriber
+	refused := s.ended || s.sealed && !sentinel
 	s.mu.Unlock()
 	if refused {
 		s.lose(errSealed)
@@ -134,13 +135,20 @@ func (s *session) dial(subscriber bool, dial func(context.Context) (net.Conn, er
 	if err != nil {
 		return nil, err
 	}
-	w := newWire(c, subscriber)
+	pushes := nothing
+	switch {
+	case sentinel:
+		pushes = anything
+	case s.listens:
+		pushes = messages
+	}
+	w := newWire(c, pushes)
 	w.onClose = s.forget
-	if !subscriber {
+	if !sentinel {
 		w.onError = s.fail
 	}
 	s.mu.Lock()
-	if refused = s.ended || s.sealed && !subscriber; !refused {
+	if refused = s.ended || s.sealed && !sentinel; !refused {
 		s.wires[w] = struct{}{}
 	}
 	s.mu.Unlock()
@@ -214,7 +222,8 @@ func (s *session) connect(c Conn, lend func(context.Context) (rueidis.DedicatedC
 		}
 	}))
 	s.mu.Lock()
-	s.sealed = true
+	// Over RESP2 the library dials once more to subscribe.
+	s.sealed = !s.listens
 	s.mu.Unlock()
 	if client != nil { // also with an error
 		s.client, s.closing = client, client.Close

@@ -25,40 +25,76 @@ const (
 
 var errSurplus = errors.New("the server sent a reply that nobody asked for")
 
+// What a server may send that is no reply.
+type pushes uint8
+
+const (
+	nothing  pushes = iota
+	messages        // of the channels that were subscribed to
+	anything        // a Sentinel
+)
+
 // A wire is a connection to a server. What is read from it is well-formed, and
 // is no more than was asked for.
 type wire struct {
 	net.Conn
-	// subscriber is set for a Sentinel, which pushes messages that are no replies.
-	subscriber bool
-	onClose    func(*wire)        // before Close
-	onError    func(*wire, error) // a Read failed
+	pushes  pushes
+	onClose func(*wire)        // before Close
+	onError func(*wire, error) // a Read failed
 
-	open    atomic.Int64 // commands written less replies begun
-	written scanner      // of Write alone
-	read    scanner      // of Read alone
-	failed  error        // of Read alone
+	open       atomic.Int64 // commands written less replies begun
+	subscribed atomic.Bool  // SUBSCRIBE was written
+	written    scanner      // of Write alone
+	read       scanner      // of Read alone
+	failed     error        // of Read alone
 
 	severing sync.Once
 }
 
-func newWire(c net.Conn, subscriber bool) *wire {
-	w := &wire{Conn: c, subscriber: subscriber}
+func newWire(c net.Conn, p pushes) *wire {
+	w := &wire{Conn: c, pushes: p}
 	w.written.begin = func(byte) error {
 		w.open.Add(1)
 		return nil
 	}
 	w.read.begin = func(kind byte) error {
 		switch {
-		case w.subscriber:
+		case p == anything, p == messages && (kind == '>' || kind == '*'): // see below
+			return nil
 		case kind == '>':
 			return errSurplus
-		case w.open.Add(-1) < 0:
-			return errSurplus
 		}
-		return nil
+		return w.reply()
+	}
+	if p == messages {
+		w.written.named = func(_ byte, first string) error {
+			if first == "SUBSCRIBE" {
+				w.subscribed.Store(true)
+			}
+			return nil
+		}
+		// In RESP2 a message is an array like any other. The confirmation of a
+		// subscription is the reply to it.
+		w.read.named = func(kind byte, first string) error {
+			subscribed := w.subscribed.Load()
+			switch {
+			case first == "message" && subscribed:
+				return nil
+			case kind == '>' && !(first == "subscribe" && subscribed):
+				return errSurplus
+			}
+			return w.reply()
+		}
 	}
 	return w
+}
+
+// reply counts one.
+func (w *wire) reply() error {
+	if w.open.Add(-1) < 0 {
+		return errSurplus
+	}
+	return nil
 }
 
 // Write counts the commands before they leave, so that no answer can be here
@@ -114,6 +150,9 @@ func (w *wire) sever() {
 // nothing unless something is wrong.
 type scanner struct {
 	begin func(kind byte) error // a value begins that is not part of another
+	// named is told the first element of an array or push that is not part of another,
+	// "" if that is no short string. It may be nil.
+	named func(kind byte, first string) error
 
 	kind  byte // of the element whose line is being read; 0 between two elements
 	line  int  // bytes of that line so far
@@ -122,6 +161,10 @@ type scanner struct {
 	bulk  int // bytes of a string that are still to come, with the line end
 	depth int
 	left  [maxDepth]int // elements still to come, at each depth
+
+	naming byte     // the kind of array or push whose first element is being read, or 0
+	first  [16]byte // of that element
+	length int      // of that element so far
 }
 
 func (s *scanner) scan(p []byte) error {
@@ -129,6 +172,9 @@ func (s *scanner) scan(p []byte) error {
 		switch {
 		case s.bulk > 0:
 			n := min(s.bulk, len(p))
+			if s.naming != 0 {
+				s.note(p[:max(0, min(n, s.bulk-2))])
+			}
 			// The last two are the line end: anything else there means that the
 			// two sides count differently.
 			for i := max(0, s.bulk-2); i < s.bulk && i < n; i++ {
@@ -139,7 +185,9 @@ func (s *scanner) scan(p []byte) error {
 			s.bulk -= n
 			p = p[n:]
 			if s.bulk == 0 {
-				s.done()
+				if err := s.done(); err != nil {
+					return err
+				}
 			}
 		case s.kind == 0:
 			s.kind, s.line, s.last = p[0], 0, 0
@@ -155,6 +203,10 @@ func (s *scanner) scan(p []byte) error {
 			}
 			if s.depth == 0 {
 				if err := s.begin(s.kind); err != nil {
+					return err
+				}
+			} else if s.naming != 0 && s.kind != '+' && s.kind != '$' {
+				if err := s.name(); err != nil {
 					return err
 				}
 			}
@@ -194,15 +246,16 @@ func (s *scanner) header() error {
 	kind, line := s.kind, s.line-1 // less the carriage return
 	switch kind {
 	case '+', '-', ',', '(':
-		s.done()
-		return nil
+		if s.naming != 0 {
+			s.note(s.head[:min(line, len(s.head))])
+		}
+		return s.done()
 	case '_', '#':
 		// Exactly "_" or "#t": the library skips as many bytes, whatever they are.
 		if (kind == '_') != (line == 0) || line > 1 {
 			return malformed("a broken value of type", kind)
 		}
-		s.done()
-		return nil
+		return s.done()
 	}
 	n, ok := number(s.head[:min(line, len(s.head))])
 	if !ok || line > len(s.head) {
@@ -210,20 +263,21 @@ func (s *scanner) header() error {
 	}
 	switch kind {
 	case ':':
-		s.done()
+		return s.done()
 	case '$', '!', '=':
 		if n == -1 && kind == '$' {
-			s.done()
-			return nil
+			return s.done()
 		}
 		if n < 0 || n > maxBulk {
 			return malformed("a length out of range, of type", kind)
 		}
 		s.bulk = int(n) + 2
 	default:
+		if s.depth == 0 && s.named != nil && (kind == '*' || kind == '>') {
+			s.naming, s.length = kind, 0
+		}
 		if n == -1 && kind == '*' {
-			s.done()
-			return nil
+			return s.done()
 		}
 		if n < 0 || n > maxItems {
 			return malformed("a length out of range, of type", kind)
@@ -232,8 +286,7 @@ func (s *scanner) header() error {
 			n *= 2
 		}
 		if n == 0 {
-			s.done()
-			return nil
+			return s.done()
 		}
 		if s.depth == maxDepth {
 			return malformed("too deep a value of type", kind)
@@ -245,15 +298,39 @@ func (s *scanner) header() error {
 	return nil
 }
 
+// note adds to the first element.
+func (s *scanner) note(p []byte) {
+	if s.length < len(s.first) {
+		copy(s.first[s.length:], p)
+	}
+	s.length += len(p)
+}
+
+// name tells the first element.
+func (s *scanner) name() error {
+	kind, first := s.naming, ""
+	if s.length <= len(s.first) {
+		first = string(s.first[:s.length])
+	}
+	s.naming = 0
+	return s.named(kind, first)
+}
+
 // done ends an element, and every value that it was the last element of.
-func (s *scanner) done() {
+func (s *scanner) done() error {
+	if s.naming != 0 {
+		if err := s.name(); err != nil {
+			return err
+		}
+	}
 	s.kind = 0
 	for s.depth > 0 {
 		if s.left[s.depth-1]--; s.left[s.depth-1] > 0 {
-			return
+			return nil
 		}
 		s.depth--
 	}
+	return nil
 }
 
 // number reads an optional minus and 1 to 19 digits.

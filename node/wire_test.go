@@ -108,7 +108,7 @@ func FuzzWire(f *testing.F) {
 					_, _ = io.WriteString(s, hello+answer)
 					_ = s.Close()
 				}()
-				return newWire(c, false), nil
+				return newWire(c, nothing), nil
 			}})
 		client, err := rueidis.NewClient(conn.options(timeoutOfFuzz,
 			func(_ bool, dial func(context.Context) (net.Conn, error)) (net.Conn, error) { return dial(t.Context()) },

@@ -18,6 +18,9 @@ var acts = map[string]struct {
 }{
 	script.Renew.SHA:   {script.Renew, renew},
 	script.Release.SHA: {script.Release, release},
+	script.Leave.SHA:   {script.Leave, leave},
+	script.Enqueue.SHA: {script.Enqueue, enqueue},
+	script.Claim.SHA:   {script.Claim, claim},
 	script.Raise.SHA:   {script.Raise, raise},
 	script.Inspect.SHA: {script.Inspect, inspect},
 	script.Heal.SHA:    {script.Heal, heal},
@@ -66,7 +69,7 @@ func scriptArgs(args []string) (keys, argv []string, e failure) {
 
 func (n *Node) act(sha string, keys, args []string) any {
 	act := acts[sha]
-	if len(keys)%act.Keys != 0 || len(args) != len(keys)/act.Keys*act.Args {
+	if len(keys)%act.Keys != 0 || len(args) != act.Call+len(keys)/act.Keys*act.Args {
 		return plain("ERR the %s script was given %d keys and %d arguments", act.Name, len(keys), len(args))
 	}
 	v := act.run(n, keys, args)
@@ -131,28 +134,95 @@ func renew(n *Node, keys, args []string) any {
 	return out
 }
 
+// handOver reserves a key that is absent for the first living waiter.
+func (n *Node) handOver(name, queue, self, reserve string) {
+	now := n.ms()
+	for range 100 {
+		first, ok := n.zrangebyscore([]string{queue, "0", "+inf", "LIMIT", "0", "1"}).([]any)
+		if !ok || len(first) == 0 {
+			return
+		}
+		member := first[0].(string)
+		id := member[min(1, len(member)):]
+		inbox, token, named := strings.Cut(id, " ")
+		until, _ := n.zscore([]string{queue, "l" + id}).(float64)
+		if named && -until > float64(now) && (id == self || n.publish([]string{inbox, token}).(int64) > 0) {
+			n.set([]string{name, script.Reserved(token), "NX", "PX", reserve})
+			n.zadd([]string{queue, strconv.FormatInt(-now, 10), "l" + id})
+			return
+		}
+		n.zrem([]string{queue, member, "l" + id})
+	}
+}
+
+func (n *Node) ms() int64 { return n.wall().Milliseconds() }
+
+// misused tells whether a key is there and is no sorted set.
+func (n *Node) misused(key string) bool {
+	e := n.lookup(key)
+	return e != nil && e.set == nil
+}
+
+// ahead returns how many stand before a waiter, 0 if it does not wait.
+func (n *Node) ahead(queue, waiter string) int64 {
+	rank, _ := n.zrank([]string{queue, waiter}).(int64)
+	beats, _ := n.zcount([]string{queue, "-inf", "(0"}).(int64)
+	return max(0, rank-beats)
+}
+
 func release(n *Node, keys, args []string) any {
 	out := n.time(nil).([]any)
-	held := n.mget(keys).([]any)
+	names, queues := keys[:len(keys)/2], keys[len(keys)/2:]
+	held := n.mget(names).([]any)
 	var mine []string
-	for i, key := range keys {
-		is := n.holds(key, held[i], args[i])
+	for i, key := range names {
+		is := n.holds(key, held[i], args[i+1])
 		if is == script.Ours {
 			mine = append(mine, key)
 		}
 		out = append(out, is)
 	}
 	n.del(mine)
+	if args[0] != "0" && n.exists(queues).(int64) > 0 {
+		for i, name := range names {
+			if out[i+2] != int64(script.Other) {
+				n.handOver(name, queues[i], "", args[0])
+			}
+		}
+	}
+	return out
+}
+
+func leave(n *Node, keys, args []string) any {
+	out := n.time(nil).([]any)
+	names, queues := keys[:len(keys)/2], keys[len(keys)/2:]
+	held := n.mget(names).([]any)
+	for i, name := range names {
+		token := args[2*i+2]
+		n.zrem([]string{queues[i], script.Waiter(args[0], token), script.Alive(args[0], token)})
+		is := n.holds(name, held[i], token)
+		if held[i] == script.Reserved(token) {
+			is = script.Ours
+		}
+		if is == script.Ours && (held[i] != token || args[2*i+3] == "1") {
+			n.del([]string{name})
+		}
+		if args[1] != "0" && n.lookup(name) == nil {
+			n.handOver(name, queues[i], "", args[1])
+		}
+		out = append(out, is)
+	}
 	return out
 }
 
 func raise(n *Node, keys, args []string) any {
 	out := n.time(nil).([]any)
-	for i := 0; 2*i < len(keys); i++ {
-		name, fence := keys[2*i], keys[2*i+1]
+	names, fences := keys[:len(keys)/2], keys[len(keys)/2:]
+	for i, name := range names {
+		fence := fences[i]
 		token, proposed, retention := args[3*i], args[3*i+1], args[3*i+2]
 		is := n.holds(name, n.mget([]string{name}).([]any)[0], token)
-		if e := n.lookup(fence); is == script.Ours && e != nil && e.set == nil {
+		if is == script.Ours && n.misused(fence) {
 			is = script.Broken
 		}
 		if is == script.Ours {
@@ -170,35 +240,128 @@ func raise(n *Node, keys, args []string) any {
 
 func inspect(n *Node, keys, _ []string) any {
 	out := n.time(nil).([]any)
-	for i := 0; 2*i < len(keys); i++ {
-		name, fence := keys[2*i], keys[2*i+1]
+	names := keys[:len(keys)/3]
+	for i, name := range names {
+		fence, queue := keys[len(names)+i], keys[2*len(names)+i]
 		held := n.mget([]string{name}).([]any)[0]
 		is, value := int64(script.Ours), held
 		if held == nil {
 			is, value = n.holds(name, nil, ""), ""
 		}
-		stored := ""
-		if f, ok := n.zscore([]string{fence, script.Member}).(float64); ok {
-			stored = score(f)
+		waiting, _ := n.zcount([]string{queue, "0", "+inf"}).(int64)
+		out = append(out, is, value, n.pttl([]string{name}), n.fence(fence), waiting)
+	}
+	return out
+}
+
+// fence returns the stored fence as scripts answer it.
+func (n *Node) fence(key string) string {
+	if f, ok := n.zscore([]string{key, script.Member}).(float64); ok {
+		return score(f)
+	}
+	return ""
+}
+
+func enqueue(n *Node, keys, args []string) any {
+	out := n.time(nil).([]any)
+	inbox, reserve := args[0], args[1]
+	alive, err := strconv.ParseInt(args[2], 10, 64)
+	if err != nil {
+		return failure("ERR attempt to perform arithmetic on a nil value")
+	}
+	names := keys[:len(keys)/3]
+	for i, name := range names {
+		fence, queue := keys[len(names)+i], keys[2*len(names)+i]
+		token, ticket := args[2*i+3], args[2*i+4]
+		if n.misused(queue) {
+			out = append(out, int64(script.Broken), "", int64(-2), "", int64(0))
+			continue
 		}
-		out = append(out, is, value, n.pttl([]string{name}), stored)
+		held := n.mget([]string{name}).([]any)[0]
+		ahead := int64(0)
+		if held != token {
+			waiter := script.Waiter(inbox, token)
+			until := strconv.FormatInt(-n.ms()-alive, 10)
+			if e, bad := n.zadd([]string{queue, ticket, waiter, until, script.Alive(inbox, token)}).(failure); bad {
+				return e
+			}
+			if n.pttl([]string{queue}).(int64) < alive {
+				n.pexpire([]string{queue, args[2]})
+			}
+			if reserve != "0" && n.lookup(name) == nil {
+				n.handOver(name, queue, inbox+" "+token, reserve)
+				held = n.mget([]string{name}).([]any)[0]
+			}
+			ahead = n.ahead(queue, waiter)
+		}
+		is, value := int64(script.Other), held
+		switch held {
+		case nil:
+			value = ""
+		case token, script.Reserved(token):
+			is = script.Ours
+		}
+		out = append(out, is, value, n.pttl([]string{name}), n.fence(fence), ahead)
+	}
+	return out
+}
+
+func claim(n *Node, keys, args []string) any {
+	out := n.time(nil).([]any)
+	names := keys[:len(keys)/3]
+	for i, name := range names {
+		fence, queue := keys[len(names)+i], keys[2*len(names)+i]
+		token, ttl, proposed, retention := args[4*i+1], args[4*i+2], args[4*i+3], args[4*i+4]
+		if n.misused(fence) || n.misused(queue) {
+			out = append(out, int64(script.Broken), "", int64(-2), "", int64(0), int64(0))
+			continue
+		}
+		held := n.mget([]string{name}).([]any)[0]
+		waiter := script.Waiter(args[0], token)
+		is, value, left, ahead := int64(script.Ours), "", any(int64(-2)), int64(0)
+		var done any
+		switch {
+		case held == token:
+			done = n.pexpire([]string{name, ttl})
+		case held == script.Reserved(token) || n.lookup(name) == nil:
+			done = n.set([]string{name, token, "PX", ttl})
+		default:
+			is, left, ahead = script.Other, n.pttl([]string{name}), n.ahead(queue, waiter)
+			value, _ = held.(string)
+		}
+		if e, bad := done.(failure); bad {
+			return e
+		}
+		if is == script.Ours {
+			n.zrem([]string{queue, waiter, script.Alive(args[0], token)})
+		}
+		raised := n.zadd([]string{fence, "GT", "CH", proposed, script.Member})
+		if e, bad := raised.(failure); bad {
+			return e
+		}
+		stored := n.fence(fence)
+		if e, bad := n.pexpire([]string{fence, retention}).(failure); bad {
+			return e
+		}
+		out = append(out, is, value, left, stored, ahead, raised)
 	}
 	return out
 }
 
 func heal(n *Node, keys, args []string) any {
 	out := n.time(nil).([]any)
-	for i := 0; 2*i < len(keys); i++ {
-		name, fence := keys[2*i], keys[2*i+1]
+	names, fences := keys[:len(keys)/2], keys[len(keys)/2:]
+	for i, name := range names {
+		fence := fences[i]
 		token, ttl, proposed, retention := args[4*i], args[4*i+1], args[4*i+2], args[4*i+3]
 		is := n.holds(name, n.mget([]string{name}).([]any)[0], token)
-		switch e := n.lookup(fence); {
+		switch {
 		case is == script.Ours:
 			if e, bad := n.pexpire([]string{name, ttl}).(failure); bad {
 				return e
 			}
 		case is == script.Other:
-		case e != nil && e.set == nil:
+		case n.misused(fence):
 			is = script.Broken
 		default:
 			for _, done := range []any{

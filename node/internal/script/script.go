@@ -2,11 +2,20 @@
 // answer. It is apart from package node so that nodetest, which acts them out in
 // Go, knows them by the same names.
 //
-// Each script takes many names in one call. Its answer is an array that begins
-// with the node's TIME (seconds, microseconds; read once, because it moves within
-// a script before Redis 7.2) and goes on with a fixed number of elements for each
-// name, in the order of the names. Names are read with MGET, which answers nil for
-// a key of another type instead of failing the whole call.
+// Each script takes many names in one call. KEYS are all the names, then all their
+// keys of the next kind, so that one command reads many; ARGV are those of the call,
+// then those of each name. The answer is an array that begins with the node's TIME
+// (seconds, microseconds; read once, because it moves within a script before Redis
+// 7.2) and goes on with a fixed number of elements for each name, in the order of the
+// names. Names are read with MGET, which answers nil for a key of another type
+// instead of failing the whole call.
+//
+// Waiters of a name stand in one sorted set, two members for each: "w", the inbox, a
+// space and the token, with the ticket for a score; and the same behind an "l", with
+// the node's time in ms until which it counts as alive, made negative. So the first
+// that is not negative is whose turn it is. The value "?" and a token under the name
+// is a reservation: a promise that whoever waits with this token may claim the key,
+// and to everything else another's value.
 package script
 
 import (
@@ -21,6 +30,7 @@ type Script struct {
 	SHA  string // what EVALSHA calls it by
 	Each int    // elements answered for each name, behind the two of TIME
 	Keys int    // KEYS for each name
+	Call int    // ARGV of the call, before those of the names
 	Args int    // ARGV for each name
 }
 
@@ -29,7 +39,7 @@ const (
 	Absent = 0 // there is no such key
 	Ours   = 1 // it holds the token, and was changed as asked
 	Other  = 2 // it holds something else, of whatever type
-	Broken = 3 // of Raise and Heal: the fence key is no sorted set, and nothing was changed
+	Broken = 3 // the fence or the queue key is no sorted set, and nothing was changed
 )
 
 // Member is the one member of a fence's sorted set; its score is the fence.
@@ -39,6 +49,16 @@ const Member = "f"
 // braces put it into the lock key's slot on a server that is a cluster.
 func FenceKey(name string) string { return "leasehold:{" + name + "}:fence" }
 
+// QueueKey returns the key that keeps who waits for a lock key.
+func QueueKey(name string) string { return "leasehold:{" + name + "}:queue" }
+
+// Reserved returns what a lock key holds that is reserved for a token.
+func Reserved(token string) string { return "?" + token }
+
+// Waiter and Alive return the two members of one that waits.
+func Waiter(inbox, token string) string { return "w" + inbox + " " + token }
+func Alive(inbox, token string) string  { return "l" + inbox + " " + token }
+
 // Marker is the key that tells which incarnation of a node's data this is.
 const Marker = "leasehold:incarnation"
 
@@ -47,10 +67,9 @@ const MaxNames = 64
 
 // Renew extends each key that still holds its token. KEYS: name. ARGV: token,
 // TTL in ms. Answers for each name: Absent, Ours or Other.
-var Renew = define("renew", 1, 1, 2, `
-local t = redis.call('TIME')
+var Renew = define("renew", 1, 1, 0, 2, `
+local out = redis.call('TIME')
 local held = redis.call('MGET', unpack(KEYS))
-local out = {t[1], t[2]}
 for i, name in ipairs(KEYS) do
   if held[i] == ARGV[2*i-1] then
     redis.call('PEXPIRE', name, ARGV[2*i])
@@ -64,18 +83,54 @@ end
 return out
 `)
 
-// Release deletes each key that still holds its token. KEYS: name. ARGV: token.
-// Answers for each name: Absent, Ours (it was deleted) or Other. A name must not
-// stand twice in one call: all reads come before the first deletion.
-var Release = define("release", 1, 1, 1, `
-local t = redis.call('TIME')
-local held = redis.call('MGET', unpack(KEYS))
-local out, mine = {t[1], t[2]}, {}
-for i, name in ipairs(KEYS) do
-  if held[i] == ARGV[i] then
-    mine[#mine+1] = name
+// handOver is a function that reserves a key, which must be absent, for the first
+// living waiter, and tells its inbox. One whose heartbeat is past, or whose inbox
+// nobody listens to, is dropped. The waiter counts as dead until its next heartbeat,
+// so that one who does nothing costs a single reservation. self is who calls, if it
+// waits: the answer tells it. It is called by pcall: what it may not do, for want of
+// memory or of a right, or because the queue is none, must not fail what was asked.
+// It needs now, the node's time in ms, and reserve, for how long in ms.
+const handOver = `
+local function handOver(name, queue, self)
+  for _ = 1, 100 do
+    local first = redis.call('ZRANGEBYSCORE', queue, 0, '+inf', 'LIMIT', 0, 1)[1]
+    if not first then
+      return
+    end
+    local id = string.sub(first, 2)
+    local space = string.find(id, ' ', 1, true)
+    local alive = redis.call('ZSCORE', queue, 'l' .. id)
+    if space and alive and -alive > now and (id == self or
+        redis.call('PUBLISH', string.sub(id, 1, space - 1), string.sub(id, space + 1)) > 0) then
+      redis.call('SET', name, '?' .. string.sub(id, space + 1), 'NX', 'PX', reserve)
+      redis.call('ZADD', queue, -now, 'l' .. id)
+      return
+    end
+    redis.call('ZREM', queue, first, 'l' .. id)
+  end
+end
+`
+
+// clock is the node's time in ms.
+const clock = `
+local now = out[1] * 1000 + math.floor(out[2] / 1000)
+`
+
+// Release deletes each key that still holds its token, and hands over those that are
+// absent then. KEYS: name, queue key. ARGV of the call: how long a reservation lasts
+// in ms, 0 to hand over nothing; of a name: token. Answers for each name: Absent, Ours
+// (it was deleted) or Other. A name must not stand twice in one call: all reads come
+// before the first deletion.
+var Release = define("release", 1, 2, 1, 1, `
+local out = redis.call('TIME')
+local n = #KEYS / 2
+local held = redis.call('MGET', unpack(KEYS, 1, n))
+local mine = {}
+for i = 1, n do
+  if held[i] == ARGV[i+1] then
+    mine[#mine+1] = KEYS[i]
     out[i+2] = 1
-  elseif held[i] or redis.call('EXISTS', name) == 1 then
+  elseif held[i] or redis.call('EXISTS', KEYS[i]) == 1 then
     out[i+2] = 2
   else
     out[i+2] = 0
@@ -84,17 +139,61 @@ end
 if #mine > 0 then
   redis.call('DEL', unpack(mine))
 end
+local reserve = ARGV[1]
+if reserve ~= '0' and redis.call('EXISTS', unpack(KEYS, n + 1)) > 0 then
+`+clock+handOver+`
+  for i = 1, n do
+    if out[i+2] ~= 2 then
+      pcall(handOver, KEYS[i], KEYS[n+i])
+    end
+  end
+end
+return out
+`)
+
+// Leave takes each token out of its queue, and hands over a key that was reserved for
+// it, or is absent. KEYS: name, queue key. ARGV of the call: the inbox; how long a
+// reservation lasts in ms, 0 to hand over nothing; of a name: token, and 1 if a key
+// that holds the token is to be deleted as well. Answers for each name: Absent, Ours
+// (the key held the token, or a reservation for it) or Other.
+var Leave = define("leave", 1, 2, 2, 2, `
+local out = redis.call('TIME')
+local n = #KEYS / 2
+local held = redis.call('MGET', unpack(KEYS, 1, n))
+local inbox, reserve = ARGV[1], ARGV[2]
+`+clock+handOver+`
+for i = 1, n do
+  local name, queue, token = KEYS[i], KEYS[n+i], ARGV[2*i+1]
+  local id = inbox .. ' ' .. token
+  redis.pcall('ZREM', queue, 'w' .. id, 'l' .. id)
+  local absent = false
+  if held[i] == '?' .. token or held[i] == token then
+    out[i+2] = 1
+    if held[i] ~= token or ARGV[2*i+2] == '1' then
+      redis.call('DEL', name)
+      absent = true
+    end
+  elseif held[i] or redis.call('EXISTS', name) == 1 then
+    out[i+2] = 2
+  else
+    out[i+2] = 0
+    absent = true
+  end
+  if absent and reserve ~= '0' then
+    pcall(handOver, name, queue)
+  end
+end
 return out
 `)
 
 // Raise stores the larger of a fence and the stored one, for each name whose key
 // still holds its token. KEYS: name, fence key. ARGV: token, fence, retention in
 // ms. Answers for each name: Absent, Ours, Other or Broken.
-var Raise = define("raise", 1, 2, 3, `
-local t = redis.call('TIME')
-local out = {t[1], t[2]}
-for i = 1, #KEYS / 2 do
-  local name, fence = KEYS[2*i-1], KEYS[2*i]
+var Raise = define("raise", 1, 2, 0, 3, `
+local out = redis.call('TIME')
+local n = #KEYS / 2
+for i = 1, n do
+  local name, fence = KEYS[i], KEYS[n+i]
   local held = redis.call('MGET', name)[1]
   local kind = redis.call('TYPE', fence).ok
   if held == ARGV[3*i-2] and kind ~= 'zset' and kind ~= 'none' then
@@ -112,17 +211,17 @@ end
 return out
 `)
 
-// Inspect reads who holds each name. KEYS: name, fence key. No ARGV. Answers for
-// each name: Absent, Ours (a string, whoever's) or Other (another type); the
-// value, or an empty string; the key's PTTL in ms as Redis tells it; the stored
-// fence as a decimal string, or an empty string.
-var Inspect = define("inspect", 4, 2, 0, `
-local t = redis.call('TIME')
-local out = {t[1], t[2]}
-for i = 1, #KEYS / 2 do
-  local name = KEYS[2*i-1]
+// Inspect reads who holds each name. KEYS: name, fence key, queue key. No ARGV.
+// Answers for each name: Absent, Ours (a string, whoever's) or Other (another type);
+// the value, or an empty string; the key's PTTL in ms as Redis tells it; the stored
+// fence as a decimal string, or an empty string; how many wait.
+var Inspect = define("inspect", 5, 3, 0, 0, `
+local out = redis.call('TIME')
+local n = #KEYS / 3
+for i = 1, n do
+  local name, fence, queue = KEYS[i], KEYS[n+i], KEYS[2*n+i]
   local held = redis.call('MGET', name)[1]
-  local at = 4 * i - 1
+  local at = 5 * i - 2
   if held then
     out[at] = 1
   elseif redis.call('EXISTS', name) == 1 then
@@ -132,10 +231,103 @@ for i = 1, #KEYS / 2 do
   end
   out[at+1] = held or ''
   out[at+2] = redis.call('PTTL', name)
-  if redis.call('TYPE', KEYS[2*i]).ok == 'zset' then
-    out[at+3] = redis.call('ZSCORE', KEYS[2*i], 'f') or ''
+  if redis.call('TYPE', fence).ok == 'zset' then
+    out[at+3] = redis.call('ZSCORE', fence, 'f') or ''
   else
     out[at+3] = ''
+  end
+  if redis.call('TYPE', queue).ok == 'zset' then
+    out[at+4] = redis.call('ZCOUNT', queue, 0, '+inf')
+  else
+    out[at+4] = 0
+  end
+end
+return out
+`)
+
+// Enqueue puts each token into its queue, or refreshes its heartbeat there, unless the
+// key holds it; and hands over a key that is absent. KEYS: name, fence key, queue key.
+// ARGV of the call: the inbox; how long a reservation lasts in ms, 0 to hand over
+// nothing; how long the heartbeat counts in ms; of a name: token, ticket. Answers for
+// each name: Ours (the key is reserved for the token, or holds it), Other (it is not)
+// or Broken; value, PTTL and fence as Inspect does; how many stand before it.
+var Enqueue = define("enqueue", 5, 3, 3, 2, `
+local out = redis.call('TIME')
+local n = #KEYS / 3
+local inbox, reserve, alive = ARGV[1], ARGV[2], tonumber(ARGV[3])
+`+clock+handOver+`
+for i = 1, n do
+  local name, fence, queue = KEYS[i], KEYS[n+i], KEYS[2*n+i]
+  local token, ticket = ARGV[2*i+2], ARGV[2*i+3]
+  local id = inbox .. ' ' .. token
+  local held = redis.call('MGET', name)[1]
+  local kind = redis.call('TYPE', queue).ok
+  local at = 5 * i - 2
+  if kind ~= 'zset' and kind ~= 'none' then
+    out[at], out[at+1], out[at+2], out[at+3], out[at+4] = 3, '', -2, '', 0
+  else
+    out[at+4] = 0
+    if held ~= token then
+      redis.call('ZADD', queue, ticket, 'w' .. id, -now - alive, 'l' .. id)
+      if redis.call('PTTL', queue) < alive then
+        redis.call('PEXPIRE', queue, alive)
+      end
+      if not held and reserve ~= '0' and redis.call('EXISTS', name) == 0 then
+        pcall(handOver, name, queue, id)
+        held = redis.call('MGET', name)[1]
+      end
+      out[at+4] = redis.call('ZRANK', queue, 'w' .. id) - redis.call('ZCOUNT', queue, '-inf', '(0')
+    end
+    out[at] = (held == token or held == '?' .. token) and 1 or 2
+    out[at+1] = held or ''
+    out[at+2] = redis.call('PTTL', name)
+    if redis.call('TYPE', fence).ok == 'zset' then
+      out[at+3] = redis.call('ZSCORE', fence, 'f') or ''
+    else
+      out[at+3] = ''
+    end
+  end
+end
+return out
+`)
+
+// Claim grants each key to its token, where it is absent, or reserved for the token,
+// or holds it already, takes the token out of its queue then, and proposes the fence in
+// any case. KEYS: name, fence key, queue key. ARGV of the call: the inbox; of a name:
+// token, TTL in ms, fence, retention in ms. Answers for each name: Ours, Other or
+// Broken; value and PTTL as Inspect does, if Other; the stored fence; how many stand
+// before it, if Other; 1 if the fence was raised.
+var Claim = define("claim", 6, 3, 1, 4, `
+local out = redis.call('TIME')
+local n = #KEYS / 3
+for i = 1, n do
+  local name, fence, queue = KEYS[i], KEYS[n+i], KEYS[2*n+i]
+  local token, ttl = ARGV[4*i-2], ARGV[4*i-1]
+  local id = ARGV[1] .. ' ' .. token
+  local held = redis.call('MGET', name)[1]
+  local fenced, lined = redis.call('TYPE', fence).ok, redis.call('TYPE', queue).ok
+  local at = 6 * i - 3
+  out[at], out[at+1], out[at+2], out[at+3], out[at+4], out[at+5] = 3, '', -2, '', 0, 0
+  if (fenced == 'zset' or fenced == 'none') and (lined == 'zset' or lined == 'none') then
+    if held == token then
+      redis.call('PEXPIRE', name, ttl)
+      out[at] = 1
+    elseif held == '?' .. token or not held and redis.call('EXISTS', name) == 0 then
+      redis.call('SET', name, token, 'PX', ttl)
+      out[at] = 1
+    else
+      out[at], out[at+1], out[at+2] = 2, held or '', redis.call('PTTL', name)
+      local rank = redis.call('ZRANK', queue, 'w' .. id)
+      if rank then
+        out[at+4] = rank - redis.call('ZCOUNT', queue, '-inf', '(0')
+      end
+    end
+    if out[at] == 1 then
+      redis.call('ZREM', queue, 'w' .. id, 'l' .. id)
+    end
+    out[at+5] = redis.call('ZADD', fence, 'GT', 'CH', ARGV[4*i], 'f')
+    out[at+3] = redis.call('ZSCORE', fence, 'f')
+    redis.call('PEXPIRE', fence, ARGV[4*i+1])
   end
 end
 return out
@@ -144,11 +336,11 @@ return out
 // Heal grants each key to its lease again, where it is absent, with the lease's
 // own fence. KEYS: name, fence key. ARGV: token, TTL in ms, fence, retention in ms.
 // Answers for each name: Ours, Other or Broken.
-var Heal = define("heal", 1, 2, 4, `
-local t = redis.call('TIME')
-local out = {t[1], t[2]}
-for i = 1, #KEYS / 2 do
-  local name, fence = KEYS[2*i-1], KEYS[2*i]
+var Heal = define("heal", 1, 2, 0, 4, `
+local out = redis.call('TIME')
+local n = #KEYS / 2
+for i = 1, n do
+  local name, fence = KEYS[i], KEYS[n+i]
   local token, ttl = ARGV[4*i-3], ARGV[4*i-2]
   local held = redis.call('MGET', name)[1]
   local kind = redis.call('TYPE', fence).ok
@@ -173,7 +365,7 @@ return out
 // The marker is the incarnation, a space, and the server time in microseconds since
 // when it counts as young. KEYS: the marker. ARGV: the incarnation; how many
 // microseconds ago it began, if there is no marker. Answers TIME and the marker.
-var Enrol = define("enrol", 1, 1, 2, `
+var Enrol = define("enrol", 1, 1, 0, 2, `
 local t = redis.call('TIME')
 local marker = redis.call('GET', KEYS[1])
 if marker and string.sub(marker, 1, #ARGV[1] + 1) == ARGV[1] .. ' ' then
@@ -189,9 +381,9 @@ return {t[1], t[2], marker}
 `)
 
 // All lists every script.
-var All = []Script{Renew, Release, Raise, Inspect, Heal, Enrol}
+var All = []Script{Renew, Release, Leave, Raise, Inspect, Enqueue, Claim, Heal, Enrol}
 
-func define(name string, each, keys, args int, text string) Script {
+func define(name string, each, keys, call, args int, text string) Script {
 	sum := sha1.Sum([]byte(text))
-	return Script{Name: name, Text: text, SHA: hex.EncodeToString(sum[:]), Each: each, Keys: keys, Args: args}
+	return Script{Name: name, Text: text, SHA: hex.EncodeToString(sum[:]), Each: each, Keys: keys, Call: call, Args: args}
 }

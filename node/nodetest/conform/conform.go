@@ -55,8 +55,9 @@ func Of(n *nodetest.Node) Target {
 // Run runs every case. It calls open several times, each time for a server that
 // is empty, or may be emptied: the cases flush it.
 func Run(t *testing.T, open func(t *testing.T) Target) {
-	t.Run("commands", func(t *testing.T) { commands(t, begin(t, open(t))) })
-	t.Run("pipelines", func(t *testing.T) { pipelines(t, begin(t, open(t))) })
+	t.Run("commands", func(t *testing.T) { commands(t, begin(t, open(t), "")) })
+	t.Run("pipelines", func(t *testing.T) { pipelines(t, begin(t, open(t), "")) })
+	t.Run("queue", func(t *testing.T) { queue(t, open(t)) })
 	for _, proto := range []string{"RESP2", "RESP3"} {
 		t.Run("raw/"+proto, func(t *testing.T) {
 			target := open(t)
@@ -72,6 +73,8 @@ const (
 	prepared  = 10 * time.Second // what keys are prepared with
 	ttl       = 20 * time.Second // what commands ask for
 	retention = time.Hour
+	reserve   = 15 * time.Second
+	alive     = 50 * time.Second
 	fence     = 10
 	patience  = 20 * time.Second // with a server that should answer at once
 )
@@ -82,6 +85,8 @@ type driver struct {
 	client  rueidis.Client
 	actor   *node.Actor
 	replies chan node.Batch
+	inbox   string
+	wakes   chan node.Wake
 	lastID  uint64
 }
 
@@ -99,15 +104,22 @@ func dial(t *testing.T, target Target) rueidis.Client {
 }
 
 // begin starts an actor and waits for its enrolment.
-func begin(t *testing.T, target Target) *driver {
+func begin(t *testing.T, target Target, inbox string) *driver {
 	t.Helper()
-	d := &driver{Target: target, client: dial(t, target), replies: make(chan node.Batch)}
+	d := &driver{
+		Target: target, client: dial(t, target), replies: make(chan node.Batch),
+		inbox: inbox, wakes: make(chan node.Wake, 100),
+	}
 	d.actor = node.NewActor(node.Config{
 		Conn:      target.Conn,
 		Clock:     clock.Runtime(),
 		Timeout:   patience / 4,
 		Retention: retention,
 		Replies:   d.replies,
+		Inbox:     inbox,
+		Wakes:     d.wakes,
+		Reserve:   reserve,
+		Alive:     alive,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})

@@ -1,0 +1,109 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// lastInboxPause is between two attempts to subscribe. Who waits also tries by itself.
+const lastInboxPause = time.Second
+
+var errUnsubscribed = errors.New("the subscription to the inbox has ended")
+
+// listen has the inbox listened to for as long as the session lives, once something
+// has waited: a process that never waits needs no second connection. The listener of
+// the session before has been cancelled, and is waited for.
+func (a *Actor) listen() {
+	if a.session == nil || !a.waits || a.Inbox == "" || a.Wakes == nil {
+		return
+	}
+	ctx, before, done := a.session.ctx, a.listening, make(chan struct{})
+	a.listening = done
+	a.watches.Go(func() {
+		defer close(done)
+		if before != nil {
+			<-before
+		}
+		l := listener{Actor: a, ctx: ctx}
+		l.run()
+	})
+}
+
+// A listener is subscribed to the inbox over a connection of its own, and makes
+// another one when it breaks. Whoever receives the wakes may keep it waiting: it is no
+// part of the actor's loop.
+type listener struct {
+	*Actor
+	ctx context.Context // of the session to which it belongs
+}
+
+func (l *listener) run() {
+	pause := newPause(lastInboxPause)
+	timer := l.Clock.NewTimer(0)
+	defer timer.Stop()
+	for {
+		was, err := l.subscribe()
+		if was {
+			pause.Reset()
+		}
+		l.tell(l.ctx, err)
+		timer.Reset(pause.NextBackOff())
+		select {
+		case <-timer.C():
+		case <-l.ctx.Done():
+			return
+		}
+	}
+}
+
+// subscribe returns when the subscription has ended, or did not come about, and tells
+// which. Over RESP2 a client whose subscription has died never makes another: so each
+// time it is a new one.
+func (l *listener) subscribe() (was bool, err error) {
+	s := newSession(l.ctx, l.Clock, l.Timeout)
+	s.listens = true
+	l.watches.Go(s.watch)
+	defer s.end()
+	s.start(l.Clock.Now())
+	if err := s.connect(l.Conn, l.inboxes.lend); err != nil {
+		return false, s.why(err)
+	}
+	var up atomic.Bool
+	// The hook runs in the goroutine that reads the connection, before any message
+	// is read. Nothing else comes over it, so it may wait there.
+	ctx := rueidis.WithOnSubscriptionHook(s.ctx, func(e rueidis.PubSubSubscription) {
+		if e.Kind != "subscribe" {
+			return
+		}
+		s.stop()
+		up.Store(true)
+		l.tell(s.ctx, nil)
+		l.wake(s.ctx, "")
+	})
+	err = s.client.Receive(ctx, s.client.B().Subscribe().Channel(l.Inbox).Build(), func(m rueidis.PubSubMessage) {
+		l.wake(s.ctx, m.Message)
+	})
+	if err = s.why(err); err == nil {
+		err = errUnsubscribed
+	}
+	return up.Load(), err
+}
+
+func (l *listener) wake(ctx context.Context, token string) {
+	select {
+	case l.Wakes <- Wake{Node: l.Index, Token: token}:
+	case <-ctx.Done():
+	}
+}
+
+// tell lets the actor know.
+func (l *listener) tell(ctx context.Context, err error) {
+	select {
+	case l.heard <- err:
+	case <-ctx.Done():
+	}
+}
