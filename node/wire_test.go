@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"io"
@@ -57,6 +58,31 @@ func TestScanner(t *testing.T) {
 			if begun != tc.begun || (err != nil) != tc.bad {
 				t.Errorf("%.40q by %d: %d values, %v", tc.stream, piece, begun, err)
 			}
+		}
+	}
+}
+
+// What comes first in an array or push is known before its end, in whatever pieces.
+func TestScannerNames(t *testing.T) {
+	stream := "*2\r\n$7\r\nmessage\r\n*1\r\n$3\r\nabc\r\n>1\r\n+subscribe\r\n*1\r\n:5\r\n*0\r\n*-1\r\n+OK\r\n" +
+		"*2\r\n*1\r\n+x\r\n+y\r\n%1\r\n+a\r\n+b\r\n*1\r\n$-1\r\n*1\r\n$0\r\n\r\n>1\r\n$17\r\n12345678901234567\r\n*1\r\n+" +
+		strings.Repeat("x", 40) + "\r\n*1\r\n$16\r\n1234567890123456\r\n"
+	const want = "*message >subscribe * * * * * * > * *1234567890123456 "
+	for _, piece := range []int{1, 2, 3, 7, 1 << 20} {
+		got := ""
+		s := scanner{begin: func(byte) error { return nil }, named: func(kind byte, first string) error {
+			got += string(kind) + first + " "
+			return nil
+		}}
+		for rest := stream; len(rest) > 0; {
+			n := min(piece, len(rest))
+			if err := s.scan([]byte(rest[:n])); err != nil {
+				t.Fatal(err)
+			}
+			rest = rest[n:]
+		}
+		if got != want {
+			t.Errorf("by %d: %q", piece, got)
 		}
 	}
 }
@@ -120,6 +146,67 @@ func FuzzWire(f *testing.F) {
 		if client != nil {
 			client.Close()
 		}
+	})
+}
+
+// FuzzInbox does the same with one that subscribes.
+func FuzzInbox(f *testing.F) {
+	for _, s := range []string{
+		">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n>3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n", ">2\r\n+message\r\n+a\r\n", ">1\r\n+subscribe\r\n",
+		"+OK\r\n+OK\r\n", "-ERR no\r\n", "*0\r\n", "*1\r\n$-1\r\n", ">3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n+PONG\r\n", ">2\r\n+invalidate\r\n_\r\n",
+		">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n>3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n", "*2\r\n$4\r\npong\r\n$0\r\n\r\n", ">0\r\n", "%0\r\n",
+	} {
+		f.Add(s, false)
+		f.Add(strings.ReplaceAll(s, ">", "*"), true)
+	}
+	f.Fuzz(func(t *testing.T, answer string, resp2 bool) {
+		hello := "%3\r\n+server\r\n+redis\r\n+proto\r\n:3\r\n+version\r\n+6.0.0\r\n"
+		if resp2 {
+			hello = "*4\r\n+proto\r\n:2\r\n+version\r\n+6.0.0\r\n"
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), timeoutOfFuzz)
+		defer cancel()
+		wakes := make(chan Wake, 1<<16)
+		a := NewActor(Config{Inbox: "a", Wakes: wakes, Timeout: timeoutOfFuzz, Conn: Option(rueidis.ClientOption{
+			InitAddress: []string{"x"}, AlwaysRESP2: resp2,
+			DialCtxFn: func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
+				c, s := net.Pipe()
+				asked := make(chan struct{})
+				go func() {
+					defer close(asked)
+					var got []byte
+					for b := make([]byte, 1<<10); !bytes.Contains(got, []byte("SUBSCRIBE")); {
+						n, err := s.Read(b)
+						if err != nil {
+							return
+						}
+						got = append(got, b[:n]...)
+					}
+					go func() { _, _ = io.Copy(io.Discard, s) }()
+				}()
+				go func() {
+					_, _ = io.WriteString(s, hello)
+					<-asked
+					_, _ = io.WriteString(s, answer)
+					_ = s.Close()
+				}()
+				return c, nil
+			}})})
+		go func() {
+			for { // what becomes State.NoInbox
+				select {
+				case <-a.heard:
+				case <-ctx.Done():
+					return
+				}
+			}
+		}()
+		l := listener{Actor: a, ctx: ctx}
+		if _, err := l.subscribe(); err == nil {
+			t.Error("it ended without an error")
+		}
+		cancel()
+		a.watches.Wait()
 	})
 }
 

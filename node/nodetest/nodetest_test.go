@@ -67,7 +67,7 @@ func (p *peer) get() string {
 			return err.Error()
 		}
 		return string(text[:n])
-	case '*':
+	case '*', '>':
 		n, _ := strconv.Atoi(line[1:])
 		out := make([]string, n)
 		for i := range out {
@@ -426,5 +426,81 @@ func TestClose(t *testing.T) {
 		if n.Alive() {
 			t.Error("a closed node lives")
 		}
+	})
+}
+
+func TestMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		two, three, far := dial(t, n, ""), dial(t, n, "three"), dial(t, n, "far")
+		sender := dial(t, n, "sender")
+		if got := three.do("HELLO 3"); got[0] != '%' {
+			t.Fatal(got)
+		}
+		for range 7 { // of the map
+			three.get()
+			three.get()
+		}
+		expect(t, two.do("SUBSCRIBE in"), "subscribe in :1")
+		three.send("SUBSCRIBE in out")
+		expect(t, three.get(), "subscribe in :1")
+		expect(t, three.get(), "subscribe out :2")
+		expect(t, far.do("SUBSCRIBE in"), "subscribe in :1")
+
+		expect(t, sender.do("PUBLISH in hello"), ":3")
+		expect(t, sender.do("PUBLISH none hello"), ":0")
+		for _, p := range []*peer{two, three, far} {
+			expect(t, p.get(), "message in hello")
+		}
+		expect(t, two.do("PING"), "pong ")
+		expect(t, three.do("PING"), "+PONG")
+		if got := two.do("GET a"); !strings.HasPrefix(got, "-ERR Can't execute") {
+			t.Error(got)
+		}
+		expect(t, three.do("GET a"), "_")
+
+		n.Delay(time.Second)
+		begin := time.Now()
+		sender.send("PUBLISH in late")
+		expect(t, two.get(), "message in late")
+		expect(t, fmt.Sprint(time.Since(begin)), "1s")
+		n.Delay(0)
+		sender.get()
+		three.get()
+		far.get()
+
+		// Who is cut off is counted, and hears nothing.
+		n.Cut("far")
+		expect(t, sender.do("PUBLISH in x"), ":3")
+		two.get()
+		three.get()
+		n.Mend("far")
+		if !far.silent() {
+			t.Error("heard through a cut")
+		}
+
+		n.Hang()
+		sender.send("PUBLISH in hung")
+		if !two.silent() {
+			t.Error("a hung node told something")
+		}
+		n.Resume()
+		expect(t, two.get(), "message in hung")
+		expect(t, sender.get(), ":3")
+		three.get()
+
+		two.Close()
+		three.send("UNSUBSCRIBE")
+		expect(t, three.get(), "unsubscribe in :1")
+		expect(t, three.get(), "unsubscribe out :0")
+		expect(t, three.do("UNSUBSCRIBE"), "unsubscribe _ :0")
+		synctest.Wait()
+		expect(t, sender.do("PUBLISH in x"), ":1") // whom the cut left behind
+
+		expect(t, three.do("SUBSCRIBE in"), "subscribe in :1")
+		n.Recover()
+		expect(t, three.get(), "EOF")
+		expect(t, dial(t, n, "").do("PUBLISH in x"), ":0")
 	})
 }
