@@ -21,6 +21,9 @@ type line struct {
 	look    *look   // at who refused the first waiter
 
 	tries   int     // failed attempts of the first waiter
+	beats   int     // how often it has asked since it stands in the queue
+	yields  int     // how often it has given way there
+	ticket  uint64  // its place in the queue: the fence that it first proposed; 0 if it did not yet
 	answers answers // the nodes' latest, shown to whoever gives up
 	why     error   // what they amount to: ErrHeld or ErrNoQuorum
 	fence   uint64  // the highest seen
@@ -44,6 +47,10 @@ type ballot struct {
 	raised  set // the proposed fence was larger than what they had stored
 	highest uint64
 	raising set // asked to store the higher fence, and said so
+
+	claims   bool          // it is for a waiter that stands in the queue
+	asked    bool          // every node was claimed at least once
+	patience time.Duration // until all that have not granted are claimed again
 }
 
 // acquire takes in a new waiter.
@@ -112,12 +119,15 @@ func (c *core) drop(now clock.Instant, l *line, i int) {
 		l.look = nil
 	}
 	c.alarms.clear(&l.alarm)
-	l.tries = 0
+	l.anew()
 	if len(l.waiters) > 0 && l.holder == nil {
 		c.try(now, l)
 	}
 	c.leave(l)
 }
+
+// anew begins to count for another first waiter.
+func (l *line) anew() { l.tries, l.beats, l.yields, l.ticket = 0, 0, 0, 0 }
 
 // leave forgets a line that nobody stands in.
 func (c *core) leave(l *line) {
@@ -130,19 +140,24 @@ func (c *core) leave(l *line) {
 // try begins an attempt for the first waiter of a line, with a fresh token: a
 // late command of an earlier attempt can never touch this one.
 func (c *core) try(now clock.Instant, l *line) {
-	w := l.waiters[0]
+	t := c.newTenure(l)
+	c.alarms.set(&t.alarm, now.Add(t.terms.window))
+	if fence, ok := c.proposal(now, l); ok {
+		c.elect(now, t, fence)
+	}
+}
+
+// newTenure returns the next attempt of the first waiter of a line.
+func (c *core) newTenure(l *line) *tenure {
 	n := len(c.nodes)
 	t := &tenure{
-		id: c.newID(), line: l, key: l.key, token: c.token(), terms: w.terms,
+		id: c.newID(), line: l, key: l.key, token: c.token(), terms: l.waiters[0].terms,
 		votes: make([]vote, n), ballot: &ballot{answers: make(answers, n)},
 	}
 	t.who = t
 	c.tenures[t.id] = t
 	l.attempt = t
-	c.alarms.set(&t.alarm, now.Add(t.terms.window))
-	if fence, ok := c.proposal(now, l); ok {
-		c.elect(now, t, fence)
-	}
+	return t
 }
 
 // proposal returns the fence to propose: the nodes' time in microseconds, by the
@@ -180,6 +195,9 @@ func (c *core) propose(now clock.Instant) {
 // elect asks every node for its vote, all at once.
 func (c *core) elect(now clock.Instant, t *tenure, fence uint64) {
 	t.phase, t.fence, t.begun = electing, fence, now
+	if t.line.ticket == 0 {
+		t.line.ticket = fence
+	}
 	end := now.Add(t.terms.window)
 	c.alarms.set(&t.alarm, end)
 	grown := all(len(c.nodes))
@@ -208,18 +226,22 @@ func (c *core) elect(now clock.Instant, t *tenure, fence uint64) {
 	}
 }
 
-// granted takes in an answer to a grant. One that comes after the election was won
+// granted takes in an answer to a grant or a claim. One that comes after the election was won
 // still counts for what it is worth; one that comes after it was lost finds its
 // release already under way.
 func (c *core) granted(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
 	v := &t.votes[i]
+	t.reached(i, r)
 	if r.Status == node.OK {
 		v.until = v.promise
 		v.life = c.nodes[i].state.Life
+		if r.Op == node.Claim {
+			t.left.add(i)
+		}
 	}
-	if r.Status == node.Unsent {
-		t.asked.del(i) // it has nothing to give back
+	if t.again.has(i) {
+		c.claim(now, t, i)
 	}
 	switch t.phase {
 	case electing, raising:
@@ -264,6 +286,8 @@ func (c *core) decide(now clock.Instant, t *tenure) {
 				})
 			}
 		}
+	case t.phase == electing && b.claims && !b.asked:
+		// Nodes that have not been claimed may yet say that they have reserved it.
 	case t.phase == electing && (b.granted|t.pending).len() < c.quorum:
 		c.lose(now, t)
 	case t.phase == raising && b.raising.len() >= c.quorum:
@@ -301,7 +325,8 @@ func (c *core) win(now clock.Instant, t *tenure) {
 	w := l.waiters[0]
 	l.waiters = slices.Delete(l.waiters, 0, 1)
 	l.attempt, l.holder = nil, t
-	l.tries, l.answers, l.why, l.fence = 0, nil, nil, max(l.fence, t.fence)
+	l.anew()
+	l.answers, l.why, l.fence = nil, nil, max(l.fence, t.fence)
 	t.ballot = nil
 	t.phase = held
 	t.hold = newHold(c, t, w, until)
@@ -314,11 +339,18 @@ func (c *core) win(now clock.Instant, t *tenure) {
 func (c *core) lose(now clock.Instant, t *tenure) {
 	l := t.line
 	c.count(l, t)
-	refused := l.answers.with(Held)
+	refused, claims := l.answers.with(Held), t.ballot.claims
 	c.abandon(now, t)
 	l.tries++
-	if refused == 0 {
+	switch {
+	case refused == 0 || claims && l.why == ErrNoQuorum:
 		c.pause(now, l)
+		return
+	case claims:
+		c.yield(now, l)
+		return
+	case l.queues():
+		c.stand(now, l)
 		return
 	}
 	// Who holds it, and for how long? That tells when to try again, and is what the
@@ -333,18 +365,20 @@ func (c *core) lose(now clock.Instant, t *tenure) {
 // count draws up what the nodes answered to an attempt.
 func (c *core) count(l *line, t *tenure) {
 	l.answers, l.fence = t.ballot.answers, max(l.fence, t.ballot.highest)
-	unreachable := 0
 	for i := range l.answers {
-		a := &l.answers[i]
-		if a.verdict == Silent && t.phase == waiting {
+		if a := &l.answers[i]; a.verdict == Silent && t.phase == waiting {
 			*a = answer{verdict: Unreachable, err: c.nodes[i].state.Err}
 		}
-		if a.verdict == Unreachable || a.verdict == Silent || a.verdict == Guarded {
-			unreachable++
-		}
 	}
+	l.judge(c.quorum)
+}
+
+// judge works out what the answers amount to.
+func (l *line) judge(quorum int) {
+	as := l.answers
+	away := as.with(Unreachable) | as.with(Silent) | as.with(Guarded)
 	l.why = ErrHeld
-	if len(c.nodes)-unreachable < c.quorum || l.answers.with(Held) == 0 {
+	if len(as)-away.len() < quorum || as.with(Held) == 0 {
 		l.why = ErrNoQuorum
 	}
 }
@@ -381,16 +415,27 @@ func (s *limits) pause(r *rand.Rand, tries int) time.Duration {
 }
 
 // wake lets the first waiter try again.
-func (l *line) wake(c *core, now clock.Instant) { c.try(now, l) }
+func (l *line) wake(c *core, now clock.Instant) {
+	if l.yields > 0 && l.why == ErrHeld && l.queues() {
+		c.stand(now, l)
+		return
+	}
+	c.try(now, l)
+}
 
 // hurry has the waiters that found no quorum try again, soon but not all at once:
 // a node has come back.
 func (c *core) hurry(now clock.Instant) {
 	for _, l := range c.linesInOrder() {
-		if l.pos != 0 && l.why == ErrNoQuorum {
-			if at := now.Add(time.Duration(c.rand.Int64N(int64(c.limits.retryMin)/4 + 1))); at < l.at {
-				c.alarms.set(&l.alarm, at)
-			}
+		if l.why != ErrNoQuorum {
+			continue
+		}
+		a := &l.alarm
+		if t := l.attempt; t != nil && t.phase == queued {
+			a = &t.alarm
+		}
+		if at := now.Add(time.Duration(c.rand.Int64N(int64(c.limits.retryMin)/4 + 1))); a.pos != 0 && at < a.at {
+			c.alarms.set(a, at)
 		}
 	}
 }

@@ -205,6 +205,16 @@ func (t *terms) validate(nodeTimeout time.Duration) error {
 	return errors.Join(broken...)
 }
 
+// reserve is for how long a node keeps a name for the first in its queue: long enough
+// to hear of it and to claim it, also from a node that is late.
+func (cfg Config) reserve() time.Duration { return 3 * cfg.NodeTimeout }
+
+// alive is for how long a waiter in a queue counts as alive since it was heard of: it
+// asks again after the longest pause at most.
+func (cfg Config) alive() time.Duration {
+	return 2*(&limits{retryMin: cfg.RetryMax, retryMax: cfg.RetryMax}).pause(nil, 5) + cfg.NodeTimeout
+}
+
 // checkName reports what is wrong with a name.
 func (cfg Config) checkName(name string) error {
 	key := cfg.Prefix + name

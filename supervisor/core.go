@@ -11,7 +11,7 @@ import (
 
 // The core decides. It is a function of (state, input, instant): it holds no
 // channel, no context and no clock, and does no IO. Each input — acquire, cancel,
-// release, extend, look, replies, unsent, tick, close — takes the present instant
+// release, extend, look, replies, unsent, woken, tick, close — takes the present instant
 // and appends to sends and effects what is to be done; its caller does it before
 // the next input. Effects are performed before sends, so that a holder hears that
 // its lease is lost before any node hears the release.
@@ -21,14 +21,15 @@ type core struct {
 	token  func() string // fresh for each attempt
 	rand   *rand.Rand    // jitter
 
-	nodes   []peer
-	quorum  int
-	tenures map[uint64]*tenure
-	looks   map[uint64]*look
-	lines   map[string]*line
-	alarms  alarms
-	lastID  uint64
-	closing bool
+	nodes    []peer
+	quorum   int
+	tenures  map[uint64]*tenure
+	looks    map[uint64]*look
+	lines    map[string]*line
+	standing map[string]*tenure // by token: those that may be reserved for
+	alarms   alarms
+	lastID   uint64
+	closing  bool
 
 	unreleased []error // by close: what a quorum is not known to be free of
 
@@ -45,6 +46,7 @@ type limits struct {
 	guard     bool
 	maxTTL    time.Duration
 	healAfter time.Duration // how long an incarnation must have been known before it is healed
+	reserve   time.Duration // how long a node keeps a name for the first in its queue
 }
 
 // terms are the times of a lease, all derived from its TTL. Leases of the same
@@ -104,7 +106,8 @@ type phase uint8
 
 const (
 	waiting   phase = iota // the nodes' time is not known yet: nothing was sent
-	electing               // grants are out
+	queued                 // it stands in the nodes' queues
+	electing               // grants or claims are out
 	raising                // q nodes granted; a higher fence is being stored on them
 	held                   // a quorum granted it
 	releasing              // it is over; releases are out
@@ -125,15 +128,22 @@ type tenure struct {
 	votes []vote        // by node
 
 	asked     set // nodes that may have the key: not those that certainly never got a command
-	pending   set // a grant, raise or renewal is unanswered
+	pending   set // a command other than a release is unanswered
 	withdrawn set // nodes that said they do not keep it any more
 	taken     set // those of them that keep another value
 	probation set // nodes that had it no longer, or never, and were healed or will be
 	releasing set // a release is unanswered
 
-	ballot *ballot // while it is an election
-	hold   *hold   // while it is held
-	give   *giving // while it is given back
+	queued bool   // its token stands, or stood, in the nodes' queues
+	ticket uint64 // by which it stands there
+	sent   set    // nodes that may have got a command
+	left   set    // nodes in whose queue it certainly does not stand any more
+	again  set    // nodes to be claimed as soon as they have answered
+
+	stand  *standing // while it stands in the queue
+	ballot *ballot   // while it is an election
+	hold   *hold     // while it is held
+	give   *giving   // while it is given back
 }
 
 // newID returns an ID that was never used before.
@@ -199,7 +209,9 @@ func (c *core) reply(now clock.Instant, i int, r node.Reply) {
 		return
 	}
 	switch r.Op {
-	case node.Grant:
+	case node.Enqueue:
+		c.enqueued(now, t, i, r)
+	case node.Grant, node.Claim:
 		c.granted(now, t, i, r)
 	case node.Raise:
 		c.raised(now, t, i, r)
@@ -239,7 +251,7 @@ func (c *core) close(now clock.Instant) {
 		switch t.phase {
 		case held:
 			c.end(now, t, lease.ErrClosed, nil)
-		case waiting, electing, raising:
+		case waiting, queued, electing, raising:
 			c.abandon(now, t)
 		}
 	}

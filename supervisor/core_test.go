@@ -31,15 +31,16 @@ func newBench(t testing.TB, n int) *bench {
 		terms: *cfg.terms(cfg.TTL),
 		limits: limits{
 			nodeTimeout: cfg.NodeTimeout, retryMin: cfg.RetryMin, retryMax: cfg.RetryMax,
-			guard: true, maxTTL: cfg.MaxTTL, healAfter: cfg.TTL/4 + cfg.terms(cfg.TTL).drift,
+			guard: true, maxTTL: cfg.MaxTTL, reserve: cfg.reserve(), healAfter: cfg.TTL/4 + cfg.terms(cfg.TTL).drift,
 		},
-		token:   func() string { tokens++; return fmt.Sprintf("me/%026d", tokens) },
-		rand:    rand.New(rand.NewPCG(1, 2)),
-		nodes:   make([]peer, n),
-		quorum:  n/2 + 1,
-		tenures: make(map[uint64]*tenure),
-		looks:   make(map[uint64]*look),
-		lines:   make(map[string]*line),
+		token:    func() string { tokens++; return fmt.Sprintf("me/%026d", tokens) },
+		rand:     rand.New(rand.NewPCG(1, 2)),
+		nodes:    make([]peer, n),
+		quorum:   n/2 + 1,
+		tenures:  make(map[uint64]*tenure),
+		looks:    make(map[uint64]*look),
+		lines:    make(map[string]*line),
+		standing: make(map[string]*tenure),
 	}
 	for i := range b.c.nodes {
 		b.c.nodes[i].label = fmt.Sprintf("node-%d", i)
@@ -506,7 +507,7 @@ func TestElectionWindow(t *testing.T) {
 // the silent ones too, and the next attempt has a fresh token.
 func TestLostElectionIsGivenBack(t *testing.T) {
 	b := enrolled(t, 5)
-	w := b.acquire("x")
+	w := b.acquire("x", func(w *waiter) { w.attempts = 2 })
 	grants := b.take(node.Grant)
 	b.say(grants[0], node.OK)
 	b.say(grants[1], node.Other)
@@ -558,7 +559,7 @@ func TestUnknownGrantIsKeptUntilDecided(t *testing.T) {
 func TestRefusalIsLookedInto(t *testing.T) {
 	b := enrolled(t, 3)
 	held := func(r *node.Reply) { r.Value, r.Left = "them/"+fmt.Sprintf("%026d", 7), 20*time.Millisecond }
-	w := b.acquire("x")
+	w := b.acquire("x", func(w *waiter) { w.attempts = 3 })
 	for _, s := range b.take(node.Grant) {
 		b.say(s, node.Other)
 	}

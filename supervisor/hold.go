@@ -18,6 +18,7 @@ type hold struct {
 	retry   set           // nodes whose last renewal failed
 	fails   uint8         // retries since the last regular renewal
 	endAt   clock.Instant // the longest that the holder wants it; Never without
+	leaveAt clock.Instant // it is taken out of the queues where it still stands; Never if it does not
 
 	extend *extension // one that is under way
 	trials []trial    // of the votes that are withdrawn or on probation
@@ -89,12 +90,15 @@ type extension struct {
 }
 
 func newHold(c *core, t *tenure, w *waiter, until clock.Instant) *hold {
-	h := &hold{until: until, renewAt: clock.Never, retryAt: clock.Never, endAt: clock.Never}
+	h := &hold{until: until, renewAt: clock.Never, retryAt: clock.Never, endAt: clock.Never, leaveAt: clock.Never}
 	if !w.noRenew {
 		h.renewAt = t.begun.Add(c.jitter(t.terms.renewEvery))
 	}
 	if w.maxHold > 0 {
 		h.endAt = t.begun.Add(w.maxHold)
+	}
+	if t.queued && t.left != all(len(c.nodes)) {
+		h.leaveAt = t.begun.Add(c.limits.nodeTimeout) // the other nodes may yet be claimed
 	}
 	return h
 }
@@ -115,14 +119,20 @@ func (t *tenure) suspect() set { return t.withdrawn | t.probation }
 // schedule sets the alarm of a held lease to what comes first.
 func (c *core) schedule(t *tenure) {
 	h := t.hold
-	c.alarms.set(&t.alarm, min(h.until, h.endAt, h.renewAt, h.retryAt))
+	c.alarms.set(&t.alarm, min(h.until, h.endAt, h.leaveAt, h.renewAt, h.retryAt))
 }
 
 // wake looks at what has become due: the end of an election, or of a held lease,
 // or a renewal.
 func (t *tenure) wake(c *core, now clock.Instant) {
 	switch t.phase {
+	case queued:
+		c.beat(now, t)
 	case waiting, electing, raising:
+		if b := t.ballot; t.phase == electing && b.claims && now.Sub(t.begun) < t.terms.window {
+			c.canvass(now, t)
+			return
+		}
 		c.lose(now, t)
 	case held:
 		h := t.hold
@@ -131,6 +141,10 @@ func (t *tenure) wake(c *core, now clock.Instant) {
 			c.end(now, t, lease.ErrExpired, nil)
 		case now >= h.endAt:
 			c.end(now, t, lease.ErrMaxHold, nil)
+		case now >= h.leaveAt:
+			h.leaveAt = clock.Never
+			c.leaveAll(now, t)
+			c.schedule(t)
 		case now >= h.renewAt:
 			h.renewAt = now.Add(c.jitter(t.every(now)))
 			h.retryAt, h.retry, h.fails = clock.Never, 0, 0

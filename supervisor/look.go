@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
@@ -27,6 +28,8 @@ func answerTo(now clock.Instant, r node.Reply) answer {
 	switch {
 	case r.Status == node.Unknown || r.Status == node.Unsent:
 		a.verdict = Unreachable
+	case r.Status == node.OK && r.Op == node.Enqueue:
+		a.verdict = Free // but for the one that asks, nobody has it
 	case r.Status == node.OK && r.Op != node.Inspect:
 		a.verdict = Granted
 	case r.Status == node.Absent:
@@ -73,6 +76,29 @@ func (as answers) free(now clock.Instant, quorum int) clock.Instant {
 	slices.Sort(at)
 	return at[quorum-1]
 }
+
+// held reports whether a quorum of nodes keeps the same value, and not for a waiter.
+func (as answers) held(quorum int) bool {
+	for i := range as {
+		if as[i].verdict != Held || isReservation(as[i].value) {
+			continue
+		}
+		same := 1
+		for _, a := range as[i+1:] {
+			if a.verdict == Held && a.value == as[i].value {
+				same++
+			}
+		}
+		if same >= quorum {
+			return true
+		}
+	}
+	return false
+}
+
+// isReservation reports whether a node keeps a value for a waiter that has yet to
+// claim it.
+func isReservation(value string) bool { return strings.HasPrefix(value, "?") }
 
 // A look is a question to some nodes: who holds a name?
 type look struct {

@@ -64,7 +64,7 @@ func (c *core) giveBack(now clock.Instant, t *tenure, answer chan<- error) {
 	t.give = &giving{answer: answer, begun: now, kept: t.asked, errs: make([]error, len(c.nodes))}
 	for i := range c.nodes {
 		if t.asked.has(i) {
-			c.send(i, node.Command{ID: t.id, Op: node.Release, Name: t.key, Token: t.token, By: clock.Never})
+			c.send(i, node.Command{ID: t.id, Op: node.Release, Name: t.key, Token: t.token, Queued: t.stands(i), By: clock.Never})
 		}
 	}
 	c.settled(now, t)
@@ -104,6 +104,7 @@ func (c *core) settled(now clock.Instant, t *tenure) {
 	}
 	if t.releasing == 0 && t.pending == 0 {
 		delete(c.tenures, t.id)
+		delete(c.standing, t.token)
 		if c.closing && t.hold != nil && len(c.nodes)-g.kept.len() < c.quorum && len(c.unreleased) < maxUnreleased {
 			c.unreleased = append(c.unreleased, c.unconfirmed(t, nil))
 		}
@@ -149,6 +150,7 @@ type debts struct {
 
 type debt struct {
 	key, token string
+	queued     bool
 	until      clock.Instant // it is pointless after that
 	sent       bool          // and not answered yet
 }
@@ -179,7 +181,7 @@ func (c *core) owe(now clock.Instant, t *tenure, i int) {
 	if d.owed == nil {
 		d.node, d.who, d.owed = i, d, make(map[uint64]debt)
 	}
-	d.owed[t.id] = debt{key: t.key, token: t.token, until: until}
+	d.owed[t.id] = debt{key: t.key, token: t.token, queued: t.stands(i), until: until}
 	if d.pos == 0 {
 		c.alarms.set(&d.alarm, now.Add(collectEvery))
 	}
@@ -207,7 +209,7 @@ func (c *core) collect(now clock.Instant, i int) {
 			}
 			o.sent = true
 			d.owed[id] = o
-			c.send(i, node.Command{ID: id, Op: node.Release, Name: o.key, Token: o.token, By: o.until})
+			c.send(i, node.Command{ID: id, Op: node.Release, Name: o.key, Token: o.token, Queued: o.queued, By: o.until})
 		}
 	}
 	if len(d.owed) == 0 {

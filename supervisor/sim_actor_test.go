@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
@@ -32,6 +33,7 @@ type simActor struct {
 	brokeAt   time.Duration // when the latest enrolment ended, or failed
 	used      clock.Instant
 	stealthy  bool // the client library reconnects by itself
+	listener  simListener
 
 	// The way to the node.
 	cutUntil  time.Duration
@@ -85,7 +87,11 @@ const (
 )
 
 func (a *simActor) trySend(cmd node.Command) bool {
-	if cmd.Op == node.Grant && len(a.mailbox) >= (a.room+1)/2 || len(a.mailbox) >= a.room {
+	if cmd.Op == node.Enqueue {
+		a.listener.wanted = true
+		a.listen()
+	}
+	if (cmd.Op == node.Grant || cmd.Op == node.Enqueue || cmd.Op == node.Claim) && len(a.mailbox) >= (a.room+1)/2 || len(a.mailbox) >= a.room {
 		return false
 	}
 	a.mailbox = append(a.mailbox, cmd)
@@ -132,7 +138,7 @@ func (a *simActor) handle() {
 	for i, cmd := range commands {
 		switch {
 		case now > cmd.By:
-		case cmd.Op == node.Grant && young:
+		case (cmd.Op == node.Grant || cmd.Op == node.Claim) && young:
 			a.c.w.stats.young++
 		case cmd.Op == node.Heal && cmd.Life != a.state.Life:
 			a.c.w.stats.otherLife++
@@ -252,6 +258,7 @@ func (a *simActor) execute(p *simPipe, slow bool) {
 			}
 		}
 		w.checkKept(n)
+		w.checkStranded()
 		a.back(p.conn, func() { a.answered(p) })
 	}, func() {
 		if a.stealthy && p.step == 0 && a.n.up && !p.conn.closed && !p.stranger {
@@ -300,22 +307,34 @@ func (a *simActor) command(p *simPipe, i int) bool {
 	default:
 		r.Status = node.Other
 	}
+	if (cmd.Op == node.Renew || cmd.Op == node.Heal) && strings.HasPrefix(value, "?") {
+		r.Status = node.Absent // a reservation must not keep a lease from being healed
+	}
 	switch cmd.Op {
 	case node.Inspect:
 		if value != "" {
-			r.Status, r.Value = node.OK, value
-			r.Left = time.Duration(n.data.keys[k].end-n.ms()) * time.Millisecond
+			r.Status = node.OK
+			n.describe(k, r)
 		}
 		r.Fence = n.fenceOf(k)
+	case node.Enqueue, node.Claim, node.Leave:
+		a.queueing(k, cmd, r)
 	case node.Renew:
 		if r.Status == node.OK {
 			n.w.tell("node renews %s for %v", cmd.Token, cmd.TTL)
 			n.renew(k, cmd.TTL)
 		}
 	case node.Release:
+		if cmd.Queued {
+			n.leaveQueue(k, cmd.Token)
+			if value == reservation(cmd.Token) {
+				r.Status = node.OK
+			}
+		}
 		if r.Status == node.OK {
 			n.del(k)
 		}
+		n.hand(k, "")
 	case node.Raise:
 		if r.Status == node.OK {
 			n.raise(k, cmd.Fence)
@@ -330,7 +349,7 @@ func (a *simActor) command(p *simPipe, i int) bool {
 			r.Status = node.OK
 		}
 	}
-	if r.Status == node.OK && cmd.Op != node.Release && p.conn.closed {
+	if r.Status == node.OK && cmd.Op != node.Release && cmd.Op != node.Leave && p.conn.closed {
 		w.leftTokens[cmd.Token] = true // it came after its sender had given up on it
 	}
 	return true
@@ -401,6 +420,7 @@ func (a *simActor) lost(s *simConn, err error) {
 func (a *simActor) lose(err error, replies []node.Reply) {
 	s := a.conn
 	s.closed = true
+	a.listener.end()
 	a.conn, a.brokeAt = nil, a.c.w.now
 	a.state.Enrolled, a.state.Err = false, err
 	a.tell(replies)
@@ -506,6 +526,7 @@ func (a *simActor) enrolled(s *simConn, run, repl int, age, at time.Duration, se
 	}
 	a.measured(at, sent, back)
 	w.stats.enrolments++
+	a.listen()
 	w.tell("client %d enrolled at node %d: life %d, young for %v", a.c.id, a.n.id, a.state.Life, max(0, w.window-age))
 	a.tell(nil)
 	a.wake()

@@ -52,14 +52,16 @@ func newSimClient(w *world, id int) *simClient {
 		limits: limits{
 			nodeTimeout: c.cfg.NodeTimeout, retryMin: c.cfg.RetryMin, retryMax: c.cfg.RetryMax,
 			guard: w.window > 0, maxTTL: c.cfg.MaxTTL, healAfter: widest.window + widest.drift,
+			reserve: c.cfg.reserve(),
 		},
-		token:   func() string { tokens++; return fmt.Sprintf("%d/%026d", id, tokens) },
-		rand:    rand.New(rand.NewPCG(w.seed, uint64(id))),
-		nodes:   make([]peer, len(w.nodes)),
-		quorum:  w.quorum,
-		tenures: make(map[uint64]*tenure),
-		looks:   make(map[uint64]*look),
-		lines:   make(map[string]*line),
+		token:    func() string { tokens++; return fmt.Sprintf("%d/%026d", id, tokens) },
+		rand:     rand.New(rand.NewPCG(w.seed, uint64(id))),
+		nodes:    make([]peer, len(w.nodes)),
+		quorum:   w.quorum,
+		tenures:  make(map[uint64]*tenure),
+		looks:    make(map[uint64]*look),
+		lines:    make(map[string]*line),
+		standing: make(map[string]*tenure),
 	}
 	room := 8192
 	if w.chance(0.05) {
@@ -231,6 +233,9 @@ func (c *simClient) answer() chan error {
 func (c *simClient) kill() {
 	c.dead = true
 	for _, a := range c.actors {
+		if a.c.w.chance(0.7) {
+			a.listener.end() // else nothing tells the node that its host is gone
+		}
 		if a.conn != nil {
 			a.conn.closed = true
 		}
@@ -365,6 +370,10 @@ func (wk *simWorker) won(e effect) {
 	t.hold.lease = control
 	l.held = held
 	wk.lease = l
+	if t.queued {
+		w.stats.handed++
+		w.checkOrder(l, t)
+	}
 	w.tell("client %d WON %q with %s, fence %d, until %d", c.id, q.name, t.token, t.fence, e.until)
 	w.wonLease(l, t)
 	// How long it works under the lease, and what it does meanwhile.

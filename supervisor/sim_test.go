@@ -30,8 +30,9 @@ type simStats struct {
 	won, renewals, releases, cancels, extends, held, noQuorum int
 	lost                                                      map[string]int
 	faults                                                    [faultKinds]int
-	sent                                                      [node.Heal + 1]int
-	answers                                                   [node.Heal + 1][node.Other + 1]int
+	sent                                                      [node.Leave + 1]int
+	answers                                                   [node.Leave + 1][node.Other + 1]int
+	handed, reservations, deadSkipped                         int
 
 	enrolments, timeouts, lateBytes, strangers, forgotten, young, otherLife, noRoom, warnings, aims int
 	interrupted, fencesExcused                                                                      int
@@ -148,7 +149,7 @@ func (s *simStats) add(o *simStats) {
 		{&s.extends, &o.extends}, {&s.held, &o.held}, {&s.noQuorum, &o.noQuorum}, {&s.enrolments, &o.enrolments},
 		{&s.timeouts, &o.timeouts}, {&s.lateBytes, &o.lateBytes}, {&s.strangers, &o.strangers}, {&s.forgotten, &o.forgotten},
 		{&s.young, &o.young}, {&s.otherLife, &o.otherLife}, {&s.noRoom, &o.noRoom}, {&s.warnings, &o.warnings},
-		{&s.aims, &o.aims}, {&s.interrupted, &o.interrupted}, {&s.fencesExcused, &o.fencesExcused},
+		{&s.aims, &o.aims}, {&s.handed, &o.handed}, {&s.reservations, &o.reservations}, {&s.deadSkipped, &o.deadSkipped}, {&s.interrupted, &o.interrupted}, {&s.fencesExcused, &o.fencesExcused},
 	} {
 		*p[0] += *p[1]
 	}
@@ -171,7 +172,7 @@ func (s *simStats) String() string {
 	line := func(format string, args ...any) { fmt.Fprintf(&b, "\n  "+format, args...) }
 	line("%d acquisitions, %d renewals, %d releases, %d extensions, %d cancelled, %d refused as held, %d without a quorum; lost: %v",
 		s.won, s.renewals, s.releases, s.extends, s.cancels, s.held, s.noQuorum, s.lost)
-	for op := node.Grant; op <= node.Heal; op++ {
+	for op := node.Grant; op <= node.Leave; op++ {
 		line("%-8s %8d sent, answered:", op, s.sent[op])
 		for st, n := range s.answers[op] {
 			fmt.Fprintf(&b, " %v %d", node.Status(st), n)
@@ -179,6 +180,7 @@ func (s *simStats) String() string {
 	}
 	line("%d enrolments, %d timeouts, %d pipelines came late, %d strangers, %d forgotten markers, %d grants for a young node, %d heals for another life, %d without room, %d warnings",
 		s.enrolments, s.timeouts, s.lateBytes, s.strangers, s.forgotten, s.young, s.otherLife, s.noRoom, s.warnings)
+	line("%d leases were won out of the queue; %d reservations, %d waiters passed over as dead", s.handed, s.reservations, s.deadSkipped)
 	line("%d aimed faults; others:", s.aims)
 	for k, n := range s.faults {
 		if n > 0 {

@@ -42,10 +42,11 @@ type world struct {
 	fence      [maxNames]uint64      // the highest that was handed out
 	progress   [maxNames]bool        // somebody got it since the faults have stopped
 	lostData   bool
-	jumped     bool            // a node's clock was stepped
-	setBack    time.Duration   // by how much the nodes' clocks were put back
-	flushedAt  time.Duration   // 0 if never
-	leftTokens map[string]bool // what may be found on a node after its release: it came late, or is a copy
+	jumped     bool                    // a node's clock was stepped
+	setBack    time.Duration           // by how much the nodes' clocks were put back
+	flushedAt  time.Duration           // 0 if never
+	strandedAt [maxNames]time.Duration // since when a name is free that somebody waits for
+	leftTokens map[string]bool         // what may be found on a node after its release: it came late, or is a copy
 	stats      *simStats
 }
 
@@ -203,6 +204,7 @@ type simNode struct {
 
 type simData struct {
 	keys   [maxNames]simKey
+	queues [maxNames][]simWaiter // by ticket; never changed in place
 	fences [maxNames]simFence
 	marker simMarker
 }

@@ -27,6 +27,7 @@ type Supervisor struct {
 	core    core // the loop's alone
 	inbox   chan message
 	replies chan node.Batch
+	wakes   chan node.Wake
 	stop    chan struct{} // closed to begin the end
 	done    chan struct{} // closed by the loop, at its end
 	kill    context.CancelFunc
@@ -67,7 +68,7 @@ func New(cfg Config) (*Supervisor, error) {
 	ctx, kill := context.WithCancel(context.Background())
 	s := &Supervisor{
 		cfg: cfg, clock: cfg.Clock, terms: cfg.terms(cfg.TTL),
-		inbox: make(chan message), replies: make(chan node.Batch),
+		inbox: make(chan message), replies: make(chan node.Batch), wakes: make(chan node.Wake),
 		stop: make(chan struct{}), done: make(chan struct{}), kill: kill,
 	}
 	s.core = core{
@@ -76,21 +77,24 @@ func New(cfg Config) (*Supervisor, error) {
 			prefix: cfg.Prefix, nodeTimeout: cfg.NodeTimeout,
 			retryMin: cfg.RetryMin, retryMax: cfg.RetryMax,
 			guard: !cfg.DisableGuard, maxTTL: cfg.MaxTTL,
-			healAfter: widest.window + widest.drift,
+			healAfter: widest.window + widest.drift, reserve: cfg.reserve(),
 		},
-		token:   func() string { return cfg.Owner + "/" + rand.Text() },
-		rand:    mathrand.New(mathrand.NewPCG(mathrand.Uint64(), mathrand.Uint64())),
-		nodes:   make([]peer, n),
-		quorum:  n/2 + 1,
-		tenures: make(map[uint64]*tenure),
-		looks:   make(map[uint64]*look),
-		lines:   make(map[string]*line),
+		token:    func() string { return cfg.Owner + "/" + rand.Text() },
+		rand:     mathrand.New(mathrand.NewPCG(mathrand.Uint64(), mathrand.Uint64())),
+		nodes:    make([]peer, n),
+		quorum:   n/2 + 1,
+		standing: make(map[string]*tenure),
+		tenures:  make(map[uint64]*tenure),
+		looks:    make(map[uint64]*look),
+		lines:    make(map[string]*line),
 	}
+	inbox := "leasehold:inbox:" + rand.Text()
 	for i, conn := range cfg.Nodes {
 		s.core.nodes[i].label = conn.String()
 		a := node.NewActor(node.Config{
 			Index: i, Conn: conn, Clock: cfg.Clock, Timeout: cfg.NodeTimeout,
 			Window: window, Retention: cfg.FenceRetention, Replies: s.replies,
+			Inbox: inbox, Wakes: s.wakes, Reserve: cfg.reserve(), Alive: cfg.alive(),
 		})
 		s.actors = append(s.actors, a)
 		s.tasks.Go(func() error { a.Run(ctx); return nil })
@@ -122,6 +126,9 @@ func (s *Supervisor) run() {
 		case b := <-s.replies: // one message per pipeline, not per command
 			now = s.clock.Now()
 			s.core.replies(now, b)
+		case w := <-s.wakes:
+			now = s.clock.Now()
+			s.core.woken(now, w)
 		case <-timer.C():
 			now = s.clock.Now()
 			s.core.tick(now)
@@ -137,7 +144,11 @@ func (s *Supervisor) run() {
 	for _, a := range s.actors {
 		a.Close() // its sole sender closes
 	}
-	go func() { _ = s.tasks.Wait(); close(s.replies) }()
+	go func() { _ = s.tasks.Wait(); close(s.replies); close(s.wakes) }()
+	go func() {
+		for range s.wakes { // and its listener a message
+		}
+	}()
 	for range s.replies { // an actor may still be handing over its last batch
 	}
 	s.kill()

@@ -1,0 +1,306 @@
+package supervisor
+
+import (
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// This file is the story of a waiter between the attempt that was refused and the one
+// that wins: it stands in the queue on every node, in the order of its ticket, which
+// is the same on all of them. Whoever releases the name has each node reserve it for
+// the first in the queue, and say so to that one's supervisor. Once a quorum has, the
+// waiter claims them all: that is an election like any other.
+//
+// A reservation is a promise and no vote: what counts is the answered claim. And it
+// is never needed: a waiter asks again after a pause, and when the holder's grant runs
+// out, whatever it was told.
+
+// A standing is what a tenure needs while it stands in the queue.
+type standing struct {
+	kept     set           // nodes that have reserved the name for it; each vote's promise says for how long
+	first    set           // nodes that have it first in their queue, as they said last
+	patience time.Duration // until it looks where the other reservations stay; 0 while it waits for the first
+	gaveWay  bool          // since it beat last
+}
+
+// stand has the first waiter of a line stand in the queue, with the token of its
+// next attempt.
+func (c *core) stand(now clock.Instant, l *line) {
+	t := c.newTenure(l)
+	t.phase, t.queued, t.ticket, t.stand = queued, true, l.ticket, &standing{}
+	c.standing[t.token] = t
+	c.beat(now, t)
+}
+
+// beat tells every node that the waiter still stands there, and asks who has the
+// name. It comes again after a pause that grows, and soon where a part of a quorum
+// has reserved the name.
+func (c *core) beat(now clock.Instant, t *tenure) {
+	l, s := t.line, t.stand
+	s.gaveWay = false
+	at := now.Add(c.limits.pause(c.rand, l.beats+1))
+	if s.patience != 0 && t.promised(now) != 0 {
+		s.patience *= 2
+		at = min(at, now.Add(s.patience))
+	} else {
+		s.patience = 0
+		l.beats++
+	}
+	c.alarms.set(&t.alarm, at)
+	for i := range c.nodes {
+		c.enqueue(now, t, i)
+	}
+}
+
+// enqueue has the waiter stand in the queue of one node, or beat there.
+func (c *core) enqueue(now clock.Instant, t *tenure, i int) {
+	if t.pending.has(i) {
+		return
+	}
+	t.asked.add(i)
+	t.pending.add(i)
+	c.send(i, node.Command{
+		ID: t.id, Op: node.Enqueue, Name: t.key, Token: t.token, Ticket: t.ticket,
+		By: now.Add(t.terms.window),
+	})
+}
+
+// enqueued takes in that a node has the waiter in its queue, and who has the name.
+func (c *core) enqueued(now clock.Instant, t *tenure, i int, r node.Reply) {
+	t.pending.del(i)
+	t.reached(i, r)
+	switch t.phase {
+	case releasing:
+		c.settled(now, t)
+		return
+	case queued:
+		l, s := t.line, t.stand
+		l.answers[i] = answerTo(now, r)
+		l.fence = max(l.fence, r.Fence)
+		s.kept.del(i)
+		s.first.del(i)
+		if r.Ahead == 0 && (r.Status == node.OK || r.Status == node.Other) {
+			s.first.add(i)
+		}
+	}
+	if r.Status == node.OK || t.again.has(i) {
+		c.reserved(now, t, i)
+	}
+	if t.phase == queued && t.pending == 0 {
+		c.looked(now, t)
+	}
+}
+
+// looked draws up what all nodes have said to a waiter.
+func (c *core) looked(now clock.Instant, t *tenure) {
+	l, s := t.line, t.stand
+	l.judge(c.quorum)
+	kept := t.promised(now)
+	switch {
+	case kept != 0 && (l.why == ErrNoQuorum || l.answers.held(c.quorum)):
+		// A node or two that the holder does not have, or all that can be reached: they
+		// come to nothing, and so does asking again soon.
+		s.patience = 0
+		c.alarms.set(&t.alarm, now.Add(c.limits.pause(c.rand, l.beats+1)))
+	case kept != 0 && s.first.len() < c.quorum && !s.gaveWay:
+		s.gaveWay = true
+		// Somebody is before it, and came to these nodes later. What it passes on is
+		// reserved for that one then, so a split vote does not last.
+		for i := range c.nodes {
+			if kept.has(i) {
+				s.kept.del(i)
+				c.leaveQueue(now, t, i)
+				c.enqueue(now, t, i)
+			}
+		}
+	case kept == 0:
+		if at := l.answers.free(now, c.quorum); at > now && at < t.at {
+			c.alarms.set(&t.alarm, at.Add(lapse)) // the holder's grant runs out before
+		}
+	}
+}
+
+// lapse is how much later than a node said a key is looked for: it tells what is left
+// in whole milliseconds.
+const lapse = time.Millisecond
+
+// promised returns the nodes that have reserved the name for a waiter.
+func (t *tenure) promised(now clock.Instant) (nodes set) {
+	for i := range t.votes {
+		if t.stand.kept.has(i) && t.votes[i].promise > now {
+			nodes.add(i)
+		}
+	}
+	return nodes
+}
+
+// woken takes in what a node said without being asked.
+func (c *core) woken(now clock.Instant, w node.Wake) {
+	if w.Token == "" {
+		// Its subscription is new: what was announced before may have been missed,
+		// and a server that has restarted has lost its part of the queue.
+		for _, t := range c.inOrder() {
+			if t.phase == queued {
+				c.enqueue(now, t, w.Node)
+			}
+		}
+		return
+	}
+	if t := c.standing[w.Token]; t != nil {
+		c.reserved(now, t, w.Node)
+	}
+}
+
+// reserved takes in that a node has the name reserved for a waiter.
+func (c *core) reserved(now clock.Instant, t *tenure, i int) {
+	switch t.phase {
+	case queued:
+		s := t.stand
+		s.kept.add(i)
+		t.votes[i].promise = now.Add(c.limits.reserve)
+		if t.promised(now).len() >= c.quorum {
+			c.campaign(now, t)
+		} else if s.patience == 0 {
+			s.patience = c.roundTrip()
+			c.alarms.set(&t.alarm, min(t.at, now.Add(s.patience)))
+		}
+	case electing, raising:
+		c.claim(now, t, i)
+	case held:
+		if t.votes[i].until == 0 {
+			// The election is over. As with a heal, this must not hide a rival who has
+			// had the node since, and whose release has put it up for this lease.
+			t.suspectOf(i, &t.probation)
+			c.claim(now, t, i)
+		}
+	}
+}
+
+// campaign begins the election of a waiter for whom a quorum has reserved the name.
+func (c *core) campaign(now clock.Instant, t *tenure) {
+	fence, ok := c.proposal(now, t.line)
+	if !ok {
+		return // never: without it there was no ticket
+	}
+	kept := t.promised(now)
+	t.phase, t.fence, t.begun = electing, fence, now
+	b := t.ballot
+	b.claims = true
+	copy(b.answers, t.line.answers)
+	b.patience = c.roundTrip()
+	c.alarms.set(&t.alarm, now.Add(b.patience))
+	for i := range c.nodes {
+		if kept.has(i) {
+			c.claim(now, t, i)
+		}
+	}
+}
+
+// claim asks one node for its vote, for a waiter that stands in its queue.
+func (c *core) claim(now clock.Instant, t *tenure, i int) {
+	t.again.del(i)
+	by := t.begun.Add(t.terms.window)
+	switch t.phase {
+	case held:
+		by = t.hold.until
+	case electing, raising:
+	default:
+		return
+	}
+	if t.votes[i].until != 0 {
+		return // it has given it
+	}
+	if t.pending.has(i) {
+		t.again.add(i)
+		return
+	}
+	if young := c.nodes[i].state.YoungUntil; now < young {
+		if b := t.ballot; b != nil {
+			b.answers[i] = answer{verdict: Guarded, left: young.Sub(now), at: now}
+		}
+		return
+	}
+	t.votes[i].promise = now.Add(t.terms.ttl - t.terms.drift)
+	t.asked.add(i)
+	t.pending.add(i)
+	c.send(i, node.Command{
+		ID: t.id, Op: node.Claim, Name: t.key, Token: t.token,
+		TTL: t.terms.ttl, Fence: t.fence, By: by,
+	})
+}
+
+// canvass claims all nodes that have not granted yet, also those that did not say
+// that they have reserved the name. It comes again, more and more rarely, until the
+// election is over.
+func (c *core) canvass(now clock.Instant, t *tenure) {
+	b := t.ballot
+	b.asked = true
+	b.patience *= 2
+	c.alarms.set(&t.alarm, min(now.Add(b.patience), t.begun.Add(t.terms.window)))
+	for i := range c.nodes {
+		if !t.pending.has(i) {
+			c.claim(now, t, i)
+		}
+	}
+	c.decide(now, t)
+}
+
+// yield has a waiter whose claims were refused stand in the queue anew: at once, and
+// when that comes again and again, after a while.
+func (c *core) yield(now clock.Instant, l *line) {
+	if l.yields++; l.yields == 1 {
+		c.stand(now, l)
+		return
+	}
+	most := min(c.roundTrip()<<min(l.yields, 10), c.limits.retryMin)
+	c.alarms.set(&l.alarm, now.Add(time.Duration(c.rand.Int64N(int64(most)+1))))
+}
+
+// queues reports whether the first waiter of a line is to stand in the queue: one that
+// counts its attempts makes them instead, and one that never knew the nodes' time has
+// no ticket yet.
+func (l *line) queues() bool { return l.waiters[0].attempts == 0 && l.ticket != 0 }
+
+// roundTrip returns how long to wait for what should come at once: two round trips to
+// the slowest node.
+func (c *core) roundTrip() time.Duration {
+	d := time.Millisecond / 2
+	for i := range c.nodes {
+		if s := &c.nodes[i].state; s.Enrolled {
+			d = max(d, s.Latency)
+		}
+	}
+	return min(2*d, c.limits.nodeTimeout/2)
+}
+
+// reached takes in whether a command has got to a node; if none of a tenure's has,
+// there is nothing to give back.
+func (t *tenure) reached(i int, r node.Reply) {
+	if r.Status != node.Unsent {
+		t.sent.add(i)
+	} else if !t.sent.has(i) {
+		t.asked.del(i)
+	}
+}
+
+// stands reports whether the token of a tenure may stand in the queue of a node, or
+// be what the name is reserved for there.
+func (t *tenure) stands(i int) bool { return t.queued && !t.left.has(i) }
+
+// leaveAll takes a lease that was won out of the queues in which it still stands: it
+// won before these nodes had answered its claim.
+func (c *core) leaveAll(now clock.Instant, t *tenure) {
+	for i := range c.nodes {
+		if t.stands(i) && t.asked.has(i) && !t.pending.has(i) {
+			c.leaveQueue(now, t, i)
+		}
+	}
+}
+
+// leaveQueue takes a token out of the queue of one node, which passes a reservation
+// for it on.
+func (c *core) leaveQueue(now clock.Instant, t *tenure, i int) {
+	c.send(i, node.Command{ID: t.id, Op: node.Leave, Name: t.key, Token: t.token, By: now.Add(t.terms.window)})
+}

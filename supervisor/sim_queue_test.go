@@ -1,0 +1,246 @@
+package supervisor
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// A simWaiter is who stands in the queue of one node.
+type simWaiter struct {
+	ticket uint64
+	inbox  *simActor
+	token  string
+	alive  int64         // in ms of the node's clock; it counts as dead after that
+	since  time.Duration // when it came
+}
+
+func reservation(token string) string { return "?" + token }
+
+// describe fills in what a node says of a key that it has.
+func (n *simNode) describe(k int, r *node.Reply) {
+	r.Value = n.key(k)
+	r.Left = time.Duration(n.data.keys[k].end-n.ms()) * time.Millisecond
+}
+
+// queueing is the scripts enqueue, claim and leave.
+func (a *simActor) queueing(k int, cmd *node.Command, r *node.Reply) {
+	n := a.n
+	value := n.key(k)
+	mine := value == cmd.Token || value == reservation(cmd.Token)
+	switch cmd.Op {
+	case node.Enqueue:
+		n.enqueue(k, simWaiter{ticket: cmd.Ticket, inbox: a, token: cmd.Token})
+		if value == "" && a.c.Now() >= a.state.YoungUntil {
+			n.hand(k, cmd.Token)
+			mine = n.key(k) == reservation(cmd.Token)
+		}
+		r.Status = node.Other
+		if mine {
+			r.Status = node.OK
+		}
+		r.Fence = n.fenceOf(k)
+	case node.Claim:
+		r.Status = node.Other
+		if value == "" || mine {
+			r.Status = node.OK
+			n.set(k, cmd.Token, cmd.TTL)
+			r.Raised = n.raise(k, cmd.Fence)
+			r.Fence = n.fenceOf(k)
+			n.leaveQueue(k, cmd.Token)
+			n.w.aimAtVote(a)
+		}
+	case node.Leave:
+		n.leaveQueue(k, cmd.Token)
+		if value == reservation(cmd.Token) {
+			n.del(k)
+			r.Status = node.OK
+		}
+		n.hand(k, "")
+	}
+	if r.Status == node.Other {
+		n.describe(k, r)
+	}
+	r.Ahead = slices.IndexFunc(n.data.queues[k], func(x simWaiter) bool { return x.token == cmd.Token })
+	r.Ahead = max(0, r.Ahead)
+}
+
+// enqueue has a waiter stand in a queue, or beat there.
+func (n *simNode) enqueue(k int, x simWaiter) {
+	n.written()
+	x.alive = n.ms() + x.inbox.c.cfg.alive().Milliseconds()
+	x.since = n.w.now
+	q := slices.Clone(n.data.queues[k])
+	if i := slices.IndexFunc(q, func(y simWaiter) bool { return y.token == x.token }); i >= 0 {
+		x.since = q[i].since
+		q = slices.Delete(q, i, i+1)
+	}
+	at, _ := slices.BinarySearchFunc(q, x, func(y, x simWaiter) int {
+		switch {
+		case y.ticket != x.ticket:
+			if y.ticket < x.ticket {
+				return -1
+			}
+			return 1
+		case y.inbox.c.id != x.inbox.c.id:
+			return y.inbox.c.id - x.inbox.c.id
+		}
+		return strings.Compare(y.token, x.token)
+	})
+	n.data.queues[k] = slices.Insert(q, at, x)
+}
+
+func (n *simNode) leaveQueue(k int, token string) {
+	n.written()
+	n.data.queues[k] = slices.DeleteFunc(slices.Clone(n.data.queues[k]), func(x simWaiter) bool { return x.token == token })
+}
+
+// hand reserves a key that is free for the first living waiter.
+func (n *simNode) hand(k int, asker string) {
+	w := n.w
+	for n.key(k) == "" && len(n.data.queues[k]) > 0 {
+		x := n.data.queues[k][0]
+		if x.alive < n.ms() || x.token != asker && !x.inbox.announce(x.token) {
+			w.stats.deadSkipped++
+			n.leaveQueue(k, x.token)
+			continue
+		}
+		w.stats.reservations++
+		n.set(k, reservation(x.token), x.inbox.c.cfg.reserve())
+		q := slices.Clone(n.data.queues[k])
+		q[0].alive = n.ms()
+		n.data.queues[k] = q
+	}
+}
+
+// A simListener is the subscription of an actor to its inbox.
+type simListener struct {
+	wanted bool // something was enqueued
+	life   int  // counts connections
+	up     bool // the node has it
+	boot   int
+	coming bool
+	back   time.Duration // when the latest message arrives: they stay in order
+}
+
+func (s *simListener) end() { s.up, s.coming = false, false; s.life++ }
+
+// listen subscribes, unless that was done.
+func (a *simActor) listen() {
+	s, w := &a.listener, a.c.w
+	if !s.wanted || s.up || s.coming || a.conn == nil {
+		return
+	}
+	s.coming = true
+	s.life++
+	life, conn := s.life, a.conn
+	a.c.after(200*time.Microsecond+a.delay(), func() {
+		if s.life != life || a.conn != conn {
+			return
+		}
+		s.coming = false
+		if a.cutUntil > w.now || !a.n.up || a.n.boot != conn.boot || a.n.hungUntil > w.now {
+			a.listenLater()
+			return
+		}
+		s.up, s.boot = true, a.n.boot
+		w.tell("client %d listens at node %d", a.c.id, a.n.id)
+		a.hear(node.Wake{Node: a.n.id})
+	})
+}
+
+func (a *simActor) listenLater() {
+	a.c.after(a.c.w.upTo(100*time.Millisecond), a.listen)
+}
+
+// announce tells a supervisor that something is reserved for it, and reports whether
+// the node knows of a subscription. It may be lost all the same.
+func (a *simActor) announce(token string) bool {
+	s, w := &a.listener, a.c.w
+	if !s.up || s.boot != a.n.boot {
+		return false
+	}
+	if !w.calm && (a.cutUntil > w.now || w.chance(0.01)) {
+		// The connection breaks, or drops everything, and is made anew some time.
+		w.after(w.upTo(w.maxTTL/2), func() {
+			s.end()
+			a.listenLater()
+		})
+		return true
+	}
+	a.hear(node.Wake{Node: a.n.id, Token: token})
+	return true
+}
+
+func (a *simActor) hear(m node.Wake) {
+	s, w := &a.listener, a.c.w
+	s.back = max(w.now+a.delay(), s.back)
+	life := s.life
+	a.c.after(s.back-w.now, func() {
+		if s.life == life {
+			a.c.input(func(now clock.Instant) { a.c.core.woken(now, m) })
+		}
+	})
+}
+
+// checkOrder checks, where nothing has gone wrong for long, that nobody who wins out
+// of the queue passes over somebody who stood in all of it before.
+func (w *world) checkOrder(l *simLease, t *tenure) {
+	begun := w.now - time.Duration(float64(l.c.Now().Sub(t.begun))/l.c.clock.rate)
+	if w.faults.latest > begun-2*w.maxTTL-5*time.Second || w.jumped || l.unseen() {
+		return
+	}
+	for _, c := range w.clients {
+		if c.dead || c == l.c || c.crowded {
+			continue
+		}
+		for _, o := range c.core.inOrder() {
+			if o.phase != queued || o.key != t.key || o.ticket >= t.ticket {
+				continue
+			}
+			stood := 0
+			for _, n := range w.nodes {
+				for _, x := range n.data.queues[l.key] {
+					if x.token == o.token && x.since < begun-w.timeout && n.up {
+						stood++
+					}
+				}
+			}
+			if stood == len(w.nodes) {
+				w.fail("client %d won %s with ticket %d before client %d, which stood in every queue with ticket %d", l.c.id, t.token, t.ticket, c.id, o.ticket)
+			}
+		}
+	}
+}
+
+// checkStranded checks, where nothing has gone wrong for long, that a name which
+// nobody has, and somebody waits for, is not free for longer than a reservation and
+// the longest pause.
+func (w *world) checkStranded() {
+	for k, name := range w.names {
+		free, waits := 0, time.Duration(0)
+		for _, n := range w.nodes {
+			if v := n.key(k); v == "" || strings.HasPrefix(v, "?") {
+				free++
+			}
+		}
+		for _, c := range w.clients {
+			if l := c.core.lines[name]; !c.dead && !c.crowded && l != nil && l.attempt != nil && l.attempt.phase == queued {
+				waits = max(waits, c.cfg.alive()+c.cfg.reserve()+10*w.timeout)
+			}
+		}
+		if free < w.quorum || waits == 0 || w.faults.latest > w.now-2*w.maxTTL-5*time.Second || w.jumped {
+			w.strandedAt[k] = 0
+			continue
+		}
+		if w.strandedAt[k] == 0 {
+			w.strandedAt[k] = w.now
+		}
+		if w.now-w.strandedAt[k] > waits {
+			w.fail("%q is free for %v, and somebody waits for it", name, w.now-w.strandedAt[k])
+		}
+	}
+}
