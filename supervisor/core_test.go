@@ -154,7 +154,7 @@ func (b *bench) take(op node.Op) []send {
 // say has a node answer a command.
 func (b *bench) say(s send, status node.Status, change ...func(*node.Reply)) {
 	r := node.Reply{ID: s.cmd.ID, Op: s.cmd.Op, Status: status}
-	if status == node.OK && s.cmd.Op == node.Grant {
+	if status == node.OK && (s.cmd.Op == node.Grant || s.cmd.Op == node.Claim) {
 		r.Raised, r.Fence = true, s.cmd.Fence
 	}
 	if status == node.Unknown || status == node.Unsent {

@@ -1,0 +1,357 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// theirs is what a node says of a name that another client has.
+func theirs(r *node.Reply) { r.Value, r.Left = "them/"+fmt.Sprintf("%026d", 7), time.Minute }
+
+// stand has a waiter stand in the queue of every node, behind a foreign holder.
+func (b *bench) stand(name string, change ...func(*waiter)) (w *waiter, token string) {
+	b.t.Helper()
+	w = b.acquire(name, change...)
+	for _, s := range b.take(node.Grant) {
+		b.say(s, node.Other)
+	}
+	for _, s := range b.take(node.Release) {
+		b.say(s, node.Other)
+	}
+	sends := b.take(node.Enqueue)
+	if len(sends) != len(b.c.nodes) {
+		b.t.Fatalf("stands in the queues of %v", nodesOf(sends))
+	}
+	for _, s := range sends {
+		b.say(s, node.Other, theirs)
+	}
+	return w, sends[0].cmd.Token
+}
+
+// announce has nodes say that they have reserved the name for a token.
+func (b *bench) announce(token string, nodes ...int) {
+	for _, i := range nodes {
+		b.c.woken(b.now(), node.Wake{Node: i, Token: token})
+		b.perform()
+	}
+}
+
+// beats has a waiter's next beat come, with an answer from each node.
+func (b *bench) beats(answer func(i int) (node.Status, func(*node.Reply))) {
+	for _, s := range b.take(node.Enqueue) {
+		status, change := answer(s.node)
+		b.say(s, status, change)
+	}
+}
+
+// A waiter that was refused stands in the queue of every node, by the fence that it
+// first proposed, with the token of its next attempt.
+func TestRefusedWaiterStandsInQueue(t *testing.T) {
+	b := enrolled(t, 3)
+	w := b.acquire("x")
+	grants := b.take(node.Grant)
+	b.advance(5 * time.Millisecond)
+	for _, s := range grants {
+		b.say(s, node.Other)
+	}
+	sends := b.take(node.Enqueue)
+	b.wantNodes(sends, 0, 1, 2)
+	for _, s := range sends {
+		if s.cmd.Ticket != grants[0].cmd.Fence {
+			t.Errorf("ticket %d, want the fence that was proposed first, %d", s.cmd.Ticket, grants[0].cmd.Fence)
+		}
+		if s.cmd.Token == grants[0].cmd.Token || s.cmd.Token != sends[0].cmd.Token {
+			t.Errorf("token %s: want a fresh one, the same on all nodes", s.cmd.Token)
+		}
+	}
+	b.waits(w)
+}
+
+// A waiter that counts its attempts makes them, and does not stand in line.
+func TestCountedAttemptsDoNotQueue(t *testing.T) {
+	b := enrolled(t, 3)
+	w := b.acquire("x", func(w *waiter) { w.attempts = 2 })
+	for _, s := range b.take(node.Grant) {
+		b.say(s, node.Other)
+	}
+	b.wantNodes(b.take(node.Enqueue))
+	b.waits(w)
+}
+
+// Nothing is claimed before a quorum has reserved the name; then all that have are,
+// with the token that stood in the queue, and those that say so later.
+func TestClaimsWhenQuorumHasReserved(t *testing.T) {
+	b := enrolled(t, 5)
+	w, token := b.stand("x")
+	b.announce(token, 3, 1)
+	b.wantNodes(b.take(node.Claim))
+	b.announce(token, 0)
+	claims := b.take(node.Claim)
+	b.wantNodes(claims, 0, 1, 3)
+	b.announce(token, 4)
+	late := b.take(node.Claim)
+	b.wantNodes(late, 4)
+	if claims[0].cmd.Token != token || claims[0].cmd.Fence <= claims[0].cmd.Ticket {
+		t.Errorf("claimed with %+v", claims[0].cmd)
+	}
+	b.say(claims[0], node.OK)
+	b.say(claims[1], node.OK)
+	b.waits(w)
+	b.say(late[0], node.OK)
+	if l := b.got(w); l.Token() != token {
+		t.Errorf("token %s, want %s", l.Token(), token)
+	}
+}
+
+// A reservation is a promise, not a vote: only an answered claim counts.
+func TestReservationIsNoVote(t *testing.T) {
+	b := enrolled(t, 5)
+	w, token := b.stand("x")
+	b.announce(token, 0, 1, 2, 3, 4)
+	claims := b.take(node.Claim)
+	b.wantNodes(claims, 0, 1, 2, 3, 4)
+	b.say(claims[0], node.OK)
+	b.say(claims[1], node.OK)
+	b.say(claims[2], node.Unknown)
+	b.say(claims[3], node.Other, theirs)
+	b.say(claims[4], node.Other, theirs)
+	b.waits(w)
+	// What it got is given back, and what may stand in a queue is taken out of it.
+	b.advance(b.c.terms.window)
+	b.advance(b.c.terms.window)
+	releases := b.take(node.Release)
+	b.wantNodes(releases, 0, 1, 2, 3, 4)
+	for _, s := range releases {
+		if claimed := s.node < 2; s.cmd.Queued == claimed {
+			t.Errorf("release to node %d: queued %v", s.node, s.cmd.Queued)
+		}
+	}
+	b.waits(w)
+}
+
+// A promise ends: a quorum must have reserved the name at the same time.
+func TestReservationsLapse(t *testing.T) {
+	b := enrolled(t, 3)
+	_, token := b.stand("x")
+	b.announce(token, 0)
+	b.clock.Advance(b.c.limits.reserve + 1)
+	b.announce(token, 1)
+	b.wantNodes(b.take(node.Claim))
+}
+
+// A waiter whose claims come to nothing stands in line again, with a fresh token
+// and its old ticket: its place does not get worse.
+func TestLosersKeepTheirPlace(t *testing.T) {
+	b := enrolled(t, 3)
+	w, token := b.stand("x")
+	ticket := b.c.standing[token].ticket
+	b.announce(token, 0, 1)
+	for _, s := range b.take(node.Claim) {
+		b.say(s, node.Other, theirs)
+	}
+	b.advance(b.c.roundTrip()) // the third is claimed as well
+	for _, s := range b.take(node.Claim) {
+		b.say(s, node.Other, theirs)
+	}
+	sends := b.take(node.Enqueue)
+	b.wantNodes(sends, 0, 1, 2)
+	if s := sends[0].cmd; s.Token == token || s.Ticket != ticket {
+		t.Errorf("stands with %s, ticket %d: want another token than %s, and ticket %d", s.Token, s.Ticket, token, ticket)
+	}
+	b.waits(w)
+}
+
+// Nodes that do not say that they have reserved the name, because a message was
+// lost or they have no queue any more, are claimed a little later.
+func TestCanvass(t *testing.T) {
+	b := enrolled(t, 5)
+	w, token := b.stand("x")
+	b.announce(token, 0, 1, 2)
+	claims := b.take(node.Claim)
+	b.say(claims[0], node.OK)
+	b.say(claims[1], node.OK)
+	b.say(claims[2], node.Other, theirs)
+	b.waits(w)
+	b.advance(b.c.roundTrip())
+	claims = b.take(node.Claim)
+	b.wantNodes(claims, 2, 3, 4)
+	b.say(to(claims, 3), node.OK)
+	b.got(w)
+}
+
+// Who has a part of a quorum soon asks where the rest stays. Somebody with an earlier
+// ticket who came later to some nodes is before it: it passes on what it has.
+func TestGivesWay(t *testing.T) {
+	b := enrolled(t, 5)
+	w, token := b.stand("x")
+	b.announce(token, 0, 1)
+	b.advance(b.c.roundTrip())
+	b.wantNodes(b.take(node.Leave))
+	b.beats(func(i int) (node.Status, func(*node.Reply)) {
+		if i < 2 {
+			return node.OK, func(r *node.Reply) { r.Ahead = 1 }
+		}
+		return node.Other, func(r *node.Reply) { r.Value, r.Ahead = fmt.Sprintf("?rival%d/%026d", i, i), 1 }
+	})
+	b.wantNodes(b.take(node.Leave), 0, 1)
+	again := b.take(node.Enqueue)
+	b.wantNodes(again, 0, 1) // and stands there anew, behind that one
+	// Once in a while: else two of them would go on for ever.
+	for _, s := range again {
+		b.say(s, node.OK, func(r *node.Reply) { r.Ahead = 1 })
+	}
+	b.wantNodes(b.take(node.Leave))
+	b.waits(w)
+}
+
+// The first in line does not give way: the others do.
+func TestFirstInLineIsPatient(t *testing.T) {
+	b := enrolled(t, 5)
+	w, token := b.stand("x")
+	b.announce(token, 0, 1)
+	b.advance(b.c.roundTrip())
+	b.beats(func(i int) (node.Status, func(*node.Reply)) {
+		if i < 2 {
+			return node.OK, func(*node.Reply) {}
+		}
+		return node.Other, func(r *node.Reply) { r.Value = fmt.Sprintf("?rival%d/%026d", i, i) }
+	})
+	b.wantNodes(b.take(node.Leave))
+	b.announce(token, 4) // a rival gave way
+	claims := b.take(node.Claim)
+	b.wantNodes(claims, 0, 1, 4)
+	for _, s := range claims {
+		b.say(s, node.OK)
+	}
+	b.got(w)
+}
+
+// A waiter beats on every node after a pause, with the same token, and where a beat
+// is not answered yet does not send another.
+func TestBeat(t *testing.T) {
+	b := enrolled(t, 3)
+	_, token := b.stand("x")
+	b.advance(10 * b.c.limits.retryMax)
+	sends := b.take(node.Enqueue)
+	b.wantNodes(sends, 0, 1, 2)
+	if sends[0].cmd.Token != token {
+		t.Errorf("token %s, want %s", sends[0].cmd.Token, token)
+	}
+	b.say(sends[0], node.Other, theirs)
+	b.say(sends[1], node.Unknown)
+	b.advance(10 * b.c.limits.retryMax)
+	b.wantNodes(b.take(node.Enqueue), 0, 1)
+}
+
+// When the holder's grant runs out the waiter asks at once.
+func TestBeatsWhenTheHolderRunsOut(t *testing.T) {
+	b := enrolled(t, 3)
+	b.acquire("x")
+	for _, s := range b.take(node.Grant) {
+		b.say(s, node.Other)
+	}
+	for _, s := range b.take(node.Enqueue) {
+		b.say(s, node.Other, theirs, func(r *node.Reply) { r.Left = 20 * time.Millisecond })
+	}
+	b.advance(20*time.Millisecond + lapse - 1)
+	b.wantNodes(b.take(node.Enqueue))
+	b.advance(1)
+	b.wantNodes(b.take(node.Enqueue), 0, 1, 2)
+}
+
+// After a subscription was made anew every waiter asks that node once.
+func TestNewSubscription(t *testing.T) {
+	b := enrolled(t, 3)
+	b.stand("x")
+	b.stand("y")
+	b.hold("z")
+	b.announce("", 1)
+	sends := b.take(node.Enqueue)
+	b.wantNodes(sends, 1, 1)
+	if sends[0].cmd.Name == sends[1].cmd.Name {
+		t.Errorf("asked for %s twice", sends[0].cmd.Name)
+	}
+}
+
+// A cancelled waiter is taken out of every queue, also of those that have not
+// answered, and nothing of it is left.
+func TestCancelledWaiterLeavesQueues(t *testing.T) {
+	b := enrolled(t, 3)
+	w := b.acquire("x")
+	for _, s := range b.take(node.Grant) {
+		b.say(s, node.Other)
+	}
+	for _, s := range b.take(node.Release) {
+		b.say(s, node.Other)
+	}
+	enqueues := b.take(node.Enqueue)
+	b.say(enqueues[0], node.Other, theirs)
+	b.say(enqueues[1], node.Unsent)
+	cause := errors.New("done")
+	b.c.cancel(b.now(), w, cause)
+	b.perform()
+	b.refused(w, cause)
+	releases := b.take(node.Release)
+	b.wantNodes(releases, 0, 2) // node 1 never got it
+	for _, s := range releases {
+		if !s.cmd.Queued {
+			t.Errorf("release to node %d does not take it out of the queue", s.node)
+		}
+		b.say(s, node.Other)
+	}
+	b.say(enqueues[2], node.OK)
+	if left := len(b.c.tenures) + len(b.c.lines) + len(b.c.looks) + len(b.c.alarms) + len(b.c.standing); left != 0 {
+		t.Errorf("%d things are left behind", left)
+	}
+	b.announce(enqueues[0].cmd.Token, 0) // comes too late
+	b.wantNodes(b.take(node.Claim))
+}
+
+// Who has won before all nodes have answered is taken out of the other queues a
+// little later, and until then claims what they reserve for it. Such a vote counts only
+// once a quorum of others has renewed: a rival may have had the node meanwhile.
+func TestReservedForHolder(t *testing.T) {
+	b := enrolled(t, 5)
+	w, token := b.stand("x")
+	b.announce(token, 0, 1, 2)
+	for _, s := range b.take(node.Claim) {
+		b.say(s, node.OK)
+	}
+	b.got(w)
+	held := b.c.standing[token]
+	b.announce(token, 3)
+	claim := b.take(node.Claim)
+	b.wantNodes(claim, 3)
+	b.say(claim[0], node.OK)
+	if held.counting().has(3) {
+		t.Error("the vote of a node that was reserved for it when it held already counts at once")
+	}
+	b.advance(b.c.limits.nodeTimeout)
+	b.wantNodes(b.take(node.Leave), 4)
+
+	b.advance(b.c.terms.renewEvery)
+	for _, s := range b.take(node.Renew) {
+		if s.node < 3 {
+			b.say(s, node.OK)
+		}
+	}
+	if !held.counting().has(3) {
+		t.Error("the vote does not count although a quorum of others has renewed since")
+	}
+}
+
+// A young node is asked for no vote by a claim either.
+func TestYoungNodesAreNotClaimed(t *testing.T) {
+	b := enrolled(t, 3)
+	_, token := b.stand("x")
+	s := b.state()
+	s.Life, s.YoungUntil = 2, b.now().Add(time.Minute)
+	b.c.replies(b.now(), node.Batch{Node: 2, State: s})
+	b.perform()
+	b.announce(token, 0, 2)
+	b.wantNodes(b.take(node.Claim), 0)
+}
