@@ -36,7 +36,7 @@ func TestConformMiniredis(t *testing.T) {
 			Conn:   node.URL(server.Addr()),
 			Option: rueidis.ClientOption{InitAddress: []string{server.Addr()}},
 			Elapse: server.FastForward,
-			Lacks:  []conform.Feature{conform.Info, conform.NoEvict, conform.Strictness, conform.ScriptCodes},
+			Lacks:  []conform.Feature{conform.Info, conform.NoEvict, conform.Strictness, conform.ScriptCodes, conform.Tracking},
 		}
 	})
 }

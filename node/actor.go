@@ -33,9 +33,10 @@ type Config struct {
 	Mailbox   int           // room for commands; default 8192
 	Replies   chan<- Batch  // must be received from until Run has returned
 
+	Wakes chan<- Wake // news of the node; nil if nobody wants them; must be received from until Run has returned
+
 	// Of those who wait, see Enqueue.
 	Inbox   string        // the channel on which reservations are told to this process, without spaces; "" if it never waits
-	Wakes   chan<- Wake   // what is heard there; must be received from until Run has returned
 	Reserve time.Duration // how long a reservation lasts; default 3*Timeout
 	Alive   time.Duration // for how long an Enqueue keeps its place; default 4*Reserve
 }
@@ -288,7 +289,7 @@ func (a *Actor) handle(ctx context.Context, commands []Command) {
 func (a *Actor) guard() {
 	p := &a.pipe
 	young := a.Clock.Now() < a.state.YoungUntil
-	p.young = young
+	p.young, p.tracks = young, a.state.Tracks
 	wanted := p.live[:0]
 	for _, i := range p.live {
 		switch c := &p.commands[i]; {
@@ -434,6 +435,9 @@ func (a *Actor) try(ctx context.Context, hold bool) {
 	a.hold = hold
 	a.attempt = make(chan enrolment, 1)
 	s := newSession(ctx, a.Clock, a.Timeout)
+	if a.Wakes != nil && a.Conn.client == nil {
+		s.news = newNews()
+	}
 	a.watches.Go(s.watch)
 	seen := a.marked
 	go func(done chan<- enrolment) {
@@ -478,6 +482,7 @@ func (a *Actor) enrolled(e enrolment) {
 		a.run = e.id
 	}
 	a.state.Enrolled, a.state.Err = true, nil
+	a.state.Tracks = a.session.tracks
 	a.state.Latency = e.id.latency
 	a.state.Evicts = e.id.evicts
 	a.state.Guarded, a.state.YoungUntil = e.id.marker != "", 0
@@ -488,6 +493,9 @@ func (a *Actor) enrolled(e enrolment) {
 	a.measured(e.id.time, e.id.sent, e.id.back)
 	a.tell()
 	a.listen()
+	if a.session.tracks {
+		a.watches.Go(func() { a.forward(e.session) })
+	}
 }
 
 // lose ends the enrolment, tells that together with the replies of the pipeline,
@@ -499,7 +507,7 @@ func (a *Actor) lose(ctx context.Context, over error) {
 	}
 	a.session = nil
 	s.end()
-	a.state.Enrolled, a.state.Err = false, over
+	a.state.Enrolled, a.state.Tracks, a.state.Err = false, false, over
 	a.tell()
 	if ctx.Err() != nil {
 		return

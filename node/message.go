@@ -73,6 +73,7 @@ type Command struct {
 	Fence  uint64        // of Grant, Raise, Heal and Claim
 	Ticket uint64        // of Enqueue: whose is smaller comes first; less than 2^53
 	Queued bool          // of Release: Token may wait for the key, or the key be reserved for it, and that ends as well
+	Track  bool          // of Inspect: a change of the key that comes after is told by a Wake, if State.Tracks
 	Life   uint32        // of Heal: the State.Life for which it is meant
 	By     clock.Instant // it is not sent after this instant, because nobody wants it any more
 }
@@ -132,12 +133,17 @@ type Reply struct {
 // is taken then, but nobody holds the name either.
 func Reserved(token string) string { return script.Reserved(token) }
 
-// A Wake tells that the key which Token waits for was reserved for it on the node.
+// A Wake is news from a node, of one of three kinds. None of them is sure to come.
 type Wake struct {
 	Node int
-	// Token is empty when the node is listened to, from the beginning or again: what
-	// it told before may have been missed.
+	// Token tells that the key for which it waits was reserved for it. If it is empty
+	// and so is Key, then the node is listened to, from the beginning or again: what it
+	// told before may have been missed.
 	Token string
+	// Key tells that the key was changed, or has expired, since it was last renewed, or
+	// inspected with Track. That is told once, and may be our own doing. "*" stands for
+	// every key.
+	Key string
 }
 
 // A Batch carries the replies to one pipeline, and how the node is. The receiver
@@ -167,6 +173,9 @@ type State struct {
 	// NoInbox is why the node's announcements are not heard, or nil if they are, or if
 	// nothing has waited yet. All else works without them.
 	NoInbox error
+	// Tracks tells that keys which were renewed, or inspected with Track, are watched
+	// from then on, see Wake.
+	Tracks bool
 	// Evicts is the server's maxmemory-policy, if it may evict lock keys.
 	Evicts string
 	// Time is the node's TIME, since the Unix epoch, as it was answered last to what

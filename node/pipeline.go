@@ -49,6 +49,7 @@ type pipeline struct {
 	alive     string // in ms
 
 	young    bool // nothing is handed over: what was forgotten may be healed
+	tracks   bool // the node tells what becomes of keys that are read
 	commands []Command
 	replies  []Reply // of the commands, by index; the receiver of the Batch owns them
 	live     []int   // indices of the commands that are to be sent
@@ -121,6 +122,10 @@ func (p *pipeline) build(b rueidis.Builder, withTime, eval, marker bool, loaded 
 		}
 		to := p.run(i)
 		op := c.by()
+		if p.tracks && (op == Renew || c.Track) {
+			// It is for the very next command.
+			p.multi = append(p.multi, b.Arbitrary("CLIENT", "CACHING", "YES").Build())
+		}
 		text := eval || !loaded[op]
 		loaded[op] = true
 		p.calls = append(p.calls, call{op: op, eval: text, from: i, to: to, at: len(p.multi)})
@@ -141,7 +146,7 @@ func (p *pipeline) run(from int) int {
 	to := from + 1
 	for ; to < len(p.live) && to-from < script.MaxNames; to++ {
 		c := &p.commands[p.live[to]]
-		if c.by() != first.by() {
+		if c.by() != first.by() || c.Track != first.Track {
 			break
 		}
 		if to == from+1 {
@@ -197,6 +202,12 @@ func (p *pipeline) script(b rueidis.Builder, from, to int, eval bool) rueidis.Co
 		reserve = "0"
 	}
 	switch op {
+	case Renew:
+		again := "0"
+		if p.tracks {
+			again = "1"
+		}
+		a = a.Args(again)
 	case Release:
 		a = a.Args(reserve)
 	case Enqueue:

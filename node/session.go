@@ -39,6 +39,8 @@ type session struct {
 	ctx     context.Context // done when the session must be given up at once
 	cancel  context.CancelCauseFunc
 	nonce   string
+	news    *news         // of keys that are tracked; nil if nobody wants them
+	tracks  bool          // keys can be tracked
 	listens bool          // it is not enrolled, but subscribes
 	marker  string        // what it must still say behind every pipeline; "" without guard
 	begun   clock.Instant // when it was enrolled
@@ -141,6 +143,8 @@ func (s *session) dial(sentinel bool, dial func(context.Context) (net.Conn, erro
 		pushes = anything
 	case s.listens:
 		pushes = messages
+	case s.news != nil:
+		pushes = invalidations
 	}
 	w := newWire(c, pushes)
 	w.onClose = s.forget
@@ -211,7 +215,7 @@ func (s *session) connect(c Conn, lend func(context.Context) (rueidis.DedicatedC
 		s.closing = func() { go d.Close() }
 		return nil
 	}
-	client, err := rueidis.NewClient(c.options(s.timeout, s.dial, func(p string) {
+	o := c.options(s.timeout, s.dial, func(p string) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if p != "" {
@@ -220,7 +224,11 @@ func (s *session) connect(c Conn, lend func(context.Context) (rueidis.DedicatedC
 		if len(p) > echoed {
 			s.secrets = append(s.secrets, p[:echoed])
 		}
-	}))
+	})
+	if s.news != nil {
+		o.OnInvalidations = s.invalidated
+	}
+	client, err := rueidis.NewClient(o)
 	s.mu.Lock()
 	// Over RESP2 the library dials once more to subscribe.
 	s.sealed = !s.listens
@@ -252,12 +260,17 @@ type identity struct {
 func (s *session) enrol(guard, seen bool) (identity, error) {
 	b := s.client.B()
 	sent := s.clock.Now()
-	rs := s.client.DoMulti(s.ctx,
+	commands := []rueidis.Completed{
 		b.Arbitrary("INFO", "server").Build(),
 		b.Arbitrary("INFO", "replication").Build(),
 		b.Arbitrary("TIME").Build(),
 		b.Arbitrary("CLIENT", "SETNAME", s.nonce).Build(),
-		b.Arbitrary("INFO", "memory").Build())
+		b.Arbitrary("INFO", "memory").Build(),
+	}
+	if s.news != nil {
+		commands = append(commands, b.Arbitrary("CLIENT", "TRACKING", "ON", "OPTIN", "NOLOOP").Build())
+	}
+	rs := s.client.DoMulti(s.ctx, commands...)
 	back := s.clock.Now()
 	id := identity{latency: back.Sub(sent), sent: sent, back: back}
 
@@ -285,6 +298,13 @@ func (s *session) enrol(guard, seen bool) (identity, error) {
 		if policy := field(memory, "maxmemory_policy"); policy != "noeviction" {
 			id.evicts = policy
 		}
+	}
+	if s.news != nil {
+		// Over RESP2 a server accepts it, and tells nothing. INFO shows which it is: in
+		// RESP3 it is a verbatim string.
+		m, _ := rs[0].ToMessage()
+		on, err := rs[5].ToString()
+		s.tracks = err == nil && on == "OK" && !m.IsString()
 	}
 	s.begun = back
 	if !guard || id.run == "" || id.replication == "" {

@@ -29,9 +29,10 @@ var errSurplus = errors.New("the server sent a reply that nobody asked for")
 type pushes uint8
 
 const (
-	nothing  pushes = iota
-	messages        // of the channels that were subscribed to
-	anything        // a Sentinel
+	nothing       pushes = iota
+	invalidations        // of keys that are tracked
+	messages             // of the channels that were subscribed to
+	anything             // a Sentinel
 )
 
 // A wire is a connection to a server. What is read from it is well-formed, and
@@ -46,6 +47,7 @@ type wire struct {
 	subscribed atomic.Bool  // SUBSCRIBE was written
 	written    scanner      // of Write alone
 	read       scanner      // of Read alone
+	three      bool         // of Read alone: RESP3 is spoken, as a map tells
 	failed     error        // of Read alone
 
 	severing sync.Once
@@ -58,29 +60,38 @@ func newWire(c net.Conn, p pushes) *wire {
 		return nil
 	}
 	w.read.begin = func(kind byte) error {
+		w.three = w.three || kind == '%'
 		switch {
-		case p == anything, p == messages && (kind == '>' || kind == '*'): // see below
+		case p == anything, p == messages && (kind == '>' || kind == '*'), p == invalidations && kind == '>': // see below
 			return nil
 		case kind == '>':
 			return errSurplus
 		}
 		return w.reply()
 	}
-	if p == messages {
-		w.written.named = func(_ byte, first string) error {
-			if first == "SUBSCRIBE" {
+	switch p {
+	case invalidations:
+		w.read.named = func(kind byte, first []byte) error {
+			if kind == '>' && string(first) != "invalidate" {
+				return errSurplus
+			}
+			return nil
+		}
+	case messages:
+		w.written.named = func(_ byte, first []byte) error {
+			if string(first) == "SUBSCRIBE" {
 				w.subscribed.Store(true)
 			}
 			return nil
 		}
-		// In RESP2 a message is an array like any other. The confirmation of a
-		// subscription is the reply to it.
-		w.read.named = func(kind byte, first string) error {
+		// In RESP2 a message is an array like any other, over a connection that does
+		// nothing else. The confirmation of a subscription is the reply to it.
+		w.read.named = func(kind byte, first []byte) error {
 			subscribed := w.subscribed.Load()
 			switch {
-			case first == "message" && subscribed:
+			case string(first) == "message" && subscribed && (kind == '>' || !w.three):
 				return nil
-			case kind == '>' && !(first == "subscribe" && subscribed):
+			case kind == '>' && !(string(first) == "subscribe" && subscribed):
 				return errSurplus
 			}
 			return w.reply()
@@ -151,8 +162,8 @@ func (w *wire) sever() {
 type scanner struct {
 	begin func(kind byte) error // a value begins that is not part of another
 	// named is told the first element of an array or push that is not part of another,
-	// "" if that is no short string. It may be nil.
-	named func(kind byte, first string) error
+	// nothing if that is no short string. It may be nil.
+	named func(kind byte, first []byte) error
 
 	kind  byte // of the element whose line is being read; 0 between two elements
 	line  int  // bytes of that line so far
@@ -308,12 +319,12 @@ func (s *scanner) note(p []byte) {
 
 // name tells the first element.
 func (s *scanner) name() error {
-	kind, first := s.naming, ""
-	if s.length <= len(s.first) {
-		first = string(s.first[:s.length])
-	}
+	kind := s.naming
 	s.naming = 0
-	return s.named(kind, first)
+	if s.length > len(s.first) {
+		s.length = 0
+	}
+	return s.named(kind, s.first[:s.length])
 }
 
 // done ends an element, and every value that it was the last element of.

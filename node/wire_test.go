@@ -70,8 +70,8 @@ func TestScannerNames(t *testing.T) {
 	const want = "*message >subscribe * * * * * * > * *1234567890123456 "
 	for _, piece := range []int{1, 2, 3, 7, 1 << 20} {
 		got := ""
-		s := scanner{begin: func(byte) error { return nil }, named: func(kind byte, first string) error {
-			got += string(kind) + first + " "
+		s := scanner{begin: func(byte) error { return nil }, named: func(kind byte, first []byte) error {
+			got += string(kind) + string(first) + " "
 			return nil
 		}}
 		for rest := stream; len(rest) > 0; {
@@ -117,6 +117,7 @@ func FuzzWire(f *testing.F) {
 	for _, s := range []string{
 		"+OK\r\n:1\r\n$1\r\nx\r\n", "+OK\r\n:1\r\n_\r\n+more\r\n", "*1\r\n>1\r\n+x\r\n", "$-2\r\n", "%-3\r\n", "|1\r\n+a\r\n+b\r\n+c\r\n",
 		">3\r\n+subscribe\r\n+a\r\n:1\r\n", ">3\r\n+unsubscribe\r\n+a\r\n:1\r\n", "*?\r\n:1\r\n.\r\n", "=3\r\nabc\r\n(1\r\n~1\r\n#t\r\n",
+		">2\r\n+invalidate\r\n*1\r\n+a\r\n+OK\r\n", ">2\r\n+invalidate\r\n_\r\n", ">2\r\n+invalidate\r\n:5\r\n", ">1\r\n+invalidate\r\n",
 	} {
 		f.Add(s, false)
 		f.Add(s, true)
@@ -134,11 +135,14 @@ func FuzzWire(f *testing.F) {
 					_, _ = io.WriteString(s, hello+answer)
 					_ = s.Close()
 				}()
-				return newWire(c, nothing), nil
+				return newWire(c, invalidations), nil
 			}})
-		client, err := rueidis.NewClient(conn.options(timeoutOfFuzz,
+		o := conn.options(timeoutOfFuzz,
 			func(_ bool, dial func(context.Context) (net.Conn, error)) (net.Conn, error) { return dial(t.Context()) },
-			func(string) {}))
+			func(string) {})
+		news := newNews()
+		o.OnInvalidations = news.add
+		client, err := rueidis.NewClient(o)
 		if err == nil {
 			b := client.B()
 			client.DoMulti(t.Context(), b.Arbitrary("A").Build(), b.Arbitrary("B").Build(), b.Arbitrary("C").Build())
@@ -154,7 +158,7 @@ func FuzzInbox(f *testing.F) {
 	for _, s := range []string{
 		">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n>3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n", ">2\r\n+message\r\n+a\r\n", ">1\r\n+subscribe\r\n",
 		"+OK\r\n+OK\r\n", "-ERR no\r\n", "*0\r\n", "*1\r\n$-1\r\n", ">3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n+PONG\r\n", ">2\r\n+invalidate\r\n_\r\n",
-		">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n>3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n", "*2\r\n$4\r\npong\r\n$0\r\n\r\n", ">0\r\n", "%0\r\n",
+		">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n>3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n", "*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n+OK\r\n", "*2\r\n$4\r\npong\r\n$0\r\n\r\n", ">0\r\n", "%0\r\n",
 	} {
 		f.Add(s, false)
 		f.Add(strings.ReplaceAll(s, ">", "*"), true)

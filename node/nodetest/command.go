@@ -24,6 +24,7 @@ const many = -1
 
 var commands = map[string]command{
 	"AUTH":            {1, 2, auth},
+	"CLIENT CACHING":  {1, 1, clientCaching},
 	"CLIENT CAPA":     {1, many, okay},
 	"CLIENT GETNAME":  {0, 0, clientGetName},
 	"CLIENT ID":       {0, 0, func(_ *Node, s *session, _ []string) any { return s.id }},
@@ -31,6 +32,7 @@ var commands = map[string]command{
 	"CLIENT NO-TOUCH": {1, 1, okay},
 	"CLIENT SETINFO":  {2, 2, okay},
 	"CLIENT SETNAME":  {1, 1, clientSetName},
+	"CLIENT TRACKING": {1, many, clientTracking},
 	"DBSIZE":          {0, 0, func(n *Node, _ *session, _ []string) any { n.expire(); return int64(len(n.keys)) }},
 	"DEL":             {1, many, data((*Node).del)},
 	"ECHO":            {1, 1, func(_ *Node, _ *session, args []string) any { return args[0] }},
@@ -116,7 +118,13 @@ func (n *Node) execute(s *session, name string, args []string) any {
 		return plain("ERR Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context", strings.ToLower(name))
 	}
 	n.counts[name]++
-	return c.run(n, s, args)
+	n.current = s
+	v := c.run(n, s, args)
+	n.current = nil
+	if !strings.HasPrefix(name, "CLIENT ") {
+		s.caching = false
+	}
+	return v
 }
 
 // whileSubscribed are the commands that a RESP2 connection may still send then.
@@ -211,6 +219,80 @@ func clientGetName(_ *Node, s *session, _ []string) any {
 		return nil
 	}
 	return s.name
+}
+
+// Tracking.
+
+func clientTracking(_ *Node, s *session, args []string) any {
+	var optin, noloop bool
+	for _, option := range args[1:] {
+		switch strings.ToUpper(option) {
+		case "OPTIN":
+			optin = true
+		case "NOLOOP":
+			noloop = true
+		default:
+			return errSyntax
+		}
+	}
+	switch strings.ToUpper(args[0]) {
+	case "ON":
+		s.tracking, s.optin, s.noloop = true, optin, noloop
+	case "OFF":
+		s.tracking = false
+	default:
+		return errSyntax
+	}
+	return status("OK")
+}
+
+func clientCaching(_ *Node, s *session, args []string) any {
+	if !s.tracking || !s.optin {
+		return failure("ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled")
+	}
+	if !strings.EqualFold(args[0], "YES") {
+		return errSyntax
+	}
+	s.caching = true
+	return status("OK")
+}
+
+// read is lookup by a command that only reads.
+func (n *Node) read(key string) *entry {
+	if s := n.current; s != nil && s.tracking && (s.caching || !s.optin) {
+		if n.tracked[key] == nil {
+			n.tracked[key] = make(map[*session]bool)
+		}
+		n.tracked[key][s] = true
+	}
+	return n.lookup(key)
+}
+
+// changed tells those who have read a key, and tracks it no more.
+func (n *Node) changed(key string) {
+	of := n.tracked[key]
+	delete(n.tracked, key)
+	for s := range of {
+		if s != n.current || !s.noloop {
+			n.invalidate(s, []any{key})
+		}
+	}
+}
+
+func (n *Node) flushed() {
+	clear(n.keys)
+	clear(n.tracked)
+	for s := range n.sessions {
+		if s.tracking {
+			n.invalidate(s, nil)
+		}
+	}
+}
+
+func (n *Node) invalidate(s *session, keys any) {
+	if s.proto == 3 && !s.gone && !s.last {
+		n.push(s, push{"invalidate", keys})
+	}
 }
 
 func ping(_ *Node, s *session, args []string) any {
@@ -318,7 +400,7 @@ func (n *Node) flush(args []string) any {
 	if !flushMode(args) {
 		return errSyntax
 	}
-	clear(n.keys)
+	n.flushed()
 	return status("OK")
 }
 
@@ -329,7 +411,7 @@ func flushMode(args []string) bool {
 // Keys.
 
 func (n *Node) get(args []string) any {
-	switch e := n.lookup(args[0]); {
+	switch e := n.read(args[0]); {
 	case e == nil:
 		return nil
 	case e.set != nil:
@@ -342,7 +424,7 @@ func (n *Node) get(args []string) any {
 func (n *Node) mget(args []string) any {
 	out := make([]any, len(args))
 	for i, key := range args {
-		if e := n.lookup(key); e != nil && e.set == nil {
+		if e := n.read(key); e != nil && e.set == nil {
 			out[i] = e.text
 		}
 	}
@@ -398,6 +480,7 @@ func (n *Node) set(args []string) any {
 		e.ends = old.ends
 	}
 	n.keys[key] = e
+	n.changed(key)
 	return answer
 }
 
@@ -406,6 +489,7 @@ func (n *Node) del(keys []string) any {
 	for _, key := range keys {
 		if n.lookup(key) != nil {
 			delete(n.keys, key)
+			n.changed(key)
 			deleted++
 		}
 	}
@@ -415,7 +499,7 @@ func (n *Node) del(keys []string) any {
 func (n *Node) exists(keys []string) any {
 	found := int64(0)
 	for _, key := range keys {
-		if n.lookup(key) != nil {
+		if n.read(key) != nil {
 			found++
 		}
 	}
@@ -423,7 +507,7 @@ func (n *Node) exists(keys []string) any {
 }
 
 func (n *Node) typeOf(args []string) any {
-	switch e := n.lookup(args[0]); {
+	switch e := n.read(args[0]); {
 	case e == nil:
 		return status("none")
 	case e.set != nil:
@@ -435,7 +519,7 @@ func (n *Node) typeOf(args []string) any {
 
 // pttl rounds up, so that a key which is there never has 0 left.
 func (n *Node) pttl(args []string) any {
-	switch e := n.lookup(args[0]); {
+	switch e := n.read(args[0]); {
 	case e == nil:
 		return int64(-2)
 	case e.ends == clock.Never:
@@ -457,6 +541,7 @@ func (n *Node) pexpire(args []string) any {
 	if e == nil {
 		return int64(0)
 	}
+	n.changed(args[0])
 	if ms <= 0 {
 		delete(n.keys, args[0])
 		return int64(1)
@@ -526,6 +611,9 @@ options:
 			changed++
 		}
 	}
+	if added+changed > 0 {
+		n.changed(key)
+	}
 	if ch {
 		return added + changed
 	}
@@ -533,7 +621,7 @@ options:
 }
 
 func (n *Node) zscore(args []string) any {
-	e := n.lookup(args[0])
+	e := n.read(args[0])
 	if e == nil {
 		return nil
 	}
@@ -564,11 +652,14 @@ func (n *Node) zrem(args []string) any {
 	if len(e.set) == 0 {
 		delete(n.keys, args[0])
 	}
+	if removed > 0 {
+		n.changed(args[0])
+	}
 	return removed
 }
 
 func (n *Node) zcard(args []string) any {
-	e := n.lookup(args[0])
+	e := n.read(args[0])
 	switch {
 	case e == nil:
 		return int64(0)
@@ -586,7 +677,7 @@ func (e *entry) ordered() []string {
 }
 
 func (n *Node) zrank(args []string) any {
-	e := n.lookup(args[0])
+	e := n.read(args[0])
 	switch {
 	case e == nil:
 		return nil
@@ -616,7 +707,7 @@ func (n *Node) between(key, from, to string) ([]string, any) {
 	if !ok || !ok2 {
 		return nil, errRange
 	}
-	e := n.lookup(key)
+	e := n.read(key)
 	switch {
 	case e == nil:
 		return nil, nil

@@ -33,7 +33,7 @@ func (n *Node) ConnOf(client string) node.Conn { return node.Option(n.Option(cli
 func (n *Node) Option(client string) rueidis.ClientOption {
 	return rueidis.ClientOption{
 		InitAddress:  []string{n.name},
-		DisableCache: true, // the node does not track what clients have read
+		DisableCache: true, // for which the library needs MULTI, and the node has none
 		DialCtxFn: func(ctx context.Context, _ string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
 			if d != nil && d.Timeout > 0 {
 				var cancel context.CancelFunc

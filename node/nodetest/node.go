@@ -31,9 +31,12 @@ type Node struct {
 	counts   map[string]int
 	sessions map[*session]struct{}
 	lastID   int64
+	current  *session                     // whose command is being executed
+	tracked  map[string]map[*session]bool // who is to be told of a change of the key
 
 	hung    bool
 	waiting []arrival // what arrived while hung
+	held    []func()  // what would have been pushed then
 	delay   time.Duration
 	jump    time.Duration
 	cuts    map[string]chan struct{} // by client; closed when it is mended
@@ -69,6 +72,7 @@ func New() *Node {
 		counts:   make(map[string]int),
 		sessions: make(map[*session]struct{}),
 		cuts:     make(map[string]chan struct{}),
+		tracked:  make(map[string]map[*session]bool),
 		fails:    make(map[string]string),
 		replies:  make(map[string]string),
 	}
@@ -122,7 +126,8 @@ func (n *Node) Crash() {
 }
 
 func (n *Node) crash() {
-	n.up, n.hung, n.waiting = false, false, nil
+	n.up, n.hung, n.waiting, n.held = false, false, nil, nil
+	clear(n.tracked)
 	for s := range n.sessions {
 		s.gone = true
 		// A client that is cut off does not hear of the crash either.
@@ -166,8 +171,11 @@ func (n *Node) Resume() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.hung = false
-	waiting := n.waiting
-	n.waiting = nil
+	waiting, held := n.waiting, n.held
+	n.waiting, n.held = nil, nil
+	for _, push := range held {
+		push()
+	}
 	for _, a := range waiting {
 		n.serve(a.from, a.args)
 	}
@@ -272,6 +280,7 @@ func (n *Node) Set(key, value string, ttl time.Duration) {
 		e.ends = n.now().Add(ttl)
 	}
 	n.keys[key] = e
+	n.changed(key)
 }
 
 // Del deletes a key, and reports whether it was there.
@@ -280,6 +289,7 @@ func (n *Node) Del(key string) bool {
 	defer n.mu.Unlock()
 	found := n.lookup(key) != nil
 	delete(n.keys, key)
+	n.changed(key)
 	return found
 }
 
@@ -295,7 +305,7 @@ func (n *Node) Keys() []string {
 func (n *Node) Flush() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	clear(n.keys)
+	n.flushed()
 }
 
 // FlushScripts forgets every script, as SCRIPT FLUSH does.
@@ -342,6 +352,7 @@ func (n *Node) lookup(key string) *entry {
 	e := n.keys[key]
 	if e != nil && e.ends <= n.now() {
 		delete(n.keys, key)
+		n.changed(key)
 		return nil
 	}
 	return e

@@ -475,6 +475,7 @@ func TestMessages(t *testing.T) {
 		expect(t, sender.do("PUBLISH in x"), ":3")
 		two.get()
 		three.get()
+		synctest.Wait()
 		n.Mend("far")
 		if !far.silent() {
 			t.Error("heard through a cut")
@@ -502,5 +503,56 @@ func TestMessages(t *testing.T) {
 		n.Recover()
 		expect(t, three.get(), "EOF")
 		expect(t, dial(t, n, "").do("PUBLISH in x"), ":0")
+	})
+}
+
+func TestTracking(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		two, three, other := dial(t, n, ""), dial(t, n, ""), dial(t, n, "")
+		three.do("HELLO 3")
+		for range 14 { // of the map
+			three.get()
+		}
+		for _, p := range []*peer{two, three} {
+			if got := p.do("CLIENT CACHING YES"); !strings.HasPrefix(got, "-ERR CLIENT CACHING") {
+				t.Error(got)
+			}
+			expect(t, p.do("CLIENT TRACKING ON OPTIN NOLOOP"), "+OK")
+			for _, key := range []string{"a", "b"} {
+				expect(t, p.do("CLIENT CACHING YES"), "+OK")
+				p.do("GET " + key)
+			}
+			p.do("GET c") // which is not asked for
+		}
+		for _, c := range []string{"SET c 1", "SET a 1", "SET a 2"} {
+			expect(t, other.do(c), "+OK")
+		}
+		expect(t, three.get(), "invalidate a")
+		expect(t, three.do("SET b 1"), "+OK") // its own doing
+		expect(t, other.do("SET b 2"), "+OK")
+		if !two.silent() || !three.silent() {
+			t.Error("told too much")
+		}
+
+		three.do("CLIENT CACHING YES")
+		three.do("MGET a b")
+		n.Hang()
+		n.Del("a")
+		if !three.silent() {
+			t.Error("a hung node told something")
+		}
+		n.Resume()
+		expect(t, three.get(), "invalidate a")
+		n.Set("b", "3", time.Second)
+		expect(t, three.get(), "invalidate b")
+		expect(t, other.do("FLUSHALL"), "+OK")
+		expect(t, three.get(), "invalidate _")
+		expect(t, three.do("CLIENT TRACKING OFF"), "+OK")
+		n.Flush()
+		if !three.silent() {
+			t.Error("told although it is off")
+		}
 	})
 }

@@ -123,13 +123,16 @@ func renew(n *Node, keys, args []string) any {
 	out := n.time(nil).([]any)
 	held := n.mget(keys).([]any)
 	for i, key := range keys {
-		is := n.holds(key, held[i], args[2*i])
+		is := n.holds(key, held[i], args[2*i+1])
 		if is == script.Ours {
-			if e, bad := n.pexpire([]string{key, args[2*i+1]}).(failure); bad {
+			if e, bad := n.pexpire([]string{key, args[2*i+2]}).(failure); bad {
 				return e
 			}
 		}
 		out = append(out, is)
+	}
+	if args[0] == "1" {
+		n.mget(keys)
 	}
 	return out
 }

@@ -22,15 +22,17 @@ type session struct {
 	wake   chan struct{} // says that out has grown
 
 	// Guarded by n.mu:
-	out      []answer
-	name     string          // CLIENT SETNAME
-	proto    int             // 2 or 3
-	known    bool            // gave the password
-	channels map[string]bool // subscribed to
-	lost     bool            // something of it vanished in a cut; it is silent from there on
-	gone     bool            // its server has crashed
-	ended    bool            // by the client: answers have nowhere to go
-	last     bool            // the last answer was given: nothing more is executed
+	out                     []answer
+	name                    string          // CLIENT SETNAME
+	proto                   int             // 2 or 3
+	known                   bool            // gave the password
+	tracking, optin, noloop bool            // CLIENT TRACKING
+	caching                 bool            // CLIENT CACHING YES came right before
+	channels                map[string]bool // subscribed to
+	lost                    bool            // something of it vanished in a cut; it is silent from there on
+	gone                    bool            // its server has crashed
+	ended                   bool            // by the client: answers have nowhere to go
+	last                    bool            // the last answer was given: nothing more is executed
 }
 
 // An answer is on its way to the client.
@@ -92,8 +94,15 @@ func (n *Node) serve(s *session, args []string) {
 	n.send(s, data)
 }
 
-// push sends what nobody asked for on its way. It needs n.mu.
-func (n *Node) push(s *session, v push) { n.send(s, encode(nil, s.proto, v)) }
+// push sends what nobody asked for on its way, once the node does not hang any more.
+// It needs n.mu.
+func (n *Node) push(s *session, v push) {
+	if n.hung {
+		n.held = append(n.held, func() { n.push(s, v) })
+		return
+	}
+	n.send(s, encode(nil, s.proto, v))
+}
 
 func (n *Node) send(s *session, data []byte) {
 	if s.ended {

@@ -65,20 +65,24 @@ const Marker = "leasehold:incarnation"
 // MaxNames is how many names one call carries at most.
 const MaxNames = 64
 
-// Renew extends each key that still holds its token. KEYS: name. ARGV: token,
-// TTL in ms. Answers for each name: Absent, Ours or Other.
-var Renew = define("renew", 1, 1, 0, 2, `
+// Renew extends each key that still holds its token. KEYS: name. ARGV of the call: 1
+// to read the keys once more, because a change ends their being tracked; of a name:
+// token, TTL in ms. Answers for each name: Absent, Ours or Other.
+var Renew = define("renew", 1, 1, 1, 2, `
 local out = redis.call('TIME')
 local held = redis.call('MGET', unpack(KEYS))
 for i, name in ipairs(KEYS) do
-  if held[i] == ARGV[2*i-1] then
-    redis.call('PEXPIRE', name, ARGV[2*i])
+  if held[i] == ARGV[2*i] then
+    redis.call('PEXPIRE', name, ARGV[2*i+1])
     out[i+2] = 1
   elseif held[i] or redis.call('EXISTS', name) == 1 then
     out[i+2] = 2
   else
     out[i+2] = 0
   end
+end
+if ARGV[1] == '1' then
+  redis.call('MGET', unpack(KEYS))
 end
 return out
 `)

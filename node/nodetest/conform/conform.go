@@ -43,6 +43,8 @@ const (
 	NoEvict Feature = "CLIENT NO-EVICT"
 	// Strictness refuses arguments that make no sense, and takes all that do.
 	Strictness Feature = "strictness"
+	// Tracking is CLIENT TRACKING.
+	Tracking Feature = "CLIENT TRACKING"
 	// ScriptCodes are the codes of errors within scripts, as in WRONGTYPE.
 	ScriptCodes Feature = "error codes in scripts"
 )
@@ -58,6 +60,7 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 	t.Run("commands", func(t *testing.T) { commands(t, begin(t, open(t), "")) })
 	t.Run("pipelines", func(t *testing.T) { pipelines(t, begin(t, open(t), "")) })
 	t.Run("queue", func(t *testing.T) { queue(t, open(t)) })
+	t.Run("news", func(t *testing.T) { changes(t, begin(t, open(t), "")) })
 	for _, proto := range []string{"RESP2", "RESP3"} {
 		t.Run("raw/"+proto, func(t *testing.T) {
 			target := open(t)
@@ -87,6 +90,7 @@ type driver struct {
 	replies chan node.Batch
 	inbox   string
 	wakes   chan node.Wake
+	tracks  bool // as it enrolled
 	lastID  uint64
 }
 
@@ -144,6 +148,7 @@ func begin(t *testing.T, target Target, inbox string) *driver {
 			if b.State.Life != 1 || b.State.OffsetAt == 0 {
 				t.Errorf("enrolled with Life %d and OffsetAt %d: want 1 and an instant", b.State.Life, b.State.OffsetAt)
 			}
+			d.tracks = b.State.Tracks
 			return d
 		}
 		if b.State.Err != nil {

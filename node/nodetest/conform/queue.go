@@ -268,21 +268,31 @@ func (d *driver) expect(t *testing.T, c node.Command, want node.Reply) {
 	}
 }
 
-// wake waits for the next wake.
+// wake waits for the next wake, which must be for that token.
 func (d *driver) wake(t *testing.T, token string) {
+	t.Helper()
+	d.hear(t, node.Wake{Token: token})
+}
+
+func (d *driver) hear(t *testing.T, want node.Wake) {
+	t.Helper()
+	if w := d.next(t); w != want {
+		t.Fatalf("%+v: want %+v", w, want)
+	}
+}
+
+// next waits for the next wake.
+func (d *driver) next(t *testing.T) node.Wake {
 	t.Helper()
 	timer := clock.Runtime().NewTimer(patience)
 	defer timer.Stop()
 	for {
 		select {
 		case w := <-d.wakes:
-			if w != (node.Wake{Token: token}) {
-				t.Fatalf("%+v: want one for %q", w, token)
-			}
-			return
+			return w
 		case <-d.replies: // the state, if anything
 		case <-timer.C():
-			t.Fatalf("no wake for %q within %v", token, patience)
+			t.Fatalf("no wake within %v", patience)
 		}
 	}
 }

@@ -1,0 +1,160 @@
+package node_test
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/leasehold-go/leasehold/node"
+	"github.com/leasehold-go/leasehold/node/nodetest"
+)
+
+func wantNews(t *testing.T, wakes <-chan node.Wake, key string) {
+	t.Helper()
+	select {
+	case w := <-wakes:
+		if w != (node.Wake{Node: 3, Key: key}) {
+			t.Fatalf("%+v: want one of %q", w, key)
+		}
+	case <-time.After(time.Minute):
+		t.Fatalf("no news of %q", key)
+	}
+}
+
+func TestNews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r, wakes := listening(t, n.Conn(), "")
+		for range 3 {
+			if !r.state.Tracks {
+				t.Fatalf("%+v", r.state)
+			}
+			wantStatuses(t, r.ask(grant("a", "1", 1), on(node.Renew, "a", "1")), "ok ok")
+			n.Del("a")
+			wantNews(t, wakes, "a")
+			inspect := on(node.Inspect, "a", "")
+			inspect.Track = true
+			wantStatuses(t, r.ask(inspect, on(node.Inspect, "b", "")), "absent absent")
+			n.Set("b", "1", time.Second)
+			n.Set("a", "1", time.Second)
+			wantNews(t, wakes, "a")
+			n.Crash() // that is told otherwise
+			r.ended()
+			if r.state.Tracks {
+				t.Error("still tracks")
+			}
+			n.Restart()
+			r.enrolled()
+		}
+		synctest.Wait()
+		select {
+		case w := <-wakes:
+			t.Errorf("%+v", w)
+		default:
+		}
+	})
+}
+
+// Whoever does not take the news for a long time is told to look at everything. The
+// actor goes on meanwhile, and ends.
+func TestTooMuchNews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r, wakes := listening(t, n.Conn(), "")
+		const names = 3000
+		for i := range names {
+			name := fmt.Sprint("n", i)
+			r.ask(grant(name, "1", 1), on(node.Renew, name, "1"))
+		}
+		for i := range names {
+			n.Del(fmt.Sprint("n", i))
+		}
+		wantStatuses(t, r.ask(grant("a", "1", 1), on(node.Renew, "a", "1")), "ok ok")
+		synctest.Wait()
+		<-wakes // which of them was on offer before the rest came depends
+		heard := 0
+		for w := range wakes {
+			if heard++; w.Key == "*" {
+				break
+			}
+		}
+		if heard > names {
+			t.Errorf("heard %d", heard)
+		}
+		n.Del("a")
+		wantNews(t, wakes, "a")
+		n.Flush()
+		wantStatuses(t, r.ask(grant("a", "1", 1), on(node.Renew, "a", "1")), "ok ok")
+		n.Del("a")
+		synctest.Wait()
+		r.cancel() // while news wait to be taken
+		<-r.done
+	})
+}
+
+// Where keys cannot be tracked, everything else is as ever.
+func TestNoNews(t *testing.T) {
+	for _, kind := range []string{"RESP2", "client", "refused", "odd", "unwanted"} {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := nodetest.New()
+				defer n.Close()
+				c, ok := conns(t, n)[kind]
+				if !ok {
+					c = n.Conn()
+				}
+				wakes := make(chan node.Wake)
+				r := prepare(t, c, func(c *node.Config) {
+					if kind != "unwanted" {
+						c.Wakes = wakes
+					}
+				})
+				switch kind {
+				case "refused":
+					n.Fail("CLIENT TRACKING", "NOPERM no")
+				case "odd":
+					n.Reply("CLIENT TRACKING", ":1\r\n")
+				}
+				r.run()
+				r.enrolled()
+				if r.state.Tracks {
+					t.Error("tracks")
+				}
+				wantStatuses(t, r.ask(grant("a", "1", 1), on(node.Renew, "a", "1"), on(node.Release, "a", "1")), "ok ok ok")
+				if got := n.Commands()["CLIENT CACHING"]; got != 0 {
+					t.Errorf("%d CLIENT CACHING", got)
+				}
+			})
+		})
+	}
+}
+
+// A push that nobody asked for ends the enrolment; what is no key of a string is left.
+func TestOddNews(t *testing.T) {
+	for answer, ends := range map[string]bool{
+		">2\r\n$10\r\ninvalidate\r\n*2\r\n:5\r\n$1\r\nx\r\n+OK\r\n": false,
+		">2\r\n$10\r\ninvalidate\r\n:5\r\n+OK\r\n":                  false,
+		">1\r\n$10\r\ninvalidate\r\n+OK\r\n":                        false,
+		">3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n+OK\r\n":         true,
+		">3\r\n$7\r\nmessage\r\n$1\r\nx\r\n$1\r\nx\r\n+OK\r\n":      true,
+	} {
+		t.Run(fmt.Sprintf("%q", answer), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := nodetest.New()
+				defer n.Close()
+				wakes := make(chan node.Wake, 10)
+				r := start(t, n.Conn(), func(c *node.Config) { c.Wakes = wakes })
+				r.enrolled()
+				n.Reply("SET", answer)
+				r.ask(grant("a", "1", 1))
+				synctest.Wait()
+				if r.state.Enrolled == ends {
+					t.Errorf("%+v", r.state)
+				}
+			})
+		})
+	}
+}
