@@ -32,6 +32,7 @@ type line struct {
 // A waiter is one caller of Acquire.
 type waiter struct {
 	name     string
+	owner    string // what its lease says of the holder; the supervisor's where empty
 	terms    *terms
 	attempts int  // how many it has left; 0 for as many as it takes
 	once     bool // do not queue: TryAcquire
@@ -149,15 +150,24 @@ func (c *core) try(now clock.Instant, l *line) {
 
 // newTenure returns the next attempt of the first waiter of a line.
 func (c *core) newTenure(l *line) *tenure {
-	n := len(c.nodes)
+	n, w := len(c.nodes), l.waiters[0]
 	t := &tenure{
-		id: c.newID(), line: l, key: l.key, token: c.token(), terms: l.waiters[0].terms,
+		id: c.newID(), line: l, key: l.key, token: c.tokenFor(w), terms: w.terms,
 		votes: make([]vote, n), ballot: &ballot{answers: make(answers, n)},
 	}
 	t.who = t
 	c.tenures[t.id] = t
 	l.attempt = t
 	return t
+}
+
+// tokenFor returns a fresh token for an attempt of w.
+func (c *core) tokenFor(w *waiter) string {
+	token := c.token()
+	if w.owner == "" {
+		return token
+	}
+	return w.owner + token[len(token)-randomLen-1:]
 }
 
 // proposal returns the fence to propose: the nodes' time in microseconds, by the

@@ -67,7 +67,7 @@ type Config struct {
 	FenceRetention time.Duration
 
 	// Owner is whom others are shown as the holder; at most 128 bytes. It is not
-	// used to decide anything. Default "host:pid".
+	// used to decide anything. It does not begin with "?". Default "host:pid".
 	Owner string
 
 	// Prefix is put before every name to make its key. Default none.
@@ -166,7 +166,9 @@ func (cfg Config) validate() error {
 			broken = append(broken, err)
 		}
 	}
-	want(len(cfg.Owner) <= maxOwner, "Owner of %d bytes: want at most %d", len(cfg.Owner), maxOwner)
+	if err := checkOwner("Owner", cfg.Owner); err != nil {
+		broken = append(broken, err)
+	}
 	want(len(cfg.Prefix) < maxName, "Prefix of %d bytes: want less than %d", len(cfg.Prefix), maxName)
 	want(!strings.HasPrefix(cfg.Prefix, reserved), "Prefix %q: want none that begins with %q, which is kept for leasehold itself", cfg.Prefix, reserved)
 	if broken == nil {
@@ -229,6 +231,17 @@ func (cfg Config) checkName(name string) error {
 	return nil
 }
 
+// checkOwner reports what is wrong with what a lease is to say of its holder.
+func checkOwner(what, owner string) error {
+	switch {
+	case len(owner) > maxOwner:
+		return fmt.Errorf("%s of %d bytes: want at most %d", what, len(owner), maxOwner)
+	case strings.HasPrefix(owner, reservation):
+		return fmt.Errorf("%s %q: want none that begins with %q, which marks a key as reserved for a waiter", what, owner, reservation)
+	}
+	return nil
+}
+
 // An Option changes one acquisition.
 type Option func(*request)
 
@@ -240,6 +253,9 @@ type request struct {
 	noRenew  bool
 	maxHold  time.Duration
 	bounded  bool
+	owner    string
+	named    bool
+	coolDown time.Duration
 }
 
 // WithTTL has the lease last for another TTL than Config.TTL: 100 ms to
@@ -256,6 +272,18 @@ func WithMaxHold(d time.Duration) Option { return func(r *request) { r.maxHold, 
 // WithAttempts gives up after n attempts, 1 or more, with the error of the last. By
 // default Acquire tries until its context is done.
 func WithAttempts(n int) Option { return func(r *request) { r.attempts, r.counted = n, true } }
+
+// WithOwner has the lease say something else of its holder than Config.Owner: an
+// address at which it can be reached, say. Others read it with Inspect and Watch. 1
+// to 128 bytes, and nothing secret. It does not begin with "?".
+func WithOwner(owner string) Option { return func(r *request) { r.owner, r.named = owner, true } }
+
+// WithCoolDown has [Supervisor.Lead] wait for d, or up to a tenth longer, after each
+// tenure before it is a candidate again, so that another process gets a chance. With
+// it Lead also goes on after a lease that was released while its function ran, as by
+// [Supervisor.StepDown]. Only Lead heeds it. Default: no waiting after a loss, and a
+// release ends Lead.
+func WithCoolDown(d time.Duration) Option { return func(r *request) { r.coolDown = d } }
 
 // waiter checks a request, all of it, and makes it a waiter.
 func (s *Supervisor) waiter(name string, opts []Option) (*waiter, error) {
@@ -277,11 +305,20 @@ func (s *Supervisor) waiter(name string, opts []Option) (*waiter, error) {
 	if r.bounded && r.maxHold <= 0 {
 		broken = append(broken, fmt.Errorf("WithMaxHold %v: want more than 0", r.maxHold))
 	}
+	if err := checkOwner("WithOwner", r.owner); err != nil {
+		broken = append(broken, err)
+	}
+	if r.named && r.owner == "" {
+		broken = append(broken, errors.New("WithOwner of 0 bytes: want at least 1"))
+	}
+	if r.coolDown < 0 {
+		broken = append(broken, fmt.Errorf("WithCoolDown %v: want 0 or more", r.coolDown))
+	}
 	if broken != nil {
 		return nil, fmt.Errorf("acquire: %w", errors.Join(broken...))
 	}
 	return &waiter{
-		name: name, terms: terms, attempts: r.attempts, noRenew: r.noRenew, maxHold: r.maxHold,
+		name: name, owner: r.owner, terms: terms, attempts: r.attempts, noRenew: r.noRenew, maxHold: r.maxHold,
 		result: make(chan acquired, 1),
 	}, nil
 }

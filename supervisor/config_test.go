@@ -209,9 +209,13 @@ func TestBrokenArguments(t *testing.T) {
 		"fewer than no attempts":               {"x", opts(supervisor.WithAttempts(-1)), []string{"WithAttempts -1: want at least 1"}},
 		"a negative time to hold":              {"x", opts(supervisor.WithMaxHold(-time.Second)), []string{"WithMaxHold -1s: want more than 0"}},
 		"no time to hold":                      {"x", opts(supervisor.WithMaxHold(0)), []string{"WithMaxHold 0s: want more than 0"}},
+		"an owner that is too long":            {"x", opts(supervisor.WithOwner(strings.Repeat("o", 129))), []string{"WithOwner of 129 bytes: want at most 128"}},
+		"an empty owner":                       {"x", opts(supervisor.WithOwner("")), []string{"WithOwner of 0 bytes: want at least 1"}},
+		"an owner like a reservation":          {"x", opts(supervisor.WithOwner("?me")), []string{`WithOwner "?me": want none that begins with "?"`}},
+		"a negative cool-down":                 {"x", opts(supervisor.WithCoolDown(-1)), []string{"WithCoolDown -1ns: want 0 or more"}},
 		"everything at once": {
-			"", opts(supervisor.WithTTL(time.Hour), supervisor.WithAttempts(0), supervisor.WithMaxHold(-1)),
-			[]string{`name ""`, "TTL 1h0m0s", "WithAttempts 0", "WithMaxHold -1ns"},
+			"", opts(supervisor.WithTTL(time.Hour), supervisor.WithAttempts(0), supervisor.WithMaxHold(-1), supervisor.WithOwner("?"), supervisor.WithCoolDown(-1)),
+			[]string{`name ""`, "TTL 1h0m0s", "WithAttempts 0", "WithMaxHold -1ns", `WithOwner "?"`, "WithCoolDown -1ns"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

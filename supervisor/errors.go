@@ -17,6 +17,9 @@ var (
 	// is broken; the error says at which node, in its own words.
 	ErrNoQuorum = errors.New("no quorum of nodes could be reached")
 
+	// ErrNotHolder: what was to be ended is not the lease that holds the name.
+	ErrNotHolder = errors.New("not the holder")
+
 	// ErrClosed: the supervisor was closed. Make another.
 	ErrClosed = errors.New("supervisor closed")
 )
@@ -161,14 +164,21 @@ func list(b *strings.Builder, nodes []Answer) {
 }
 
 // ownerOf returns whom a token of ours names; the values of other libraries name
-// nobody.
+// nobody, and nor does a reservation.
 func ownerOf(token string) string {
+	if strings.HasPrefix(token, reservation) {
+		return ""
+	}
 	i := strings.LastIndexByte(token, '/')
 	if i < 0 || len(token)-i-1 != randomLen {
 		return ""
 	}
 	return token[:i]
 }
+
+// reservation begins the value of a key that is kept for a waiter: nobody holds the
+// name by it.
+const reservation = "?"
 
 // randomLen is the length of what rand.Text returns: 128 bits in base32.
 const randomLen = 26

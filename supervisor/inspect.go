@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -67,7 +68,7 @@ func (h Holding) judge(as answers, quorum int) (Holding, error) {
 	left := make(map[string][]time.Duration)
 	for _, a := range as {
 		h.Fence = max(h.Fence, a.fence)
-		if a.verdict != Held || a.value == "" {
+		if a.verdict != Held || a.value == "" || strings.HasPrefix(a.value, reservation) {
 			continue
 		}
 		d := a.left

@@ -98,7 +98,7 @@ func (as answers) held(quorum int) bool {
 
 // isReservation reports whether a node keeps a value for a waiter that has yet to
 // claim it.
-func isReservation(value string) bool { return strings.HasPrefix(value, "?") }
+func isReservation(value string) bool { return strings.HasPrefix(value, reservation) }
 
 // A look is a question to some nodes: who holds a name?
 type look struct {

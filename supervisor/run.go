@@ -3,6 +3,9 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
 
 	"github.com/leasehold-go/leasehold/lease"
 )
@@ -16,8 +19,8 @@ func (s *Supervisor) Do(ctx context.Context, name string, fn func(ctx context.Co
 	if err != nil {
 		return err
 	}
-	err, lost := under(ctx, held, fn)
-	return errors.Join(err, lost)
+	err, ended := under(ctx, held, fn)
+	return errors.Join(err, loss(ended))
 }
 
 // Lead runs fn while name is held, for as long as possible: when the lease is lost
@@ -25,32 +28,81 @@ func (s *Supervisor) Do(ctx context.Context, name string, fn func(ctx context.Co
 // returns when fn returns while the lease is held, with fn's error, or when ctx is
 // done, with an error that wraps ctx's. fn's context ends with the lease, and fn
 // should return then: until it does, nobody runs on behalf of this caller.
+//
+// A lease that is released while fn runs, by fn itself or with
+// [Supervisor.StepDown], ends Lead too, with fn's error; but [WithCoolDown] makes it
+// a candidate again after a while. If fn panics the name is given back.
 func (s *Supervisor) Lead(ctx context.Context, name string, fn func(ctx context.Context) error, opts ...Option) error {
+	var r request
+	for _, o := range opts {
+		o(&r)
+	}
 	for {
 		held, err := s.Acquire(ctx, name, opts...)
 		if err != nil {
 			return err
 		}
-		err, lost := under(ctx, held, fn)
-		if lost == nil || errors.Is(lost, lease.ErrClosed) {
+		err, ended := under(ctx, held, fn)
+		lost := loss(ended)
+		if ended == nil || lost == nil && r.coolDown == 0 || errors.Is(lost, lease.ErrClosed) {
 			return errors.Join(err, lost)
 		}
-		if ctx.Err() != nil {
+		if s.cool(ctx, r.coolDown); ctx.Err() != nil {
 			return errors.Join(err, lost, ctx.Err())
 		}
 	}
 }
 
-// under runs fn under a lease and gives it back. It returns fn's error, and how
-// the lease was lost before fn returned, or nil.
-func under(ctx context.Context, held *lease.Lease, fn func(context.Context) error) (err, lost error) {
-	defer func() {
-		if lost = held.Err(); lost == lease.ErrReleased {
-			lost = nil // fn has stepped down
+// cool waits for d, or up to a tenth longer, or for the end of ctx or of s.
+func (s *Supervisor) cool(ctx context.Context, d time.Duration) {
+	if d == 0 {
+		return
+	}
+	timer := s.clock.NewTimer(d + rand.N(d/10+1))
+	defer timer.Stop()
+	select {
+	case <-timer.C():
+	case <-ctx.Done():
+	case <-s.stop:
+	}
+}
+
+// StepDown releases the lease that this process holds on name, as its holder would
+// with Release, which see for ctx and for the errors: whoever runs under it, in Do or
+// Lead, finds its context done. That this process holds none is an error that wraps
+// [ErrNotHolder].
+func (s *Supervisor) StepDown(ctx context.Context, name string) error {
+	if err := s.cfg.checkName(name); err != nil {
+		return fmt.Errorf("step down: %w", err)
+	}
+	var held *lease.Lease
+	s.read(func(c *core) {
+		if l := c.lines[s.cfg.Prefix+name]; l != nil && l.holder != nil {
+			held = l.holder.hold.lease.Lease()
 		}
+	})
+	if held == nil {
+		return fmt.Errorf("step down %q: this process is %w", s.cfg.Prefix+name, ErrNotHolder)
+	}
+	return held.Release(ctx)
+}
+
+// under runs fn under a lease and gives it back. It returns fn's error, and how
+// the lease had ended before fn returned, or nil.
+func under(ctx context.Context, held *lease.Lease, fn func(context.Context) error) (err, ended error) {
+	defer func() {
+		ended = held.Err()
 		// Release tells the nodes also where ctx is done. That it is not confirmed by
 		// then concerns nobody here: the supervisor goes on, and the keys expire.
 		_ = held.Release(ctx)
 	}()
 	return fn(held.Context(ctx)), nil
+}
+
+// loss returns the end of a lease if that was a loss, and nil if its holder asked.
+func loss(ended error) error {
+	if errors.Is(ended, lease.ErrLost) {
+		return ended
+	}
+	return nil
 }

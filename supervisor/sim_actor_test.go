@@ -327,7 +327,7 @@ func (a *simActor) command(p *simPipe, i int) bool {
 	case node.Release:
 		if cmd.Queued {
 			n.leaveQueue(k, cmd.Token)
-			if value == reservation(cmd.Token) {
+			if value == reservation+cmd.Token {
 				r.Status = node.OK
 			}
 		}

@@ -18,8 +18,6 @@ type simWaiter struct {
 	since  time.Duration // when it came
 }
 
-func reservation(token string) string { return "?" + token }
-
 // describe fills in what a node says of a key that it has.
 func (n *simNode) describe(k int, r *node.Reply) {
 	r.Value = n.key(k)
@@ -30,13 +28,13 @@ func (n *simNode) describe(k int, r *node.Reply) {
 func (a *simActor) queueing(k int, cmd *node.Command, r *node.Reply) {
 	n := a.n
 	value := n.key(k)
-	mine := value == cmd.Token || value == reservation(cmd.Token)
+	mine := value == cmd.Token || value == reservation+cmd.Token
 	switch cmd.Op {
 	case node.Enqueue:
 		n.enqueue(k, simWaiter{ticket: cmd.Ticket, inbox: a, token: cmd.Token})
 		if value == "" && a.c.Now() >= a.state.YoungUntil {
 			n.hand(k, cmd.Token)
-			mine = n.key(k) == reservation(cmd.Token)
+			mine = n.key(k) == reservation+cmd.Token
 		}
 		r.Status = node.Other
 		if mine {
@@ -55,7 +53,7 @@ func (a *simActor) queueing(k int, cmd *node.Command, r *node.Reply) {
 		}
 	case node.Leave:
 		n.leaveQueue(k, cmd.Token)
-		if value == reservation(cmd.Token) {
+		if value == reservation+cmd.Token {
 			n.del(k)
 			r.Status = node.OK
 		}
@@ -109,7 +107,7 @@ func (n *simNode) hand(k int, asker string) {
 			continue
 		}
 		w.stats.reservations++
-		n.set(k, reservation(x.token), x.inbox.c.cfg.reserve())
+		n.set(k, reservation+x.token, x.inbox.c.cfg.reserve())
 		q := slices.Clone(n.data.queues[k])
 		q[0].alive = n.ms()
 		n.data.queues[k] = q

@@ -181,7 +181,7 @@ func (s *Supervisor) effect(now clock.Instant, e effect) {
 	case won:
 		t := e.tenure
 		l, control := lease.New(lease.Spec{
-			Name: e.waiter.name, Token: t.token, Owner: s.cfg.Owner, Fence: t.fence,
+			Name: e.waiter.name, Token: t.token, Owner: ownerOf(t.token), Fence: t.fence,
 			Clock: s.clock, Until: e.until, Grace: t.terms.grace, Keeper: keeper{s, t.id},
 		})
 		t.hold.lease = control
