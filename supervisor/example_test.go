@@ -124,3 +124,26 @@ func ExampleSupervisor_TryAcquire() {
 	// somebody else is at it
 	// <nil> lease: released
 }
+
+// AcquireAll is for work that needs several names at once: all or nothing, and
+// without deadlocks.
+func ExampleSupervisor_AcquireAll() {
+	sup, err := supervisor.New(supervisor.Config{Nodes: nodes})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer sup.Close(context.Background())
+
+	ctx := context.Background()
+	leases, err := sup.AcquireAll(ctx, "account-7", "account-3")
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, held := range leases {
+		fmt.Println("holding", held.Name())
+		defer held.Release(ctx)
+	}
+	// Output:
+	// holding account-7
+	// holding account-3
+}

@@ -1,0 +1,96 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/leasehold-go/leasehold/lease"
+)
+
+// AcquireAll waits until every one of the names is held, or until ctx is done, and
+// returns their leases in the order of the names. It is all or nothing: with an error
+// nothing is held, and nothing is left behind. Names are acquired one after the other
+// in sorted order, whatever the order in which they are given, so that two callers
+// who want some of the same cannot wait for each other; each lease renews itself from
+// its own beginning on.
+//
+// A broken name, one that is given twice, or none at all is an error about the
+// arguments before anything is tried. Otherwise the error says at which name it
+// ended: it wraps the [*AcquireError] of that name, or, if a lease that it had
+// already was lost meanwhile, lease.ErrLost. The leases are independent of each other
+// once they are returned.
+func (s *Supervisor) AcquireAll(ctx context.Context, names ...string) ([]*lease.Lease, error) {
+	if err := s.checkNames(names); err != nil {
+		return nil, err
+	}
+	order := make([]int, len(names))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(i, j int) int { return strings.Compare(names[i], names[j]) })
+
+	leases := make([]*lease.Lease, len(names))
+	// all ends with ctx and with every lease that is held already.
+	all, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for _, i := range order {
+		held, err := s.Acquire(all, names[i])
+		if lost := firstLost(leases); lost != nil {
+			err = fmt.Errorf("%q ended before %q was acquired: %w", s.cfg.Prefix+lost.Name(), s.cfg.Prefix+names[i], lost.Err())
+		}
+		leases[i] = held
+		if err != nil {
+			releaseAll(ctx, leases)
+			return nil, fmt.Errorf("acquire all: %w", err)
+		}
+		all = held.Context(all)
+	}
+	return leases, nil
+}
+
+// checkNames reports every name that is broken or given twice.
+func (s *Supervisor) checkNames(names []string) error {
+	var broken []error
+	if len(names) == 0 {
+		broken = append(broken, errors.New("no name: want at least one"))
+	}
+	seen := make(map[string]int)
+	for _, name := range names {
+		if seen[name]++; seen[name] == 2 {
+			broken = append(broken, fmt.Errorf("name %.64q: given more than once", name))
+		}
+		if err := s.cfg.checkName(name); err != nil && seen[name] == 1 {
+			broken = append(broken, err)
+		}
+	}
+	if broken == nil {
+		return nil
+	}
+	return fmt.Errorf("acquire all: %w", errors.Join(broken...))
+}
+
+// firstLost returns one of the leases that is over, or nil.
+func firstLost(leases []*lease.Lease) *lease.Lease {
+	for _, l := range leases {
+		if l != nil && l.Err() != nil {
+			return l
+		}
+	}
+	return nil
+}
+
+// releaseAll gives the leases back, all at once, and waits as their Release does.
+func releaseAll(ctx context.Context, leases []*lease.Lease) {
+	var wg sync.WaitGroup
+	for _, l := range leases {
+		if l != nil {
+			// The keys of one that is not confirmed expire by themselves.
+			wg.Go(func() { _ = l.Release(ctx) })
+		}
+	}
+	wg.Wait()
+}
