@@ -232,6 +232,9 @@ func TestBrokenArguments(t *testing.T) {
 				}
 				if len(c.opts) == 0 {
 					_, calls["Inspect"] = sup.Inspect(t.Context(), c.name)
+					calls["StepDown"] = sup.StepDown(t.Context(), c.name)
+					calls["Revoke"] = sup.Revoke(t.Context(), c.name, "me/1")
+					_, calls["AcquireAll"] = sup.AcquireAll(t.Context(), c.name)
 				}
 				for call, err := range calls {
 					if err == nil {
@@ -294,9 +297,11 @@ func TestUseAfterClose(t *testing.T) {
 		_, err := sup.Acquire(t.Context(), "x")
 		_, try := sup.TryAcquire(t.Context(), "x")
 		_, inspect := sup.Inspect(t.Context(), "x")
+		_, acquireAll := sup.AcquireAll(t.Context(), "x", "y")
 		for call, err := range map[string]error{
-			"Acquire": err, "TryAcquire": try, "Inspect": inspect,
-			"Do": sup.Do(t.Context(), "x", never(t)), "Lead": sup.Lead(t.Context(), "x", never(t)),
+			"Acquire": err, "TryAcquire": try, "Inspect": inspect, "AcquireAll": acquireAll,
+			"Revoke": sup.Revoke(t.Context(), "x", "me/1"),
+			"Do":     sup.Do(t.Context(), "x", never(t)), "Lead": sup.Lead(t.Context(), "x", never(t)),
 		} {
 			if !errors.Is(err, supervisor.ErrClosed) || errors.Is(err, supervisor.ErrHeld) || errors.Is(err, supervisor.ErrNoQuorum) {
 				t.Errorf("%s = %v, want ErrClosed", call, err)

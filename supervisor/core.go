@@ -140,10 +140,11 @@ type tenure struct {
 	left   set    // nodes in whose queue it certainly does not stand any more
 	again  set    // nodes to be claimed as soon as they have answered
 
-	stand  *standing // while it stands in the queue
-	ballot *ballot   // while it is an election
-	hold   *hold     // while it is held
-	give   *giving   // while it is given back
+	stand  *standing   // while it stands in the queue
+	ballot *ballot     // while it is an election
+	hold   *hold       // while it is held
+	give   *giving     // while it is given back
+	revoke *revocation // of somebody else's lease
 }
 
 // newID returns an ID that was never used before.

@@ -74,6 +74,7 @@ func (c *core) giveBack(now clock.Instant, t *tenure, answer chan<- error) {
 // the key by this tenure's doing; if it said nothing, it is owed another.
 func (c *core) released(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.releasing.del(i)
+	c.revoked(now, t, i, r)
 	switch r.Status {
 	case node.OK, node.Absent, node.Other:
 		t.give.kept.del(i)

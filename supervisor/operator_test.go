@@ -1,0 +1,73 @@
+package supervisor_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node/nodetest"
+	"github.com/leasehold-go/leasehold/supervisor"
+)
+
+// An operator takes a lease away with the token that Inspect shows: the holder learns
+// of it at its next renewal. What is not the holder's token takes nothing away.
+func TestRevoke(t *testing.T) {
+	bubble(t, 5, func(t *testing.T, nodes []*nodetest.Node) {
+		sup, operator := start(t, nodes, owner("holder")), start(t, nodes, owner("operator"))
+		held := acquire(t, sup, "x")
+		for _, token := range []string{"holder", held.Token() + "x", "holder/ABCDEFGHIJKLMNOPQRSTUVWXYZ"} {
+			if err := operator.Revoke(t.Context(), "x", token); !errors.Is(err, supervisor.ErrNotHolder) {
+				t.Fatalf("%v, want ErrNotHolder", err)
+			}
+		}
+		if err := operator.Revoke(t.Context(), "y", held.Token()); !errors.Is(err, supervisor.ErrNotHolder) {
+			t.Fatalf("another name: %v, want ErrNotHolder", err)
+		}
+		synctest.Wait()
+		wantKeys(t, nodes, "x", held.Token(), 5)
+
+		nodes[0].Hang()
+		h, err := operator.Inspect(t.Context(), "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := operator.Revoke(t.Context(), "x", h.Token); err != nil {
+			t.Fatal(err)
+		}
+		wantKeys(t, nodes[1:], "x", "", 0)
+		from := time.Now()
+		<-held.Lost()
+		if took := time.Since(from); took > ttl/3 || held.Err() != lease.ErrRevoked {
+			t.Errorf("told %v after %v", held.Err(), took)
+		}
+		nodes[0].Resume()
+		time.Sleep(ttl / 2) // it is owed
+		wantKeys(t, nodes, "x", "", 0)
+	})
+}
+
+// Without a quorum a revocation is not confirmed, and every call ends with its context.
+func TestRevokeWithoutQuorum(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		sup, operator := start(t, nodes), start(t, nodes)
+		held := acquire(t, sup, "x")
+		nodes[0].Crash()
+		nodes[1].Hang()
+		from := time.Now()
+		err := operator.Revoke(within(t, 37*time.Millisecond), "x", held.Token())
+		if took := time.Since(from); !errors.Is(err, context.DeadlineExceeded) || took != 37*time.Millisecond {
+			t.Errorf("%v after %v", err, took)
+		}
+		err = operator.Revoke(t.Context(), "x", held.Token())
+		var e *supervisor.AcquireError
+		if !errors.Is(err, supervisor.ErrNoQuorum) || !errors.As(err, &e) || e.Nodes[0].Err == nil || e.Nodes[1].Verdict != supervisor.Unreachable {
+			t.Errorf("%v, want ErrNoQuorum and which nodes", err)
+		}
+		if err := operator.Revoke(canceled(), "x", held.Token()); !errors.Is(err, context.Canceled) {
+			t.Errorf("%v with a context that is done", err)
+		}
+	})
+}
