@@ -19,7 +19,8 @@ type Spec struct {
 	Until clock.Instant
 	// Grace is how much longer the nodes keep the lease than Until.
 	Grace time.Duration
-	// Keeper does what costs IO. A nil one makes Release and Extend succeed at once.
+	// Keeper does what costs IO. Without one Release, Extend and HandOver succeed at
+	// once, and handles are empty.
 	Keeper Keeper
 }
 
@@ -29,6 +30,12 @@ type Keeper interface {
 	Release(ctx context.Context) error
 	// Extend renews at once.
 	Extend(ctx context.Context, ttl time.Duration) error
+	// Handle returns what another supervisor continues the lease with; empty if it
+	// is over.
+	Handle() string
+	// HandOver renews at once, ends the lease with [ErrHandedOver] when a quorum has
+	// confirmed that, and tells no node of the end.
+	HandOver(ctx context.Context) (handle string, err error)
 }
 
 // Control is the other end of a [Lease]: whoever keeps it moves and ends it with
@@ -68,6 +75,6 @@ func (c Control) Renewed(until clock.Instant, grace time.Duration) bool {
 	}
 }
 
-// End ends the lease for the given reason, which is [ErrReleased] or wraps
-// [ErrLost]. It reports false, and does nothing, if the lease was over already.
+// End ends the lease for the given reason, which is [ErrReleased] or [ErrHandedOver]
+// or wraps [ErrLost]. It reports false, and does nothing, if the lease was over already.
 func (c Control) End(why error) bool { return c.l.finish(why, over) }

@@ -25,11 +25,15 @@ import (
 	"github.com/leasehold-go/leasehold/clock"
 )
 
-// Why a lease is over. Test with errors.Is: everything but [ErrReleased] is
-// [ErrLost].
+// Why a lease is over. Test with errors.Is: everything but [ErrReleased] and
+// [ErrHandedOver] is [ErrLost].
 var (
 	// ErrReleased: the holder gave the name back.
 	ErrReleased = errors.New("lease: released")
+
+	// ErrHandedOver: the holder handed the lease over, and whoever has its handle
+	// continues it. Stop the work, as after a release.
+	ErrHandedOver = errors.New("lease: handed over")
 
 	// ErrLost: the lease ended without its holder asking. Stop the work; somebody
 	// else may start. The lease does not come back: acquire the name again.
@@ -98,13 +102,14 @@ func (l *Lease) Fence() uint64 { return l.fence }
 // its holder asking: a quorum of nodes no longer keeps it, or can no longer be
 // shown to. It is closed at least the configured grace before another client can
 // hold the name, as far as this process's scheduler allows: a holder that must be
-// certain asks [Lease.Valid] right before it writes. It stays open after Release.
+// certain asks [Lease.Valid] right before it writes. It stays open after Release and
+// HandOver.
 func (l *Lease) Lost() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.lost == nil {
 		l.lost = make(chan struct{})
-		if l.err != nil && l.err != ErrReleased {
+		if isLoss(l.err) {
 			l.lost = closed
 		}
 	}
@@ -112,7 +117,7 @@ func (l *Lease) Lost() <-chan struct{} {
 }
 
 // Done returns a channel that is closed once, when the lease is over for any
-// reason, Release included.
+// reason, Release and HandOver included.
 func (l *Lease) Done() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -126,7 +131,7 @@ func (l *Lease) Done() <-chan struct{} {
 }
 
 // Err returns nil while the lease is held, and why it ended afterwards: an error
-// that wraps [ErrLost], or [ErrReleased]. It reads the clock, so it turns non-nil
+// that wraps [ErrLost], or [ErrReleased], or [ErrHandedOver]. It reads the clock, so it turns non-nil
 // in time even where the goroutine that closes Lost is late, and never turns back.
 func (l *Lease) Err() error {
 	if l.Valid() {
@@ -244,7 +249,8 @@ func (l *Lease) Extend(ctx context.Context, ttl time.Duration) error {
 //
 // It returns nil when a quorum is free again, and at once when the lease was
 // released before. On a lost lease it returns at once and says how it was lost
-// (an error that wraps [ErrLost]): informational, nothing is left to do. Any other
+// (an error that wraps [ErrLost]), and on one that was handed over [ErrHandedOver]:
+// informational, nothing is left to do. Any other
 // error means that the name may stay taken on the nodes that it names until their
 // keys expire, and asks nothing of the caller.
 func (l *Lease) Release(ctx context.Context) error {
@@ -273,6 +279,10 @@ func (l *Lease) Release(ctx context.Context) error {
 	return l.keeper.Release(ctx)
 }
 
+// isLoss reports whether a lease that is over because of why has ended without its
+// holder asking.
+func isLoss(why error) bool { return why != nil && why != ErrReleased && why != ErrHandedOver }
+
 // finish ends the lease, once, and reports whether it was this call that did.
 // Unless seen is over, it does nothing if the lease was renewed since until was
 // read as seen.
@@ -288,7 +298,7 @@ func (l *Lease) finish(why error, seen int64) bool {
 		return false
 	}
 	l.err = why
-	if l.lost != nil && why != ErrReleased {
+	if l.lost != nil && isLoss(why) {
 		close(l.lost)
 	}
 	if l.done != nil {

@@ -54,6 +54,15 @@ func (k *keeper) Extend(ctx context.Context, ttl time.Duration) error {
 	return k.err
 }
 
+func (k *keeper) Handle() string { return "handle" }
+
+func (k *keeper) HandOver(ctx context.Context) (string, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.ctx = ctx
+	return "handle", k.err
+}
+
 func isClosed(c <-chan struct{}) bool {
 	select {
 	case <-c:
@@ -90,7 +99,7 @@ func TestDefaultClock(t *testing.T) {
 // The end of a lease is told the same, whether its channels were asked for before
 // or are only now.
 func TestEnd(t *testing.T) {
-	for _, why := range []error{ErrReleased, ErrExpired, ErrRevoked, ErrTaken, ErrMaxHold, ErrClosed} {
+	for _, why := range []error{ErrReleased, ErrHandedOver, ErrExpired, ErrRevoked, ErrTaken, ErrMaxHold, ErrClosed} {
 		for _, before := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%v/asked before %v", why, before), func(t *testing.T) {
 				l, c, _ := held(nil)
@@ -109,13 +118,14 @@ func TestEnd(t *testing.T) {
 				if before && (l.Lost() != lost || l.Done() != done) {
 					t.Error("a second call returns another channel")
 				}
-				if got, want := isClosed(l.Lost()), why != ErrReleased; got != want {
+				loss := why != ErrReleased && why != ErrHandedOver
+				if got, want := isClosed(l.Lost()), loss; got != want {
 					t.Errorf("Lost closed %v, want %v", got, want)
 				}
 				if !isClosed(l.Done()) {
 					t.Error("Done is open")
 				}
-				if l.Err() != why || errors.Is(l.Err(), ErrLost) != (why != ErrReleased) {
+				if l.Err() != why || errors.Is(l.Err(), ErrLost) != loss {
 					t.Errorf("Err = %v, want %v", l.Err(), why)
 				}
 				if l.Valid() || l.Remaining() != 0 {
@@ -265,6 +275,8 @@ type keeperFunc func()
 
 func (f keeperFunc) Release(context.Context) error               { f(); return nil }
 func (f keeperFunc) Extend(context.Context, time.Duration) error { f(); return nil }
+func (f keeperFunc) Handle() string                              { return "" }
+func (f keeperFunc) HandOver(context.Context) (string, error)    { return "", nil }
 
 func TestReleaseOfALostLease(t *testing.T) {
 	k := &keeper{}
@@ -315,6 +327,36 @@ func TestExtend(t *testing.T) {
 	m.Advance(ttl)
 	if err := l.Extend(t.Context(), time.Minute); err != ErrExpired {
 		t.Errorf("Extend of an expired lease = %v, want ErrExpired", err)
+	}
+}
+
+// A lease is handed over by its keeper, and no handle is given for one that is over.
+func TestHandOver(t *testing.T) {
+	k := &keeper{}
+	l, c, _ := held(k)
+	if h := l.Handle(); h != "handle" || !l.Valid() {
+		t.Errorf("Handle = %q, Err %v", h, l.Err())
+	}
+	if h, err := l.HandOver(t.Context()); h != "handle" || err != nil || k.ctx != t.Context() {
+		t.Errorf("HandOver = %q, %v", h, err)
+	}
+	c.End(ErrHandedOver) // as the keeper would have done
+	if h := l.Handle(); h != "" {
+		t.Errorf("Handle = %q of a lease that was handed over", h)
+	}
+	if h, err := l.HandOver(t.Context()); h != "" || err != ErrHandedOver {
+		t.Errorf("HandOver once more = %q, %v", h, err)
+	}
+	if err := l.Release(t.Context()); err != ErrHandedOver || k.releases != 0 {
+		t.Errorf("Release = %v, and the keeper was asked %d times", err, k.releases)
+	}
+
+	l, _, _ = held(nil)
+	if h := l.Handle(); h != "" {
+		t.Errorf("Handle without a keeper = %q", h)
+	}
+	if h, err := l.HandOver(t.Context()); h != "" || err != nil || l.Err() != ErrHandedOver {
+		t.Errorf("HandOver without a keeper = %q, %v; Err %v", h, err, l.Err())
 	}
 }
 

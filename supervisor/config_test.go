@@ -287,6 +287,7 @@ func TestUseAfterClose(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
 		sup := start(t, nodes)
 		held, released := acquire(t, sup, "held"), acquire(t, sup, "released")
+		handle := held.Handle()
 		if err := released.Release(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -298,8 +299,9 @@ func TestUseAfterClose(t *testing.T) {
 		_, try := sup.TryAcquire(t.Context(), "x")
 		_, inspect := sup.Inspect(t.Context(), "x")
 		_, acquireAll := sup.AcquireAll(t.Context(), "x", "y")
+		_, adopt := sup.Adopt(t.Context(), handle)
 		for call, err := range map[string]error{
-			"Acquire": err, "TryAcquire": try, "Inspect": inspect, "AcquireAll": acquireAll,
+			"Acquire": err, "TryAcquire": try, "Inspect": inspect, "AcquireAll": acquireAll, "Adopt": adopt,
 			"Revoke": sup.Revoke(t.Context(), "x", "me/1"),
 			"Do":     sup.Do(t.Context(), "x", never(t)), "Lead": sup.Lead(t.Context(), "x", never(t)),
 		} {
@@ -307,8 +309,9 @@ func TestUseAfterClose(t *testing.T) {
 				t.Errorf("%s = %v, want ErrClosed", call, err)
 			}
 		}
+		_, handOver := held.HandOver(t.Context())
 		for call, err := range map[string]error{
-			"Release": held.Release(t.Context()), "Extend": held.Extend(t.Context(), ttl), "Err": held.Err(),
+			"Release": held.Release(t.Context()), "Extend": held.Extend(t.Context(), ttl), "Err": held.Err(), "HandOver": handOver,
 		} {
 			if !errors.Is(err, lease.ErrClosed) || !errors.Is(err, lease.ErrLost) {
 				t.Errorf("%s of a lease = %v, want lease.ErrClosed", call, err)

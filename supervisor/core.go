@@ -109,6 +109,7 @@ const (
 	queued                 // it stands in the nodes' queues
 	electing               // grants or claims are out
 	raising                // q nodes granted; a higher fence is being stored on them
+	adopting               // renewals are out for a lease that is to be continued
 	held                   // a quorum granted it
 	releasing              // it is over; releases are out
 )
@@ -143,6 +144,7 @@ type tenure struct {
 	stand  *standing   // while it stands in the queue
 	ballot *ballot     // while it is an election
 	hold   *hold       // while it is held
+	adopt  *adoption   // while it is being adopted
 	give   *giving     // while it is given back
 	revoke *revocation // of somebody else's lease
 }
@@ -239,6 +241,7 @@ func (c *core) stateOf(now clock.Instant, i int, s node.State) {
 		c.inspectServer(i)
 		c.collect(now, i)
 		c.hurry(now)
+		c.askAgain(now)
 	}
 	if !s.Enrolled && s.Err != nil && (was.Enrolled || was.Err == nil) {
 		c.effects = append(c.effects, effect{kind: nodeDown, node: i, err: s.Err})
@@ -254,6 +257,8 @@ func (c *core) close(now clock.Instant) {
 			c.end(now, t, lease.ErrClosed, nil)
 		case waiting, queued, electing, raising:
 			c.abandon(now, t)
+		case adopting:
+			c.refuse(t, ErrClosed, nil)
 		}
 	}
 	for _, l := range c.linesInOrder() {

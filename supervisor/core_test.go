@@ -1452,3 +1452,29 @@ func TestClockWatch(t *testing.T) {
 		t.Fatalf("Err() = %v after the clocks of two nodes of three ran away", l.Err())
 	}
 }
+
+// An election, and an adoption, whose answers tell of such a pause is not won by them:
+// the keys have aged meanwhile.
+func TestPausedElection(t *testing.T) {
+	b := enrolled(t, 1)
+	said := func(s send, pause time.Duration) {
+		state := b.c.nodes[0].state
+		state.Time = nodesTime + time.Duration(b.now()) + pause
+		state.TimeSent, state.TimeBack = b.now().Add(-time.Millisecond), b.now()
+		r := node.Reply{ID: s.cmd.ID, Op: s.cmd.Op, Status: node.OK, Raised: true, Fence: s.cmd.Fence}
+		b.c.replies(b.now(), node.Batch{Node: 0, Replies: []node.Reply{r}, State: state})
+		b.perform()
+	}
+	said(send{}, 0)
+	b.clock.Advance(time.Millisecond)
+	w := b.acquire("x")
+	said(b.take(node.Grant)[0], time.Hour)
+	b.waits(w)
+	b.wantNodes(b.take(node.Release), 0)
+
+	w = b.adopt("y")
+	b.clock.Advance(time.Millisecond)
+	said(b.take(node.Renew)[0], 2*time.Hour)
+	b.refused(w, ErrNoQuorum)
+	b.wantNodes(b.take(node.Release))
+}

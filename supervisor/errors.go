@@ -31,7 +31,7 @@ type Verdict uint8
 
 const (
 	Silent      Verdict = iota // it has not answered yet
-	Granted                    // it gave its vote, which was given back
+	Granted                    // it gave its vote, which was given back; to Adopt: it keeps the lease
 	Free                       // nobody has the key
 	Held                       // another client has the key
 	Guarded                    // it was not asked: it has restarted, and for Left may have forgotten a grant

@@ -87,6 +87,8 @@ type extension struct {
 	early   set // nodes that have yet to answer an earlier renewal
 	done    set
 	waiters []chan<- error
+
+	handOver chan<- error // that of them for which the lease ends here then; nil without
 }
 
 func newHold(c *core, t *tenure, w *waiter, until clock.Instant) *hold {
@@ -134,6 +136,8 @@ func (t *tenure) wake(c *core, now clock.Instant) {
 			return
 		}
 		c.lose(now, t)
+	case adopting:
+		c.adoptionDue(now, t)
 	case held:
 		h := t.hold
 		switch {
@@ -208,6 +212,10 @@ func (c *core) renew(now clock.Instant, t *tenure, nodes set) (shortened bool) {
 
 // renewed takes in an answer to a renewal.
 func (c *core) renewed(now clock.Instant, t *tenure, i int, r node.Reply) {
+	if t.phase == adopting {
+		c.readopted(now, t, i, r)
+		return
+	}
 	t.pending.del(i)
 	if t.phase != held {
 		c.settled(now, t)
@@ -451,6 +459,9 @@ func (c *core) extended(now clock.Instant, t *tenure, i int) {
 		return
 	}
 	t.hold.extend = nil
+	if x.handOver != nil {
+		c.disown(now, t) // before anybody is told that there is an heir
+	}
 	for _, w := range x.waiters {
 		c.effects = append(c.effects, effect{kind: answered, answer: w})
 	}

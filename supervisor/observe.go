@@ -23,7 +23,7 @@ type Event struct {
 	Name    string        // of a lease: the name, prefix included
 	Fence   uint64        // of a lease
 	Node    string        // of NodeUp and NodeDown: the node, without credentials
-	Err     error         // of Failed, Lost, NodeDown and Warning: why
+	Err     error         // of Failed, Lost, NodeDown and Warning: why; of Released: see there
 	Elapsed time.Duration // of Acquired: how long the election took; of Lost and Released: how long it was held
 }
 
@@ -31,9 +31,9 @@ type Event struct {
 type EventKind uint8
 
 const (
-	Acquired EventKind = iota + 1 // a lease was won
+	Acquired EventKind = iota + 1 // a lease was won, or adopted
 	Failed                        // an acquisition ended without a lease
-	Released                      // a holder gave its lease up
+	Released                      // a holder gave its lease up; Err is lease.ErrHandedOver where it was handed over
 	Lost                          // a lease ended without its holder asking
 	NodeUp                        // a node was enrolled
 	NodeDown                      // a node's enrolment ended, or its first one failed

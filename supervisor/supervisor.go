@@ -199,8 +199,11 @@ func (s *Supervisor) effect(now clock.Instant, e effect) {
 		t := e.tenure
 		t.hold.lease.End(e.err) // the holder may have been first
 		kind, why := Lost, t.hold.lease.Lease().Err()
-		if why == lease.ErrReleased {
+		switch why {
+		case lease.ErrReleased:
 			kind, why = Released, nil
+		case lease.ErrHandedOver:
+			kind = Released
 		}
 		s.tell(Event{Kind: kind, Name: t.key, Fence: t.fence, Err: why, Elapsed: now.Sub(t.begun)})
 	case answered:

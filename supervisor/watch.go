@@ -13,8 +13,8 @@ import (
 // hundredth, before it is said to have run away from ours.
 const slack = 2 * time.Millisecond
 
-// watch compares a node's clock with ours, and loses every lease where a quorum of
-// them has run away: this process was paused by something that its own clock does
+// watch compares a node's clock with ours, and loses every lease and election where a
+// quorum of them has run away: this process was paused by something that its own clock does
 // not see, as a hypervisor's pause, and the keys have aged meanwhile.
 //
 // Between two readings a node's clock can have advanced by no more than ours from
@@ -48,8 +48,13 @@ func (c *core) watch(now clock.Instant, i int, was node.State) {
 	}
 	c.effects = append(c.effects, effect{kind: warned, err: fmt.Errorf("the clocks of %d nodes ran away from ours, that of %s by %v in %v: was this machine paused?", ran, p.label, theirs-ours, ours)})
 	for _, t := range c.inOrder() {
-		if t.phase == held {
+		switch t.phase {
+		case held:
 			c.end(now, t, lease.ErrExpired, nil)
+		case electing, raising:
+			c.lose(now, t) // the votes have aged as well
+		case adopting:
+			c.refuse(t, ErrNoQuorum, nil)
 		}
 	}
 }

@@ -1,0 +1,440 @@
+package supervisor
+
+import (
+	"encoding/base64"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// adopt begins to continue a lease that others held, and returns its heir.
+func (b *bench) adopt(name string) *waiter {
+	w := &waiter{name: name, terms: &b.c.terms, result: make(chan acquired, 1)}
+	b.c.adopt(b.now(), w, handle{Key: []byte(name), Token: []byte(former), Fence: 7, TTL: w.terms.ttl})
+	b.perform()
+	return w
+}
+
+const former = "former/ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+// What the nodes say to an adoption decides as soon as the outcome is certain. Only
+// what is surely lost is released; anything else may be tried again.
+func TestAdoptAnswers(t *testing.T) {
+	const (
+		ok, absent, other, silent, unsent = node.OK, node.Absent, node.Other, node.Unknown, node.Unsent
+	)
+	for name, c := range map[string]struct {
+		says []node.Status // in the order in which they come; of five nodes
+		done int           // how many of them it takes to be certain; 0 if it is the window's end
+		want error
+	}{
+		"all have it":                  {[]node.Status{ok, ok, ok, ok, ok}, 3, nil},
+		"a quorum has it":              {[]node.Status{absent, other, ok, ok, ok}, 5, nil},
+		"two are silent":               {[]node.Status{silent, unsent, ok, ok, ok}, 5, nil},
+		"it has expired":               {[]node.Status{absent, absent, absent, absent, absent}, 3, lease.ErrLost},
+		"another has it":               {[]node.Status{other, other, other, ok, ok}, 3, lease.ErrLost},
+		"it is gone from a quorum":     {[]node.Status{ok, ok, other, absent, other}, 5, lease.ErrLost},
+		"too many are silent":          {[]node.Status{silent, silent, silent, ok, ok}, 0, ErrNoQuorum},
+		"nobody answers":               {[]node.Status{unsent, unsent, silent, silent, silent}, 0, ErrNoQuorum},
+		"neither had nor surely gone":  {[]node.Status{ok, ok, absent, absent, silent}, 0, ErrNoQuorum},
+		"neither had nor surely taken": {[]node.Status{other, ok, ok, other, unsent}, 0, ErrNoQuorum},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := enrolled(t, 5)
+			w := b.adopt("x")
+			sends := b.take(node.Renew)
+			b.wantNodes(sends, 0, 1, 2, 3, 4)
+			for i, s := range sends {
+				if s.cmd.Token != former || s.cmd.Name != "x" || s.cmd.TTL != b.c.terms.ttl {
+					t.Fatalf("sent %+v", s.cmd)
+				}
+				if i < c.done || c.done == 0 {
+					b.waits(w)
+				}
+				b.say(s, c.says[i])
+				if c.done != 0 && i+1 >= c.done && len(w.result) == 0 {
+					t.Fatalf("not decided after %d answers", i+1)
+				}
+			}
+			for len(w.result) == 0 {
+				b.advance(b.c.terms.window / 8) // it asks those that failed again
+				for _, s := range b.take(node.Renew) {
+					if says := c.says[s.node]; says != silent && says != unsent {
+						t.Fatalf("node %d was asked again after %v", s.node, says)
+					}
+					b.say(s, node.Unsent)
+				}
+			}
+			if c.want == nil {
+				l := b.got(w)
+				if l.Fence() != 7 || l.Token() != former || l.Name() != "x" || !l.Valid() {
+					t.Errorf("fence %d, token %q, name %q, %v", l.Fence(), l.Token(), l.Name(), l.Err())
+				}
+				if b.c.lines["x"].holder == nil {
+					t.Error("the line does not know its holder")
+				}
+				b.wantNodes(b.take(node.Release))
+				return
+			}
+			e := b.refused(w, c.want)
+			if len(e.Nodes) != 5 || !strings.HasPrefix(e.Error(), `adopt "x": `) || strings.Contains(e.Error(), former) {
+				t.Errorf("%v", e)
+			}
+			if c.want == lease.ErrLost {
+				b.wantNodes(b.take(node.Release), 0, 1, 2, 3, 4)
+			} else if b.wantNodes(b.take(node.Release)); len(b.c.tenures) != 0 || b.now() != clock.Instant(time.Hour).Add(b.c.terms.window) {
+				t.Errorf("%d tenures after %v, want none after the window", len(b.c.tenures), b.now())
+			}
+			if len(b.c.lines) != 0 {
+				t.Error("a line was left")
+			}
+		})
+	}
+}
+
+// What a node promises counts from before its renewal was sent, and the lease lives to
+// the q-th latest of these instants.
+func TestAdoptedDeadline(t *testing.T) {
+	b := enrolled(t, 5)
+	w := b.adopt("x")
+	sends := b.take(node.Renew)
+	b.say(sends[0], node.OK)
+	b.say(sends[1], node.Unknown)
+	begun := b.now()
+	b.advance(b.c.terms.window / 8)
+	again := b.take(node.Renew)
+	b.wantNodes(again, 1)
+	b.clock.Advance(50 * time.Millisecond)
+	b.say(again[0], node.OK)
+	b.waits(w)
+	b.say(sends[4], node.OK)
+	l := b.got(w)
+	if got, want := l.Remaining(), begun.Add(b.c.terms.ttl-b.c.terms.drift).Sub(b.now()); got != want {
+		t.Errorf("Remaining() = %v, want %v", got, want)
+	}
+	// One whose time is up by the last answer is not handed out, nor is it given back.
+	b = enrolled(t, 1)
+	w = b.adopt("x")
+	b.clock.Advance(b.c.terms.ttl)
+	b.say(b.take(node.Renew)[0], node.OK)
+	b.refused(w, ErrNoQuorum)
+	b.wantNodes(b.take(node.Release))
+}
+
+// Nodes that are not reachable at first are asked as soon as they are enrolled.
+func TestAdoptWaitsForNodes(t *testing.T) {
+	b := newBench(t, 3)
+	w := b.adopt("x")
+	for _, s := range b.take(node.Renew) {
+		b.say(s, node.Unsent)
+	}
+	for i := range 2 {
+		b.waits(w)
+		b.enrol(i)
+		sends := b.take(node.Renew)
+		b.wantNodes(sends, []int{0, 1, 2}[i:]...)
+		for _, s := range sends {
+			if s.node == i {
+				b.say(s, node.OK)
+			} else if s.node > i {
+				b.say(s, node.Unsent)
+			}
+		}
+	}
+	b.got(w)
+}
+
+// Once it is adopted a lease is kept like any other: renewed, and healed where it was
+// absent. Votes that it did not have count only after a quorum of others has confirmed.
+func TestAdoptedIsKept(t *testing.T) {
+	b := enrolled(t, 5)
+	b.advance(time.Minute) // the incarnations are old enough to be healed
+	w := b.adopt("x")
+	for i, s := range b.take(node.Renew) {
+		b.say(s, []node.Status{node.Absent, node.Other, node.OK, node.OK, node.OK}[i])
+	}
+	l := b.got(w)
+	held := b.c.lines["x"].holder
+	if held.probation != 1<<0 || held.withdrawn != 1<<1 || held.taken != 1<<1 {
+		t.Fatalf("probation %b, withdrawn %b, taken %b", held.probation, held.withdrawn, held.taken)
+	}
+	heals := b.take(node.Heal)
+	b.wantNodes(heals, 0)
+	if heals[0].cmd.Fence != 7 || heals[0].cmd.Token != former {
+		t.Errorf("healed with %+v", heals[0].cmd)
+	}
+	b.say(heals[0], node.OK)
+	if held.counting().has(0) {
+		t.Error("a vote counts that was healed only now")
+	}
+	b.round(map[int]node.Status{1: node.Other})
+	if !held.counting().has(0) || held.counting().has(1) {
+		t.Errorf("counting %b after a quorum has confirmed", held.counting())
+	}
+	if !l.Valid() || l.Remaining() < b.c.terms.ttl-b.c.terms.drift-time.Millisecond {
+		t.Errorf("Remaining() = %v after a renewal", l.Remaining())
+	}
+}
+
+// A renewal of the former holder's that is still under way may shorten a longer one,
+// so an extension right after the adoption is not believed in.
+func TestAdoptedThenExtended(t *testing.T) {
+	b := enrolled(t, 1)
+	w := b.adopt("x")
+	b.say(b.take(node.Renew)[0], node.OK)
+	l := b.got(w)
+	long := b.c.terms
+	long.ttl *= 10
+	b.c.extend(b.now(), b.c.lines["x"].holder.id, &long, make(chan error, 1))
+	b.perform()
+	b.say(b.take(node.Renew)[0], node.OK)
+	if l.Remaining() > b.c.terms.ttl {
+		t.Errorf("Remaining() = %v, want no more than the former TTL of %v", l.Remaining(), b.c.terms.ttl)
+	}
+}
+
+// A process that holds the name does not adopt it, and the waiters of one that does
+// stand back until it has ended.
+func TestAdoptInALine(t *testing.T) {
+	b := enrolled(t, 3)
+	b.hold("x")
+	b.refused(b.adopt("x"), ErrHeld)
+	b.wantNodes(b.take(node.Renew))
+
+	b = enrolled(t, 3)
+	patient := b.acquire("x")
+	attempt := b.take(node.Grant)
+	w, twice := b.adopt("x"), b.adopt("x")
+	renewals := b.take(node.Renew)
+	for _, s := range renewals[:3] {
+		b.say(s, node.OK)
+	}
+	l := b.got(w)
+	b.wantNodes(b.take(node.Release), 0, 1, 2) // of the attempt, which had begun before
+	for _, s := range attempt {
+		b.say(s, node.Other)
+	}
+	for _, s := range renewals[3:] {
+		b.say(s, node.OK)
+	}
+	b.refused(twice, ErrHeld)
+	b.waits(patient)
+	b.advance(b.c.limits.retryMax * 5)
+	b.wantNodes(b.take(node.Grant))
+	b.waits(patient)
+
+	answer := make(chan error, 1)
+	_ = l.Release(t.Context())
+	b.c.release(b.now(), b.c.lines["x"].holder.id, answer)
+	b.perform()
+	b.wantNodes(b.take(node.Release), 0, 1, 2)
+	b.wantNodes(b.take(node.Grant), 0, 1, 2)
+}
+
+// One who does not want to wait is told at once that the name is held now.
+func TestAdoptBeforeATry(t *testing.T) {
+	b := enrolled(t, 3)
+	once := b.acquire("x", func(w *waiter) { w.once, w.attempts = true, 1 })
+	w := b.adopt("x")
+	for _, s := range b.take(node.Renew) {
+		b.say(s, node.OK)
+	}
+	b.got(w)
+	b.refused(once, ErrHeld)
+	b.wantNodes(b.take(node.Release), 0, 1, 2)
+}
+
+// An heir that gives up, or is given up, leaves the lease to whoever has the handle.
+func TestAdoptEnds(t *testing.T) {
+	why := errors.New("the context's")
+	for name, end := range map[string]func(*bench, *waiter) []error{
+		"canceled": func(b *bench, w *waiter) []error {
+			b.c.unadopt(b.now(), w, why)
+			return []error{ErrNoQuorum, why}
+		},
+		"closed": func(b *bench, _ *waiter) []error {
+			b.c.close(b.now())
+			return []error{ErrClosed}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := enrolled(t, 3)
+			w := b.adopt("x")
+			sends := b.take(node.Renew)
+			b.say(sends[0], node.OK)
+			want := end(b, w)
+			b.perform()
+			b.refused(w, want...)
+			b.c.unadopt(b.now(), w, why) // too late, and harmless
+			for _, s := range sends[1:] {
+				b.say(s, node.OK)
+			}
+			b.advance(b.c.terms.ttl)
+			b.wantNodes(b.take(node.Release))
+			if len(b.c.tenures)+len(b.c.lines)+len(b.c.alarms) != 0 || len(w.result) != 0 {
+				t.Error("something was left")
+			}
+		})
+	}
+
+	// A cancellation that comes behind the end is one too many.
+	b := enrolled(t, 1)
+	w := b.adopt("x")
+	b.say(b.take(node.Renew)[0], node.Absent)
+	b.c.unadopt(b.now(), w, why)
+	b.perform()
+	b.refused(w, lease.ErrLost)
+}
+
+// A lease is handed over once a quorum has confirmed renewals that were sent since,
+// and no node is told of the end.
+func TestHandOverInCore(t *testing.T) {
+	b := enrolled(t, 5)
+	l := b.hold("x")
+	id := b.c.lines["x"].holder.id
+	next := b.acquire("x")
+	b.advance(b.c.terms.renewEvery)
+	early := b.take(node.Renew)
+	b.say(early[0], node.OK)
+
+	answer, second := make(chan error, 1), make(chan error, 1)
+	b.c.handOver(b.now(), id, answer)
+	b.c.handOver(b.now(), id, second)
+	b.perform()
+	if err := <-second; !errors.Is(err, errHandingOver) {
+		t.Errorf("a second one: %v", err)
+	}
+	later := b.take(node.Renew)
+	b.wantNodes(later, 0)
+	b.say(later[0], node.OK)
+	b.say(early[1], node.OK)
+	b.say(early[2], node.OK)
+	if len(answer) != 0 || !l.Valid() {
+		t.Fatal("handed over on renewals that were sent before")
+	}
+	later = b.take(node.Renew)
+	b.say(later[0], node.OK)
+	b.log = nil
+	b.say(later[1], node.OK)
+	if err := <-answer; err != nil || l.Err() != lease.ErrHandedOver {
+		t.Errorf("%v, and the lease is %v", err, l.Err())
+	}
+	if b.log[0] == "renewed" {
+		b.log = b.log[1:]
+	}
+	if b.log[0] != "ended" {
+		t.Errorf("done: %v; want the end told first", b.log)
+	}
+	b.wantNodes(b.take(node.Release))
+	b.wantNodes(b.take(node.Grant), 0, 1, 2, 3, 4) // of the next waiter, who will be refused
+	b.waits(next)
+
+	// Late answers change nothing.
+	for _, s := range early[3:] {
+		b.say(s, node.OK)
+	}
+	b.wantNodes(b.take(node.Release))
+	if b.c.tenures[id] != nil {
+		t.Error("the tenure was not forgotten")
+	}
+}
+
+// Who gives up handing over keeps the lease; who loses it meanwhile is told that.
+func TestHandOverEnds(t *testing.T) {
+	why := errors.New("the context's")
+	b := enrolled(t, 3)
+	l := b.hold("x")
+	id := b.c.lines["x"].holder.id
+	answer := make(chan error, 1)
+	b.c.handOver(b.now(), id, answer)
+	b.c.keep(b.now(), id, answer, why)
+	b.c.keep(b.now(), id, answer, why)
+	b.perform()
+	if err := <-answer; err != why {
+		t.Errorf("%v, want %v", err, why)
+	}
+	for _, s := range b.take(node.Renew) {
+		b.say(s, node.OK)
+	}
+	if !l.Valid() || len(answer) != 0 {
+		t.Error("handed over although nobody wanted it any more")
+	}
+
+	b.c.handOver(b.now(), id, answer)
+	b.perform()
+	for _, s := range b.take(node.Renew)[:2] {
+		b.say(s, node.Other)
+	}
+	if err := <-answer; !errors.Is(err, lease.ErrTaken) || l.Err() != lease.ErrTaken {
+		t.Errorf("%v, and the lease is %v", err, l.Err())
+	}
+	b.c.handOver(b.now(), id, answer)
+	b.perform()
+	if err := <-answer; !errors.Is(err, lease.ErrLost) {
+		t.Errorf("a lost lease: %v", err)
+	}
+}
+
+// A handle is of the TTL that a late renewal may yet set, where that is the shorter.
+func TestHandleAfterExtend(t *testing.T) {
+	b := enrolled(t, 1)
+	b.hold("x")
+	held := b.c.lines["x"].holder
+	if h := held.handle(b.now()); h.TTL != b.c.terms.ttl || string(h.Key) != "x" || string(h.Token) != held.token || h.Fence != held.fence {
+		t.Errorf("%+v", h)
+	}
+	b.advance(b.c.terms.renewEvery)
+	b.say(b.take(node.Renew)[0], node.Unknown)
+	long := b.c.terms
+	long.ttl *= 10
+	b.c.extend(b.now(), held.id, &long, make(chan error, 1))
+	b.perform()
+	b.say(b.take(node.Renew)[0], node.OK)
+	if h := held.handle(b.now()); h.TTL != b.c.terms.ttl {
+		t.Errorf("TTL %v while a renewal for %v may be under way", h.TTL, b.c.terms.ttl)
+	}
+	if h := held.handle(b.now().Add(owedFor)); h.TTL != long.ttl {
+		t.Errorf("TTL %v, want %v", h.TTL, long.ttl)
+	}
+}
+
+// A text is a handle or one clear error, which never shows it.
+func TestParseHandle(t *testing.T) {
+	good := handle{Key: []byte("n\xffame"), Token: []byte(former), Fence: 1<<53 - 1, TTL: time.Second}
+	back, err := parseHandle(good.text())
+	if err != nil || string(back.Key) != string(good.Key) || string(back.Token) != former || back.Fence != good.Fence || back.TTL != good.TTL {
+		t.Errorf("%+v, %v", back, err)
+	}
+	if strings.Contains(good.text(), "ABC") || strings.ContainsAny(good.text(), " \n\"/+=") {
+		t.Errorf("%s: want opaque text without characters that need quoting", good.text())
+	}
+	for _, text := range []string{
+		"", "x", former, "leasehold2." + good.text()[len(handleForm):], handleForm + "!", handleForm,
+		good.text()[:len(good.text())-3], good.text() + good.text(),
+		handleForm + base64.RawURLEncoding.EncodeToString([]byte(`{"key":7,"token":"Zm9ybWVy"}`)),
+		handleForm + base64.RawURLEncoding.EncodeToString([]byte(`{"fence":-1}`)),
+	} {
+		if _, err := parseHandle(text); err == nil || strings.Contains(err.Error(), "\n") || text != "" && text != "x" && strings.Contains(err.Error(), text) && text != handleForm {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+// FuzzParseHandle looks for texts that are taken for handles and are not.
+func FuzzParseHandle(f *testing.F) {
+	f.Add(handle{Key: []byte("x"), Token: []byte(former), Fence: 7, TTL: time.Second}.text())
+	f.Fuzz(func(t *testing.T, text string) {
+		h, err := parseHandle(text)
+		if err != nil {
+			return
+		}
+		if again, err := parseHandle(h.text()); err != nil || string(again.Key) != string(h.Key) || again.Fence != h.Fence {
+			t.Errorf("%+v, %v", again, err)
+		}
+	})
+}

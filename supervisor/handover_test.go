@@ -1,0 +1,378 @@
+package supervisor_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node/nodetest"
+	"github.com/leasehold-go/leasehold/supervisor"
+)
+
+// always fails the test if a quorum of the nodes does not keep token under key at any
+// millisecond until the returned function is called.
+func always(t *testing.T, nodes []*nodetest.Node, key, token string) (stop func()) {
+	done, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for {
+			kept := 0
+			for _, n := range nodes {
+				if value, _, ok := n.Get(key); ok && value == token {
+					kept++
+				}
+			}
+			if kept < len(nodes)/2+1 {
+				t.Errorf("%d of %d nodes keep the lease", kept, len(nodes))
+				return
+			}
+			select {
+			case <-tick.C:
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() { close(done); <-stopped }
+}
+
+// A lease goes from one process to another and back without a moment in which the
+// name is free, and a rival that wants it all the time gets it only at the end.
+func TestHandOver(t *testing.T) {
+	bubble(t, 5, func(t *testing.T, nodes []*nodetest.Node) {
+		sups := []*supervisor.Supervisor{start(t, nodes, owner("first")), start(t, nodes, owner("second"))}
+		rival := start(t, nodes, owner("rival"))
+		held := acquire(t, sups[0], "x")
+		fence, token := held.Fence(), held.Token()
+		got := make(chan *lease.Lease, 1)
+		go func() {
+			l, err := rival.Acquire(context.Background(), "x")
+			if err != nil {
+				t.Error(err)
+			}
+			got <- l
+		}()
+		stop := always(t, nodes, "x", token)
+		for i := range 4 {
+			time.Sleep(ttl + 77*time.Millisecond)
+			handle, err := held.HandOver(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if held.Valid() || held.Err() != lease.ErrHandedOver || errors.Is(held.Err(), lease.ErrLost) {
+				t.Fatalf("Err() = %v after HandOver", held.Err())
+			}
+			select {
+			case <-held.Lost():
+				t.Fatal("Lost is closed after HandOver")
+			case <-held.Done():
+			}
+			time.Sleep(ttl * 8 / 10) // there is that much time for it
+			if i == 2 {
+				nodes[0].Crash()
+				nodes[1].Hang()
+			}
+			if held, err = sups[(i+1)%2].Adopt(t.Context(), handle); err != nil {
+				t.Fatal(err)
+			}
+			if !held.Valid() || held.Fence() != fence || held.Token() != token || held.Owner() != "first" || held.Name() != "x" {
+				t.Fatalf("valid %v, fence %d, token %q, owner %q", held.Valid(), held.Fence(), held.Token(), held.Owner())
+			}
+		}
+		time.Sleep(3 * ttl)
+		stop()
+		if err := held.Release(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if l := <-got; l.Fence() <= fence {
+			t.Errorf("the rival's fence is %d, the lease's was %d", l.Fence(), fence)
+		}
+	})
+}
+
+// A process that was restarted gets its lease back by the handle that it had stored,
+// as long as a quorum keeps it; afterwards it is lost, and nothing of it is left.
+func TestAdoptAfterRestart(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		before := start(t, nodes, as("before", nodes))
+		held := acquire(t, before, "x")
+		handle := held.Handle()
+		time.Sleep(3 * ttl)
+		if handle != held.Handle() || !held.Valid() {
+			t.Error("Handle has changed something")
+		}
+		for _, n := range nodes {
+			n.Cut("before") // it is dead
+		}
+		time.Sleep(ttl / 2)
+		after := start(t, nodes, as("after", nodes))
+		again, err := after.Adopt(t.Context(), handle)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again.Fence() != held.Fence() || again.Token() != held.Token() {
+			t.Errorf("fence %d, token %q", again.Fence(), again.Token())
+		}
+		nodes[0].Restart() // empty: it is healed as for any other lease
+		select {
+		case <-again.Done():
+			t.Fatal(again.Err())
+		case <-time.After(5 * ttl):
+		}
+		wantKeys(t, nodes, "x", held.Token(), 3)
+		if _, err := after.Adopt(t.Context(), handle); !errors.Is(err, supervisor.ErrHeld) {
+			t.Errorf("adopted twice: %v, want ErrHeld", err)
+		}
+
+		// The next restart takes too long.
+		for _, n := range nodes {
+			n.Cut("after")
+		}
+		time.Sleep(2 * ttl)
+		late := start(t, nodes, as("late", nodes))
+		if _, err := late.Adopt(t.Context(), handle); !errors.Is(err, lease.ErrLost) || errors.Is(err, supervisor.ErrNoQuorum) {
+			t.Errorf("adopted too late: %v, want ErrLost", err)
+		}
+		synctest.Wait()
+		wantKeys(t, nodes, "x", "", 0)
+		if st := late.Stats(); st.Held+st.Owed != 0 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+// A supervisor that was just made adopts as soon as it knows the nodes.
+func TestAdoptAtOnce(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		for _, n := range nodes {
+			n.Delay(10 * time.Millisecond)
+		}
+		sup := start(t, nodes)
+		time.Sleep(time.Second)
+		handle, err := acquire(t, sup, "x").HandOver(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := supervisor.New(supervisor.Config{Nodes: nodetest.Conns(nodes), TTL: ttl, Clock: clock.Runtime()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close(canceled())
+		from := time.Now()
+		if _, err := other.Adopt(t.Context(), handle); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(from); took > 100*time.Millisecond {
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
+// Without a quorum there is no lease, every call ends with its context, nothing is
+// released, and the handle may be tried again.
+func TestAdoptWithoutQuorum(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		sup, heir := start(t, nodes), start(t, nodes)
+		held := acquire(t, sup, "x")
+		handle, err := held.HandOver(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		nodes[0].Hang()
+		nodes[1].Hang()
+		from := time.Now()
+		_, err = heir.Adopt(within(t, 37*time.Millisecond), handle)
+		if took := time.Since(from); !errors.Is(err, supervisor.ErrNoQuorum) || !errors.Is(err, context.DeadlineExceeded) || took != 37*time.Millisecond {
+			t.Errorf("%v after %v", err, took)
+		}
+		from = time.Now()
+		_, err = heir.Adopt(t.Context(), handle)
+		if took := time.Since(from); !errors.Is(err, supervisor.ErrNoQuorum) || took != ttl/4 {
+			t.Errorf("%v after %v", err, took)
+		}
+		if _, err := heir.Adopt(canceled(), handle); !errors.Is(err, context.Canceled) {
+			t.Errorf("%v with a context that is done", err)
+		}
+		nodes[0].Resume()
+		again, err := heir.Adopt(t.Context(), handle)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again.Fence() != held.Fence() {
+			t.Errorf("fence %d", again.Fence())
+		}
+	})
+}
+
+// While a majority hangs a lease is not handed over, and is held on.
+func TestHandOverWithoutQuorum(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		sup := start(t, nodes)
+		held := acquire(t, sup, "x")
+		nodes[0].Hang()
+		nodes[1].Hang()
+		from := time.Now()
+		handle, err := held.HandOver(within(t, 37*time.Millisecond))
+		if took := time.Since(from); handle != "" || !errors.Is(err, context.DeadlineExceeded) || took != 37*time.Millisecond || !held.Valid() {
+			t.Errorf("%q, %v after %v, and the lease is %v", handle, err, took, held.Err())
+		}
+		if handle, err = held.HandOver(t.Context()); handle != "" || !errors.Is(err, lease.ErrExpired) || held.Err() != lease.ErrExpired {
+			t.Errorf("%q, %v, and the lease is %v", handle, err, held.Err())
+		}
+		if handle := held.Handle(); handle != "" {
+			t.Error("a lost lease has a handle")
+		}
+	})
+}
+
+// A job that hands its lease over ends as one that steps down.
+func TestHandOverInDo(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		sup := start(t, nodes)
+		for name, run := range map[string]func(func(context.Context) error) error{
+			"Do":   func(f func(context.Context) error) error { return sup.Do(t.Context(), "do", f) },
+			"Lead": func(f func(context.Context) error) error { return sup.Lead(t.Context(), "lead", f) },
+		} {
+			err := run(func(ctx context.Context) error {
+				_, err := lease.FromContext(ctx).HandOver(ctx)
+				if context.Cause(ctx) != lease.ErrHandedOver {
+					t.Errorf("%s: cause %v", name, context.Cause(ctx))
+				}
+				return err
+			})
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		synctest.Wait()
+		wantKeys(t, nodes, "do", "", 3)
+		wantKeys(t, nodes, "lead", "", 3)
+	})
+}
+
+// encode makes a handle of anything.
+func encode(t *testing.T, fields map[string]any) string {
+	b, err := json.Marshal(fields)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "leasehold1." + base64.RawURLEncoding.EncodeToString(b)
+}
+
+// A handle that does not fit is refused at once and whole, before any node is asked.
+func TestBrokenHandles(t *testing.T) {
+	good := func(change func(map[string]any)) map[string]any {
+		fields := map[string]any{
+			"key": []byte("p:x"), "token": []byte("me/ABCDEFGHIJKLMNOPQRSTUVWXYZ"), "fence": 7, "ttl": 10 * time.Second,
+		}
+		change(fields)
+		return fields
+	}
+	set := func(field string, value any) map[string]any {
+		return good(func(fields map[string]any) { fields[field] = value })
+	}
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		sup := start(t, nodes, func(cfg *supervisor.Config) {
+			cfg.TTL, cfg.MaxTTL, cfg.NodeTimeout, cfg.Prefix = 10*time.Second, 20*time.Second, 500*time.Millisecond, "p:"
+		})
+		for name, c := range map[string]struct {
+			handle string
+			want   []string
+		}{
+			"nothing":             {"", []string{`broken handle: want one that begins with "leasehold1."`}},
+			"a token":             {"me/ABCDEFGHIJKLMNOPQRSTUVWXYZ", []string{"broken handle: want one that begins"}},
+			"another version":     {"leasehold2.e30", []string{"broken handle: want one that begins"}},
+			"cut off":             {encode(t, good(func(map[string]any) {}))[:50], []string{"broken handle: cut off or changed"}},
+			"another prefix":      {encode(t, set("key", []byte("q:x"))), []string{`handle of "q:x": want a name behind the prefix "p:"`}},
+			"no name":             {encode(t, set("key", []byte("p:"))), []string{`name "": want at least one byte`}},
+			"a name too long":     {encode(t, set("key", []byte("p:"+strings.Repeat("n", 511)))), []string{"of 513 bytes with its prefix: want at most 512"}},
+			"a TTL above MaxTTL":  {encode(t, set("ttl", time.Minute)), []string{"handle with TTL 1m0s: want 100ms to MaxTTL = 20s"}},
+			"no TTL":              {encode(t, set("ttl", 0)), []string{"handle with TTL 0s: want 100ms"}},
+			"a TTL too short":     {encode(t, set("ttl", time.Second)), []string{"handle with NodeTimeout 500ms: want at most TTL/4 = 250ms"}},
+			"no fence":            {encode(t, set("fence", 0)), []string{"handle with fence 0"}},
+			"no token":            {encode(t, set("token", nil)), []string{"handle with a broken token"}},
+			"a foreign token":     {encode(t, set("token", []byte("secret-of-another-library"))), []string{"handle with a broken token"}},
+			"a reservation":       {encode(t, set("token", []byte("?me/ABCDEFGHIJKLMNOPQRSTUVWXYZ"))), []string{"handle with a broken token"}},
+			"an owner too long":   {encode(t, set("token", []byte(strings.Repeat("o", 129)+"/ABCDEFGHIJKLMNOPQRSTUVWXYZ"))), []string{"handle with a broken token"}},
+			"an empty one":        {encode(t, nil), []string{"want a name behind the prefix", "broken token", "fence 0", "TTL 0s"}},
+			"the name of its own": {encode(t, set("key", []byte("leasehold:x"))), []string{`handle of "leasehold:x": want a name behind the prefix "p:"`}},
+		} {
+			_, err := sup.Adopt(t.Context(), c.handle)
+			if err == nil {
+				t.Errorf("%s: accepted", name)
+				continue
+			}
+			for _, want := range c.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%s: %v\nwant %q", name, err, want)
+				}
+			}
+			if lines := 1 + strings.Count(err.Error(), "\n"); lines != len(c.want) {
+				t.Errorf("%s: %d rules are said to be broken, want %d:\n%v", name, lines, len(c.want), err)
+			}
+			if strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "ABCDEF") {
+				t.Errorf("%s: the error shows a token: %v", name, err)
+			}
+		}
+		if n := nodes[0].Commands()["EVALSHA"]; n > 1 { // of the enrolment
+			t.Errorf("a node was asked %d times", n)
+		}
+	})
+}
+
+// Neither a token nor a handle is logged, or stands in an error.
+func TestNoTokenIsShown(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		var logged bytes.Buffer
+		log := func(cfg *supervisor.Config) {
+			cfg.Logger = slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		}
+		sup := start(t, nodes, log)
+		held := acquire(t, sup, "x")
+		token := held.Token()
+		handle, err := held.HandOver(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		held, err = sup.Adopt(t.Context(), handle)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, twice := sup.Adopt(t.Context(), handle)
+		synctest.Wait()
+		revoke := sup.Revoke(t.Context(), "x", token)
+		<-held.Lost()
+		_, lost := sup.Adopt(t.Context(), handle)
+		again := sup.Revoke(t.Context(), "x", token)
+		nodes[0].Crash()
+		nodes[1].Crash()
+		_, unreachable := sup.Adopt(t.Context(), handle)
+		if err := sup.Close(canceled()); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		text := logged.String() + fmt.Sprint(twice, revoke, held.Err(), lost, again, unreachable)
+		random := token[strings.LastIndexByte(token, '/')+1:]
+		if strings.Contains(text, random) || strings.Contains(text, handle) {
+			t.Errorf("a token or handle is shown: %s", text)
+		}
+		if !strings.Contains(text, `error="lease: handed over"`) {
+			t.Errorf("the hand-over was not logged: %s", text)
+		}
+		if !errors.Is(twice, supervisor.ErrHeld) || !errors.Is(lost, lease.ErrLost) || !errors.Is(again, supervisor.ErrNotHolder) || !errors.Is(unreachable, supervisor.ErrNoQuorum) {
+			t.Errorf("%v\n%v\n%v\n%v", twice, lost, again, unreachable)
+		}
+	})
+}
