@@ -235,6 +235,8 @@ func TestBrokenArguments(t *testing.T) {
 					calls["StepDown"] = sup.StepDown(t.Context(), c.name)
 					calls["Revoke"] = sup.Revoke(t.Context(), c.name, "me/1")
 					_, calls["AcquireAll"] = sup.AcquireAll(t.Context(), c.name)
+					for _, calls["Watch"] = range sup.Watch(t.Context(), c.name) {
+					}
 				}
 				for call, err := range calls {
 					if err == nil {

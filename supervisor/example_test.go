@@ -147,3 +147,33 @@ func ExampleSupervisor_AcquireAll() {
 	// holding account-7
 	// holding account-3
 }
+
+// Watch tells who leads, as it changes.
+func ExampleSupervisor_Watch() {
+	sup, err := supervisor.New(supervisor.Config{Nodes: nodes})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer sup.Close(context.Background())
+
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for h, err := range sup.Watch(ctx, "primary") {
+		switch {
+		case err != nil:
+			fmt.Println("not known:", err) // the watch goes on
+		case h.Held:
+			fmt.Println("requests go to", h.Owner)
+			cancel() // ends the watch
+		case h.Free:
+			fmt.Println("nobody")
+			go sup.Lead(ctx, "primary", func(ctx context.Context) error {
+				<-ctx.Done() // serve until then
+				return nil
+			}, supervisor.WithOwner("http://10.0.0.7:8080"))
+		}
+	}
+	// Output:
+	// nobody
+	// requests go to http://10.0.0.7:8080
+}

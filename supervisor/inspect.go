@@ -13,7 +13,8 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// A Holding is who holds a name, as the nodes said at one moment.
+// A Holding is who holds a name, as the nodes said at one moment. A key that is
+// reserved for a waiter is neither held nor free.
 type Holding struct {
 	Name  string        // the name, prefix included
 	Held  bool          // a quorum of nodes keeps the same token
@@ -22,7 +23,14 @@ type Holding struct {
 	Token string        // where Held: the value of the key; whoever knows it can delete it
 	Left  time.Duration // where Held: unless renewed, a quorum keeps it for so long at most; -1 for ever
 	Fence uint64        // the highest that a node has stored for the name; 0 if none
-	Nodes []Answer      // what each node said
+
+	// Since is where Held when that lease began, at the latest, by the nodes' clocks;
+	// zero if no node knows. It is Fence read as a time, and as exact as the nodes'
+	// clocks agree with each other if nobody has tried for the name since; attempts
+	// that were refused move it on.
+	Since time.Time
+
+	Nodes []Answer // what each node said
 }
 
 type inspected struct {
@@ -84,6 +92,9 @@ func (h Holding) judge(as answers, quorum int) (Holding, error) {
 	}
 	if h.Left == 1<<63-1 {
 		h.Left = -1
+	}
+	if h.Held && h.Fence != 0 {
+		h.Since = time.UnixMicro(int64(h.Fence))
 	}
 	h.Free = as.with(Free).len() >= quorum
 	if reached := len(as) - (as.with(Unreachable) | as.with(Silent)).len(); reached < quorum {

@@ -36,6 +36,8 @@ type Supervisor struct {
 	told    chan Event
 	telling sync.WaitGroup
 	count   counters
+
+	watchers watchers
 }
 
 // A message is something that a caller asks of the core. Handling is its one
@@ -186,6 +188,7 @@ func (s *Supervisor) effect(now clock.Instant, e effect) {
 		})
 		t.hold.lease = control
 		e.waiter.result <- acquired{lease: l, id: t.id}
+		s.watchers.touch(t.key)
 		s.tell(Event{Kind: Acquired, Name: t.key, Fence: t.fence, Elapsed: e.elapsed})
 	case failed:
 		e.waiter.result <- acquired{err: e.err}
