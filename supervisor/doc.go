@@ -10,8 +10,15 @@
 // [Supervisor.Acquire] waits until a name is held, and returns a lease.Lease that
 // renews itself until it is released or lost. [Supervisor.TryAcquire] makes one
 // attempt. [Supervisor.Do] runs a function under a lease, [Supervisor.Lead] runs one
-// for as long as this process can be the one that does. A context bounds the
+// for as long as this process can be the one that does, and [Supervisor.StepDown] ends
+// that. [Supervisor.AcquireAll] acquires several names or none. A context bounds the
 // waiting for a name, and never the lease.
+//
+// [Supervisor.Inspect] and [Supervisor.Watch] show who holds a name, which
+// [WithOwner] tells them; neither is for deciding whether to work.
+// [Supervisor.Revoke] takes a lease away from whoever holds it. HandOver of a lease
+// and [Supervisor.Adopt] give it to another process, without a moment in which the name
+// is free.
 //
 // errors.Is tells a name that is held ([ErrHeld]) from nodes that cannot be
 // reached ([ErrNoQuorum]) and from a supervisor that was closed ([ErrClosed]).
@@ -104,6 +111,12 @@
 // A node that has restarted and forgotten is healed without losing its vote, because
 // every client's guard keeps it from being asked for a grant while it is young. The
 // healing waits until no election can still be counting a vote of its former life.
+//
+// A lease that is adopted has no history here: nothing that its handle says about
+// time is believed, nodes that do not have it are on probation, and renewals of its
+// former holder may still be under way, which is why one for a longer TTL is not
+// believed in at once. A failed adoption releases nothing unless the lease is surely
+// lost, because the handle may be tried again.
 //
 // A line is the callers of this process that want one name. While one of them holds
 // it, the rest send nothing. When it is given back, the next grant goes out right

@@ -37,6 +37,7 @@ func TestRevoke(t *testing.T) {
 		if err := operator.Revoke(t.Context(), "x", h.Token); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait() // for the nodes beyond the quorum
 		wantKeys(t, nodes[1:], "x", "", 0)
 		from := time.Now()
 		<-held.Lost()

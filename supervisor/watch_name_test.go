@@ -82,7 +82,7 @@ func TestWatch(t *testing.T) {
 		if err := held.Release(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		held = acquire(t, two, "x") // another lease of the same holder, at once
+		acquire(t, two, "x") // another lease of the same holder, at once
 		v.sees(t, "two")
 
 		nodes[0].Crash()

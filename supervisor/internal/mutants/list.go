@@ -4,6 +4,7 @@ const (
 	acquire  = "supervisor/acquire.go"
 	hold     = "supervisor/hold.go"
 	releases = "supervisor/release.go"
+	adopt    = "supervisor/adopt.go"
 	actor    = "node/actor.go"
 	session  = "node/session.go"
 	script   = "node/internal/script/script.go"
@@ -46,10 +47,12 @@ var mutants = []mutant{
 		"	if now >= h.until {\n		// The answer", "	if false {\n		// The answer", ""},
 	{"the clocks of nodes are not watched", "where the TIME of a quorum has advanced by more, the lease is lost", "supervisor/watch.go",
 		"	if ran < c.quorum {", "	if true {", "./supervisor TestClockWatch"},
+	{"an election goes on behind a pause", "where the TIME of a quorum has advanced by more, the lease is lost", "supervisor/watch.go",
+		"			c.lose(now, t) // the votes have aged as well\n", "", "./supervisor TestPausedElection"},
 
 	// Acquiring.
 	{"a token is used again", "fresh for every attempt (why: a delayed release deleted the vote of the next)", acquire,
-		"token: c.token(), terms", "token: c.token()[:2], terms", ""},
+		"token := c.token()\n", "token := c.token()[:2]\n", ""},
 	{"votes older than W", "all of them sent at most W ago", acquire,
 		"	case now.Sub(t.begun) > t.terms.window:", "	case false:", "./supervisor TestElectionWindow"},
 	{"raise skipped", "if q of them have raised; otherwise raise", acquire,
@@ -86,6 +89,16 @@ var mutants = []mutant{
 		"	case !s.Guarded:", "	case false:", "./supervisor TestForgottenVoteWithoutGuard"},
 	{"healed whatever incarnation it is", "and in no other one", actor,
 		"c.Op == Heal && c.Life != a.state.Life", "c.Op == Heal && c.Life != a.state.Life && false", "./node TestHealOfAnotherLife"},
+
+	// Adopting.
+	{"adopted by less than a quorum", "at least q nodes keep the token at any instant before the deadline", adopt,
+		"a.renewed.len() >= c.quorum:", "a.renewed.len() >= c.quorum-1:", "./supervisor TestAdoptAnswers"},
+	{"an adopted lease counts from the answer", "sent_i is read before the command is queued", adopt,
+		"v.until, v.life = v.promise,", "v.until, v.life = now.Add(t.terms.ttl-t.terms.drift),", "./supervisor TestAdoptedDeadline"},
+	{"a vote that an adopted lease never had counts", "absent, until_i passed: on probation", adopt,
+		"			t.suspectOf(i, &t.probation)\n", "", "./supervisor TestAdoptedIsKept"},
+	{"released when it is handed over", "the same tenure, without a moment in which the name is free", adopt,
+		"	t.asked = 0\n", "", "./supervisor TestHandOver$"},
 
 	// The guard.
 	{"young nodes are asked", "a young node is asked for no grant", acquire,
