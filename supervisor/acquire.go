@@ -70,7 +70,7 @@ func (c *core) acquire(now clock.Instant, w *waiter) {
 	if w.once && (l.holder != nil || len(l.waiters) > 0) {
 		// Somebody of this process is before it. An attempt of its own would only
 		// split the votes; it is told who holds the name instead.
-		k := c.look(now, key, all(len(c.nodes)), func(_ clock.Instant, k *look) { c.shut(k, nil) })
+		k := c.look(now, key, false, all(len(c.nodes)), func(_ clock.Instant, k *look) { c.shut(k, nil) })
 		k.waiter = w
 		return
 	}
@@ -365,7 +365,7 @@ func (c *core) lose(now clock.Instant, t *tenure) {
 	}
 	// Who holds it, and for how long? That tells when to try again, and is what the
 	// caller is told.
-	l.look = c.look(now, l.key, refused, func(now clock.Instant, k *look) {
+	l.look = c.look(now, l.key, false, refused, func(now clock.Instant, k *look) {
 		l.look = nil
 		l.answers.merge(k.answers, refused)
 		c.pause(now, l)

@@ -201,6 +201,8 @@ func (c *core) reply(now clock.Instant, i int, r node.Reply) {
 	if r.Op == node.Inspect {
 		if l := c.looks[r.ID]; l != nil {
 			c.seen(now, l, i, r)
+		} else if t := c.tenures[r.ID]; t != nil {
+			c.tracked(now, t, i, r)
 		}
 		return
 	}

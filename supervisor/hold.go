@@ -94,7 +94,11 @@ type extension struct {
 func newHold(c *core, t *tenure, w *waiter, until clock.Instant) *hold {
 	h := &hold{until: until, renewAt: clock.Never, retryAt: clock.Never, endAt: clock.Never, leaveAt: clock.Never}
 	if !w.noRenew {
-		h.renewAt = t.begun.Add(c.jitter(t.terms.renewEvery))
+		every := t.terms.renewEvery
+		if c.tracks() {
+			every = min(every, trackAfter)
+		}
+		h.renewAt = t.begun.Add(c.jitter(every))
 	}
 	if w.maxHold > 0 {
 		h.endAt = t.begun.Add(w.maxHold)
@@ -189,6 +193,13 @@ func (c *core) renewAnd(now clock.Instant, t *tenure, nodes set) {
 	}
 }
 
+// renewOnce renews on one node, where that is still of use.
+func (c *core) renewOnce(now clock.Instant, t *tenure, i int) {
+	if t.phase == held {
+		c.renewAnd(now, t, 1<<i)
+	}
+}
+
 // renew sends a renewal to each of the nodes that has none unanswered. It reports
 // whether that has shortened what a node has promised.
 func (c *core) renew(now clock.Instant, t *tenure, nodes set) (shortened bool) {
@@ -222,6 +233,10 @@ func (c *core) renewed(now clock.Instant, t *tenure, i int, r node.Reply) {
 		return
 	}
 	h := t.hold
+	if t.again.has(i) {
+		t.again.del(i)
+		defer c.renewOnce(now, t, i)
+	}
 	if now >= h.until {
 		// The answer is too late, and a lease that was lost is never revived.
 		c.end(now, t, lease.ErrExpired, nil)

@@ -24,6 +24,10 @@ type Holding struct {
 	Left  time.Duration // where Held: unless renewed, a quorum keeps it for so long at most; -1 for ever
 	Fence uint64        // the highest that a node has stored for the name; 0 if none
 
+	// Waiting is how many callers of Acquire stand in line for the name, one for each
+	// process, on the node that knows of most. Some of them may be gone.
+	Waiting int
+
 	// Since is where Held when that lease began, at the latest, by the nodes' clocks;
 	// zero if no node knows. It is Fence read as a time, and as exact as the nodes'
 	// clocks agree with each other if nobody has tried for the name since; attempts
@@ -44,12 +48,18 @@ type inspected struct {
 // that does not, or for ctx. Held and Free are both false where no quorum says the
 // same; that so few nodes could be reached is an error that wraps [ErrNoQuorum].
 func (s *Supervisor) Inspect(ctx context.Context, name string) (Holding, error) {
+	return s.inspect(ctx, name, false)
+}
+
+// inspect has the nodes tell of the next change as well, where they can, if track is
+// set.
+func (s *Supervisor) inspect(ctx context.Context, name string, track bool) (Holding, error) {
 	if err := s.cfg.checkName(name); err != nil {
 		return Holding{}, fmt.Errorf("inspect: %w", err)
 	}
 	h := Holding{Name: s.cfg.Prefix + name}
 	result := make(chan inspected, 1)
-	if !s.post(inspectMessage{h.Name, result}) {
+	if !s.post(inspectMessage{h.Name, track, result}) {
 		return h, fmt.Errorf("inspect %q: %w", h.Name, ErrClosed)
 	}
 	select {
@@ -66,16 +76,18 @@ func (s *Supervisor) Inspect(ctx context.Context, name string) (Holding, error) 
 
 type inspectMessage struct {
 	key   string
+	track bool
 	asker chan<- inspected
 }
 
-func (m inspectMessage) apply(c *core, now clock.Instant) { c.inspect(now, m.key, m.asker) }
+func (m inspectMessage) apply(c *core, now clock.Instant) { c.inspect(now, m.key, m.track, m.asker) }
 
 // judge fills in what a quorum of the answers says.
 func (h Holding) judge(as answers, quorum int) (Holding, error) {
 	left := make(map[string][]time.Duration)
 	for _, a := range as {
 		h.Fence = max(h.Fence, a.fence)
+		h.Waiting = max(h.Waiting, a.waiting)
 		if a.verdict != Held || a.value == "" || strings.HasPrefix(a.value, reservation) {
 			continue
 		}

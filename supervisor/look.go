@@ -16,6 +16,7 @@ type answer struct {
 	fence   uint64        // the stored one
 	left    time.Duration // how long the key lives at most from at on; 0 if not known, -1 for ever
 	at      clock.Instant
+	waiting int // how many stand in its queue, where that was asked
 	err     error
 }
 
@@ -25,6 +26,9 @@ type answers []answer
 // answerTo reads the reply to a grant, a raise or an inspection.
 func answerTo(now clock.Instant, r node.Reply) answer {
 	a := answer{value: r.Value, fence: r.Fence, left: r.Left, at: now, err: r.Err}
+	if r.Op == node.Inspect {
+		a.waiting = r.Ahead
+	}
 	switch {
 	case r.Status == node.Unknown || r.Status == node.Unsent:
 		a.verdict = Unreachable
@@ -115,12 +119,12 @@ type look struct {
 
 // look asks the given nodes. It ends with their last answer, which an actor gives
 // in bounded time even for a node that hangs.
-func (c *core) look(now clock.Instant, key string, nodes set, done func(clock.Instant, *look)) *look {
+func (c *core) look(now clock.Instant, key string, track bool, nodes set, done func(clock.Instant, *look)) *look {
 	k := &look{id: c.newID(), key: key, answers: make(answers, len(c.nodes)), open: nodes, done: done}
 	c.looks[k.id] = k
 	for i := range c.nodes {
 		if nodes.has(i) {
-			c.send(i, node.Command{ID: k.id, Op: node.Inspect, Name: key, By: now.Add(c.terms.window)})
+			c.send(i, node.Command{ID: k.id, Op: node.Inspect, Name: key, Track: track, By: now.Add(c.terms.window)})
 		}
 	}
 	return k
@@ -136,12 +140,12 @@ func (c *core) seen(now clock.Instant, k *look, i int, r node.Reply) {
 }
 
 // inspect answers with what every node says of a name.
-func (c *core) inspect(now clock.Instant, key string, asker chan<- inspected) {
+func (c *core) inspect(now clock.Instant, key string, track bool, asker chan<- inspected) {
 	if c.closing {
 		c.effects = append(c.effects, effect{kind: looked, asker: asker, err: ErrClosed})
 		return
 	}
-	k := c.look(now, key, all(len(c.nodes)), func(_ clock.Instant, k *look) { c.shut(k, nil) })
+	k := c.look(now, key, track, all(len(c.nodes)), func(_ clock.Instant, k *look) { c.shut(k, nil) })
 	k.asker = asker
 }
 

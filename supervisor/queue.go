@@ -23,6 +23,7 @@ type standing struct {
 	first    set           // nodes that have it first in their queue, as they said last
 	patience time.Duration // until it looks where the other reservations stay; 0 while it waits for the first
 	gaveWay  bool          // since it beat last
+	tracked  set           // nodes that will tell when a foreign holder lets go
 }
 
 // stand has the first waiter of a line stand in the queue, with the token of its
@@ -84,6 +85,7 @@ func (c *core) enqueued(now clock.Instant, t *tenure, i int, r node.Reply) {
 		if r.Ahead == 0 && (r.Status == node.OK || r.Status == node.Other) {
 			s.first.add(i)
 		}
+		c.track(now, t, i, r)
 	}
 	if r.Status == node.OK || t.again.has(i) {
 		c.reserved(now, t, i)
@@ -138,7 +140,11 @@ func (t *tenure) promised(now clock.Instant) (nodes set) {
 
 // woken takes in what a node said without being asked.
 func (c *core) woken(now clock.Instant, w node.Wake) {
-	if w.Token == "" {
+	switch {
+	case w.Key != "":
+		c.changed(now, w.Node, w.Key)
+		return
+	case w.Token == "":
 		// Its subscription is new: what was announced before may have been missed,
 		// and a server that has restarted has lost its part of the queue.
 		for _, t := range c.inOrder() {

@@ -131,6 +131,7 @@ func (s *Supervisor) run() {
 		case w := <-s.wakes:
 			now = s.clock.Now()
 			s.core.woken(now, w)
+			s.watchers.touch(w.Key)
 		case <-timer.C():
 			now = s.clock.Now()
 			s.core.tick(now)

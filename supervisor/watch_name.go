@@ -14,7 +14,8 @@ import (
 // somebody else has the name (another token, so also another lease of the same
 // process), that it is free, or held again. What comes and goes between two looks is
 // not seen. The nodes are asked with Inspect about every TTL/20, 20 ms at least, and
-// at once when this process itself acquires the name; like Inspect it is for display,
+// at once when this process itself acquires the name, or where a server that tracks
+// keys tells of a change; like Inspect it is for display,
 // and never to decide by whether to work.
 //
 // An outage is told once, with its error and what each node said; the watch goes on,
@@ -41,7 +42,7 @@ func (s *Supervisor) Watch(ctx context.Context, name string) iter.Seq2[Holding, 
 		defer timer.Stop()
 		var last sight
 		for {
-			h, err := s.Inspect(ctx, name)
+			h, err := s.inspect(ctx, name, true)
 			if ctx.Err() != nil {
 				return
 			}
@@ -117,11 +118,22 @@ func (ws *watchers) remove(key string, touched chan struct{}) {
 	}
 }
 
-// touch has the watchers of a key look at once. It does not wait for them.
+// touch has the watchers of a key, or of "*" for all keys, look at once. It does not
+// wait for them.
 func (ws *watchers) touch(key string) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	for touched := range ws.of[key] {
+	if key != "*" {
+		touchAll(ws.of[key])
+		return
+	}
+	for _, of := range ws.of {
+		touchAll(of)
+	}
+}
+
+func touchAll(of map[chan struct{}]struct{}) {
+	for touched := range of {
 		select {
 		case touched <- struct{}{}:
 		default: // it is about to look

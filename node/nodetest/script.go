@@ -3,6 +3,7 @@ package nodetest
 import (
 	"crypto/sha1"
 	"encoding/hex"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -119,11 +120,22 @@ func (n *Node) holds(key string, held any, token string) int64 {
 	return script.Absent
 }
 
+// promised tells a reservation from the values of other clients.
+var promised = regexp.MustCompile(`(?s)^\?.+/[0-9A-Za-z]+$`)
+
+// renews tells what a script says of a key that keeps a lease or may be healed.
+func (n *Node) renews(key string, held any, token string) int64 {
+	if v, ok := held.(string); ok && v != token && promised.MatchString(v) {
+		return script.Absent
+	}
+	return n.holds(key, held, token)
+}
+
 func renew(n *Node, keys, args []string) any {
 	out := n.time(nil).([]any)
 	held := n.mget(keys).([]any)
 	for i, key := range keys {
-		is := n.holds(key, held[i], args[2*i+1])
+		is := n.renews(key, held[i], args[2*i+1])
 		if is == script.Ours {
 			if e, bad := n.pexpire([]string{key, args[2*i+2]}).(failure); bad {
 				return e
@@ -357,7 +369,7 @@ func heal(n *Node, keys, args []string) any {
 	for i, name := range names {
 		fence := fences[i]
 		token, ttl, proposed, retention := args[4*i], args[4*i+1], args[4*i+2], args[4*i+3]
-		is := n.holds(name, n.mget([]string{name}).([]any)[0], token)
+		is := n.renews(name, n.mget([]string{name}).([]any)[0], token)
 		switch {
 		case is == script.Ours:
 			if e, bad := n.pexpire([]string{name, ttl}).(failure); bad {
@@ -368,7 +380,7 @@ func heal(n *Node, keys, args []string) any {
 			is = script.Broken
 		default:
 			for _, done := range []any{
-				n.set([]string{name, token, "NX", "PX", ttl}),
+				n.set([]string{name, token, "PX", ttl}),
 				n.zadd([]string{fence, "GT", proposed, script.Member}),
 				n.pexpire([]string{fence, retention}),
 			} {

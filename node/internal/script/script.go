@@ -14,8 +14,10 @@
 // space and the token, with the ticket for a score; and the same behind an "l", with
 // the node's time in ms until which it counts as alive, made negative. So the first
 // that is not negative is whose turn it is. The value "?" and a token under the name
-// is a reservation: a promise that whoever waits with this token may claim the key,
-// and to everything else another's value.
+// is a reservation: a promise that whoever waits with this token may claim the key.
+// To a renewal and a heal such a key is absent, and to everything else it is another's
+// value: nobody has it, and it must not keep a lease that a quorum keeps from being
+// healed for as long as somebody waits.
 package script
 
 import (
@@ -68,13 +70,15 @@ const MaxNames = 64
 // Renew extends each key that still holds its token. KEYS: name. ARGV of the call: 1
 // to read the keys once more, because a change ends their being tracked; of a name:
 // token, TTL in ms. Answers for each name: Absent, Ours or Other.
-var Renew = define("renew", 1, 1, 1, 2, `
+var Renew = define("renew", 1, 1, 1, 2, promised+`
 local out = redis.call('TIME')
 local held = redis.call('MGET', unpack(KEYS))
 for i, name in ipairs(KEYS) do
   if held[i] == ARGV[2*i] then
     redis.call('PEXPIRE', name, ARGV[2*i+1])
     out[i+2] = 1
+  elseif promised(held[i]) then
+    out[i+2] = 0
   elseif held[i] or redis.call('EXISTS', name) == 1 then
     out[i+2] = 2
   else
@@ -112,6 +116,13 @@ local function handOver(name, queue, self)
     end
     redis.call('ZREM', queue, first, 'l' .. id)
   end
+end
+`
+
+// promised is a function that tells a reservation from the values of other clients.
+const promised = `
+local function promised(held)
+  return held and string.find(held, '^%?.+/%w+$')
 end
 `
 
@@ -337,10 +348,10 @@ end
 return out
 `)
 
-// Heal grants each key to its lease again, where it is absent, with the lease's
+// Heal grants each key to its lease again, where it is absent or reserved, with the lease's
 // own fence. KEYS: name, fence key. ARGV: token, TTL in ms, fence, retention in ms.
 // Answers for each name: Ours, Other or Broken.
-var Heal = define("heal", 1, 2, 0, 4, `
+var Heal = define("heal", 1, 2, 0, 4, promised+`
 local out = redis.call('TIME')
 local n = #KEYS / 2
 for i = 1, n do
@@ -351,12 +362,12 @@ for i = 1, n do
   if held == token then
     redis.call('PEXPIRE', name, ttl)
     out[i+2] = 1
-  elseif held or redis.call('EXISTS', name) == 1 then
+  elseif not promised(held) and (held or redis.call('EXISTS', name) == 1) then
     out[i+2] = 2
   elseif kind ~= 'zset' and kind ~= 'none' then
     out[i+2] = 3
   else
-    redis.call('SET', name, token, 'NX', 'PX', ttl)
+    redis.call('SET', name, token, 'PX', ttl)
     redis.call('ZADD', fence, 'GT', ARGV[4*i-1], 'f')
     redis.call('PEXPIRE', fence, ARGV[4*i])
     out[i+2] = 1

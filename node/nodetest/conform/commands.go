@@ -18,6 +18,7 @@ const (
 	free    = "free"
 	ours    = "ours"
 	others  = "other's"
+	waits   = "reserved"
 	wrong   = "of another type"
 	expired = "expired"
 	forever = "ours for ever"
@@ -28,6 +29,9 @@ const (
 	none    = ""
 	misused = "a string"
 )
+
+// reservation is what a key holds that a waiter may claim.
+const reservation = "?host:1/ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 // left of a fence that was just set; it was prepared with less.
 const fenceTTL = 30 * time.Minute
@@ -70,6 +74,7 @@ var table = []struct {
 	{node.Raise, ours, misused, node.Reply{}, "WRONGTYPE", ours, prepared, misused, fenceTTL},
 	{node.Raise, forever, "9", node.Reply{Status: node.OK}, "", ours, forAll, "10", retention},
 	{node.Raise, others, "9", node.Reply{Status: node.Other}, "", others, prepared, "9", fenceTTL},
+	{node.Raise, waits, "9", node.Reply{Status: node.Other}, "", waits, prepared, "9", fenceTTL},
 	{node.Raise, others, misused, node.Reply{Status: node.Other}, "", others, prepared, misused, fenceTTL},
 	{node.Raise, wrong, "9", node.Reply{Status: node.Other}, "", wrong, forAll, "9", fenceTTL},
 
@@ -82,6 +87,7 @@ var table = []struct {
 	{node.Heal, ours, "9", node.Reply{Status: node.OK}, "", ours, ttl, "9", fenceTTL},
 	{node.Heal, forever, none, node.Reply{Status: node.OK}, "", ours, ttl, none, 0},
 	{node.Heal, others, "9", node.Reply{Status: node.Other}, "", others, prepared, "9", fenceTTL},
+	{node.Heal, waits, "9", node.Reply{Status: node.OK}, "", ours, ttl, "10", retention},
 	{node.Heal, wrong, "9", node.Reply{Status: node.Other}, "", wrong, forAll, "9", fenceTTL},
 
 	{node.Renew, free, none, node.Reply{Status: node.Absent}, "", free, 0, none, 0},
@@ -89,6 +95,7 @@ var table = []struct {
 	{node.Renew, ours, "9", node.Reply{Status: node.OK}, "", ours, ttl, "9", fenceTTL},
 	{node.Renew, forever, none, node.Reply{Status: node.OK}, "", ours, ttl, none, 0},
 	{node.Renew, others, none, node.Reply{Status: node.Other}, "", others, prepared, none, 0},
+	{node.Renew, waits, none, node.Reply{Status: node.Absent}, "", waits, prepared, none, 0},
 	{node.Renew, wrong, none, node.Reply{Status: node.Other}, "", wrong, forAll, none, 0},
 
 	{node.Release, free, none, node.Reply{Status: node.Absent}, "", free, 0, none, 0},
@@ -143,6 +150,8 @@ func (d *driver) prepare(t *testing.T, name, key, fence string) {
 		d.ask("SET", name, token, "PX", ms)
 	case others:
 		d.ask("SET", name, rival, "PX", ms)
+	case waits:
+		d.ask("SET", name, reservation, "PX", ms)
 	case forever:
 		d.ask("SET", name, token)
 	case wrong:
@@ -164,7 +173,7 @@ func (d *driver) prepare(t *testing.T, name, key, fence string) {
 
 func (d *driver) look(t *testing.T, name, want string, left time.Duration) {
 	t.Helper()
-	is := map[string]string{"nil": free, token: ours, rival: others, "-WRONGTYPE": wrong}[d.ask("GET", name)]
+	is := map[string]string{"nil": free, token: ours, rival: others, reservation: waits, "-WRONGTYPE": wrong}[d.ask("GET", name)]
 	if is != want {
 		t.Errorf("the key is %q afterwards: want %q", is, want)
 	}
