@@ -239,9 +239,9 @@ func TestSentinel(t *testing.T) {
 		if c.String() != "main@s1:26379" {
 			t.Errorf("String() = %q", c)
 		}
-		r := start(t, c)
-		r.enrolled()
-		wantStatuses(t, r.ask(grant("a", "1", 1)), "ok")
+		r, wakes := listening(t, c, "in")
+		wantStatuses(t, r.ask(grant("a", "1", 1), enqueue("x", "1", 1)), "ok ok")
+		wantWake(t, wakes, "")
 
 		s.cut() // it is dialled again, and nothing else happens
 		time.Sleep(9 * time.Second)
@@ -257,6 +257,9 @@ func TestSentinel(t *testing.T) {
 			t.Errorf("Life %d", r.state.Life)
 		}
 		wantStatuses(t, r.ask(grant("a", "2", 1)), "ok")
+		wantWake(t, wakes, "")
+		wantStatuses(t, r.ask(enqueue("a", "1", 1), on(node.Release, "a", "2"), grant("a", "2", 2)), "other ok other")
+		wantWake(t, wakes, "1")
 		if _, _, ok := promoted.Get("a"); !ok {
 			t.Error("not on the promoted server")
 		}
