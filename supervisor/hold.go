@@ -17,6 +17,7 @@ type hold struct {
 	retryAt clock.Instant // the next on those in retry
 	retry   set           // nodes whose last renewal failed
 	fails   uint8         // retries since the last regular renewal
+	newsAt  clock.Instant // it is not looked at because of news before that
 	endAt   clock.Instant // the longest that the holder wants it; Never without
 	leaveAt clock.Instant // it is taken out of the queues where it still stands; Never if it does not
 

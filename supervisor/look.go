@@ -32,7 +32,7 @@ func answerTo(now clock.Instant, r node.Reply) answer {
 	switch {
 	case r.Status == node.Unknown || r.Status == node.Unsent:
 		a.verdict = Unreachable
-	case r.Status == node.OK && r.Op == node.Enqueue:
+	case r.Op == node.Enqueue && (r.Status == node.OK || unheld(r)):
 		a.verdict = Free // but for the one that asks, nobody has it
 	case r.Status == node.OK && r.Op != node.Inspect:
 		a.verdict = Granted
@@ -43,6 +43,10 @@ func answerTo(now clock.Instant, r node.Reply) answer {
 	}
 	return a
 }
+
+// unheld reports whether a node that has a waiter in its queue neither keeps the key
+// nor has reserved it: it is young, or has no room for a reservation.
+func unheld(r node.Reply) bool { return r.Status == node.Other && r.Value == "" && r.Left == 0 }
 
 // with returns the nodes with the given verdict.
 func (as answers) with(v Verdict) (nodes set) {

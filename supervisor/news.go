@@ -31,8 +31,15 @@ func (c *core) lookAgain(now clock.Instant, l *line, i int) {
 		// It is not renewed before its holder says so.
 	case t != nil && t.pending.has(i):
 		t.again.add(i) // what is under way may have been answered before that
+	case t != nil && now < t.hold.newsAt:
+		// Somebody who changes it all the time must not have it renewed all the time.
+		h := t.hold
+		h.retry.add(i)
+		h.retryAt = min(h.retryAt, h.newsAt)
+		c.schedule(t)
 	case t != nil:
-		c.renewAnd(now, t, 1<<i)
+		t.hold.newsAt = now.Add(newsEvery)
+		c.renewAnd(now, t, all(len(c.nodes))) // one deletion rarely comes alone
 	case l.attempt != nil && l.attempt.phase == queued:
 		l.attempt.stand.tracked.del(i)
 		c.enqueue(now, l.attempt, i)
@@ -43,7 +50,7 @@ func (c *core) lookAgain(now clock.Instant, l *line, i int) {
 // of another library.
 func (c *core) track(now clock.Instant, t *tenure, i int, r node.Reply) {
 	s := t.stand
-	if r.Status != node.Other || isReservation(r.Value) || ownerOf(r.Value) != "" || s.tracked.has(i) || !c.nodes[i].state.Tracks {
+	if r.Status != node.Other || unheld(r) || isReservation(r.Value) || ownerOf(r.Value) != "" || s.tracked.has(i) || !c.nodes[i].state.Tracks {
 		return
 	}
 	s.tracked.add(i)
@@ -62,6 +69,9 @@ func (c *core) tracked(now clock.Instant, t *tenure, i int, r node.Reply) {
 		c.enqueue(now, t, i) // it was let go in between
 	}
 }
+
+// newsEvery is how often a lease is looked at because of what nodes tell.
+const newsEvery = 5 * time.Millisecond
 
 // trackAfter is when a new lease is renewed for the first time where that has its
 // keys tracked: what is held for less is not worth it.

@@ -79,6 +79,9 @@ func (c *core) enqueued(now clock.Instant, t *tenure, i int, r node.Reply) {
 	case queued:
 		l, s := t.line, t.stand
 		l.answers[i] = answerTo(now, r)
+		if young := c.nodes[i].state.YoungUntil; now < young && unheld(r) {
+			l.answers[i] = answer{verdict: Guarded, left: young.Sub(now), at: now}
+		}
 		l.fence = max(l.fence, r.Fence)
 		s.kept.del(i)
 		s.first.del(i)
