@@ -1,0 +1,41 @@
+//go:build unix
+
+package main
+
+import (
+	"os"
+	"os/exec"
+	"syscall"
+)
+
+// endings are the signals that ask a process to end, and passedOn those that a
+// running command gets.
+var (
+	endings  = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM}
+	passedOn = append([]os.Signal{syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCONT, syscall.SIGWINCH}, endings...)
+)
+
+// ownGroup has the command run in a process group of its own.
+func ownGroup(child *exec.Cmd) {
+	child.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	dieWithParent(child.SysProcAttr)
+}
+
+// signalGroup sends a signal to the command and all that it has started. The group may
+// be gone already.
+func signalGroup(child *exec.Cmd, s os.Signal) {
+	_ = syscall.Kill(-child.Process.Pid, s.(syscall.Signal))
+}
+
+func terminateGroup(child *exec.Cmd) { signalGroup(child, syscall.SIGTERM) }
+func killGroup(child *exec.Cmd)      { signalGroup(child, syscall.SIGKILL) }
+
+// exitStatus returns a command's exit status as a shell tells it.
+func exitStatus(state *os.ProcessState) int {
+	if w, ok := state.Sys().(syscall.WaitStatus); ok && w.Signaled() {
+		return statusOf(w.Signal())
+	}
+	return state.ExitCode()
+}
+
+func statusOf(s os.Signal) int { return 128 + int(s.(syscall.Signal)) }

@@ -1,0 +1,326 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
+	"github.com/leasehold-go/leasehold/node/nodetest"
+	"github.com/leasehold-go/leasehold/supervisor"
+)
+
+// These tests run the command as a process of its own, on nodes in memory that listen
+// on the loopback interface. The test's own binary plays the command.
+const played = "LEASEHOLD_PLAYED_BY_TEST"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(played) != "" {
+		os.Unsetenv(played)
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// patience bounds every wait of these tests. Nothing comes near it unless it hangs.
+const patience = time.Minute
+
+// serve starts nodes, and returns them and their URLs.
+func serve(t *testing.T, n int) ([]*nodetest.Node, string) {
+	nodes := nodetest.Start(n)
+	var urls []string
+	for _, node := range nodes {
+		t.Cleanup(node.Close)
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				client, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go relay(client, node)
+			}
+		}()
+		urls = append(urls, "redis://"+l.Addr().String())
+	}
+	return nodes, strings.Join(urls, ",")
+}
+
+// relay carries one connection to a node, until either end closes it.
+func relay(client net.Conn, n *nodetest.Node) {
+	defer client.Close()
+	server, err := n.Dial(context.Background(), "")
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	go func() { io.Copy(server, client); server.Close() }()
+	io.Copy(client, server)
+}
+
+// A program is the command, running.
+type program struct {
+	*exec.Cmd
+	lines  *bufio.Reader // of its standard output
+	errors bytes.Buffer
+}
+
+func start(t *testing.T, urls string, args ...string) *program {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &program{Cmd: exec.Command(self, args...)}
+	p.Env = append(os.Environ(), played+"=1", "LEASEHOLD_NODES="+urls)
+	p.Stderr = &p.errors
+	out, err := p.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.lines = bufio.NewReader(out)
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	hung := time.AfterFunc(patience, func() { p.Process.Kill() })
+	t.Cleanup(func() { hung.Stop(); p.Process.Kill() })
+	return p
+}
+
+// line waits for the next line of output.
+func (p *program) line(t *testing.T) string {
+	t.Helper()
+	s, err := p.lines.ReadString('\n')
+	if err != nil {
+		t.Fatalf("%q, %v: want a line; it says %s", s, err, &p.errors)
+	}
+	return strings.TrimSuffix(s, "\n")
+}
+
+// ends waits until the command and whatever has its output are gone, and compares the
+// exit status.
+func (p *program) ends(t *testing.T, want int) (out string) {
+	t.Helper()
+	rest, _ := io.ReadAll(p.lines)
+	_ = p.Wait()
+	if got := p.ProcessState.ExitCode(); got != want {
+		t.Errorf("exit status %d, want %d; it says %s", got, want, &p.errors)
+	}
+	return string(rest)
+}
+
+// rival holds a name on the same nodes.
+func rival(t *testing.T, nodes []*nodetest.Node, name string) *lease.Lease {
+	t.Helper()
+	sup, err := supervisor.New(supervisor.Config{Nodes: conns(nodes), Owner: "rival"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { sup.Close(context.Background()) })
+	held, err := sup.Acquire(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return held
+}
+
+func conns(nodes []*nodetest.Node) []node.Conn { return nodetest.Conns(nodes) }
+
+func keys(nodes []*nodetest.Node, name string) (n int) {
+	for _, node := range nodes {
+		if _, _, ok := node.Get(name); ok {
+			n++
+		}
+	}
+	return n
+}
+
+// The command has the name while it runs, learns name and fence, and its exit status
+// is passed on.
+func TestRun(t *testing.T) {
+	nodes, urls := serve(t, 3)
+	p := start(t, urls, "run", "-owner", "job", "x", "-ttl", "2s", "--", "sh", "-c", `echo "$LEASEHOLD_NAME $LEASEHOLD_FENCE $*"; read x; exit 7`, "sh", "-a", "b")
+	var name, rest string
+	var fence uint64
+	if _, err := fmt.Sscan(p.line(t), &name, &fence, &rest); err != nil || name != "x" || fence == 0 || rest != "-a" {
+		t.Errorf("%q, %d, %q, %v", name, fence, rest, err)
+	}
+	p.ends(t, 7) // its input is empty
+	if n := keys(nodes, "x"); n != 0 {
+		t.Errorf("%d nodes keep the name", n)
+	}
+	start(t, urls, "run", "x", "--", "sh", "-c", "kill -9 $$").ends(t, 128+9)
+	start(t, urls, "run", "x", "--", "no-such-command-anywhere").ends(t, 127)
+	start(t, urls, "run", "x", "--", "/").ends(t, 126)
+	if n := keys(nodes, "x"); n != 0 {
+		t.Errorf("%d nodes keep the name", n)
+	}
+}
+
+// A name that is held, nodes that cannot be reached and wrong usage each have an exit
+// status of their own.
+func TestStatus(t *testing.T) {
+	nodes, urls := serve(t, 3)
+	held := rival(t, nodes, "x")
+	for _, args := range [][]string{
+		{"run", "-try", "x", "--", "echo", "ran"},
+		{"run", "-wait", "1s", "x", "--", "echo", "ran"},
+	} {
+		p := start(t, urls, args...)
+		if out := p.ends(t, nameHeld); out != "" || !strings.Contains(p.errors.String(), "held by rival") {
+			t.Errorf("%v: %q, %s", args, out, &p.errors)
+		}
+	}
+	p := start(t, urls, "show", "x")
+	if out := p.ends(t, ok); !strings.HasPrefix(out, "held by rival for ") || strings.Contains(out, held.Token()) || strings.Count(out, "\n") != 4 {
+		t.Errorf("show: %q", out)
+	}
+	if out := start(t, urls, "show", "y").ends(t, no); !strings.HasPrefix(out, "free\n") {
+		t.Errorf("show: %q", out)
+	}
+	for _, args := range [][]string{
+		{}, {"steal", "x"}, {"run"}, {"run", "x"}, {"run", "x", "--"}, {"run", "-try", "-wait", "1s", "x", "--", "echo"},
+		{"run", "-wait", "-1s", "x", "--", "echo"}, {"run", "-ttl", "1ms", "x", "--", "echo"}, {"run", "", "--", "echo"},
+		{"run", "-owner", "?", "x", "--", "echo"}, {"show"}, {"show", "x", "y"}, {"show", "leasehold:x"}, {"watch"}, {"watch", ""}, {"revoke", "x"}, {"run", "-bogus", "x", "--", "echo"},
+		{"show", "-nodes", "", "x"}, {"show", "-nodes", "http://u:secret@h", "x"},
+	} {
+		p := start(t, urls, args...)
+		if out := p.ends(t, usage); out != "" || p.errors.Len() == 0 || strings.Contains(p.errors.String(), "secret") {
+			t.Errorf("%q: %q, %s", args, out, &p.errors)
+		}
+	}
+	for _, n := range nodes[1:] {
+		n.Crash()
+	}
+	for _, args := range [][]string{
+		{"run", "-try", "y", "--", "echo", "ran"}, {"run", "-wait", "1s", "y", "--", "echo", "ran"},
+		{"show", "y"}, {"revoke", "y", "-token", "t"},
+	} {
+		if out := start(t, urls, args...).ends(t, noQuorum); out != "" {
+			t.Errorf("%v: %q", args, out)
+		}
+	}
+}
+
+// A signal is passed on to a running command, whose exit status counts.
+func TestSignalIsPassedOn(t *testing.T) {
+	nodes, urls := serve(t, 3)
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1} {
+		p := start(t, urls, "run", "x", "--", "sh", "-c", `trap 'exit 9' TERM INT USR1; echo ready; while :; do sleep 0.05; done`)
+		if got := p.line(t); got != "ready" {
+			t.Fatal(got)
+		}
+		p.Process.Signal(s)
+		p.ends(t, 9)
+		if n := keys(nodes, "x"); n != 0 {
+			t.Errorf("%v: %d nodes keep the name", s, n)
+		}
+	}
+}
+
+// A signal ends the waiting, and leaves nothing.
+func TestSignalWhileWaiting(t *testing.T) {
+	nodes, urls := serve(t, 3)
+	held := rival(t, nodes, "x")
+	p := start(t, urls, "run", "x", "--", "echo", "ran")
+	for nodes[0].Commands()["SET"] < 3 { // that of the marker, the rival's, and its own
+		runtime.Gosched()
+	}
+	p.Process.Signal(syscall.SIGINT)
+	if out := p.ends(t, 128+2); out != "" {
+		t.Errorf("%q", out)
+	}
+	if err := held.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A command whose lease is lost is ended with all that it has started, before the nodes
+// may let others in, even if it does not want to.
+func TestLost(t *testing.T) {
+	nodes, urls := serve(t, 3)
+	p := start(t, urls, "run", "-ttl", "2s", "x", "--", "sh", "-c", `trap 'echo asked' TERM; echo ready; (trap '' TERM; while :; do sleep 0.05; done) & while :; do sleep 0.05; done`)
+	if got := p.line(t); got != "ready" {
+		t.Fatal(got)
+	}
+	nodes[1].Hang()
+	nodes[2].Hang()
+	out := p.ends(t, leaseLost) // the end of its output: nothing of it is left
+	if !strings.Contains(out, "asked\n") {
+		t.Errorf("it was not asked: %q", out)
+	}
+	for _, n := range nodes[1:] {
+		if _, left, ok := n.Get("x"); !ok || left <= 0 {
+			t.Errorf("%v: %v, %v: the nodes might have let others in", n, left, ok)
+		}
+	}
+}
+
+// One whose lease is revoked is killed.
+func TestRevoked(t *testing.T) {
+	nodes, urls := serve(t, 3)
+	p := start(t, urls, "run", "-ttl", "1s", "x", "--", "sh", "-c", `trap 'echo asked' TERM; echo ready; while :; do sleep 0.05; done`)
+	if got := p.line(t); got != "ready" {
+		t.Fatal(got)
+	}
+	start(t, urls, "revoke", "x", "-token", "not-the-token").ends(t, no)
+	out := start(t, urls, "show", "-token", "x").ends(t, ok)
+	token := strings.TrimPrefix(strings.Split(out, "\n")[1], "token ")
+	if value, _, _ := nodes[0].Get("x"); value != token {
+		t.Fatalf("show: %q, want the token %q", out, value)
+	}
+	start(t, urls, "revoke", "x", "-token", token).ends(t, ok)
+	p.ends(t, leaseLost)
+}
+
+// watch prints changes until it is interrupted.
+func TestWatch(t *testing.T) {
+	nodes, urls := serve(t, 3)
+	p := start(t, urls, "watch", "-ttl", "1s", "x")
+	if got := p.line(t); got != "free" {
+		t.Errorf("%q, want free", got)
+	}
+	held := rival(t, nodes, "x")
+	if got := p.line(t); !strings.HasPrefix(got, "held by rival for ") || !strings.Contains(got, ", since ") {
+		t.Errorf("%q, want that the rival has it", got)
+	}
+	if err := held.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if got := p.line(t); got != "free" {
+		t.Errorf("%q, want free", got)
+	}
+	p.Process.Signal(syscall.SIGINT)
+	p.ends(t, ok)
+}
+
+// A command does not outlive the process that renews its lease.
+func TestDiesWithParent(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		return // nothing is promised elsewhere
+	}
+	_, urls := serve(t, 1)
+	p := start(t, urls, "run", "x", "--", "cat", "/dev/zero")
+	if _, err := p.lines.ReadByte(); err != nil {
+		t.Fatal(err)
+	}
+	p.Process.Kill()
+	p.ends(t, -1)
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"slices"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/supervisor"
+)
+
+func runJob(j *job, args []string) int {
+	try := j.flags.Bool("try", false, "")
+	wait := j.flags.Duration("wait", 0, "")
+	grace := j.flags.Duration("grace", 0, "")
+	owner := j.flags.String("owner", "", "")
+	if !j.parse(args) {
+		return usage
+	}
+	var err error
+	switch {
+	case len(j.rest) == 0:
+		err = errors.New("no command to run")
+	case *wait < 0 || *grace < 0:
+		err = errors.New("-wait or -grace less than 0")
+	case *try && *wait > 0:
+		err = errors.New("-try and -wait: want one of them")
+	}
+	if err != nil {
+		j.complain(err)
+		return usage
+	}
+	if *grace == 0 {
+		*grace = j.ttl / 5
+	}
+
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, passedOn...)
+	defer signal.Stop(signals)
+	ctx, give := context.WithCancel(context.Background())
+	defer give()
+	sup, err := j.supervise(supervisor.Config{Owner: *owner, Grace: *grace})
+	if err != nil {
+		return j.fail(err)
+	}
+	defer end(sup) // it releases the name, too
+	acquire := sup.Acquire
+	if *try {
+		acquire = sup.TryAcquire
+	}
+	if *wait > 0 {
+		timed, cancel := context.WithTimeout(ctx, *wait)
+		defer cancel()
+		ctx = timed
+	}
+	got := make(chan *lease.Lease, 1)
+	go func() {
+		held, failure := acquire(ctx, j.name)
+		err = failure // read behind the receiving
+		got <- held
+	}()
+	var held *lease.Lease
+	for waiting := true; waiting; {
+		select {
+		case held = <-got:
+			waiting = false
+		case s := <-signals:
+			if slices.Contains(endings, s) {
+				give()
+				<-got
+				return statusOf(s)
+			}
+		}
+	}
+	if err != nil {
+		return j.fail(err)
+	}
+	status := j.work(held, *grace, signals)
+	moment, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := held.Release(moment); errors.Is(err, lease.ErrLost) {
+		return j.fail(fmt.Errorf("the command ran without the lease on %q: %w", j.name, err))
+	} else if err != nil {
+		j.complain(err) // the keys expire
+	}
+	return status
+}
+
+// work runs the command under the lease, and returns its status. Nothing of it is left
+// if the lease is lost.
+func (j *job) work(held *lease.Lease, grace time.Duration, signals <-chan os.Signal) int {
+	child := exec.Command(j.rest[0], j.rest[1:]...)
+	child.Stdin, child.Stdout, child.Stderr = os.Stdin, j.out, j.err
+	child.Env = append(os.Environ(), "LEASEHOLD_NAME="+j.name, fmt.Sprintf("LEASEHOLD_FENCE=%d", held.Fence()))
+	ownGroup(child)
+	if err := child.Start(); err != nil {
+		j.complain(err)
+		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
+			return notFound
+		}
+		return cannotRun
+	}
+	done := make(chan struct{})
+	go func() { _ = child.Wait(); close(done) }() // its state says how it ended
+	lost := held.Lost()
+	var kill clock.Timer
+	var over <-chan time.Time
+	for {
+		select {
+		case <-done:
+			if lost == nil {
+				killGroup(child) // what the command has started is to end as well
+			}
+			return exitStatus(child.ProcessState)
+		case s := <-signals:
+			signalGroup(child, s)
+		case <-lost:
+			lost = nil
+			if err := held.Err(); !errors.Is(err, lease.ErrExpired) {
+				killGroup(child) // others may hold the name already
+				continue
+			}
+			terminateGroup(child)
+			kill = clock.System().NewTimer(grace * 3 / 4)
+			defer kill.Stop()
+			over = kill.C()
+		case <-over:
+			killGroup(child)
+		}
+	}
+}
