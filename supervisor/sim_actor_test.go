@@ -334,7 +334,7 @@ func (a *simActor) command(p *simPipe, i int) bool {
 		if r.Status == node.OK {
 			n.del(k)
 		}
-		n.hand(k, "")
+		a.hand(k, "")
 	case node.Raise:
 		if r.Status == node.OK {
 			n.raise(k, cmd.Fence)

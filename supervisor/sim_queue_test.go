@@ -32,8 +32,8 @@ func (a *simActor) queueing(k int, cmd *node.Command, r *node.Reply) {
 	switch cmd.Op {
 	case node.Enqueue:
 		n.enqueue(k, simWaiter{ticket: cmd.Ticket, inbox: a, token: cmd.Token})
-		if value == "" && a.c.Now() >= a.state.YoungUntil {
-			n.hand(k, cmd.Token)
+		if value == "" {
+			a.hand(k, cmd.Token)
 			mine = n.key(k) == reservation+cmd.Token
 		}
 		r.Status = node.Other
@@ -57,7 +57,7 @@ func (a *simActor) queueing(k int, cmd *node.Command, r *node.Reply) {
 			n.del(k)
 			r.Status = node.OK
 		}
-		n.hand(k, "")
+		a.hand(k, "")
 	}
 	if r.Status == node.Other {
 		n.describe(k, r)
@@ -94,6 +94,13 @@ func (n *simNode) enqueue(k int, x simWaiter) {
 func (n *simNode) leaveQueue(k int, token string) {
 	n.written()
 	n.data.queues[k] = slices.DeleteFunc(slices.Clone(n.data.queues[k]), func(x simWaiter) bool { return x.token == token })
+}
+
+// hand has a node reserve a key, unless it is young: it might then be healed.
+func (a *simActor) hand(k int, asker string) {
+	if a.c.Now() >= a.state.YoungUntil {
+		a.n.hand(k, asker)
+	}
 }
 
 // hand reserves a key that is free for the first living waiter.

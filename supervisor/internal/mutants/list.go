@@ -4,6 +4,8 @@ const (
 	acquire  = "supervisor/acquire.go"
 	hold     = "supervisor/hold.go"
 	releases = "supervisor/release.go"
+	queue    = "supervisor/queue.go"
+	line     = "supervisor/sim_queue_test.go"
 	adopt    = "supervisor/adopt.go"
 	actor    = "node/actor.go"
 	session  = "node/session.go"
@@ -40,7 +42,7 @@ var mutants = []mutant{
 	{"a shorter renewal does not shorten at once", "a node keeps a lease to until_i", hold,
 		"			v.until, shortened = v.promise, true\n", "", "./supervisor TestExtend$"},
 	{"not lost when the deadline passes", "lost, at once and for ever, when the deadline passes", hold,
-		"min(h.until, h.endAt, h.renewAt, h.retryAt)", "min(h.endAt, h.renewAt, h.retryAt)", ""},
+		"min(h.until, h.endAt, h.leaveAt, h.renewAt, h.retryAt)", "min(h.endAt, h.leaveAt, h.renewAt, h.retryAt)", ""},
 	{"told at the deadline, not before", "Lost closes at deadline - grace", hold,
 		"		until = until.Add(-t.terms.grace)\n", "", ""},
 	{"a lost lease is revived", "A lost lease is never revived by a late answer", hold,
@@ -104,7 +106,7 @@ var mutants = []mutant{
 	{"young nodes are asked", "a young node is asked for no grant", acquire,
 		"now < young {", "now < young && false {", "./supervisor TestYoungNodesAreNotAsked"},
 	{"young nodes grant", "a young node is asked for no grant", actor,
-		"c.Op == Grant && young", "c.Op == Grant && young && false", "./node TestYoungNodeGrantsNothing"},
+		"(c.Op == Grant || c.Op == Claim) && young", "(c.Op == Grant || c.Op == Claim) && young && false", "./node TestYoungNodeGrantsNothing"},
 	{"guard off", "a young node is asked for no grant", played,
 		"a.c.Now().Add(w.window - age)", "0*a.c.Now().Add(w.window - age)", ""},
 	{"window halved", "the window is MaxTTL + drift", actor,
@@ -136,7 +138,7 @@ var mutants = []mutant{
 
 	// Releasing.
 	{"release deletes whatever is there", "compare-and-delete", played,
-		"	case node.Release:\n		if r.Status == node.OK {", "	case node.Release:\n		if value != \"\" {", ""},
+		"		if r.Status == node.OK {\n			n.del(k)\n		}\n		a.hand", "		if value != \"\" {\n			n.del(k)\n		}\n		a.hand", ""},
 	{"silent nodes get no release", "release on every node that was asked, also the silent ones", releases,
 		"		if t.asked.has(i) {\n			c.send(i, node.Command{ID: t.id", "		if t.asked.has(i) && t.votes[i].until != 0 {\n			c.send(i, node.Command{ID: t.id", ""},
 	{"an unanswered release is not owed", "nothing is left behind", releases,
@@ -144,17 +146,53 @@ var mutants = []mutant{
 	{"a discarded grant is given back at once", "released when its election is decided against it, not before (why: a renewal adopted the key)", acquire,
 		"	switch t.phase {\n	case electing, raising:\n		b := t.ballot", "	if r.Status == node.Unknown {\n		c.send(i, node.Command{ID: c.newID(), Op: node.Release, Name: t.key, Token: t.token, By: 1 << 62})\n	}\n	switch t.phase {\n	case electing, raising:\n		b := t.ballot", "./supervisor TestUnknownGrantIsKeptUntilDecided"},
 
+	// The queue.
+	{"a reservation is counted as a vote", "a reservation is a promise, not a vote: only the answered claim counts", queue,
+		"	b.claims = true\n", "	b.claims, b.granted, b.raised = true, kept, kept\n", ""},
+	{"claimed before a quorum has reserved", "votes are not split", queue,
+		"if t.promised(now).len() >= c.quorum {", "if t.promised(now).len() >= 1 {", "./supervisor TestClaimsWhenQuorumHasReserved"},
+	{"a reservation that has lapsed counts", "PX of a few node timeouts", queue,
+		"t.stand.kept.has(i) && t.votes[i].promise > now", "t.stand.kept.has(i)", "./supervisor TestReservationsLapse"},
+	{"a new ticket for each attempt", "ordered by a ticket: the fence first proposed", queue,
+		"queued, true, l.ticket, &standing{}", "queued, true, uint64(now), &standing{}", "./supervisor TestLosersKeepTheirPlace"},
+	{"nobody gives way", "all nodes use the same order, and votes are not split", queue,
+		"s.first.len() < c.quorum && !s.gaveWay", "s.first.len() < 0", "./supervisor TestGivesWay"},
+	{"a reservation for the holder counts at once", "counts again only when q other nodes have answered (why: a stale queue entry of the holder itself was reserved)", queue,
+		"			t.suspectOf(i, &t.probation)\n", "", "./supervisor TestReservedForHolder"},
+	{"a winner stays in the queue", "winning removes the queue entry", hold,
+		"			c.leaveAll(now, t)\n", "", "./supervisor TestReservedForHolder"},
+	{"a cancelled waiter stays in the queue", "cancelled waiters gone", releases,
+		"Queued: t.stands(i), By: clock.Never", "By: clock.Never", "./supervisor TestCancelledWaiterLeavesQueues"},
+	{"a waiter does not beat", "a heartbeat that lets the dead be skipped; the pause as the net below it all", queue,
+		"	c.alarms.set(&t.alarm, at)\n	for i := range", "	for i := range", "./supervisor TestBeat$"},
+	{"a new subscription is not news", "after each rebuilding every waiter tries once", queue,
+		"				c.enqueue(now, t, w.Node)\n", "", "./supervisor TestNewSubscription"},
+	{"the last in line is served first, as played", "ordered by a ticket that is the same on all nodes", line,
+		"		x := n.data.queues[k][0]\n", "		x := n.data.queues[k][len(n.data.queues[k])-1]\n", ""},
+	{"the dead are not skipped, as played", "dead waiters skipped", line,
+		"if x.alive < n.ms() || x.token != asker", "if x.token != asker && false || x.token != asker", ""},
+	{"script: claim without compare", "a script: compare the token", script,
+		"    elseif held == '?' .. token or not held and redis.call('EXISTS', name) == 0 then", "    elseif true then", real},
+	{"script: the dead are not skipped", "a heartbeat that lets the dead be skipped", script,
+		"if space and alive and -alive > now and", "if space and alive and", real},
+	{"script: reserved for who came last", "ordered by a ticket", script,
+		"redis.call('ZRANGEBYSCORE', queue, 0, '+inf', 'LIMIT', 0, 1)[1]", "redis.call('ZREVRANGEBYSCORE', queue, '+inf', 0, 'LIMIT', 0, 1)[1]", real},
+	{"script: a winner stays in the queue", "winning removes the queue entry", script,
+		"      redis.call('ZREM', queue, 'w' .. id, 'l' .. id)\n", "", real},
+	{"script: a release hands nothing over", "release takes the first living waiter, reserves the key for it", script,
+		"      pcall(handOver, KEYS[i], KEYS[n+i])\n", "", real},
+
 	// The scripts, on a real server.
 	{"script: release without compare", "compare-and-delete", script,
-		"  if held[i] == ARGV[i] then\n    mine", "  if held[i] then\n    mine", real},
+		"  if held[i] == ARGV[i+1] then\n    mine", "  if held[i] then\n    mine", real},
 	{"script: renew without compare", "renew, where it still holds the token", script,
-		"  if held[i] == ARGV[2*i-1] then", "  if held[i] then", real},
+		"  if held[i] == ARGV[2*i] then", "  if held[i] then", real},
 	{"script: raise without compare", "where the token still holds the key", script,
 		"  elseif held == ARGV[3*i-2] then", "  elseif held then", real},
 	{"script: raise lowers", "stores the larger of T and what is there", script,
 		"    redis.call('ZADD', fence, 'GT', ARGV[3*i-1], 'f')", "    redis.call('ZADD', fence, ARGV[3*i-1], 'f')", real},
 	{"script: heal says yes to another's key", "heal: grant it to this lease again, where it is absent", script,
-		"  elseif held or redis.call('EXISTS', name) == 1 then\n    out[i+2] = 2\n  elseif kind", "  elseif false then\n    out[i+2] = 2\n  elseif kind", real},
+		"  elseif not promised(held) and (held or redis.call('EXISTS', name) == 1) then\n    out[i+2] = 2\n  elseif kind", "  elseif false then\n    out[i+2] = 2\n  elseif kind", real},
 	{"script: the marker is not written", "compares with the marker, and writes it there", script,
 		"redis.call('SET', KEYS[1], marker)", "-- forgotten", real},
 }
