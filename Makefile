@@ -1,6 +1,6 @@
 # The commands of this repository. Bare `make` lists them.
 
-MODULES := . examples integration
+MODULES := . examples integration bench
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
@@ -13,7 +13,7 @@ NEMESIS ?= 5m
 
 .PHONY: help
 help:
-	@awk -F ': *## *' '/^[a-z]+:.*##/ { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ': *## *' '/^[a-z-]+:.*##/ { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
 demo: ## shows leases at work, on nodes in memory: nothing else is needed
@@ -48,8 +48,12 @@ check: ## checks formatting, vet, staticcheck, go.mod and the house rules
 	@bash .ci/check
 
 .PHONY: bench
-bench: ## runs the benchmarks
-	@go test -run '^$$' -bench . -benchmem ./...
+bench: ## measures leasehold and its peers on real servers, in twelve minutes; ONLY=regexp a part
+	@cd bench && go run . $(if $(ONLY),-only '$(ONLY)') $(if $(OUT),-out '$(abspath $(OUT))')
+
+.PHONY: bench-quick
+bench-quick: ## the same in less than two minutes, with fewer peers
+	@cd bench && go run . -quick $(if $(ONLY),-only '$(ONLY)') $(if $(OUT),-out '$(abspath $(OUT))')
 
 .PHONY: fuzz
 fuzz: ## runs every fuzz test for FUZZTIME (10s)

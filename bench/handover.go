@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// handover measures how long a name lies idle between one holder and the next, who
+// waits for it in another client.
+func (p plan) handover() []scenario {
+	var all []scenario
+	for _, n := range []int{1, 5} {
+		all = append(all, scenario{
+			name: fmt.Sprintf("hand-over/N=%d", n), nodes: n, libs: libraries, repeat: p.times(3),
+			about: "A holder releases while one waiter of another client waits: from the call of the release to the waiter's return.",
+			measure: func(ctx context.Context, f *fleet, lib library) ([]figure, error) {
+				return handovers(ctx, f, lib, p.long(1200*time.Millisecond))
+			},
+		})
+	}
+	return all
+}
+
+func handovers(ctx context.Context, f *fleet, lib library, d time.Duration) (figures []figure, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends a waiter where the rest has failed
+	err = withMany(f, lib, 2, func(ls []locker) error {
+		for _, l := range ls {
+			if err := warm(ctx, l, 20); err != nil {
+				return err
+			}
+		}
+		name := names(1)[0]
+		h, err := ls[0].acquire(ctx, name)
+		if err != nil {
+			return err
+		}
+		var took []time.Duration
+		for i, begun := 1, time.Now(); len(took) < 4 || time.Since(begun) < d; i++ {
+			type turn struct {
+				h   held
+				err error
+				at  time.Time
+			}
+			next := make(chan turn, 1)
+			go func() {
+				h, err := ls[i%2].acquire(ctx, name)
+				next <- turn{h, err, time.Now()}
+			}()
+			// The holder's work: long enough for the other one to be waiting, and of
+			// any length, so that it is at any point of its pauses.
+			time.Sleep(10*time.Millisecond + rand.N(20*time.Millisecond))
+			asked := time.Now()
+			if err := h.release(ctx); err != nil {
+				return err
+			}
+			t := <-next
+			if t.err != nil {
+				return t.err
+			}
+			h = t.h
+			took = append(took, t.at.Sub(asked))
+		}
+		figures = []figure{
+			{"hand-over p50", "ms", millis(quantile(took, .5))},
+			{"hand-over p99", "ms", millis(quantile(took, .99))},
+		}
+		return h.release(ctx)
+	})
+	return figures, err
+}
+
+// withMany opens n clients for as long as do runs.
+func withMany(f *fleet, lib library, n int, do func([]locker) error) error {
+	var ls []locker
+	defer func() {
+		for _, l := range ls {
+			l.close()
+		}
+	}()
+	for range n {
+		l, err := lib.open(f)
+		if err != nil {
+			return err
+		}
+		ls = append(ls, l)
+	}
+	return do(ls)
+}
