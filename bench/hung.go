@@ -24,7 +24,7 @@ func (p plan) hung() []scenario {
 	}}
 	for _, n := range []int{1, 2} {
 		all = append(all, scenario{
-			name: fmt.Sprintf("hung/%d of 5, 256 callers", n), nodes: 5, libs: several, repeat: p.times(2),
+			name: fmt.Sprintf("hung/%d of 5, 256 callers", n), nodes: 5, libs: several, repeat: p.times(3 - n),
 			bound: 30 * time.Second, slow: true, extra: n > 1,
 			about: "256 callers acquire and release; then servers of five are stopped, and go on.",
 			measure: func(ctx context.Context, f *fleet, lib library) ([]figure, error) {
