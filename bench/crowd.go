@@ -24,7 +24,7 @@ func (p plan) crowd() []scenario {
 			}
 			all = append(all, scenario{
 				name:  fmt.Sprintf("drain/N=%d, %s", n, of),
-				nodes: n, libs: among(clients), repeat: p.times(3), crowded: true, slow: true,
+				nodes: n, libs: among(clients), repeat: p.times(2), crowded: true, slow: true,
 				about: "64 wait for one name, " + of + ": from the release of its holder until each has had it for 1 ms.",
 				measure: func(ctx context.Context, f *fleet, lib library) ([]figure, error) {
 					return drain(ctx, f, lib, clients)
@@ -34,10 +34,10 @@ func (p plan) crowd() []scenario {
 	}
 	for _, n := range []int{1, 5} {
 		all = append(all, scenario{
-			name: fmt.Sprintf("crowd/N=%d", n), nodes: n, libs: libraries, repeat: p.times(2), crowded: true, slow: true,
+			name: fmt.Sprintf("crowd/N=%d", n), nodes: n, libs: libraries, repeat: p.times(min(2, n)), crowded: true, slow: true,
 			about: "64 clients take one name in turns, for 1 ms each, again and again. Waits that were not over at the end count as long as they were.",
 			measure: func(ctx context.Context, f *fleet, lib library) ([]figure, error) {
-				return turns(ctx, f, lib, p.long(4*time.Second))
+				return turns(ctx, f, lib, p.long(3*time.Second))
 			},
 		})
 	}

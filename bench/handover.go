@@ -16,7 +16,7 @@ func (p plan) handover() []scenario {
 			name: fmt.Sprintf("hand-over/N=%d", n), nodes: n, libs: libraries, repeat: p.times(3),
 			about: "A holder releases while one waiter of another client waits: from the call of the release to the waiter's return.",
 			measure: func(ctx context.Context, f *fleet, lib library) ([]figure, error) {
-				return handovers(ctx, f, lib, p.long(1200*time.Millisecond))
+				return handovers(ctx, f, lib, p.long(time.Second))
 			},
 		})
 	}
