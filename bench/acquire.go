@@ -11,7 +11,7 @@ func (p plan) acquire() []scenario {
 	var all []scenario
 	for _, n := range []int{1, 5} {
 		all = append(all, scenario{
-			name: fmt.Sprintf("acquire/N=%d", n), nodes: n, libs: libraries, repeat: p.times(5),
+			name: fmt.Sprintf("acquire/N=%d", n), nodes: n, libs: libraries, repeat: p.times(4),
 			about: "One caller acquires and releases one free name after the other.",
 			measure: func(ctx context.Context, f *fleet, lib library) ([]figure, error) {
 				return lonely(ctx, f, lib, p.long(400*time.Millisecond))

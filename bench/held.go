@@ -16,7 +16,7 @@ func (p plan) held() []scenario {
 			nodes: n, libs: named(libs...), repeat: 1, fresh: true, bound: 40 * time.Second, extra: extra, slow: true,
 			about: "One client keeps that many leases, with a TTL of 10 s, and does nothing else.",
 			measure: func(ctx context.Context, f *fleet, lib library) ([]figure, error) {
-				return keep(ctx, f, lib, leases, p.long(2*ttl/3)) // everybody renews every ttl/3
+				return keep(ctx, f, lib, leases, ttl/3) // in which everybody renews each lease once
 			},
 		})
 	}

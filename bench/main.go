@@ -83,6 +83,7 @@ func run() error {
 		line.end(fmt.Sprintf("%6.1f s  %s", line.since().Seconds(), o.summary()))
 	}
 	r.finish(line.since())
+	fmt.Print(r.goalTable())
 	return r.write(*out)
 }
 

@@ -75,18 +75,14 @@ func (r *report) finish(took time.Duration) {
 	r.Verdicts = judge(r.Outcomes)
 }
 
-// write writes results.md, results.json and the charts to the directory, and the
-// table of the goals to standard output.
+// write writes results.md, results.json and the charts to the directory.
 func (r *report) write(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	text, err := json.MarshalIndent(r, "", "\t")
-	if err != nil {
-		return err
-	}
-	fmt.Print(r.goalTable())
 	return errors.Join(
+		err,
 		os.WriteFile(filepath.Join(dir, "results.json"), append(text, '\n'), 0o644),
 		os.WriteFile(filepath.Join(dir, "results.md"), []byte(r.markdown()), 0o644),
 		r.charts(dir),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 )
@@ -142,7 +143,12 @@ func (s scenario) once(ctx context.Context, f *fleet, lib library) ([]figure, er
 	}
 }
 
+// add adds a figure. One that is no number, because it was compared with nothing,
+// is left out.
 func (r *result) add(one figure) {
+	if math.IsNaN(one.value) || math.IsInf(one.value, 0) {
+		return
+	}
 	for i := range r.Figures {
 		if r.Figures[i].Name == one.name {
 			r.Figures[i].Values = append(r.Figures[i].Values, one.value)
