@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"strings"
 	"syscall"
@@ -28,11 +29,23 @@ import (
 const played = "LEASEHOLD_PLAYED_BY_TEST"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(played) != "" {
-		os.Unsetenv(played)
+	part := os.Getenv(played)
+	os.Unsetenv(played)
+	switch part {
+	case "leasehold":
 		main()
+	case "stubborn":
+		stubborn()
 	}
 	os.Exit(m.Run())
+}
+
+// stubborn is a command that does not want to end, and says at what time it still ran.
+func stubborn() {
+	signal.Ignore(syscall.SIGTERM)
+	for now := range time.Tick(10 * time.Millisecond) {
+		fmt.Println(now.UnixNano())
+	}
 }
 
 // patience bounds every wait of these tests. Nothing comes near it unless it hangs.
@@ -89,7 +102,7 @@ func start(t *testing.T, urls string, args ...string) *program {
 		t.Fatal(err)
 	}
 	p := &program{Cmd: exec.Command(self, args...)}
-	p.Env = append(os.Environ(), played+"=1", "LEASEHOLD_NODES="+urls)
+	p.Env = append(os.Environ(), played+"=leasehold", "LEASEHOLD_NODES="+urls)
 	p.Stderr = &p.errors
 	out, err := p.StdoutPipe()
 	if err != nil {
@@ -240,8 +253,16 @@ func TestSignalWhileWaiting(t *testing.T) {
 	nodes, urls := serve(t, 3)
 	held := rival(t, nodes, "x")
 	p := start(t, urls, "run", "x", "--", "echo", "ran")
-	for nodes[0].Commands()["SET"] < 3 { // that of the marker, the rival's, and its own
-		runtime.Gosched()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	end := time.Now().Add(patience)
+	for tries := 0; tries <= len(nodes); <-tick.C { // the rival's, one for each node, and then its own
+		if tries = 0; time.Now().After(end) {
+			t.Fatal("it does not try")
+		}
+		for _, n := range nodes {
+			tries += n.Commands()["SET"]
+		}
 	}
 	p.Process.Signal(syscall.SIGINT)
 	if out := p.ends(t, 128+2); out != "" {
@@ -256,27 +277,39 @@ func TestSignalWhileWaiting(t *testing.T) {
 // may let others in, even if it does not want to.
 func TestLost(t *testing.T) {
 	nodes, urls := serve(t, 3)
-	p := start(t, urls, "run", "-ttl", "2s", "x", "--", "sh", "-c", `trap 'echo asked' TERM; echo ready; (trap '' TERM; while :; do sleep 0.05; done) & while :; do sleep 0.05; done`)
-	if got := p.line(t); got != "ready" {
-		t.Fatal(got)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
 	}
+	job := `trap 'echo asked' TERM; ` + played + `=stubborn "$0" & while :; do wait; done`
+	p := start(t, urls, "run", "-ttl", "4s", "x", "--", "sh", "-c", job, self)
+	p.line(t) // it runs
 	nodes[1].Hang()
 	nodes[2].Hang()
-	out := p.ends(t, leaseLost) // the end of its output: nothing of it is left
-	if !strings.Contains(out, "asked\n") {
-		t.Errorf("it was not asked: %q", out)
-	}
+	var free time.Time // when the first of them may let others in, who then have a quorum
 	for _, n := range nodes[1:] {
-		if _, left, ok := n.Get("x"); !ok || left <= 0 {
-			t.Errorf("%v: %v, %v: the nodes might have let others in", n, left, ok)
+		if _, left, ok := n.Get("x"); ok && (free.IsZero() || time.Now().Add(left).Before(free)) {
+			free = time.Now().Add(left)
 		}
+	}
+	out := p.ends(t, leaseLost)
+	if !strings.Contains(out, "asked\n") {
+		t.Error("it was not asked")
+	}
+	lines := strings.Fields(strings.ReplaceAll(out, "asked\n", ""))
+	var last int64
+	if _, err := fmt.Sscan(lines[len(lines)-1], &last); err != nil {
+		t.Fatal(err)
+	}
+	if early := free.Sub(time.Unix(0, last)); early <= 0 {
+		t.Errorf("it ran on for %v after the nodes might have let others in", -early)
 	}
 }
 
 // One whose lease is revoked is killed.
 func TestRevoked(t *testing.T) {
 	nodes, urls := serve(t, 3)
-	p := start(t, urls, "run", "-ttl", "1s", "x", "--", "sh", "-c", `trap 'echo asked' TERM; echo ready; while :; do sleep 0.05; done`)
+	p := start(t, urls, "run", "-ttl", "4s", "x", "--", "sh", "-c", `trap 'echo asked' TERM; echo ready; while :; do sleep 0.05; done`)
 	if got := p.line(t); got != "ready" {
 		t.Fatal(got)
 	}
@@ -293,7 +326,7 @@ func TestRevoked(t *testing.T) {
 // watch prints changes until it is interrupted.
 func TestWatch(t *testing.T) {
 	nodes, urls := serve(t, 3)
-	p := start(t, urls, "watch", "-ttl", "1s", "x")
+	p := start(t, urls, "watch", "x")
 	if got := p.line(t); got != "free" {
 		t.Errorf("%q, want free", got)
 	}

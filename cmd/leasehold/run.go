@@ -109,8 +109,20 @@ func (j *job) work(held *lease.Lease, grace time.Duration, signals <-chan os.Sig
 	done := make(chan struct{})
 	go func() { _ = child.Wait(); close(done) }() // its state says how it ended
 	lost := held.Lost()
-	var kill clock.Timer
-	var over <-chan time.Time
+	// free is the instant at which the nodes may let others in, at the earliest. It is
+	// followed while the lease is held, so that the end of the grace does not depend on
+	// how late the loss is noticed: by a busy machine, or one that was suspended.
+	clk := clock.System()
+	next := clk.NewTimer(0)
+	defer next.Stop()
+	var free clock.Instant
+	follow := func() {
+		now := clk.Now() // before, so that free is early rather than late
+		left := held.Remaining()
+		free = now.Add(left)
+		next.Reset(left - grace)
+	}
+	follow()
 	for {
 		select {
 		case <-done:
@@ -127,11 +139,14 @@ func (j *job) work(held *lease.Lease, grace time.Duration, signals <-chan os.Sig
 				continue
 			}
 			terminateGroup(child)
-			kill = clock.System().NewTimer(grace * 3 / 4)
-			defer kill.Stop()
-			over = kill.C()
-		case <-over:
-			killGroup(child)
+			next.Reset(free.Add(-grace / 4).Sub(clk.Now()))
+		case <-next.C():
+			switch {
+			case lost == nil:
+				killGroup(child)
+			case held.Valid(): // or else lost is closed by now
+				follow()
+			}
 		}
 	}
 }
