@@ -7,6 +7,9 @@ SHELL := bash
 # The race detector needs a C compiler. RACE=1 insists on it, RACE=0 leaves it out.
 RACE ?= $(shell go env CGO_ENABLED)
 race := $(if $(filter 1,$(RACE)),-race)
+# FIGURES=1 has make test show what the tests on real servers have measured.
+FIGURES ?=
+shown := sed -E '/no test files/d; /^=== /d; /^ +--- (PASS|SKIP)/d'
 FUZZTIME ?= 10s
 SEEDS ?= 100000
 NEMESIS ?= 5m
@@ -25,11 +28,13 @@ test: ## runs every test that this machine can run, and says what it leaves out
 	@cd integration && go run ./offers
 	@echo 'each fault on a real server comes twice here, and 20 times in `make integration`'
 	@export LEASEHOLD_RUNS=$${LEASEHOLD_RUNS:-2}; rc=0; \
-		for m in $(MODULES); do (cd $$m && go test $(race) ./... | sed '/no test files/d') || rc=1; done; exit $$rc
+		for m in $(MODULES); do \
+			(cd $$m && go test $(race) -timeout 14m $(if $(FIGURES),$$([ $$m != integration ] || echo -v)) ./... | $(shown)) || rc=1; \
+		done; exit $$rc
 
 .PHONY: integration
 integration: ## runs the tests on real Redis servers: processes and containers
-	@cd integration && go run ./offers && go test $(race) -v -count=1 -timeout 14m ./... | sed -E '/no test files/d; /^=== /d; /^ +--- (PASS|SKIP)/d'
+	@cd integration && go run ./offers && go test $(race) -v -count=1 -timeout 60m ./... | $(shown)
 
 .PHONY: nemesis
 nemesis: ## runs random faults on real servers for NEMESIS (5m); SEED=n repeats a run
