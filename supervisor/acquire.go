@@ -21,7 +21,6 @@ type line struct {
 	look    *look   // at who refused the first waiter
 
 	tries   int     // failed attempts of the first waiter
-	beats   int     // how often it has asked since it stands in the queue
 	yields  int     // how often it has given way there
 	ticket  uint64  // its place in the queue: the fence that it first proposed; 0 if it did not yet
 	answers answers // the nodes' latest, shown to whoever gives up
@@ -128,7 +127,7 @@ func (c *core) drop(now clock.Instant, l *line, i int) {
 }
 
 // anew begins to count for another first waiter.
-func (l *line) anew() { l.tries, l.beats, l.yields, l.ticket = 0, 0, 0, 0 }
+func (l *line) anew() { l.tries, l.yields, l.ticket = 0, 0, 0 }
 
 // leave forgets a line that nobody stands in.
 func (c *core) leave(l *line) {
@@ -249,6 +248,11 @@ func (c *core) granted(now clock.Instant, t *tenure, i int, r node.Reply) {
 		if r.Op == node.Claim {
 			t.left.add(i)
 		}
+	}
+	if r.Op == node.Grant && r.Status == node.Other {
+		// It has said itself that it does not keep the token, and never will: every
+		// attempt has one of its own. So there is nothing to be given back there.
+		t.asked.del(i)
 	}
 	if t.again.has(i) {
 		c.claim(now, t, i)

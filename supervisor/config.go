@@ -211,11 +211,14 @@ func (t *terms) validate(nodeTimeout time.Duration) error {
 // to hear of it and to claim it, also from a node that is late.
 func (cfg Config) reserve() time.Duration { return 3 * cfg.NodeTimeout }
 
-// alive is for how long a waiter in a queue counts as alive since it was heard of: it
-// asks again after the longest pause at most.
-func (cfg Config) alive() time.Duration {
-	return 2*(&limits{retryMin: cfg.RetryMax, retryMax: cfg.RetryMax}).pause(nil, 5) + cfg.NodeTimeout
-}
+// beat is about how often a waiter in a queue asks again: so seldom that it costs
+// next to nothing, and so often that one who was reserved for and does nothing is found
+// out soon.
+func (cfg Config) beat() time.Duration { return max(cfg.reserve(), cfg.RetryMin) }
+
+// alive is for how long a waiter in a queue counts as alive since it was heard of: one
+// beat may be lost.
+func (cfg Config) alive() time.Duration { return 2*cfg.beat() + cfg.NodeTimeout }
 
 // checkName reports what is wrong with a name.
 func (cfg Config) checkName(name string) error {

@@ -47,6 +47,7 @@ type limits struct {
 	maxTTL    time.Duration
 	healAfter time.Duration // how long an incarnation must have been known before it is healed
 	reserve   time.Duration // how long a node keeps a name for the first in its queue
+	beat      time.Duration // about how often a waiter in a queue asks again
 }
 
 // terms are the times of a lease, all derived from its TTL. Leases of the same

@@ -36,18 +36,17 @@ func (c *core) stand(now clock.Instant, l *line) {
 }
 
 // beat tells every node that the waiter still stands there, and asks who has the
-// name. It comes again after a pause that grows, and soon where a part of a quorum
-// has reserved the name.
+// name. It comes again about when a reservation for somebody else, who does not claim
+// it, has lapsed; and soon where a part of a quorum has reserved the name.
 func (c *core) beat(now clock.Instant, t *tenure) {
-	l, s := t.line, t.stand
+	s := t.stand
 	s.gaveWay = false
-	at := now.Add(c.limits.pause(c.rand, l.beats+1))
+	at := now.Add(c.jitter(c.limits.beat))
 	if s.patience != 0 && t.promised(now) != 0 {
 		s.patience *= 2
 		at = min(at, now.Add(s.patience))
 	} else {
 		s.patience = 0
-		l.beats++
 	}
 	c.alarms.set(&t.alarm, at)
 	for i := range c.nodes {
@@ -108,7 +107,7 @@ func (c *core) looked(now clock.Instant, t *tenure) {
 		// A node or two that the holder does not have, or all that can be reached: they
 		// come to nothing, and so does asking again soon.
 		s.patience = 0
-		c.alarms.set(&t.alarm, now.Add(c.limits.pause(c.rand, l.beats+1)))
+		c.alarms.set(&t.alarm, now.Add(c.jitter(c.limits.beat)))
 	case kept != 0 && s.first.len() < c.quorum && !s.gaveWay:
 		s.gaveWay = true
 		// Somebody is before it, and came to these nodes later. What it passes on is

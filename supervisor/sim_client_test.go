@@ -52,7 +52,7 @@ func newSimClient(w *world, id int) *simClient {
 		limits: limits{
 			nodeTimeout: c.cfg.NodeTimeout, retryMin: c.cfg.RetryMin, retryMax: c.cfg.RetryMax,
 			guard: w.window > 0, maxTTL: c.cfg.MaxTTL, healAfter: widest.window + widest.drift,
-			reserve: c.cfg.reserve(),
+			reserve: c.cfg.reserve(), beat: c.cfg.beat(),
 		},
 		token:    func() string { tokens++; return fmt.Sprintf("%d/%026d", id, tokens) },
 		rand:     rand.New(rand.NewPCG(w.seed, uint64(id))),

@@ -79,7 +79,7 @@ func New(cfg Config) (*Supervisor, error) {
 			prefix: cfg.Prefix, nodeTimeout: cfg.NodeTimeout,
 			retryMin: cfg.RetryMin, retryMax: cfg.RetryMax,
 			guard: !cfg.DisableGuard, maxTTL: cfg.MaxTTL,
-			healAfter: widest.window + widest.drift, reserve: cfg.reserve(),
+			healAfter: widest.window + widest.drift, reserve: cfg.reserve(), beat: cfg.beat(),
 		},
 		token:    func() string { return cfg.Owner + "/" + rand.Text() },
 		rand:     mathrand.New(mathrand.NewPCG(mathrand.Uint64(), mathrand.Uint64())),
