@@ -125,6 +125,11 @@ type NodeStatus struct {
 	Rate     float64       // how much faster than ours its clock runs, as a fraction; 0 if not known yet
 	Guarded  bool          // the server says which incarnation it is, so a loss of its data is noticed
 	Young    time.Duration // for how long it is still asked for no new lease, after a restart
+	Tracks   bool          // the server tells at once when the key of a held lease is changed
+	// NoInbox is why the server cannot tell waiters at once that a name was handed to
+	// them, so that they only find out when they ask again; nil if it can, or if nothing
+	// has waited yet.
+	NoInbox error
 	// Incarnation counts the lives of its data that this supervisor has met, from
 	// 1: it grows when the server was restarted or replaced. 0 if it was not met.
 	Incarnation uint32
@@ -152,6 +157,7 @@ func (s *Supervisor) Nodes() []NodeStatus {
 		list[i] = NodeStatus{
 			Node: s.core.nodes[i].label, Enrolled: st.Enrolled, Err: st.Err,
 			Latency: st.Latency, Incarnation: st.Life, Rate: rates[i], Guarded: st.Guarded,
+			Tracks: st.Tracks, NoInbox: st.NoInbox,
 			Young: max(0, st.YoungUntil.Sub(now)),
 		}
 		if st.OffsetAt != 0 {
