@@ -193,11 +193,14 @@ func (c *core) campaign(now clock.Instant, t *tenure) {
 		return // never: without it there was no ticket
 	}
 	kept := t.promised(now)
-	t.phase, t.fence, t.begun = electing, fence, now
 	b := t.ballot
 	b.claims = true
 	copy(b.answers, t.line.answers)
 	b.patience = c.roundTrip()
+	// Whoever has just released often wants the name again at once. What it proposes
+	// raises the stored fence, though it is refused, just before the claims arrive: so
+	// they propose a little more, and need not raise it in another round trip.
+	t.phase, t.fence, t.begun = electing, fence+uint64(b.patience/time.Microsecond), now
 	c.alarms.set(&t.alarm, now.Add(b.patience))
 	for i := range c.nodes {
 		if kept.has(i) {

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +17,10 @@ type simWaiter struct {
 	token  string
 	alive  int64         // in ms of the node's clock; it counts as dead after that
 	since  time.Duration // when it came
+}
+
+func (x simWaiter) String() string {
+	return fmt.Sprintf("%s ticket %d since %v, alive until %d", x.token, x.ticket, x.since, x.alive)
 }
 
 // describe fills in what a node says of a key that it has.
@@ -221,6 +226,23 @@ func (w *world) checkOrder(l *simLease, t *tenure) {
 	}
 }
 
+// quiet reports whether nothing has gone wrong for long, and every living process has
+// had its connections all the time: answers are slow now and then without a fault.
+func (w *world) quiet() bool {
+	from := w.now - 2*w.maxTTL - 5*time.Second
+	if w.faults.latest > from {
+		return false
+	}
+	for _, c := range w.clients {
+		for _, a := range c.actors {
+			if !c.dead && (a.conn == nil || a.brokeAt > from && a.brokeAt != 0) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // checkStranded checks, where nothing has gone wrong for long, that a name which
 // nobody has, and somebody waits for, is not free for longer than a reservation and
 // the longest pause.
@@ -228,7 +250,8 @@ func (w *world) checkStranded() {
 	for k, name := range w.names {
 		free, waits := 0, time.Duration(0)
 		for _, n := range w.nodes {
-			if v := n.key(k); v == "" || strings.HasPrefix(v, "?") {
+			old := n.clock.now() > n.data.marker.since+w.window*101/100
+			if v := n.key(k); old && (v == "" || strings.HasPrefix(v, "?")) {
 				free++
 			}
 		}
@@ -237,7 +260,7 @@ func (w *world) checkStranded() {
 				waits = max(waits, c.cfg.alive()+c.cfg.reserve()+10*w.timeout)
 			}
 		}
-		if free < w.quorum || waits == 0 || w.faults.latest > w.now-2*w.maxTTL-5*time.Second || w.jumped {
+		if free < w.quorum || waits == 0 || w.jumped || !w.quiet() {
 			w.strandedAt[k] = 0
 			continue
 		}
@@ -245,6 +268,9 @@ func (w *world) checkStranded() {
 			w.strandedAt[k] = w.now
 		}
 		if w.now-w.strandedAt[k] > waits {
+			for _, n := range w.nodes {
+				w.tell("node %d: %q, %d ms left, at %d; queue %v", n.id, n.key(k), n.data.keys[k].end-n.ms(), n.ms(), n.data.queues[k])
+			}
 			w.fail("%q is free for %v, and somebody waits for it", name, w.now-w.strandedAt[k])
 		}
 	}
