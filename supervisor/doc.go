@@ -33,8 +33,11 @@
 // A lease is a value that may be handed to any goroutine. It is not re-entrant: a
 // second Acquire of a name, also by the same goroutine, waits for the first lease to
 // end. The callers of one process that wait for a name are served in the order in
-// which they came; only the first of them talks to the nodes. Between processes
-// there is no order.
+// which they came; only the first of them talks to the nodes. It stands in a queue
+// that the nodes keep, where processes are served in the order in which their first
+// waiters came. Before it does it makes one attempt, which may win a name that is just
+// free although others wait. With [WithAttempts] it makes those attempts, with a pause
+// after each, and does not stand there.
 //
 // A node that hangs or is down delays nobody as long as a quorum answers: each node
 // has a goroutine and a connection of its own.
@@ -55,16 +58,18 @@
 // # Goroutines and who closes what
 //
 // A supervisor runs one goroutine that decides and one for each node, and the
-// nodes' clients have a few of their own; a lease costs none. If there is an
+// nodes' clients have a few of their own; a lease costs none. Once something has
+// waited for a name, a second connection to each node listens for what is reserved,
+// with a goroutine that makes it anew when it breaks. If there is an
 // Observer or a Logger, one more calls them. No goroutine is left when Close has
 // returned, but for an observer that is stuck, and that of a client which the
 // caller made, see node.Client.
 //
 // Between them go values. The loop sends commands to the mailbox of a node's actor,
 // and never waits for room: a full mailbox is an answer at once. The actor hands
-// back one batch for each pipeline, and may wait for the loop. So everybody may
-// wait for the supervisor, and the supervisor waits for nobody, which leaves no
-// cycle for a deadlock.
+// back one batch for each pipeline, and may wait for the loop, as may who listens to
+// a node with what it heard. So everybody may wait for the supervisor, and the
+// supervisor waits for nobody, which leaves no cycle for a deadlock.
 //
 // Close closes s.stop. The loop then refuses work, ends every lease, which closes
 // its channels, sends the releases, and goes on until each of them is answered or
@@ -120,5 +125,20 @@
 //
 // A line is the callers of this process that want one name. While one of them holds
 // it, the rest send nothing. When it is given back, the next grant goes out right
-// behind the release, in the same mailbox: commands of one node keep their order.
+// behind the release, in the same mailbox: commands of one node keep their order. Where
+// other processes wait, the release has reserved the name for one of them by then, and
+// that grant is refused: the line goes to the end of the queue.
+//
+// A reservation is a promise, and no vote. Who has it claims the name once a quorum
+// has it reserved, and what counts is the answered claim. To the renewal and the heal of
+// a lease such a key is absent and not another's, because nobody holds it: the holder
+// has the node back by a heal, and the vote counts, or does not, as after any absence.
+//
+// A lease may be reserved a node that it was elected without, because its token still
+// stands in the queue there. It claims that node, and the vote is on probation: a rival
+// may have had it meanwhile.
+//
+// What a node tells unasked, of a reservation or of a key that has changed, is a reason
+// to ask and never to believe. All of it may be lost: a waiter asks after a pause that
+// grows, and when the holder's grant runs out, and a holder renews.
 package supervisor

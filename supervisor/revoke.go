@@ -11,8 +11,9 @@ import (
 // Revoke takes a lease away from its holder, whoever that is: the key is deleted on
 // every node where it holds token, as Inspect tells it. It is for operators who
 // want a name free whose holder cannot be told to release it. The holder learns of it
-// at its next renewal, a third of its TTL later at most, with lease.ErrRevoked: others
-// may acquire the name before that, and only fences keep its late writes out.
+// with lease.ErrRevoked, at once where the nodes track keys, and otherwise at its next
+// renewal, a third of its TTL later at most: others may acquire the name before that,
+// and only fences keep its late writes out.
 //
 // It returns nil when a quorum is known to be free of the lease. An error that wraps
 // [ErrNotHolder] means that no node, of those that answered, had this token, or that

@@ -36,8 +36,8 @@
 // which is the key to the lease, and what revoke wants. Its exit status is 0 if the
 // name is held and 1 if it is not. watch prints a line for each change until it is
 // interrupted. revoke takes the lease with that token away; its exit status is 1 if
-// that is not the holder's. The holder learns of it at its next renewal, and others may
-// get the name before that.
+// that is not the holder's. The holder learns of it at its next renewal at the latest,
+// and others may get the name before that.
 package main
 
 import (
