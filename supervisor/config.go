@@ -48,7 +48,10 @@ type Config struct {
 
 	// RetryMin and RetryMax bound the pause of a waiter after its first failed
 	// attempt, which is drawn between them; it grows by half with each further
-	// one, up to fivefold. Defaults 100 ms and 300 ms.
+	// one, up to fivefold. That is where no quorum could be reached, or with
+	// WithAttempts: who waits for a name that is held stands in its queue, and asks
+	// again about every three node timeouts, RetryMin at least. Defaults 100 ms and
+	// 300 ms.
 	RetryMin, RetryMax time.Duration
 
 	// GuardWindow is for how long a node that was restarted, or replaced in a

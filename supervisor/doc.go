@@ -139,6 +139,7 @@
 // may have had it meanwhile.
 //
 // What a node tells unasked, of a reservation or of a key that has changed, is a reason
-// to ask and never to believe. All of it may be lost: a waiter asks after a pause that
-// grows, and when the holder's grant runs out, and a holder renews.
+// to ask and never to believe. All of it may be lost: a waiter asks about as
+// often as a reservation lasts, and when the holder's grant runs out, and a holder
+// renews.
 package supervisor
