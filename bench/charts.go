@@ -94,7 +94,9 @@ func (r *report) bars(dir, file, title, figure string, log bool, scenarios ...st
 			p.Legend.Add(name, b)
 		}
 	}
+	p.X.Max *= 1.25 // room for the legend
 	if log {
+		p.X.Max *= 2
 		p.X.Scale, p.X.Tick.Marker = clampedLog{}, plot.LogTicks{Prec: -1}
 		p.X.Min = least / 2
 	}
@@ -104,6 +106,7 @@ func (r *report) bars(dir, file, title, figure string, log bool, scenarios ...st
 // lines draws a line for each library, over scenarios that differ in one number.
 func (r *report) lines(dir, file, title, axis, figure string, log bool, scenarios map[float64]string) error {
 	p := newPlot(title)
+	p.Legend.Left = true
 	p.X.Label.Text = axis
 	drawn := 0
 	for _, l := range libraries {
@@ -131,7 +134,9 @@ func (r *report) lines(dir, file, title, axis, figure string, log bool, scenario
 	if drawn == 0 {
 		return nil
 	}
+	p.Y.Max *= 1.25 // room for the legend
 	if log {
+		p.Y.Max *= 2
 		p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 		p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	} else {

@@ -44,10 +44,18 @@ func machine() map[string]string {
 	if text, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		m["kernel"] = strings.TrimSpace(string(text))
 	}
-	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
-		m["load before the run"] = strings.Fields(string(text))[0]
-	}
+	m["load before the run"] = systemLoad()
 	return m
+}
+
+// systemLoad returns the average of the last minute, where the system tells it.
+func systemLoad() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "not known"
+	}
+	load, _, _ := strings.Cut(string(text), " ")
+	return load
 }
 
 func versions() map[string]string {
@@ -72,6 +80,7 @@ func versions() map[string]string {
 // finish adds what can only be said at the end.
 func (r *report) finish(took time.Duration) {
 	r.Took = took.Round(time.Second).String()
+	r.Machine["load at the end, of this too"] = systemLoad()
 	r.Verdicts = judge(r.Outcomes)
 }
 
