@@ -10,7 +10,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -223,7 +222,8 @@ func fencedStore(t *testing.T, sup *supervisor.Supervisor, nodes []string, at, w
 		asleep = sync.OnceFunc(func() { <-awake })
 		defer asleep()
 	}
-	w := newFenceWorker(t, nodes, at, way, name)
+	w := newWorker(t, "TestFenceWorker", time.Minute, workerNodes+"="+strings.Join(nodes, " "),
+		workerName+"="+name, workerStore+"="+at, workerWay+"="+way)
 	var first uint64
 	if _, err := fmt.Sscanf(w.line(), "held %d", &first); err != nil {
 		t.Fatalf("the worker: %v", err)
@@ -311,22 +311,4 @@ func fencedStore(t *testing.T, sup *supervisor.Supervisor, nodes []string, at, w
 		refused = 1
 	}
 	n.add("late writes that were refused (times)", refused)
-}
-
-func newFenceWorker(t *testing.T, nodes []string, at, way, name string) *worker {
-	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestFenceWorker$", "-test.timeout=1m")
-	cmd.Env = append(os.Environ(), workerNodes+"="+strings.Join(nodes, " "),
-		workerName+"="+name, workerStore+"="+at, workerWay+"="+way)
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	spawn(t, cmd)
-	return &worker{t, cmd, in, bufio.NewScanner(out)}
 }

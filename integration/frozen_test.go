@@ -108,7 +108,7 @@ func freeze(t *testing.T, c *cluster.Cluster, sup *supervisor.Supervisor, name s
 	awake <- struct{}{}
 	asleep := sync.OnceFunc(func() { <-awake })
 	defer asleep()
-	w := newWorker(t, workerNodes+"="+strings.Join(c.URLs(), " "), workerName+"="+name, workerFile+"="+file)
+	w := newWorker(t, "TestFrozenWorker", time.Minute, workerNodes+"="+strings.Join(c.URLs(), " "), workerName+"="+name, workerFile+"="+file)
 	var fence uint64
 	if _, err := fmt.Sscanf(w.line(), "held %d", &fence); err != nil {
 		t.Fatalf("the worker: %v", err)
@@ -180,9 +180,11 @@ type worker struct {
 	out *bufio.Scanner
 }
 
-func newWorker(t *testing.T, env ...string) *worker {
+// newWorker starts the test binary as the process that a test of its is, for so long at
+// most, 0 for as long as it takes.
+func newWorker(t *testing.T, test string, limit time.Duration, env ...string) *worker {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestFrozenWorker$", "-test.timeout=1m")
+	cmd := exec.Command(os.Args[0], "-test.run=^"+test+"$", "-test.timeout="+limit.String())
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()

@@ -365,7 +365,7 @@ func (n *notes) log(t *testing.T) {
 		}
 		slices.Sort(all)
 		at := func(p float64) string { return fmt.Sprintf("%.2f%s", quantile(all, p), unit) }
-		t.Logf("%s: n %d, min %s, median %s, p90 %s, max %s", what, len(all), at(0), at(.5), at(.9), at(1))
+		t.Logf("%s: n %d, min %s, median %s, p90 %s, p99 %s, max %s", what, len(all), at(0), at(.5), at(.9), at(.99), at(1))
 		if bad := n.bad[what]; bad > max(1, len(all)/20) {
 			t.Errorf("%s: %d of %d were beyond the bound", what, bad, len(all))
 		}

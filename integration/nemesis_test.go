@@ -3,7 +3,6 @@
 package integration
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -14,7 +13,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -101,7 +99,7 @@ func TestNemesis(t *testing.T) {
 			wires[i] = append(wires[i], p)
 			urls = append(urls, p.URL())
 		}
-		clients[i] = newNemesisClient(t,
+		clients[i] = newWorker(t, "TestNemesisClient", 0,
 			nemesisURLs+"="+strings.Join(urls, " "), nemesisStore+"="+store.Addr(),
 			nemesisRecord+"="+record(i), nemesisLimit+"="+(length+2*time.Minute).String())
 		if said := clients[i].line(); said != "started" {
@@ -262,23 +260,6 @@ func counted(n map[string]int) string {
 		s = append(s, fmt.Sprintf("%s %d", what, n[what]))
 	}
 	return strings.Join(s, ", ")
-}
-
-func newNemesisClient(t *testing.T, env ...string) *worker {
-	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestNemesisClient$", "-test.timeout=0")
-	cmd.Env = append(os.Environ(), env...)
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	spawn(t, cmd)
-	return &worker{t: t, cmd: cmd, in: in, out: bufio.NewScanner(out)}
 }
 
 // TestNemesisClient is another process of TestNemesis. It says "started", contends
