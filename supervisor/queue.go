@@ -107,7 +107,11 @@ func (c *core) looked(now clock.Instant, t *tenure) {
 		// A node or two that the holder does not have, or all that can be reached: they
 		// come to nothing, and so does asking again soon.
 		s.patience = 0
-		c.alarms.set(&t.alarm, now.Add(c.jitter(c.limits.beat)))
+		every := c.limits.beat
+		if l.why == ErrNoQuorum {
+			every *= 3 // whoever reaches more of them may need just these
+		}
+		c.alarms.set(&t.alarm, now.Add(c.jitter(every)))
 	case kept != 0 && s.first.len() < c.quorum && !s.gaveWay:
 		s.gaveWay = true
 		// Somebody is before it, and came to these nodes later. What it passes on is

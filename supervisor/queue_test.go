@@ -247,6 +247,24 @@ func TestBeat(t *testing.T) {
 	b.wantNodes(b.take(node.Enqueue), 0, 1)
 }
 
+// One that has what it can reach reserved for it, and reaches no quorum, asks more
+// rarely: whoever reaches more may need just these nodes.
+func TestBeatsRarelyWithoutQuorum(t *testing.T) {
+	b := enrolled(t, 3)
+	b.stand("x")
+	b.advance(b.c.limits.beat)
+	b.beats(func(i int) (node.Status, func(*node.Reply)) {
+		if i == 0 {
+			return node.OK, func(*node.Reply) {}
+		}
+		return node.Unknown, func(*node.Reply) {}
+	})
+	b.advance(2 * b.c.limits.beat)
+	b.wantNodes(b.take(node.Enqueue))
+	b.advance(b.c.limits.beat)
+	b.wantNodes(b.take(node.Enqueue), 0, 1, 2)
+}
+
 // When the holder's grant runs out the waiter asks at once.
 func TestBeatsWhenTheHolderRunsOut(t *testing.T) {
 	b := enrolled(t, 3)
