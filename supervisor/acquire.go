@@ -22,7 +22,7 @@ type line struct {
 
 	tries   int     // failed attempts of the first waiter
 	yields  int     // how often it has given way there
-	ticket  uint64  // its place in the queue: the fence that it first proposed; 0 if it did not yet
+	ticket  uint64  // its place in the queue: more than any fence seen in its first election; 0 before that
 	answers answers // the nodes' latest, shown to whoever gives up
 	why     error   // what they amount to: ErrHeld or ErrNoQuorum
 	fence   uint64  // the highest seen
@@ -204,9 +204,6 @@ func (c *core) propose(now clock.Instant) {
 // elect asks every node for its vote, all at once.
 func (c *core) elect(now clock.Instant, t *tenure, fence uint64) {
 	t.phase, t.fence, t.begun = electing, fence, now
-	if t.line.ticket == 0 {
-		t.line.ticket = fence
-	}
 	end := now.Add(t.terms.window)
 	c.alarms.set(&t.alarm, end)
 	grown := all(len(c.nodes))
@@ -380,9 +377,16 @@ func (c *core) lose(now clock.Instant, t *tenure) {
 func (c *core) count(l *line, t *tenure) {
 	l.answers, l.fence = t.ballot.answers, max(l.fence, t.ballot.highest)
 	for i := range l.answers {
-		if a := &l.answers[i]; a.verdict == Silent && t.phase == waiting {
+		a := &l.answers[i]
+		l.fence = max(l.fence, a.fence)
+		if a.verdict == Silent && t.phase == waiting {
 			*a = answer{verdict: Unreachable, err: c.nodes[i].state.Err}
 		}
+	}
+	if l.ticket == 0 && t.phase != waiting {
+		// Those who stand in the queue have stored their tickets as fences. So it is
+		// behind them, also where our idea of the nodes' time is behind theirs.
+		l.ticket = max(l.fence, t.fence) + 1
 	}
 	l.judge(c.quorum)
 }

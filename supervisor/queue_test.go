@@ -48,21 +48,21 @@ func (b *bench) beats(answer func(i int) (node.Status, func(*node.Reply))) {
 	}
 }
 
-// A waiter that was refused stands in the queue of every node, by the fence that it
-// first proposed, with the token of its next attempt.
+// A waiter that was refused stands in the queue of every node, behind all whose tickets
+// it can have seen, with the token of its next attempt.
 func TestRefusedWaiterStandsInQueue(t *testing.T) {
 	b := enrolled(t, 3)
 	w := b.acquire("x")
 	grants := b.take(node.Grant)
 	b.advance(5 * time.Millisecond)
 	for _, s := range grants {
-		b.say(s, node.Other)
+		b.say(s, node.Other, func(r *node.Reply) { r.Fence = s.cmd.Fence + 7 })
 	}
 	sends := b.take(node.Enqueue)
 	b.wantNodes(sends, 0, 1, 2)
 	for _, s := range sends {
-		if s.cmd.Ticket != grants[0].cmd.Fence {
-			t.Errorf("ticket %d, want the fence that was proposed first, %d", s.cmd.Ticket, grants[0].cmd.Fence)
+		if want := grants[0].cmd.Fence + 8; s.cmd.Ticket != want {
+			t.Errorf("ticket %d, want one more than the highest fence that was told, %d", s.cmd.Ticket, want)
 		}
 		if s.cmd.Token == grants[0].cmd.Token || s.cmd.Token != sends[0].cmd.Token {
 			t.Errorf("token %s: want a fresh one, the same on all nodes", s.cmd.Token)

@@ -45,6 +45,9 @@ func (a *simActor) queueing(k int, cmd *node.Command, r *node.Reply) {
 		if mine {
 			r.Status = node.OK
 		}
+		if f := n.fenceOf(k); f != 0 {
+			n.data.fences[k].value = max(f, cmd.Ticket)
+		}
 		r.Fence = n.fenceOf(k)
 	case node.Claim:
 		r.Status = node.Other

@@ -316,6 +316,11 @@ func enqueue(n *Node, keys, args []string) any {
 		case token, script.Reserved(token):
 			is = script.Ours
 		}
+		if n.fence(fence) != "" {
+			if e, bad := n.zadd([]string{fence, "XX", "GT", ticket, script.Member}).(failure); bad {
+				return e
+			}
+		}
 		out = append(out, is, value, n.pttl([]string{name}), n.fence(fence), ahead)
 	}
 	return out

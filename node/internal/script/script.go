@@ -271,7 +271,8 @@ return out
 // ARGV of the call: the inbox; how long a reservation lasts in ms, 0 to hand over
 // nothing; how long the heartbeat counts in ms; of a name: token, ticket. Answers for
 // each name: Ours (the key is reserved for the token, or holds it), Other (it is not)
-// or Broken; value, PTTL and fence as Inspect does; how many stand before it.
+// or Broken; value, PTTL and fence as Inspect does; how many stand before it. A stored
+// fence is raised to the ticket: whoever proposes one later sees it, and stands behind.
 var Enqueue = define("enqueue", 5, 3, 3, 2, `
 local out = redis.call('TIME')
 local n = #KEYS / 3
@@ -303,6 +304,7 @@ for i = 1, n do
     out[at+1] = held or ''
     out[at+2] = redis.call('PTTL', name)
     if redis.call('TYPE', fence).ok == 'zset' then
+      redis.call('ZADD', fence, 'XX', 'GT', ticket, 'f')
       out[at+3] = redis.call('ZSCORE', fence, 'f') or ''
     else
       out[at+3] = ''

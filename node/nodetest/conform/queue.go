@@ -48,17 +48,17 @@ func queue(t *testing.T, target Target) {
 			r.Fence = fence
 			return r
 		}
-		a.expect(t, at(20, "a"), with(held(0), 5))
-		b.expect(t, at(10, "b"), with(held(0), 5))
-		a.expect(t, at(20, "a"), with(held(1), 5))
-		a.expect(t, on(node.Inspect, ""), node.Reply{Status: node.OK, Value: rival, Left: prepared, Fence: 5, Ahead: 2})
+		a.expect(t, at(7, "a"), with(held(0), 7)) // the fence is raised to the ticket
+		b.expect(t, at(6, "b"), with(held(0), 7))
+		a.expect(t, at(7, "a"), with(held(1), 7))
+		a.expect(t, on(node.Inspect, ""), node.Reply{Status: node.OK, Value: rival, Left: prepared, Fence: 7, Ahead: 2})
 		a.lookTTL(t, script.QueueKey(name), true, alive)
 
 		mute.expect(t, on(node.Release, rival), node.Reply{Status: node.OK})
 		b.wake(t, "b")
-		a.expect(t, at(20, "a"), with(reserved(node.Other, "b", 1), 5))
+		a.expect(t, at(7, "a"), with(reserved(node.Other, "b", 1), 7))
 		a.expect(t, on(node.Claim, "a"), with(node.Reply{Status: node.Other, Value: "?b", Left: reserve, Ahead: 1, Raised: true}, fence))
-		b.expect(t, at(10, "b"), with(reserved(node.OK, "b", 0), fence))
+		b.expect(t, at(6, "b"), with(reserved(node.OK, "b", 0), fence))
 		b.expect(t, node.Command{Op: node.Claim, Name: name, Token: "b", Fence: 20}, node.Reply{Status: node.OK, Raised: true, Fence: 20})
 		b.lookTTL(t, name, true, ttl)
 		b.lookTTL(t, script.FenceKey(name), true, retention)
