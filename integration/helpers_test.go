@@ -285,7 +285,8 @@ var pulse = sync.OnceValue(func() *heart {
 	return h
 })
 
-// lockKeys returns the keys of a server but for those that stay: the fences.
+// lockKeys returns the keys of a server but for those that stay: the fences and the
+// marker.
 func lockKeys(s cluster.Server) ([]string, error) {
 	answer, err := s.Do("KEYS", "*")
 	if err != nil {
@@ -297,7 +298,7 @@ func lockKeys(s cluster.Server) ([]string, error) {
 	}
 	var keys []string
 	for _, k := range all {
-		if k, _ := k.(string); !strings.HasPrefix(k, "leasehold:") {
+		if k, _ := k.(string); !strings.HasSuffix(k, "}:fence") && k != "leasehold:incarnation" {
 			keys = append(keys, k)
 		}
 	}

@@ -1,15 +1,21 @@
 package integration
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/redis/rueidis"
+
 	"github.com/leasehold-go/leasehold/integration/cluster"
 	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
 	"github.com/leasehold-go/leasehold/supervisor"
 )
 
@@ -78,6 +84,200 @@ func TestInboxCut(t *testing.T) {
 		})
 	}
 	n.log(t)
+}
+
+// Supervisors that began to wait one after the other are served in that order.
+func TestServedInOrder(t *testing.T) {
+	c := processes(t, 5)
+	for _, x := range []struct {
+		name  string
+		conns []node.Conn
+	}{{"RESP3", c.Conns()}, {"RESP2", untracked(c)}} {
+		t.Run(x.name, func(t *testing.T) {
+			holder := supervise(t, x.conns)
+			sups := make([]*supervisor.Supervisor, 8)
+			for i := range sups {
+				sups[i] = supervise(t, x.conns)
+			}
+			var n notes
+			for run := range howOften(t) {
+				name := fmt.Sprint(x.name, " ", run)
+				served(t, &n, acquire(t, holder, name), queueUp(t, c, sups, name, 0))
+				if err := poll(time.Second, func() error {
+					h, err := holder.Inspect(t.Context(), name)
+					if err == nil && h.Waiting != 0 {
+						err = fmt.Errorf("%d still wait", h.Waiting)
+					}
+					return err
+				}); err != nil {
+					t.Error(err)
+				}
+			}
+			n.log(t)
+		})
+	}
+}
+
+// A node that restarts empty while six wait loses its part of the queue, and who is
+// waiting is served all the same, in order.
+func TestQueueSurvivesRestart(t *testing.T) {
+	onProcesses(t, 5, 3, func(t *testing.T, c *cluster.Cluster, n *notes) {
+		holder := supervise(t, c.Conns())
+		sups := make([]*supervisor.Supervisor, 6)
+		for i := range sups {
+			sups[i] = supervise(t, c.Conns())
+		}
+		l := acquire(t, holder, "x")
+		turns := queueUp(t, c, sups, "x", 20*time.Millisecond)
+		restart(c.Servers[rand.N(5)])
+		kept(t, l, rand.N(100*time.Millisecond)) // in the midst of its coming back, or behind
+		served(t, n, l, turns)
+	})
+}
+
+// Twenty waiters want one name, and now and then give up at a random moment: whenever
+// it is free, somebody who still waits has it soon, and one second after the last has
+// given up nothing is left of them.
+func TestNoLostWakeUp(t *testing.T) {
+	c := processes(t, 5)
+	var n notes
+	x := &contest{t: t, n: &n, rounds: 50 * howOften(t)}
+	ctx, cancel := context.WithCancel(t.Context())
+	x.over = cancel
+	var wg sync.WaitGroup
+	for range 5 {
+		sup := supervise(t, c.Conns())
+		for range 4 {
+			wg.Go(func() {
+				for ctx.Err() == nil {
+					x.turn(ctx, sup)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	n.took("the last key was seen after", cleanWithin(t, c, time.Second))
+	n.log(t)
+	t.Logf("%d leases, %d waiters gave up", x.leases, x.gaveUp)
+}
+
+// A contest is many who want one name.
+type contest struct {
+	t      *testing.T
+	n      *notes
+	rounds int
+	over   func() // after so many leases
+
+	mu             sync.Mutex
+	holder         *lease.Lease
+	waiting        int
+	leases, gaveUp int
+	free           time.Time     // since when somebody waits and nobody holds it
+	starved        time.Duration // before that
+}
+
+// turn waits for the name once.
+func (x *contest) turn(ctx context.Context, sup *supervisor.Supervisor) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if rand.N(3) == 0 {
+		defer time.AfterFunc(rand.N(50*time.Millisecond), cancel).Stop()
+	}
+	x.mu.Lock()
+	if x.waiting++; x.waiting == 1 && x.holder == nil {
+		x.free, x.starved = time.Now(), starved()
+	}
+	x.mu.Unlock()
+	l, err := sup.Acquire(ctx, "x")
+	x.mu.Lock()
+	x.waiting--
+	if err != nil {
+		x.gaveUp++
+		x.mu.Unlock()
+		if !errors.Is(err, context.Canceled) {
+			x.t.Error(err)
+		}
+		return
+	}
+	if x.holder != nil && x.holder.Valid() {
+		x.t.Error("two holders")
+	}
+	took := time.Since(x.free)
+	x.n.took("free, with somebody waiting, for", took)
+	if most := 2*reservation + starved() - x.starved; took > most {
+		x.t.Errorf("somebody waits, and the name was free for %v, want %v at most", took, most)
+	}
+	x.holder = l
+	if x.leases++; x.leases == x.rounds {
+		x.over()
+	}
+	x.mu.Unlock()
+	<-time.After(rand.N(2 * time.Millisecond))
+	x.mu.Lock()
+	x.holder, x.free, x.starved = nil, time.Now(), starved()
+	x.mu.Unlock()
+	giveBack(x.t, l)
+	<-time.After(rand.N(10 * time.Millisecond)) // sometimes nobody waits
+}
+
+// untracked returns how the servers are reached by clients that are told no news.
+func untracked(c *cluster.Cluster) []node.Conn {
+	conns := make([]node.Conn, len(c.Servers))
+	for i, s := range c.Servers {
+		conns[i] = node.Option(rueidis.ClientOption{InitAddress: []string{s.Addr()}, AlwaysRESP2: true})
+	}
+	return conns
+}
+
+// A turn is a lease that a waiter got.
+type turn struct {
+	waiter        int
+	got, released time.Time
+}
+
+// queueUp has supervisors stand in line for a name that somebody holds, one after the
+// other. Each holds it for a moment when its turn comes, which it tells.
+func queueUp(t *testing.T, c *cluster.Cluster, sups []*supervisor.Supervisor, name string, hold time.Duration) (turns <-chan turn) {
+	t.Helper()
+	all := make(chan turn, len(sups))
+	for i, sup := range sups {
+		wait(t, sup, name, func(l *lease.Lease) {
+			got := time.Now()
+			if hold > 0 {
+				<-time.After(rand.N(hold))
+			}
+			all <- turn{waiter: i, got: got, released: time.Now()} // the next one's comes behind it
+			giveBack(t, l)
+		})
+		lined(t, c, name, int64(i+1))
+	}
+	return all
+}
+
+// served releases a lease, and wants everybody who waits to be served soon, in order.
+func served(t *testing.T, n *notes, l *lease.Lease, turns <-chan turn) {
+	t.Helper()
+	before := starved()
+	last := turn{waiter: -1, released: time.Now()}
+	giveBack(t, l)
+	for range cap(turns) {
+		select {
+		case x := <-turns:
+			took := x.got.Sub(last.released)
+			n.took("handed over within", took)
+			stalled := starved() - before
+			if took > 2*reservation+stalled {
+				t.Errorf("handed over within %v, want %v at most", took, 2*reservation)
+			}
+			// Whoever does not run for as long as the name is reserved for it is passed over.
+			if x.waiter != last.waiter+1 && stalled < reservation {
+				t.Errorf("waiter %d was served behind waiter %d", x.waiter, last.waiter)
+			}
+			last = x
+		case <-time.After(10 * time.Second):
+			t.Fatalf("nobody is served behind waiter %d", last.waiter)
+		}
+	}
 }
 
 // wait has a supervisor wait for a name, and calls got with its lease.
