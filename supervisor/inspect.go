@@ -218,13 +218,27 @@ type Stats struct {
 	// their growth over a minute is nearly the same, it is saturated, and leases
 	// will be lost.
 	Busy, Up time.Duration
+	// Longest is the longest that it has worked at one stretch since Stats was called
+	// last: for so long an answer, a caller or a loss had to wait for it.
+	Longest time.Duration
 }
 
 type counters struct {
 	acquired, failed, released, lost, untold atomic.Uint64
 
-	idle  atomic.Int64 // time that the loop has slept
-	begun clock.Instant
+	idle    atomic.Int64 // time that the loop has slept
+	longest atomic.Int64 // that it has worked without sleeping, since it was read last
+	begun   clock.Instant
+}
+
+// worked takes in for how long the loop has worked at one stretch.
+func (n *counters) worked(d time.Duration) {
+	for {
+		was := n.longest.Load()
+		if int64(d) <= was || n.longest.CompareAndSwap(was, int64(d)) {
+			return
+		}
+	}
 }
 
 // Stats returns the counters.
@@ -232,7 +246,7 @@ func (s *Supervisor) Stats() Stats {
 	st := Stats{
 		Acquired: s.count.acquired.Load(), Failed: s.count.failed.Load(), Released: s.count.released.Load(),
 		Lost: s.count.lost.Load(), Untold: s.count.untold.Load(),
-		Up: s.clock.Now().Sub(s.count.begun),
+		Up: s.clock.Now().Sub(s.count.begun), Longest: time.Duration(s.count.longest.Swap(0)),
 	}
 	s.read(func(c *core) {
 		for _, t := range c.tenures {

@@ -142,7 +142,9 @@ func (s *Supervisor) run() {
 		}
 		s.count.idle.Add(int64(now.Sub(slept)))
 		s.perform(now)
+		woke := now
 		now = s.clock.Now()
+		s.count.worked(now.Sub(woke))
 	}
 	for _, a := range s.actors {
 		a.Close() // its sole sender closes
