@@ -14,6 +14,7 @@ import (
 // nodes while this process itself holds the name.
 type line struct {
 	alarm
+	spot    int32 // among those that somebody waits in
 	key     string
 	waiters []*waiter
 	attempt *tenure // the first waiter's
@@ -74,6 +75,8 @@ func (c *core) acquire(now clock.Instant, w *waiter) {
 		return
 	}
 	l.waiters = append(l.waiters, w)
+	c.waited.add(l)
+	c.callers++
 	if len(l.waiters) == 1 && l.holder == nil {
 		c.try(now, l)
 	}
@@ -107,7 +110,7 @@ func (c *core) cancel(now clock.Instant, w *waiter, why error) {
 
 // drop takes the i-th waiter out of its line; the next one is at once in turn.
 func (c *core) drop(now clock.Instant, l *line, i int) {
-	l.waiters = slices.Delete(l.waiters, i, i+1)
+	c.unline(l, i)
 	if i > 0 {
 		return
 	}
@@ -124,6 +127,18 @@ func (c *core) drop(now clock.Instant, l *line, i int) {
 		c.try(now, l)
 	}
 	c.leave(l)
+}
+
+func (l *line) place() *int32 { return &l.spot }
+
+// unline takes the i-th waiter out of its line, and does nothing else.
+func (c *core) unline(l *line, i int) {
+	l.waiters = slices.Delete(l.waiters, i, i+1)
+	c.callers--
+	if len(l.waiters) == 0 {
+		l.waiters = nil
+		c.waited.del(l)
+	}
 }
 
 // anew begins to count for another first waiter.
@@ -191,14 +206,13 @@ func (c *core) proposal(now clock.Instant, l *line) (uint64, bool) {
 
 // propose starts the attempts that have waited for the nodes' time.
 func (c *core) propose(now clock.Instant) {
-	for _, t := range c.inOrder() {
-		if t.phase != waiting {
-			continue
+	c.proposing.begin(c, now, &c.waited, func(now clock.Instant, l *line) {
+		if t := l.attempt; t != nil && t.phase == waiting {
+			if fence, ok := c.proposal(now, l); ok {
+				c.elect(now, t, fence)
+			}
 		}
-		if fence, ok := c.proposal(now, t.line); ok {
-			c.elect(now, t, fence)
-		}
-	}
+	})
 }
 
 // elect asks every node for its vote, all at once.
@@ -334,13 +348,14 @@ func (c *core) win(now clock.Instant, t *tenure) {
 		return
 	}
 	w := l.waiters[0]
-	l.waiters = slices.Delete(l.waiters, 0, 1)
+	c.unline(l, 0)
 	l.attempt, l.holder = nil, t
 	l.anew()
 	l.answers, l.why, l.fence = nil, nil, max(l.fence, t.fence)
 	t.ballot = nil
 	t.phase = held
 	t.hold = newHold(c, t, w, until)
+	c.held.add(t)
 	c.effects = append(c.effects, effect{kind: won, waiter: w, tenure: t, until: until, elapsed: now.Sub(t.begun)})
 	c.schedule(t)
 }
@@ -444,9 +459,9 @@ func (l *line) wake(c *core, now clock.Instant) {
 // hurry has the waiters that found no quorum try again, soon but not all at once:
 // a node has come back.
 func (c *core) hurry(now clock.Instant) {
-	for _, l := range c.linesInOrder() {
+	c.hurrying.begin(c, now, &c.waited, func(now clock.Instant, l *line) {
 		if l.why != ErrNoQuorum {
-			continue
+			return
 		}
 		a := &l.alarm
 		if t := l.attempt; t != nil && t.phase == queued {
@@ -455,7 +470,7 @@ func (c *core) hurry(now clock.Instant) {
 		if at := now.Add(time.Duration(c.rand.Int64N(int64(c.limits.retryMin)/4 + 1))); a.pos != 0 && at < a.at {
 			c.alarms.set(a, at)
 		}
-	}
+	})
 }
 
 // failure returns the error for a waiter of a line that gets no lease, and why not

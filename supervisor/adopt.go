@@ -160,6 +160,7 @@ func (c *core) adopt(now clock.Instant, w *waiter, h handle) {
 	}
 	t.who = t
 	c.tenures[t.id] = t
+	c.adopting.add(t)
 	switch l := c.lines[t.key]; {
 	case c.closing:
 		c.refuse(t, ErrClosed, nil)
@@ -189,11 +190,7 @@ func (c *core) ask(now clock.Instant, t *tenure) {
 
 // askAgain is called when a node has been enrolled.
 func (c *core) askAgain(now clock.Instant) {
-	for _, t := range c.inOrder() {
-		if t.phase == adopting {
-			c.ask(now, t)
-		}
-	}
+	c.asking.begin(c, now, &c.adopting, c.ask)
 }
 
 // adoptionDue asks the nodes that have failed again, or ends an adoption that takes
@@ -255,6 +252,8 @@ func (c *core) succeed(now clock.Instant, t *tenure) {
 		return
 	}
 	t.line, l.holder, l.fence = l, t, max(l.fence, t.fence)
+	c.adopting.del(t)
+	c.held.add(t)
 	t.adopt, t.phase = nil, held
 	t.hold = newHold(c, t, a.heir, until)
 	// Whoever kept it before may have sent renewals that have not arrived yet.
@@ -298,6 +297,7 @@ func (c *core) standBack(now clock.Instant, l *line) {
 func (c *core) refuse(t *tenure, why, cause error) {
 	a := t.adopt
 	t.adopt = nil
+	c.adopting.del(t)
 	c.alarms.clear(&t.alarm)
 	delete(c.tenures, t.id)
 	e := &AcquireError{Name: t.key, Quorum: c.quorum, Nodes: c.named(a.answers), why: why, cause: cause, op: "adopt"}
@@ -306,8 +306,8 @@ func (c *core) refuse(t *tenure, why, cause error) {
 
 // unadopt takes in that an heir gave up, because of why.
 func (c *core) unadopt(_ clock.Instant, w *waiter, why error) {
-	for _, t := range c.tenures { // one of them at most
-		if t.adopt != nil && t.adopt.heir == w {
+	for _, t := range c.adopting { // one of them at most
+		if t.adopt.heir == w {
 			c.refuse(t, ErrNoQuorum, why)
 			return
 		}

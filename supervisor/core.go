@@ -1,7 +1,9 @@
 package supervisor
 
 import (
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
@@ -27,9 +29,17 @@ type core struct {
 	looks    map[uint64]*look
 	lines    map[string]*line
 	standing map[string]*tenure // by token: those that may be reserved for
+	held     bag[*tenure]
+	adopting bag[*tenure]
+	waited   bag[*line] // those that somebody waits in
+	callers  int        // who wait
 	alarms   alarms
 	lastID   uint64
 	closing  bool
+
+	// Walks that are under way, or were.
+	proposing, hurrying walk[*line]
+	asking              walk[*tenure]
 
 	unreleased []error // by close: what a quorum is not known to be free of
 
@@ -66,6 +76,10 @@ type peer struct {
 	first  node.State    // the earliest reading of this incarnation's clock
 	ranAt  clock.Instant // when its clock was last seen to run away from ours; 0 if never
 	warned map[string]bool
+
+	// Walks that are under way, or were, because of what it said.
+	heldNews           walk[*tenure]
+	waitNews, queueing walk[*line]
 }
 
 // A send is a command for one node.
@@ -121,6 +135,7 @@ type tenure struct {
 	alarm
 	id    uint64
 	phase phase
+	spot  int32 // in the bag of its phase
 	line  *line
 	key   string // the name, prefix included
 	token string
@@ -150,6 +165,8 @@ type tenure struct {
 	revoke *revocation // of somebody else's lease
 }
 
+func (t *tenure) place() *int32 { return &t.spot }
+
 // newID returns an ID that was never used before.
 func (c *core) newID() uint64 { c.lastID++; return c.lastID }
 
@@ -168,15 +185,16 @@ const (
 	// machine, so the clock is read at least so often.
 	maxSleep = time.Second
 
-	// maxWakes bounds the work of one tick, so that the loop is never away for
-	// long. What is left comes next, before which answers get a turn.
+	// maxWakes and maxSends bound the work of one tick, so that the loop is never away
+	// for long. What is left comes next, before which answers get a turn.
 	maxWakes = 512
+	maxSends = 4096
 )
 
 // tick wakes what has become due.
 func (c *core) tick(now clock.Instant) {
 	for range maxWakes {
-		if len(c.alarms) == 0 || c.alarms[0].at > now {
+		if len(c.alarms) == 0 || c.alarms[0].at > now || len(c.sends) > maxSends {
 			return
 		}
 		a := c.alarms[0]
@@ -254,25 +272,25 @@ func (c *core) stateOf(now clock.Instant, i int, s node.State) {
 // close accepts nothing more and ends everything.
 func (c *core) close(now clock.Instant) {
 	c.closing = true
-	for _, t := range c.inOrder() {
-		switch t.phase {
-		case held:
-			c.end(now, t, lease.ErrClosed, nil)
-		case waiting, queued, electing, raising:
-			c.abandon(now, t)
-		case adopting:
-			c.refuse(t, ErrClosed, nil)
+	for len(c.waited) > 0 {
+		l := c.waited[len(c.waited)-1]
+		if l.attempt != nil {
+			c.abandon(now, l.attempt)
 		}
-	}
-	for _, l := range c.linesInOrder() {
-		for _, w := range l.waiters {
-			c.effects = append(c.effects, effect{kind: failed, waiter: w, err: c.failure(l, ErrClosed)})
+		for len(l.waiters) > 0 {
+			c.effects = append(c.effects, effect{kind: failed, waiter: l.waiters[0], err: c.failure(l, ErrClosed)})
+			c.unline(l, 0)
 		}
-		l.waiters = nil
 		c.leave(l)
 	}
-	for _, l := range c.looksInOrder() {
-		c.shut(l, ErrClosed)
+	for len(c.held) > 0 {
+		c.end(now, c.held[len(c.held)-1], lease.ErrClosed, nil)
+	}
+	for len(c.adopting) > 0 {
+		c.refuse(c.adopting[len(c.adopting)-1], ErrClosed, nil)
+	}
+	for _, id := range slices.Sorted(maps.Keys(c.looks)) {
+		c.shut(c.looks[id], ErrClosed)
 	}
 }
 

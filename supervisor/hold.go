@@ -95,11 +95,10 @@ type extension struct {
 func newHold(c *core, t *tenure, w *waiter, until clock.Instant) *hold {
 	h := &hold{until: until, renewAt: clock.Never, retryAt: clock.Never, endAt: clock.Never, leaveAt: clock.Never}
 	if !w.noRenew {
-		every := t.terms.renewEvery
+		h.renewAt = c.nextRenewal(t, t.begun, t.terms.renewEvery)
 		if c.tracks() {
-			every = min(every, trackAfter)
+			h.renewAt = min(h.renewAt, t.begun.Add(c.jitter(trackAfter)))
 		}
-		h.renewAt = t.begun.Add(c.jitter(every))
 	}
 	if w.maxHold > 0 {
 		h.endAt = t.begun.Add(w.maxHold)
@@ -108,6 +107,22 @@ func newHold(c *core, t *tenure, w *waiter, until clock.Instant) *hold {
 		h.leaveAt = t.begun.Add(c.limits.nodeTimeout) // the other nodes may yet be claimed
 	}
 	return h
+}
+
+// slots is how many times in one interval leases are renewed: those that are due
+// within a slot are renewed together, and so share pipelines.
+const slots = 128
+
+// nextRenewal returns when to renew a lease that was renewed at last. A lease that has
+// just begun is renewed at any moment of the interval but for its first quarter: many
+// may have begun at once, and a burst would come again and again.
+func (c *core) nextRenewal(t *tenure, last clock.Instant, every time.Duration) clock.Instant {
+	d := c.jitter(every)
+	if last.Sub(t.begun) < every/4 {
+		d = every - time.Duration(c.rand.Int64N(int64(every)*3/4+1))
+	}
+	at := last.Add(d)
+	return at - at%clock.Instant(every/slots+1)
 }
 
 // jitter returns nine to ten tenths of d, so that leases which began together do
@@ -155,7 +170,7 @@ func (t *tenure) wake(c *core, now clock.Instant) {
 			c.leaveAll(now, t)
 			c.schedule(t)
 		case now >= h.renewAt:
-			h.renewAt = now.Add(c.jitter(t.every(now)))
+			h.renewAt = c.nextRenewal(t, now, t.every(now))
 			h.retryAt, h.retry, h.fails = clock.Never, 0, 0
 			c.renewAnd(now, t, all(len(c.nodes)))
 		default: // h.retryAt
@@ -452,7 +467,7 @@ func (c *core) extend(now clock.Instant, id uint64, terms *terms, answer chan<- 
 	h.extend.early, h.extend.done = t.pending, 0
 	h.extend.waiters = append(h.extend.waiters, answer)
 	if h.renewAt != clock.Never {
-		h.renewAt = now.Add(c.jitter(t.every(now)))
+		h.renewAt = c.nextRenewal(t, now, t.every(now))
 	}
 	h.retryAt, h.retry, h.fails = clock.Never, 0, 0
 	c.renew(now, t, all(len(c.nodes)))

@@ -3,6 +3,8 @@ package supervisor
 import (
 	"context"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -170,14 +172,23 @@ func (s *Supervisor) Nodes() []NodeStatus {
 // Leases returns the leases that are held, in the order in which they were
 // acquired.
 func (s *Supervisor) Leases() []*lease.Lease {
-	var list []*lease.Lease
-	s.read(func(c *core) {
-		for _, t := range c.inOrder() {
-			if t.phase == held {
-				list = append(list, t.hold.lease.Lease())
+	const piece = 4096 // for which the loop is away at once
+	byID := make(map[uint64]*lease.Lease)
+	for left := math.MaxInt; left > 0; {
+		s.read(func(c *core) {
+			// From the last to the first, as a walk goes.
+			left = min(left, len(c.held))
+			from := max(0, left-piece)
+			for _, t := range c.held[from:left] {
+				byID[t.id] = t.hold.lease.Lease()
 			}
-		}
-	})
+			left = from
+		})
+	}
+	list := make([]*lease.Lease, 0, len(byID))
+	for _, id := range slices.Sorted(maps.Keys(byID)) {
+		list = append(list, byID[id])
+	}
 	return list
 }
 
@@ -249,14 +260,7 @@ func (s *Supervisor) Stats() Stats {
 		Up: s.clock.Now().Sub(s.count.begun), Longest: time.Duration(s.count.longest.Swap(0)),
 	}
 	s.read(func(c *core) {
-		for _, t := range c.tenures {
-			if t.phase == held {
-				st.Held++
-			}
-		}
-		for _, l := range c.lines {
-			st.Waiting += len(l.waiters)
-		}
+		st.Held, st.Waiting = len(c.held), c.callers
 		for i := range c.nodes {
 			st.Owed += len(c.nodes[i].debts.owed)
 		}

@@ -14,9 +14,13 @@ import (
 // changed takes in that a node has said that a key was changed by somebody else.
 func (c *core) changed(now clock.Instant, i int, key string) {
 	if key == "*" {
-		for _, l := range c.linesInOrder() {
-			c.lookAgain(now, l, i)
-		}
+		p := &c.nodes[i]
+		p.heldNews.begin(c, now, &c.held, func(now clock.Instant, t *tenure) { c.lookAgain(now, t.line, i) })
+		p.waitNews.begin(c, now, &c.waited, func(now clock.Instant, l *line) {
+			if l.holder == nil {
+				c.lookAgain(now, l, i)
+			}
+		})
 		return
 	}
 	if l := c.lines[key]; l != nil {

@@ -153,11 +153,11 @@ func (c *core) woken(now clock.Instant, w node.Wake) {
 	case w.Token == "":
 		// Its subscription is new: what was announced before may have been missed,
 		// and a server that has restarted has lost its part of the queue.
-		for _, t := range c.inOrder() {
-			if t.phase == queued {
+		c.nodes[w.Node].queueing.begin(c, now, &c.waited, func(now clock.Instant, l *line) {
+			if t := l.attempt; t != nil && t.phase == queued {
 				c.enqueue(now, t, w.Node)
 			}
-		}
+		})
 		return
 	}
 	if t := c.standing[w.Token]; t != nil {

@@ -1,8 +1,6 @@
 package supervisor
 
 import (
-	"cmp"
-	"slices"
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
@@ -41,6 +39,7 @@ func (c *core) end(now clock.Instant, t *tenure, why error, answer chan<- error)
 	}
 	l := t.line
 	l.holder = nil
+	c.held.del(t)
 	c.giveBack(now, t, answer)
 	if len(l.waiters) > 0 && !c.closing {
 		c.try(now, l)
@@ -147,6 +146,7 @@ type debts struct {
 	alarm
 	node int
 	owed map[uint64]debt // by the tenure's ID
+	due  []uint64        // those that are to be sent, in this order; what is owed no more is skipped
 }
 
 type debt struct {
@@ -163,7 +163,7 @@ const (
 	owedFor = 15 * time.Minute
 	// collectEvery is how often debts are tried on a node that stays enrolled.
 	collectEvery = time.Second / 4
-	// maxCollect bounds how many go out at once; the next ones follow soon.
+	// maxCollect bounds how many are looked at at once; the next ones follow soon.
 	maxCollect  = 256
 	collectMore = 5 * time.Millisecond
 )
@@ -182,6 +182,9 @@ func (c *core) owe(now clock.Instant, t *tenure, i int) {
 	if d.owed == nil {
 		d.node, d.who, d.owed = i, d, make(map[uint64]debt)
 	}
+	if o, again := d.owed[t.id]; !again || o.sent {
+		d.due = append(d.due, t.id)
+	}
 	d.owed[t.id] = debt{key: t.key, token: t.token, queued: t.stands(i), until: until}
 	if d.pos == 0 {
 		c.alarms.set(&d.alarm, now.Add(collectEvery))
@@ -190,31 +193,46 @@ func (c *core) owe(now clock.Instant, t *tenure, i int) {
 
 func (d *debts) wake(c *core, now clock.Instant) { c.collect(now, d.node) }
 
-// collect sends the releases that are owed to a node.
+// collect sends releases that are owed to a node, those first that have waited
+// longest. While it is not enrolled, it forgets those that are pointless by now.
 func (c *core) collect(now clock.Instant, i int) {
 	d := &c.nodes[i].debts
 	if len(d.owed) == 0 {
 		return
 	}
-	c.alarms.set(&d.alarm, now.Add(collectEvery))
-	n := 0
-	for _, id := range sortedKeys(d.owed) {
-		o := d.owed[id]
+	enrolled, more := c.nodes[i].state.Enrolled, false
+	for range min(len(d.due), maxCollect) {
+		id := d.due[0]
+		d.due = d.due[1:]
+		o, owed := d.owed[id]
 		switch {
+		case !owed || o.sent:
+			more = true
 		case now > o.until:
 			delete(d.owed, id)
-		case !o.sent && c.nodes[i].state.Enrolled:
-			if n++; n > maxCollect {
-				c.alarms.set(&d.alarm, now.Add(collectMore))
-				return
-			}
+			more = true
+		case enrolled:
 			o.sent = true
 			d.owed[id] = o
 			c.send(i, node.Command{ID: id, Op: node.Release, Name: o.key, Token: o.token, Queued: o.queued, By: o.until})
+			more = true
+		default:
+			d.due = append(d.due, id)
 		}
 	}
+	at := now.Add(collectEvery)
+	if more && len(d.due) > 0 {
+		at = now.Add(collectMore)
+	}
+	c.alarms.set(&d.alarm, at)
+	c.paidUp(d)
+}
+
+// paidUp has the debts of a node rest where there are none.
+func (c *core) paidUp(d *debts) {
 	if len(d.owed) == 0 {
 		c.alarms.clear(&d.alarm)
+		d.due = nil
 	}
 }
 
@@ -228,34 +246,12 @@ func (c *core) repaid(_ clock.Instant, i int, r node.Reply) {
 	switch r.Status {
 	case node.OK, node.Absent, node.Other:
 		delete(d.owed, r.ID)
-		if len(d.owed) == 0 {
-			c.alarms.clear(&d.alarm)
-		}
+		c.paidUp(d)
 	default:
+		if o.sent {
+			d.due = append(d.due, r.ID)
+		}
 		o.sent = false
 		d.owed[r.ID] = o
 	}
 }
-
-// The core walks its maps in a fixed order, so that a seed replays exactly.
-
-func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
-	keys := make([]K, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-func sorted[K cmp.Ordered, V any](m map[K]V) []V {
-	values := make([]V, 0, len(m))
-	for _, k := range sortedKeys(m) {
-		values = append(values, m[k])
-	}
-	return values
-}
-
-func (c *core) inOrder() []*tenure    { return sorted(c.tenures) }
-func (c *core) linesInOrder() []*line { return sorted(c.lines) }
-func (c *core) looksInOrder() []*look { return sorted(c.looks) }

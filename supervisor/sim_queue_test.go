@@ -210,8 +210,9 @@ func (w *world) checkOrder(l *simLease, t *tenure) {
 		if c.dead || c == l.c || c.crowded {
 			continue
 		}
-		for _, o := range c.core.inOrder() {
-			if o.phase != queued || o.key != t.key || o.ticket >= t.ticket {
+		for _, line := range c.core.waited {
+			o := line.attempt
+			if o == nil || o.phase != queued || o.key != t.key || o.ticket >= t.ticket {
 				continue
 			}
 			stood := 0

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
@@ -47,15 +48,16 @@ func (c *core) watch(now clock.Instant, i int, was node.State) {
 		c.nodes[k].ranAt = 0
 	}
 	c.effects = append(c.effects, effect{kind: warned, err: fmt.Errorf("the clocks of %d nodes ran away from ours, that of %s by %v in %v: was this machine paused?", ran, p.label, theirs-ours, ours)})
-	for _, t := range c.inOrder() {
-		switch t.phase {
-		case held:
-			c.end(now, t, lease.ErrExpired, nil)
-		case electing, raising:
+	for _, l := range slices.Clone(c.waited) {
+		if t := l.attempt; t != nil && (t.phase == electing || t.phase == raising) {
 			c.lose(now, t) // the votes have aged as well
-		case adopting:
-			c.refuse(t, ErrNoQuorum, nil)
 		}
+	}
+	for len(c.held) > 0 { // all at once: others may have these names already
+		c.end(now, c.held[len(c.held)-1], lease.ErrExpired, nil)
+	}
+	for len(c.adopting) > 0 {
+		c.refuse(c.adopting[len(c.adopting)-1], ErrNoQuorum, nil)
 	}
 }
 
