@@ -41,7 +41,7 @@ func TestManyLeases(t *testing.T) {
 		leases = n
 	}
 	c := cluster.Open(t, cluster.Process, 5)
-	sup := start(t, c, func(cfg *supervisor.Config) { cfg.TTL = ttl })
+	sup := start(t, c, func(cfg *supervisor.Config) { cfg.TTL, cfg.Observer = ttl, nodeEvents{t} })
 	m := &many{T: t, sup: sup, c: c, held: make([]*lease.Lease, leases)}
 
 	m.acquireAll()
@@ -50,6 +50,16 @@ func TestManyLeases(t *testing.T) {
 	m.waitFor(leases / 10)
 	m.restartOne()
 	m.loseAll(ttl)
+}
+
+// nodeEvents logs what becomes of the nodes.
+type nodeEvents struct{ t *testing.T }
+
+func (n nodeEvents) Observe(e supervisor.Event) {
+	switch e.Kind {
+	case supervisor.NodeUp, supervisor.NodeDown, supervisor.Warning:
+		n.t.Log(e.Kind, e.Node, e.Err)
+	}
 }
 
 type many struct {

@@ -13,12 +13,18 @@ import (
 // nodes, the others queue behind it, first come, first served. Nobody talks to the
 // nodes while this process itself holds the name.
 type line struct {
+	key    string
+	holder *tenure // this process's own
+	fence  uint64  // the highest seen
+	*queue         // nil while nobody waits: most leases are held without
+}
+
+// A queue is what a line has while somebody waits in it.
+type queue struct {
 	alarm
-	spot    int32 // among those that somebody waits in
-	key     string
+	spot    int32 // among the lines that somebody waits in
 	waiters []*waiter
 	attempt *tenure // the first waiter's
-	holder  *tenure // this process's own
 	look    *look   // at who refused the first waiter
 
 	tries   int     // failed attempts of the first waiter
@@ -26,7 +32,6 @@ type line struct {
 	ticket  uint64  // its place in the queue: more than any fence seen in its first election; 0 before that
 	answers answers // the nodes' latest, shown to whoever gives up
 	why     error   // what they amount to: ErrHeld or ErrNoQuorum
-	fence   uint64  // the highest seen
 }
 
 // A waiter is one caller of Acquire.
@@ -64,15 +69,18 @@ func (c *core) acquire(now clock.Instant, w *waiter) {
 	l := c.lines[key]
 	if l == nil {
 		l = &line{key: key}
-		l.who = l
 		c.lines[key] = l
 	}
-	if w.once && (l.holder != nil || len(l.waiters) > 0) {
+	if w.once && (l.holder != nil || l.queue != nil) {
 		// Somebody of this process is before it. An attempt of its own would only
 		// split the votes; it is told who holds the name instead.
 		k := c.look(now, key, false, all(len(c.nodes)), func(_ clock.Instant, k *look) { c.shut(k, nil) })
 		k.waiter = w
 		return
+	}
+	if l.queue == nil {
+		l.queue = &queue{}
+		l.who = l
 	}
 	l.waiters = append(l.waiters, w)
 	c.waited.add(l)
@@ -94,7 +102,7 @@ func (c *core) cancel(now clock.Instant, w *waiter, why error) {
 		}
 	}
 	l := c.lines[c.limits.prefix+w.name]
-	if l == nil {
+	if l == nil || l.queue == nil {
 		return
 	}
 	i := slices.Index(l.waiters, w)
@@ -136,7 +144,6 @@ func (c *core) unline(l *line, i int) {
 	l.waiters = slices.Delete(l.waiters, i, i+1)
 	c.callers--
 	if len(l.waiters) == 0 {
-		l.waiters = nil
 		c.waited.del(l)
 	}
 }
@@ -144,10 +151,14 @@ func (c *core) unline(l *line, i int) {
 // anew begins to count for another first waiter.
 func (l *line) anew() { l.tries, l.yields, l.ticket = 0, 0, 0 }
 
-// leave forgets a line that nobody stands in.
+// leave forgets the queue of a line that nobody waits in, and a line that nobody
+// stands in.
 func (c *core) leave(l *line) {
-	if len(l.waiters) == 0 && l.holder == nil && l.attempt == nil {
+	if l.queue != nil && len(l.waiters) == 0 && l.attempt == nil {
 		c.alarms.clear(&l.alarm)
+		l.queue = nil
+	}
+	if l.queue == nil && l.holder == nil {
 		delete(c.lines, l.key)
 	}
 }
@@ -352,6 +363,7 @@ func (c *core) win(now clock.Instant, t *tenure) {
 	l.attempt, l.holder = nil, t
 	l.anew()
 	l.answers, l.why, l.fence = nil, nil, max(l.fence, t.fence)
+	c.leave(l)
 	t.ballot = nil
 	t.phase = held
 	t.hold = newHold(c, t, w, until)

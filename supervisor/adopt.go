@@ -244,7 +244,6 @@ func (c *core) succeed(now clock.Instant, t *tenure) {
 	l := c.lines[t.key]
 	if l == nil {
 		l = &line{key: t.key}
-		l.who = l
 		c.lines[t.key] = l
 	}
 	if l.holder != nil { // it was adopted twice at the same time
@@ -278,7 +277,10 @@ func (c *core) succeed(now clock.Instant, t *tenure) {
 // standBack has the waiters of a line send nothing, because this process itself holds
 // the name now.
 func (c *core) standBack(now clock.Instant, l *line) {
-	if len(l.waiters) > 0 && l.waiters[0].once {
+	if l.queue == nil {
+		return
+	}
+	if l.waiters[0].once {
 		c.effects = append(c.effects, effect{kind: failed, waiter: l.waiters[0], err: c.failure(l, nil)})
 		c.drop(now, l, 0)
 		return

@@ -20,7 +20,7 @@ func TestWalk(t *testing.T) {
 		stays := make(map[*line]bool)
 		var others []*line
 		for i := range 5 * walkPiece {
-			l := &line{}
+			l := &line{queue: &queue{}}
 			b.add(l)
 			if stays[l] = i%3 == 0; !stays[l] {
 				others = append(others, l)
@@ -67,7 +67,7 @@ func TestWalkAgain(t *testing.T) {
 	c := &core{}
 	var b bag[*line]
 	for range 2 * walkPiece {
-		b.add(&line{})
+		b.add(&line{queue: &queue{}})
 	}
 	var w walk[*line]
 	seen := 0

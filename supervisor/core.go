@@ -133,16 +133,17 @@ const (
 // to the last answer to its release.
 type tenure struct {
 	alarm
-	id    uint64
-	phase phase
-	spot  int32 // in the bag of its phase
-	line  *line
-	key   string // the name, prefix included
-	token string
-	terms *terms
-	fence uint64
-	begun clock.Instant // when its grants were queued
-	votes []vote        // by node
+	id     uint64
+	phase  phase
+	queued bool  // its token stands, or stood, in the nodes' queues
+	spot   int32 // in the bag of its phase
+	line   *line
+	key    string // the name, prefix included
+	token  string
+	terms  *terms
+	fence  uint64
+	begun  clock.Instant // when its grants were queued
+	votes  []vote        // by node
 
 	asked     set // nodes that may have the key: not those that certainly never got a command
 	pending   set // a command other than a release is unanswered
@@ -151,18 +152,15 @@ type tenure struct {
 	probation set // nodes that had it no longer, or never, and were healed or will be
 	releasing set // a release is unanswered
 
-	queued bool   // its token stands, or stood, in the nodes' queues
-	ticket uint64 // by which it stands there
-	sent   set    // nodes that may have got a command
-	left   set    // nodes in whose queue it certainly does not stand any more
-	again  set    // nodes to be claimed as soon as they have answered
+	sent  set // nodes that may have got a command
+	left  set // nodes in whose queue it certainly does not stand any more
+	again set // nodes to be claimed as soon as they have answered
 
-	stand  *standing   // while it stands in the queue
-	ballot *ballot     // while it is an election
-	hold   *hold       // while it is held
-	adopt  *adoption   // while it is being adopted
-	give   *giving     // while it is given back
-	revoke *revocation // of somebody else's lease
+	stand  *standing // while it stands in the queue
+	ballot *ballot   // while it is an election
+	hold   *hold     // while it is held
+	adopt  *adoption // while it is being adopted
+	give   *giving   // while it is given back
 }
 
 func (t *tenure) place() *int32 { return &t.spot }

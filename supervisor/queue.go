@@ -19,6 +19,7 @@ import (
 
 // A standing is what a tenure needs while it stands in the queue.
 type standing struct {
+	ticket   uint64        // its place
 	kept     set           // nodes that have reserved the name for it; each vote's promise says for how long
 	first    set           // nodes that have it first in their queue, as they said last
 	patience time.Duration // until it looks where the other reservations stay; 0 while it waits for the first
@@ -30,7 +31,7 @@ type standing struct {
 // next attempt.
 func (c *core) stand(now clock.Instant, l *line) {
 	t := c.newTenure(l)
-	t.phase, t.queued, t.ticket, t.stand = queued, true, l.ticket, &standing{}
+	t.phase, t.queued, t.stand = queued, true, &standing{ticket: l.ticket}
 	c.standing[t.token] = t
 	c.beat(now, t)
 }
@@ -62,7 +63,7 @@ func (c *core) enqueue(now clock.Instant, t *tenure, i int) {
 	t.asked.add(i)
 	t.pending.add(i)
 	c.send(i, node.Command{
-		ID: t.id, Op: node.Enqueue, Name: t.key, Token: t.token, Ticket: t.ticket,
+		ID: t.id, Op: node.Enqueue, Name: t.key, Token: t.token, Ticket: t.stand.ticket,
 		By: now.Add(t.terms.window),
 	})
 }

@@ -148,7 +148,7 @@ func TestReservationsLapse(t *testing.T) {
 func TestLosersKeepTheirPlace(t *testing.T) {
 	b := enrolled(t, 3)
 	w, token := b.stand("x")
-	ticket := b.c.standing[token].ticket
+	ticket := b.c.standing[token].stand.ticket
 	b.announce(token, 0, 1)
 	for _, s := range b.take(node.Claim) {
 		b.say(s, node.Other, theirs)

@@ -14,6 +14,7 @@ type giving struct {
 	begun  clock.Instant
 	kept   set // nodes that may still have the key
 	errs   []error
+	revoke *revocation // of somebody else's lease; nil of one's own
 }
 
 // release takes in that the holder gives the name up; its lease is over already.
@@ -41,7 +42,7 @@ func (c *core) end(now clock.Instant, t *tenure, why error, answer chan<- error)
 	l.holder = nil
 	c.held.del(t)
 	c.giveBack(now, t, answer)
-	if len(l.waiters) > 0 && !c.closing {
+	if l.queue != nil && !c.closing {
 		c.try(now, l)
 	}
 	c.leave(l)

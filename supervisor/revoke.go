@@ -69,16 +69,16 @@ func (c *core) revoke(now clock.Instant, key, token string, answer chan<- error)
 	t := &tenure{
 		id: c.newID(), key: key, token: token, terms: &c.terms, begun: now,
 		votes: make([]vote, n), asked: all(n), // its holder has asked them
-		revoke: &revocation{answer: answer, answers: make(answers, n)},
 	}
 	c.tenures[t.id] = t
 	c.giveBack(now, t, nil)
+	t.give.revoke = &revocation{answer: answer, answers: make(answers, n)}
 }
 
 // revoked takes in what a node said to the release of a lease that is taken away, and
 // tells who asked as soon as the outcome is certain.
 func (c *core) revoked(now clock.Instant, t *tenure, i int, r node.Reply) {
-	v := t.revoke
+	v := t.give.revoke
 	if v == nil || v.answer == nil {
 		return
 	}

@@ -203,7 +203,7 @@ func (a *simActor) hear(m node.Wake) {
 // of the queue passes over somebody who stood in all of it before.
 func (w *world) checkOrder(l *simLease, t *tenure) {
 	begun := w.now - time.Duration(float64(l.c.Now().Sub(t.begun))/l.c.clock.rate)
-	if w.faults.latest > begun-2*w.maxTTL-5*time.Second || w.jumped || l.unseen() {
+	if w.faults.latest > begun-2*w.maxTTL-5*time.Second || w.jumped || l.unseen() || t.stand == nil {
 		return
 	}
 	for _, c := range w.clients {
@@ -212,7 +212,7 @@ func (w *world) checkOrder(l *simLease, t *tenure) {
 		}
 		for _, line := range c.core.waited {
 			o := line.attempt
-			if o == nil || o.phase != queued || o.key != t.key || o.ticket >= t.ticket {
+			if o == nil || o.phase != queued || o.key != t.key || o.stand.ticket >= t.stand.ticket {
 				continue
 			}
 			stood := 0
@@ -224,7 +224,7 @@ func (w *world) checkOrder(l *simLease, t *tenure) {
 				}
 			}
 			if stood == len(w.nodes) {
-				w.fail("client %d won %s with ticket %d before client %d, which stood in every queue with ticket %d", l.c.id, t.token, t.ticket, c.id, o.ticket)
+				w.fail("client %d won %s with ticket %d before client %d, which stood in every queue with ticket %d", l.c.id, t.token, t.stand.ticket, c.id, o.stand.ticket)
 			}
 		}
 	}
@@ -260,7 +260,7 @@ func (w *world) checkStranded() {
 			}
 		}
 		for _, c := range w.clients {
-			if l := c.core.lines[name]; !c.dead && !c.crowded && l != nil && l.attempt != nil && l.attempt.phase == queued {
+			if l := c.core.lines[name]; !c.dead && !c.crowded && l != nil && l.queue != nil && l.attempt != nil && l.attempt.phase == queued {
 				waits = max(waits, c.cfg.alive()+c.cfg.reserve()+10*w.timeout)
 			}
 		}
