@@ -70,11 +70,24 @@ type Lease struct {
 	until atomic.Int64
 	grace atomic.Int64 // how much longer the nodes keep it
 
-	mu       sync.Mutex
+	mu    sync.Mutex
+	*ends // nil until somebody wants to be told of its end, or that has come
+}
+
+// ends are who is to be told that a lease is over.
+type ends struct {
 	err      error // why it is over; nil while it is not
 	lost     chan struct{}
 	done     chan struct{}
 	contexts map[*leaseContext]struct{}
+}
+
+// lock locks mu, and makes ends where there are none yet.
+func (l *Lease) lock() {
+	l.mu.Lock()
+	if l.ends == nil {
+		l.ends = &ends{}
+	}
 }
 
 const over = math.MinInt64
@@ -105,7 +118,7 @@ func (l *Lease) Fence() uint64 { return l.fence }
 // certain asks [Lease.Valid] right before it writes. It stays open after Release and
 // HandOver.
 func (l *Lease) Lost() <-chan struct{} {
-	l.mu.Lock()
+	l.lock()
 	defer l.mu.Unlock()
 	if l.lost == nil {
 		l.lost = make(chan struct{})
@@ -119,7 +132,7 @@ func (l *Lease) Lost() <-chan struct{} {
 // Done returns a channel that is closed once, when the lease is over for any
 // reason, Release and HandOver included.
 func (l *Lease) Done() <-chan struct{} {
-	l.mu.Lock()
+	l.lock()
 	defer l.mu.Unlock()
 	if l.done == nil {
 		l.done = make(chan struct{})
@@ -182,7 +195,7 @@ func (l *Lease) Context(parent context.Context) context.Context {
 	l.Valid() // one that has expired unseen is over
 	ctx, cancel := context.WithCancelCause(context.WithValue(parent, contextKey{}, origin{l, parent}))
 	c := &leaseContext{cancel: cancel}
-	l.mu.Lock() // before AfterFunc: with a parent that is done it runs at once
+	l.lock() // before AfterFunc: with a parent that is done it runs at once
 	defer l.mu.Unlock()
 	c.forget = context.AfterFunc(ctx, func() {
 		l.mu.Lock()
@@ -287,7 +300,7 @@ func isLoss(why error) bool { return why != nil && why != ErrReleased && why != 
 // Unless seen is over, it does nothing if the lease was renewed since until was
 // read as seen.
 func (l *Lease) finish(why error, seen int64) bool {
-	l.mu.Lock()
+	l.lock()
 	defer l.mu.Unlock()
 	if l.err != nil {
 		return false

@@ -109,7 +109,7 @@ func TestEnd(t *testing.T) {
 					if isClosed(lost) || isClosed(done) {
 						t.Fatal("a channel of a held lease is closed")
 					}
-				} else if l.lost != nil || l.done != nil {
+				} else if l.ends != nil {
 					t.Fatal("a channel was made that nobody asked for")
 				}
 				if !c.End(why) {

@@ -15,7 +15,6 @@ import (
 type line struct {
 	key    string
 	holder *tenure // this process's own
-	fence  uint64  // the highest seen
 	*queue         // nil while nobody waits: most leases are held without
 }
 
@@ -32,6 +31,7 @@ type queue struct {
 	ticket  uint64  // its place in the queue: more than any fence seen in its first election; 0 before that
 	answers answers // the nodes' latest, shown to whoever gives up
 	why     error   // what they amount to: ErrHeld or ErrNoQuorum
+	fence   uint64  // the highest seen
 }
 
 // A waiter is one caller of Acquire.
@@ -81,6 +81,9 @@ func (c *core) acquire(now clock.Instant, w *waiter) {
 	if l.queue == nil {
 		l.queue = &queue{}
 		l.who = l
+		if l.holder != nil {
+			l.fence = l.holder.fence
+		}
 	}
 	l.waiters = append(l.waiters, w)
 	c.waited.add(l)

@@ -250,7 +250,10 @@ func (c *core) succeed(now clock.Instant, t *tenure) {
 		c.refuse(t, ErrHeld, nil)
 		return
 	}
-	t.line, l.holder, l.fence = l, t, max(l.fence, t.fence)
+	t.line, l.holder = l, t
+	if l.queue != nil {
+		l.fence = max(l.fence, t.fence)
+	}
 	c.adopting.del(t)
 	c.held.add(t)
 	t.adopt, t.phase = nil, held
