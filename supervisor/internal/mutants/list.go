@@ -154,7 +154,7 @@ var mutants = []mutant{
 	{"a reservation that has lapsed counts", "PX of a few node timeouts", queue,
 		"t.stand.kept.has(i) && t.votes[i].promise > now", "t.stand.kept.has(i)", "./supervisor TestReservationsLapse"},
 	{"a new ticket for each attempt", "ordered by a ticket: the fence first proposed", queue,
-		"queued, true, l.ticket, &standing{}", "queued, true, uint64(now), &standing{}", "./supervisor TestLosersKeepTheirPlace"},
+		"queued, true, &standing{ticket: l.ticket}", "queued, true, &standing{ticket: uint64(now)}", "./supervisor TestLosersKeepTheirPlace"},
 	{"nobody gives way", "all nodes use the same order, and votes are not split", queue,
 		"s.first.len() < c.quorum && !s.gaveWay", "s.first.len() < 0", "./supervisor TestGivesWay"},
 	{"a reservation for the holder counts at once", "counts again only when q other nodes have answered (why: a stale queue entry of the holder itself was reserved)", queue,
