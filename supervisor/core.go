@@ -36,6 +36,7 @@ type core struct {
 	alarms   alarms
 	lastID   uint64
 	closing  bool
+	cut      bool // nothing can be sent any more
 
 	// Walks that are under way, or were.
 	proposing, hurrying walk[*line]
@@ -72,6 +73,7 @@ type peer struct {
 	label string
 	state node.State
 	debts debts
+	leave leaving
 
 	first  node.State    // the earliest reading of this incarnation's clock
 	ranAt  clock.Instant // when its clock was last seen to run away from ours; 0 if never

@@ -64,15 +64,23 @@ func (c *core) giveBack(now clock.Instant, t *tenure, answer chan<- error) {
 	t.give = &giving{answer: answer, begun: now, kept: t.asked, errs: make([]error, len(c.nodes))}
 	for i := range c.nodes {
 		if t.asked.has(i) {
-			c.send(i, node.Command{ID: t.id, Op: node.Release, Name: t.key, Token: t.token, Queued: t.stands(i), By: clock.Never})
+			c.sendRelease(t, i)
 		}
 	}
 	c.settled(now, t)
 }
 
+func (c *core) sendRelease(t *tenure, i int) {
+	c.send(i, node.Command{ID: t.id, Op: node.Release, Name: t.key, Token: t.token, Queued: t.stands(i), By: clock.Never})
+}
+
 // released takes in an answer to a release. Whatever a node said, it does not have
 // the key by this tenure's doing; if it said nothing, it is owed another.
 func (c *core) released(now clock.Instant, t *tenure, i int, r node.Reply) {
+	if c.closing && !c.cut && r.Err == errNoRoom {
+		c.sendLater(now, t, i)
+		return
+	}
 	t.releasing.del(i)
 	c.revoked(now, t, i, r)
 	switch r.Status {
@@ -254,5 +262,46 @@ func (c *core) repaid(_ clock.Instant, i int, r node.Reply) {
 		}
 		o.sent = false
 		d.owed[r.ID] = o
+	}
+}
+
+// A leaving is the releases that found no room at a node when everything was closed:
+// far more leases end then at once than a mailbox takes.
+type leaving struct {
+	alarm
+	node int
+	ids  []uint64 // of the tenures
+}
+
+// sendLater has the release of t sent to node i as soon as there may be room.
+func (c *core) sendLater(now clock.Instant, t *tenure, i int) {
+	l := &c.nodes[i].leave
+	l.who, l.node = l, i
+	l.ids = append(l.ids, t.id)
+	if l.pos == 0 {
+		c.alarms.set(&l.alarm, now.Add(collectMore))
+	}
+}
+
+func (l *leaving) wake(c *core, now clock.Instant) {
+	n := min(len(l.ids), maxCollect)
+	for _, id := range l.ids[:n] {
+		c.sendRelease(c.tenures[id], l.node) // it is there as long as one is not answered
+	}
+	if l.ids = l.ids[n:]; len(l.ids) > 0 {
+		c.alarms.set(&l.alarm, now.Add(collectMore))
+	}
+}
+
+// cutOff takes in that nothing can be sent any more: Close waits no longer.
+func (c *core) cutOff(now clock.Instant) {
+	c.cut = true
+	for i := range c.nodes {
+		l := &c.nodes[i].leave
+		c.alarms.clear(&l.alarm)
+		for _, id := range l.ids {
+			c.released(now, c.tenures[id], i, node.Reply{ID: id, Op: node.Release, Status: node.Unsent, Err: errNoRoom})
+		}
+		l.ids = nil
 	}
 }

@@ -138,3 +138,51 @@ func TestRenewalAllocatesNothing(t *testing.T) {
 		t.Errorf("1,000 renewals on five nodes allocated %v times", n)
 	}
 }
+
+// Close has every lease released, although there are more than a mailbox takes; and
+// ends at once where nothing can be sent any more.
+func TestCloseWithLittleRoom(t *testing.T) {
+	const leases, room = 1000, 100
+	for _, cut := range []bool{false, true} {
+		b := enrolled(t, 3)
+		for i := range leases {
+			b.hold(fmt.Sprint("name-", i))
+		}
+		b.sent = nil
+		c := &b.c
+		c.close(b.now())
+		if len(c.held) != 0 {
+			t.Fatalf("%d leases are held after Close", len(c.held))
+		}
+		released := make(map[send]bool)
+		for round := 0; !c.drained(); round++ {
+			if round > 3*leases {
+				t.Fatalf("%d tenures are left", len(c.tenures))
+			}
+			b.perform()
+			taken := 0
+			for _, s := range b.take(node.Release) {
+				if taken++; taken > room {
+					c.unsent(b.now(), s.node, s.cmd)
+					continue
+				}
+				released[s] = true
+				b.say(s, node.OK)
+			}
+			if cut {
+				c.cutOff(b.now())
+				continue
+			}
+			b.advance(c.wait(b.now()))
+		}
+		if n := len(released); !cut && n != 3*leases {
+			t.Errorf("%d releases were sent, want %d", n, 3*leases)
+		}
+		if got := len(c.unreleased) > 0; got != cut {
+			t.Errorf("cut %v: Close says of %d names that they may stay taken", cut, len(c.unreleased))
+		}
+		if len(c.alarms) > 0 {
+			t.Errorf("%d alarms are left", len(c.alarms))
+		}
+	}
+}

@@ -380,6 +380,10 @@ type extendMessage struct {
 
 func (m extendMessage) apply(c *core, now clock.Instant) { c.extend(now, m.id, m.terms, m.answer) }
 
+type cutMessage struct{}
+
+func (cutMessage) apply(c *core, now clock.Instant) { c.cutOff(now) }
+
 // Close ends the supervisor: it accepts nothing more, ends every lease with
 // lease.ErrClosed, tells all nodes at once, and stops every goroutine. It waits for
 // the nodes until ctx is done, and then cuts the connections. Its error says which
@@ -394,6 +398,7 @@ func (s *Supervisor) Close(ctx context.Context) error {
 	case <-s.done:
 	case <-ctx.Done():
 		s.kill()
+		s.post(cutMessage{})
 		<-s.done
 	}
 	s.waitTold(ctx)
