@@ -13,7 +13,7 @@ type giving struct {
 	answer chan<- error // the caller of Release, or nil
 	begun  clock.Instant
 	kept   set // nodes that may still have the key
-	errs   []error
+	errs   []error     // by node; nil while there is none
 	revoke *revocation // of somebody else's lease; nil of one's own
 }
 
@@ -61,7 +61,7 @@ func (c *core) giveBack(now clock.Instant, t *tenure, answer chan<- error) {
 	t.phase = releasing
 	t.ballot = nil
 	t.releasing = t.asked
-	t.give = &giving{answer: answer, begun: now, kept: t.asked, errs: make([]error, len(c.nodes))}
+	t.give = &giving{answer: answer, begun: now, kept: t.asked}
 	for i := range c.nodes {
 		if t.asked.has(i) {
 			c.sendRelease(t, i)
@@ -88,6 +88,9 @@ func (c *core) released(now clock.Instant, t *tenure, i int, r node.Reply) {
 		t.give.kept.del(i)
 		c.repaid(now, i, r) // where this answers one that was sent again
 	default:
+		if t.give.errs == nil {
+			t.give.errs = make([]error, len(c.nodes))
+		}
 		t.give.errs[i] = r.Err
 		if t.asked.has(i) {
 			c.owe(now, t, i)
@@ -138,9 +141,9 @@ func (c *core) unconfirmed(t *tenure, cause error) error {
 	e := &ReleaseError{Name: t.key, Left: t.terms.ttl, cause: cause}
 	for i := range c.nodes {
 		if g := t.give; g.kept.has(i) {
-			a := Answer{Node: c.nodes[i].label, Verdict: Unreachable, Err: g.errs[i]}
-			if t.releasing.has(i) {
-				a.Verdict = Silent
+			a := Answer{Node: c.nodes[i].label, Verdict: Silent}
+			if !t.releasing.has(i) {
+				a.Verdict, a.Err = Unreachable, g.errs[i]
 			}
 			e.Nodes = append(e.Nodes, a)
 		}
