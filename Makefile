@@ -26,8 +26,8 @@ demo: ## shows leases at work, on nodes in memory: nothing else is needed
 test: ## runs every test that this machine can run, and says what it leaves out
 	@$(if $(race),,echo 'left out: the race detector, because there is no C compiler here or RACE=0 is set')
 	@cd integration && go run ./offers
-	@echo 'each fault on a real server comes twice here, and 20 times in `make integration`'
 	@export LEASEHOLD_RUNS=$${LEASEHOLD_RUNS:-2}; rc=0; \
+		echo "each fault on a real server comes $$LEASEHOLD_RUNS times here, and 20 times in make integration"; \
 		for m in $(MODULES); do \
 			(cd $$m && go test $(race) -timeout 14m $(if $(FIGURES),$$([ $$m != integration ] || echo -v)) ./... | $(shown)) || rc=1; \
 		done; exit $$rc
