@@ -15,19 +15,27 @@ type sleeper interface {
 	wake(c *core, now clock.Instant)
 }
 
-// alarms is a binary heap of the alarms that are set, the earliest first.
-type alarms []*alarm
+// alarms is a heap of the alarms that are set, the earliest first. Each has up to four
+// children, and says itself when it is due: with very many, looking at the alarms
+// themselves is what takes the time.
+type alarms []due
+
+type due struct {
+	at clock.Instant
+	*alarm
+}
+
+const children = 4
 
 func (h *alarms) set(a *alarm, at clock.Instant) {
 	if a.pos == 0 {
-		a.at = at
-		*h = append(*h, a)
+		*h = append(*h, due{})
 		a.pos = len(*h)
-		h.up(a.pos - 1)
-		return
+		a.at = clock.Never
 	}
 	earlier := at < a.at
 	a.at = at
+	(*h)[a.pos-1] = due{at, a}
 	if earlier {
 		h.up(a.pos - 1)
 	} else {
@@ -40,44 +48,50 @@ func (h *alarms) clear(a *alarm) {
 		return
 	}
 	i, last := a.pos-1, len(*h)-1
-	h.swap(i, last)
-	(*h)[last] = nil
+	moved := (*h)[last]
+	(*h)[last] = due{}
 	*h = (*h)[:last]
 	a.pos = 0
 	if i < last {
+		h.put(i, moved)
 		h.up(i)
 		h.down(i)
 	}
 }
 
+func (h alarms) put(i int, d due) {
+	h[i] = d
+	d.pos = i + 1
+}
+
 func (h alarms) up(i int) {
+	d := h[i]
 	for i > 0 {
-		parent := (i - 1) / 2
-		if h[parent].at <= h[i].at {
-			return
+		parent := (i - 1) / children
+		if h[parent].at <= d.at {
+			break
 		}
-		h.swap(i, parent)
+		h.put(i, h[parent])
 		i = parent
 	}
+	h.put(i, d)
 }
 
 func (h alarms) down(i int) {
+	d := h[i]
 	for {
-		least := i
-		for child := 2*i + 1; child <= 2*i+2 && child < len(h); child++ {
-			if h[child].at < h[least].at {
-				least = child
+		first := children*i + 1
+		least, at := i, d.at
+		for child := first; child < min(first+children, len(h)); child++ {
+			if h[child].at < at {
+				least, at = child, h[child].at
 			}
 		}
 		if least == i {
-			return
+			break
 		}
-		h.swap(i, least)
+		h.put(i, h[least])
 		i = least
 	}
-}
-
-func (h alarms) swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].pos, h[j].pos = i+1, j+1
+	h.put(i, d)
 }

@@ -197,7 +197,7 @@ func (c *core) tick(now clock.Instant) {
 		if len(c.alarms) == 0 || c.alarms[0].at > now || len(c.sends) > maxSends {
 			return
 		}
-		a := c.alarms[0]
+		a := c.alarms[0].alarm
 		c.alarms.clear(a)
 		a.who.wake(c, now)
 	}

@@ -1139,7 +1139,7 @@ func TestAlarms(t *testing.T) {
 		}
 		last := clock.Instant(-1)
 		for len(h) > 0 {
-			a := h[0]
+			a := h[0].alarm
 			if a.at < last {
 				t.Fatalf("seed %d: %d after %d", seed, a.at, last)
 			}

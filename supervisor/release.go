@@ -12,7 +12,7 @@ import (
 type giving struct {
 	answer chan<- error // the caller of Release, or nil
 	begun  clock.Instant
-	kept   set // nodes that may still have the key
+	kept   set         // nodes that may still have the key
 	errs   []error     // by node; nil while there is none
 	revoke *revocation // of somebody else's lease; nil of one's own
 }
