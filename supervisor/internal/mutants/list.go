@@ -140,7 +140,7 @@ var mutants = []mutant{
 	{"release deletes whatever is there", "compare-and-delete", played,
 		"		if r.Status == node.OK {\n			n.del(k)\n		}\n		a.hand", "		if value != \"\" {\n			n.del(k)\n		}\n		a.hand", ""},
 	{"silent nodes get no release", "release on every node that was asked, also the silent ones", releases,
-		"		if t.asked.has(i) {\n			c.send(i, node.Command{ID: t.id", "		if t.asked.has(i) && t.votes[i].until != 0 {\n			c.send(i, node.Command{ID: t.id", ""},
+		"		if t.asked.has(i) {\n			c.sendRelease", "		if t.asked.has(i) && t.votes[i].until != 0 {\n			c.sendRelease", ""},
 	{"an unanswered release is not owed", "nothing is left behind", releases,
 		"			c.owe(now, t, i)\n", "", ""},
 	{"a discarded grant is given back at once", "released when its election is decided against it, not before (why: a renewal adopted the key)", acquire,
