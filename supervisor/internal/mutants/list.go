@@ -184,7 +184,7 @@ var mutants = []mutant{
 
 	// The scripts, on a real server.
 	{"script: release without compare", "compare-and-delete", script,
-		"  if held[i] == ARGV[i+1] then\n    mine", "  if held[i] then\n    mine", real},
+		"  if held[i] == ARGV[i+1] then\n    if mine", "  if held[i] then\n    if mine", real},
 	{"script: renew without compare", "renew, where it still holds the token", script,
 		"  if held[i] == ARGV[2*i] then", "  if held[i] then", real},
 	{"script: raise without compare", "where the token still holds the key", script,
