@@ -316,6 +316,7 @@ func (c *core) decide(now clock.Instant, t *tenure) {
 		}
 		t.phase = raising
 		t.fence = b.highest + 1
+		c.alarms.set(&t.alarm, t.begun.Add(t.terms.window)) // nothing is canvassed any more
 		for i := range c.nodes {
 			if b.granted.has(i) {
 				t.pending.add(i)

@@ -133,6 +133,25 @@ func TestReservationIsNoVote(t *testing.T) {
 	b.waits(w)
 }
 
+// Claims whose fence must be raised have as long for it as any election.
+func TestClaimsAreRaisedInTime(t *testing.T) {
+	b := enrolled(t, 3)
+	w, token := b.stand("x")
+	b.announce(token, 0, 1, 2)
+	claims := b.take(node.Claim)
+	for _, s := range claims[:2] {
+		b.say(s, node.OK, func(r *node.Reply) { r.Raised, r.Fence = false, s.cmd.Fence+7 })
+	}
+	raises := b.take(node.Raise)
+	b.advance(b.c.terms.window / 2)
+	for _, s := range raises {
+		b.say(s, node.OK)
+	}
+	if l := b.got(w); l.Fence() != claims[0].cmd.Fence+8 {
+		t.Errorf("fence %d, want one more than %d", l.Fence(), claims[0].cmd.Fence+7)
+	}
+}
+
 // A promise ends: a quorum must have reserved the name at the same time.
 func TestReservationsLapse(t *testing.T) {
 	b := enrolled(t, 3)
