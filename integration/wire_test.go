@@ -19,8 +19,9 @@ func TestOnTheWire(t *testing.T) {
 	t.Parallel()
 	const acquisitions = 1000
 	c := processes(t, 5)
-	// So long that nothing is renewed meanwhile.
-	sup := start(t, c, func(cfg *supervisor.Config) { cfg.TTL = 10 * time.Minute })
+	// So long that nothing is renewed meanwhile; and over RESP2, where no lease is
+	// renewed early to have its key tracked.
+	sup := start(t, c, func(cfg *supervisor.Config) { cfg.TTL, cfg.Nodes = 10*time.Minute, untracked(c) })
 	reset := func() {
 		for _, s := range c.Servers {
 			if _, err := s.Do("CONFIG", "RESETSTAT"); err != nil {
