@@ -236,6 +236,9 @@ func show(j *job, args []string) int {
 		if *token && h.Held {
 			fmt.Fprintln(j.out, "token", h.Token)
 		}
+		if h.Waiting > 0 {
+			fmt.Fprintln(j.out, h.Waiting, "waiting")
+		}
 		for _, a := range h.Nodes {
 			fmt.Fprintln(j.out, " ", a)
 		}

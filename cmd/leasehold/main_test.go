@@ -264,6 +264,11 @@ func TestSignalWhileWaiting(t *testing.T) {
 			tries += n.Commands()["SET"]
 		}
 	}
+	for out := ""; !strings.Contains(out, "\n1 waiting\n"); { // it stands in line now
+		if out = start(t, urls, "show", "x").ends(t, ok); time.Now().After(end) {
+			t.Fatalf("nobody waits:\n%s", out)
+		}
+	}
 	p.Process.Signal(syscall.SIGINT)
 	if out := p.ends(t, 128+2); out != "" {
 		t.Errorf("%q", out)
