@@ -159,12 +159,21 @@ func TestForgetfulServersWithoutGuard(t *testing.T) {
 	t.Parallel()
 	var n notes
 	for _, how := range []string{"connected", "cut off", "silenced"} {
-		t.Run(how, func(t *testing.T) { forgetful(t, processes(t, 5), how, false, &n) })
+		t.Run(how, func(t *testing.T) {
+			// Where its servers answer again at once the holder may be told in time.
+			for range 10 {
+				if forgetful(t, processes(t, 5), how, false, &n) {
+					return
+				}
+			}
+			t.Error("without the guard there were never two holders")
+		})
 	}
 	n.log(t)
 }
 
-func forgetful(t *testing.T, c *cluster.Cluster, how string, guard bool, n *notes) {
+// forgetful reports whether the first holder believed when the rival had the name.
+func forgetful(t *testing.T, c *cluster.Cluster, how string, guard bool, n *notes) (two bool) {
 	toHolder, toRival := fronts(t, c), fronts(t, c)
 	toHolder[3].proxy.Cut()
 	toHolder[4].proxy.Cut()
@@ -205,10 +214,12 @@ func forgetful(t *testing.T, c *cluster.Cluster, how string, guard bool, n *note
 	won := time.Since(begun)
 	switch {
 	case !guard:
-		if err != nil || !believes {
-			t.Errorf("without the guard: the rival: %v; the holder believes: %v; want two holders", err, believes)
+		if err != nil {
+			t.Errorf("without the guard: the rival: %v", err)
 		}
-		n.took(how+", without the guard: two holders after", won)
+		if believes {
+			n.took(how+", without the guard: two holders after", won)
+		}
 	case how == "connected":
 		if !believes && errors.Is(held.Err(), lease.ErrExpired) && busy() {
 			t.Skipf("left out: this machine is too busy; the holder: %v", held.Err())
@@ -233,6 +244,7 @@ func forgetful(t *testing.T, c *cluster.Cluster, how string, guard bool, n *note
 		}
 		n.took("the rival got it behind the loss", won-<-lost)
 	}
+	return believes && err == nil
 }
 
 // superviseSome is supervise for one that reaches only some of its nodes.
@@ -294,7 +306,7 @@ func cameAndWent(t *testing.T, c *cluster.Cluster, distance bool, n *notes) (cam
 	}
 	kept(t, held, anyMoment())
 	order := rand.Perm(5)[:3]
-	begun := time.Now()
+	begun, busy := time.Now(), watchLoad()
 	atOnce(len(order), func(i int) {
 		if k, err := c.Servers[order[i]].Do("DEL", "x"); err != nil || k != int64(1) {
 			t.Errorf("DEL: %v, %v", k, err)
@@ -325,6 +337,9 @@ func cameAndWent(t *testing.T, c *cluster.Cluster, distance bool, n *notes) (cam
 		n.took("the first holder was told after", time.Since(begun))
 	case <-tooLate.C:
 		t.Fatal("the first holder was never told")
+	}
+	if errors.Is(held.Err(), lease.ErrExpired) && busy() {
+		t.Skipf("left out: this machine is too busy; the holder was told, but by its deadline: %v", held.Err())
 	}
 	if err := held.Err(); held.Valid() || !errors.Is(err, lease.ErrRevoked) && !errors.Is(err, lease.ErrTaken) {
 		t.Errorf("Valid() = %v, Err() = %v", held.Valid(), err)

@@ -280,7 +280,7 @@ func (c *core) granted(now clock.Instant, t *tenure, i int, r node.Reply) {
 		t.asked.del(i)
 	}
 	if t.again.has(i) {
-		c.claim(now, t, i)
+		c.askAgainOf(now, t, i)
 	}
 	switch t.phase {
 	case electing, raising:

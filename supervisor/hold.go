@@ -209,13 +209,6 @@ func (c *core) renewAnd(now clock.Instant, t *tenure, nodes set) {
 	}
 }
 
-// renewOnce renews on one node, where that is still of use.
-func (c *core) renewOnce(now clock.Instant, t *tenure, i int) {
-	if t.phase == held {
-		c.renewAnd(now, t, 1<<i)
-	}
-}
-
 // renew sends a renewal to each of the nodes that has none unanswered. It reports
 // whether that has shortened what a node has promised.
 func (c *core) renew(now clock.Instant, t *tenure, nodes set) (shortened bool) {
@@ -250,8 +243,7 @@ func (c *core) renewed(now clock.Instant, t *tenure, i int, r node.Reply) {
 	}
 	h := t.hold
 	if t.again.has(i) {
-		t.again.del(i)
-		defer c.renewOnce(now, t, i)
+		defer c.askAgainOf(now, t, i)
 	}
 	if now >= h.until {
 		// The answer is too late, and a lease that was lost is never revived.

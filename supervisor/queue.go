@@ -90,8 +90,10 @@ func (c *core) enqueued(now clock.Instant, t *tenure, i int, r node.Reply) {
 		}
 		c.track(now, t, i, r)
 	}
-	if r.Status == node.OK || t.again.has(i) {
+	if r.Status == node.OK {
 		c.reserved(now, t, i)
+	} else if t.again.has(i) {
+		c.askAgainOf(now, t, i)
 	}
 	if t.phase == queued && t.pending == 0 {
 		c.looked(now, t)
@@ -249,6 +251,19 @@ func (c *core) claim(now clock.Instant, t *tenure, i int) {
 		ID: t.id, Op: node.Claim, Name: t.key, Token: t.token,
 		TTL: t.terms.ttl, Fence: t.fence, By: by,
 	})
+}
+
+// askAgainOf asks a node that has just answered what could not be asked meanwhile: for
+// its vote, while that is what is wanted, and else whether it still keeps the lease. A
+// lease that is held claims nothing so: such a vote would not be on trial.
+func (c *core) askAgainOf(now clock.Instant, t *tenure, i int) {
+	t.again.del(i)
+	switch t.phase {
+	case electing, raising:
+		c.claim(now, t, i)
+	case held:
+		c.renewAnd(now, t, 1<<i)
+	}
 }
 
 // canvass claims all nodes that have not granted yet, also those that did not say

@@ -392,3 +392,20 @@ func TestYoungNodesAreNotClaimed(t *testing.T) {
 	b.announce(token, 0, 2)
 	b.wantNodes(b.take(node.Claim), 0)
 }
+
+// News of a key while the grant for it is not answered yet has a held lease ask whether
+// the node keeps it, and never claim it: a claim's vote would count at once, although a
+// rival may have had the node.
+func TestNewsDuringLateGrant(t *testing.T) {
+	b := enrolled(t, 3)
+	w := b.acquire("x")
+	grants := b.take(node.Grant)
+	b.say(grants[0], node.OK)
+	b.say(grants[1], node.OK)
+	b.got(w)
+	b.c.woken(b.now(), node.Wake{Node: 2, Key: "x"})
+	b.perform()
+	b.say(grants[2], node.Other)
+	b.wantNodes(b.take(node.Claim))
+	b.wantNodes(b.take(node.Renew), 2)
+}

@@ -159,6 +159,8 @@ var mutants = []mutant{
 		"s.first.len() < c.quorum && !s.gaveWay", "s.first.len() < 0", "./supervisor TestGivesWay"},
 	{"a reservation for the holder counts at once", "counts again only when q other nodes have answered (why: a stale queue entry of the holder itself was reserved)", queue,
 		"			t.suspectOf(i, &t.probation)\n", "", "./supervisor TestReservedForHolder"},
+	{"news has a held lease claim", "counts again only when q other nodes have answered", queue,
+		"	case held:\n		c.renewAnd(now, t, 1<<i)\n", "	case held:\n		c.claim(now, t, i)\n", "./supervisor TestNewsDuringLateGrant"},
 	{"a winner stays in the queue", "winning removes the queue entry", hold,
 		"			c.leaveAll(now, t)\n", "", "./supervisor TestReservedForHolder"},
 	{"a cancelled waiter stays in the queue", "cancelled waiters gone", releases,
