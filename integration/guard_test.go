@@ -301,7 +301,8 @@ func cameAndWent(t *testing.T, c *cluster.Cluster, distance bool, n *notes) (cam
 	held := acquire(t, holder, "x")
 	if distance {
 		for _, f := range list {
-			f.proxy.Delay(rand.N(nodeTimeout * 2 / 5)) // in each direction
+			// In each direction; a node that is late once must be able to enrol again.
+			f.proxy.Delay(rand.N(nodeTimeout / 4))
 		}
 	}
 	kept(t, held, anyMoment())
