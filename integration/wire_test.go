@@ -120,7 +120,8 @@ func TestOneRoundTrip(t *testing.T) {
 	const oneWay = 20 * time.Millisecond
 	c := processes(t, 5)
 	list := fronts(t, c)
-	sup := supervise(t, proxied(list))
+	// A node that is late once enrols again, for which it needs three round trips.
+	sup := supervise(t, proxied(list), func(cfg *supervisor.Config) { cfg.NodeTimeout = ttl / 4 })
 	for _, f := range list {
 		f.proxy.Delay(oneWay)
 	}

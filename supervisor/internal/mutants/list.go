@@ -148,7 +148,7 @@ var mutants = []mutant{
 
 	// The queue.
 	{"a reservation is counted as a vote", "a reservation is a promise, not a vote: only the answered claim counts", queue,
-		"	b.claims = true\n", "	b.claims, b.granted, b.raised = true, kept, kept\n", ""},
+		"	b.claims = true\n", "	b.claims, b.granted, b.raised = true, kept, kept\n", "./supervisor TestReservationIsNoVote"},
 	{"claimed before a quorum has reserved", "votes are not split", queue,
 		"if t.promised(now).len() >= c.quorum {", "if t.promised(now).len() >= 1 {", "./supervisor TestClaimsWhenQuorumHasReserved"},
 	{"a reservation that has lapsed counts", "PX of a few node timeouts", queue,
