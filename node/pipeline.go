@@ -161,8 +161,10 @@ func (p *pipeline) run(from int) int {
 	return to
 }
 
-// grant is four plain commands: a script would cost a lone grant 1.3 times the
-// latency.
+// grantLen is how many commands a grant is.
+const grantLen = 4
+
+// grant is plain commands: a script would cost a lone grant 1.3 times the latency.
 func (p *pipeline) grant(b rueidis.Builder, c *Command) {
 	key := script.FenceKey(c.Name)
 	p.multi = append(p.multi,
@@ -258,7 +260,7 @@ func (p *pipeline) read(rs []rueidis.RedisResult, s *session) (at time.Duration,
 		live := p.live[c.from:c.to]
 		if c.op == Grant {
 			r := &p.replies[live[0]]
-			if bad := readGrant(rs[c.at:c.at+4], r); bad != nil {
+			if bad := readGrant(rs[c.at:c.at+grantLen], r); bad != nil {
 				// The key may be set all the same.
 				*r = Reply{ID: r.ID, Op: r.Op, Err: s.why(bad)}
 				err = over(err, bad, r.Err)
