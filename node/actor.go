@@ -109,7 +109,9 @@ func NewActor(c Config) *Actor {
 		heard:   make(chan error),
 		inboxes: lender{client: c.Conn.client},
 		pipe: pipeline{
-			retention: millis(c.Retention),
+			retention: millis(c.Retention + c.Retention/8),
+			again:     c.Retention / 8,
+			retained:  map[string]clock.Instant{},
 			inbox:     c.Inbox,
 			reserve:   millis(c.Reserve),
 			alive:     millis(c.Alive),
@@ -357,6 +359,7 @@ func (a *Actor) exchange(withTime bool) error {
 // roundTrip sends one pipeline and reads its answers.
 func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 	s, p := a.session, &a.pipe
+	p.sent = sent
 	p.build(s.client.B(), withTime, eval, s.marker != "", &a.loaded)
 	rs := s.client.DoMulti(s.ctx, p.multi...)
 	back := a.Clock.Now()
@@ -471,6 +474,7 @@ func (a *Actor) enrolled(e enrolment) {
 	}
 	a.session = e.session
 	a.loaded = [lastOp + 1]bool{}
+	clear(a.pipe.retained)
 	a.used = e.session.begun
 	a.timer.Reset(heartbeat)
 	// A server that does not say who it is keeps its Life: nothing shows that it

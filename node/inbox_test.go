@@ -260,7 +260,7 @@ func TestQueueHasHalfTheRoom(t *testing.T) {
 	})
 }
 
-// Nothing that the queue's scripts should not say is a vote.
+// Nothing that the scripts of the queue, or a raise, should not say is a vote.
 func TestWrongAnswersOfTheQueue(t *testing.T) {
 	const (
 		at    = "$10\r\n1700000000\r\n$1\r\n5\r\n"
@@ -277,10 +277,17 @@ func TestWrongAnswersOfTheQueue(t *testing.T) {
 		{node.Claim, "*8\r\n" + at + ":1\r\n" + empty + ":-2\r\n$3\r\n1.5\r\n:0\r\n:1\r\n"},
 		{node.Claim, "*7\r\n" + at + ":1\r\n" + empty + ":-2\r\n$1\r\n5\r\n:0\r\n"},
 		{node.Claim, "+OK\r\n"},
-		{node.Enqueue, "*7\r\n" + at + ":0\r\n" + empty + ":-2\r\n" + empty + ":0\r\n"},
-		{node.Enqueue, "*7\r\n" + at + ":1\r\n" + empty + ":-3\r\n" + empty + ":0\r\n"},
-		{node.Enqueue, "*7\r\n" + at + ":1\r\n:1\r\n:-2\r\n" + empty + ":0\r\n"},
-		{node.Enqueue, "*7\r\n" + at + ":1\r\n" + empty + ":-2\r\n" + empty + empty},
+		{node.Enqueue, "*8\r\n" + at + ":0\r\n" + empty + ":-2\r\n" + empty + ":0\r\n" + empty},
+		{node.Enqueue, "*8\r\n" + at + ":1\r\n" + empty + ":-3\r\n" + empty + ":0\r\n" + empty},
+		{node.Enqueue, "*8\r\n" + at + ":1\r\n:1\r\n:-2\r\n" + empty + ":0\r\n" + empty},
+		{node.Enqueue, "*8\r\n" + at + ":1\r\n" + empty + ":-2\r\n" + empty + empty + empty},
+		{node.Enqueue, "*8\r\n" + at + ":1\r\n" + empty + ":-2\r\n" + empty + ":0\r\n$3\r\n1.5\r\n"},
+		{node.Enqueue, "*8\r\n" + at + ":1\r\n" + empty + ":-2\r\n" + empty + ":0\r\n:5\r\n"},
+		{node.Enqueue, "*7\r\n" + at + ":1\r\n" + empty + ":-2\r\n" + empty + ":0\r\n"},
+		{node.Raise, "*3\r\n" + at + ":1\r\n"},
+		{node.Raise, "*4\r\n" + at + ":1\r\n:5\r\n"},
+		{node.Raise, "*4\r\n" + at + ":1\r\n$2\r\n-1\r\n"},
+		{node.Raise, "*4\r\n" + at + ":1\r\n_\r\n"},
 		{node.Leave, "*3\r\n" + at + ":3\r\n"}, {node.Leave, "_\r\n"},
 	} {
 		t.Run(fmt.Sprintf("%v %q", tc.op, tc.answer), func(t *testing.T) {

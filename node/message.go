@@ -72,6 +72,7 @@ type Command struct {
 	TTL    time.Duration // whole milliseconds; of Grant, Renew, Heal and Claim
 	Fence  uint64        // of Grant, Raise, Heal and Claim
 	Ticket uint64        // of Enqueue: whose is smaller comes first; less than 2^53
+	New    bool          // of Enqueue: Token is to stand behind all that stand there, and Ticket is only the least
 	Queued bool          // of Release: Token may wait for the key, or the key be reserved for it, and that ends as well
 	Track  bool          // of Inspect: a change of the key that comes after is told by a Wake, if State.Tracks
 	Life   uint32        // of Heal: the State.Life for which it is meant
@@ -122,7 +123,8 @@ type Reply struct {
 	Op     Op
 	Status Status
 	Raised bool          // of Grant and Claim: Fence was larger than what was stored, and is stored now
-	Fence  uint64        // of Grant, Claim, Inspect and Enqueue: the stored fence, 0 if none
+	Fence  uint64        // of Claim, Inspect and Enqueue: the stored fence, 0 if none; of Raise: the one before
+	Ticket uint64        // of Enqueue: at which it stands there; 0 if it does not
 	Left   time.Duration // of Inspect and Enqueue, and of Claim if Other: how long the key will live at most; -1 if for ever
 	Value  string        // of the same: what the key holds
 	Ahead  int           // of Enqueue, and of Claim if Other: how many stand before it in this node's queue; of Inspect: how many stand there

@@ -28,7 +28,8 @@ type queue struct {
 
 	tries   int     // failed attempts of the first waiter
 	yields  int     // how often it has given way there
-	ticket  uint64  // its place in the queue: more than any fence seen in its first election; 0 before that
+	ticket  uint64  // its place in the nodes' queues: at least the fence that it proposed first; 0 before that
+	placed  bool    // a quorum has it behind all who came before
 	answers answers // the nodes' latest, shown to whoever gives up
 	why     error   // what they amount to: ErrHeld or ErrNoQuorum
 	fence   uint64  // the highest seen
@@ -50,9 +51,11 @@ type waiter struct {
 type ballot struct {
 	answers answers
 	granted set
-	raised  set // the proposed fence was larger than what they had stored
-	highest uint64
-	raising set // asked to store the higher fence, and said so
+	raised  set    // the fence is larger than what they had stored, and is stored now
+	known   set    // what they had stored is no more than highest, or than the fence first proposed
+	highest uint64 // that they are known to have stored
+	late    set    // while raising: nodes whose next answer is to a lower fence
+	unsure  set    // nodes that never answered a claim, which may arrive later than what follows
 
 	claims   bool          // it is for a waiter that stands in the queue
 	asked    bool          // every node was claimed at least once
@@ -152,7 +155,7 @@ func (c *core) unline(l *line, i int) {
 }
 
 // anew begins to count for another first waiter.
-func (l *line) anew() { l.tries, l.yields, l.ticket = 0, 0, 0 }
+func (l *line) anew() { l.tries, l.yields, l.ticket, l.placed = 0, 0, 0, false }
 
 // leave forgets the queue of a line that nobody waits in, and a line that nobody
 // stands in.
@@ -274,6 +277,14 @@ func (c *core) granted(now clock.Instant, t *tenure, i int, r node.Reply) {
 			t.left.add(i)
 		}
 	}
+	if r.Op == node.Claim && r.Status == node.Unknown {
+		switch {
+		case t.phase == held:
+			t.hold.unanswered(now, i)
+		case t.ballot != nil:
+			t.ballot.unsure.add(i)
+		}
+	}
 	if r.Op == node.Grant && r.Status == node.Other {
 		// It has said itself that it does not keep the token, and never will: every
 		// attempt has one of its own. So there is nothing to be given back there.
@@ -292,6 +303,9 @@ func (c *core) granted(now clock.Instant, t *tenure, i int, r node.Reply) {
 			if r.Raised {
 				b.raised.add(i)
 			}
+			if r.Raised || r.Op == node.Claim { // a grant tells no more
+				b.known.add(i)
+			}
 		}
 		c.decide(now, t)
 	case held:
@@ -309,35 +323,53 @@ func (c *core) decide(now clock.Instant, t *tenure) {
 	switch {
 	case now.Sub(t.begun) > t.terms.window:
 		c.lose(now, t)
+	case b.raised.len() >= c.quorum:
+		c.win(now, t)
 	case t.phase == electing && b.granted.len() >= c.quorum:
-		if b.raised.len() >= c.quorum {
-			c.win(now, t)
-			return
-		}
-		t.phase = raising
-		t.fence = b.highest + 1
-		c.alarms.set(&t.alarm, t.begun.Add(t.terms.window)) // nothing is canvassed any more
-		for i := range c.nodes {
-			if b.granted.has(i) {
-				t.pending.add(i)
-				c.send(i, node.Command{
-					ID: t.id, Op: node.Raise, Name: t.key, Token: t.token,
-					Fence: t.fence, By: t.begun.Add(t.terms.window),
-				})
-			}
-		}
+		c.raise(now, t)
 	case t.phase == electing && b.claims && !b.asked:
 		// Nodes that have not been claimed may yet say that they have reserved it.
 	case t.phase == electing && (b.granted|t.pending).len() < c.quorum:
 		c.lose(now, t)
-	case t.phase == raising && b.raising.len() >= c.quorum:
-		c.win(now, t)
-	case t.phase == raising && (b.raising|t.pending&b.granted).len() < c.quorum:
+	case t.phase == raising && b.granted.len() < c.quorum:
 		c.lose(now, t)
+	case t.phase == raising && (b.raised|t.pending&b.granted).len() < c.quorum:
+		c.raise(now, t) // one of them had a larger fence stored, which is known now
 	}
 }
 
-// raised takes in an answer to a raise.
+// raise has the nodes that have granted store a fence that is larger than all that
+// they are known to have stored when they granted. One that has not told what that was
+// tells it in its answer.
+func (c *core) raise(now clock.Instant, t *tenure) {
+	b := t.ballot
+	t.fence = max(t.fence, b.highest) + 1
+	if b.granted&^b.known != 0 {
+		// What these have stored is often a claim, which is ahead of the nodes' time.
+		if fence, ok := c.proposal(now, t.line); ok {
+			t.fence = max(t.fence, fence+2*claimLead)
+		}
+	}
+	t.phase, b.raised = raising, 0
+	c.alarms.set(&t.alarm, t.begun.Add(t.terms.window)) // nothing is canvassed any more
+	b.late = t.pending & b.granted
+	for i := range c.nodes {
+		if b.granted.has(i) && !b.late.has(i) {
+			c.raiseAt(t, i)
+		}
+	}
+}
+
+func (c *core) raiseAt(t *tenure, i int) {
+	t.pending.add(i)
+	c.send(i, node.Command{
+		ID: t.id, Op: node.Raise, Name: t.key, Token: t.token,
+		Fence: t.fence, By: t.begun.Add(t.terms.window),
+	})
+}
+
+// raised takes in an answer to a raise. What counts is what the node had stored when
+// it granted: whatever came later is of no lease, for the key is ours.
 func (c *core) raised(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
 	if t.phase == releasing {
@@ -346,10 +378,24 @@ func (c *core) raised(now clock.Instant, t *tenure, i int, r node.Reply) {
 	if t.phase != raising {
 		return
 	}
-	if r.Status == node.OK {
-		t.ballot.raising.add(i)
-	} else {
-		t.ballot.answers[i] = answerTo(now, r)
+	b := t.ballot
+	late := b.late.has(i)
+	b.late.del(i)
+	if r.Status != node.OK {
+		b.answers[i] = answerTo(now, r)
+		b.granted.del(i)
+		c.decide(now, t)
+		return
+	}
+	if !b.known.has(i) {
+		b.known.add(i)
+		b.highest = max(b.highest, r.Fence)
+	}
+	switch {
+	case late:
+		c.raiseAt(t, i)
+	case b.highest < t.fence:
+		b.raised.add(i)
 	}
 	c.decide(now, t)
 }
@@ -368,9 +414,15 @@ func (c *core) win(now clock.Instant, t *tenure) {
 	l.anew()
 	l.answers, l.why, l.fence = nil, nil, max(l.fence, t.fence)
 	c.leave(l)
+	unsure := t.ballot.unsure
 	t.ballot = nil
 	t.phase = held
 	t.hold = newHold(c, t, w, until)
+	for i := range c.nodes {
+		if unsure.has(i) {
+			t.hold.unanswered(now, i)
+		}
+	}
 	c.held.add(t)
 	c.effects = append(c.effects, effect{kind: won, waiter: w, tenure: t, until: until, elapsed: now.Sub(t.begun)})
 	c.schedule(t)
@@ -415,9 +467,7 @@ func (c *core) count(l *line, t *tenure) {
 		}
 	}
 	if l.ticket == 0 && t.phase != waiting {
-		// Those who stand in the queue have stored their tickets as fences. So it is
-		// behind them, also where our idea of the nodes' time is behind theirs.
-		l.ticket = max(l.fence, t.fence) + 1
+		l.ticket = t.fence
 	}
 	l.judge(c.quorum)
 }

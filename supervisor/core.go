@@ -156,7 +156,7 @@ type tenure struct {
 
 	sent  set // nodes that may have got a command
 	left  set // nodes in whose queue it certainly does not stand any more
-	again set // nodes to be claimed as soon as they have answered
+	again set // nodes to be asked once more as soon as they have answered
 
 	stand  *standing // while it stands in the queue
 	ballot *ballot   // while it is an election

@@ -624,19 +624,70 @@ func TestFence(t *testing.T) {
 		t.Fatalf("proposed %d, want the nodes' time %d", grants[0].cmd.Fence, want)
 	}
 	b.say(grants[0], node.OK)
-	b.say(grants[1], node.OK, func(r *node.Reply) { r.Raised, r.Fence = false, want+100 })
+	b.say(grants[1], node.OK, func(r *node.Reply) { r.Raised = false })
 	b.waits(w)
 	raises := b.take(node.Raise)
 	b.wantNodes(raises, 0, 1)
-	if raises[0].cmd.Fence != want+101 {
-		t.Fatalf("raised to %d, want %d", raises[0].cmd.Fence, want+101)
+	if want += 2 * claimLead; raises[0].cmd.Fence != want || raises[1].cmd.Fence != want {
+		t.Fatalf("raised to %d and %d, want a little more than the nodes' time, %d", raises[0].cmd.Fence, raises[1].cmd.Fence, want)
 	}
 	b.say(grants[2], node.OK) // comes too late to be one of those that confirm
-	b.say(raises[0], node.OK)
+	b.say(raises[0], node.OK, func(r *node.Reply) { r.Fence = grants[0].cmd.Fence })
 	b.waits(w)
-	b.say(raises[1], node.OK)
-	if f := b.got(w).Fence(); f != want+101 {
-		t.Errorf("Fence() = %d, want %d", f, want+101)
+	b.say(raises[1], node.OK, func(r *node.Reply) { r.Fence = want - 1 })
+	if f := b.got(w).Fence(); f != want {
+		t.Errorf("Fence() = %d, want %d", f, want)
+	}
+}
+
+// A node that had more stored than it was asked to store is asked once more, for one
+// more than that. What it tells in its first answer is what counts: it has granted
+// before, so whoever stored more after that has no lease.
+func TestFenceRaisedTwice(t *testing.T) {
+	b := enrolled(t, 3)
+	w := b.acquire("x")
+	grants := b.take(node.Grant)
+	unraised := func(r *node.Reply) { r.Raised = false }
+	b.say(grants[0], node.OK, unraised)
+	b.say(grants[1], node.OK, unraised)
+	first := b.take(node.Raise)
+	b.wantNodes(first, 0, 1)
+	before := func(fence uint64) func(*node.Reply) { return func(r *node.Reply) { r.Fence = fence } }
+	stored := first[0].cmd.Fence + 700
+	b.say(first[0], node.OK, before(stored))
+	b.waits(w)
+	second := b.take(node.Raise)
+	b.wantNodes(second, 0) // the other has yet to answer
+	if got := second[0].cmd.Fence; got != stored+1 {
+		t.Fatalf("raised to %d, want one more than was stored, %d", got, stored)
+	}
+	b.say(second[0], node.OK, before(stored+90)) // a rival's proposal, refused meanwhile
+	b.waits(w)
+	b.say(first[1], node.OK, before(first[1].cmd.Fence)) // not smaller, so it was not raised
+	b.waits(w)
+	late := b.take(node.Raise)
+	b.wantNodes(late, 1)
+	if got := late[0].cmd.Fence; got != stored+1 {
+		t.Fatalf("raised to %d, want %d", got, stored+1)
+	}
+	b.say(late[0], node.OK, before(stored+90))
+	if f := b.got(w).Fence(); f != stored+1 {
+		t.Errorf("Fence() = %d, want %d", f, stored+1)
+	}
+}
+
+// Equal is not larger: it may be the fence of the tenure before.
+func TestEqualFenceIsRaised(t *testing.T) {
+	b := enrolled(t, 1)
+	w := b.acquire("x")
+	b.say(b.take(node.Grant)[0], node.OK, func(r *node.Reply) { r.Raised = false })
+	first := b.take(node.Raise)[0]
+	b.say(first, node.OK, func(r *node.Reply) { r.Fence = first.cmd.Fence })
+	b.waits(w)
+	again := b.take(node.Raise)[0]
+	b.say(again, node.OK, func(r *node.Reply) { r.Fence = first.cmd.Fence })
+	if f := b.got(w).Fence(); f != first.cmd.Fence+1 {
+		t.Errorf("Fence() = %d, want %d", f, first.cmd.Fence+1)
 	}
 }
 

@@ -181,12 +181,14 @@ func (t *tenure) wake(c *core, now clock.Instant) {
 	}
 }
 
-// promise returns until when node i will surely keep a held lease, if it says yes to
-// a renewal that is queued now.
+// promise returns until when node i will surely keep a lease, if it says yes to a
+// renewal or a claim that is queued now.
 func (t *tenure) promise(now clock.Instant, i int) clock.Instant {
 	ttl := t.terms.ttl
-	if short := t.hold.shortened(now); short != nil && t.hold.doubt.capped.has(i) {
-		ttl = min(ttl, short.ttl)
+	if t.hold != nil {
+		if short := t.hold.shortened(now); short != nil && t.hold.doubt.capped.has(i) {
+			ttl = min(ttl, short.ttl)
+		}
 	}
 	return now.Add(ttl - t.terms.drift)
 }

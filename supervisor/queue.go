@@ -19,7 +19,9 @@ import (
 
 // A standing is what a tenure needs while it stands in the queue.
 type standing struct {
-	ticket   uint64        // its place
+	ticket   uint64        // its place: the last of those that it was given
+	in       set           // nodes that have it in their queue
+	exact    set           // those of them that have it at just this ticket
 	kept     set           // nodes that have reserved the name for it; each vote's promise says for how long
 	first    set           // nodes that have it first in their queue, as they said last
 	patience time.Duration // until it looks where the other reservations stay; 0 while it waits for the first
@@ -63,7 +65,7 @@ func (c *core) enqueue(now clock.Instant, t *tenure, i int) {
 	t.asked.add(i)
 	t.pending.add(i)
 	c.send(i, node.Command{
-		ID: t.id, Op: node.Enqueue, Name: t.key, Token: t.token, Ticket: t.stand.ticket,
+		ID: t.id, Op: node.Enqueue, Name: t.key, Token: t.token, Ticket: t.stand.ticket, New: !t.line.placed,
 		By: now.Add(t.terms.window),
 	})
 }
@@ -78,6 +80,16 @@ func (c *core) enqueued(now clock.Instant, t *tenure, i int, r node.Reply) {
 		return
 	case queued:
 		l, s := t.line, t.stand
+		switch {
+		case r.Status == node.OK:
+			t.again.del(i)
+		case r.Status == node.Other && t.again.has(i):
+			// It has said something meanwhile that this answer may not know of.
+			t.again.del(i)
+			c.enqueue(now, t, i)
+			return
+		}
+		c.place(now, t, i, r.Ticket)
 		l.answers[i] = answerTo(now, r)
 		if young := c.nodes[i].state.YoungUntil; now < young && unheld(r) {
 			l.answers[i] = answer{verdict: Guarded, left: young.Sub(now), at: now}
@@ -97,6 +109,36 @@ func (c *core) enqueued(now clock.Instant, t *tenure, i int, r node.Reply) {
 	}
 	if t.phase == queued && t.pending == 0 {
 		c.looked(now, t)
+	}
+}
+
+// place takes in at which ticket a node has a waiter in its queue. A new one is put
+// behind all that stand there, on each node by itself; as soon as a quorum has done so,
+// the last of these tickets is its place on all of them. So it is behind everybody who
+// had a place before it came, whatever the clocks of the two say.
+func (c *core) place(now clock.Instant, t *tenure, i int, ticket uint64) {
+	l, s := t.line, t.stand
+	if ticket == 0 {
+		return
+	}
+	s.in.add(i)
+	if !l.placed && ticket > s.ticket {
+		s.ticket, s.exact = ticket, 0
+	}
+	s.exact.del(i)
+	if ticket == s.ticket {
+		s.exact.add(i)
+	}
+	if !l.placed && s.in.len() >= c.quorum {
+		l.placed, l.ticket = true, s.ticket
+	}
+	if !l.placed {
+		return
+	}
+	for i := range c.nodes {
+		if (s.in &^ s.exact).has(i) {
+			c.enqueue(now, t, i)
+		}
 	}
 }
 
@@ -158,13 +200,23 @@ func (c *core) woken(now clock.Instant, w node.Wake) {
 		// and a server that has restarted has lost its part of the queue.
 		c.nodes[w.Node].queueing.begin(c, now, &c.waited, func(now clock.Instant, l *line) {
 			if t := l.attempt; t != nil && t.phase == queued {
+				c.askOnceMore(t, w.Node)
 				c.enqueue(now, t, w.Node)
 			}
 		})
 		return
 	}
 	if t := c.standing[w.Token]; t != nil {
+		c.askOnceMore(t, w.Node)
 		c.reserved(now, t, w.Node)
+	}
+}
+
+// askOnceMore has a waiter ask a node again whose answer is under way: it may be older
+// than what the node has just said over another connection.
+func (c *core) askOnceMore(t *tenure, i int) {
+	if t.phase == queued && t.pending.has(i) {
+		t.again.add(i)
 	}
 }
 
@@ -244,7 +296,7 @@ func (c *core) claim(now clock.Instant, t *tenure, i int) {
 		}
 		return
 	}
-	t.votes[i].promise = now.Add(t.terms.ttl - t.terms.drift)
+	t.votes[i].promise = t.promise(now, i)
 	t.asked.add(i)
 	t.pending.add(i)
 	c.send(i, node.Command{

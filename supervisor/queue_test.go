@@ -48,27 +48,96 @@ func (b *bench) beats(answer func(i int) (node.Status, func(*node.Reply))) {
 	}
 }
 
-// A waiter that was refused stands in the queue of every node, behind all whose tickets
-// it can have seen, with the token of its next attempt.
+// A waiter that was refused stands in the queue of every node, with the token of its
+// next attempt: as a new one, behind all that stand there. The last of the places that
+// a quorum has given it becomes its place on all nodes.
 func TestRefusedWaiterStandsInQueue(t *testing.T) {
 	b := enrolled(t, 3)
 	w := b.acquire("x")
 	grants := b.take(node.Grant)
 	b.advance(5 * time.Millisecond)
 	for _, s := range grants {
-		b.say(s, node.Other, func(r *node.Reply) { r.Fence = s.cmd.Fence + 7 })
+		b.say(s, node.Other)
 	}
 	sends := b.take(node.Enqueue)
 	b.wantNodes(sends, 0, 1, 2)
+	first := grants[0].cmd.Fence
 	for _, s := range sends {
-		if want := grants[0].cmd.Fence + 8; s.cmd.Ticket != want {
-			t.Errorf("ticket %d, want one more than the highest fence that was told, %d", s.cmd.Ticket, want)
+		if s.cmd.Ticket != first || !s.cmd.New {
+			t.Errorf("%+v: want a new one, at the fence that was proposed first, %d", s.cmd, first)
 		}
 		if s.cmd.Token == grants[0].cmd.Token || s.cmd.Token != sends[0].cmd.Token {
 			t.Errorf("token %s: want a fresh one, the same on all nodes", s.cmd.Token)
 		}
 	}
+	at := func(ticket uint64) func(*node.Reply) {
+		return func(r *node.Reply) { theirs(r); r.Ticket = ticket }
+	}
+	b.say(sends[0], node.Other, at(first))
+	b.wantNodes(b.take(node.Enqueue))
+	b.say(sends[1], node.Other, at(first+9))
+	moved := b.take(node.Enqueue)
+	b.wantNodes(moved, 0)
+	b.say(sends[2], node.Other, at(first+20)) // the quorum has decided without it
+	moved = append(moved, b.take(node.Enqueue)...)
+	b.wantNodes(moved, 0, 2)
+	for _, s := range moved {
+		if s.cmd.Ticket != first+9 || s.cmd.New {
+			t.Errorf("%+v: want it moved to the last place that a quorum gave it, %d", s.cmd, first+9)
+		}
+		b.say(s, node.Other, at(first+9))
+	}
+	b.wantNodes(b.take(node.Enqueue))
 	b.waits(w)
+}
+
+// An answer that was under way when a node said over its other connection that it has
+// the name reserved may be older than that: the node is asked again.
+func TestMessageOvertakesAnswer(t *testing.T) {
+	b := enrolled(t, 3)
+	_, token := b.stand("x")
+	b.advance(b.c.limits.beat)
+	sends := b.take(node.Enqueue)
+	b.wantNodes(sends, 0, 1, 2)
+	b.announce(token, 0)
+	b.say(sends[0], node.Other, theirs)
+	again := b.take(node.Enqueue)
+	b.wantNodes(again, 0)
+	b.say(sends[1], node.Other, theirs)
+	b.announce(token, 1) // now a quorum has it reserved
+	b.wantNodes(b.take(node.Claim), 1)
+	b.say(again[0], node.Other, theirs)
+	b.wantNodes(b.take(node.Claim), 0)
+}
+
+// A claim that was never answered may come later than a renewal for a longer TTL, and
+// would shorten what that was promised.
+func TestLateShorterClaim(t *testing.T) {
+	for _, early := range []bool{true, false} {
+		b := enrolled(t, 3)
+		w, token := b.stand("x")
+		b.announce(token, 0, 1)
+		claims := b.take(node.Claim)
+		if early {
+			b.say(claims[0], node.Unknown)
+			b.advance(b.c.roundTrip())
+			claims = append(claims[1:], b.take(node.Claim)...)
+		}
+		for _, s := range claims {
+			b.say(s, node.OK)
+		}
+		b.got(w)
+		if !early {
+			b.announce(token, 2)
+			b.say(b.take(node.Claim)[0], node.Unknown)
+		}
+		held := b.c.standing[token]
+		b.c.extend(b.now(), held.id, Config{TTL: 30 * time.Second}.withDefaults().terms(30*time.Second), make(chan error, 1))
+		b.perform()
+		if d := held.hold.doubt; d == nil || d.capped == 0 || held.hold.shortened(b.now()) == nil {
+			t.Errorf("before it was held: %v; a node that may yet get a claim for a shorter TTL is believed for the longer one", early)
+		}
+	}
 }
 
 // A waiter that counts its attempts makes them, and does not stand in line.
@@ -167,7 +236,10 @@ func TestReservationsLapse(t *testing.T) {
 func TestLosersKeepTheirPlace(t *testing.T) {
 	b := enrolled(t, 3)
 	w, token := b.stand("x")
-	ticket := b.c.standing[token].stand.ticket
+	ticket := b.c.standing[token].stand.ticket + 3
+	for i := range 2 {
+		b.c.place(b.now(), b.c.standing[token], i, ticket)
+	}
 	b.announce(token, 0, 1)
 	for _, s := range b.take(node.Claim) {
 		b.say(s, node.Other, theirs)
@@ -178,7 +250,7 @@ func TestLosersKeepTheirPlace(t *testing.T) {
 	}
 	sends := b.take(node.Enqueue)
 	b.wantNodes(sends, 0, 1, 2)
-	if s := sends[0].cmd; s.Token == token || s.Ticket != ticket {
+	if s := sends[0].cmd; s.Token == token || s.Ticket != ticket || s.New {
 		t.Errorf("stands with %s, ticket %d: want another token than %s, and ticket %d", s.Token, s.Ticket, token, ticket)
 	}
 	b.waits(w)

@@ -295,7 +295,6 @@ func (a *simActor) command(p *simPipe, i int) bool {
 		}
 		p.half = false
 		r.Raised = n.raise(k, cmd.Fence)
-		r.Fence = n.fenceOf(k)
 		return true
 	}
 	p.time = n.clock.now()
@@ -337,6 +336,7 @@ func (a *simActor) command(p *simPipe, i int) bool {
 		a.hand(k, "")
 	case node.Raise:
 		if r.Status == node.OK {
+			r.Fence = n.fenceOf(k)
 			n.raise(k, cmd.Fence)
 		}
 	case node.Heal:

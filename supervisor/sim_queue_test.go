@@ -36,7 +36,7 @@ func (a *simActor) queueing(k int, cmd *node.Command, r *node.Reply) {
 	mine := value == cmd.Token || value == reservation+cmd.Token
 	switch cmd.Op {
 	case node.Enqueue:
-		n.enqueue(k, simWaiter{ticket: cmd.Ticket, inbox: a, token: cmd.Token})
+		r.Ticket = n.enqueue(k, simWaiter{ticket: cmd.Ticket, inbox: a, token: cmd.Token}, cmd.New)
 		if value == "" {
 			a.hand(k, cmd.Token)
 			mine = n.key(k) == reservation+cmd.Token
@@ -44,9 +44,6 @@ func (a *simActor) queueing(k int, cmd *node.Command, r *node.Reply) {
 		r.Status = node.Other
 		if mine {
 			r.Status = node.OK
-		}
-		if f := n.fenceOf(k); f != 0 {
-			n.data.fences[k].value = max(f, cmd.Ticket)
 		}
 		r.Fence = n.fenceOf(k)
 	case node.Claim:
@@ -74,15 +71,21 @@ func (a *simActor) queueing(k int, cmd *node.Command, r *node.Reply) {
 	r.Ahead = max(0, r.Ahead)
 }
 
-// enqueue has a waiter stand in a queue, or beat there.
-func (n *simNode) enqueue(k int, x simWaiter) {
+// enqueue has a waiter stand in a queue, or beat there, and returns at which ticket. One
+// that is new stands behind all.
+func (n *simNode) enqueue(k int, x simWaiter, isNew bool) uint64 {
 	n.written()
 	x.alive = n.ms() + x.inbox.c.cfg.alive().Milliseconds()
 	x.since = n.w.now
 	q := slices.Clone(n.data.queues[k])
 	if i := slices.IndexFunc(q, func(y simWaiter) bool { return y.token == x.token }); i >= 0 {
 		x.since = q[i].since
+		if isNew {
+			x.ticket = q[i].ticket
+		}
 		q = slices.Delete(q, i, i+1)
+	} else if isNew && len(q) > 0 {
+		x.ticket = max(x.ticket, q[len(q)-1].ticket+1)
 	}
 	at, _ := slices.BinarySearchFunc(q, x, func(y, x simWaiter) int {
 		switch {
@@ -97,6 +100,7 @@ func (n *simNode) enqueue(k int, x simWaiter) {
 		return strings.Compare(y.token, x.token)
 	})
 	n.data.queues[k] = slices.Insert(q, at, x)
+	return x.ticket
 }
 
 func (n *simNode) leaveQueue(k int, token string) {
@@ -212,7 +216,7 @@ func (w *world) checkOrder(l *simLease, t *tenure) {
 		}
 		for _, line := range c.core.waited {
 			o := line.attempt
-			if o == nil || o.phase != queued || o.key != t.key || o.stand.ticket >= t.stand.ticket {
+			if o == nil || o.phase != queued || o.key != t.key || !line.placed || o.stand.ticket >= t.stand.ticket {
 				continue
 			}
 			stood := 0

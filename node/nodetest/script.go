@@ -240,7 +240,9 @@ func raise(n *Node, keys, args []string) any {
 		if is == script.Ours && n.misused(fence) {
 			is = script.Broken
 		}
+		before := ""
 		if is == script.Ours {
+			before = n.fence(fence)
 			if e, bad := n.zadd([]string{fence, "GT", proposed, script.Member}).(failure); bad {
 				return e
 			}
@@ -248,7 +250,7 @@ func raise(n *Node, keys, args []string) any {
 				return e
 			}
 		}
-		out = append(out, is)
+		out = append(out, is, before)
 	}
 	return out
 }
@@ -287,15 +289,19 @@ func enqueue(n *Node, keys, args []string) any {
 	names := keys[:len(keys)/3]
 	for i, name := range names {
 		fence, queue := keys[len(names)+i], keys[2*len(names)+i]
-		token, ticket := args[2*i+3], args[2*i+4]
+		token, ticket, place := args[3*i+3], args[3*i+4], ""
 		if n.misused(queue) {
-			out = append(out, int64(script.Broken), "", int64(-2), "", int64(0))
+			out = append(out, int64(script.Broken), "", int64(-2), "", int64(0), "")
 			continue
 		}
 		held := n.mget([]string{name}).([]any)[0]
 		ahead := int64(0)
 		if held != token {
 			waiter := script.Waiter(inbox, token)
+			if args[3*i+5] == "1" {
+				ticket = n.behindAll(queue, waiter, ticket)
+			}
+			place = ticket
 			until := strconv.FormatInt(-n.ms()-alive, 10)
 			if e, bad := n.zadd([]string{queue, ticket, waiter, until, script.Alive(inbox, token)}).(failure); bad {
 				return e
@@ -316,14 +322,22 @@ func enqueue(n *Node, keys, args []string) any {
 		case token, script.Reserved(token):
 			is = script.Ours
 		}
-		if n.fence(fence) != "" {
-			if e, bad := n.zadd([]string{fence, "XX", "GT", ticket, script.Member}).(failure); bad {
-				return e
-			}
-		}
-		out = append(out, is, value, n.pttl([]string{name}), n.fence(fence), ahead)
+		out = append(out, is, value, n.pttl([]string{name}), n.fence(fence), ahead, place)
 	}
 	return out
+}
+
+// behindAll returns the ticket of a new waiter, behind all that stand in the queue.
+func (n *Node) behindAll(queue, waiter, ticket string) string {
+	if mine, ok := n.zscore([]string{queue, waiter}).(float64); ok {
+		return score(mine)
+	}
+	later, _ := n.between(queue, ticket, "+inf")
+	if len(later) == 0 {
+		return ticket
+	}
+	last, _ := n.zscore([]string{queue, later[len(later)-1]}).(float64)
+	return score(last + 1)
 }
 
 func claim(n *Node, keys, args []string) any {

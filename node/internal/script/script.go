@@ -209,24 +209,28 @@ return out
 
 // Raise stores the larger of a fence and the stored one, for each name whose key
 // still holds its token. KEYS: name, fence key. ARGV: token, fence, retention in
-// ms. Answers for each name: Absent, Ours, Other or Broken.
-var Raise = define("raise", 1, 2, 0, 3, `
+// ms. Answers for each name: Absent, Ours, Other or Broken; the fence that was stored
+// before, if Ours, as a decimal string, or an empty string.
+var Raise = define("raise", 2, 2, 0, 3, `
 local out = redis.call('TIME')
 local n = #KEYS / 2
 for i = 1, n do
   local name, fence = KEYS[i], KEYS[n+i]
   local held = redis.call('MGET', name)[1]
   local kind = redis.call('TYPE', fence).ok
+  local at = 2 * i + 1
+  out[at+1] = ''
   if held == ARGV[3*i-2] and kind ~= 'zset' and kind ~= 'none' then
-    out[i+2] = 3
+    out[at] = 3
   elseif held == ARGV[3*i-2] then
+    out[at+1] = redis.call('ZSCORE', fence, 'f') or ''
     redis.call('ZADD', fence, 'GT', ARGV[3*i-1], 'f')
     redis.call('PEXPIRE', fence, ARGV[3*i])
-    out[i+2] = 1
+    out[at] = 1
   elseif held or redis.call('EXISTS', name) == 1 then
-    out[i+2] = 2
+    out[at] = 2
   else
-    out[i+2] = 0
+    out[at] = 0
   end
 end
 return out
@@ -267,30 +271,37 @@ return out
 `)
 
 // Enqueue puts each token into its queue, or refreshes its heartbeat there, unless the
-// key holds it; and hands over a key that is absent. KEYS: name, fence key, queue key.
-// ARGV of the call: the inbox; how long a reservation lasts in ms, 0 to hand over
-// nothing; how long the heartbeat counts in ms; of a name: token, ticket. Answers for
+// key holds it; and hands over a key that is absent. One that is new stands behind all
+// others, whatever its ticket. KEYS: name, fence key, queue key. ARGV of the call: the
+// inbox; how long a reservation lasts in ms, 0 to hand over nothing; how long the
+// heartbeat counts in ms; of a name: token, ticket, and 1 if it is new. Answers for
 // each name: Ours (the key is reserved for the token, or holds it), Other (it is not)
-// or Broken; value, PTTL and fence as Inspect does; how many stand before it. A stored
-// fence is raised to the ticket: whoever proposes one later sees it, and stands behind.
-var Enqueue = define("enqueue", 5, 3, 3, 2, `
+// or Broken; value, PTTL and fence as Inspect does; how many stand before it; its
+// ticket here as a decimal string, or an empty string if it is not in the queue.
+var Enqueue = define("enqueue", 6, 3, 3, 3, `
 local out = redis.call('TIME')
 local n = #KEYS / 3
 local inbox, reserve, alive = ARGV[1], ARGV[2], tonumber(ARGV[3])
 `+clock+handOver+`
 for i = 1, n do
   local name, fence, queue = KEYS[i], KEYS[n+i], KEYS[2*n+i]
-  local token, ticket = ARGV[2*i+2], ARGV[2*i+3]
+  local token, ticket = ARGV[3*i+1], ARGV[3*i+2]
   local id = inbox .. ' ' .. token
   local held = redis.call('MGET', name)[1]
   local kind = redis.call('TYPE', queue).ok
-  local at = 5 * i - 2
+  local at = 6 * i - 3
   if kind ~= 'zset' and kind ~= 'none' then
-    out[at], out[at+1], out[at+2], out[at+3], out[at+4] = 3, '', -2, '', 0
+    out[at], out[at+1], out[at+2], out[at+3], out[at+4], out[at+5] = 3, '', -2, '', 0, ''
   else
-    out[at+4] = 0
+    out[at+4], out[at+5] = 0, ''
     if held ~= token then
+      if ARGV[3*i+3] == '1' then
+        local later = redis.call('ZRANGEBYSCORE', queue, ticket, '+inf', 'WITHSCORES')
+        ticket = redis.call('ZSCORE', queue, 'w' .. id) or
+          later[1] and string.format('%.0f', later[#later] + 1) or ticket
+      end
       redis.call('ZADD', queue, ticket, 'w' .. id, -now - alive, 'l' .. id)
+      out[at+5] = ticket
       if redis.call('PTTL', queue) < alive then
         redis.call('PEXPIRE', queue, alive)
       end
@@ -304,7 +315,6 @@ for i = 1, n do
     out[at+1] = held or ''
     out[at+2] = redis.call('PTTL', name)
     if redis.call('TYPE', fence).ok == 'zset' then
-      redis.call('ZADD', fence, 'XX', 'GT', ticket, 'f')
       out[at+3] = redis.call('ZSCORE', fence, 'f') or ''
     else
       out[at+3] = ''

@@ -76,6 +76,7 @@ const (
 	prepared  = 10 * time.Second // what keys are prepared with
 	ttl       = 20 * time.Second // what commands ask for
 	retention = time.Hour
+	retained  = retention + retention/8 // what a fence key is given
 	reserve   = 15 * time.Second
 	alive     = 50 * time.Second
 	fence     = 10

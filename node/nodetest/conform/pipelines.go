@@ -143,8 +143,8 @@ func pipelines(t *testing.T, d *driver) {
 				node.Command{Op: node.Inspect, Name: "large"},
 				node.Command{Op: node.Release, Name: "large", Token: fmt.Sprint(i)},
 			)
-			if r[0].Fence != f || r[1].Fence != f || !r[0].Raised {
-				t.Errorf("fence %d comes back as %d and %d, raised %v", f, r[0].Fence, r[1].Fence, r[0].Raised)
+			if r[1].Fence != f || !r[0].Raised {
+				t.Errorf("fence %d comes back as %d, raised %v", f, r[1].Fence, r[0].Raised)
 			}
 		}
 	})

@@ -48,20 +48,20 @@ func queue(t *testing.T, target Target) {
 			r.Fence = fence
 			return r
 		}
-		a.expect(t, at(7, "a"), with(held(0), 7)) // the fence is raised to the ticket
-		b.expect(t, at(6, "b"), with(held(0), 7))
-		a.expect(t, at(7, "a"), with(held(1), 7))
-		a.expect(t, on(node.Inspect, ""), node.Reply{Status: node.OK, Value: rival, Left: prepared, Fence: 7, Ahead: 2})
+		a.expect(t, at(7, "a"), with(held(0), 5))
+		b.expect(t, at(6, "b"), with(held(0), 5))
+		a.expect(t, at(7, "a"), with(held(1), 5))
+		a.expect(t, on(node.Inspect, ""), node.Reply{Status: node.OK, Value: rival, Left: prepared, Fence: 5, Ahead: 2})
 		a.lookTTL(t, script.QueueKey(name), true, alive)
 
 		mute.expect(t, on(node.Release, rival), node.Reply{Status: node.OK})
 		b.wake(t, "b")
-		a.expect(t, at(7, "a"), with(reserved(node.Other, "b", 1), 7))
+		a.expect(t, at(7, "a"), with(reserved(node.Other, "b", 1), 5))
 		a.expect(t, on(node.Claim, "a"), with(node.Reply{Status: node.Other, Value: "?b", Left: reserve, Ahead: 1, Raised: true}, fence))
 		b.expect(t, at(6, "b"), with(reserved(node.OK, "b", 0), fence))
 		b.expect(t, node.Command{Op: node.Claim, Name: name, Token: "b", Fence: 20}, node.Reply{Status: node.OK, Raised: true, Fence: 20})
 		b.lookTTL(t, name, true, ttl)
-		b.lookTTL(t, script.FenceKey(name), true, retention)
+		b.lookTTL(t, script.FenceKey(name), true, retained)
 		a.expect(t, on(node.Inspect, ""), node.Reply{Status: node.OK, Value: "b", Left: ttl, Fence: 20, Ahead: 1})
 
 		b.expect(t, on(node.Release, "b"), node.Reply{Status: node.OK})
@@ -69,6 +69,28 @@ func queue(t *testing.T, target Target) {
 		a.expect(t, node.Command{Op: node.Claim, Name: name, Token: "a", Fence: 30}, node.Reply{Status: node.OK, Raised: true, Fence: 30})
 		a.expect(t, on(node.Release, "a"), node.Reply{Status: node.OK})
 		a.gone(t, name)
+	})
+
+	run("the new stand behind all", func(t *testing.T) {
+		a.prepare(t, name, others, none)
+		isNew := func(ticket uint64, token string) node.Command {
+			c := at(ticket, token)
+			c.New = true
+			return c
+		}
+		with := func(ahead int, ticket uint64) node.Reply {
+			r := held(ahead)
+			r.Ticket = ticket
+			return r
+		}
+		micros := uint64(1_700_000_000_000_000)
+		a.expect(t, isNew(micros, "a"), with(0, micros))
+		b.expect(t, isNew(micros, "b"), with(1, micros+1))
+		mute.expect(t, isNew(micros-7, "m"), with(2, micros+2))
+		a.expect(t, isNew(micros+9, "a2"), with(3, micros+9))
+		b.expect(t, isNew(micros, "b"), with(1, micros+1)) // it is known here
+		mute.expect(t, at(micros-7, "m"), with(0, micros-7))
+		mute.expect(t, isNew(micros, "m"), with(0, micros-7))
 	})
 
 	run("equal tickets", func(t *testing.T) {
@@ -146,7 +168,7 @@ func queue(t *testing.T, target Target) {
 		b.expect(t, claim(9, "b"), node.Reply{Status: node.Other, Fence: 10, Value: "a", Left: ttl})
 		a.ask("SET", name, "?a", "PX", "4")
 		gone(t, target, a.client, name, 4*time.Millisecond)
-		mute.expect(t, node.Command{Op: node.Grant, Name: name, Token: rival, Fence: 11}, raised(11))
+		mute.expect(t, node.Command{Op: node.Grant, Name: name, Token: rival, Fence: 11}, node.Reply{Status: node.OK, Raised: true})
 		a.expect(t, claim(12, "a"), node.Reply{Status: node.Other, Raised: true, Fence: 12, Value: rival, Left: ttl})
 		a.ask("DEL", name)
 		a.ask("ZADD", name, "1", "x")
@@ -260,6 +282,9 @@ func (d *driver) expect(t *testing.T, c node.Command, want node.Reply) {
 	t.Helper()
 	got := d.one(t, c)
 	want.ID, want.Op = got.ID, c.Op
+	if c.Op == node.Enqueue && want.Ticket == 0 && want.Value != c.Token {
+		want.Ticket = c.Ticket
+	}
 	if near(got.Left, want.Left) {
 		got.Left = want.Left
 	}
