@@ -27,7 +27,7 @@ type Config struct {
 	Index     int           // of the node in the deployment; comes back in every Batch
 	Conn      Conn          //
 	Clock     clock.Clock   // default clock.System
-	Timeout   time.Duration // of one pipeline, and of an enrolment with its dial; default 500ms
+	Timeout   time.Duration // of one pipeline, and of each step of connecting; default 500ms
 	Window    time.Duration // how long a server that forgot counts as young; 0 turns the guard off
 	Retention time.Duration // how long a node keeps the fence of a name that is not used; default 1h
 	Mailbox   int           // room for commands; default 8192

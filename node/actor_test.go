@@ -2,8 +2,10 @@ package node_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -307,6 +309,73 @@ func TestHang(t *testing.T) {
 		// What was sent to the hung node was done after all.
 		wantStatuses(t, r.ask(on(node.Release, "b", "1")), "ok")
 	})
+}
+
+// far returns the Conn with a dial that takes so long, and has each answer of the node
+// take as long from now on.
+func far(n *nodetest.Node, c node.Conn, trip time.Duration) node.Conn {
+	o := node.OptionOf(c)
+	dial := o.DialCtxFn
+	o.DialCtxFn = func(ctx context.Context, dst string, d *net.Dialer, c *tls.Config) (net.Conn, error) {
+		select {
+		case <-time.After(trip):
+			return dial(ctx, dst, d, c)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	n.Delay(trip)
+	return node.Option(o)
+}
+
+// Each step of connecting has the whole timeout: the dial, the greeting, who the
+// server is, and the marker.
+func TestEnrolsFromFar(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		const trip = timeout * 6 / 10
+		begin := time.Now()
+		r := start(t, far(n, n.Conn(), trip), guarded(time.Minute))
+		wantStatuses(t, r.ask(grant("a", "1", 1)), "ok")
+		if took := time.Since(begin); took != 5*trip {
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
+// A node that hangs in the middle costs one timeout from there, and the end of Run
+// waits for none.
+func TestHangsFromFar(t *testing.T) {
+	const trip = timeout * 6 / 10
+	for steps := range 4 {
+		t.Run(fmt.Sprint(steps), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := nodetest.New()
+				defer n.Close()
+				begin := time.Now()
+				r := start(t, far(n, n.Conn(), trip), guarded(time.Minute))
+				time.Sleep(time.Duration(steps)*trip + trip/2)
+				n.Cut("") // whose dial and answers are lost
+				wantStatuses(t, r.ask(grant("a", "1", 1)), "unsent")
+				if took := time.Since(begin); took != time.Duration(steps)*trip+timeout {
+					t.Errorf("took %v", took)
+				}
+			})
+			synctest.Test(t, func(t *testing.T) {
+				n := nodetest.New()
+				defer n.Close()
+				r := start(t, far(n, n.Conn(), trip), guarded(time.Minute))
+				time.Sleep(time.Duration(steps)*trip + trip/2)
+				begin := time.Now()
+				r.cancel()
+				<-r.done
+				if took := time.Since(begin); took != 0 {
+					t.Errorf("Run ended after %v", took)
+				}
+			})
+		})
+	}
 }
 
 func TestSilentWhileIdle(t *testing.T) {

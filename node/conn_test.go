@@ -250,6 +250,20 @@ func TestSentinel(t *testing.T) {
 			t.Errorf("%+v after %d dials", r.state, s.dials())
 		}
 
+		// Nor does that lengthen a pipeline.
+		old.Hang()
+		r.send(grant("a", "2", 1))
+		time.Sleep(timeout / 2)
+		begin, before := time.Now(), s.dials()
+		s.cut()
+		wantStatuses(t, r.wait(1), "unknown")
+		if took := time.Since(begin); took != timeout/2 || s.dials() == before {
+			t.Errorf("answered after %v, and %d dials", took, s.dials()-before)
+		}
+		old.Resume()
+		r.enrolled()
+		wantWake(t, wakes, "")
+
 		s.switchTo("promoted:6379")
 		r.ended()
 		r.enrolled()
@@ -266,5 +280,37 @@ func TestSentinel(t *testing.T) {
 		r.cancel()
 		<-r.done
 		time.Sleep(time.Second) // the library looks for a Sentinel until it wakes
+	})
+}
+
+// A primary that hangs costs one timeout, however many Sentinels name it: the library
+// asks each of them in turn.
+func TestHungPrimary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		n.Hang()
+		s := &sentinel{t: t, primary: "hung:6379"}
+		dial := func(ctx context.Context, dst string, d *net.Dialer, c *tls.Config) (net.Conn, error) {
+			if dst == "hung:6379" {
+				return node.OptionOf(n.Conn()).DialCtxFn(ctx, dst, d, c)
+			}
+			return s.dial()
+		}
+		var sentinels []string
+		for i := range 10 {
+			sentinels = append(sentinels, fmt.Sprintf("s%d:26379", i))
+		}
+		begin := time.Now()
+		r := start(t, node.Option(rueidis.ClientOption{InitAddress: sentinels, DialCtxFn: dial,
+			Sentinel: rueidis.SentinelOption{MasterSet: "main"}}))
+		wantStatuses(t, r.ask(grant("a", "1", 1)), "unsent")
+		if took := time.Since(begin); took != timeout {
+			t.Errorf("took %v, of %d dials of Sentinels", took, s.dials())
+		}
+		r.cancel()
+		<-r.done
+		s.cut()
+		time.Sleep(time.Second)
 	})
 }

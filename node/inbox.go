@@ -72,6 +72,7 @@ func (l *listener) subscribe() (was bool, err error) {
 	if err := s.connect(l.Conn, l.inboxes.lend); err != nil {
 		return false, s.why(err)
 	}
+	s.step()
 	var up atomic.Bool
 	// The hook runs in the goroutine that reads the connection, before any message
 	// is read. Nothing else comes over it, so it may wait there.

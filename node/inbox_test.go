@@ -101,6 +101,35 @@ func TestInbox(t *testing.T) {
 	}
 }
 
+// Each step of subscribing has the whole timeout, over RESP2 too, where there are more.
+func TestInboxFromFar(t *testing.T) {
+	for _, kind := range []string{"RESP3", "RESP2", "client"} {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := nodetest.New()
+				defer n.Close()
+				c := conns(t, n)[kind]
+				if kind == "client" {
+					n.Delay(timeout * 6 / 10)
+				} else {
+					c = far(n, c, timeout*6/10)
+				}
+				r, wakes := listening(t, c, "in", guarded(time.Minute))
+				wantStatuses(t, r.ask(grant("a", "1", 1), enqueue("a", "2", 1)), "ok other")
+				wantWake(t, wakes, "")
+				if c := n.Commands()["SUBSCRIBE"]; c != 1 {
+					t.Errorf("subscribed %d times", c)
+				}
+				wantStatuses(t, r.ask(on(node.Release, "a", "1")), "ok")
+				wantWake(t, wakes, "2")
+				if r.state.NoInbox != nil {
+					t.Error(r.state.NoInbox)
+				}
+			})
+		})
+	}
+}
+
 // The node hangs while it is subscribed to.
 func TestInboxHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -56,7 +56,7 @@ type session struct {
 
 	mu      sync.Mutex
 	wires   map[*wire]struct{} // open ones
-	sealed  bool               // no further dial of a data server
+	sealed  bool               // connected: no further dial of a data server, but by one that listens
 	ended   bool               // no further dial at all
 	broken  error              // why lost is closed
 	secrets []string
@@ -121,15 +121,27 @@ func (s *session) start(now clock.Instant) {
 
 func (s *session) stop() { s.sent.Store(0) }
 
+// step has the watch count anew: connecting takes several round trips, and each may
+// be as long as one of a pipeline. It neither starts the watch nor saves what is
+// overdue: the library goes on to another Sentinel then.
+func (s *session) step() {
+	now := s.clock.Now()
+	if sent := s.sent.Load(); sent != 0 && now.Sub(clock.Instant(sent)) < s.timeout {
+		s.sent.CompareAndSwap(sent, int64(now))
+	}
+}
+
 // dial connects within the enrolment. Once that is over, only a Sentinel is
 // dialled: the library would otherwise reconnect behind our back, or follow a
 // failover to a server that nobody has asked who it is. Wanting that is a reason
 // to enrol anew.
 func (s *session) dial(sentinel bool, dial func(context.Context) (net.Conn, error)) (net.Conn, error) {
+	// It needs s.mu.
+	refused := func() bool { return s.ended || s.sealed && !sentinel && !s.listens }
 	s.mu.Lock()
-	refused := s.ended || s.sealed && !sentinel
+	no := refused()
 	s.mu.Unlock()
-	if refused {
+	if no {
 		s.lose(errSealed)
 		return nil, errSealed
 	}
@@ -151,14 +163,28 @@ func (s *session) dial(sentinel bool, dial func(context.Context) (net.Conn, erro
 	if !sentinel {
 		w.onError = s.fail
 	}
+	if pushes == messages {
+		// Over RESP2 it subscribes over a second connection, and nothing of ours runs
+		// between its greeting and that.
+		begin := w.written.begin
+		w.written.begin = func(kind byte) error {
+			s.step()
+			return begin(kind)
+		}
+	}
 	s.mu.Lock()
-	if refused = s.ended || s.sealed && !sentinel; !refused {
+	no = refused()
+	behind := s.sealed && sentinel // of what is being connected or asked
+	if !no {
 		s.wires[w] = struct{}{}
 	}
 	s.mu.Unlock()
-	if refused {
+	if no {
 		w.sever()
 		return nil, errSealed
+	}
+	if !behind {
+		s.step()
 	}
 	return w, nil
 }
@@ -230,8 +256,7 @@ func (s *session) connect(c Conn, lend func(context.Context) (rueidis.DedicatedC
 	}
 	client, err := rueidis.NewClient(o)
 	s.mu.Lock()
-	// Over RESP2 the library dials once more to subscribe.
-	s.sealed = !s.listens
+	s.sealed = true
 	s.mu.Unlock()
 	if client != nil { // also with an error
 		s.client, s.closing = client, client.Close
@@ -258,6 +283,7 @@ type identity struct {
 // second one, unless guard is off or the server does not say who it is. seen tells
 // that there was a marker before.
 func (s *session) enrol(guard, seen bool) (identity, error) {
+	s.step()
 	b := s.client.B()
 	sent := s.clock.Now()
 	commands := []rueidis.Completed{
@@ -340,6 +366,7 @@ func upFor(server string) int64 {
 // has been up for so many microseconds at least, or 0 if it may just have forgotten
 // everything.
 func (s *session) mark(id *identity, ago int64) error {
+	s.step()
 	b := s.client.B()
 	rs := s.client.DoMulti(s.ctx,
 		b.Arbitrary("CLIENT", "GETNAME").Build(),

@@ -42,8 +42,9 @@ type Config struct {
 	// Default TTL/20 of each lease's own TTL, and at least 10 ms.
 	Grace time.Duration
 
-	// NodeTimeout bounds one exchange with one node, and connecting to it.
-	// Default TTL/20; at most TTL/4.
+	// NodeTimeout bounds one exchange with one node, and each step of connecting to
+	// it: the dial with its TLS, the greeting, who the server is, its marker. A node
+	// that takes longer is not reached. Default TTL/20; at most TTL/4.
 	NodeTimeout time.Duration
 
 	// RetryMin and RetryMax bound the pause of a waiter after its first failed
