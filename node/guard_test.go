@@ -36,6 +36,28 @@ func TestYoungNodeGrantsNothing(t *testing.T) {
 	})
 }
 
+// A server that starts with its clock ahead, and sets it back, is young for no longer
+// than a window from the enrolment.
+func TestMarkerFromTheFuture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		n.Jump(24 * time.Hour)
+		n.Restart()
+		start(t, n.ConnOf("first"), guarded(time.Minute)).enrolled() // it writes the marker
+		n.Jump(-24 * time.Hour)
+		time.Sleep(time.Second)
+		r := start(t, n.Conn(), guarded(time.Minute))
+		r.enrolled()
+		if left := r.state.YoungUntil.Sub(clock.Runtime().Now()); left != time.Minute {
+			t.Errorf("young for %v", left)
+		}
+		wantStatuses(t, r.ask(grant("a", "1", 1)), "unsent")
+		time.Sleep(time.Minute) // in fake time
+		wantStatuses(t, r.ask(grant("a", "1", 1)), "ok")
+	})
+}
+
 // A heal is for the incarnation that it was decided for.
 func TestHealOfAnotherLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -275,7 +275,7 @@ type identity struct {
 	latency          time.Duration
 	evicts           string        // the policy, if the server may evict keys
 	marker           string        // the whole of it; "" without guard
-	age              time.Duration // how long ago the marker says that this incarnation began
+	age              time.Duration // how long ago the marker says that this incarnation began; not negative
 }
 
 // enrol asks who the server is and marks the connection, in one pipeline; then it
@@ -395,7 +395,9 @@ func (s *session) mark(id *identity, ago int64) error {
 	if err != nil || at < 0 {
 		return unexpected(script.Enrol.Name, id.marker)
 	}
-	id.age = now - time.Duration(since)*time.Microsecond
+	// One from the future was written by a clock that has been set back since: a window
+	// from now is long enough.
+	id.age = max(0, now-time.Duration(since)*time.Microsecond)
 	s.marker = id.marker
 	return nil
 }
