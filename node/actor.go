@@ -324,7 +324,7 @@ func (a *Actor) beat(ctx context.Context) {
 
 // exchange sends the live commands of the pipeline and reads the answers into its
 // replies. An error means that the enrolment is over. Calls whose script the node
-// had lost are sent once more, within the same timeout.
+// had lost are sent once more, within the same timeout, and so behind all the others.
 func (a *Actor) exchange(withTime bool) error {
 	s := a.session
 	p := &a.pipe
@@ -344,16 +344,36 @@ func (a *Actor) exchange(withTime bool) error {
 	now := a.Clock.Now()
 	wanted := p.live[:0]
 	for _, i := range p.live {
-		if now > p.commands[i].By {
+		switch {
+		case now > p.commands[i].By:
 			p.unsent(i, errStale)
-			continue
+		case givenUp(p.commands[i], p.commands[i+1:]):
+			p.unsent(i, errGivenUp)
+		default:
+			wanted = append(wanted, i)
 		}
-		wanted = append(wanted, i)
 	}
 	if p.live = wanted; len(wanted) == 0 {
 		return nil
 	}
 	return a.roundTrip(false, true, now)
+}
+
+var errGivenUp = errors.New("not sent again: what gives it up was sent behind it")
+
+// givenUp reports whether a later command undoes what c would leave on the node. That
+// may have been done already, and would not be done again.
+func givenUp(c Command, later []Command) bool {
+	if c.Op != Claim && c.Op != Heal && c.Op != Enqueue {
+		return false
+	}
+	for i := range later {
+		l := &later[i]
+		if (l.Op == Release || l.Op == Leave && c.Op == Enqueue) && l.Token == c.Token && l.Name == c.Name {
+			return true
+		}
+	}
+	return false
 }
 
 // roundTrip sends one pipeline and reads its answers.

@@ -469,6 +469,56 @@ func TestScriptFlush(t *testing.T) {
 	})
 }
 
+// What the node has lost the script of is sent again behind what gave it up, unless
+// that is noticed, and then nothing would ever take it away again.
+func TestScriptFlushBehindARelease(t *testing.T) {
+	queued := on(node.Release, "a", "1")
+	queued.Queued = true
+	claim, heal := on(node.Claim, "a", "1"), on(node.Heal, "a", "1")
+	claim.Fence, heal.Fence, heal.Life = 1, 1, 1
+	for _, tc := range []struct {
+		name   string
+		set    node.Command
+		behind node.Command
+		want   string
+	}{
+		{"claim", claim, on(node.Release, "a", "1"), "unsent absent"},
+		{"claim of a waiter", claim, queued, "unsent absent"},
+		{"heal", heal, on(node.Release, "a", "1"), "unsent absent"},
+		{"enqueue", enqueue("a", "1", 1), on(node.Leave, "a", "1"), "unsent absent"},
+		{"enqueue, released", enqueue("a", "1", 1), queued, "unsent absent"},
+		{"another's release", claim, on(node.Release, "a", "2"), "ok absent"},
+		{"another name's", claim, on(node.Release, "b", "1"), "ok absent"},
+		{"a lease that leaves the queue", claim, on(node.Leave, "a", "1"), "ok absent"},
+		{"a release stays one", on(node.Release, "a", "1"), on(node.Leave, "a", "1"), "absent absent"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := nodetest.New()
+				defer n.Close()
+				r := start(t, n.Conn(), guarded(time.Minute))
+				r.enrolled()
+				first := tc.set // its script has been sent, and the other's has not
+				first.Name, first.Token = "x", "x"
+				r.ask(first)
+				n.FlushScripts()
+
+				n.Delay(timeout / 8) // while this is under way the two gather
+				r.send(on(node.Inspect, "x", ""))
+				synctest.Wait()
+				r.send(tc.set, tc.behind)
+				wantStatuses(t, r.wait(3)[1:], tc.want)
+				kept := n.Keys()
+				for _, key := range []string{"a", "leasehold:{a}:queue"} {
+					if strings.HasPrefix(tc.want, "unsent") && slices.Contains(kept, key) {
+						t.Errorf("%s is left behind", key)
+					}
+				}
+			})
+		})
+	}
+}
+
 func TestStranger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := nodetest.New()

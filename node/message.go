@@ -88,8 +88,9 @@ const (
 	// Unknown: it may or may not have acted. A timeout, a broken connection, an
 	// error in the answer.
 	Unknown Status = iota
-	// Unsent: it was certainly not sent. No room in the mailbox, no enrolled
-	// connection, By has passed.
+	// Unsent: it was certainly not sent, or the node had lost its script and did not
+	// run it. No room in the mailbox, no enrolled connection, By has passed, a Release
+	// of the token is ahead of it by now.
 	Unsent
 	// OK: the key is as the command asked; for Inspect, the key exists; for Enqueue, it
 	// is reserved for the token or holds it; for Leave, it was, or does.
