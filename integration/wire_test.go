@@ -85,7 +85,7 @@ func TestOnTheWire(t *testing.T) {
 	// does on the server itself; that of a raise would be one more.
 	check("acquisitions and releases of names that have a fence", map[string]int{
 		"client|getname": 2 * acquisitions, "set": acquisitions, "zadd": acquisitions,
-		"get": 2 * acquisitions,
+		"get":     2 * acquisitions,
 		"evalsha": acquisitions,
 		"time":    acquisitions, "mget": acquisitions, "del": acquisitions,
 	})

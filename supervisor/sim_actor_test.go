@@ -522,7 +522,7 @@ func (a *simActor) enrolled(s *simConn, run, repl int, age, at time.Duration, se
 	a.state.Guarded, a.state.YoungUntil = w.window > 0, 0
 	if a.state.Guarded {
 		a.marked = true
-		a.state.YoungUntil = a.c.Now().Add(w.window - age)
+		a.state.YoungUntil = a.c.Now().Add(w.window - max(0, age))
 	}
 	a.measured(at, sent, back)
 	w.stats.enrolments++
