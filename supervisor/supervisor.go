@@ -125,6 +125,7 @@ func (s *Supervisor) run() {
 		case m := <-s.inbox: // unbuffered: what is accepted is handled
 			now = s.clock.Now()
 			m.apply(&s.core, now)
+			s.hear(now)
 		case b := <-s.replies: // one message per pipeline, not per command
 			now = s.clock.Now()
 			s.core.replies(now, b)
@@ -159,6 +160,24 @@ func (s *Supervisor) run() {
 	s.kill()
 	s.stopTelling()
 }
+
+// hear takes in whoever else is waiting to be heard, at the same instant: to wait in a
+// select and to read the clock costs more than most messages do. An instant that is a
+// little old promises less, never more.
+func (s *Supervisor) hear(now clock.Instant) {
+	for range maxHeard {
+		s.perform(now)
+		select {
+		case m := <-s.inbox:
+			m.apply(&s.core, now)
+		default:
+			return
+		}
+	}
+}
+
+// maxHeard is how many messages are taken in at one instant.
+const maxHeard = 64
 
 // perform does what the core has decided. None of it can wait: a send to a node
 // is refused where there is no room, answers go to channels with room for one, and
