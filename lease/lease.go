@@ -39,7 +39,7 @@ var (
 	// else may start. The lease does not come back: acquire the name again.
 	ErrLost = errors.New("lease: lost")
 
-	// ErrExpired: no quorum of nodes renewed it in time.
+	// ErrExpired: no quorum of nodes renewed it in time, by the clock of this process.
 	ErrExpired = fmt.Errorf("%w: not renewed in time", ErrLost)
 
 	// ErrRevoked: the key was deleted on so many nodes that no quorum keeps it.
@@ -47,6 +47,11 @@ var (
 
 	// ErrTaken: so many nodes keep another value that no quorum keeps this one.
 	ErrTaken = fmt.Errorf("%w: taken: its key was overwritten on too many nodes", ErrLost)
+
+	// ErrPaused: the clocks of a quorum of nodes have run away from this process's, as
+	// where its machine was paused by a hypervisor. The keys have aged meanwhile, so
+	// others may have the name already: there is no grace left.
+	ErrPaused = fmt.Errorf("%w: the nodes' clocks ran away from ours", ErrLost)
 
 	// ErrMaxHold: it reached the longest time that its holder had asked for.
 	ErrMaxHold = fmt.Errorf("%w: held for its maximum", ErrLost)

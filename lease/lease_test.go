@@ -99,7 +99,7 @@ func TestDefaultClock(t *testing.T) {
 // The end of a lease is told the same, whether its channels were asked for before
 // or are only now.
 func TestEnd(t *testing.T) {
-	for _, why := range []error{ErrReleased, ErrHandedOver, ErrExpired, ErrRevoked, ErrTaken, ErrMaxHold, ErrClosed} {
+	for _, why := range []error{ErrReleased, ErrHandedOver, ErrExpired, ErrRevoked, ErrTaken, ErrPaused, ErrMaxHold, ErrClosed} {
 		for _, before := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%v/asked before %v", why, before), func(t *testing.T) {
 				l, c, _ := held(nil)

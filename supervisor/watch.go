@@ -54,7 +54,7 @@ func (c *core) watch(now clock.Instant, i int, was node.State) {
 		}
 	}
 	for len(c.held) > 0 { // all at once: others may have these names already
-		c.end(now, c.held[len(c.held)-1], lease.ErrExpired, nil)
+		c.end(now, c.held[len(c.held)-1], lease.ErrPaused, nil)
 	}
 	for len(c.adopting) > 0 {
 		c.refuse(c.adopting[len(c.adopting)-1], ErrNoQuorum, nil)

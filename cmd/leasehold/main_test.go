@@ -328,6 +328,22 @@ func TestRevoked(t *testing.T) {
 	p.ends(t, leaseLost)
 }
 
+// One that was paused with its whole machine, which its own clock does not see, is
+// killed at once: the nodes may have let others in.
+func TestPaused(t *testing.T) {
+	nodes, urls := serve(t, 3)
+	p := start(t, urls, "run", "-ttl", "4s", "x", "--", "sh", "-c", `trap 'echo asked' TERM; echo ready; while :; do sleep 0.05; done`)
+	if got := p.line(t); got != "ready" {
+		t.Fatal(got)
+	}
+	for _, n := range nodes {
+		n.Jump(time.Second)
+	}
+	if out := p.ends(t, leaseLost); out != "" {
+		t.Errorf("%q: want that it was killed and not asked", out)
+	}
+}
+
 // watch prints changes until it is interrupted.
 func TestWatch(t *testing.T) {
 	nodes, urls := serve(t, 3)
