@@ -870,6 +870,36 @@ func TestRelease(t *testing.T) {
 	}
 }
 
+// A renewal that is answered while the holder releases finds the lease over, and has it
+// given back. The holder waits for a quorum nevertheless, and is told if there is none.
+func TestReleaseBehindARenewal(t *testing.T) {
+	for _, says := range []node.Status{node.OK, node.Unknown} {
+		b := enrolled(t, 3)
+		l := b.hold("x")
+		id := b.c.lines["x"].holder.id
+		b.advance(b.c.terms.renewEvery)
+		if err := l.Release(t.Context()); err != nil { // the supervisor does not know yet
+			t.Fatal(err)
+		}
+		for _, s := range b.take(node.Renew) {
+			b.say(s, node.OK)
+		}
+		releases := b.take(node.Release)
+		b.say(releases[0], says)
+		answer := make(chan error, 1)
+		b.c.release(b.now(), id, answer)
+		b.perform()
+		if len(answer) != 0 {
+			t.Fatal("confirmed by one node of three")
+		}
+		b.say(releases[1], says)
+		var e *ReleaseError
+		if err := <-answer; errors.As(err, &e) == (says == node.OK) {
+			t.Errorf("error %v after two nodes of three said %v", err, says)
+		}
+	}
+}
+
 // A debt ends by itself when the key must have expired, if the node had answered
 // the grant; it is kept longer if not, because the grant may lie in a buffer.
 func TestDebtsEnd(t *testing.T) {

@@ -17,15 +17,19 @@ type giving struct {
 	revoke *revocation // of somebody else's lease; nil of one's own
 }
 
-// release takes in that the holder gives the name up; its lease is over already.
+// release takes in that the holder gives the name up; its lease is over already. A
+// renewal that was answered in between has found that out, or its time was up: then
+// it is being given back, and the holder waits for that.
 func (c *core) release(now clock.Instant, id uint64, answer chan<- error) {
-	t := c.tenures[id]
-	if t == nil || t.phase != held {
-		// It was lost while the holder was saying so: given back already.
+	switch t := c.tenures[id]; {
+	case t != nil && t.phase == held:
+		c.end(now, t, lease.ErrReleased, answer)
+	case t != nil && t.give != nil && t.give.answer == nil:
+		t.give.answer = answer
+		c.settled(now, t)
+	default:
 		c.effects = append(c.effects, effect{kind: answered, answer: answer})
-		return
 	}
-	c.end(now, t, lease.ErrReleased, answer)
 }
 
 // end ends a held lease, once and for ever, and gives it back. The next waiter of
