@@ -13,7 +13,8 @@ import (
 )
 
 // Config configures a [Supervisor]. A zero field takes its default. All clients
-// that use a name must agree on Nodes and MaxTTL.
+// that use a name must agree on Nodes and MaxTTL. No duration is longer than a year of
+// 8760 h, but for GuardWindow, which may be two.
 type Config struct {
 	// Nodes are connections to independent Redis nodes, 1 to 64, odd for choice:
 	// an even number tolerates no more failures than the odd one below it. The
@@ -90,12 +91,36 @@ type Config struct {
 
 const (
 	minTTL   = 100 * time.Millisecond
+	maxTime  = 8760 * time.Hour // so that no sum of times overflows
 	maxName  = 512
 	maxOwner = 128
 
 	// reserved begins the keys that leasehold keeps for itself.
 	reserved = "leasehold:"
 )
+
+// capped returns the configuration with no time that is longer than its bound, and
+// which ones were: what is derived of them would overflow, and turn the guard off.
+func (cfg Config) capped() (Config, []error) {
+	var broken []error
+	for _, f := range []struct {
+		name string
+		d    *time.Duration
+		most time.Duration
+	}{
+		{"TTL", &cfg.TTL, maxTime}, {"MaxTTL", &cfg.MaxTTL, maxTime}, {"Drift", &cfg.Drift, maxTime},
+		{"RenewEvery", &cfg.RenewEvery, maxTime}, {"Grace", &cfg.Grace, maxTime}, {"NodeTimeout", &cfg.NodeTimeout, maxTime},
+		{"RetryMin", &cfg.RetryMin, maxTime}, {"RetryMax", &cfg.RetryMax, maxTime},
+		{"GuardWindow", &cfg.GuardWindow, 2 * maxTime}, // it is more than MaxTTL
+		{"FenceRetention", &cfg.FenceRetention, maxTime},
+	} {
+		if *f.d > f.most {
+			broken = append(broken, fmt.Errorf("%s %v: want at most %v", f.name, *f.d, f.most))
+			*f.d = f.most
+		}
+	}
+	return cfg, broken
+}
 
 // withDefaults returns the configuration with its zero fields filled in.
 func (cfg Config) withDefaults() Config {
@@ -131,9 +156,9 @@ func (cfg Config) withDefaults() Config {
 }
 
 // validate reports every rule that the configuration breaks, each with the value
-// and the bound.
-func (cfg Config) validate() error {
-	var broken []error
+// and the bound, behind the times that are too long.
+func (cfg Config) validate(long []error) error {
+	broken := long
 	want := func(ok bool, format string, args ...any) {
 		if !ok {
 			broken = append(broken, fmt.Errorf(format, args...))
@@ -165,7 +190,7 @@ func (cfg Config) validate() error {
 		want(false, "GuardWindow %v: want at least MaxTTL + drift = %v", cfg.GuardWindow, least)
 	}
 	want(cfg.FenceRetention >= cfg.MaxTTL, "FenceRetention %v: want at least MaxTTL = %v", cfg.FenceRetention, cfg.MaxTTL)
-	if cfg.TTL >= minTTL {
+	if cfg.TTL >= minTTL && long == nil {
 		if err := cfg.terms(cfg.TTL).validate(cfg.NodeTimeout); err != nil {
 			broken = append(broken, err)
 		}
@@ -273,7 +298,8 @@ func WithTTL(ttl time.Duration) Option { return func(r *request) { r.ttl = ttl }
 func WithoutRenewal() Option { return func(r *request) { r.noRenew = true } }
 
 // WithMaxHold ends the lease with lease.ErrMaxHold once it has been held for d:
-// for work that must not block others for ever when it is stuck.
+// for work that must not block others for ever when it is stuck. More than 0, and at
+// most 8760 h.
 func WithMaxHold(d time.Duration) Option { return func(r *request) { r.maxHold, r.bounded = d, true } }
 
 // WithAttempts gives up after n attempts, 1 or more, with the error of the last. By
@@ -289,7 +315,7 @@ func WithOwner(owner string) Option { return func(r *request) { r.owner, r.named
 // tenure before it is a candidate again, so that another process gets a chance. With
 // it Lead also goes on after a lease that was released while its function ran, as by
 // [Supervisor.StepDown]. Only Lead heeds it. Default: no waiting after a loss, and a
-// release ends Lead.
+// release ends Lead. At most 8760 h.
 func WithCoolDown(d time.Duration) Option { return func(r *request) { r.coolDown = d } }
 
 // waiter checks a request, all of it, and makes it a waiter.
@@ -309,8 +335,8 @@ func (s *Supervisor) waiter(name string, opts []Option) (*waiter, error) {
 	if r.counted && r.attempts < 1 {
 		broken = append(broken, fmt.Errorf("WithAttempts %d: want at least 1", r.attempts))
 	}
-	if r.bounded && r.maxHold <= 0 {
-		broken = append(broken, fmt.Errorf("WithMaxHold %v: want more than 0", r.maxHold))
+	if r.bounded && (r.maxHold <= 0 || r.maxHold > maxTime) {
+		broken = append(broken, fmt.Errorf("WithMaxHold %v: want more than 0 and at most %v", r.maxHold, maxTime))
 	}
 	if err := checkOwner("WithOwner", r.owner); err != nil {
 		broken = append(broken, err)
@@ -318,8 +344,8 @@ func (s *Supervisor) waiter(name string, opts []Option) (*waiter, error) {
 	if r.named && r.owner == "" {
 		broken = append(broken, errors.New("WithOwner of 0 bytes: want at least 1"))
 	}
-	if r.coolDown < 0 {
-		broken = append(broken, fmt.Errorf("WithCoolDown %v: want 0 or more", r.coolDown))
+	if r.coolDown < 0 || r.coolDown > maxTime {
+		broken = append(broken, fmt.Errorf("WithCoolDown %v: want 0 to %v", r.coolDown, maxTime))
 	}
 	if broken != nil {
 		return nil, fmt.Errorf("acquire: %w", errors.Join(broken...))

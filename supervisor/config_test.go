@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -110,6 +111,25 @@ func TestBrokenConfiguration(t *testing.T) {
 		"a reserved prefix": {
 			good(supervisor.Config{Prefix: "leasehold:mine:"}), []string{`Prefix "leasehold:mine:": want none that begins with "leasehold:"`},
 		},
+		"times that are too long": {
+			good(supervisor.Config{
+				TTL: math.MaxInt64, MaxTTL: math.MaxInt64, Drift: math.MaxInt64, RenewEvery: math.MaxInt64, Grace: math.MaxInt64,
+				NodeTimeout: math.MaxInt64, RetryMin: math.MaxInt64, RetryMax: math.MaxInt64, GuardWindow: math.MaxInt64, FenceRetention: math.MaxInt64,
+			}),
+			[]string{
+				"TTL 2562047h47m16.854775807s: want at most 8760h", "MaxTTL 25", "Drift 25", "RenewEvery 25", "Grace 25",
+				"NodeTimeout 25", "RetryMin 25", "RetryMax 25", "GuardWindow 2562047h47m16.854775807s: want at most 17520h", "FenceRetention 25",
+			},
+		},
+		"a MaxTTL that is too long": {
+			good(supervisor.Config{MaxTTL: math.MaxInt64}), []string{"MaxTTL 2562047h47m16.854775807s: want at most 8760h"},
+		},
+		"a drift that is too long": {
+			good(supervisor.Config{Drift: math.MaxInt64}), []string{"Drift 2562047h47m16.854775807s: want at most 8760h"},
+		},
+		"a pause that is too long": {
+			good(supervisor.Config{RetryMax: 8760*time.Hour + 1}), []string{"RetryMax 8760h0m0.000000001s: want at most 8760h"},
+		},
 		"everything at once": {
 			supervisor.Config{
 				Nodes: append(node.URLs("h1:1", "h1:1"), node.Conn{}), TTL: time.Second, MaxTTL: time.Millisecond,
@@ -153,7 +173,7 @@ func good(cfg supervisor.Config) supervisor.Config {
 func TestLargestConfiguration(t *testing.T) {
 	bubble(t, 64, func(t *testing.T, nodes []*nodetest.Node) {
 		sup := start(t, nodes, func(cfg *supervisor.Config) {
-			cfg.TTL, cfg.MaxTTL = 100*time.Millisecond, 24*time.Hour
+			cfg.TTL, cfg.MaxTTL, cfg.RetryMax = 100*time.Millisecond, 24*time.Hour, 8760*time.Hour
 			cfg.Owner = strings.Repeat("o", 128)
 			cfg.Prefix = strings.Repeat("p", 511)
 		})
@@ -212,7 +232,9 @@ func TestBrokenArguments(t *testing.T) {
 		"an owner that is too long":            {"x", opts(supervisor.WithOwner(strings.Repeat("o", 129))), []string{"WithOwner of 129 bytes: want at most 128"}},
 		"an empty owner":                       {"x", opts(supervisor.WithOwner("")), []string{"WithOwner of 0 bytes: want at least 1"}},
 		"an owner like a reservation":          {"x", opts(supervisor.WithOwner("?me")), []string{`WithOwner "?me": want none that begins with "?"`}},
-		"a negative cool-down":                 {"x", opts(supervisor.WithCoolDown(-1)), []string{"WithCoolDown -1ns: want 0 or more"}},
+		"a negative cool-down":                 {"x", opts(supervisor.WithCoolDown(-1)), []string{"WithCoolDown -1ns: want 0 to 8760h"}},
+		"a time to hold that is too long":      {"x", opts(supervisor.WithMaxHold(math.MaxInt64)), []string{"WithMaxHold 2562047h47m16.854775807s: want more than 0 and at most 8760h"}},
+		"a cool-down that is too long":         {"x", opts(supervisor.WithCoolDown(8760*time.Hour + 1)), []string{"WithCoolDown 8760h0m0.000000001s: want 0 to 8760h"}},
 		"everything at once": {
 			"", opts(supervisor.WithTTL(time.Hour), supervisor.WithAttempts(0), supervisor.WithMaxHold(-1), supervisor.WithOwner("?"), supervisor.WithCoolDown(-1)),
 			[]string{`name ""`, "TTL 1h0m0s", "WithAttempts 0", "WithMaxHold -1ns", `WithOwner "?"`, "WithCoolDown -1ns"},

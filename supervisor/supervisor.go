@@ -57,8 +57,9 @@ type acquired struct {
 // are down, and they join when they come up. Only a broken configuration is an
 // error, which names every broken rule with its value and bound.
 func New(cfg Config) (*Supervisor, error) {
+	cfg, long := cfg.capped()
 	cfg = cfg.withDefaults()
-	if err := cfg.validate(); err != nil {
+	if err := cfg.validate(long); err != nil {
 		return nil, err
 	}
 	n := len(cfg.Nodes)
