@@ -46,7 +46,11 @@ func (s *Supervisor) Watch(ctx context.Context, name string) iter.Seq2[Holding, 
 			if ctx.Err() != nil {
 				return
 			}
-			if last.changes(h, err) && !yield(h, err) || errors.Is(err, ErrClosed) {
+			if errors.Is(err, ErrClosed) { // also where an outage was told before
+				yield(h, err)
+				return
+			}
+			if last.changes(h, err) && !yield(h, err) {
 				return
 			}
 			timer.Reset(every + rand.N(every/10+1))

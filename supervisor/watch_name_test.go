@@ -153,6 +153,22 @@ func TestWatchOwnAndClose(t *testing.T) {
 	})
 }
 
+// The end of its supervisor is told also where the last that was told is an outage.
+func TestWatchClosedInAnOutage(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		sup := start(t, nodes)
+		v := watch(t.Context(), sup, "x")
+		v.sees(t, "free")
+		for _, n := range nodes {
+			n.Crash()
+		}
+		v.sees(t, "outage")
+		_ = sup.Close(t.Context())
+		<-v.done
+		v.sees(t, "closed")
+	})
+}
+
 // A loop may be left at any time, and a broken name ends it at once.
 func TestWatchEnds(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
