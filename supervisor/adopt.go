@@ -331,8 +331,9 @@ func (c *core) disown(now clock.Instant, t *tenure) {
 // errHandingOver is for the second of two.
 var errHandingOver = errors.New("the lease is being handed over already")
 
-// handOver renews a lease at once, and disowns it when a quorum has confirmed that.
-func (c *core) handOver(now clock.Instant, id uint64, answer chan<- error) {
+// handOver renews a lease at once, and disowns it when a quorum has confirmed that. The
+// handle is filled in by then, and is not touched after the answer.
+func (c *core) handOver(now clock.Instant, id uint64, answer chan<- error, h *handle) {
 	t := c.tenures[id]
 	if t == nil || t.phase != held {
 		// Its holder asks the lease itself why.
@@ -345,7 +346,7 @@ func (c *core) handOver(now clock.Instant, id uint64, answer chan<- error) {
 	}
 	c.extend(now, id, t.terms, answer)
 	if x := t.hold.extend; x != nil {
-		x.handOver = answer
+		x.handOver, x.handle = answer, h
 	}
 }
 
@@ -389,9 +390,9 @@ func (k keeper) Handle() (text string) {
 
 // HandOver renews at once and ends the lease here.
 func (k keeper) HandOver(ctx context.Context) (string, error) {
-	text := k.Handle()
+	var h handle
 	answer := make(chan error, 1)
-	if !k.s.post(handOverMessage{k.id, answer}) {
+	if !k.s.post(handOverMessage{k.id, answer, &h}) {
 		return "", lease.ErrClosed
 	}
 	var err error
@@ -404,15 +405,16 @@ func (k keeper) HandOver(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("hand over: %w", err)
 	}
-	return text, nil
+	return h.text(), nil
 }
 
 type handOverMessage struct {
 	id     uint64
 	answer chan<- error
+	handle *handle
 }
 
-func (m handOverMessage) apply(c *core, now clock.Instant) { c.handOver(now, m.id, m.answer) }
+func (m handOverMessage) apply(c *core, now clock.Instant) { c.handOver(now, m.id, m.answer, m.handle) }
 
 type keepMessage struct {
 	id     uint64

@@ -303,8 +303,8 @@ func TestHandOverInCore(t *testing.T) {
 	b.say(early[0], node.OK)
 
 	answer, second := make(chan error, 1), make(chan error, 1)
-	b.c.handOver(b.now(), id, answer)
-	b.c.handOver(b.now(), id, second)
+	b.c.handOver(b.now(), id, answer, &handle{})
+	b.c.handOver(b.now(), id, second, &handle{})
 	b.perform()
 	if err := <-second; !errors.Is(err, errHandingOver) {
 		t.Errorf("a second one: %v", err)
@@ -351,7 +351,7 @@ func TestHandOverEnds(t *testing.T) {
 	l := b.hold("x")
 	id := b.c.lines["x"].holder.id
 	answer := make(chan error, 1)
-	b.c.handOver(b.now(), id, answer)
+	b.c.handOver(b.now(), id, answer, &handle{})
 	b.c.keep(b.now(), id, answer, why)
 	b.c.keep(b.now(), id, answer, why)
 	b.perform()
@@ -365,7 +365,7 @@ func TestHandOverEnds(t *testing.T) {
 		t.Error("handed over although nobody wanted it any more")
 	}
 
-	b.c.handOver(b.now(), id, answer)
+	b.c.handOver(b.now(), id, answer, &handle{})
 	b.perform()
 	for _, s := range b.take(node.Renew)[:2] {
 		b.say(s, node.Other)
@@ -373,10 +373,31 @@ func TestHandOverEnds(t *testing.T) {
 	if err := <-answer; !errors.Is(err, lease.ErrTaken) || l.Err() != lease.ErrTaken {
 		t.Errorf("%v, and the lease is %v", err, l.Err())
 	}
-	b.c.handOver(b.now(), id, answer)
+	b.c.handOver(b.now(), id, answer, &handle{})
 	b.perform()
 	if err := <-answer; !errors.Is(err, lease.ErrLost) {
 		t.Errorf("a lost lease: %v", err)
+	}
+}
+
+// A handle is of the TTL that is in force when the lease ends here, also where that was
+// changed since it was asked for.
+func TestHandOverAndExtend(t *testing.T) {
+	b := enrolled(t, 1)
+	l := b.hold("x")
+	id := b.c.lines["x"].holder.id
+	var h handle
+	answer, extended := make(chan error, 1), make(chan error, 1)
+	b.c.handOver(b.now(), id, answer, &h)
+	short := b.c.terms
+	short.ttl /= 2
+	b.c.extend(b.now(), id, &short, extended)
+	b.perform()
+	for len(answer) == 0 {
+		b.say(b.take(node.Renew)[0], node.OK)
+	}
+	if err := <-answer; err != nil || l.Err() != lease.ErrHandedOver || h.TTL != short.ttl {
+		t.Errorf("%v, the lease is %v, and the handle of TTL %v: want %v", err, l.Err(), h.TTL, short.ttl)
 	}
 }
 

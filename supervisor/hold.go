@@ -90,6 +90,7 @@ type extension struct {
 	waiters []chan<- error
 
 	handOver chan<- error // that of them for which the lease ends here then; nil without
+	handle   *handle      // filled in for it then: until then the TTL may change
 }
 
 func newHold(c *core, t *tenure, w *waiter, until clock.Instant) *hold {
@@ -485,6 +486,7 @@ func (c *core) extended(now clock.Instant, t *tenure, i int) {
 	}
 	t.hold.extend = nil
 	if x.handOver != nil {
+		*x.handle = t.handle(now)
 		c.disown(now, t) // before anybody is told that there is an heir
 	}
 	for _, w := range x.waiters {
