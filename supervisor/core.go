@@ -101,7 +101,7 @@ type effect struct {
 	asker   chan<- inspected // looked
 	answers answers          // looked
 	elapsed time.Duration    // won, and answered for Release: how long it took
-	node    int              // nodeUp, nodeDown
+	node    int              // nodeUp, nodeDown, warned
 }
 
 type effectKind uint8

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,11 +17,12 @@ import (
 // A bench drives a core by hand: it keeps the clock, collects what the core sends,
 // and performs the effects as the loop does.
 type bench struct {
-	t     testing.TB
-	c     core
-	clock *clock.Manual
-	sent  []send
-	log   []string // effects and sends in the order in which they are performed
+	t      testing.TB
+	c      core
+	clock  *clock.Manual
+	sent   []send
+	warned []effect
+	log    []string // effects and sends in the order in which they are performed
 }
 
 func newBench(t testing.TB, n int) *bench {
@@ -119,6 +121,8 @@ func (b *bench) effect(e effect) {
 		b.log = append(b.log, "answered")
 	case looked:
 		e.asker <- inspected{e.answers, e.err}
+	case warned:
+		b.warned = append(b.warned, e)
 	}
 }
 
@@ -1534,6 +1538,9 @@ func TestClockWatch(t *testing.T) {
 	read(1)
 	if err := l.Err(); err != lease.ErrPaused || !errors.Is(err, lease.ErrLost) {
 		t.Fatalf("Err() = %v after the clocks of two nodes of three ran away", l.Err())
+	}
+	if n := len(b.warned); n != 1 || b.warned[0].node != 1 || !strings.Contains(b.warned[0].err.Error(), "node-1") {
+		t.Errorf("warned of %+v, want of the node that ran away last", b.warned)
 	}
 }
 

@@ -22,7 +22,7 @@ type Event struct {
 	Kind    EventKind
 	Name    string        // of a lease: the name, prefix included
 	Fence   uint64        // of a lease
-	Node    string        // of NodeUp and NodeDown: the node, without credentials
+	Node    string        // of NodeUp, NodeDown and Warning: the node, without credentials; empty if it is not about one
 	Err     error         // of Failed, Lost, NodeDown and Warning: why; of Released: see there
 	Elapsed time.Duration // of Acquired: how long the election took; of Lost and Released: how long it was held
 }

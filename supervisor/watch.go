@@ -47,7 +47,7 @@ func (c *core) watch(now clock.Instant, i int, was node.State) {
 	for k := range c.nodes {
 		c.nodes[k].ranAt = 0
 	}
-	c.effects = append(c.effects, effect{kind: warned, err: fmt.Errorf("the clocks of %d nodes ran away from ours, that of %s by %v in %v: was this machine paused?", ran, p.label, theirs-ours, ours)})
+	c.effects = append(c.effects, effect{kind: warned, node: i, err: fmt.Errorf("the clocks of %d nodes ran away from ours, that of %s by %v in %v: was this machine paused?", ran, p.label, theirs-ours, ours)})
 	for _, l := range slices.Clone(c.waited) {
 		if t := l.attempt; t != nil && (t.phase == electing || t.phase == raising) {
 			c.lose(now, t) // the votes have aged as well
