@@ -5,6 +5,8 @@ package main
 import (
 	"os"
 	"os/exec"
+	"os/signal"
+	"slices"
 	"syscall"
 )
 
@@ -14,6 +16,19 @@ var (
 	endings  = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM}
 	passedOn = append([]os.Signal{syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCONT, syscall.SIGWINCH}, endings...)
 )
+
+// heedNoIgnored leaves out the signals that whoever started this process has it ignore,
+// as nohup does, and a shell that starts it in the background: being notified of one
+// would end that, here and for the command. SIGTERM always stays: the runtime heeds it,
+// however this process was started.
+func heedNoIgnored() {
+	if signal.Ignored(syscall.SIGINT) {
+		// Such a shell has SIGQUIT ignored as well, which the runtime has undone.
+		signal.Ignore(syscall.SIGQUIT)
+	}
+	endings = slices.DeleteFunc(endings, signal.Ignored)
+	passedOn = slices.DeleteFunc(passedOn, signal.Ignored)
+}
 
 // ownGroup has the command run in a process group of its own.
 func ownGroup(child *exec.Cmd) {

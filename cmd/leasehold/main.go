@@ -14,8 +14,9 @@
 //
 // It waits until the name is held (-wait bounds that, -try does not wait), and runs the
 // command with LEASEHOLD_NAME and LEASEHOLD_FENCE in its environment, in a process
-// group of its own, to which it passes signals on. While it waits a signal ends it. Its
-// exit status is the command's, 128 more than the number of the signal that killed the
+// group of its own, to which it passes signals on. While it waits a signal ends it. One
+// that it was started to ignore, as by nohup, ends nothing and is not passed on. Its exit
+// status is the command's, 128 more than the number of the signal that killed the
 // command, or
 //
 //	 64  wrong usage
@@ -73,7 +74,10 @@ const (
 // long as the process.
 func init() { runtime.LockOSThread() }
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	heedNoIgnored()
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
 
 // A job is one of the commands: what it was told, and where it says things.
 type job struct {

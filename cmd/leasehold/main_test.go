@@ -101,7 +101,12 @@ func start(t *testing.T, urls string, args ...string) *program {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &program{Cmd: exec.Command(self, args...)}
+	return begin(t, exec.Command(self, args...), urls)
+}
+
+func begin(t *testing.T, cmd *exec.Cmd, urls string) *program {
+	t.Helper()
+	p := &program{Cmd: cmd}
 	p.Env = append(os.Environ(), played+"=leasehold", "LEASEHOLD_NODES="+urls)
 	p.Stderr = &p.errors
 	out, err := p.StdoutPipe()
@@ -248,6 +253,51 @@ func TestSignalIsPassedOn(t *testing.T) {
 	}
 }
 
+// What whoever started it has it ignore, as nohup does, neither ends it nor its command.
+func TestIgnoredSignals(t *testing.T) {
+	nodes, urls := serve(t, 3)
+	held := rival(t, nodes, "x")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	nohup := exec.Command("sh", "-c", `trap '' HUP INT QUIT; exec "$0" run x -- sh -c 'echo ready; read x; echo over'`, self)
+	in, err := nohup.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := begin(t, nohup, urls)
+	stands(t, urls, "x")
+	ignored := []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT}
+	for _, s := range ignored {
+		p.Process.Signal(s)
+	}
+	if err := held.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if got := p.line(t); got != "ready" {
+		t.Fatal(got)
+	}
+	for _, s := range ignored {
+		p.Process.Signal(s)
+	}
+	in.Close()
+	if out := p.ends(t, 0); out != "over\n" {
+		t.Errorf("%q", out)
+	}
+}
+
+// stands waits until somebody stands in line for a name that is held.
+func stands(t *testing.T, urls, name string) {
+	t.Helper()
+	end := time.Now().Add(patience)
+	for out := ""; !strings.Contains(out, "\n1 waiting\n"); {
+		if out = start(t, urls, "show", name).ends(t, ok); time.Now().After(end) {
+			t.Fatalf("nobody waits:\n%s", out)
+		}
+	}
+}
+
 // A signal ends the waiting, and leaves nothing.
 func TestSignalWhileWaiting(t *testing.T) {
 	nodes, urls := serve(t, 3)
@@ -264,11 +314,7 @@ func TestSignalWhileWaiting(t *testing.T) {
 			tries += n.Commands()["SET"]
 		}
 	}
-	for out := ""; !strings.Contains(out, "\n1 waiting\n"); { // it stands in line now
-		if out = start(t, urls, "show", "x").ends(t, ok); time.Now().After(end) {
-			t.Fatalf("nobody waits:\n%s", out)
-		}
-	}
+	stands(t, urls, "x")
 	p.Process.Signal(syscall.SIGINT)
 	if out := p.ends(t, 128+2); out != "" {
 		t.Errorf("%q", out)
