@@ -874,6 +874,25 @@ func TestRelease(t *testing.T) {
 	}
 }
 
+// A node that missed the renewals for a shorter TTL may keep the longer one.
+func TestReleaseBehindAShorterTTL(t *testing.T) {
+	b := enrolled(t, 1)
+	b.c.limits.maxTTL *= 2
+	b.hold("x")
+	id := b.c.lines["x"].holder.id
+	short := b.c.terms
+	short.ttl /= 2
+	answer := make(chan error, 1)
+	b.c.extend(b.now(), id, &short, make(chan error, 1))
+	b.c.release(b.now(), id, answer)
+	b.perform()
+	b.say(b.take(node.Release)[0], node.Unknown)
+	var e *ReleaseError
+	if err := <-answer; !errors.As(err, &e) || e.Left != b.c.limits.maxTTL {
+		t.Errorf("error %v, want one for %v", err, b.c.limits.maxTTL)
+	}
+}
+
 // A renewal that is answered while the holder releases finds the lease over, and has it
 // given back. The holder waits for a quorum nevertheless, and is told if there is none.
 func TestReleaseBehindARenewal(t *testing.T) {

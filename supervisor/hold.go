@@ -17,6 +17,7 @@ type hold struct {
 	retryAt clock.Instant // the next on those in retry
 	retry   set           // nodes whose last renewal failed
 	fails   uint8         // retries since the last regular renewal
+	longer  bool          // a node may have been sent a longer TTL than the present one
 	newsAt  clock.Instant // it is not looked at because of news before that
 	endAt   clock.Instant // the longest that the holder wants it; Never without
 	leaveAt clock.Instant // it is taken out of the queues where it still stands; Never if it does not
@@ -454,6 +455,8 @@ func (c *core) extend(now clock.Instant, id uint64, terms *terms, answer chan<- 
 	}
 	if terms.ttl > t.terms.ttl {
 		h.lengthened(now, t.terms, t.pending)
+	} else if terms.ttl < t.terms.ttl {
+		h.longer = true
 	}
 	t.terms = terms
 	if h.extend == nil {

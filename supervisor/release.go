@@ -143,6 +143,9 @@ func (c *core) unwait(_ clock.Instant, id uint64, why error) {
 // unconfirmed returns the error that names the nodes which may still have the key.
 func (c *core) unconfirmed(t *tenure, cause error) error {
 	e := &ReleaseError{Name: t.key, Left: t.terms.ttl, cause: cause}
+	if t.hold != nil && t.hold.longer {
+		e.Left = c.limits.maxTTL // a node that missed the shorter renewals keeps the longer
+	}
 	for i := range c.nodes {
 		if g := t.give; g.kept.has(i) {
 			a := Answer{Node: c.nodes[i].label, Verdict: Silent}
