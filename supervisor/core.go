@@ -289,6 +289,9 @@ func (c *core) close(now clock.Instant) {
 	for len(c.adopting) > 0 {
 		c.refuse(c.adopting[len(c.adopting)-1], ErrClosed, nil)
 	}
+	for _, id := range slices.Sorted(maps.Keys(c.tenures)) {
+		c.hasten(now, c.tenures[id])
+	}
 	for _, id := range slices.Sorted(maps.Keys(c.looks)) {
 		c.shut(c.looks[id], ErrClosed)
 	}

@@ -110,7 +110,7 @@ func (b *bench) effect(e effect) {
 		e.waiter.result <- acquired{err: e.err}
 	case renewed:
 		if e.tenure.phase == held && !e.tenure.hold.lease.Renewed(e.until, e.tenure.terms.grace) {
-			b.c.end(b.now(), e.tenure, lease.ErrExpired, nil)
+			b.c.end(b.now(), e.tenure, e.tenure.hold.lease.Lease().Err(), nil)
 		}
 		b.log = append(b.log, "renewed")
 	case ended:
@@ -362,7 +362,26 @@ func TestLostAtDeadlineLessGrace(t *testing.T) {
 	if !errors.Is(l.Err(), lease.ErrExpired) {
 		t.Errorf("Err() = %v", l.Err())
 	}
+	b.advance(b.c.terms.grace - time.Millisecond)
+	b.wantNodes(b.take(node.Release)) // its holder is still stopping
+	b.advance(time.Millisecond)
 	b.wantNodes(b.take(node.Release), 0, 1, 2, 3, 4)
+}
+
+// When everything is closed, what has expired is not kept until its grace is over.
+func TestExpiredAndClosed(t *testing.T) {
+	b := enrolled(t, 3)
+	b.hold("x", func(w *waiter) { w.noRenew = true })
+	b.advance(b.c.terms.ttl - b.c.terms.drift - b.c.terms.grace)
+	b.wantNodes(b.take(node.Release))
+	b.c.close(b.now())
+	b.perform()
+	for _, s := range b.take(node.Release) {
+		b.say(s, node.OK)
+	}
+	if !b.c.drained() || len(b.c.alarms) != 0 {
+		t.Errorf("%d tenures and %d alarms are left", len(b.c.tenures), len(b.c.alarms))
+	}
 }
 
 // A lost lease is never revived by a late answer.

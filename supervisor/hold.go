@@ -147,7 +147,7 @@ func (c *core) schedule(t *tenure) {
 }
 
 // wake looks at what has become due: the end of an election, or of a held lease,
-// or a renewal.
+// or a renewal, or the end of an expired lease's grace.
 func (t *tenure) wake(c *core, now clock.Instant) {
 	switch t.phase {
 	case queued:
@@ -160,6 +160,8 @@ func (t *tenure) wake(c *core, now clock.Instant) {
 		c.lose(now, t)
 	case adopting:
 		c.adoptionDue(now, t)
+	case releasing:
+		c.sendReleases(now, t)
 	case held:
 		h := t.hold
 		switch {

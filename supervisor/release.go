@@ -26,6 +26,7 @@ func (c *core) release(now clock.Instant, id uint64, answer chan<- error) {
 		c.end(now, t, lease.ErrReleased, answer)
 	case t != nil && t.give != nil && t.give.answer == nil:
 		t.give.answer = answer
+		c.hasten(now, t)
 		c.settled(now, t)
 	default:
 		c.effects = append(c.effects, effect{kind: answered, answer: answer})
@@ -45,7 +46,11 @@ func (c *core) end(now clock.Instant, t *tenure, why error, answer chan<- error)
 	l := t.line
 	l.holder = nil
 	c.held.del(t)
-	c.giveBack(now, t, answer)
+	free := now
+	if why == lease.ErrExpired && !c.closing {
+		free = deadline(t.votes, t.counting(), c.quorum) // its holder has the grace to stop in
+	}
+	c.giveBackAt(free, now, t, answer)
 	if l.queue != nil && !c.closing {
 		c.try(now, l)
 	}
@@ -58,14 +63,37 @@ func (c *core) abandon(now clock.Instant, t *tenure) {
 	c.giveBack(now, t, nil)
 }
 
-// giveBack sends a release to every node that may have the key, also to the silent
-// ones: the command may have arrived. It goes behind whatever was sent before.
+// giveBack gives a tenure back at once.
 func (c *core) giveBack(now clock.Instant, t *tenure, answer chan<- error) {
+	c.giveBackAt(now, now, t, answer)
+}
+
+// giveBackAt gives a tenure back as soon as an instant has come.
+func (c *core) giveBackAt(at, now clock.Instant, t *tenure, answer chan<- error) {
 	c.alarms.clear(&t.alarm)
 	t.phase = releasing
 	t.ballot = nil
 	t.releasing = t.asked
 	t.give = &giving{answer: answer, begun: now, kept: t.asked}
+	if at > now {
+		c.alarms.set(&t.alarm, at)
+		return
+	}
+	c.sendReleases(now, t)
+}
+
+// hasten sends the releases of a tenure that is to be given back later.
+func (c *core) hasten(now clock.Instant, t *tenure) {
+	if t.phase == releasing && t.pos != 0 {
+		c.alarms.clear(&t.alarm)
+		c.sendReleases(now, t)
+	}
+}
+
+// sendReleases sends a release to every node that may have the key, also to the silent
+// ones: the command may have arrived. It goes behind whatever was sent before.
+func (c *core) sendReleases(now clock.Instant, t *tenure) {
+	t.releasing = t.asked
 	for i := range c.nodes {
 		if t.asked.has(i) {
 			c.sendRelease(t, i)

@@ -218,8 +218,8 @@ func (s *Supervisor) effect(now clock.Instant, e effect) {
 		s.tell(Event{Kind: Failed, Err: e.err})
 	case renewed:
 		if e.tenure.phase == held && !e.tenure.hold.lease.Renewed(e.until, e.tenure.terms.grace) {
-			// The holder has read the clock, and knows that it is over.
-			s.core.end(now, e.tenure, lease.ErrExpired, nil)
+			// The holder has read the clock, and knows that it is over, or has released it.
+			s.core.end(now, e.tenure, e.tenure.hold.lease.Lease().Err(), nil)
 		}
 	case ended:
 		t := e.tenure

@@ -189,6 +189,34 @@ func TestMajorityGone(t *testing.T) {
 	}
 }
 
+// Nobody has the name before the grace of an expired lease is over, also where the nodes
+// could be told at once, and soon afterwards somebody does: a rival, or the next waiter
+// of the same process.
+func TestGraceIsKept(t *testing.T) {
+	for _, same := range []bool{true, false} {
+		bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+			sup := start(t, nodes)
+			next := sup
+			if !same {
+				next = start(t, nodes)
+			}
+			held := acquire(t, sup, "x", supervisor.WithoutRenewal())
+			free := time.Now().Add(held.Remaining())
+			got := make(chan time.Time, 1)
+			go func() {
+				if _, err := next.Acquire(t.Context(), "x"); err != nil {
+					t.Error(err)
+				}
+				got <- time.Now()
+			}()
+			<-held.Lost()
+			if after := (<-got).Sub(free); after < 0 || after > 50*time.Millisecond {
+				t.Errorf("same process %v: the next has it %v after the grace", same, after)
+			}
+		})
+	}
+}
+
 // Every call returns by its context, and Close by its, while a majority hangs.
 func TestCallsEndWithTheirContext(t *testing.T) {
 	bubble(t, 5, func(t *testing.T, nodes []*nodetest.Node) {
