@@ -245,9 +245,11 @@ func (c *leaseContext) end(why error) {
 
 // Extend renews the lease at once, with the given TTL, which stays in force for
 // the renewals to come. It returns nil when a quorum of nodes keeps the lease for
-// that long, an error that wraps [ErrLost] when the lease is over, and otherwise
-// ctx's error: the lease is then held as before. A lease that renews itself has
-// no need of it.
+// that long, and what [Lease.Err] does when the lease is over. With any other error it is
+// held: one about the TTL, before any node was asked, where that is less than 100 ms, more
+// than the supervisor's MaxTTL, or too short for its other times; or ctx's, and then the
+// new TTL stays in force nevertheless. It waits for a quorum or for ctx. A lease that
+// renews itself has no need of it.
 func (l *Lease) Extend(ctx context.Context, ttl time.Duration) error {
 	if err := l.Err(); err != nil {
 		return err
@@ -255,7 +257,11 @@ func (l *Lease) Extend(ctx context.Context, ttl time.Duration) error {
 	if l.keeper == nil {
 		return nil
 	}
-	return l.keeper.Extend(ctx, ttl)
+	err := l.keeper.Extend(ctx, ttl)
+	if err != nil && l.Err() != nil {
+		err = l.Err() // it ended meanwhile
+	}
+	return err
 }
 
 // Release gives the name up: Done is closed, then every node is told, and Release

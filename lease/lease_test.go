@@ -30,7 +30,8 @@ func held(keeper Keeper) (*Lease, Control, *clock.Manual) {
 
 // A keeper notes what it is asked, and answers err.
 type keeper struct {
-	err error
+	err       error
+	meanwhile func() // during Extend
 
 	mu                sync.Mutex
 	releases, extends int
@@ -50,6 +51,9 @@ func (k *keeper) Extend(ctx context.Context, ttl time.Duration) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.extends++
+	if k.meanwhile != nil {
+		k.meanwhile()
+	}
 	k.ctx, k.ttl = ctx, ttl
 	return k.err
 }
@@ -327,6 +331,18 @@ func TestExtend(t *testing.T) {
 	m.Advance(ttl)
 	if err := l.Extend(t.Context(), time.Minute); err != ErrExpired {
 		t.Errorf("Extend of an expired lease = %v, want ErrExpired", err)
+	}
+}
+
+// Whoever extends a lease that ends meanwhile is told how it ended.
+func TestExtendAndEnd(t *testing.T) {
+	for _, why := range []error{ErrReleased, ErrHandedOver, ErrTaken} {
+		k := &keeper{err: ErrLost}
+		l, c, _ := held(k)
+		k.meanwhile = func() { c.End(why) }
+		if err := l.Extend(t.Context(), time.Minute); err != why {
+			t.Errorf("Extend = %v, want %v", err, why)
+		}
 	}
 }
 
