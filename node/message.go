@@ -23,8 +23,8 @@ const (
 	Release
 	// Inspect reads who holds the key. It changes nothing.
 	Inspect
-	// Heal sets the key to Token for TTL again if it is free, with the lease's own
-	// Fence, on the incarnation Life alone.
+	// Heal sets the key to Token for TTL again if it is free or reserved for a waiter, whoever
+	// that is, with the lease's own Fence, on the incarnation Life alone.
 	Heal
 	// Enqueue has Token wait for the key, at Ticket, or tells that it still does. A
 	// key that is free is handed over to the first who waits, except by a young node.
@@ -95,7 +95,8 @@ const (
 	// OK: the key is as the command asked; for Inspect, the key exists; for Enqueue, it
 	// is reserved for the token or holds it; for Leave, it was, or does.
 	OK
-	// Absent: there was no such key, and nothing was changed.
+	// Absent: there was no such key, and nothing was changed. For Renew, it may have been
+	// reserved for a waiter as well: nobody holds it.
 	Absent
 	// Other: the key holds another value, a reservation for another token included, and
 	// nothing was changed. For Enqueue, it is not reserved for the token, and maybe free.
