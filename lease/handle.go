@@ -31,7 +31,8 @@ func (l *Lease) Handle() string {
 //
 // An error means that there is no handle: one that wraps [ErrLost], or the end of the
 // lease otherwise, or ctx's error if ctx was done before a quorum had confirmed the
-// renewal, and then the lease is held here as before. See [Lease.Handle] for what a
+// renewal, and then the lease is held here as before; so it is where it is being handed
+// over already, by another call that has not returned, which is an error as well. See [Lease.Handle] for what a
 // handle is worth.
 func (l *Lease) HandOver(ctx context.Context) (handle string, err error) {
 	if err := l.Err(); err != nil {

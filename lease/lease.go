@@ -40,6 +40,7 @@ var (
 	ErrLost = errors.New("lease: lost")
 
 	// ErrExpired: no quorum of nodes renewed it in time, by the clock of this process.
+	// It alone leaves the configured grace to stop in.
 	ErrExpired = fmt.Errorf("%w: not renewed in time", ErrLost)
 
 	// ErrRevoked: the key was deleted on so many nodes that no quorum keeps it.
@@ -60,8 +61,9 @@ var (
 	ErrClosed = fmt.Errorf("%w: supervisor closed", ErrLost)
 )
 
-// A Lease is one tenure of one name. All methods may be called from any goroutine
-// and, but for Release and Extend, return at once.
+// A Lease is one tenure of one name. All methods may be called from any goroutine.
+// Release, Extend and HandOver wait for a quorum of nodes, or for their context; Handle
+// waits for the supervisor, which waits for nobody; the others return at once.
 type Lease struct {
 	name, token, owner string
 	fence              uint64
@@ -118,10 +120,11 @@ func (l *Lease) Fence() uint64 { return l.fence }
 
 // Lost returns a channel that is closed once, when the lease has ended without
 // its holder asking: a quorum of nodes no longer keeps it, or can no longer be
-// shown to. It is closed at least the configured grace before another client can
-// hold the name, as far as this process's scheduler allows: a holder that must be
-// certain asks [Lease.Valid] right before it writes. It stays open after Release and
-// HandOver.
+// shown to. Where the lease was not renewed in time ([ErrExpired]), it is closed at least
+// the configured grace before another client can hold the name, as far as this process's
+// scheduler allows. With any other reason there is no grace: others may hold the name
+// already, or from now on. A holder that must be certain asks [Lease.Valid] right before
+// it writes. It stays open after Release and HandOver.
 func (l *Lease) Lost() <-chan struct{} {
 	l.lock()
 	defer l.mu.Unlock()

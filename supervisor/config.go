@@ -39,7 +39,8 @@ type Config struct {
 	// in proportion.
 	RenewEvery time.Duration
 
-	// Grace is how long before the nodes may drop a lease its Lost channel closes.
+	// Grace is how long before the nodes may drop a lease that is not renewed its Lost
+	// channel closes. A lease that ends otherwise leaves no grace, see lease.ErrLost.
 	// Default TTL/20 of each lease's own TTL, and at least 10 ms.
 	Grace time.Duration
 

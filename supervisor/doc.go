@@ -44,8 +44,10 @@
 //
 // # What a holder owes
 //
-// Stop when Lost is closed. It is closed the configured grace before the nodes may
-// let anybody else in, so there is that much time to stop in.
+// Stop when Lost is closed. Where the lease has expired, lease.ErrExpired, that is the
+// configured grace before the nodes may let anybody else in, so there is that much time
+// to stop in. With any other reason, as that it was revoked or taken, or that this
+// machine was paused, somebody else may hold the name already.
 //
 // Ask Valid right before a write: it reads the clock, where a channel needs a
 // goroutine that is scheduled. And pass the Fence along with the write where the
