@@ -274,8 +274,10 @@ func (s *Supervisor) Acquire(ctx context.Context, name string, opts ...Option) (
 }
 
 // TryAcquire makes one attempt, and fails with [ErrHeld] if somebody has the name,
-// in this process or another, or is waiting for it in this process. It takes one or
-// two exchanges with the nodes, bounded by ctx and by a quarter of the TTL.
+// in this process or another, or is waiting for it in this process. It takes one or two
+// exchanges with the nodes. Besides ctx, what bounds it is a quarter of the TTL for the
+// nodes' time, where that is not known yet, as much for the election, and where that was
+// refused as much and a node timeout for a look at who holds the name.
 func (s *Supervisor) TryAcquire(ctx context.Context, name string, opts ...Option) (*lease.Lease, error) {
 	w, err := s.waiter(name, opts)
 	if err != nil {
