@@ -82,8 +82,10 @@ type Config struct {
 	// Observer is told what happens; see [Observer]. Default nobody.
 	Observer Observer
 
-	// Logger is told of leases at level info and of nodes at level warn. Default
-	// silent.
+	// Logger is told of leases that are won or released and of nodes that are enrolled at
+	// level info, of leases that are lost, nodes that are not enrolled any more and
+	// warnings at level warn, and of acquisitions that failed at level debug. What ends
+	// because of Close is told at level info. Default silent.
 	Logger *slog.Logger
 
 	// Clock is asked for the time. Default clock.System().
