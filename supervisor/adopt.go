@@ -28,7 +28,8 @@ import (
 // An error that wraps lease.ErrLost means that no quorum keeps the lease any more; the
 // rest of it is released. [ErrNoQuorum] means that too few nodes could be reached, and
 // [ErrHeld] that this process itself holds the name; nothing is released then, and the
-// handle may be tried again. These are an [*AcquireError] with what each node said.
+// handle may be tried again, as after an error that wraps only ctx's. These are an
+// [*AcquireError] with what each node said.
 // Any other error is about the handle: broken, or of a lease that does not fit this
 // supervisor's Prefix, MaxTTL or NodeTimeout.
 func (s *Supervisor) Adopt(ctx context.Context, handle string) (*lease.Lease, error) {
@@ -41,7 +42,7 @@ func (s *Supervisor) Adopt(ctx context.Context, handle string) (*lease.Lease, er
 		return nil, fmt.Errorf("adopt: %w", err)
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("adopt %q: not tried: %w", h.Key, err)
+		return nil, &AcquireError{Name: string(h.Key), Quorum: s.core.quorum, why: errNotTried, cause: err, op: "adopt"}
 	}
 	if !s.post(adoptMessage{w, h}) {
 		return nil, &AcquireError{Name: string(h.Key), Quorum: s.core.quorum, why: ErrClosed, op: "adopt"}
@@ -60,7 +61,7 @@ func (s *Supervisor) Adopt(ctx context.Context, handle string) (*lease.Lease, er
 		// No lease is returned after its context was done, but the handle may be
 		// tried again, so the nodes keep it.
 		s.post(disownMessage{r.id})
-		return nil, fmt.Errorf("adopt %q: not taken: %w", h.Key, err)
+		return nil, &AcquireError{Name: string(h.Key), Quorum: s.core.quorum, why: errNotTaken, cause: err, op: "adopt"}
 	}
 	return r.lease, nil
 }

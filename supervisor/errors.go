@@ -24,6 +24,13 @@ var (
 	ErrClosed = errors.New("supervisor closed")
 )
 
+// Why there is no lease where nothing but the end of the context stood in the way.
+var (
+	errNotTried  = errors.New("not tried")
+	errGivenBack = errors.New("given back")
+	errNotTaken  = errors.New("not taken")
+)
+
 var errNoRoom = errors.New("too many commands are waiting for this node")
 
 // Verdict is what a node said of a name.
@@ -88,12 +95,13 @@ func (a Answer) String() string {
 }
 
 // AcquireError says why a name was not acquired. It wraps [ErrHeld], [ErrNoQuorum]
-// or [ErrClosed], and the error of the context if that ended the waiting: branch
-// with errors.Is, and use errors.As to show the nodes' answers.
+// or [ErrClosed], and the error of the context if that ended the waiting, or that alone
+// if nothing else stood in the way: branch with errors.Is, and use errors.As to show the
+// nodes' answers.
 type AcquireError struct {
 	Name   string   // the name, prefix included
 	Quorum int      // how many nodes must grant it
-	Nodes  []Answer // what each node said last; empty if none was asked
+	Nodes  []Answer // what each node said last; empty if none was asked, or none stood in the way
 
 	op    string // what was tried, where that was not to acquire
 	why   error

@@ -202,7 +202,8 @@ func TestAdoptWithoutQuorum(t *testing.T) {
 		if took := time.Since(from); !errors.Is(err, supervisor.ErrNoQuorum) || took != ttl/4 {
 			t.Errorf("%v after %v", err, took)
 		}
-		if _, err := heir.Adopt(canceled(), handle); !errors.Is(err, context.Canceled) {
+		var e *supervisor.AcquireError
+		if _, err := heir.Adopt(canceled(), handle); !errors.Is(err, context.Canceled) || !errors.As(err, &e) {
 			t.Errorf("%v with a context that is done", err)
 		}
 		nodes[0].Resume()

@@ -260,8 +260,8 @@ func (s *Supervisor) post(m message) bool {
 // only: the lease lives on until it is released or lost. The callers of one
 // process are served in the order in which they came. An error is an
 // [*AcquireError] that wraps ctx's error, and [ErrHeld] or [ErrNoQuorum] for what
-// stood in the way, or else one about the arguments. With an error nothing is
-// held, and nothing is left behind.
+// stood in the way, if anything did; or one that wraps [ErrClosed]; or else it is about
+// the arguments. With an error nothing is held, and nothing is left behind.
 //
 // A lease is not re-entrant: a second Acquire of the same name waits for the
 // first lease to end.
@@ -289,7 +289,7 @@ func (s *Supervisor) TryAcquire(ctx context.Context, name string, opts ...Option
 
 func (s *Supervisor) acquire(ctx context.Context, w *waiter) (*lease.Lease, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("acquire %q: not tried: %w", s.cfg.Prefix+w.name, err)
+		return nil, &AcquireError{Name: s.cfg.Prefix + w.name, Quorum: s.core.quorum, why: errNotTried, cause: err}
 	}
 	if !s.post(acquireMessage{w}) {
 		return nil, &AcquireError{Name: s.cfg.Prefix + w.name, Quorum: s.core.quorum, why: ErrClosed}
@@ -312,7 +312,7 @@ func (s *Supervisor) acquire(ctx context.Context, w *waiter) (*lease.Lease, erro
 		if r.lease.Err() == nil {
 			s.post(releaseMessage{r.id, make(chan error, 1)})
 		}
-		return nil, fmt.Errorf("acquire %q: given back: %w", s.cfg.Prefix+w.name, err)
+		return nil, &AcquireError{Name: s.cfg.Prefix + w.name, Quorum: s.core.quorum, why: errGivenBack, cause: err}
 	}
 	return r.lease, nil
 }

@@ -217,6 +217,17 @@ func TestGraceIsKept(t *testing.T) {
 	}
 }
 
+// A context that was done before is told by the same error as one that ended the waiting.
+func TestNotTried(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		_, err := start(t, nodes).Acquire(canceled(), "x")
+		var e *supervisor.AcquireError
+		if !errors.As(err, &e) || e.Name != "x" || !errors.Is(err, context.Canceled) || err.Error() != `acquire "x": not tried: context canceled` {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
 // Every call returns by its context, and Close by its, while a majority hangs.
 func TestCallsEndWithTheirContext(t *testing.T) {
 	bubble(t, 5, func(t *testing.T, nodes []*nodetest.Node) {
