@@ -67,15 +67,15 @@ func Option(o rueidis.ClientOption) Conn {
 	c := Conn{opt: &o, label: label(&o)}
 	switch {
 	case len(o.InitAddress) == 0 || slices.Contains(o.InitAddress, ""):
-		c.err = errors.New("no address")
+		c.err = fmt.Errorf("InitAddress %q: no address, or an empty one: want one, or those of Sentinels", o.InitAddress)
 	case len(o.InitAddress) > 1 && o.Sentinel.MasterSet == "":
-		c.err = errors.New("several addresses without a master set: a cluster as one node is not supported")
+		c.err = fmt.Errorf("InitAddress with several addresses, %d, without a master set: want one, as a cluster as one node is not supported", len(o.InitAddress))
 	case o.PipelineMultiplex > 0:
-		c.err = errors.New("PipelineMultiplex: want one connection, on which commands keep their order")
+		c.err = fmt.Errorf("PipelineMultiplex %d: want 0 or less, for one connection on which commands keep their order", o.PipelineMultiplex)
 	case o.ConnLifetime > 0:
-		c.err = errors.New("ConnLifetime: want a connection that is replaced only when it fails")
+		c.err = fmt.Errorf("ConnLifetime %v: want 0, for a connection that is replaced only when it fails", o.ConnLifetime)
 	case o.ReplicaOnly:
-		c.err = errors.New("ReplicaOnly: want the primary")
+		c.err = errors.New("ReplicaOnly true: want false, for the primary")
 	}
 	if c.err != nil {
 		c.err = fmt.Errorf("node: option for %q: %w", c.label, c.err)

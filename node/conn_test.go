@@ -65,11 +65,11 @@ func TestURL(t *testing.T) {
 func TestOptionRefused(t *testing.T) {
 	one := []string{"h:1"}
 	for want, o := range map[string]rueidis.ClientOption{
-		"no address":        {},
-		"several addresses": {InitAddress: []string{"a:1", "b:1"}},
-		"PipelineMultiplex": {InitAddress: one, PipelineMultiplex: 2},
-		"ConnLifetime":      {InitAddress: one, ConnLifetime: time.Hour},
-		"ReplicaOnly":       {InitAddress: one, ReplicaOnly: true},
+		"InitAddress []: no address":          {},
+		"several addresses, 2,":               {InitAddress: []string{"a:1", "b:1"}},
+		"PipelineMultiplex 2: want 0 or less": {InitAddress: one, PipelineMultiplex: 2},
+		"ConnLifetime 1h0m0s: want 0":         {InitAddress: one, ConnLifetime: time.Hour},
+		"ReplicaOnly":                         {InitAddress: one, ReplicaOnly: true},
 	} {
 		if err := node.Option(o).Err(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
