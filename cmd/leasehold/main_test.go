@@ -224,6 +224,12 @@ func TestStatus(t *testing.T) {
 			t.Errorf("%q: %q, %s", args, out, &p.errors)
 		}
 	}
+	for _, flag := range []string{"-wait", "-grace"} {
+		p := start(t, urls, "run", flag, "-1s", "x", "--", "echo")
+		if p.ends(t, usage); !strings.Contains(p.errors.String(), flag+" -1s: want 0 or more") {
+			t.Errorf("%s", &p.errors)
+		}
+	}
 	for _, n := range nodes[1:] {
 		n.Crash()
 	}

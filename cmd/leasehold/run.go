@@ -27,8 +27,10 @@ func runJob(j *job, args []string) int {
 	switch {
 	case len(j.rest) == 0:
 		err = errors.New("no command to run")
-	case *wait < 0 || *grace < 0:
-		err = errors.New("-wait or -grace less than 0")
+	case *wait < 0:
+		err = fmt.Errorf("-wait %v: want 0 or more", *wait)
+	case *grace < 0:
+		err = fmt.Errorf("-grace %v: want 0 or more", *grace)
 	case *try && *wait > 0:
 		err = errors.New("-try and -wait: want one of them")
 	}
