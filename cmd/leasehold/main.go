@@ -21,7 +21,7 @@
 //
 //	 64  wrong usage
 //	 69  no quorum of nodes could be reached
-//	 75  the name is held
+//	 75  the name is held, or -wait was over
 //	 76  the lease was lost while the command ran
 //	126  the command could not be started; 127, it was not found
 //
@@ -38,7 +38,8 @@
 // name is held and 1 if it is not. watch prints a line for each change until it is
 // interrupted. revoke takes the lease with that token away; its exit status is 1 if
 // that is not the holder's. The holder learns of it at its next renewal at the latest,
-// and others may get the name before that.
+// and others may get the name before that. A signal ends show and revoke with 128 more
+// than its number.
 package main
 
 import (
@@ -88,6 +89,7 @@ type job struct {
 	name     string
 	rest     []string // behind the name and its flags
 	out, err io.Writer
+	signal   os.Signal // that ended a question; read where its context is done
 }
 
 const synopsis = `usage:
@@ -141,10 +143,12 @@ func (j *job) complain(err error) { fmt.Fprintf(j.err, "leasehold: %v\n", err) }
 func (j *job) fail(err error) int {
 	j.complain(err)
 	switch {
-	case errors.Is(err, supervisor.ErrHeld):
-		return nameHeld
-	case errors.Is(err, supervisor.ErrNoQuorum), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, supervisor.ErrNoQuorum):
 		return noQuorum
+	case errors.Is(err, supervisor.ErrHeld), errors.Is(err, context.DeadlineExceeded):
+		return nameHeld // to be tried again
+	case errors.Is(err, context.Canceled) && j.signal != nil:
+		return statusOf(j.signal)
 	case errors.Is(err, lease.ErrLost):
 		return leaseLost
 	case errors.Is(err, supervisor.ErrNotHolder):
@@ -211,8 +215,18 @@ func (j *job) ask(args []string, check func() error, do func(context.Context, *s
 		j.complain(err)
 		return usage
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), endings...)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, endings...)
+	defer signal.Stop(signals)
+	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
+	go func() {
+		select {
+		case j.signal = <-signals:
+			stop()
+		case <-ctx.Done():
+		}
+	}()
 	told := make(nudge, 1)
 	sup, err := j.supervise(supervisor.Config{Observer: told})
 	if err != nil {

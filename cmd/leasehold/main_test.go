@@ -230,6 +230,7 @@ func TestStatus(t *testing.T) {
 			t.Errorf("%s", &p.errors)
 		}
 	}
+	start(t, urls, "run", "-wait", "1ns", "y", "--", "echo", "ran").ends(t, nameHeld)
 	for _, n := range nodes[1:] {
 		n.Crash()
 	}
@@ -327,6 +328,25 @@ func TestSignalWhileWaiting(t *testing.T) {
 	}
 	if err := held.Release(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// A signal ends a question that nobody answers.
+func TestSignalWhileAsking(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, args := range [][]string{{"show", "-ttl", "1h", "x"}, {"revoke", "-ttl", "1h", "x", "-token", "t"}} {
+		p := start(t, "redis://"+l.Addr().String(), args...)
+		asked, err := l.Accept() // it listens for signals by then
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Process.Signal(syscall.SIGTERM)
+		p.ends(t, 128+15)
+		asked.Close()
 	}
 }
 
