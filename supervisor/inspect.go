@@ -6,7 +6,6 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -90,7 +89,7 @@ func (h Holding) judge(as answers, quorum int) (Holding, error) {
 	for _, a := range as {
 		h.Fence = max(h.Fence, a.fence)
 		h.Waiting = max(h.Waiting, a.waiting)
-		if a.verdict != Held || a.value == "" || strings.HasPrefix(a.value, reservation) {
+		if a.verdict != Held || a.value == "" || isReservation(a.value) {
 			continue
 		}
 		d := a.left
