@@ -20,7 +20,7 @@ type Observer interface {
 // An Event is something that happened.
 type Event struct {
 	Kind    EventKind
-	Name    string        // of a lease: the name, prefix included
+	Name    string        // of a lease, and of Failed: the name, prefix included
 	Fence   uint64        // of a lease
 	Node    string        // of NodeUp, NodeDown and Warning: the node, without credentials; empty if it is not about one
 	Err     error         // of Failed, Lost, NodeDown and Warning: why; of Released: see there
@@ -139,7 +139,10 @@ func (s *Supervisor) announce(e Event) {
 		}
 		attrs := make([]slog.Attr, 0, 4)
 		if e.Name != "" {
-			attrs = append(attrs, slog.String("name", e.Name), slog.Uint64("fence", e.Fence))
+			attrs = append(attrs, slog.String("name", e.Name))
+		}
+		if e.Fence != 0 {
+			attrs = append(attrs, slog.Uint64("fence", e.Fence))
 		}
 		if e.Node != "" {
 			attrs = append(attrs, slog.String("node", e.Node))

@@ -215,7 +215,7 @@ func (s *Supervisor) effect(now clock.Instant, e effect) {
 		s.tell(Event{Kind: Acquired, Name: t.key, Fence: t.fence, Elapsed: e.elapsed})
 	case failed:
 		e.waiter.result <- acquired{err: e.err}
-		s.tell(Event{Kind: Failed, Err: e.err})
+		s.tell(Event{Kind: Failed, Name: s.cfg.Prefix + e.waiter.name, Err: e.err})
 	case renewed:
 		if e.tenure.phase == held && !e.tenure.hold.lease.Renewed(e.until, e.tenure.terms.grace) {
 			// The holder has read the clock, and knows that it is over, or has released it.

@@ -1,9 +1,11 @@
 package supervisor_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -790,6 +792,34 @@ func TestObserver(t *testing.T) {
 		}
 		if st := sup.Stats(); st.Untold != 1 || st.Acquired != 1 || st.Released != 1 {
 			t.Errorf("%+v", st)
+		}
+	})
+}
+
+// An acquisition that failed is told with its name, as every lease is.
+func TestFailedIsTold(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		var failed []supervisor.Event
+		var logged bytes.Buffer
+		sup := start(t, nodes, func(cfg *supervisor.Config) {
+			cfg.Prefix = "jobs:"
+			cfg.Logger = slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
+			cfg.Observer = observer(func(e supervisor.Event) {
+				if e.Kind == supervisor.Failed {
+					failed = append(failed, e)
+				}
+			})
+		})
+		acquire(t, sup, "x")
+		_, err := sup.TryAcquire(t.Context(), "x")
+		if err := sup.Close(t.Context()); err != nil { // all is told behind it
+			t.Fatal(err)
+		}
+		if len(failed) != 1 || failed[0].Name != "jobs:x" || failed[0].Err != err {
+			t.Errorf("told %+v, want of jobs:x: %v", failed, err)
+		}
+		if want := `level=DEBUG msg="not acquired" name=jobs:x error=`; !strings.Contains(logged.String(), want) {
+			t.Errorf("logged %s\nwant %s", &logged, want)
 		}
 	})
 }
