@@ -162,7 +162,7 @@ func TestWorker(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = sup.Close(context.Background()) }()
-	names := names(1024)
+	names := names(16)
 	at := 0
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		n, err := strconv.Atoi(in.Text())

@@ -111,7 +111,7 @@ func NewActor(c Config) *Actor {
 		pipe: pipeline{
 			retention: millis(c.Retention + c.Retention/8),
 			again:     c.Retention / 8,
-			retained:  map[string]clock.Instant{},
+			retained:  map[string]retained{},
 			inbox:     c.Inbox,
 			reserve:   millis(c.Reserve),
 			alive:     millis(c.Alive),

@@ -43,9 +43,9 @@ func (c *Command) by() Op {
 // A pipeline turns commands into what is sent at once, and the answers back into
 // replies. Its buffers are used again for the next one.
 type pipeline struct {
-	retention string                   // in ms; an eighth longer than is promised
-	again     time.Duration            // after which the retention of a fence is set again: an eighth of it
-	retained  map[string]clock.Instant // when that was done last over this enrolment, by name
+	retention string              // in ms; an eighth longer than is promised
+	again     time.Duration       // after which the retention of a fence is set again: an eighth of it
+	retained  map[string]retained // when that was done last over this enrolment, by name
 	inbox     string
 	reserve   string // in ms
 	alive     string // in ms
@@ -62,6 +62,12 @@ type pipeline struct {
 
 	ms   time.Duration // the latest TTL, and
 	text string        // how it is sent
+}
+
+// retained is a fence whose retention was set.
+type retained struct {
+	key string
+	at  clock.Instant
 }
 
 // A call is one grant, or one call of a script for several commands.
@@ -170,14 +176,17 @@ func (p *pipeline) run(from int) int {
 // time is left out: the retention of the fence is set again once an eighth of it is
 // over, and is an eighth longer.
 func (p *pipeline) grant(b rueidis.Builder, c *Command) (retains bool) {
-	key := script.FenceKey(c.Name)
+	last := p.retained[c.Name]
+	if last.key == "" {
+		last.key = script.FenceKey(c.Name)
+	}
 	p.multi = append(p.multi,
 		b.Arbitrary("SET", c.Name, c.Token, "NX", "PX", p.millis(c.TTL)).Build(),
-		b.Arbitrary("ZADD", key, "GT", "CH", strconv.FormatUint(c.Fence, 10), script.Member).Build())
-	if set, ok := p.retained[c.Name]; ok && p.sent.Sub(set) < p.again {
+		b.Arbitrary("ZADD", last.key, "GT", "CH", strconv.FormatUint(c.Fence, 10), script.Member).Build())
+	if last.at != 0 && p.sent.Sub(last.at) < p.again {
 		return false
 	}
-	p.multi = append(p.multi, b.Arbitrary("PEXPIRE", key, p.retention).Build())
+	p.multi = append(p.multi, b.Arbitrary("PEXPIRE", last.key, p.retention).Build())
 	return true
 }
 
@@ -357,7 +366,7 @@ func (p *pipeline) readRetention(r rueidis.RedisResult, name string) error {
 		if len(p.retained) == maxRetained {
 			clear(p.retained)
 		}
-		p.retained[name] = p.sent
+		p.retained[name] = retained{script.FenceKey(name), p.sent}
 		return nil
 	}
 	return unexpected("PEXPIRE", set)

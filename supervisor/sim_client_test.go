@@ -185,7 +185,7 @@ func (c *simClient) effect(now clock.Instant, e effect) {
 	case renewed:
 		t := e.tenure
 		if t.phase == held && !t.hold.lease.Renewed(e.until, t.terms.grace) {
-			c.core.end(now, t, lease.ErrExpired, nil)
+			c.core.end(now, t, t.hold.lease.Lease().Err(), nil)
 			return
 		}
 		if l := w.leaseOf(t); l != nil && t.phase == held {
@@ -677,6 +677,8 @@ func (w *world) ended(l *simLease, why error) {
 		w.stats.lost["taken"]++
 	case lease.ErrRevoked:
 		w.stats.lost["revoked"]++
+	case lease.ErrPaused:
+		w.stats.lost["paused"]++
 	case lease.ErrMaxHold:
 		w.stats.lost["max hold"]++
 	default:
