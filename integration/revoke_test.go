@@ -49,6 +49,7 @@ func revoke(t *testing.T, c *cluster.Cluster, runs int) {
 				stays(t, l, rand.N(2*renewEvery)) // any moment between two renewals
 				atOnce(w.nodes, func(k int) {
 					node := (run + k) % 5
+					stays(t, l, time.Duration(k)*renewEvery/4) // whoever does it by hand takes a while
 					busy[node].Lock()
 					defer busy[node].Unlock()
 					command := append(append(append([]string{}, w.command...), name), w.behind...)

@@ -266,10 +266,10 @@ func (c *core) succeed(now clock.Instant, t *tenure) {
 	for i := range c.nodes {
 		switch {
 		case a.absent.has(i):
-			t.suspectOf(i, &t.probation)
+			t.suspectOf(now, i, &t.probation)
 			c.heal(now, t, i)
 		case a.other.has(i):
-			t.suspectOf(i, &t.withdrawn)
+			t.suspectOf(now, i, &t.withdrawn)
 			t.taken.add(i)
 		case !a.renewed.has(i) && !t.pending.has(i):
 			c.retryLater(now, t, i)

@@ -491,7 +491,7 @@ func TestWithdrawnVotes(t *testing.T) {
 	}
 }
 
-// A withdrawn vote stays withdrawn, and is not asked for again.
+// A withdrawn vote stays withdrawn.
 func TestWithdrawnVoteDoesNotReturn(t *testing.T) {
 	b := enrolled(t, 3)
 	l := b.hold("x")
@@ -501,8 +501,8 @@ func TestWithdrawnVoteDoesNotReturn(t *testing.T) {
 	}
 	b.advance(b.c.terms.renewEvery)
 	renewals := b.take(node.Renew)
-	b.wantNodes(renewals, 1, 2)
-	b.say(renewals[0], node.Absent)
+	b.wantNodes(renewals, 0, 1, 2)
+	b.say(renewals[1], node.Absent)
 	if !errors.Is(l.Err(), lease.ErrRevoked) {
 		t.Fatalf("Err() = %v with one vote of three", l.Err())
 	}
@@ -1391,11 +1391,16 @@ func TestForgottenVoteWithoutGuard(t *testing.T) {
 	}
 }
 
-// A deleted vote is healed at once, and counts again only when a quorum of other
-// nodes has answered renewals that were sent after that was noticed.
+// A deleted vote is healed a renewal interval later, and counts again only when a
+// quorum of other nodes has answered renewals that were sent after it was gone.
 func TestTrial(t *testing.T) {
 	b := enrolled(t, 5)
 	l := b.hold("x")
+	b.advance(b.c.terms.renewEvery)
+	for _, s := range b.take(node.Renew) {
+		b.say(s, map[bool]node.Status{true: node.Absent, false: node.OK}[s.node == 0])
+	}
+	b.wantNodes(b.take(node.Heal))
 	b.advance(b.c.terms.renewEvery)
 	renewals := b.take(node.Renew)
 	b.say(renewals[0], node.Absent)
@@ -1430,6 +1435,35 @@ func TestTrial(t *testing.T) {
 	}
 }
 
+// Whoever deletes the key on a majority need not reach the nodes all at once: within a
+// renewal interval is enough, however soon each of them tells that it has changed.
+func TestDeletedOneAfterTheOther(t *testing.T) {
+	b := enrolled(t, 5)
+	l := b.hold("x")
+	for gone := 1; gone <= 3; gone++ {
+		for range 3 { // that it has changed is told, and told again
+			b.advance(b.c.terms.renewEvery / 12)
+			b.c.woken(b.now(), node.Wake{Node: gone - 1, Key: "x"})
+			b.perform()
+			for len(b.sent) > 0 { // everything else is answered at once, and first
+				s := b.sent[len(b.sent)-1]
+				b.sent = b.sent[:len(b.sent)-1]
+				switch {
+				case s.cmd.Op == node.Heal:
+					t.Fatalf("node %d is healed before the last was reached", s.node)
+				case s.cmd.Op == node.Renew && s.node < gone:
+					b.say(s, node.Absent)
+				default:
+					b.say(s, node.OK)
+				}
+			}
+		}
+	}
+	if !errors.Is(l.Err(), lease.ErrRevoked) {
+		t.Errorf("Err() = %v, want %v", l.Err(), lease.ErrRevoked)
+	}
+}
+
 // Keys were deleted on a majority, a rival came and went: the holder heals one after
 // the other faster than it learns of the third, and must end lost all the same.
 func TestHealingDoesNotHideARevocation(t *testing.T) {
@@ -1439,16 +1473,27 @@ func TestHealingDoesNotHideARevocation(t *testing.T) {
 	renewals := b.take(node.Renew)
 	b.say(renewals[3], node.OK)
 	b.say(renewals[4], node.OK)
-	for _, i := range []int{0, 1} {
-		b.say(renewals[i], node.Absent)
-		b.say(b.take(node.Heal)[0], node.OK)
+	b.say(renewals[0], node.Absent)
+	b.say(renewals[1], node.Absent)
+	b.advance(b.c.terms.renewEvery)
+	for _, s := range b.take(node.Renew) {
+		b.say(s, map[bool]node.Status{true: node.Absent, false: node.OK}[s.node < 2])
+	}
+	heals := b.take(node.Heal)
+	b.wantNodes(heals, 0, 1)
+	for _, s := range heals {
+		b.say(s, node.OK)
 	}
 	if err := l.Err(); err != nil {
 		t.Fatalf("with three votes of five: %v", err)
 	}
 	for range 2 { // nodes 0 and 1 answer "renewed"; node 2 is slow
-		b.advance(b.c.terms.renewEvery / 2)
-		for _, s := range b.take(node.Renew) {
+		b.advance(b.c.terms.renewEvery / 8)
+		b.c.renewAnd(b.now(), b.c.lines["x"].holder, all(5))
+		b.perform()
+		again := b.take(node.Renew)
+		b.wantNodes(again, 0, 1, 3, 4)
+		for _, s := range again {
 			b.say(s, node.OK)
 		}
 	}

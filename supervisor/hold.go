@@ -281,7 +281,7 @@ func (c *core) renewed(now clock.Instant, t *tenure, i int, r node.Reply) {
 		}
 		return
 	case node.Other:
-		t.suspectOf(i, &t.withdrawn)
+		t.suspectOf(now, i, &t.withdrawn)
 		t.taken.add(i)
 	default:
 		c.retryLater(now, t, i)
@@ -295,9 +295,9 @@ func (c *core) missing(now clock.Instant, t *tenure, i int) {
 	forgot := v.life != 0 && v.life != s.Life
 	switch {
 	case now >= v.until:
-		t.suspectOf(i, &t.probation) // it has expired there, or never was there
+		t.suspectOf(now, i, &t.probation) // it has expired there, or never was there
 	case !forgot:
-		t.suspectOf(i, &t.withdrawn) // somebody deleted it
+		t.suspectOf(now, i, &t.withdrawn) // somebody deleted it
 	case !s.Guarded:
 		v.until = 0 // it may have given the name away already
 	}
@@ -307,7 +307,16 @@ func (c *core) missing(now clock.Instant, t *tenure, i int) {
 
 // suspectOf puts a vote into one of the two sets of those that do not count, and on
 // trial, or on trial anew.
-func (t *tenure) suspectOf(i int, of *set) {
+func (t *tenure) suspectOf(now clock.Instant, i int, of *set) {
+	h := t.hold
+	x := trial{node: i, since: now, early: t.pending}
+	if k := slices.IndexFunc(h.trials, func(x trial) bool { return x.node == i }); k >= 0 {
+		if t.withdrawn.has(i) && t.votes[i].until == 0 {
+			x.since = h.trials[k].since // it has not been healed meanwhile
+		}
+		h.trials = slices.Delete(h.trials, k, k+1)
+	}
+	h.trials = append(h.trials, x)
 	if of == &t.withdrawn {
 		t.probation.del(i)
 	}
@@ -316,9 +325,6 @@ func (t *tenure) suspectOf(i int, of *set) {
 	}
 	t.taken.del(i)
 	t.votes[i].until = 0
-	h := t.hold
-	h.trials = slices.DeleteFunc(h.trials, func(x trial) bool { return x.node == i })
-	h.trials = append(h.trials, trial{node: i, early: t.pending})
 }
 
 // confirm takes in that a node has renewed, and ends the trials that this decides.
@@ -337,6 +343,9 @@ func (t *tenure) confirm(i int, quorum int) {
 	// One that ends here was suspect until now, so it has confirmed no other.
 	suspect := t.suspect()
 	h.trials = slices.DeleteFunc(h.trials, func(x trial) bool {
+		if t.votes[x.node].until == 0 {
+			return false // it has yet to be healed
+		}
 		if (x.confirmed &^ suspect).len() < quorum {
 			return false
 		}
@@ -349,13 +358,21 @@ func (t *tenure) confirm(i int, quorum int) {
 
 // heal grants a node that does not have the key to the lease again, with its own
 // fence: once every election that may have had the vote of an earlier incarnation of
-// the node is over, and in the present incarnation only.
+// the node is over, and in the present incarnation only; a vote that was withdrawn not
+// before a renewal interval has passed.
 func (c *core) heal(now clock.Instant, t *tenure, i int) {
 	h, s := t.hold, &c.nodes[i].state
 	if h.renewAt == clock.Never {
 		return // a lease that does not renew itself is not mended either
 	}
-	if at := s.LifeAt.Add(c.limits.healAfter); now < at {
+	at := s.LifeAt.Add(c.limits.healAfter)
+	if t.withdrawn.has(i) {
+		// Whoever takes a lease away may reach one node after the other: what was
+		// deleted first must not be back when the last is reached.
+		k := slices.IndexFunc(h.trials, func(x trial) bool { return x.node == i })
+		at = max(at, h.trials[k].since.Add(t.terms.renewEvery))
+	}
+	if now < at {
 		h.retry.add(i)
 		h.retryAt = min(h.retryAt, at)
 		return
@@ -394,7 +411,7 @@ func (c *core) healed(now clock.Instant, t *tenure, i int, r node.Reply) {
 		v.life = c.nodes[i].state.Life
 		h.retry.del(i)
 	case node.Other:
-		t.suspectOf(i, &t.withdrawn)
+		t.suspectOf(now, i, &t.withdrawn)
 		t.taken.add(i)
 	default:
 		c.retryLater(now, t, i)

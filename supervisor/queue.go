@@ -239,7 +239,7 @@ func (c *core) reserved(now clock.Instant, t *tenure, i int) {
 		if t.votes[i].until == 0 {
 			// The election is over. As with a heal, this must not hide a rival who has
 			// had the node since, and whose release has put it up for this lease.
-			t.suspectOf(i, &t.probation)
+			t.suspectOf(now, i, &t.probation)
 			c.claim(now, t, i)
 		}
 	}

@@ -38,8 +38,9 @@ type vote struct {
 // deletions would never know that it had not been alone.
 type trial struct {
 	node      int
-	early     set // nodes that have yet to answer an earlier renewal
-	confirmed set // nodes that have answered a later one
+	since     clock.Instant // when it was noticed first
+	early     set           // nodes that have yet to answer an earlier renewal
+	confirmed set           // nodes that have answered a later one
 }
 
 // deadline returns the instant up to which at least need of the nodes in count

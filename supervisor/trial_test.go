@@ -40,6 +40,7 @@ func TestSuspectsConfirmNothing(t *testing.T) {
 	b := enrolled(t, 5)
 	l := b.hold("x")
 	b.round(map[int]node.Status{0: node.Absent})
+	b.round(map[int]node.Status{0: node.Absent}) // it is healed a renewal interval later
 	b.say(b.take(node.Heal)[0], node.OK)
 	b.advance(b.c.terms.renewEvery)
 	first := b.take(node.Renew)
