@@ -16,7 +16,7 @@ type simWaiter struct {
 	inbox  *simActor
 	token  string
 	alive  int64         // in ms of the node's clock; it counts as dead after that
-	since  time.Duration // when it came
+	since  time.Duration // when it came, or came back to life, or was reserved for last
 }
 
 func (x simWaiter) String() string {
@@ -79,7 +79,9 @@ func (n *simNode) enqueue(k int, x simWaiter, isNew bool) uint64 {
 	x.since = n.w.now
 	q := slices.Clone(n.data.queues[k])
 	if i := slices.IndexFunc(q, func(y simWaiter) bool { return y.token == x.token }); i >= 0 {
-		x.since = q[i].since
+		if q[i].alive > n.ms() {
+			x.since = q[i].since
+		}
 		if isNew {
 			x.ticket = q[i].ticket
 		}
@@ -128,7 +130,7 @@ func (n *simNode) hand(k int, asker string) {
 		w.stats.reservations++
 		n.set(k, reservation+x.token, x.inbox.c.cfg.reserve())
 		q := slices.Clone(n.data.queues[k])
-		q[0].alive = n.ms()
+		q[0].alive, q[0].since = n.ms(), w.now
 		n.data.queues[k] = q
 	}
 }
@@ -204,7 +206,9 @@ func (a *simActor) hear(m node.Wake) {
 }
 
 // checkOrder checks, where nothing has gone wrong for long, that nobody who wins out
-// of the queue passes over somebody who stood in all of it before.
+// of the queue passes over somebody who stood in all of it before: alive, and for longer
+// than a reservation lasts. Who was reserved for and did not claim has had its chance,
+// and counts as dead until its next beat.
 func (w *world) checkOrder(l *simLease, t *tenure) {
 	begun := w.now - time.Duration(float64(l.c.Now().Sub(t.begun))/l.c.clock.rate)
 	if w.faults.latest > begun-2*w.maxTTL-5*time.Second || w.jumped || l.unseen() || t.stand == nil {
@@ -222,7 +226,7 @@ func (w *world) checkOrder(l *simLease, t *tenure) {
 			stood := 0
 			for _, n := range w.nodes {
 				for _, x := range n.data.queues[l.key] {
-					if x.token == o.token && x.since < begun-w.timeout && n.up {
+					if x.token == o.token && x.since < begun-c.cfg.reserve()*101/100-w.timeout && n.up {
 						stood++
 					}
 				}
