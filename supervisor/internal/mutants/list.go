@@ -88,7 +88,7 @@ var mutants = []mutant{
 	{"suspect votes count", "a vote that is withdrawn or on probation does not count", hold,
 		"{ return t.asked &^ t.suspect() }", "{ return t.asked }", ""},
 	{"healed, and counted at once", "counts again only when q other nodes have answered (why: a rival came and went)", hold,
-		"		if (x.confirmed &^ suspect).len() < quorum {", "		if (x.confirmed &^ suspect).len() < 0 {", ""},
+		"		if (x.confirmed &^ suspect).len() < quorum {", "		if (x.confirmed &^ suspect).len() < 0 {", "./supervisor TestTrial"},
 	{"suspects confirm each other", "q other nodes, none of them withdrawn or on probation", hold,
 		"		if (x.confirmed &^ suspect).len() < quorum {", "		if (x.confirmed &^ (0 * suspect)).len() < quorum {", "./supervisor TestSuspectsConfirmNothing"},
 	{"earlier renewals confirm", "renewals sent after it was noticed", hold,
