@@ -50,14 +50,19 @@ func among(clients int) []library {
 }
 
 func drain(ctx context.Context, f *fleet, lib library, clients int) (figures []figure, err error) {
-	err = withMany(f, lib, clients, func(ls []locker) error {
+	all := clients
+	if clients > 1 {
+		all++ // the holder is none of those who wait: etcd lets a client have its own name again
+	}
+	err = withMany(f, lib, all, func(ls []locker) error {
+		holder, ls := ls[all-1], ls[:clients]
 		name := names(1)[0]
 		for _, l := range ls {
 			if err := warm(ctx, l, 1); err != nil {
 				return err
 			}
 		}
-		h, err := ls[0].acquire(ctx, name)
+		h, err := holder.acquire(ctx, name)
 		if err != nil {
 			return err
 		}
