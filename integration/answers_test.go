@@ -481,6 +481,23 @@ func overdue(err error) bool {
 	return errors.As(err, &e) && strings.Contains(err.Error(), "no answer within")
 }
 
+// isRenewed waits until a new lease has been renewed. Before, a grant that came late, as
+// on a busy machine, is in doubt as soon as a key is deleted anywhere.
+func isRenewed(t *testing.T, l *lease.Lease) {
+	t.Helper()
+	last := l.Remaining()
+	if err := poll(ttl, func() error {
+		left := l.Remaining()
+		if left <= last {
+			last = left
+			return errors.New("not renewed")
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
 // stays wants the lease to be held for d.
 func stays(t *testing.T, l *lease.Lease, d time.Duration) {
 	t.Helper()

@@ -46,6 +46,7 @@ func revoke(t *testing.T, c *cluster.Cluster, runs int) {
 					t.Error(err)
 					return
 				}
+				isRenewed(t, l)
 				stays(t, l, rand.N(2*renewEvery)) // any moment between two renewals
 				atOnce(w.nodes, func(k int) {
 					node := (run + k) % 5

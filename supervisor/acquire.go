@@ -310,6 +310,7 @@ func (c *core) granted(now clock.Instant, t *tenure, i int, r node.Reply) {
 		c.decide(now, t)
 	case held:
 		if r.Status == node.OK {
+			c.joined(now, t, i)
 			c.reckon(now, t)
 		}
 	case releasing:

@@ -113,7 +113,8 @@
 // A vote that was withdrawn, because the node said that the key is gone or another's,
 // may be healed, but counts again only when a quorum of other nodes has answered
 // renewals that were sent after that was noticed: meanwhile a rival may have come
-// and gone on just those nodes.
+// and gone on just those nodes. A grant that came late may have come behind that
+// rival too: it is in doubt as soon as a vote is withdrawn.
 //
 // A node that has restarted and forgotten is healed without losing its vote, because
 // every client's guard keeps it from being asked for a grant while it is young. The

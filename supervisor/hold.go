@@ -264,6 +264,9 @@ func (c *core) renewed(now clock.Instant, t *tenure, i int, r node.Reply) {
 	v := &t.votes[i]
 	switch r.Status {
 	case node.OK:
+		if v.until == 0 {
+			c.joined(now, t, i) // its grant was never answered
+		}
 		v.until = v.promise
 		v.life = c.nodes[i].state.Life
 		h.retry.del(i)
@@ -319,6 +322,7 @@ func (t *tenure) suspectOf(now clock.Instant, i int, of *set) {
 	h.trials = append(h.trials, x)
 	if of == &t.withdrawn {
 		t.probation.del(i)
+		t.doubtLate(now)
 	}
 	if !t.withdrawn.has(i) {
 		of.add(i)
@@ -327,10 +331,58 @@ func (t *tenure) suspectOf(now clock.Instant, i int, of *set) {
 	t.votes[i].until = 0
 }
 
+// joined takes in the first vote of a node for a lease that is held already. Where its
+// grant was long on its way, somebody may have deleted the key on other nodes meanwhile,
+// and a rival have come and gone on them and on this one: the vote counts only as long as
+// no other is withdrawn, until a quorum of others has confirmed that it was not so. They
+// are asked soon.
+func (c *core) joined(now clock.Instant, t *tenure, i int) {
+	h := t.hold
+	if now.Sub(t.begun) <= lateAfter || t.suspect().has(i) {
+		return
+	}
+	h.trials = append(h.trials, trial{node: i, since: now, early: t.pending, counts: true})
+	if h.renewAt != clock.Never {
+		h.renewAt = min(h.renewAt, now.Add(confirmAfter))
+	}
+}
+
+const (
+	// lateAfter is from when on a grant is late: it is taken that nobody deletes the keys
+	// of a lease sooner after it began.
+	lateAfter = 10 * time.Millisecond
+	// confirmAfter is when to have it confirmed: often another one comes right behind it.
+	confirmAfter = 5 * time.Millisecond
+)
+
+// doubtLate puts late grants that nobody has confirmed on probation: a vote was
+// withdrawn, so a rival may have had that node and theirs before these grants arrived.
+func (t *tenure) doubtLate(now clock.Instant) {
+	for k := range t.hold.trials {
+		if x := &t.hold.trials[k]; x.counts {
+			*x = trial{node: x.node, since: now, early: t.pending}
+			t.probation.add(x.node)
+			t.votes[x.node].until = 0
+		}
+	}
+}
+
+// unproven returns the nodes whose vote is on trial, whether it counts meanwhile or not.
+func (t *tenure) unproven() (nodes set) {
+	for k := range t.hold.trials {
+		nodes.add(t.hold.trials[k].node)
+	}
+	return nodes
+}
+
 // confirm takes in that a node has renewed, and ends the trials that this decides.
 func (t *tenure) confirm(i int, quorum int) {
 	h := t.hold
-	if len(h.trials) == 0 || t.suspect().has(i) {
+	if len(h.trials) == 0 {
+		return
+	}
+	unproven := t.unproven()
+	if unproven.has(i) {
 		return
 	}
 	for k := range h.trials {
@@ -340,13 +392,12 @@ func (t *tenure) confirm(i int, quorum int) {
 			x.confirmed.add(i)
 		}
 	}
-	// One that ends here was suspect until now, so it has confirmed no other.
-	suspect := t.suspect()
+	// One that ends here was unproven until now, so it has confirmed no other.
 	h.trials = slices.DeleteFunc(h.trials, func(x trial) bool {
 		if t.votes[x.node].until == 0 {
 			return false // it has yet to be healed
 		}
-		if (x.confirmed &^ suspect).len() < quorum {
+		if (x.confirmed &^ unproven).len() < quorum {
 			return false
 		}
 		t.withdrawn.del(x.node)

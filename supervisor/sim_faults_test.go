@@ -57,8 +57,8 @@ type faults struct {
 	longHolds float64 // share of leases that are held for longer
 
 	// How often something happens just when it hurts.
-	atVote, atWin, atHolder, atRelease, atRenew, atHeal, atFresh, atSlowVoter float64
-	losing                                                                    faultKind // how the nodes lose their data then
+	atVote, atWin, atHolder, atRelease, atRenew, atHeal, atFresh, atSlowVoter, atLate float64
+	losing                                                                            faultKind // how the nodes lose their data then
 }
 
 const (
@@ -134,6 +134,7 @@ func newWorld(seed uint64, stats *simStats) *world {
 	aim(&f.atRelease, 0.3)
 	aim(&f.atSlowVoter, 0.3)
 	aim(&f.atRenew, 0.05)
+	aim(&f.atLate, 0.5)
 	f.losing = []faultKind{crashEmpty, crashStale, failOver}[w.rand.IntN(3)]
 	for i := range n {
 		w.nodes = append(w.nodes, newSimNode(w, i))
@@ -538,6 +539,10 @@ func (w *world) aimAtHolder(l *simLease, t *tenure) {
 		w.stats.aims++
 		w.freshRival(t)
 	}
+	if t.pending != 0 && w.chance(f.atLate) {
+		w.stats.aims++
+		w.rivalBeforeGrant(l, t)
+	}
 	if w.chance(f.atHolder) {
 		w.stats.aims++
 		d := w.between(0.1, 2)
@@ -578,6 +583,38 @@ func (w *world) freshRival(t *tenure) {
 	})
 }
 
+// rivalBeforeGrant takes a new lease away on so many nodes that a rival can have it,
+// with those to which a grant is still on its way: not so soon after it began that the
+// grant would not be late.
+func (w *world) rivalBeforeGrant(l *simLease, t *tenure) {
+	gone := max(1, w.quorum-1-w.rand.IntN(t.pending.len()))
+	w.after(lateAfter, func() {
+		if w.calm || !l.believed() {
+			return
+		}
+		w.tell("AIM: %s is taken away, and may be before a grant has come", l.token)
+		for _, i := range w.rand.Perm(len(w.nodes)) {
+			if n := w.nodes[i]; gone > 0 && n.key(l.key) == l.token {
+				n.spoils(l.key)
+				n.del(l.key)
+				gone--
+			}
+		}
+		for _, c := range w.clients {
+			for _, wk := range c.workers {
+				if c != l.c && wk.key == l.key {
+					c.after(w.upTo(5*time.Millisecond), func() {
+						if !w.ending && wk.waiter == nil && wk.lease == nil {
+							wk.brief = true
+							wk.acquire()
+						}
+					})
+				}
+			}
+		}
+	})
+}
+
 // aimAtSend delays the bytes of a release, and cuts the connection meanwhile; or
 // strikes while a lease is healed. It reports whether the bytes are late.
 func (w *world) aimAtSend(a *simActor, cmd *node.Command) (late bool) {
@@ -594,6 +631,8 @@ func (w *world) aimAtSend(a *simActor, cmd *node.Command) (late bool) {
 	case node.Grant:
 		if w.chance(f.atSlowVoter) {
 			a.slowUntil, a.slowBy = w.now+w.maxTTL/4, w.timeout
+		} else if w.chance(f.atLate) {
+			a.slowUntil, a.slowBy = w.now+1, w.timeout // these bytes alone
 		}
 	case node.Renew:
 		// The process stops, and goes on between the end of its lease and the one

@@ -41,6 +41,7 @@ type trial struct {
 	since     clock.Instant // when it was noticed first
 	early     set           // nodes that have yet to answer an earlier renewal
 	confirmed set           // nodes that have answered a later one
+	counts    bool          // as long as no vote is withdrawn: it is a late grant
 }
 
 // deadline returns the instant up to which at least need of the nodes in count

@@ -68,3 +68,73 @@ func TestSuspectsConfirmNothing(t *testing.T) {
 		t.Fatal("it does not count by the word of three others")
 	}
 }
+
+// A grant that was long on its way counts; but not any more once the key is found
+// deleted elsewhere, because a rival may have had that node and this one before it came,
+// unless a quorum of others has renewed since.
+func TestLateGrantHidesNoRival(t *testing.T) {
+	for _, how := range []string{"unconfirmed", "confirmed", "told by a renewal"} {
+		t.Run(how, func(t *testing.T) {
+			b := enrolled(t, 5)
+			w := b.acquire("x")
+			grants := b.take(node.Grant)
+			for _, s := range grants[:3] {
+				b.say(s, node.OK)
+			}
+			l := b.got(w)
+			b.advance(lateAfter + 1)
+			late := node.OK
+			if how == "told by a renewal" {
+				late = node.Unknown // it has arrived all the same
+			}
+			b.say(grants[3], late)
+			b.say(grants[4], late)
+			held := b.c.lines["x"].holder
+			if counts := held.counting().has(3); !counts {
+				t.Fatal("a late grant does not count")
+			}
+			if how == "confirmed" {
+				b.round(nil)
+			}
+			b.advance(b.c.terms.renewEvery)
+			renewals := b.take(node.Renew)
+			for _, i := range []int{4, 3, 2, 1} {
+				b.say(to(renewals, i), node.OK)
+			}
+			if err := l.Err(); err != nil {
+				t.Fatal(err)
+			}
+			b.say(to(renewals, 0), node.Absent)
+			if err := l.Err(); (err == nil) != (how == "confirmed") {
+				t.Errorf("Err() = %v", err)
+			}
+		})
+	}
+}
+
+// Late grants that are in doubt confirm neither each other nor anything else.
+func TestLateGrantsConfirmNothing(t *testing.T) {
+	b := enrolled(t, 5)
+	w := b.acquire("x")
+	grants := b.take(node.Grant)
+	for _, s := range grants[:3] {
+		b.say(s, node.OK)
+	}
+	l := b.got(w)
+	b.advance(lateAfter + 1)
+	b.say(grants[3], node.OK)
+	b.say(grants[4], node.OK)
+	b.advance(b.c.terms.renewEvery)
+	renewals := b.take(node.Renew)
+	for _, i := range []int{4, 3, 2, 1} {
+		b.say(to(renewals, i), node.OK)
+	}
+	b.say(to(renewals, 0), node.Unknown) // it was deleted there, before the grants came
+	b.advance(b.c.terms.renewEvery)
+	for _, s := range b.take(node.Renew) {
+		b.say(s, map[bool]node.Status{true: node.Absent, false: node.OK}[s.node == 0])
+	}
+	if l.Err() == nil {
+		t.Error("two late grants stand in for what was deleted")
+	}
+}
