@@ -272,11 +272,12 @@ func (a *Actor) handle(ctx context.Context, commands []Command) {
 		a.refuse(commands, a.state.Err)
 		return
 	}
-	a.pipe.open(commands, a.Clock.Now())
-	a.guard()
+	now := a.Clock.Now()
+	a.pipe.open(commands, now)
+	a.guard(now)
 	var over error
 	if len(a.pipe.live) > 0 {
-		over = a.exchange(false)
+		over = a.exchange(now, false)
 	}
 	if over != nil {
 		a.lose(ctx, over)
@@ -288,9 +289,9 @@ func (a *Actor) handle(ctx context.Context, commands []Command) {
 // guard takes out what this incarnation must not be asked: a grant or a claim while it
 // is young, and a heal that was meant for another. A young node hands nothing over
 // either: a reservation would stand in the way of the heal of what it forgot.
-func (a *Actor) guard() {
+func (a *Actor) guard(now clock.Instant) {
 	p := &a.pipe
-	young := a.Clock.Now() < a.state.YoungUntil
+	young := now < a.state.YoungUntil
 	p.young, p.tracks = young, a.state.Tracks
 	wanted := p.live[:0]
 	for _, i := range p.live {
@@ -309,13 +310,14 @@ func (a *Actor) guard() {
 // beat notices a dead connection and measures the Offset again, if there was
 // nothing to send for a while.
 func (a *Actor) beat(ctx context.Context) {
-	if idle := a.Clock.Now().Sub(a.used); idle < heartbeat {
+	now := a.Clock.Now()
+	if idle := now.Sub(a.used); idle < heartbeat {
 		a.timer.Reset(heartbeat - idle)
 		return
 	}
 	a.timer.Reset(heartbeat)
 	a.pipe.open(nil, 0)
-	if over := a.exchange(true); over != nil {
+	if over := a.exchange(now, true); over != nil {
 		a.lose(ctx, over)
 		return
 	}
@@ -325,10 +327,11 @@ func (a *Actor) beat(ctx context.Context) {
 // exchange sends the live commands of the pipeline and reads the answers into its
 // replies. An error means that the enrolment is over. Calls whose script the node
 // had lost are sent once more, within the same timeout, and so behind all the others.
-func (a *Actor) exchange(withTime bool) error {
+// now was read a moment ago: reading it costs as much as much else here.
+func (a *Actor) exchange(now clock.Instant, withTime bool) error {
 	s := a.session
 	p := &a.pipe
-	a.used = a.Clock.Now()
+	a.used = now
 	s.start(a.used)
 	defer s.stop()
 
@@ -341,7 +344,7 @@ func (a *Actor) exchange(withTime bool) error {
 	if len(p.live) == 0 {
 		return nil
 	}
-	now := a.Clock.Now()
+	now = a.Clock.Now()
 	wanted := p.live[:0]
 	for _, i := range p.live {
 		switch {

@@ -172,12 +172,17 @@ func (c *core) newID() uint64 { c.lastID++; return c.lastID }
 
 func (c *core) send(i int, cmd node.Command) { c.sends = append(c.sends, send{i, cmd}) }
 
+// next returns when tick has something to do.
+func (c *core) next() clock.Instant {
+	if len(c.alarms) == 0 {
+		return clock.Never
+	}
+	return c.alarms[0].at
+}
+
 // wait returns how long the loop may sleep at the present instant.
 func (c *core) wait(now clock.Instant) time.Duration {
-	if len(c.alarms) == 0 {
-		return maxSleep
-	}
-	return max(0, min(c.alarms[0].at.Sub(now), maxSleep))
+	return max(0, min(c.next().Sub(now), maxSleep))
 }
 
 const (
