@@ -172,6 +172,10 @@ func (c *core) leave(l *line) {
 // try begins an attempt for the first waiter of a line, with a fresh token: a
 // late command of an earlier attempt can never touch this one.
 func (c *core) try(now clock.Instant, l *line) {
+	if c.isCrowded(now, l) {
+		c.stand(now, l)
+		return
+	}
 	t := c.newTenure(l)
 	c.alarms.set(&t.alarm, now.Add(t.terms.window))
 	if fence, ok := c.proposal(now, l); ok {

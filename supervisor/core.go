@@ -31,8 +31,9 @@ type core struct {
 	standing map[string]*tenure // by token: those that may be reserved for
 	held     bag[*tenure]
 	adopting bag[*tenure]
-	waited   bag[*line] // those that somebody waits in
-	callers  int        // who wait
+	waited   bag[*line]               // those that somebody waits in
+	crowded  map[string]clock.Instant // names that had to be waited for, by when they were given back
+	callers  int                      // who wait
 	alarms   alarms
 	lastID   uint64
 	closing  bool
@@ -138,6 +139,7 @@ type tenure struct {
 	id     uint64
 	phase  phase
 	queued bool  // its token stands, or stood, in the nodes' queues
+	behind bool  // and somebody else had the name, or was before it
 	spot   int32 // in the bag of its phase
 	line   *line
 	key    string // the name, prefix included

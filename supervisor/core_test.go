@@ -43,6 +43,7 @@ func newBench(t testing.TB, n int) *bench {
 		looks:    make(map[uint64]*look),
 		lines:    make(map[string]*line),
 		standing: make(map[string]*tenure),
+		crowded:  make(map[string]clock.Instant),
 	}
 	for i := range b.c.nodes {
 		b.c.nodes[i].label = fmt.Sprintf("node-%d", i)

@@ -132,6 +132,9 @@
 // other processes wait, the release has reserved the name for one of them by then, and
 // that grant is refused: the line goes to the end of the queue.
 //
+// Who had to wait for a name and wants it again soon stands in the queue at once: an
+// attempt before that would be refused.
+//
 // A reservation is a promise, and no vote. Who has it claims the name once a quorum
 // has it reserved, and what counts is the answered claim. To the renewal and the heal of
 // a lease such a key is absent and not another's, because nobody holds it: the holder

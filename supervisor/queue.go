@@ -38,6 +38,37 @@ func (c *core) stand(now clock.Instant, l *line) {
 	c.beat(now, t)
 }
 
+// crowd remembers that a lease which is over had been waited for: others may well be
+// waiting now, and an ordinary attempt would be refused, and cost every node a pipeline.
+func (c *core) crowd(now clock.Instant, t *tenure) {
+	if !t.behind {
+		return
+	}
+	if len(c.crowded) >= maxCrowded {
+		clear(c.crowded)
+	}
+	c.crowded[t.key] = now
+}
+
+const maxCrowded = 1024
+
+// isCrowded reports whether the first waiter of a line is to stand in the queue at once,
+// and prepares that. It costs one exchange more if nobody waits there any more; then the
+// next attempt is an ordinary one.
+func (c *core) isCrowded(now clock.Instant, l *line) bool {
+	at, was := c.crowded[l.key]
+	if !was || l.tries > 0 || l.waiters[0].attempts > 0 {
+		return false
+	}
+	delete(c.crowded, l.key)
+	ticket, known := c.proposal(now, l)
+	if !known || now.Sub(at) > c.limits.beat {
+		return false
+	}
+	l.ticket, l.answers = ticket, make(answers, len(c.nodes))
+	return true
+}
+
 // beat tells every node that the waiter still stands there, and asks who has the
 // name. It comes again about when a reservation for somebody else, who does not claim
 // it, has lapsed; and soon where a part of a quorum has reserved the name.
@@ -90,6 +121,7 @@ func (c *core) enqueued(now clock.Instant, t *tenure, i int, r node.Reply) {
 			return
 		}
 		c.place(now, t, i, r.Ticket)
+		t.behind = t.behind || r.Status == node.Other
 		l.answers[i] = answerTo(now, r)
 		if young := c.nodes[i].state.YoungUntil; now < young && unheld(r) {
 			l.answers[i] = answer{verdict: Guarded, left: young.Sub(now), at: now}

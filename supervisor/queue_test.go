@@ -481,3 +481,84 @@ func TestNewsDuringLateGrant(t *testing.T) {
 	b.wantNodes(b.take(node.Claim))
 	b.wantNodes(b.take(node.Renew), 2)
 }
+
+// Whoever had to wait for a name, and wants it again soon, stands in the queue at once:
+// an attempt would be refused. Who finds that nobody waits there any more makes an attempt
+// the next time.
+func TestCrowdedName(t *testing.T) {
+	once := func(w *waiter) { w.attempts = 1 }
+	for _, tt := range []struct {
+		name   string
+		after  time.Duration // of the release
+		change []func(*waiter)
+		want   node.Op
+	}{
+		{"soon", time.Millisecond, nil, node.Enqueue},
+		{"later", 2 * time.Minute, nil, node.Grant},
+		{"one attempt", time.Millisecond, []func(*waiter){once}, node.Grant},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := enrolled(t, 3)
+			_, token := b.stand("x")
+			b.announce(token, 0, 1, 2)
+			b.claimAndRelease("x")
+			b.advance(tt.after)
+			b.acquire("x", tt.change...)
+			b.wantOnly(tt.want)
+		})
+	}
+	t.Run("nobody waits any more", func(t *testing.T) {
+		b := enrolled(t, 3)
+		_, token := b.stand("x")
+		b.announce(token, 0, 1, 2)
+		b.claimAndRelease("x")
+		b.acquire("x")
+		for _, s := range b.take(node.Enqueue) {
+			if s.cmd.Ticket == 0 || !s.cmd.New {
+				t.Errorf("%+v: want a new one with a ticket", s.cmd)
+			}
+			b.say(s, node.OK)
+		}
+		b.claimAndRelease("x")
+		b.acquire("x")
+		b.wantOnly(node.Grant)
+	})
+	t.Run("what is remembered is bounded", func(t *testing.T) {
+		b := enrolled(t, 1)
+		for i := range maxCrowded + 10 {
+			name := fmt.Sprint(i)
+			_, token := b.stand(name)
+			b.announce(token, 0)
+			b.claimAndRelease(name)
+		}
+		if n := len(b.c.crowded); n > maxCrowded {
+			t.Errorf("%d names are remembered", n)
+		}
+	})
+}
+
+// claimAndRelease has all claims granted, and the lease released.
+func (b *bench) claimAndRelease(name string) {
+	b.t.Helper()
+	for _, s := range b.take(node.Claim) {
+		b.say(s, node.OK)
+	}
+	b.c.release(b.now(), b.c.lines[name].holder.id, make(chan error, 1))
+	b.perform()
+	for _, s := range b.take(node.Release) {
+		b.say(s, node.OK)
+	}
+}
+
+// wantOnly wants an operation to have been sent to all nodes, and nothing else.
+func (b *bench) wantOnly(op node.Op) {
+	b.t.Helper()
+	for _, s := range b.sent {
+		if s.cmd.Op != op {
+			b.t.Errorf("%v was sent, want %v alone", s.cmd.Op, op)
+		}
+	}
+	if len(b.sent) != len(b.c.nodes) {
+		b.t.Errorf("%d were sent, want one to each node", len(b.sent))
+	}
+}

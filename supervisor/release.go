@@ -46,6 +46,7 @@ func (c *core) end(now clock.Instant, t *tenure, why error, answer chan<- error)
 	l := t.line
 	l.holder = nil
 	c.held.del(t)
+	c.crowd(now, t)
 	free := now
 	if why == lease.ErrExpired && !c.closing {
 		free = deadline(t.votes, t.counting(), c.quorum) // its holder has the grace to stop in

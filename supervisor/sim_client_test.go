@@ -62,6 +62,7 @@ func newSimClient(w *world, id int) *simClient {
 		looks:    make(map[uint64]*look),
 		lines:    make(map[string]*line),
 		standing: make(map[string]*tenure),
+		crowded:  make(map[string]clock.Instant),
 	}
 	room := 8192
 	if w.chance(0.05) {

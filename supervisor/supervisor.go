@@ -87,6 +87,7 @@ func New(cfg Config) (*Supervisor, error) {
 		nodes:    make([]peer, n),
 		quorum:   n/2 + 1,
 		standing: make(map[string]*tenure),
+		crowded:  make(map[string]clock.Instant),
 		tenures:  make(map[uint64]*tenure),
 		looks:    make(map[uint64]*look),
 		lines:    make(map[string]*line),
