@@ -59,8 +59,9 @@ type Actor struct {
 	timer   clock.Timer
 	pause   *backoff.ExponentialBackOff
 	state   State
-	run     identity // the latest that was told
-	marked  bool     // a marker was seen on this node
+	run     identity      // the latest that was told
+	trip    time.Duration // in which State.Offset was measured
+	marked  bool          // a marker was seen on this node
 	queued  []Command
 	pipe    pipeline
 	loaded  [lastOp + 1]bool
@@ -436,10 +437,16 @@ func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 	return over
 }
 
+// measured takes in a node's time. It may be from the beginning of the round trip or from
+// its end: so a slow answer does not replace what a quicker one has told lately, as fences
+// that are proposed by it would go to and fro.
 func (a *Actor) measured(nodeTime time.Duration, sent, back clock.Instant) {
-	middle := sent.Add(back.Sub(sent) / 2)
-	a.state.Offset, a.state.OffsetAt = nodeTime-time.Duration(middle), middle
 	a.state.Time, a.state.TimeSent, a.state.TimeBack = nodeTime, sent, back
+	trip := back.Sub(sent)
+	if s := &a.state; s.OffsetAt == 0 || trip <= a.trip || sent.Sub(s.OffsetAt) >= heartbeat/2 {
+		middle := sent.Add(trip / 2)
+		s.Offset, s.OffsetAt, a.trip = nodeTime-time.Duration(middle), middle, trip
+	}
 }
 
 // refuse answers commands that are not sent.
@@ -517,6 +524,7 @@ func (a *Actor) enrolled(e enrolment) {
 		a.marked = true
 		a.state.YoungUntil = a.Clock.Now().Add(a.Window - e.id.age)
 	}
+	a.state.OffsetAt = 0 // it may be another server
 	a.measured(e.id.time, e.id.sent, e.id.back)
 	a.tell()
 	a.listen()

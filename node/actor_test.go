@@ -378,6 +378,31 @@ func TestHangsFromFar(t *testing.T) {
 	}
 }
 
+// A node's time comes from anywhere in the round trip, so a slow answer tells less of it
+// than a quick one that is not old.
+func TestOffsetOfTheQuickest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := start(t, n.Conn())
+		r.enrolled()
+		offset, at := r.state.Offset, r.state.OffsetAt
+		n.Delay(100 * time.Millisecond)
+		n.Jump(time.Second) // whatever it tells now is not taken
+		for range 3 {
+			wantStatuses(t, r.ask(on(node.Release, "a", "1")), "absent")
+			if r.state.Offset != offset || r.state.OffsetAt != at || r.state.TimeBack <= at {
+				t.Errorf("%+v", r.state)
+			}
+		}
+		time.Sleep(5 * time.Second)
+		wantStatuses(t, r.ask(on(node.Release, "a", "1")), "absent")
+		if r.state.Offset == offset || r.state.OffsetAt == at {
+			t.Errorf("%+v", r.state)
+		}
+	})
+}
+
 func TestSilentWhileIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := nodetest.New()

@@ -162,7 +162,7 @@ func (n *Node) handOver(name, queue, self, reserve string) {
 		inbox, token, named := strings.Cut(id, " ")
 		until, _ := n.zscore([]string{queue, "l" + id}).(float64)
 		if named && -until > float64(now) && (id == self || n.publish([]string{inbox, token}).(int64) > 0) {
-			n.set([]string{name, script.Reserved(token), "NX", "PX", reserve})
+			n.set([]string{name, script.Reserved(token), "PX", reserve})
 			n.zadd([]string{queue, strconv.FormatInt(-now, 10), "l" + id})
 			return
 		}
@@ -346,7 +346,15 @@ func claim(n *Node, keys, args []string) any {
 	for i, name := range names {
 		fence, queue := keys[len(names)+i], keys[2*len(names)+i]
 		token, ttl, proposed, retention := args[4*i+1], args[4*i+2], args[4*i+3], args[4*i+4]
-		if n.misused(fence) || n.misused(queue) {
+		broken := n.misused(fence)
+		var raised any
+		if !broken {
+			raised = n.zadd([]string{fence, "GT", "CH", proposed, script.Member})
+			if e, bad := raised.(failure); bad {
+				return e
+			}
+		}
+		if broken || n.misused(queue) {
 			out = append(out, int64(script.Broken), "", int64(-2), "", int64(0), int64(0))
 			continue
 		}
@@ -368,10 +376,6 @@ func claim(n *Node, keys, args []string) any {
 		}
 		if is == script.Ours {
 			n.zrem([]string{queue, waiter, script.Alive(args[0], token)})
-		}
-		raised := n.zadd([]string{fence, "GT", "CH", proposed, script.Member})
-		if e, bad := raised.(failure); bad {
-			return e
 		}
 		stored := n.fence(fence)
 		if e, bad := n.pexpire([]string{fence, retention}).(failure); bad {

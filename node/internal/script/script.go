@@ -91,8 +91,9 @@ end
 return out
 `)
 
-// handOver is a function that reserves a key, which must be absent, for the first
-// living waiter, and tells its inbox. One whose heartbeat is past, or whose inbox
+// handOver is a function that reserves a key, which must be absent or the caller's to
+// delete, for the first living waiter, and tells its inbox. It returns true if there is
+// one. One whose heartbeat is past, or whose inbox
 // nobody listens to, is dropped. The waiter counts as dead until its next heartbeat,
 // so that one who does nothing costs a single reservation. self is who calls, if it
 // waits: the answer tells it. It is called by pcall: what it may not do, for want of
@@ -110,9 +111,9 @@ local function handOver(name, queue, self)
     local alive = redis.call('ZSCORE', queue, 'l' .. id)
     if space and alive and -alive > now and (id == self or
         redis.call('PUBLISH', string.sub(id, 1, space - 1), string.sub(id, space + 1)) > 0) then
-      redis.call('SET', name, '?' .. string.sub(id, space + 1), 'NX', 'PX', reserve)
+      redis.call('SET', name, '?' .. string.sub(id, space + 1), 'PX', reserve)
       redis.call('ZADD', queue, -now, 'l' .. id)
-      return
+      return true
     end
     redis.call('ZREM', queue, first, 'l' .. id)
   end
@@ -123,6 +124,14 @@ end
 const promised = `
 local function promised(held)
   return held and string.find(held, '^%?.+/%w+$')
+end
+`
+
+// misused is a function that tells whether what pcall has returned says that a key is
+// of another type. To ask for the type before would cost as much as to do it.
+const misused = `
+local function misused(said)
+  return type(said) == 'table' and said.err and string.find(said.err, 'WRONGTYPE', 1, true)
 end
 `
 
@@ -142,14 +151,9 @@ local call = redis.call
 local out = call('TIME')
 local n = #KEYS / 2
 local held = call('MGET', unpack(KEYS, 1, n))
-local mine
+local mine, handed
 for i = 1, n do
   if held[i] == ARGV[i+1] then
-    if mine then
-      mine[#mine+1] = KEYS[i]
-    else
-      mine = {KEYS[i]}
-    end
     out[i+2] = 1
   elseif held[i] or call('EXISTS', KEYS[i]) == 1 then
     out[i+2] = 2
@@ -157,17 +161,28 @@ for i = 1, n do
     out[i+2] = 0
   end
 end
-if mine then
-  call('DEL', unpack(mine))
-end
 local reserve = ARGV[1]
 if reserve ~= '0' and call('EXISTS', unpack(KEYS, n + 1)) > 0 then
 `+clock+handOver+`
+  handed = {}
   for i = 1, n do
     if out[i+2] ~= 2 then
-      pcall(handOver, KEYS[i], KEYS[n+i])
+      local done, said = pcall(handOver, KEYS[i], KEYS[n+i])
+      handed[i] = done and said
     end
   end
+end
+for i = 1, n do
+  if out[i+2] == 1 and not (handed and handed[i]) then
+    if mine then
+      mine[#mine+1] = KEYS[i]
+    else
+      mine = {KEYS[i]}
+    end
+  end
+end
+if mine then
+  call('DEL', unpack(mine))
 end
 return out
 `)
@@ -278,7 +293,7 @@ return out
 // each name: Ours (the key is reserved for the token, or holds it), Other (it is not)
 // or Broken; value, PTTL and fence as Inspect does; how many stand before it; its
 // ticket here as a decimal string, or an empty string if it is not in the queue.
-var Enqueue = define("enqueue", 6, 3, 3, 3, `
+var Enqueue = define("enqueue", 6, 3, 3, 3, misused+`
 local out = redis.call('TIME')
 local n = #KEYS / 3
 local inbox, reserve, alive = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -288,17 +303,18 @@ for i = 1, n do
   local token, ticket = ARGV[3*i+1], ARGV[3*i+2]
   local id = inbox .. ' ' .. token
   local held = redis.call('MGET', name)[1]
-  local kind = redis.call('TYPE', queue).ok
   local at = 6 * i - 3
-  if kind ~= 'zset' and kind ~= 'none' then
+  local mine = redis.pcall('ZSCORE', queue, 'w' .. id)
+  if misused(mine) then
     out[at], out[at+1], out[at+2], out[at+3], out[at+4], out[at+5] = 3, '', -2, '', 0, ''
+  elseif type(mine) == 'table' then
+    return mine
   else
     out[at+4], out[at+5] = 0, ''
     if held ~= token then
       if ARGV[3*i+3] == '1' then
-        local later = redis.call('ZRANGEBYSCORE', queue, ticket, '+inf', 'WITHSCORES')
-        ticket = redis.call('ZSCORE', queue, 'w' .. id) or
-          later[1] and string.format('%.0f', later[#later] + 1) or ticket
+        local later = not mine and redis.call('ZRANGEBYSCORE', queue, ticket, '+inf', 'WITHSCORES')
+        ticket = mine or later[1] and string.format('%.0f', later[#later] + 1) or ticket
       end
       redis.call('ZADD', queue, ticket, 'w' .. id, -now - alive, 'l' .. id)
       out[at+5] = ticket
@@ -314,11 +330,8 @@ for i = 1, n do
     out[at] = (held == token or held == '?' .. token) and 1 or 2
     out[at+1] = held or ''
     out[at+2] = redis.call('PTTL', name)
-    if redis.call('TYPE', fence).ok == 'zset' then
-      out[at+3] = redis.call('ZSCORE', fence, 'f') or ''
-    else
-      out[at+3] = ''
-    end
+    local stored = redis.pcall('ZSCORE', fence, 'f')
+    out[at+3] = type(stored) == 'string' and stored or ''
   end
 end
 return out
@@ -326,41 +339,49 @@ return out
 
 // Claim grants each key to its token, where it is absent, or reserved for the token,
 // or holds it already, takes the token out of its queue then, and proposes the fence in
-// any case. KEYS: name, fence key, queue key. ARGV of the call: the inbox; of a name:
-// token, TTL in ms, fence, retention in ms. Answers for each name: Ours, Other or
+// any case; even if it is Broken, when the queue key is. KEYS: name, fence key, queue key.
+// ARGV of the call: the inbox; of a name: token, TTL in ms, fence, retention in ms. Answers for each name: Ours, Other or
 // Broken; value and PTTL as Inspect does, if Other; the stored fence; how many stand
 // before it, if Other; 1 if the fence was raised.
-var Claim = define("claim", 6, 3, 1, 4, `
+var Claim = define("claim", 6, 3, 1, 4, misused+`
 local out = redis.call('TIME')
 local n = #KEYS / 3
 for i = 1, n do
   local name, fence, queue = KEYS[i], KEYS[n+i], KEYS[2*n+i]
   local token, ttl = ARGV[4*i-2], ARGV[4*i-1]
   local id = ARGV[1] .. ' ' .. token
-  local held = redis.call('MGET', name)[1]
-  local fenced, lined = redis.call('TYPE', fence).ok, redis.call('TYPE', queue).ok
   local at = 6 * i - 3
   out[at], out[at+1], out[at+2], out[at+3], out[at+4], out[at+5] = 3, '', -2, '', 0, 0
-  if (fenced == 'zset' or fenced == 'none') and (lined == 'zset' or lined == 'none') then
-    if held == token then
-      redis.call('PEXPIRE', name, ttl)
-      out[at] = 1
-    elseif held == '?' .. token or not held and redis.call('EXISTS', name) == 0 then
-      redis.call('SET', name, token, 'PX', ttl)
-      out[at] = 1
+  local raised = redis.pcall('ZADD', fence, 'GT', 'CH', ARGV[4*i], 'f')
+  if not misused(raised) then
+    if type(raised) == 'table' then
+      return raised
+    end
+    local held = redis.call('MGET', name)[1]
+    local free = held == token or held == '?' .. token or not held and redis.call('EXISTS', name) == 0
+    local lined
+    if free then
+      lined = redis.pcall('ZREM', queue, 'w' .. id, 'l' .. id)
     else
-      out[at], out[at+1], out[at+2] = 2, held or '', redis.call('PTTL', name)
-      local rank = redis.call('ZRANK', queue, 'w' .. id)
-      if rank then
-        out[at+4] = rank - redis.call('ZCOUNT', queue, '-inf', '(0')
+      lined = redis.pcall('ZRANK', queue, 'w' .. id)
+    end
+    if not misused(lined) then
+      if type(lined) == 'table' then
+        return lined
       end
+      if free then
+        redis.call('SET', name, token, 'PX', ttl)
+        out[at] = 1
+      else
+        out[at], out[at+1], out[at+2] = 2, held or '', redis.call('PTTL', name)
+        if lined then
+          out[at+4] = lined - redis.call('ZCOUNT', queue, '-inf', '(0')
+        end
+      end
+      out[at+5] = raised
+      out[at+3] = raised == 1 and ARGV[4*i] or redis.call('ZSCORE', fence, 'f')
+      redis.call('PEXPIRE', fence, ARGV[4*i+1])
     end
-    if out[at] == 1 then
-      redis.call('ZREM', queue, 'w' .. id, 'l' .. id)
-    end
-    out[at+5] = redis.call('ZADD', fence, 'GT', 'CH', ARGV[4*i], 'f')
-    out[at+3] = redis.call('ZSCORE', fence, 'f')
-    redis.call('PEXPIRE', fence, ARGV[4*i+1])
   end
 end
 return out

@@ -196,23 +196,23 @@ var mutants = []mutant{
 	{"the dead are not skipped, as played", "dead waiters skipped", line,
 		"if x.alive < n.ms() || x.token != asker", "if x.token != asker && false || x.token != asker", ""},
 	{"script: claim without compare", "a script: compare the token", script,
-		"    elseif held == '?' .. token or not held and redis.call('EXISTS', name) == 0 then", "    elseif true then", real},
+		"held == token or held == '?' .. token or not held and redis.call('EXISTS', name) == 0\n    local lined", "true\n    local lined", real},
 	{"script: the dead are not skipped", "a heartbeat that lets the dead be skipped", script,
 		"if space and alive and -alive > now and", "if space and alive and", real},
 	{"script: the new do not stand behind", "ordered by a ticket", script,
-		"          later[1] and string.format('%.0f', later[#later] + 1) or ticket\n", "          ticket\n", real + "/queue/the_new_stand_behind_all"},
+		"ticket = mine or later[1] and string.format('%.0f', later[#later] + 1) or ticket\n", "ticket = mine or ticket\n", real + "/queue/the_new_stand_behind_all"},
 	{"script: a raise tells what it has stored", "T is larger than what was stored", script,
 		"    out[at+1] = redis.call('ZSCORE', fence, 'f') or ''\n    redis.call('ZADD', fence, 'GT', ARGV[3*i-1], 'f')", "    redis.call('ZADD', fence, 'GT', ARGV[3*i-1], 'f')\n    out[at+1] = redis.call('ZSCORE', fence, 'f') or ''", real + "/commands/raise"},
 	{"script: reserved for who came last", "ordered by a ticket", script,
 		"redis.call('ZRANGEBYSCORE', queue, 0, '+inf', 'LIMIT', 0, 1)[1]", "redis.call('ZREVRANGEBYSCORE', queue, '+inf', 0, 'LIMIT', 0, 1)[1]", real},
 	{"script: a winner stays in the queue", "winning removes the queue entry", script,
-		"      redis.call('ZREM', queue, 'w' .. id, 'l' .. id)\n", "", real},
+		"      lined = redis.pcall('ZREM', queue, 'w' .. id, 'l' .. id)\n", "      lined = 0\n", real},
 	{"script: a release hands nothing over", "release takes the first living waiter, reserves the key for it", script,
-		"      pcall(handOver, KEYS[i], KEYS[n+i])\n", "", real + "/queue/in_the_order_of_tickets"}, // each of the others waits as long
+		"pcall(handOver, KEYS[i], KEYS[n+i])\n", "false\n", real + "/queue/in_the_order_of_tickets"}, // each of the others waits as long
 
 	// The scripts, on a real server.
 	{"script: release without compare", "compare-and-delete", script,
-		"  if held[i] == ARGV[i+1] then\n    if mine", "  if held[i] then\n    if mine", real},
+		"  if held[i] == ARGV[i+1] then\n    out[i+2] = 1\n  elseif held[i] or call", "  if held[i] then\n    out[i+2] = 1\n  elseif held[i] or call", real},
 	{"script: renew without compare", "renew, where it still holds the token", script,
 		"  if held[i] == ARGV[2*i] then", "  if held[i] then", real},
 	{"script: raise without compare", "where the token still holds the key", script,
