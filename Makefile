@@ -53,8 +53,8 @@ check: ## checks formatting, vet, staticcheck, go.mod and the house rules
 	@bash .ci/check
 
 .PHONY: bench
-bench: ## measures leasehold and its peers on real servers, in twelve minutes; ONLY=regexp a part
-	@cd bench && go run . $(if $(ONLY),-only '$(ONLY)') $(if $(OUT),-out '$(abspath $(OUT))')
+bench: ## measures leasehold and its peers on real servers, in twelve minutes; ONLY=regexp a part, LONG=n times as long
+	@cd bench && go run . $(if $(ONLY),-only '$(ONLY)') $(if $(LONG),-long $(LONG)) $(if $(OUT),-out '$(abspath $(OUT))')
 
 .PHONY: bench-quick
 bench-quick: ## the same in less than two minutes, with fewer peers

@@ -35,7 +35,7 @@ func (p plan) crowd() []scenario {
 	for _, n := range []int{1, 5} {
 		all = append(all, scenario{
 			name: fmt.Sprintf("crowd/N=%d", n), nodes: n, libs: libraries, repeat: p.times(min(2, n)), crowded: true, slow: true,
-			about: "64 clients take one name in turns, for 1 ms each, again and again. Waits that were not over at the end count as long as they were.",
+			about: "64 clients take one name in turns, for 1 ms each, again and again, after one of them has done so alone. Waits that were not over at the end count as long as they were.",
 			measure: func(ctx context.Context, f *fleet, lib library) ([]figure, error) {
 				return turns(ctx, f, lib, p.long(3*time.Second))
 			},
@@ -104,6 +104,14 @@ func turns(ctx context.Context, f *fleet, lib library, d time.Duration) (figures
 			}
 		}
 		name := names(1)[0]
+		alone, begun := 0, time.Now()
+		for time.Since(begun) < d/6 {
+			if err := turn(ctx, ls[0], name); err != nil {
+				return err
+			}
+			alone++
+		}
+		perSecond := float64(alone) / time.Since(begun).Seconds()
 		ctx, cancel := context.WithCancel(ctx)
 		counts, waits := make([]int, len(ls)), make([][]time.Duration, len(ls))
 		end := time.Now().Add(d)
@@ -138,6 +146,7 @@ func turns(ctx context.Context, f *fleet, lib library, d time.Duration) (figures
 		}
 		figures = []figure{
 			{"turns", "1/s", float64(sum) / d.Seconds()},
+			{"turns to those of one alone", "", float64(sum) / d.Seconds() / perSecond},
 			{"most to fewest turns", "x", float64(slices.Max(counts)) / float64(max(1, slices.Min(counts)))},
 			{"without a turn", "", float64(without)},
 			{"wait p99", "ms", millis(quantile(slices.Concat(waits...), .99))},

@@ -26,6 +26,7 @@ func run() error {
 	out := flag.String("out", "results", "write results.md, results.json and the charts to this `directory`")
 	lib := flag.String("lib", "", "measure only the libraries whose names match this `regexp`")
 	profile := flag.String("cpuprofile", "", "write a profile of this process to this `file`")
+	long := flag.Int("long", 1, "measure for that many `times` as long")
 	list := flag.Bool("list", false, "list the scenarios, and measure nothing")
 	flag.Parse()
 	want, err := regexp.Compile(*only)
@@ -37,7 +38,10 @@ func run() error {
 		return err
 	}
 	var some []scenario
-	for _, s := range (plan{*quick}).scenarios() {
+	if *long < 1 || *long > 100 {
+		return fmt.Errorf("-long %d: want 1 to 100", *long)
+	}
+	for _, s := range (plan{*quick, *long}).scenarios() {
 		if want.MatchString(s.name) {
 			s.libs = slices.DeleteFunc(slices.Clone(s.libs), func(l library) bool { return !wantLib.MatchString(l.name) })
 			some = append(some, s)

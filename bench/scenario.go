@@ -117,11 +117,7 @@ var errStuck = errors.New("stuck: given up")
 
 // once makes one measurement. One that does not end is left behind.
 func (s scenario) once(ctx context.Context, f *fleet, lib library) ([]figure, error) {
-	bound := s.bound
-	if bound == 0 {
-		bound = 20 * time.Second
-	}
-	ctx, cancel := context.WithTimeout(ctx, bound)
+	ctx, cancel := context.WithTimeout(ctx, s.bound)
 	defer cancel()
 	type measured struct {
 		figures []figure
@@ -135,10 +131,10 @@ func (s scenario) once(ctx context.Context, f *fleet, lib library) ([]figure, er
 	select {
 	case m := <-done:
 		if m.err != nil && ctx.Err() != nil {
-			m.err = fmt.Errorf("not done within %v: %w", bound, m.err)
+			m.err = fmt.Errorf("not done within %v: %w", s.bound, m.err)
 		}
 		return m.figures, m.err
-	case <-time.After(bound + 10*time.Second):
+	case <-time.After(s.bound + 10*time.Second):
 		return nil, errStuck
 	}
 }
@@ -187,7 +183,10 @@ func (o outcome) compare() {
 }
 
 // A plan says how much is measured.
-type plan struct{ quick bool }
+type plan struct {
+	quick  bool
+	longer int // times as long; 0 is 1
+}
 
 // times returns how often something is measured.
 func (p plan) times(n int) int {
@@ -200,9 +199,9 @@ func (p plan) times(n int) int {
 // long returns for how long something is measured.
 func (p plan) long(d time.Duration) time.Duration {
 	if p.quick {
-		return d / 2
+		d /= 2
 	}
-	return d
+	return d * time.Duration(max(1, p.longer))
 }
 
 // scenarios returns all of them, in the order of the report.
@@ -218,6 +217,10 @@ func (p plan) scenarios() []scenario {
 			if p.quick && s.slow {
 				s.libs = slices.DeleteFunc(slices.Clone(s.libs), func(l library) bool { return l.name != ours && l.name != floor })
 			}
+			if s.bound == 0 {
+				s.bound = 20 * time.Second
+			}
+			s.bound *= time.Duration(max(1, p.longer))
 			all = append(all, s)
 		}
 	}
