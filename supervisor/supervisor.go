@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
+	"runtime"
 	"sync"
 	"time"
 
@@ -178,15 +179,21 @@ func (s *Supervisor) run() {
 
 // hear takes in whoever else is waiting to be heard, at the same instant: to wait in a
 // select and to read the clock costs more than most messages do. An instant that is a
-// little old promises less, never more.
+// little old promises less, never more. What they ask of the nodes shares pipelines; so
+// where several callers wait, those that were just told something have their turn before.
 func (s *Supervisor) hear(now clock.Instant) {
+	yielded := false
 	for range maxHeard {
-		s.perform(now)
+		s.effects(now)
 		select {
 		case m := <-s.inbox:
 			m.apply(&s.core, now)
 		default:
-			return
+			if yielded || s.core.callers < 2 {
+				return
+			}
+			runtime.Gosched()
+			yielded = true
 		}
 	}
 }
@@ -200,11 +207,7 @@ const maxHeard = 64
 func (s *Supervisor) perform(now clock.Instant) {
 	c := &s.core
 	for len(c.effects)+len(c.sends) > 0 {
-		for i := 0; i < len(c.effects); i++ { // it may grow meanwhile
-			s.effect(now, c.effects[i])
-		}
-		clear(c.effects)
-		c.effects = c.effects[:0]
+		s.effects(now)
 		sends := len(c.sends)
 		for i := range sends {
 			if x := c.sends[i]; !s.actors[x.node].TrySend(x.cmd) {
@@ -213,6 +216,16 @@ func (s *Supervisor) perform(now clock.Instant) {
 		}
 		c.sends = append(c.sends[:0], c.sends[sends:]...)
 	}
+}
+
+// effects does what concerns callers and holders.
+func (s *Supervisor) effects(now clock.Instant) {
+	c := &s.core
+	for i := 0; i < len(c.effects); i++ { // it may grow meanwhile
+		s.effect(now, c.effects[i])
+	}
+	clear(c.effects)
+	c.effects = c.effects[:0]
 }
 
 func (s *Supervisor) effect(now clock.Instant, e effect) {
