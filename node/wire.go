@@ -201,6 +201,14 @@ func (s *scanner) scan(p []byte) error {
 				}
 			}
 		case s.kind == 0:
+			n, err := s.quick(p)
+			if err != nil {
+				return err
+			}
+			if n > 0 {
+				p = p[n:]
+				continue
+			}
 			s.kind, s.line, s.last = p[0], 0, 0
 			p = p[1:]
 			switch s.kind {
@@ -250,6 +258,44 @@ func (s *scanner) scan(p []byte) error {
 		}
 	}
 	return nil
+}
+
+// quick takes in what nearly everything consists of, a string, a number or the length of
+// an array, where all of it is there and right, and returns its length; or 0, and the
+// rest of scan looks at it. It takes less than half the time, and every byte comes through
+// here.
+func (s *scanner) quick(p []byte) (int, error) {
+	kind := p[0]
+	if kind != '$' && kind != ':' && kind != '*' || s.naming != 0 || kind == '*' && (s.named != nil || s.depth == maxDepth) {
+		return 0, nil
+	}
+	n, i := 0, 1
+	for ; i < len(p) && i < 8 && '0' <= p[i] && p[i] <= '9'; i++ {
+		n = 10*n + int(p[i]-'0')
+	}
+	if i == 1 || len(p) < i+2 || p[i] != '\r' || p[i+1] != '\n' {
+		return 0, nil
+	}
+	i += 2
+	switch {
+	case kind == '$':
+		if i += n + 2; len(p) < i || p[i-2] != '\r' || p[i-1] != '\n' {
+			return 0, nil
+		}
+	case kind == '*' && n > maxItems:
+		return 0, nil
+	}
+	if s.depth == 0 {
+		if err := s.begin(kind); err != nil {
+			return 0, err
+		}
+	}
+	if kind == '*' && n > 0 {
+		s.left[s.depth] = n
+		s.depth++
+		return i, nil
+	}
+	return i, s.done()
 }
 
 // header acts on a complete line, without its end.
