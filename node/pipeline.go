@@ -150,7 +150,8 @@ func (p *pipeline) build(b rueidis.Builder, withTime, eval, marker bool, loaded 
 }
 
 // run returns the end of the run of commands that one script call may carry: of
-// one operation, and no name twice, because a script reads before it writes.
+// one operation, and no name twice, because a script reads before it writes. To a
+// renewal that does not matter: it changes no value.
 func (p *pipeline) run(from int) int {
 	first := &p.commands[p.live[from]]
 	to := from + 1
@@ -158,6 +159,9 @@ func (p *pipeline) run(from int) int {
 		c := &p.commands[p.live[to]]
 		if c.by() != first.by() || c.Track != first.Track {
 			break
+		}
+		if c.Op == Renew {
+			continue
 		}
 		if to == from+1 {
 			clear(p.names)

@@ -32,6 +32,8 @@ func (h *alarms) set(a *alarm, at clock.Instant) {
 		*h = append(*h, due{})
 		a.pos = len(*h)
 		a.at = clock.Never
+	} else if at == a.at {
+		return // as after nearly every answer to a renewal
 	}
 	earlier := at < a.at
 	a.at = at

@@ -111,9 +111,23 @@ func newHold(c *core, t *tenure, w *waiter, until clock.Instant) *hold {
 	return h
 }
 
-// slots is how many times in one interval leases are renewed: those that are due
-// within a slot are renewed together, and so share pipelines.
-const slots = 128
+// slot returns how far apart the moments are at which leases are renewed: those that
+// are due within a slot are renewed together, and so share pipelines, one of which
+// costs as much as several dozen renewals. Slots are narrower where they would hold
+// more than a pipeline does: by half each time, so that a lease more or less does not
+// put the others out of step.
+func (c *core) slot(every time.Duration) clock.Instant {
+	n := leastSlots
+	for n*mostInSlot < len(c.held) {
+		n *= 2
+	}
+	return clock.Instant(every/time.Duration(n) + 1)
+}
+
+const (
+	leastSlots = 40
+	mostInSlot = 512
+)
 
 // nextRenewal returns when to renew a lease that was renewed at last. A lease that has
 // just begun is renewed at any moment of the interval but for its first quarter: many
@@ -124,7 +138,7 @@ func (c *core) nextRenewal(t *tenure, last clock.Instant, every time.Duration) c
 		d = every - time.Duration(c.rand.Int64N(int64(every)*3/4+1))
 	}
 	at := last.Add(d)
-	return at - at%clock.Instant(every/slots+1)
+	return at - at%c.slot(every)
 }
 
 // jitter returns nine to ten tenths of d, so that leases which began together do
