@@ -83,7 +83,6 @@ func (c *core) acquire(now clock.Instant, w *waiter) {
 	}
 	if l.queue == nil {
 		l.queue = &queue{}
-		l.who = l
 		if l.holder != nil {
 			l.fence = l.holder.fence
 		}
@@ -135,7 +134,7 @@ func (c *core) drop(now clock.Instant, l *line, i int) {
 		delete(c.looks, l.look.id)
 		l.look = nil
 	}
-	c.alarms.clear(&l.alarm)
+	c.alarms.clear(l)
 	l.anew()
 	if len(l.waiters) > 0 && l.holder == nil {
 		c.try(now, l)
@@ -161,7 +160,7 @@ func (l *line) anew() { l.tries, l.yields, l.ticket, l.placed = 0, 0, 0, false }
 // stands in.
 func (c *core) leave(l *line) {
 	if l.queue != nil && len(l.waiters) == 0 && l.attempt == nil {
-		c.alarms.clear(&l.alarm)
+		c.alarms.clear(l)
 		l.queue = nil
 	}
 	if l.queue == nil && l.holder == nil {
@@ -177,7 +176,7 @@ func (c *core) try(now clock.Instant, l *line) {
 		return
 	}
 	t := c.newTenure(l)
-	c.alarms.set(&t.alarm, now.Add(t.terms.window))
+	c.alarms.set(t, now.Add(t.terms.window))
 	if fence, ok := c.proposal(now, l); ok {
 		c.elect(now, t, fence)
 	}
@@ -190,7 +189,6 @@ func (c *core) newTenure(l *line) *tenure {
 		id: c.newID(), line: l, key: l.key, token: c.tokenFor(w), terms: w.terms,
 		votes: make([]vote, n), ballot: &ballot{answers: make(answers, n)},
 	}
-	t.who = t
 	c.tenures[t.id] = t
 	l.attempt = t
 	return t
@@ -240,7 +238,7 @@ func (c *core) propose(now clock.Instant) {
 func (c *core) elect(now clock.Instant, t *tenure, fence uint64) {
 	t.phase, t.fence, t.begun = electing, fence, now
 	end := now.Add(t.terms.window)
-	c.alarms.set(&t.alarm, end)
+	c.alarms.set(t, end)
 	grown := all(len(c.nodes))
 	for i := range c.nodes {
 		if young := c.nodes[i].state.YoungUntil; now < young {
@@ -356,7 +354,7 @@ func (c *core) raise(now clock.Instant, t *tenure) {
 		}
 	}
 	t.phase, b.raised = raising, 0
-	c.alarms.set(&t.alarm, t.begun.Add(t.terms.window)) // nothing is canvassed any more
+	c.alarms.set(t, t.begun.Add(t.terms.window)) // nothing is canvassed any more
 	b.late = t.pending & b.granted
 	for i := range c.nodes {
 		if b.granted.has(i) && !b.late.has(i) {
@@ -502,7 +500,7 @@ func (c *core) pause(now clock.Instant, l *line) {
 	if free := l.answers.free(now, c.quorum); free > now && free < at {
 		at = free // the holder's grant runs out before
 	}
-	c.alarms.set(&l.alarm, at)
+	c.alarms.set(l, at)
 }
 
 // pause returns how long to wait after so many failed attempts: jittered, so that
@@ -534,11 +532,11 @@ func (c *core) hurry(now clock.Instant) {
 		if l.why != ErrNoQuorum {
 			return
 		}
-		a := &l.alarm
+		var a sleeper = l
 		if t := l.attempt; t != nil && t.phase == queued {
-			a = &t.alarm
+			a = t
 		}
-		if at := now.Add(time.Duration(c.rand.Int64N(int64(c.limits.retryMin)/4 + 1))); a.pos != 0 && at < a.at {
+		if at := now.Add(time.Duration(c.rand.Int64N(int64(c.limits.retryMin)/4 + 1))); a.bell().isSet() && at < a.bell().due() {
 			c.alarms.set(a, at)
 		}
 	})

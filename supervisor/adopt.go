@@ -159,7 +159,6 @@ func (c *core) adopt(now clock.Instant, w *waiter, h handle) {
 		asked: all(n), // by its former holder
 		adopt: &adoption{heir: w, answers: make(answers, n)},
 	}
-	t.who = t
 	c.tenures[t.id] = t
 	c.adopting.add(t)
 	switch l := c.lines[t.key]; {
@@ -186,7 +185,7 @@ func (c *core) ask(now clock.Instant, t *tenure) {
 		t.pending.add(i)
 		c.send(i, node.Command{ID: t.id, Op: node.Renew, Name: t.key, Token: t.token, TTL: t.terms.ttl, By: end})
 	}
-	c.alarms.set(&t.alarm, min(end, now.Add(t.terms.window/8)))
+	c.alarms.set(t, min(end, now.Add(t.terms.window/8)))
 }
 
 // askAgain is called when a node has been enrolled.
@@ -297,7 +296,7 @@ func (c *core) standBack(now clock.Instant, l *line) {
 		delete(c.looks, l.look.id)
 		l.look = nil
 	}
-	c.alarms.clear(&l.alarm)
+	c.alarms.clear(l)
 }
 
 // refuse tells the heir why there is no lease, and forgets the adoption.
@@ -305,7 +304,7 @@ func (c *core) refuse(t *tenure, why, cause error) {
 	a := t.adopt
 	t.adopt = nil
 	c.adopting.del(t)
-	c.alarms.clear(&t.alarm)
+	c.alarms.clear(t)
 	delete(c.tenures, t.id)
 	e := &AcquireError{Name: t.key, Quorum: c.quorum, Nodes: c.named(a.answers), why: why, cause: cause, op: "adopt"}
 	c.effects = append(c.effects, effect{kind: failed, waiter: a.heir, err: e})

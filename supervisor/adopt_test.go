@@ -276,7 +276,7 @@ func TestAdoptEnds(t *testing.T) {
 			}
 			b.advance(b.c.terms.ttl)
 			b.wantNodes(b.take(node.Release))
-			if len(b.c.tenures)+len(b.c.lines)+len(b.c.alarms) != 0 || len(w.result) != 0 {
+			if len(b.c.tenures)+len(b.c.lines)+b.c.alarms.count != 0 || len(w.result) != 0 {
 				t.Error("something was left")
 			}
 		})

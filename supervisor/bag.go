@@ -57,11 +57,11 @@ const (
 // begin begins to look at everything in b: at the first piece now. While w is under
 // way, it is done again when it has come to its end.
 func (w *walk[T]) begin(c *core, now clock.Instant, b *bag[T], step func(clock.Instant, T)) {
-	if w.pos != 0 {
+	if w.isSet() {
 		w.again = true
 		return
 	}
-	w.who, w.bag, w.step = w, b, step
+	w.bag, w.step = b, step
 	w.left, w.again = len(*b), false
 	w.wake(c, now)
 }
@@ -78,6 +78,6 @@ func (w *walk[T]) wake(c *core, now clock.Instant) {
 		w.left, w.again = len(*w.bag), false
 	}
 	if w.left > 0 {
-		c.alarms.set(&w.alarm, now.Add(walkPause))
+		c.alarms.set(w, now.Add(walkPause))
 	}
 }

@@ -34,11 +34,11 @@ func TestWalk(t *testing.T) {
 		var w walk[*line]
 		seen, now := make(map[*line]bool), clock.Instant(0)
 		w.begin(c, now, &b, func(_ clock.Instant, l *line) { seen[l] = true; change() })
-		for pieces := 1; len(c.alarms) > 0; pieces++ {
+		for pieces := 1; c.alarms.count > 0; pieces++ {
 			if pieces > 20 {
 				t.Fatalf("seed %d: a walk without an end", seed)
 			}
-			now = c.alarms[0].at
+			now = c.alarms.next()
 			before := len(seen)
 			c.tick(now)
 			if n := len(seen) - before; n > walkPiece {
@@ -72,8 +72,8 @@ func TestWalkAgain(t *testing.T) {
 	for range 3 {
 		w.begin(c, 0, &b, step)
 	}
-	for len(c.alarms) > 0 {
-		c.tick(c.alarms[0].at)
+	for c.alarms.count > 0 {
+		c.tick(c.alarms.next())
 	}
 	if seen != 2*len(b) {
 		t.Errorf("%d steps of %d things, want two each", seen, len(b))

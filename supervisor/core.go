@@ -175,12 +175,7 @@ func (c *core) newID() uint64 { c.lastID++; return c.lastID }
 func (c *core) send(i int, cmd node.Command) { c.sends = append(c.sends, send{i, cmd}) }
 
 // next returns when tick has something to do.
-func (c *core) next() clock.Instant {
-	if len(c.alarms) == 0 {
-		return clock.Never
-	}
-	return c.alarms[0].at
-}
+func (c *core) next() clock.Instant { return c.alarms.next() }
 
 // wait returns how long the loop may sleep at the present instant.
 func (c *core) wait(now clock.Instant) time.Duration {
@@ -201,12 +196,10 @@ const (
 // tick wakes what has become due.
 func (c *core) tick(now clock.Instant) {
 	for range maxWakes {
-		if len(c.alarms) == 0 || c.alarms[0].at > now || len(c.sends) > maxSends {
+		if c.alarms.next() > now || len(c.sends) > maxSends {
 			return
 		}
-		a := c.alarms[0].alarm
-		c.alarms.clear(a)
-		a.who.wake(c, now)
+		c.alarms.pop().wake(c, now)
 	}
 }
 

@@ -380,8 +380,8 @@ func TestExpiredAndClosed(t *testing.T) {
 	for _, s := range b.take(node.Release) {
 		b.say(s, node.OK)
 	}
-	if !b.c.drained() || len(b.c.alarms) != 0 {
-		t.Errorf("%d tenures and %d alarms are left", len(b.c.tenures), len(b.c.alarms))
+	if !b.c.drained() || b.c.alarms.count != 0 {
+		t.Errorf("%d tenures and %d alarms are left", len(b.c.tenures), b.c.alarms.count)
 	}
 }
 
@@ -632,8 +632,8 @@ func TestCancelGivesBack(t *testing.T) {
 	for _, s := range releases {
 		b.say(s, node.OK)
 	}
-	if len(b.c.tenures)+len(b.c.lines)+len(b.c.looks)+len(b.c.alarms) != 0 {
-		t.Errorf("left behind: %d tenures, %d lines, %d looks, %d alarms", len(b.c.tenures), len(b.c.lines), len(b.c.looks), len(b.c.alarms))
+	if len(b.c.tenures)+len(b.c.lines)+len(b.c.looks)+b.c.alarms.count != 0 {
+		t.Errorf("left behind: %d tenures, %d lines, %d looks, %d alarms", len(b.c.tenures), len(b.c.lines), len(b.c.looks), b.c.alarms.count)
 	}
 }
 
@@ -878,7 +878,7 @@ func TestRelease(t *testing.T) {
 		t.Error("the release of another token")
 	}
 	b.say(owed[0], node.OK)
-	if len(b.c.nodes[2].debts.owed) != 0 || len(b.c.alarms) != 0 {
+	if len(b.c.nodes[2].debts.owed) != 0 || b.c.alarms.count != 0 {
 		t.Error("the debt was not forgotten")
 	}
 
@@ -1252,7 +1252,7 @@ func TestAlarms(t *testing.T) {
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		var h alarms
-		all := make([]alarm, 50)
+		all := make([]tenure, 50)
 		for range 500 {
 			a := &all[r.IntN(len(all))]
 			if r.IntN(3) == 0 {
@@ -1262,13 +1262,27 @@ func TestAlarms(t *testing.T) {
 			}
 		}
 		last := clock.Instant(-1)
-		for len(h) > 0 {
-			a := h[0].alarm
-			if a.at < last {
-				t.Fatalf("seed %d: %d after %d", seed, a.at, last)
+		set := 0
+		for i := range all {
+			if all[i].isSet() {
+				set++
 			}
-			last = a.at
-			h.clear(a)
+		}
+		if h.count != set {
+			t.Fatalf("seed %d: %d alarms, want %d", seed, h.count, set)
+		}
+		for h.count > 0 {
+			at := h.next()
+			if at < last {
+				t.Fatalf("seed %d: %d after %d", seed, at, last)
+			}
+			last = at
+			if h.pop().bell().isSet() {
+				t.Fatalf("seed %d: one that is due is still set", seed)
+			}
+		}
+		if len(h.heap)+len(h.at) != 0 {
+			t.Fatalf("seed %d: %d moments are left", seed, len(h.heap))
 		}
 	}
 }
@@ -1279,7 +1293,7 @@ func (b *bench) renewAll() {
 	c := &b.c
 	b.clock.Advance(c.terms.renewEvery)
 	now := b.now()
-	for len(c.alarms) > 0 && c.alarms[0].at <= now {
+	for c.alarms.count > 0 && c.alarms.next() <= now {
 		c.tick(now)
 		for _, s := range c.sends {
 			c.reply(now, s.node, node.Reply{ID: s.cmd.ID, Op: s.cmd.Op, Status: node.OK})

@@ -157,7 +157,7 @@ func (t *tenure) suspect() set { return t.withdrawn | t.probation }
 // schedule sets the alarm of a held lease to what comes first.
 func (c *core) schedule(t *tenure) {
 	h := t.hold
-	c.alarms.set(&t.alarm, min(h.until, h.endAt, h.leaveAt, h.renewAt, h.retryAt))
+	c.alarms.set(t, min(h.until, h.endAt, h.leaveAt, h.renewAt, h.retryAt))
 }
 
 // wake looks at what has become due: the end of an election, or of a held lease,

@@ -82,7 +82,7 @@ func (c *core) beat(now clock.Instant, t *tenure) {
 	} else {
 		s.patience = 0
 	}
-	c.alarms.set(&t.alarm, at)
+	c.alarms.set(t, at)
 	for i := range c.nodes {
 		c.enqueue(now, t, i)
 	}
@@ -188,7 +188,7 @@ func (c *core) looked(now clock.Instant, t *tenure) {
 		if l.why == ErrNoQuorum {
 			every *= 3 // whoever reaches more of them may need just these
 		}
-		c.alarms.set(&t.alarm, now.Add(c.jitter(every)))
+		c.alarms.set(t, now.Add(c.jitter(every)))
 	case kept != 0 && s.first.len() < c.quorum && !s.gaveWay:
 		s.gaveWay = true
 		// Somebody is before it, and came to these nodes later. What it passes on is
@@ -201,8 +201,8 @@ func (c *core) looked(now clock.Instant, t *tenure) {
 			}
 		}
 	case kept == 0:
-		if at := l.answers.free(now, c.quorum); at > now && at < t.at {
-			c.alarms.set(&t.alarm, at.Add(lapse)) // the holder's grant runs out before
+		if at := l.answers.free(now, c.quorum); at > now && at < t.due() {
+			c.alarms.set(t, at.Add(lapse)) // the holder's grant runs out before
 		}
 	}
 }
@@ -263,7 +263,7 @@ func (c *core) reserved(now clock.Instant, t *tenure, i int) {
 			c.campaign(now, t)
 		} else if s.patience == 0 {
 			s.patience = c.roundTrip()
-			c.alarms.set(&t.alarm, min(t.at, now.Add(s.patience)))
+			c.alarms.set(t, min(t.due(), now.Add(s.patience)))
 		}
 	case electing, raising:
 		c.claim(now, t, i)
@@ -292,7 +292,7 @@ func (c *core) campaign(now clock.Instant, t *tenure) {
 	// raises the stored fence, though it is refused, just before the claims arrive: so
 	// they propose a little more, and need not raise it in another round trip.
 	t.phase, t.fence, t.begun = electing, fence+claimLead, now
-	c.alarms.set(&t.alarm, now.Add(b.patience))
+	c.alarms.set(t, now.Add(b.patience))
 	for i := range c.nodes {
 		if kept.has(i) {
 			c.claim(now, t, i)
@@ -357,7 +357,7 @@ func (c *core) canvass(now clock.Instant, t *tenure) {
 	b := t.ballot
 	b.asked = true
 	b.patience *= 2
-	c.alarms.set(&t.alarm, min(now.Add(b.patience), t.begun.Add(t.terms.window)))
+	c.alarms.set(t, min(now.Add(b.patience), t.begun.Add(t.terms.window)))
 	for i := range c.nodes {
 		if !t.pending.has(i) {
 			c.claim(now, t, i)
@@ -374,7 +374,7 @@ func (c *core) yield(now clock.Instant, l *line) {
 		return
 	}
 	most := min(c.roundTrip()<<min(l.yields, 10), c.limits.retryMin)
-	c.alarms.set(&l.alarm, now.Add(time.Duration(c.rand.Int64N(int64(most)+1))))
+	c.alarms.set(l, now.Add(time.Duration(c.rand.Int64N(int64(most)+1))))
 }
 
 // queues reports whether the first waiter of a line is to stand in the queue: one that

@@ -71,13 +71,13 @@ func (c *core) giveBack(now clock.Instant, t *tenure, answer chan<- error) {
 
 // giveBackAt gives a tenure back as soon as an instant has come.
 func (c *core) giveBackAt(at, now clock.Instant, t *tenure, answer chan<- error) {
-	c.alarms.clear(&t.alarm)
+	c.alarms.clear(t)
 	t.phase = releasing
 	t.ballot = nil
 	t.releasing = t.asked
 	t.give = &giving{answer: answer, begun: now, kept: t.asked}
 	if at > now {
-		c.alarms.set(&t.alarm, at)
+		c.alarms.set(t, at)
 		return
 	}
 	c.sendReleases(now, t)
@@ -85,8 +85,8 @@ func (c *core) giveBackAt(at, now clock.Instant, t *tenure, answer chan<- error)
 
 // hasten sends the releases of a tenure that is to be given back later.
 func (c *core) hasten(now clock.Instant, t *tenure) {
-	if t.phase == releasing && t.pos != 0 {
-		c.alarms.clear(&t.alarm)
+	if t.phase == releasing && t.isSet() {
+		c.alarms.clear(t)
 		c.sendReleases(now, t)
 	}
 }
@@ -228,14 +228,14 @@ func (c *core) owe(now clock.Instant, t *tenure, i int) {
 	}
 	d := &c.nodes[i].debts
 	if d.owed == nil {
-		d.node, d.who, d.owed = i, d, make(map[uint64]debt)
+		d.node, d.owed = i, make(map[uint64]debt)
 	}
 	if o, again := d.owed[t.id]; !again || o.sent {
 		d.due = append(d.due, t.id)
 	}
 	d.owed[t.id] = debt{key: t.key, token: t.token, queued: t.stands(i), until: until}
-	if d.pos == 0 {
-		c.alarms.set(&d.alarm, now.Add(collectEvery))
+	if !d.isSet() {
+		c.alarms.set(d, now.Add(collectEvery))
 	}
 }
 
@@ -272,14 +272,14 @@ func (c *core) collect(now clock.Instant, i int) {
 	if more && len(d.due) > 0 {
 		at = now.Add(collectMore)
 	}
-	c.alarms.set(&d.alarm, at)
+	c.alarms.set(d, at)
 	c.paidUp(d)
 }
 
 // paidUp has the debts of a node rest where there are none.
 func (c *core) paidUp(d *debts) {
 	if len(d.owed) == 0 {
-		c.alarms.clear(&d.alarm)
+		c.alarms.clear(d)
 		d.due = nil
 	}
 }
@@ -315,10 +315,10 @@ type leaving struct {
 // sendLater has the release of t sent to node i as soon as there may be room.
 func (c *core) sendLater(now clock.Instant, t *tenure, i int) {
 	l := &c.nodes[i].leave
-	l.who, l.node = l, i
+	l.node = i
 	l.ids = append(l.ids, t.id)
-	if l.pos == 0 {
-		c.alarms.set(&l.alarm, now.Add(collectMore))
+	if !l.isSet() {
+		c.alarms.set(l, now.Add(collectMore))
 	}
 }
 
@@ -328,7 +328,7 @@ func (l *leaving) wake(c *core, now clock.Instant) {
 		c.sendRelease(c.tenures[id], l.node) // it is there as long as one is not answered
 	}
 	if l.ids = l.ids[n:]; len(l.ids) > 0 {
-		c.alarms.set(&l.alarm, now.Add(collectMore))
+		c.alarms.set(l, now.Add(collectMore))
 	}
 }
 
@@ -337,7 +337,7 @@ func (c *core) cutOff(now clock.Instant) {
 	c.cut = true
 	for i := range c.nodes {
 		l := &c.nodes[i].leave
-		c.alarms.clear(&l.alarm)
+		c.alarms.clear(l)
 		for _, id := range l.ids {
 			c.released(now, c.tenures[id], i, node.Reply{ID: id, Op: node.Release, Status: node.Unsent, Err: errNoRoom})
 		}

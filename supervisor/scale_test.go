@@ -181,8 +181,8 @@ func TestCloseWithLittleRoom(t *testing.T) {
 		if got := len(c.unreleased) > 0; got != cut {
 			t.Errorf("cut %v: Close says of %d names that they may stay taken", cut, len(c.unreleased))
 		}
-		if len(c.alarms) > 0 {
-			t.Errorf("%d alarms are left", len(c.alarms))
+		if c.alarms.count > 0 {
+			t.Errorf("%d alarms are left", c.alarms.count)
 		}
 	}
 }

@@ -275,8 +275,8 @@ func (w *world) checkClean() {
 				w.fail("client %d still owes node %d releases: %+v", c.id, i, owed)
 			}
 		}
-		if len(k.tenures)+len(k.looks)+len(k.lines)+len(k.alarms) > 0 {
-			w.fail("client %d is left with %d tenures, %d looks, %d lines, %d alarms", c.id, len(k.tenures), len(k.looks), len(k.lines), len(k.alarms))
+		if len(k.tenures)+len(k.looks)+len(k.lines)+k.alarms.count > 0 {
+			w.fail("client %d is left with %d tenures, %d looks, %d lines, %d alarms", c.id, len(k.tenures), len(k.looks), len(k.lines), k.alarms.count)
 		}
 		for _, ch := range c.answers {
 			if len(ch) != 1 {

@@ -76,7 +76,7 @@ var mutants = []mutant{
 	{"proposed by the time of one node", "nothing is proposed before the offsets of q nodes are known", acquire,
 		"	if len(offsets) < c.quorum {", "	if len(offsets) < 1 {", "./supervisor TestProposalWaitsForQuorumOfOffsets"},
 	{"cancelled, and not given back", "cancelling mid-way leaves nothing behind", acquire,
-		"	if t := l.attempt; t != nil {\n		c.abandon(now, t)\n	}", "	if t := l.attempt; t != nil {\n		c.alarms.clear(&t.alarm)\n		l.attempt = nil\n		delete(c.tenures, t.id)\n	}", ""},
+		"	if t := l.attempt; t != nil {\n		c.abandon(now, t)\n	}", "	if t := l.attempt; t != nil {\n		c.alarms.clear(t)\n		l.attempt = nil\n		delete(c.tenures, t.id)\n	}", ""},
 
 	// Keeping.
 	{"a deleted vote counts on", "absent, same incarnation, before until_i: withdrawn", hold,
@@ -188,7 +188,7 @@ var mutants = []mutant{
 	{"a cancelled waiter stays in the queue", "cancelled waiters gone", releases,
 		"Queued: t.stands(i), By: clock.Never", "By: clock.Never", "./supervisor TestCancelledWaiterLeavesQueues"},
 	{"a waiter does not beat", "a heartbeat that lets the dead be skipped; the pause as the net below it all", queue,
-		"	c.alarms.set(&t.alarm, at)\n	for i := range", "	for i := range", "./supervisor TestBeat$"},
+		"	c.alarms.set(t, at)\n	for i := range", "	for i := range", "./supervisor TestBeat$"},
 	{"a new subscription is not news", "after each rebuilding every waiter tries once", queue,
 		"				c.enqueue(now, t, w.Node)\n", "", "./supervisor TestNewSubscription"},
 	{"the last in line is served first, as played", "ordered by a ticket that is the same on all nodes", line,
