@@ -186,10 +186,10 @@ func (c *core) try(now clock.Instant, l *line) {
 func (c *core) newTenure(l *line) *tenure {
 	n, w := len(c.nodes), l.waiters[0]
 	t := &tenure{
-		id: c.newID(), line: l, key: l.key, token: c.tokenFor(w), terms: w.terms,
+		id: c.newID(c.tenures.vacancy()), line: l, key: l.key, token: c.tokenFor(w), terms: w.terms,
 		votes: make([]vote, n), ballot: &ballot{answers: make(answers, n)},
 	}
-	c.tenures[t.id] = t
+	c.tenures.add(t)
 	l.attempt = t
 	return t
 }

@@ -82,7 +82,7 @@ func (m unadoptMessage) apply(c *core, now clock.Instant) { c.unadopt(now, m.w, 
 
 type disownMessage struct{ id uint64 }
 
-func (m disownMessage) apply(c *core, now clock.Instant) { c.disown(now, c.tenures[m.id]) }
+func (m disownMessage) apply(c *core, now clock.Instant) { c.disown(now, c.tenures.get(m.id)) }
 
 // A handle is what a lease is continued with. Its texts are of the form that
 // handleForm begins. Names and tokens may be any bytes.
@@ -154,12 +154,12 @@ type adoption struct {
 func (c *core) adopt(now clock.Instant, w *waiter, h handle) {
 	n := len(c.nodes)
 	t := &tenure{
-		id: c.newID(), phase: adopting, key: string(h.Key), token: string(h.Token), fence: h.Fence,
+		id: c.newID(c.tenures.vacancy()), phase: adopting, key: string(h.Key), token: string(h.Token), fence: h.Fence,
 		terms: w.terms, begun: now, votes: make([]vote, n),
 		asked: all(n), // by its former holder
 		adopt: &adoption{heir: w, answers: make(answers, n)},
 	}
-	c.tenures[t.id] = t
+	c.tenures.add(t)
 	c.adopting.add(t)
 	switch l := c.lines[t.key]; {
 	case c.closing:
@@ -226,8 +226,7 @@ func (c *core) readopted(now clock.Instant, t *tenure, i int, r node.Reply) {
 	case a.renewed.len() >= c.quorum:
 		c.succeed(now, t)
 	case len(c.nodes)-(a.absent|a.other).len() < c.quorum:
-		c.refuse(t, lease.ErrLost, nil)
-		c.tenures[t.id] = t
+		c.turnAway(t, lease.ErrLost, nil)
 		c.giveBack(now, t, nil)
 	}
 }
@@ -299,13 +298,18 @@ func (c *core) standBack(now clock.Instant, l *line) {
 	c.alarms.clear(l)
 }
 
-// refuse tells the heir why there is no lease, and forgets the adoption.
+// refuse tells the heir why there is no lease, and forgets the tenure.
 func (c *core) refuse(t *tenure, why, cause error) {
+	c.turnAway(t, why, cause)
+	c.tenures.del(t)
+}
+
+// turnAway tells the heir why there is no lease, and ends the adoption.
+func (c *core) turnAway(t *tenure, why, cause error) {
 	a := t.adopt
 	t.adopt = nil
 	c.adopting.del(t)
 	c.alarms.clear(t)
-	delete(c.tenures, t.id)
 	e := &AcquireError{Name: t.key, Quorum: c.quorum, Nodes: c.named(a.answers), why: why, cause: cause, op: "adopt"}
 	c.effects = append(c.effects, effect{kind: failed, waiter: a.heir, err: e})
 }
@@ -335,7 +339,7 @@ var errHandingOver = errors.New("the lease is being handed over already")
 // handOver renews a lease at once, and disowns it when a quorum has confirmed that. The
 // handle is filled in by then, and is not touched after the answer.
 func (c *core) handOver(now clock.Instant, id uint64, answer chan<- error, h *handle) {
-	t := c.tenures[id]
+	t := c.tenures.get(id)
 	if t == nil || t.phase != held {
 		// Its holder asks the lease itself why.
 		c.effects = append(c.effects, effect{kind: answered, answer: answer, err: lease.ErrLost})
@@ -353,7 +357,7 @@ func (c *core) handOver(now clock.Instant, id uint64, answer chan<- error, h *ha
 
 // keep takes in that who wanted to hand a lease over waits no longer.
 func (c *core) keep(_ clock.Instant, id uint64, answer chan<- error, why error) {
-	t := c.tenures[id]
+	t := c.tenures.get(id)
 	if t == nil || t.phase != held || t.hold.extend == nil || t.hold.extend.handOver != answer {
 		return // it was answered
 	}
@@ -382,7 +386,7 @@ func (t *tenure) handle(now clock.Instant) handle {
 func (k keeper) Handle() (text string) {
 	now := k.s.clock.Now()
 	k.s.read(func(c *core) {
-		if t := c.tenures[k.id]; t != nil && t.phase == held {
+		if t := c.tenures.get(k.id); t != nil && t.phase == held {
 			text = t.handle(now).text()
 		}
 	})

@@ -87,8 +87,8 @@ func TestAdoptAnswers(t *testing.T) {
 			}
 			if c.want == lease.ErrLost {
 				b.wantNodes(b.take(node.Release), 0, 1, 2, 3, 4)
-			} else if b.wantNodes(b.take(node.Release)); len(b.c.tenures) != 0 || b.now() != clock.Instant(time.Hour).Add(b.c.terms.window) {
-				t.Errorf("%d tenures after %v, want none after the window", len(b.c.tenures), b.now())
+			} else if b.wantNodes(b.take(node.Release)); b.c.tenures.len() != 0 || b.now() != clock.Instant(time.Hour).Add(b.c.terms.window) {
+				t.Errorf("%d tenures after %v, want none after the window", b.c.tenures.len(), b.now())
 			}
 			if len(b.c.lines) != 0 {
 				t.Error("a line was left")
@@ -276,7 +276,7 @@ func TestAdoptEnds(t *testing.T) {
 			}
 			b.advance(b.c.terms.ttl)
 			b.wantNodes(b.take(node.Release))
-			if len(b.c.tenures)+len(b.c.lines)+b.c.alarms.count != 0 || len(w.result) != 0 {
+			if b.c.tenures.len()+len(b.c.lines)+b.c.alarms.count != 0 || len(w.result) != 0 {
 				t.Error("something was left")
 			}
 		})
@@ -339,7 +339,7 @@ func TestHandOverInCore(t *testing.T) {
 		b.say(s, node.OK)
 	}
 	b.wantNodes(b.take(node.Release))
-	if b.c.tenures[id] != nil {
+	if b.c.tenures.get(id) != nil {
 		t.Error("the tenure was not forgotten")
 	}
 }

@@ -25,7 +25,7 @@ type core struct {
 
 	nodes    []peer
 	quorum   int
-	tenures  map[uint64]*tenure
+	tenures  roster
 	looks    map[uint64]*look
 	lines    map[string]*line
 	standing map[string]*tenure // by token: those that may be reserved for
@@ -169,8 +169,11 @@ type tenure struct {
 
 func (t *tenure) place() *int32 { return &t.spot }
 
-// newID returns an ID that was never used before.
-func (c *core) newID() uint64 { c.lastID++; return c.lastID }
+// newID returns an ID that was never used before, for the given place in the roster.
+func (c *core) newID(place uint64) uint64 {
+	c.lastID = (c.lastID>>placeBits+1)<<placeBits | place
+	return c.lastID
+}
 
 func (c *core) send(i int, cmd node.Command) { c.sends = append(c.sends, send{i, cmd}) }
 
@@ -220,12 +223,12 @@ func (c *core) reply(now clock.Instant, i int, r node.Reply) {
 	if r.Op == node.Inspect {
 		if l := c.looks[r.ID]; l != nil {
 			c.seen(now, l, i, r)
-		} else if t := c.tenures[r.ID]; t != nil {
+		} else if t := c.tenures.get(r.ID); t != nil {
 			c.tracked(now, t, i, r)
 		}
 		return
 	}
-	t := c.tenures[r.ID]
+	t := c.tenures.get(r.ID)
 	if t == nil {
 		if r.Op == node.Release {
 			c.repaid(now, i, r)
@@ -289,8 +292,10 @@ func (c *core) close(now clock.Instant) {
 	for len(c.adopting) > 0 {
 		c.refuse(c.adopting[len(c.adopting)-1], ErrClosed, nil)
 	}
-	for _, id := range slices.Sorted(maps.Keys(c.tenures)) {
-		c.hasten(now, c.tenures[id])
+	for _, t := range c.tenures.places {
+		if t != nil {
+			c.hasten(now, t)
+		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.looks)) {
 		c.shut(c.looks[id], ErrClosed)
@@ -298,4 +303,4 @@ func (c *core) close(now clock.Instant) {
 }
 
 // drained reports whether nothing is left to wait for after close.
-func (c *core) drained() bool { return c.closing && len(c.tenures) == 0 }
+func (c *core) drained() bool { return c.closing && c.tenures.len() == 0 }

@@ -39,7 +39,6 @@ func newBench(t testing.TB, n int) *bench {
 		rand:     rand.New(rand.NewPCG(1, 2)),
 		nodes:    make([]peer, n),
 		quorum:   n/2 + 1,
-		tenures:  make(map[uint64]*tenure),
 		looks:    make(map[uint64]*look),
 		lines:    make(map[string]*line),
 		standing: make(map[string]*tenure),
@@ -381,7 +380,7 @@ func TestExpiredAndClosed(t *testing.T) {
 		b.say(s, node.OK)
 	}
 	if !b.c.drained() || b.c.alarms.count != 0 {
-		t.Errorf("%d tenures and %d alarms are left", len(b.c.tenures), b.c.alarms.count)
+		t.Errorf("%d tenures and %d alarms are left", b.c.tenures.len(), b.c.alarms.count)
 	}
 }
 
@@ -632,8 +631,8 @@ func TestCancelGivesBack(t *testing.T) {
 	for _, s := range releases {
 		b.say(s, node.OK)
 	}
-	if len(b.c.tenures)+len(b.c.lines)+len(b.c.looks)+b.c.alarms.count != 0 {
-		t.Errorf("left behind: %d tenures, %d lines, %d looks, %d alarms", len(b.c.tenures), len(b.c.lines), len(b.c.looks), b.c.alarms.count)
+	if b.c.tenures.len()+len(b.c.lines)+len(b.c.looks)+b.c.alarms.count != 0 {
+		t.Errorf("left behind: %d tenures, %d lines, %d looks, %d alarms", b.c.tenures.len(), len(b.c.lines), len(b.c.looks), b.c.alarms.count)
 	}
 }
 
@@ -842,8 +841,8 @@ func TestForgottenWithoutRoomForRelease(t *testing.T) {
 	b.perform()
 	b.c.unsent(b.now(), 0, b.take(node.Release)[0].cmd)
 	b.say(renewal, node.OK)
-	if len(b.c.tenures) != 0 || len(b.c.nodes[0].debts.owed) != 1 {
-		t.Errorf("%d tenures, %d debts", len(b.c.tenures), len(b.c.nodes[0].debts.owed))
+	if b.c.tenures.len() != 0 || len(b.c.nodes[0].debts.owed) != 1 {
+		t.Errorf("%d tenures, %d debts", b.c.tenures.len(), len(b.c.nodes[0].debts.owed))
 	}
 }
 
@@ -866,7 +865,7 @@ func TestRelease(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.say(releases[2], node.Unknown)
-	if len(b.c.tenures) != 0 {
+	if b.c.tenures.len() != 0 {
 		t.Error("the tenure was not forgotten")
 	}
 	b.drop(2)

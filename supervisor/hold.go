@@ -524,7 +524,7 @@ func (c *core) reckon(now clock.Instant, t *tenure) {
 
 // extend renews a held lease at once, with another TTL.
 func (c *core) extend(now clock.Instant, id uint64, terms *terms, answer chan<- error) {
-	t := c.tenures[id]
+	t := c.tenures.get(id)
 	if t == nil || t.phase != held {
 		// Its holder asks the lease itself why.
 		c.effects = append(c.effects, effect{kind: answered, answer: answer, err: lease.ErrLost})

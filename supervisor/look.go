@@ -124,7 +124,7 @@ type look struct {
 // look asks the given nodes. It ends with their last answer, which an actor gives
 // in bounded time even for a node that hangs.
 func (c *core) look(now clock.Instant, key string, track bool, nodes set, done func(clock.Instant, *look)) *look {
-	k := &look{id: c.newID(), key: key, answers: make(answers, len(c.nodes)), open: nodes, done: done}
+	k := &look{id: c.newID(noPlace), key: key, answers: make(answers, len(c.nodes)), open: nodes, done: done}
 	c.looks[k.id] = k
 	for i := range c.nodes {
 		if nodes.has(i) {

@@ -413,7 +413,7 @@ func TestCancelledWaiterLeavesQueues(t *testing.T) {
 		b.say(s, node.Other)
 	}
 	b.say(enqueues[2], node.OK)
-	if left := len(b.c.tenures) + len(b.c.lines) + len(b.c.looks) + b.c.alarms.count + len(b.c.standing); left != 0 {
+	if left := b.c.tenures.len() + len(b.c.lines) + len(b.c.looks) + b.c.alarms.count + len(b.c.standing); left != 0 {
 		t.Errorf("%d things are left behind", left)
 	}
 	b.announce(enqueues[0].cmd.Token, 0) // comes too late

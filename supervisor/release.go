@@ -21,7 +21,7 @@ type giving struct {
 // renewal that was answered in between has found that out, or its time was up: then
 // it is being given back, and the holder waits for that.
 func (c *core) release(now clock.Instant, id uint64, answer chan<- error) {
-	switch t := c.tenures[id]; {
+	switch t := c.tenures.get(id); {
 	case t != nil && t.phase == held:
 		c.end(now, t, lease.ErrReleased, answer)
 	case t != nil && t.give != nil && t.give.answer == nil:
@@ -148,7 +148,7 @@ func (c *core) settled(now clock.Instant, t *tenure) {
 		}
 	}
 	if t.releasing == 0 && t.pending == 0 {
-		delete(c.tenures, t.id)
+		c.tenures.del(t)
 		delete(c.standing, t.token)
 		if c.closing && t.hold != nil && len(c.nodes)-g.kept.len() < c.quorum && len(c.unreleased) < maxUnreleased {
 			c.unreleased = append(c.unreleased, c.unconfirmed(t, nil))
@@ -161,7 +161,7 @@ const maxUnreleased = 100
 
 // unwait takes in that the caller of Release waits no longer.
 func (c *core) unwait(_ clock.Instant, id uint64, why error) {
-	t := c.tenures[id]
+	t := c.tenures.get(id)
 	if t == nil || t.give == nil || t.give.answer == nil {
 		return // it was answered
 	}
@@ -325,7 +325,7 @@ func (c *core) sendLater(now clock.Instant, t *tenure, i int) {
 func (l *leaving) wake(c *core, now clock.Instant) {
 	n := min(len(l.ids), maxCollect)
 	for _, id := range l.ids[:n] {
-		c.sendRelease(c.tenures[id], l.node) // it is there as long as one is not answered
+		c.sendRelease(c.tenures.get(id), l.node) // it is there as long as one is not answered
 	}
 	if l.ids = l.ids[n:]; len(l.ids) > 0 {
 		c.alarms.set(l, now.Add(collectMore))
@@ -339,7 +339,7 @@ func (c *core) cutOff(now clock.Instant) {
 		l := &c.nodes[i].leave
 		c.alarms.clear(l)
 		for _, id := range l.ids {
-			c.released(now, c.tenures[id], i, node.Reply{ID: id, Op: node.Release, Status: node.Unsent, Err: errNoRoom})
+			c.released(now, c.tenures.get(id), i, node.Reply{ID: id, Op: node.Release, Status: node.Unsent, Err: errNoRoom})
 		}
 		l.ids = nil
 	}

@@ -67,10 +67,10 @@ func (c *core) revoke(now clock.Instant, key, token string, answer chan<- error)
 	}
 	n := len(c.nodes)
 	t := &tenure{
-		id: c.newID(), key: key, token: token, terms: &c.terms, begun: now,
+		id: c.newID(c.tenures.vacancy()), key: key, token: token, terms: &c.terms, begun: now,
 		votes: make([]vote, n), asked: all(n), // its holder has asked them
 	}
-	c.tenures[t.id] = t
+	c.tenures.add(t)
 	c.giveBack(now, t, nil)
 	t.give.revoke = &revocation{answer: answer, answers: make(answers, n)}
 }

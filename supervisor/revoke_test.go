@@ -58,7 +58,7 @@ func TestRevokeAnswers(t *testing.T) {
 			if e := (*AcquireError)(nil); errors.As(err, &e) && (len(e.Nodes) != 5 || !strings.HasPrefix(err.Error(), `revoke "x": `)) {
 				t.Errorf("%v: want every node's answer", err)
 			}
-			if len(b.c.tenures) != 0 {
+			if b.c.tenures.len() != 0 {
 				t.Error("the tenure was not forgotten")
 			}
 		})

@@ -157,7 +157,7 @@ func TestCloseWithLittleRoom(t *testing.T) {
 		released := make(map[send]bool)
 		for round := 0; !c.drained(); round++ {
 			if round > 3*leases {
-				t.Fatalf("%d tenures are left", len(c.tenures))
+				t.Fatalf("%d tenures are left", c.tenures.len())
 			}
 			b.perform()
 			taken := 0

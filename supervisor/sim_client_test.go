@@ -58,7 +58,6 @@ func newSimClient(w *world, id int) *simClient {
 		rand:     rand.New(rand.NewPCG(w.seed, uint64(id))),
 		nodes:    make([]peer, len(w.nodes)),
 		quorum:   w.quorum,
-		tenures:  make(map[uint64]*tenure),
 		looks:    make(map[uint64]*look),
 		lines:    make(map[string]*line),
 		standing: make(map[string]*tenure),
@@ -147,8 +146,8 @@ func (c *simClient) arm() {
 		now := c.Now()
 		c.core.tick(now)
 		c.perform(now)
-		for _, t := range c.core.tenures {
-			if t.phase == held && t.hold.until <= now {
+		for _, t := range c.core.tenures.places {
+			if t != nil && t.phase == held && t.hold.until <= now {
 				c.w.fail("client %d woke up at %d and did not end %s, which was lost at %d", c.id, now, t.token, t.hold.until)
 			}
 		}
@@ -533,7 +532,7 @@ func (w *world) support(l *simLease) (kept, forgot, spoilt int) {
 }
 
 func (l *simLease) grace() time.Duration {
-	if t := l.c.core.tenures[l.id]; t != nil {
+	if t := l.c.core.tenures.get(l.id); t != nil {
 		return t.terms.grace
 	}
 	return 0
@@ -651,7 +650,7 @@ func (w *world) checkKept(n *simNode) {
 // filledIn reports whether a late grant that nobody has confirmed stands in for a node
 // that is silent: what was deleted there is not known yet.
 func (l *simLease) filledIn() bool {
-	t := l.c.core.tenures[l.id]
+	t := l.c.core.tenures.get(l.id)
 	return t != nil && t.hold != nil && slices.ContainsFunc(t.hold.trials, func(x trial) bool { return x.counts })
 }
 
@@ -664,7 +663,7 @@ func (w *world) mustLearn(l *simLease) {
 		return
 	}
 	c, from := l.c, w.now
-	t := c.core.tenures[l.id]
+	t := c.core.tenures.get(l.id)
 	if t == nil {
 		return
 	}

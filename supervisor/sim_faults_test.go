@@ -275,8 +275,8 @@ func (w *world) checkClean() {
 				w.fail("client %d still owes node %d releases: %+v", c.id, i, owed)
 			}
 		}
-		if len(k.tenures)+len(k.looks)+len(k.lines)+k.alarms.count > 0 {
-			w.fail("client %d is left with %d tenures, %d looks, %d lines, %d alarms", c.id, len(k.tenures), len(k.looks), len(k.lines), k.alarms.count)
+		if k.tenures.len()+len(k.looks)+len(k.lines)+k.alarms.count > 0 {
+			w.fail("client %d is left with %d tenures, %d looks, %d lines, %d alarms", c.id, k.tenures.len(), len(k.looks), len(k.lines), k.alarms.count)
 		}
 		for _, ch := range c.answers {
 			if len(ch) != 1 {
@@ -638,7 +638,7 @@ func (w *world) aimAtSend(a *simActor, cmd *node.Command) (late bool) {
 		// The process stops, and goes on between the end of its lease and the one
 		// that the answer would have given it.
 		if w.chance(f.atRenew) {
-			if t := a.c.core.tenures[cmd.ID]; t != nil && t.phase == held {
+			if t := a.c.core.tenures.get(cmd.ID); t != nil && t.phase == held {
 				w.stats.aims++
 				d := t.hold.until.Sub(a.c.Now()) + w.upTo(t.terms.renewEvery)
 				w.affects(d)

@@ -89,7 +89,6 @@ func New(cfg Config) (*Supervisor, error) {
 		quorum:   n/2 + 1,
 		standing: make(map[string]*tenure),
 		crowded:  make(map[string]clock.Instant),
-		tenures:  make(map[uint64]*tenure),
 		looks:    make(map[uint64]*look),
 		lines:    make(map[string]*line),
 	}

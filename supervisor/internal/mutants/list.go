@@ -76,7 +76,7 @@ var mutants = []mutant{
 	{"proposed by the time of one node", "nothing is proposed before the offsets of q nodes are known", acquire,
 		"	if len(offsets) < c.quorum {", "	if len(offsets) < 1 {", "./supervisor TestProposalWaitsForQuorumOfOffsets"},
 	{"cancelled, and not given back", "cancelling mid-way leaves nothing behind", acquire,
-		"	if t := l.attempt; t != nil {\n		c.abandon(now, t)\n	}", "	if t := l.attempt; t != nil {\n		c.alarms.clear(t)\n		l.attempt = nil\n		delete(c.tenures, t.id)\n	}", ""},
+		"	if t := l.attempt; t != nil {\n		c.abandon(now, t)\n	}", "	if t := l.attempt; t != nil {\n		c.alarms.clear(t)\n		l.attempt = nil\n		c.tenures.del(t)\n	}", ""},
 
 	// Keeping.
 	{"a deleted vote counts on", "absent, same incarnation, before until_i: withdrawn", hold,
