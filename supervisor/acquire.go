@@ -420,7 +420,7 @@ func (c *core) win(now clock.Instant, t *tenure) {
 	unsure := t.ballot.unsure
 	t.ballot = nil
 	t.phase = held
-	t.hold = newHold(c, t, w, until)
+	c.beginHold(t, w, until)
 	for i := range c.nodes {
 		if unsure.has(i) {
 			t.hold.unanswered(now, i)

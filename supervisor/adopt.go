@@ -256,10 +256,11 @@ func (c *core) succeed(now clock.Instant, t *tenure) {
 	c.adopting.del(t)
 	c.held.add(t)
 	t.adopt, t.phase = nil, held
-	t.hold = newHold(c, t, a.heir, until)
-	t.hold.longer = true // maybe, by whoever kept it before
+	c.beginHold(t, a.heir, until)
+	o := t.hold.odd()
+	o.longer = true // maybe, by whoever kept it before
 	// Whoever kept it before may have sent renewals that have not arrived yet.
-	t.hold.doubt = &doubt{late: all(len(c.nodes)), until: now.Add(owedFor)}
+	o.doubt = &doubt{late: all(len(c.nodes)), until: now.Add(owedFor)}
 	c.effects = append(c.effects, effect{kind: won, waiter: a.heir, tenure: t, until: until, elapsed: now.Sub(t.begun)})
 	for i := range c.nodes {
 		switch {

@@ -137,20 +137,22 @@ const (
 type tenure struct {
 	alarm
 	id     uint64
-	phase  phase
-	queued bool  // its token stands, or stood, in the nodes' queues
-	behind bool  // and somebody else had the name, or was before it
 	spot   int32 // in the bag of its phase
-	line   *line
-	key    string // the name, prefix included
-	token  string
-	terms  *terms
-	fence  uint64
-	begun  clock.Instant // when its grants were queued
-	votes  []vote        // by node
+	phase  phase
+	queued bool // its token stands, or stood, in the nodes' queues
+	behind bool // and somebody else had the name, or was before it
+	hold   hold
 
-	asked     set // nodes that may have the key: not those that certainly never got a command
-	pending   set // a command other than a release is unanswered
+	asked   set    // nodes that may have the key: not those that certainly never got a command
+	pending set    // a command other than a release is unanswered
+	key     string // the name, prefix included
+	token   string
+	terms   *terms
+	fence   uint64
+	begun   clock.Instant // when its grants were queued
+	votes   []vote        // by node
+	line    *line
+
 	withdrawn set // nodes that said they do not keep it any more
 	taken     set // those of them that keep another value
 	probation set // nodes that had it no longer, or never, and were healed or will be
@@ -162,7 +164,6 @@ type tenure struct {
 
 	stand  *standing // while it stands in the queue
 	ballot *ballot   // while it is an election
-	hold   *hold     // while it is held
 	adopt  *adoption // while it is being adopted
 	give   *giving   // while it is given back
 }

@@ -9,12 +9,18 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// A hold is what a tenure needs while it is held.
+// A hold is what a tenure needs while it is held. It is part of the tenure: each renewal
+// touches it, and with very many leases what that costs is waiting for memory.
 type hold struct {
 	lease   lease.Control // set by the loop when it hands the lease out
 	until   clock.Instant // the lease is lost then: the deadline less the grace
 	renewAt clock.Instant // the next renewal on every node; Never without renewal
-	retryAt clock.Instant // the next on those in retry
+	*odds                 // nil before it is held; plain, which is never written to, while there are none
+}
+
+// odds are what most leases do without most of the time.
+type odds struct {
+	retryAt clock.Instant // the next renewal on those in retry
 	retry   set           // nodes whose last renewal failed
 	fails   uint8         // retries since the last regular renewal
 	longer  bool          // a node may have been sent a longer TTL than the present one
@@ -25,6 +31,47 @@ type hold struct {
 	extend *extension // one that is under way
 	trials []trial    // of the votes that are withdrawn or on probation
 	doubt  *doubt     // about renewals whose answer never came; nil without
+}
+
+// plain are the odds of all leases that have none.
+var plain = noOdds()
+
+func noOdds() odds { return odds{retryAt: clock.Never, endAt: clock.Never, leaveAt: clock.Never} }
+
+// odd returns the odds, to be written to.
+func (h *hold) odd() *odds {
+	if h.odds == nil || h.odds == &plain {
+		o := noOdds()
+		h.odds = &o
+	}
+	return h.odds
+}
+
+// everHeld reports whether the tenure is held, or was.
+func (h *hold) everHeld() bool { return h.odds != nil }
+
+// regular takes in that every node is being asked again, and forgets odds that have
+// come to nothing.
+func (h *hold) regular(now clock.Instant) {
+	o := h.odds
+	if o == &plain {
+		return
+	}
+	o.retryAt, o.retry, o.fails = clock.Never, 0, 0
+	if o.doubt != nil && now >= o.doubt.until {
+		o.doubt = nil
+	}
+	if !o.longer && o.newsAt <= now && o.endAt == clock.Never && o.leaveAt == clock.Never &&
+		o.extend == nil && len(o.trials) == 0 && o.doubt == nil {
+		h.odds = &plain
+	}
+}
+
+// heard takes in that node i need not be asked again before the others.
+func (h *hold) heard(i int) {
+	if h.retry.has(i) {
+		h.odd().retry.del(i)
+	}
 }
 
 // A doubt is about renewals that may come late: one for a shorter TTL would shorten
@@ -40,7 +87,7 @@ type doubt struct {
 // unanswered takes in that node i may have got a renewal, or may get it yet.
 func (h *hold) unanswered(now clock.Instant, i int) {
 	if h.doubt == nil {
-		h.doubt = &doubt{}
+		h.odd().doubt = &doubt{}
 	}
 	h.doubt.late.add(i)
 	h.doubt.until = now.Add(owedFor)
@@ -48,7 +95,7 @@ func (h *hold) unanswered(now clock.Instant, i int) {
 
 // isLate reports whether node i may have got a renewal that it never answered, or may
 // get it yet. It may be asked of a tenure that was never held.
-func (h *hold) isLate(i int) bool { return h != nil && h.doubt != nil && h.doubt.late.has(i) }
+func (h *hold) isLate(i int) bool { return h.everHeld() && h.doubt != nil && h.doubt.late.has(i) }
 
 // answered takes in that node i has no renewal before it that was not answered,
 // but for those that it never will.
@@ -65,7 +112,7 @@ func (h *hold) lengthened(now clock.Instant, short *terms, pending set) {
 		if pending == 0 {
 			return
 		}
-		h.doubt = &doubt{until: now.Add(owedFor)}
+		h.odd().doubt = &doubt{until: now.Add(owedFor)}
 	}
 	d := h.doubt
 	d.capped |= d.late | pending
@@ -75,8 +122,12 @@ func (h *hold) lengthened(now clock.Instant, short *terms, pending set) {
 }
 
 // shortened returns by which terms a node is believed that may yet get a renewal for
-// a shorter TTL, or nil if there is no such node.
+// a shorter TTL, or nil if there is no such node. It may be asked of a tenure that was
+// never held.
 func (h *hold) shortened(now clock.Instant) *terms {
+	if !h.everHeld() {
+		return nil
+	}
 	if d := h.doubt; d != nil && d.capped != 0 && now < d.until {
 		return d.terms
 	}
@@ -94,8 +145,10 @@ type extension struct {
 	handle   *handle      // filled in for it then: until then the TTL may change
 }
 
-func newHold(c *core, t *tenure, w *waiter, until clock.Instant) *hold {
-	h := &hold{until: until, renewAt: clock.Never, retryAt: clock.Never, endAt: clock.Never, leaveAt: clock.Never}
+// beginHold fills in what a tenure needs from now on.
+func (c *core) beginHold(t *tenure, w *waiter, until clock.Instant) {
+	t.hold = hold{until: until, renewAt: clock.Never, odds: &plain}
+	h := &t.hold
 	if !w.noRenew {
 		h.renewAt = c.nextRenewal(t, t.begun, t.terms.renewEvery)
 		if c.tracks() {
@@ -103,12 +156,11 @@ func newHold(c *core, t *tenure, w *waiter, until clock.Instant) *hold {
 		}
 	}
 	if w.maxHold > 0 {
-		h.endAt = t.begun.Add(w.maxHold)
+		h.odd().endAt = t.begun.Add(w.maxHold)
 	}
 	if t.queued && t.left != all(len(c.nodes)) {
-		h.leaveAt = t.begun.Add(c.limits.nodeTimeout) // the other nodes may yet be claimed
+		h.odd().leaveAt = t.begun.Add(c.limits.nodeTimeout) // the other nodes may yet be claimed
 	}
-	return h
 }
 
 // slot returns how far apart the moments are at which leases are renewed: those that
@@ -156,7 +208,7 @@ func (t *tenure) suspect() set { return t.withdrawn | t.probation }
 
 // schedule sets the alarm of a held lease to what comes first.
 func (c *core) schedule(t *tenure) {
-	h := t.hold
+	h := &t.hold
 	c.alarms.set(t, min(h.until, h.endAt, h.leaveAt, h.renewAt, h.retryAt))
 }
 
@@ -177,23 +229,24 @@ func (t *tenure) wake(c *core, now clock.Instant) {
 	case releasing:
 		c.sendReleases(now, t)
 	case held:
-		h := t.hold
+		h := &t.hold
 		switch {
 		case now >= h.until:
 			c.end(now, t, lease.ErrExpired, nil)
 		case now >= h.endAt:
 			c.end(now, t, lease.ErrMaxHold, nil)
 		case now >= h.leaveAt:
-			h.leaveAt = clock.Never
+			h.odd().leaveAt = clock.Never
 			c.leaveAll(now, t)
 			c.schedule(t)
 		case now >= h.renewAt:
 			h.renewAt = c.nextRenewal(t, now, t.every(now))
-			h.retryAt, h.retry, h.fails = clock.Never, 0, 0
+			h.regular(now)
 			c.renewAnd(now, t, all(len(c.nodes)))
 		default: // h.retryAt
 			again := h.retry
-			h.retryAt, h.retry = clock.Never, 0
+			o := h.odd()
+			o.retryAt, o.retry = clock.Never, 0
 			c.renewAnd(now, t, again)
 		}
 	}
@@ -203,10 +256,8 @@ func (t *tenure) wake(c *core, now clock.Instant) {
 // renewal or a claim that is queued now.
 func (t *tenure) promise(now clock.Instant, i int) clock.Instant {
 	ttl := t.terms.ttl
-	if t.hold != nil {
-		if short := t.hold.shortened(now); short != nil && t.hold.doubt.capped.has(i) {
-			ttl = min(ttl, short.ttl)
-		}
+	if short := t.hold.shortened(now); short != nil && t.hold.doubt.capped.has(i) {
+		ttl = min(ttl, short.ttl)
 	}
 	return now.Add(ttl - t.terms.drift)
 }
@@ -261,7 +312,7 @@ func (c *core) renewed(now clock.Instant, t *tenure, i int, r node.Reply) {
 		c.settled(now, t)
 		return
 	}
-	h := t.hold
+	h := &t.hold
 	if t.again.has(i) {
 		defer c.askAgainOf(now, t, i)
 	}
@@ -283,7 +334,7 @@ func (c *core) renewed(now clock.Instant, t *tenure, i int, r node.Reply) {
 		}
 		v.until = v.promise
 		v.life = c.nodes[i].state.Life
-		h.retry.del(i)
+		h.heard(i)
 		t.confirm(i, c.quorum)
 		// Whoever waits for an extension finds it in the lease.
 		if c.reckon(now, t); t.phase == held {
@@ -325,15 +376,16 @@ func (c *core) missing(now clock.Instant, t *tenure, i int) {
 // suspectOf puts a vote into one of the two sets of those that do not count, and on
 // trial, or on trial anew.
 func (t *tenure) suspectOf(now clock.Instant, i int, of *set) {
-	h := t.hold
+	h := &t.hold
 	x := trial{node: i, since: now, early: t.pending}
 	if k := slices.IndexFunc(h.trials, func(x trial) bool { return x.node == i }); k >= 0 {
 		if t.withdrawn.has(i) && t.votes[i].until == 0 {
 			x.since = h.trials[k].since // it has not been healed meanwhile
 		}
-		h.trials = slices.Delete(h.trials, k, k+1)
+		h.odd().trials = slices.Delete(h.trials, k, k+1)
 	}
-	h.trials = append(h.trials, x)
+	o := h.odd()
+	o.trials = append(o.trials, x)
 	if of == &t.withdrawn {
 		t.probation.del(i)
 		t.doubtLate(now)
@@ -351,11 +403,12 @@ func (t *tenure) suspectOf(now clock.Instant, i int, of *set) {
 // no other is withdrawn, until a quorum of others has confirmed that it was not so. They
 // are asked soon.
 func (c *core) joined(now clock.Instant, t *tenure, i int) {
-	h := t.hold
+	h := &t.hold
 	if now.Sub(t.begun) <= lateAfter || t.suspect().has(i) {
 		return
 	}
-	h.trials = append(h.trials, trial{node: i, since: now, early: t.pending, counts: true})
+	o := h.odd()
+	o.trials = append(o.trials, trial{node: i, since: now, early: t.pending, counts: true})
 	if h.renewAt != clock.Never {
 		h.renewAt = min(h.renewAt, now.Add(confirmAfter))
 	}
@@ -391,7 +444,7 @@ func (t *tenure) unproven() (nodes set) {
 
 // confirm takes in that a node has renewed, and ends the trials that this decides.
 func (t *tenure) confirm(i int, quorum int) {
-	h := t.hold
+	h := &t.hold
 	if len(h.trials) == 0 {
 		return
 	}
@@ -407,7 +460,7 @@ func (t *tenure) confirm(i int, quorum int) {
 		}
 	}
 	// One that ends here was unproven until now, so it has confirmed no other.
-	h.trials = slices.DeleteFunc(h.trials, func(x trial) bool {
+	h.odd().trials = slices.DeleteFunc(h.trials, func(x trial) bool {
 		if t.votes[x.node].until == 0 {
 			return false // it has yet to be healed
 		}
@@ -426,7 +479,7 @@ func (t *tenure) confirm(i int, quorum int) {
 // the node is over, and in the present incarnation only; a vote that was withdrawn not
 // before a renewal interval has passed.
 func (c *core) heal(now clock.Instant, t *tenure, i int) {
-	h, s := t.hold, &c.nodes[i].state
+	h, s := &t.hold, &c.nodes[i].state
 	if h.renewAt == clock.Never {
 		return // a lease that does not renew itself is not mended either
 	}
@@ -438,8 +491,9 @@ func (c *core) heal(now clock.Instant, t *tenure, i int) {
 		at = max(at, h.trials[k].since.Add(t.terms.renewEvery))
 	}
 	if now < at {
-		h.retry.add(i)
-		h.retryAt = min(h.retryAt, at)
+		o := h.odd()
+		o.retry.add(i)
+		o.retryAt = min(o.retryAt, at)
 		return
 	}
 	t.votes[i].promise = t.promise(now, i)
@@ -459,7 +513,7 @@ func (c *core) healed(now clock.Instant, t *tenure, i int, r node.Reply) {
 		c.settled(now, t)
 		return
 	}
-	h := t.hold
+	h := &t.hold
 	if now >= h.until {
 		c.end(now, t, lease.ErrExpired, nil)
 		return
@@ -474,7 +528,7 @@ func (c *core) healed(now clock.Instant, t *tenure, i int, r node.Reply) {
 	case node.OK:
 		v.until = v.promise
 		v.life = c.nodes[i].state.Life
-		h.retry.del(i)
+		h.heard(i)
 	case node.Other:
 		t.suspectOf(now, i, &t.withdrawn)
 		t.taken.add(i)
@@ -488,20 +542,21 @@ func (c *core) healed(now clock.Instant, t *tenure, i int, r node.Reply) {
 // eighth of the interval, or of what is left of the lease if that is less, as after
 // an extension; then a quarter, then a half.
 func (c *core) retryLater(now clock.Instant, t *tenure, i int) {
-	h := t.hold
+	h := &t.hold
 	if h.renewAt == clock.Never && h.extend == nil {
 		return
 	}
-	h.retry.add(i)
-	if h.retryAt == clock.Never && h.fails < 3 {
-		h.retryAt = now.Add(c.jitter(min(t.every(now), h.until.Sub(now)) >> (3 - h.fails)))
-		h.fails++
+	o := h.odd()
+	o.retry.add(i)
+	if o.retryAt == clock.Never && o.fails < 3 {
+		o.retryAt = now.Add(c.jitter(min(t.every(now), h.until.Sub(now)) >> (3 - o.fails)))
+		o.fails++
 	}
 }
 
 // reckon works out anew until when the lease is held, and ends it if that is now.
 func (c *core) reckon(now clock.Instant, t *tenure) {
-	h := t.hold
+	h := &t.hold
 	until := deadline(t.votes, t.counting(), c.quorum)
 	if until != 0 {
 		until = until.Add(-t.terms.grace)
@@ -530,7 +585,7 @@ func (c *core) extend(now clock.Instant, id uint64, terms *terms, answer chan<- 
 		c.effects = append(c.effects, effect{kind: answered, answer: answer, err: lease.ErrLost})
 		return
 	}
-	h := t.hold
+	h := &t.hold
 	if grace := t.terms.grace; grace < terms.grace {
 		// The larger one of a longer TTL must not eat up what is left of a short one.
 		shared := *terms
@@ -540,18 +595,18 @@ func (c *core) extend(now clock.Instant, id uint64, terms *terms, answer chan<- 
 	if terms.ttl > t.terms.ttl {
 		h.lengthened(now, t.terms, t.pending)
 	} else if terms.ttl < t.terms.ttl {
-		h.longer = true
+		h.odd().longer = true
 	}
 	t.terms = terms
 	if h.extend == nil {
-		h.extend = &extension{}
+		h.odd().extend = &extension{}
 	}
 	h.extend.early, h.extend.done = t.pending, 0
 	h.extend.waiters = append(h.extend.waiters, answer)
 	if h.renewAt != clock.Never {
 		h.renewAt = c.nextRenewal(t, now, t.every(now))
 	}
-	h.retryAt, h.retry, h.fails = clock.Never, 0, 0
+	h.regular(now)
 	c.renew(now, t, all(len(c.nodes)))
 	c.reckon(now, t)
 }
@@ -571,7 +626,7 @@ func (c *core) extended(now clock.Instant, t *tenure, i int) {
 	if (x.done & t.counting()).len() < c.quorum {
 		return
 	}
-	t.hold.extend = nil
+	t.hold.odd().extend = nil
 	if x.handOver != nil {
 		*x.handle = t.handle(now)
 		c.disown(now, t) // before anybody is told that there is an heir

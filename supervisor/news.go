@@ -37,12 +37,12 @@ func (c *core) lookAgain(now clock.Instant, l *line, i int) {
 		t.again.add(i) // what is under way may have been answered before that
 	case t != nil && now < t.hold.newsAt:
 		// Somebody who changes it all the time must not have it renewed all the time.
-		h := t.hold
-		h.retry.add(i)
-		h.retryAt = min(h.retryAt, h.newsAt)
+		o := t.hold.odd()
+		o.retry.add(i)
+		o.retryAt = min(o.retryAt, o.newsAt)
 		c.schedule(t)
 	case t != nil:
-		t.hold.newsAt = now.Add(newsEvery)
+		t.hold.odd().newsAt = now.Add(newsEvery)
 		c.renewAnd(now, t, all(len(c.nodes))) // one deletion rarely comes alone
 	case l.attempt != nil && l.attempt.phase == queued:
 		l.attempt.stand.tracked.del(i)

@@ -41,7 +41,7 @@ func (c *core) end(now clock.Instant, t *tenure, why error, answer chan<- error)
 		for _, w := range x.waiters {
 			c.effects = append(c.effects, effect{kind: answered, answer: w, err: why})
 		}
-		t.hold.extend = nil
+		t.hold.odd().extend = nil
 	}
 	l := t.line
 	l.holder = nil
@@ -150,7 +150,7 @@ func (c *core) settled(now clock.Instant, t *tenure) {
 	if t.releasing == 0 && t.pending == 0 {
 		c.tenures.del(t)
 		delete(c.standing, t.token)
-		if c.closing && t.hold != nil && len(c.nodes)-g.kept.len() < c.quorum && len(c.unreleased) < maxUnreleased {
+		if c.closing && t.hold.everHeld() && len(c.nodes)-g.kept.len() < c.quorum && len(c.unreleased) < maxUnreleased {
 			c.unreleased = append(c.unreleased, c.unconfirmed(t, nil))
 		}
 	}
@@ -172,7 +172,7 @@ func (c *core) unwait(_ clock.Instant, id uint64, why error) {
 // unconfirmed returns the error that names the nodes which may still have the key.
 func (c *core) unconfirmed(t *tenure, cause error) error {
 	e := &ReleaseError{Name: t.key, Left: t.terms.ttl, cause: cause}
-	if t.hold != nil && t.hold.longer {
+	if t.hold.everHeld() && t.hold.longer {
 		e.Left = c.limits.maxTTL // a node that missed the shorter renewals keeps the longer
 	}
 	for i := range c.nodes {

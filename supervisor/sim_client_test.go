@@ -651,7 +651,7 @@ func (w *world) checkKept(n *simNode) {
 // that is silent: what was deleted there is not known yet.
 func (l *simLease) filledIn() bool {
 	t := l.c.core.tenures.get(l.id)
-	return t != nil && t.hold != nil && slices.ContainsFunc(t.hold.trials, func(x trial) bool { return x.counts })
+	return t != nil && t.hold.everHeld() && slices.ContainsFunc(t.hold.trials, func(x trial) bool { return x.counts })
 }
 
 // mustLearn checks that a holder who was interrupted learns it within a renewal

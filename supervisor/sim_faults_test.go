@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"math/rand/v2"
+	"reflect"
 	"time"
 
 	"github.com/leasehold-go/leasehold/node"
@@ -274,6 +275,9 @@ func (w *world) checkClean() {
 			if owed := k.nodes[i].debts.owed; len(owed) > 0 {
 				w.fail("client %d still owes node %d releases: %+v", c.id, i, owed)
 			}
+		}
+		if !reflect.DeepEqual(plain, noOdds()) {
+			w.fail("what all leases without odds share was written to: %+v", plain)
 		}
 		if k.tenures.len()+len(k.looks)+len(k.lines)+k.alarms.count > 0 {
 			w.fail("client %d is left with %d tenures, %d looks, %d lines, %d alarms", c.id, k.tenures.len(), len(k.looks), len(k.lines), k.alarms.count)
