@@ -47,10 +47,7 @@ type Config struct {
 // so pipelines grow exactly as fast as the node is slow.
 type Actor struct {
 	Config
-	mailbox chan Command
-
-	mu      sync.Mutex
-	stopped bool // what TrySend took from now on would not be answered
+	mailbox mailbox
 
 	// Of the goroutine of Run alone.
 	session *session // nil while there is none
@@ -104,7 +101,7 @@ func NewActor(c Config) *Actor {
 	}
 	return &Actor{
 		Config:  c,
-		mailbox: make(chan Command, c.Mailbox),
+		mailbox: newMailbox(c.Mailbox),
 		pause:   newPause(lastPause),
 		lender:  lender{client: c.Conn.client},
 		heard:   make(chan error),
@@ -134,29 +131,19 @@ func millis(d time.Duration) string { return strconv.FormatInt(max(1, d.Millisec
 // TrySend hands over a command, or returns false if there is no room for it; then
 // nothing was sent and no reply will come. It never blocks. What asks for a name may
 // fill only half the room, so that leases which are held can still be renewed and
-// released. After the context of Run is done there is no room. TrySend and Close are for one
-// goroutine.
-func (a *Actor) TrySend(c Command) bool {
-	asks := c.Op == Grant || c.Op == Enqueue || c.Op == Claim
-	if asks && len(a.mailbox) >= (cap(a.mailbox)+1)/2 {
-		return false
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.stopped {
-		return false
-	}
-	select {
-	case a.mailbox <- c:
-		return true
-	default:
-		return false
-	}
+// released. After the context of Run is done there is no room. TrySend, TrySendAll and Close are
+// for one goroutine.
+func (a *Actor) TrySend(c Command) bool { return len(a.mailbox.put(c)) == 0 }
+
+// TrySendAll hands over many commands at once, in their order, and returns those for
+// which there is no room: see [Actor.TrySend]. It keeps nothing of what it is given.
+func (a *Actor) TrySendAll(commands []Command) (refused []Command) {
+	return a.mailbox.put(commands...)
 }
 
 // Close lets Run return once it has answered what was taken. It must be called
 // once, and no TrySend after it.
-func (a *Actor) Close() { close(a.mailbox) }
+func (a *Actor) Close() { a.mailbox.close() }
 
 // Run connects to the node and answers commands, each one exactly once, until
 // Close was called and nothing is left. If ctx is done before, Run cuts the
@@ -176,7 +163,7 @@ func (a *Actor) Run(ctx context.Context) {
 
 	a.try(attempts, true)
 	for ctx.Err() == nil {
-		mailbox := a.mailbox
+		news := a.mailbox.news
 		var lost <-chan struct{}
 		switch {
 		case a.session != nil && a.session.isLost():
@@ -185,14 +172,16 @@ func (a *Actor) Run(ctx context.Context) {
 		case a.session != nil:
 			lost = a.session.lost
 		case a.hold:
-			mailbox = nil
+			news = nil
 		}
 		select {
-		case c, ok := <-mailbox:
-			if !ok {
+		case <-news:
+			if !a.drain() {
 				return
 			}
-			a.handle(attempts, a.drain(c))
+			if len(a.queued) > 0 {
+				a.handle(attempts, a.queued)
+			}
 		case e := <-a.attempt:
 			a.enrolled(e)
 		case err := <-a.heard:
@@ -212,19 +201,9 @@ func (a *Actor) Run(ctx context.Context) {
 		}
 	}
 
-	a.mu.Lock()
-	a.stopped = true
-	a.mu.Unlock()
-	for {
-		select {
-		case c, ok := <-a.mailbox:
-			if !ok {
-				return
-			}
-			a.refuse(a.drain(c), context.Cause(ctx))
-		default:
-			return
-		}
+	a.mailbox.stop()
+	for a.drain() && len(a.queued) > 0 {
+		a.refuse(a.queued, context.Cause(ctx))
 	}
 }
 
@@ -242,22 +221,11 @@ func (a *Actor) leave() {
 	a.lender.giveBack()
 }
 
-// drain takes first and whatever else is already waiting, up to the limit of a
-// pipeline. It never waits for more.
-func (a *Actor) drain(first Command) []Command {
-	a.queued = append(a.queued[:0], first)
-	for len(a.queued) < maxPipeline {
-		select {
-		case c, ok := <-a.mailbox:
-			if !ok {
-				return a.queued
-			}
-			a.queued = append(a.queued, c)
-		default:
-			return a.queued
-		}
-	}
-	return a.queued
+// drain takes what is waiting, up to the limit of a pipeline. It never waits for more.
+// It reports false if nothing will come any more.
+func (a *Actor) drain() (open bool) {
+	a.queued, open = a.mailbox.take(a.queued)
+	return open
 }
 
 // handle answers the commands, by one pipeline if there is a connection.

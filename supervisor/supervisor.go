@@ -24,6 +24,7 @@ type Supervisor struct {
 	clock  clock.Clock
 	terms  *terms
 	actors []*node.Actor
+	outbox [][]node.Command // by node; empty but while perform runs
 
 	core    core // the loop's alone
 	inbox   chan message
@@ -92,6 +93,7 @@ func New(cfg Config) (*Supervisor, error) {
 		looks:    make(map[uint64]*look),
 		lines:    make(map[string]*line),
 	}
+	s.outbox = make([][]node.Command, n)
 	inbox := "leasehold:inbox:" + rand.Text()
 	for i, conn := range cfg.Nodes {
 		s.core.nodes[i].label = conn.String()
@@ -207,13 +209,20 @@ func (s *Supervisor) perform(now clock.Instant) {
 	c := &s.core
 	for len(c.effects)+len(c.sends) > 0 {
 		s.effects(now)
-		sends := len(c.sends)
-		for i := range sends {
-			if x := c.sends[i]; !s.actors[x.node].TrySend(x.cmd) {
-				c.unsent(now, x.node, x.cmd)
+		for i := range c.sends {
+			x := &c.sends[i]
+			s.outbox[x.node] = append(s.outbox[x.node], x.cmd)
+		}
+		c.sends = c.sends[:0]
+		for i, commands := range s.outbox {
+			if len(commands) == 0 {
+				continue
+			}
+			s.outbox[i] = commands[:0]
+			for _, cmd := range s.actors[i].TrySendAll(commands) {
+				c.unsent(now, i, cmd)
 			}
 		}
-		c.sends = append(c.sends[:0], c.sends[sends:]...)
 	}
 }
 
