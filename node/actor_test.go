@@ -202,6 +202,35 @@ func TestOnePipelineInOrder(t *testing.T) {
 	})
 }
 
+// Each key gets the TTL of its own renewal, though one call of the script has one.
+func TestRenewalsOfSeveralTTLs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := prepare(t, n.Conn())
+		ttls := []time.Duration{5 * time.Second, 5 * time.Second, 20 * time.Second, time.Second}
+		var renewals []node.Command
+		for i, ttl := range ttls {
+			name := string(rune('a' + i))
+			r.send(grant(name, "1", 1))
+			c := on(node.Renew, name, "1")
+			c.TTL = ttl
+			renewals = append(renewals, c)
+		}
+		r.send(renewals...)
+		r.send(on(node.Inspect, "a", ""), on(node.Inspect, "b", ""), on(node.Inspect, "c", ""), on(node.Inspect, "d", ""))
+		r.run()
+		r.enrolled()
+		b := r.batch()
+		wantStatuses(t, b.Replies, strings.TrimSpace(strings.Repeat("ok ", 12)))
+		for i, ttl := range ttls {
+			if left := b.Replies[8+i].Left; left != ttl {
+				t.Errorf("the TTL of renewal %d is %v, want %v", i, left, ttl)
+			}
+		}
+	})
+}
+
 func TestManyNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := nodetest.New()

@@ -151,7 +151,7 @@ func (p *pipeline) build(b rueidis.Builder, withTime, eval, marker bool, loaded 
 
 // run returns the end of the run of commands that one script call may carry: of
 // one operation, and no name twice, because a script reads before it writes. To a
-// renewal that does not matter: it changes no value.
+// renewal that does not matter: it changes no value. Renewals of one call have one TTL.
 func (p *pipeline) run(from int) int {
 	first := &p.commands[p.live[from]]
 	to := from + 1
@@ -161,6 +161,9 @@ func (p *pipeline) run(from int) int {
 			break
 		}
 		if c.Op == Renew {
+			if c.TTL != first.TTL {
+				break
+			}
 			continue
 		}
 		if to == from+1 {
@@ -229,7 +232,7 @@ func (p *pipeline) script(b rueidis.Builder, from, to int, eval bool) rueidis.Co
 		if p.tracks {
 			again = "1"
 		}
-		a = a.Args(again)
+		a = a.Args(again, p.millis(p.commands[live[0]].TTL))
 	case Release:
 		a = a.Args(reserve)
 	case Enqueue:
@@ -242,9 +245,7 @@ func (p *pipeline) script(b rueidis.Builder, from, to int, eval bool) rueidis.Co
 	for _, i := range live {
 		c := &p.commands[i]
 		switch op {
-		case Renew:
-			a = a.Args(c.Token, p.millis(c.TTL))
-		case Release:
+		case Renew, Release:
 			a = a.Args(c.Token)
 		case Raise:
 			a = a.Args(c.Token, strconv.FormatUint(c.Fence, 10), p.retention)

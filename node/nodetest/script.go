@@ -135,9 +135,9 @@ func renew(n *Node, keys, args []string) any {
 	out := n.time(nil).([]any)
 	held := n.mget(keys).([]any)
 	for i, key := range keys {
-		is := n.renews(key, held[i], args[2*i+1])
+		is := n.renews(key, held[i], args[i+2])
 		if is == script.Ours {
-			if e, bad := n.pexpire([]string{key, args[2*i+2]}).(failure); bad {
+			if e, bad := n.pexpire([]string{key, args[1]}).(failure); bad {
 				return e
 			}
 		}

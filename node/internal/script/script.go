@@ -68,14 +68,14 @@ const Marker = "leasehold:incarnation"
 const MaxNames = 64
 
 // Renew extends each key that still holds its token. KEYS: name. ARGV of the call: 1
-// to read the keys once more, because a change ends their being tracked; of a name:
-// token, TTL in ms. Answers for each name: Absent, Ours or Other.
-var Renew = define("renew", 1, 1, 1, 2, promised+`
+// to read the keys once more, because a change ends their being tracked; TTL in ms; of a
+// name: token. Answers for each name: Absent, Ours or Other.
+var Renew = define("renew", 1, 1, 2, 1, promised+`
 local out = redis.call('TIME')
 local held = redis.call('MGET', unpack(KEYS))
 for i, name in ipairs(KEYS) do
-  if held[i] == ARGV[2*i] then
-    redis.call('PEXPIRE', name, ARGV[2*i+1])
+  if held[i] == ARGV[i+2] then
+    redis.call('PEXPIRE', name, ARGV[2])
     out[i+2] = 1
   elseif promised(held[i]) then
     out[i+2] = 0

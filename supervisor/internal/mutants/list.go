@@ -214,7 +214,7 @@ var mutants = []mutant{
 	{"script: release without compare", "compare-and-delete", script,
 		"  if held[i] == ARGV[i+1] then\n    out[i+2] = 1\n  elseif held[i] or call", "  if held[i] then\n    out[i+2] = 1\n  elseif held[i] or call", real},
 	{"script: renew without compare", "renew, where it still holds the token", script,
-		"  if held[i] == ARGV[2*i] then", "  if held[i] then", real},
+		"  if held[i] == ARGV[i+2] then", "  if held[i] then", real},
 	{"script: raise without compare", "where the token still holds the key", script,
 		"  elseif held == ARGV[3*i-2] then", "  elseif held then", real},
 	{"script: raise lowers", "stores the larger of T and what is there", script,
