@@ -71,30 +71,33 @@ type Lease struct {
 	keeper             Keeper
 
 	// until is the instant at which the lease is lost unless it is renewed, or
-	// over. Only a holder of mu sets it to over, together with err; a renewal moves
+	// over. Only a holder of ends sets it to over, together with err; a renewal moves
 	// it by compare-and-swap, so that a lease which was seen to have ended never
 	// comes back.
 	until atomic.Int64
 	grace atomic.Int64 // how much longer the nodes keep it
 
-	mu    sync.Mutex
-	*ends // nil until somebody wants to be told of its end, or that has come
+	ends atomic.Pointer[ends] // nil until somebody wants to be told of its end, or that has come
 }
 
 // ends are who is to be told that a lease is over.
 type ends struct {
+	sync.Mutex
 	err      error // why it is over; nil while it is not
 	lost     chan struct{}
 	done     chan struct{}
 	contexts map[*leaseContext]struct{}
 }
 
-// lock locks mu, and makes ends where there are none yet.
-func (l *Lease) lock() {
-	l.mu.Lock()
-	if l.ends == nil {
-		l.ends = &ends{}
+// lock returns ends, locked, and makes them where there are none yet.
+func (l *Lease) lock() *ends {
+	e := l.ends.Load()
+	if e == nil {
+		l.ends.CompareAndSwap(nil, &ends{})
+		e = l.ends.Load() // somebody else may have been first
 	}
+	e.Lock()
+	return e
 }
 
 const over = math.MinInt64
@@ -126,29 +129,29 @@ func (l *Lease) Fence() uint64 { return l.fence }
 // already, or from now on. A holder that must be certain asks [Lease.Valid] right before
 // it writes. It stays open after Release and HandOver.
 func (l *Lease) Lost() <-chan struct{} {
-	l.lock()
-	defer l.mu.Unlock()
-	if l.lost == nil {
-		l.lost = make(chan struct{})
-		if isLoss(l.err) {
-			l.lost = closed
+	e := l.lock()
+	defer e.Unlock()
+	if e.lost == nil {
+		e.lost = make(chan struct{})
+		if isLoss(e.err) {
+			e.lost = closed
 		}
 	}
-	return l.lost
+	return e.lost
 }
 
 // Done returns a channel that is closed once, when the lease is over for any
 // reason, Release and HandOver included.
 func (l *Lease) Done() <-chan struct{} {
-	l.lock()
-	defer l.mu.Unlock()
-	if l.done == nil {
-		l.done = make(chan struct{})
-		if l.err != nil {
-			l.done = closed
+	e := l.lock()
+	defer e.Unlock()
+	if e.done == nil {
+		e.done = make(chan struct{})
+		if e.err != nil {
+			e.done = closed
 		}
 	}
-	return l.done
+	return e.done
 }
 
 // Err returns nil while the lease is held, and why it ended afterwards: an error
@@ -158,9 +161,9 @@ func (l *Lease) Err() error {
 	if l.Valid() {
 		return nil
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.err
+	e := l.lock()
+	defer e.Unlock()
+	return e.err
 }
 
 // Valid reports whether the lease is held at this instant. It reads the clock,
@@ -203,21 +206,21 @@ func (l *Lease) Context(parent context.Context) context.Context {
 	l.Valid() // one that has expired unseen is over
 	ctx, cancel := context.WithCancelCause(context.WithValue(parent, contextKey{}, origin{l, parent}))
 	c := &leaseContext{cancel: cancel}
-	l.lock() // before AfterFunc: with a parent that is done it runs at once
-	defer l.mu.Unlock()
+	e := l.lock() // before AfterFunc: with a parent that is done it runs at once
+	defer e.Unlock()
 	c.forget = context.AfterFunc(ctx, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		delete(l.contexts, c)
+		e.Lock()
+		defer e.Unlock()
+		delete(e.contexts, c)
 	})
-	if l.err != nil {
-		c.end(l.err)
+	if e.err != nil {
+		c.end(e.err)
 		return ctx
 	}
-	if l.contexts == nil {
-		l.contexts = make(map[*leaseContext]struct{})
+	if e.contexts == nil {
+		e.contexts = make(map[*leaseContext]struct{})
 	}
-	l.contexts[c] = struct{}{}
+	e.contexts[c] = struct{}{}
 	return ctx
 }
 
@@ -283,9 +286,9 @@ func (l *Lease) Extend(ctx context.Context, ttl time.Duration) error {
 func (l *Lease) Release(ctx context.Context) error {
 	l.Valid() // a lease that has expired is lost, not released
 	if !l.finish(ErrReleased, over) {
-		l.mu.Lock()
-		err := l.err
-		l.mu.Unlock()
+		e := l.lock()
+		err := e.err
+		e.Unlock()
 		if err == ErrReleased {
 			return nil
 		}
@@ -314,9 +317,9 @@ func isLoss(why error) bool { return why != nil && why != ErrReleased && why != 
 // Unless seen is over, it does nothing if the lease was renewed since until was
 // read as seen.
 func (l *Lease) finish(why error, seen int64) bool {
-	l.lock()
-	defer l.mu.Unlock()
-	if l.err != nil {
+	e := l.lock()
+	defer e.Unlock()
+	if e.err != nil {
 		return false
 	}
 	if seen == over {
@@ -324,16 +327,16 @@ func (l *Lease) finish(why error, seen int64) bool {
 	} else if !l.until.CompareAndSwap(seen, over) {
 		return false
 	}
-	l.err = why
-	if l.lost != nil && isLoss(why) {
-		close(l.lost)
+	e.err = why
+	if e.lost != nil && isLoss(why) {
+		close(e.lost)
 	}
-	if l.done != nil {
-		close(l.done)
+	if e.done != nil {
+		close(e.done)
 	}
-	for c := range l.contexts {
+	for c := range e.contexts {
 		c.end(why)
 	}
-	l.contexts = nil
+	e.contexts = nil
 	return true
 }

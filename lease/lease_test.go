@@ -113,7 +113,7 @@ func TestEnd(t *testing.T) {
 					if isClosed(lost) || isClosed(done) {
 						t.Fatal("a channel of a held lease is closed")
 					}
-				} else if l.ends != nil {
+				} else if l.ends.Load() != nil {
 					t.Fatal("a channel was made that nobody asked for")
 				}
 				if !c.End(why) {
@@ -395,8 +395,8 @@ func TestContextEndsWithTheLease(t *testing.T) {
 		if parent.Err() != nil {
 			t.Error("the parent ended as well")
 		}
-		if len(l.contexts) != 0 {
-			t.Errorf("%d contexts are kept by a lease that is over", len(l.contexts))
+		if n := l.keptContexts(); n != 0 {
+			t.Errorf("%d contexts are kept by a lease that is over", n)
 		}
 	}
 }
@@ -452,9 +452,9 @@ func TestContextEndsWithItsParent(t *testing.T) {
 }
 
 func (l *Lease) keptContexts() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.contexts)
+	e := l.lock()
+	defer e.Unlock()
+	return len(e.contexts)
 }
 
 func TestFromContext(t *testing.T) {
