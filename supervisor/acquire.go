@@ -13,7 +13,6 @@ import (
 // nodes, the others queue behind it, first come, first served. Nobody talks to the
 // nodes while this process itself holds the name.
 type line struct {
-	key    string
 	holder *tenure // this process's own
 	*queue         // nil while nobody waits: most leases are held without
 }
@@ -21,6 +20,7 @@ type line struct {
 // A queue is what a line has while somebody waits in it.
 type queue struct {
 	alarm
+	key     string
 	spot    int32 // among the lines that somebody waits in
 	waiters []*waiter
 	attempt *tenure // the first waiter's
@@ -71,7 +71,7 @@ func (c *core) acquire(now clock.Instant, w *waiter) {
 	}
 	l := c.lines[key]
 	if l == nil {
-		l = &line{key: key}
+		l = &line{}
 		c.lines[key] = l
 	}
 	if w.once && (l.holder != nil || l.queue != nil) {
@@ -82,7 +82,7 @@ func (c *core) acquire(now clock.Instant, w *waiter) {
 		return
 	}
 	if l.queue == nil {
-		l.queue = &queue{}
+		l.queue = &queue{key: key}
 		if l.holder != nil {
 			l.fence = l.holder.fence
 		}
@@ -123,6 +123,7 @@ func (c *core) cancel(now clock.Instant, w *waiter, why error) {
 
 // drop takes the i-th waiter out of its line; the next one is at once in turn.
 func (c *core) drop(now clock.Instant, l *line, i int) {
+	key := l.key // the queue may be gone below
 	c.unline(l, i)
 	if i > 0 {
 		return
@@ -139,7 +140,7 @@ func (c *core) drop(now clock.Instant, l *line, i int) {
 	if len(l.waiters) > 0 && l.holder == nil {
 		c.try(now, l)
 	}
-	c.leave(l)
+	c.leave(key, l)
 }
 
 func (l *line) place() *int32 { return &l.spot }
@@ -158,13 +159,13 @@ func (l *line) anew() { l.tries, l.yields, l.ticket, l.placed = 0, 0, 0, false }
 
 // leave forgets the queue of a line that nobody waits in, and a line that nobody
 // stands in.
-func (c *core) leave(l *line) {
+func (c *core) leave(key string, l *line) {
 	if l.queue != nil && len(l.waiters) == 0 && l.attempt == nil {
 		c.alarms.clear(l)
 		l.queue = nil
 	}
 	if l.queue == nil && l.holder == nil {
-		delete(c.lines, l.key)
+		delete(c.lines, key)
 	}
 }
 
@@ -276,7 +277,7 @@ func (c *core) granted(now clock.Instant, t *tenure, i int, r node.Reply) {
 		v.until = v.promise
 		v.life = c.nodes[i].state.Life
 		if r.Op == node.Claim {
-			t.left.add(i)
+			t.stand.left.add(i)
 		}
 	}
 	if r.Op == node.Claim && r.Status == node.Unknown {
@@ -416,7 +417,7 @@ func (c *core) win(now clock.Instant, t *tenure) {
 	l.attempt, l.holder = nil, t
 	l.anew()
 	l.answers, l.why, l.fence = nil, nil, max(l.fence, t.fence)
-	c.leave(l)
+	c.leave(t.key, l)
 	unsure := t.ballot.unsure
 	t.ballot = nil
 	t.phase = held

@@ -242,7 +242,7 @@ func (c *core) succeed(now clock.Instant, t *tenure) {
 	}
 	l := c.lines[t.key]
 	if l == nil {
-		l = &line{key: t.key}
+		l = &line{}
 		c.lines[t.key] = l
 	}
 	if l.holder != nil { // it was adopted twice at the same time

@@ -139,7 +139,7 @@ type tenure struct {
 	id     uint64
 	spot   int32 // in the bag of its phase
 	phase  phase
-	queued bool // its token stands, or stood, in the nodes' queues
+	queued bool // its token stands, or stood, in the nodes' queues: see stand
 	behind bool // and somebody else had the name, or was before it
 	hold   hold
 
@@ -156,13 +156,10 @@ type tenure struct {
 	withdrawn set // nodes that said they do not keep it any more
 	taken     set // those of them that keep another value
 	probation set // nodes that had it no longer, or never, and were healed or will be
-	releasing set // a release is unanswered
+	sent      set // nodes that may have got a command
+	again     set // nodes to be asked once more as soon as they have answered
 
-	sent  set // nodes that may have got a command
-	left  set // nodes in whose queue it certainly does not stand any more
-	again set // nodes to be asked once more as soon as they have answered
-
-	stand  *standing // while it stands in the queue
+	stand  *standing // from when it stands in the queue
 	ballot *ballot   // while it is an election
 	adopt  *adoption // while it is being adopted
 	give   *giving   // while it is given back
@@ -285,7 +282,7 @@ func (c *core) close(now clock.Instant) {
 			c.effects = append(c.effects, effect{kind: failed, waiter: l.waiters[0], err: c.failure(l, ErrClosed)})
 			c.unline(l, 0)
 		}
-		c.leave(l)
+		c.leave(l.key, l)
 	}
 	for len(c.held) > 0 {
 		c.end(now, c.held[len(c.held)-1], lease.ErrClosed, nil)

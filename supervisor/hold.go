@@ -158,7 +158,7 @@ func (c *core) beginHold(t *tenure, w *waiter, until clock.Instant) {
 	if w.maxHold > 0 {
 		h.odd().endAt = t.begun.Add(w.maxHold)
 	}
-	if t.queued && t.left != all(len(c.nodes)) {
+	if t.queued && t.stand.left != all(len(c.nodes)) {
 		h.odd().leaveAt = t.begun.Add(c.limits.nodeTimeout) // the other nodes may yet be claimed
 	}
 }

@@ -26,6 +26,7 @@ type standing struct {
 	first    set           // nodes that have it first in their queue, as they said last
 	patience time.Duration // until it looks where the other reservations stay; 0 while it waits for the first
 	gaveWay  bool          // since it beat last
+	left     set           // nodes in whose queue it certainly does not stand any more
 	tracked  set           // nodes that will tell when a foreign holder lets go
 }
 
@@ -406,7 +407,7 @@ func (t *tenure) reached(i int, r node.Reply) {
 
 // stands reports whether the token of a tenure may stand in the queue of a node, or
 // be what the name is reserved for there.
-func (t *tenure) stands(i int) bool { return t.queued && !t.left.has(i) }
+func (t *tenure) stands(i int) bool { return t.queued && !t.stand.left.has(i) }
 
 // leaveAll takes a lease that was won out of the queues in which it still stands: it
 // won before these nodes had answered its claim.

@@ -13,6 +13,7 @@ type giving struct {
 	answer chan<- error // the caller of Release, or nil
 	begun  clock.Instant
 	kept   set         // nodes that may still have the key
+	open   set         // a release is unanswered
 	errs   []error     // by node; nil while there is none
 	revoke *revocation // of somebody else's lease; nil of one's own
 }
@@ -55,7 +56,7 @@ func (c *core) end(now clock.Instant, t *tenure, why error, answer chan<- error)
 	if l.queue != nil && !c.closing {
 		c.try(now, l)
 	}
-	c.leave(l)
+	c.leave(t.key, l)
 }
 
 // abandon ends an attempt that is not won.
@@ -74,8 +75,7 @@ func (c *core) giveBackAt(at, now clock.Instant, t *tenure, answer chan<- error)
 	c.alarms.clear(t)
 	t.phase = releasing
 	t.ballot = nil
-	t.releasing = t.asked
-	t.give = &giving{answer: answer, begun: now, kept: t.asked}
+	t.give = &giving{answer: answer, begun: now, kept: t.asked, open: t.asked}
 	if at > now {
 		c.alarms.set(t, at)
 		return
@@ -94,7 +94,7 @@ func (c *core) hasten(now clock.Instant, t *tenure) {
 // sendReleases sends a release to every node that may have the key, also to the silent
 // ones: the command may have arrived. It goes behind whatever was sent before.
 func (c *core) sendReleases(now clock.Instant, t *tenure) {
-	t.releasing = t.asked
+	t.give.open = t.asked
 	for i := range c.nodes {
 		if t.asked.has(i) {
 			c.sendRelease(t, i)
@@ -114,7 +114,7 @@ func (c *core) released(now clock.Instant, t *tenure, i int, r node.Reply) {
 		c.sendLater(now, t, i)
 		return
 	}
-	t.releasing.del(i)
+	t.give.open.del(i)
 	c.revoked(now, t, i, r)
 	switch r.Status {
 	case node.OK, node.Absent, node.Other:
@@ -142,12 +142,12 @@ func (c *core) settled(now clock.Instant, t *tenure) {
 		if n-g.kept.len() >= c.quorum {
 			c.effects = append(c.effects, effect{kind: answered, answer: g.answer, elapsed: now.Sub(g.begun)})
 			g.answer = nil
-		} else if t.releasing == 0 || n-(g.kept&^t.releasing).len() < c.quorum {
+		} else if g.open == 0 || n-(g.kept&^g.open).len() < c.quorum {
 			c.effects = append(c.effects, effect{kind: answered, answer: g.answer, err: c.unconfirmed(t, nil)})
 			g.answer = nil
 		}
 	}
-	if t.releasing == 0 && t.pending == 0 {
+	if g.open == 0 && t.pending == 0 {
 		c.tenures.del(t)
 		delete(c.standing, t.token)
 		if c.closing && t.hold.everHeld() && len(c.nodes)-g.kept.len() < c.quorum && len(c.unreleased) < maxUnreleased {
@@ -178,7 +178,7 @@ func (c *core) unconfirmed(t *tenure, cause error) error {
 	for i := range c.nodes {
 		if g := t.give; g.kept.has(i) {
 			a := Answer{Node: c.nodes[i].label, Verdict: Silent}
-			if !t.releasing.has(i) {
+			if !g.open.has(i) {
 				a.Verdict, a.Err = Unreachable, g.errs[i]
 			}
 			e.Nodes = append(e.Nodes, a)

@@ -101,8 +101,8 @@ func (c *core) revoked(now clock.Instant, t *tenure, i int, r node.Reply) {
 	switch {
 	case others >= c.quorum:
 		why = ErrNotHolder
-	case free && v.deleted != 0 && others+t.releasing.len() < c.quorum:
-	case t.releasing != 0:
+	case free && v.deleted != 0 && others+t.give.open.len() < c.quorum:
+	case t.give.open != 0:
 		return
 	case !free:
 		why = ErrNoQuorum
