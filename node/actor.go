@@ -102,6 +102,7 @@ func NewActor(c Config) *Actor {
 	return &Actor{
 		Config:  c,
 		mailbox: newMailbox(c.Mailbox),
+		queued:  make([]Command, 0, min(c.Mailbox, maxPipeline)),
 		pause:   newPause(lastPause),
 		lender:  lender{client: c.Conn.client},
 		heard:   make(chan error),

@@ -16,7 +16,7 @@ type mailbox struct {
 }
 
 func newMailbox(room int) mailbox {
-	return mailbox{room: room, news: make(chan struct{}, 1)}
+	return mailbox{room: room, news: make(chan struct{}, 1), commands: make([]Command, 0, min(room, maxPipeline))}
 }
 
 // put takes in the commands, but for those that it returns.
