@@ -429,6 +429,7 @@ func (a *Actor) refuse(commands []Command, err error) {
 func (a *Actor) tell() {
 	b := Batch{Node: a.Index, Replies: a.pipe.replies, State: a.state}
 	a.pipe.replies = nil
+	clear(a.pipe.multi) // the library has these back, and its pools are collected
 	a.Replies <- b
 }
 
