@@ -47,6 +47,7 @@ type walk[T bagged] struct {
 	step  func(now clock.Instant, x T)
 	left  int  // how many of the first are still to be looked at
 	again bool // all are, because of something that came meanwhile
+	hasty bool // there is no pause between two pieces
 }
 
 const (
@@ -77,7 +78,11 @@ func (w *walk[T]) wake(c *core, now clock.Instant) {
 	if w.left == 0 && w.again {
 		w.left, w.again = len(*w.bag), false
 	}
-	if w.left > 0 {
+	switch {
+	case w.left == 0:
+	case w.hasty:
+		c.alarms.set(w, now)
+	default:
 		c.alarms.set(w, now.Add(walkPause))
 	}
 }

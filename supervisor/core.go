@@ -41,7 +41,7 @@ type core struct {
 
 	// Walks that are under way, or were.
 	proposing, hurrying walk[*line]
-	asking              walk[*tenure]
+	asking, ending      walk[*tenure]
 
 	unreleased []error // by close: what a quorum is not known to be free of
 
@@ -191,7 +191,7 @@ const (
 	// maxWakes and maxSends bound the work of one tick, so that the loop is never away
 	// for long. What is left comes next, before which answers get a turn.
 	maxWakes = 512
-	maxSends = 4096
+	maxSends = 2048
 )
 
 // tick wakes what has become due.
@@ -270,7 +270,7 @@ func (c *core) stateOf(now clock.Instant, i int, s node.State) {
 	}
 }
 
-// close accepts nothing more and ends everything.
+// close accepts nothing more and ends everything: very many leases a piece at a time.
 func (c *core) close(now clock.Instant) {
 	c.closing = true
 	for len(c.waited) > 0 {
@@ -284,9 +284,7 @@ func (c *core) close(now clock.Instant) {
 		}
 		c.leave(l.key, l)
 	}
-	for len(c.held) > 0 {
-		c.end(now, c.held[len(c.held)-1], lease.ErrClosed, nil)
-	}
+	c.endAll(now, clock.Never, lease.ErrClosed)
 	for len(c.adopting) > 0 {
 		c.refuse(c.adopting[len(c.adopting)-1], ErrClosed, nil)
 	}
@@ -298,6 +296,18 @@ func (c *core) close(now clock.Instant) {
 	for _, id := range slices.Sorted(maps.Keys(c.looks)) {
 		c.shut(c.looks[id], ErrClosed)
 	}
+}
+
+// endAll ends every lease that began before an instant. The loop does what it has decided
+// between two pieces: holders need not wait until the last of very many is ended.
+func (c *core) endAll(now, before clock.Instant, why error) {
+	c.alarms.clear(&c.ending) // this one ends what an earlier one had left
+	c.ending = walk[*tenure]{hasty: true}
+	c.ending.begin(c, now, &c.held, func(now clock.Instant, t *tenure) {
+		if t.begun < before {
+			c.end(now, t, why, nil)
+		}
+	})
 }
 
 // drained reports whether nothing is left to wait for after close.

@@ -335,6 +335,10 @@ func (l *leaving) wake(c *core, now clock.Instant) {
 // cutOff takes in that nothing can be sent any more: Close waits no longer.
 func (c *core) cutOff(now clock.Instant) {
 	c.cut = true
+	c.alarms.clear(&c.ending)
+	for len(c.held) > 0 {
+		c.end(now, c.held[len(c.held)-1], lease.ErrClosed, nil)
+	}
 	for i := range c.nodes {
 		l := &c.nodes[i].leave
 		c.alarms.clear(l)

@@ -151,8 +151,8 @@ func TestCloseWithLittleRoom(t *testing.T) {
 		b.sent = nil
 		c := &b.c
 		c.close(b.now())
-		if len(c.held) != 0 {
-			t.Fatalf("%d leases are held after Close", len(c.held))
+		if n := leases - len(c.held); n != walkPiece {
+			t.Fatalf("Close ended %d leases at once, want %d", n, walkPiece)
 		}
 		released := make(map[send]bool)
 		for round := 0; !c.drained(); round++ {

@@ -53,9 +53,7 @@ func (c *core) watch(now clock.Instant, i int, was node.State) {
 			c.lose(now, t) // the votes have aged as well
 		}
 	}
-	for len(c.held) > 0 { // all at once: others may have these names already
-		c.end(now, c.held[len(c.held)-1], lease.ErrPaused, nil)
-	}
+	c.endAll(now, now, lease.ErrPaused) // others may have these names already
 	for len(c.adopting) > 0 {
 		c.refuse(c.adopting[len(c.adopting)-1], ErrNoQuorum, nil)
 	}
