@@ -75,7 +75,8 @@
 //
 // Close closes s.stop. The loop then refuses work, ends every lease, which closes
 // its channels, sends the releases, and goes on until each of them is answered or
-// certain not to be. Then it closes the mailboxes, whose only sender it is; each
+// certain not to be. Very many leases end a piece at a time, each before its own
+// release. Then it closes the mailboxes, whose only sender it is; each
 // actor answers what it had taken and returns; behind the last of them s.replies is
 // closed, and the loop, which has drained it meanwhile, ends. In any other order an
 // actor could block on a batch that nobody takes, or a holder still believe in a
