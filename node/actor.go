@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	maxPipeline = 512              // commands of one pipeline
+	maxPipeline = 512              // commands that fill a pipeline
 	heartbeat   = 10 * time.Second // of silence, and the age at which an Offset is measured again
 	firstPause  = 20 * time.Millisecond
 	lastPause   = 250 * time.Millisecond // between two attempts to enrol
@@ -102,7 +102,6 @@ func NewActor(c Config) *Actor {
 	return &Actor{
 		Config:  c,
 		mailbox: newMailbox(c.Mailbox),
-		queued:  make([]Command, 0, min(c.Mailbox, maxPipeline)),
 		pause:   newPause(lastPause),
 		lender:  lender{client: c.Conn.client},
 		heard:   make(chan error),
@@ -144,7 +143,7 @@ func (a *Actor) TrySendAll(commands []Command) (refused []Command) {
 
 // Close lets Run return once it has answered what was taken. It must be called
 // once, and no TrySend after it.
-func (a *Actor) Close() { a.mailbox.close() }
+func (a *Actor) Close() { close(a.mailbox.batches) }
 
 // Run connects to the node and answers commands, each one exactly once, until
 // Close was called and nothing is left. If ctx is done before, Run cuts the
@@ -164,7 +163,7 @@ func (a *Actor) Run(ctx context.Context) {
 
 	a.try(attempts, true)
 	for ctx.Err() == nil {
-		news := a.mailbox.news
+		batches := a.mailbox.batches
 		var lost <-chan struct{}
 		switch {
 		case a.session != nil && a.session.isLost():
@@ -173,16 +172,14 @@ func (a *Actor) Run(ctx context.Context) {
 		case a.session != nil:
 			lost = a.session.lost
 		case a.hold:
-			news = nil
+			batches = nil
 		}
 		select {
-		case <-news:
-			if !a.drain() {
+		case batch, ok := <-batches:
+			if !ok {
 				return
 			}
-			if len(a.queued) > 0 {
-				a.handle(attempts, a.queued)
-			}
+			a.handle(attempts, a.drain(batch))
 		case e := <-a.attempt:
 			a.enrolled(e)
 		case err := <-a.heard:
@@ -203,8 +200,16 @@ func (a *Actor) Run(ctx context.Context) {
 	}
 
 	a.mailbox.stop()
-	for a.drain() && len(a.queued) > 0 {
-		a.refuse(a.queued, context.Cause(ctx))
+	for {
+		select {
+		case batch, ok := <-a.mailbox.batches:
+			if !ok {
+				return
+			}
+			a.refuse(a.drain(batch), context.Cause(ctx))
+		default:
+			return
+		}
 	}
 }
 
@@ -222,11 +227,10 @@ func (a *Actor) leave() {
 	a.lender.giveBack()
 }
 
-// drain takes what is waiting, up to the limit of a pipeline. It never waits for more.
-// It reports false if nothing will come any more.
-func (a *Actor) drain() (open bool) {
-	a.queued, open = a.mailbox.take(a.queued)
-	return open
+// drain takes a batch and whatever else is waiting, until that fills a pipeline.
+func (a *Actor) drain(batch []Command) []Command {
+	a.queued = a.mailbox.take(a.queued[:0], batch)
+	return a.queued
 }
 
 // handle answers the commands, by one pipeline if there is a connection.

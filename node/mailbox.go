@@ -1,76 +1,97 @@
 package node
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
-// A mailbox has the commands that an actor has not sent yet. It takes all of one call
-// at once, so that they share a pipeline: an actor that is woken by the first of many
-// would send that one alone.
+// maxBatch is how many commands are handed over at once at most. The last batch of a
+// pipeline may exceed it by so many.
+const maxBatch = maxPipeline / 2
+
+// A mailbox is the channel from which an actor takes its commands. Those of one call come
+// as one batch, so that they share a pipeline: an actor that is woken by the first of
+// many would send that one alone.
 type mailbox struct {
-	room int
-	news chan struct{} // has one while there is something to take, or it is closed
+	batches chan []Command // has room for a batch of each command that there is room for
+	spare   chan []Command // batches that were taken, to be used again
+	room    int            // for commands
+	waiting atomic.Int64   // commands in the channel
 
-	mu       sync.Mutex
-	commands []Command
-	closed   bool // nothing more is put
-	stopped  bool // what would be put would not be answered
+	mu      sync.Mutex
+	stopped bool // what would be put would not be answered
 }
 
 func newMailbox(room int) mailbox {
-	return mailbox{room: room, news: make(chan struct{}, 1), commands: make([]Command, 0, min(room, maxPipeline))}
+	return mailbox{room: room, batches: make(chan []Command, room), spare: make(chan []Command, 4)}
 }
 
-// put takes in the commands, but for those that it returns.
+// put takes in the commands, but for those that it returns. It never blocks.
 func (m *mailbox) put(commands ...Command) (refused []Command) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	var batch []Command
+	send := func() {
+		if len(batch) > 0 {
+			m.waiting.Add(int64(len(batch)))
+			m.batches <- batch
+			batch = nil
+		}
+	}
 	for i := range commands {
 		c := &commands[i]
 		room := m.room
 		if c.Op == Grant || c.Op == Enqueue || c.Op == Claim {
 			room = (m.room + 1) / 2
 		}
-		if m.stopped || len(m.commands) >= room {
+		if m.stopped || int(m.waiting.Load())+len(batch) >= room {
 			refused = append(refused, *c)
 			continue
 		}
-		m.commands = append(m.commands, *c)
+		if batch == nil {
+			batch = m.empty()
+		}
+		if batch = append(batch, *c); len(batch) == maxBatch {
+			send()
+		}
 	}
-	if len(m.commands) > 0 {
-		m.tell()
-	}
+	send()
 	return refused
 }
 
-// take returns the commands that have waited longest, as many as a pipeline holds. Its
-// caller gives it those of the last time, which it may write over. It reports false if
-// there is nothing left and nothing will come.
-func (m *mailbox) take(last []Command) (commands []Command, open bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.commands) <= maxPipeline {
-		commands, m.commands = m.commands, last[:0]
-	} else {
-		commands = append(last[:0], m.commands[:maxPipeline]...)
-		m.commands = m.commands[maxPipeline:]
-	}
-	if m.closed || len(m.commands) > 0 {
-		m.tell()
-	}
-	return commands, !m.closed || len(commands) > 0
-}
-
-func (m *mailbox) tell() {
+func (m *mailbox) empty() []Command {
 	select {
-	case m.news <- struct{}{}:
-	default: // it has been told
+	case b := <-m.spare:
+		return b
+	default:
+		return make([]Command, 0, 16)
 	}
 }
 
-func (m *mailbox) close() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.closed = true
-	m.tell()
+// take adds a batch that was received to commands, and whatever else is there, until they
+// fill a pipeline. It never waits for more.
+func (m *mailbox) take(commands, batch []Command) []Command {
+	for {
+		m.waiting.Add(-int64(len(batch)))
+		commands = append(commands, batch...)
+		clear(batch)
+		select {
+		case m.spare <- batch[:0]:
+		default:
+		}
+		if len(commands) >= maxPipeline {
+			return commands
+		}
+		var open bool
+		select {
+		case batch, open = <-m.batches:
+			if !open {
+				return commands
+			}
+		default:
+			return commands
+		}
+	}
 }
 
 // stop has everything refused that is put from now on.

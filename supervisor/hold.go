@@ -400,8 +400,7 @@ func (t *tenure) suspectOf(now clock.Instant, i int, of *set) {
 // joined takes in the first vote of a node for a lease that is held already. Where its
 // grant was long on its way, somebody may have deleted the key on other nodes meanwhile,
 // and a rival have come and gone on them and on this one: the vote counts only as long as
-// no other is withdrawn, until a quorum of others has confirmed that it was not so. They
-// are asked soon.
+// no other is withdrawn, until a quorum of others has confirmed that it was not so.
 func (c *core) joined(now clock.Instant, t *tenure, i int) {
 	h := &t.hold
 	if now.Sub(t.begun) <= lateAfter || t.suspect().has(i) {
@@ -409,18 +408,11 @@ func (c *core) joined(now clock.Instant, t *tenure, i int) {
 	}
 	o := h.odd()
 	o.trials = append(o.trials, trial{node: i, since: now, early: t.pending, counts: true})
-	if h.renewAt != clock.Never {
-		h.renewAt = min(h.renewAt, now.Add(confirmAfter))
-	}
 }
 
-const (
-	// lateAfter is from when on a grant is late: it is taken that nobody deletes the keys
-	// of a lease sooner after it began.
-	lateAfter = 10 * time.Millisecond
-	// confirmAfter is when to have it confirmed: often another one comes right behind it.
-	confirmAfter = 5 * time.Millisecond
-)
+// lateAfter is from when on a grant is late: it is taken that nobody deletes the keys of a
+// lease sooner after it began.
+const lateAfter = 10 * time.Millisecond
 
 // doubtLate puts late grants that nobody has confirmed on probation: a vote was
 // withdrawn, so a rival may have had that node and theirs before these grants arrived.
