@@ -3,6 +3,7 @@ package supervisor
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
@@ -287,8 +288,12 @@ func (n *simNode) written() {
 	n.past = append(n.past, n.data)
 }
 
+// set sets a key. A promise that was forgotten and is given again is not forgotten any
+// more: behind a clock that was set back it would seem to last longer than the new one.
 func (n *simNode) set(k int, value string, ttl time.Duration) {
 	n.written()
+	again := func(p promise) bool { return p.token == value }
+	n.forgot, n.flushed = slices.DeleteFunc(n.forgot, again), slices.DeleteFunc(n.flushed, again)
 	n.data.keys[k] = simKey{value, n.ms() + ttl.Milliseconds()}
 }
 
