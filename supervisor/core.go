@@ -190,8 +190,8 @@ const (
 
 	// maxWakes and maxSends bound the work of one tick, so that the loop is never away
 	// for long. What is left comes next, before which answers get a turn.
-	maxWakes = 512
-	maxSends = 2048
+	maxWakes = 256
+	maxSends = 1024
 )
 
 // tick wakes what has become due.
