@@ -5,6 +5,7 @@ import (
 	"testing/synctest"
 
 	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/lease"
 	"github.com/leasehold-go/leasehold/node"
 	"github.com/leasehold-go/leasehold/node/nodetest"
 )
@@ -69,6 +70,21 @@ func TestSuspectsConfirmNothing(t *testing.T) {
 	}
 }
 
+// lateGrants has a lease won by three of five nodes, and the others answer late.
+func (b *bench) lateGrants(says node.Status) *lease.Lease {
+	b.t.Helper()
+	w := b.acquire("x")
+	grants := b.take(node.Grant)
+	for _, s := range grants[:3] {
+		b.say(s, node.OK)
+	}
+	l := b.got(w)
+	b.advance(lateAfter + 1)
+	b.say(grants[3], says)
+	b.say(grants[4], says)
+	return l
+}
+
 // A grant that was long on its way counts; but not any more once the key is found
 // deleted elsewhere, because a rival may have had that node and this one before it came,
 // unless a quorum of others has renewed since.
@@ -76,21 +92,12 @@ func TestLateGrantHidesNoRival(t *testing.T) {
 	for _, how := range []string{"unconfirmed", "confirmed", "told by a renewal"} {
 		t.Run(how, func(t *testing.T) {
 			b := enrolled(t, 5)
-			w := b.acquire("x")
-			grants := b.take(node.Grant)
-			for _, s := range grants[:3] {
-				b.say(s, node.OK)
-			}
-			l := b.got(w)
-			b.advance(lateAfter + 1)
-			late := node.OK
+			says := node.OK
 			if how == "told by a renewal" {
-				late = node.Unknown // it has arrived all the same
+				says = node.Unknown // it has arrived all the same
 			}
-			b.say(grants[3], late)
-			b.say(grants[4], late)
-			held := b.c.lines["x"].holder
-			if counts := held.counting().has(3); !counts {
+			l := b.lateGrants(says)
+			if held := b.c.lines["x"].holder; !held.counting().has(3) {
 				t.Fatal("a late grant does not count")
 			}
 			if how == "confirmed" {
@@ -115,15 +122,7 @@ func TestLateGrantHidesNoRival(t *testing.T) {
 // Late grants that are in doubt confirm neither each other nor anything else.
 func TestLateGrantsConfirmNothing(t *testing.T) {
 	b := enrolled(t, 5)
-	w := b.acquire("x")
-	grants := b.take(node.Grant)
-	for _, s := range grants[:3] {
-		b.say(s, node.OK)
-	}
-	l := b.got(w)
-	b.advance(lateAfter + 1)
-	b.say(grants[3], node.OK)
-	b.say(grants[4], node.OK)
+	l := b.lateGrants(node.OK)
 	b.advance(b.c.terms.renewEvery)
 	renewals := b.take(node.Renew)
 	for _, i := range []int{4, 3, 2, 1} {
