@@ -382,7 +382,7 @@ func (wk *simWorker) won(e effect) {
 	switch {
 	case wk.brief:
 		d, wk.brief = w.upTo(5*time.Millisecond), false
-	case w.chance(w.faults.longHolds):
+	case w.chance(w.faults.longHolds), t.pending != 0 && w.chance(w.faults.atLate):
 		d = w.between(0.3, 4)
 	}
 	c.after(d, func() { wk.release(l) })

@@ -135,7 +135,7 @@ func newWorld(seed uint64, stats *simStats) *world {
 	aim(&f.atRelease, 0.3)
 	aim(&f.atSlowVoter, 0.3)
 	aim(&f.atRenew, 0.05)
-	aim(&f.atLate, 0.5)
+	aim(&f.atLate, 1)
 	f.losing = []faultKind{crashEmpty, crashStale, failOver}[w.rand.IntN(3)]
 	for i := range n {
 		w.nodes = append(w.nodes, newSimNode(w, i))

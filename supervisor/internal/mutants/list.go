@@ -162,7 +162,7 @@ var mutants = []mutant{
 	{"an unanswered release is not owed", "nothing is left behind", releases,
 		"			c.owe(now, t, i)\n", "", ""},
 	{"a discarded grant is given back at once", "released when its election is decided against it, not before (why: a renewal adopted the key)", acquire,
-		"	switch t.phase {\n	case electing, raising:\n		b := t.ballot", "	if r.Status == node.Unknown {\n		c.send(i, node.Command{ID: c.newID(), Op: node.Release, Name: t.key, Token: t.token, By: 1 << 62})\n	}\n	switch t.phase {\n	case electing, raising:\n		b := t.ballot", "./supervisor TestUnknownGrantIsKeptUntilDecided"},
+		"	switch t.phase {\n	case electing, raising:\n		b := t.ballot", "	if r.Status == node.Unknown {\n		c.send(i, node.Command{ID: c.newID(c.tenures.vacancy()), Op: node.Release, Name: t.key, Token: t.token, By: 1 << 62})\n	}\n	switch t.phase {\n	case electing, raising:\n		b := t.ballot", "./supervisor TestUnknownGrantIsKeptUntilDecided"},
 
 	// The queue.
 	{"a reservation is counted as a vote", "a reservation is a promise, not a vote: only the answered claim counts", queue,
