@@ -129,7 +129,11 @@ func (s *Supervisor) run() {
 	wake := func() clock.Instant {
 		woke = stint.Now()
 		s.count.idle.Add(int64(woke.Sub(slept)))
-		return s.clock.Now()
+		now := s.clock.Now()
+		if now >= armed {
+			armed = clock.Never // the timer sees no suspension: it is set anew, for what is due by now
+		}
+		return now
 	}
 	for !s.core.drained() {
 		if armed == clock.Never || s.core.next() < armed {

@@ -827,3 +827,33 @@ func TestFailedIsTold(t *testing.T) {
 type observer func(supervisor.Event)
 
 func (f observer) Observe(e supervisor.Event) { f(e) }
+
+// suspended counts for how long the machine was suspended, which its timers do not.
+type suspended struct {
+	clock.Clock
+	by atomic.Int64
+}
+
+func (s *suspended) Now() clock.Instant { return s.Clock.Now().Add(time.Duration(s.by.Load())) }
+
+// Timers do not see a suspension, so what has become due meanwhile is looked at as soon as
+// anything wakes the loop.
+func TestWokenAfterASuspension(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		c := &suspended{Clock: clock.Runtime()}
+		sup := start(t, nodes, func(cfg *supervisor.Config) { cfg.Clock = c })
+		held := acquire(t, sup, "a", supervisor.WithoutRenewal())
+		lost := held.Lost()
+		time.Sleep(ttl / 100)
+		for _, n := range nodes {
+			n.Jump(time.Hour)
+		}
+		c.by.Add(int64(time.Hour))
+		acquire(t, sup, "b")
+		select {
+		case <-lost:
+		default:
+			t.Error("not told by a loop that is awake")
+		}
+	})
+}
