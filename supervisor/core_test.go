@@ -1212,6 +1212,28 @@ func TestCoreClose(t *testing.T) {
 	}
 }
 
+// Whoever closes with a context that is done may be heard twice in one wake-up: that
+// nothing can be sent any more comes first then.
+func TestCutBeforeClose(t *testing.T) {
+	b := enrolled(t, 3)
+	l := b.hold("x")
+	w := b.acquire("x")
+	b.c.cutOff(b.now())
+	b.perform()
+	for _, s := range b.take(node.Release) {
+		b.say(s, node.Unsent)
+	}
+	b.c.close(b.now())
+	b.perform()
+	b.refused(w, ErrClosed)
+	if !errors.Is(l.Err(), lease.ErrClosed) || len(b.take(node.Grant)) > 0 {
+		t.Errorf("Err() = %v, or the next one of the line has tried", l.Err())
+	}
+	if n := len(b.c.unreleased); n != 1 || !b.c.drained() {
+		t.Errorf("%d names may stay taken, drained %v", n, b.c.drained())
+	}
+}
+
 // Waiters that found no quorum try again as soon as a node comes back.
 func TestHurryWhenANodeReturns(t *testing.T) {
 	b := enrolled(t, 3)

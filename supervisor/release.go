@@ -335,6 +335,9 @@ func (l *leaving) wake(c *core, now clock.Instant) {
 // cutOff takes in that nothing can be sent any more: Close waits no longer.
 func (c *core) cutOff(now clock.Instant) {
 	c.cut = true
+	if !c.closing { // both were waiting to be heard: else what ends here would be in no error
+		c.close(now)
+	}
 	c.alarms.clear(&c.ending)
 	for len(c.held) > 0 {
 		c.end(now, c.held[len(c.held)-1], lease.ErrClosed, nil)
