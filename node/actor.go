@@ -412,13 +412,17 @@ func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 
 // measured takes in a node's time. It may be from the beginning of the round trip or from
 // its end: so a slow answer does not replace what a quicker one has told lately, as fences
-// that are proposed by it would go to and fro.
+// that are proposed by it would go to and fro. But where the two cannot both be right, one
+// of the clocks has moved, as in a pause that ours did not see.
 func (a *Actor) measured(nodeTime time.Duration, sent, back clock.Instant) {
 	a.state.Time, a.state.TimeSent, a.state.TimeBack = nodeTime, sent, back
 	trip := back.Sub(sent)
-	if s := &a.state; s.OffsetAt == 0 || trip <= a.trip || sent.Sub(s.OffsetAt) >= heartbeat/2 {
-		middle := sent.Add(trip / 2)
-		s.Offset, s.OffsetAt, a.trip = nodeTime-time.Duration(middle), middle, trip
+	middle := sent.Add(trip / 2)
+	offset := nodeTime - time.Duration(middle)
+	s := &a.state
+	moved := (offset - s.Offset).Abs() > (trip+a.trip)/2
+	if s.OffsetAt == 0 || trip <= a.trip || moved || sent.Sub(s.OffsetAt) >= heartbeat/2 {
+		s.Offset, s.OffsetAt, a.trip = offset, middle, trip
 	}
 }
 

@@ -417,7 +417,7 @@ func TestOffsetOfTheQuickest(t *testing.T) {
 		r.enrolled()
 		offset, at := r.state.Offset, r.state.OffsetAt
 		n.Delay(100 * time.Millisecond)
-		n.Jump(time.Second) // whatever it tells now is not taken
+		n.Jump(30 * time.Millisecond) // it may be what was there before
 		for range 3 {
 			wantStatuses(t, r.ask(on(node.Release, "a", "1")), "absent")
 			if r.state.Offset != offset || r.state.OffsetAt != at || r.state.TimeBack <= at {
@@ -428,6 +428,23 @@ func TestOffsetOfTheQuickest(t *testing.T) {
 		wantStatuses(t, r.ask(on(node.Release, "a", "1")), "absent")
 		if r.state.Offset == offset || r.state.OffsetAt == at {
 			t.Errorf("%+v", r.state)
+		}
+	})
+}
+
+// What a slow answer tells is taken where the node's clock, or ours, has surely moved.
+func TestOffsetOfAClockThatMoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := start(t, n.Conn())
+		r.enrolled()
+		offset := r.state.Offset
+		n.Delay(100 * time.Millisecond)
+		n.Jump(time.Hour)
+		wantStatuses(t, r.ask(on(node.Release, "a", "1")), "absent")
+		if moved := r.state.Offset - offset; moved < time.Hour-100*time.Millisecond || moved > time.Hour {
+			t.Errorf("the offset moved by %v", moved)
 		}
 	})
 }
