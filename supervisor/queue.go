@@ -122,7 +122,7 @@ func (c *core) enqueued(now clock.Instant, t *tenure, i int, r node.Reply) {
 			return
 		}
 		c.place(now, t, i, r.Ticket)
-		t.behind = t.behind || r.Status == node.Other
+		t.behind = t.behind || r.Status == node.Other && (r.Ahead > 0 || !unheld(r))
 		l.answers[i] = answerTo(now, r)
 		if young := c.nodes[i].state.YoungUntil; now < young && unheld(r) {
 			l.answers[i] = answer{verdict: Guarded, left: young.Sub(now), at: now}

@@ -523,6 +523,31 @@ func TestCrowdedName(t *testing.T) {
 		b.acquire("x")
 		b.wantOnly(node.Grant)
 	})
+	t.Run("a young node is nobody", func(t *testing.T) {
+		b := enrolled(t, 3)
+		young := b.c.nodes[0].state
+		young.YoungUntil = b.now().Add(time.Hour)
+		b.c.replies(b.now(), node.Batch{Node: 0, State: young})
+		b.perform()
+		w := b.acquire("x")
+		for _, s := range b.take(node.Grant) {
+			b.say(s, node.Other)
+		}
+		b.waits(w)
+		b.take(node.Inspect)
+		for _, s := range b.take(node.Enqueue) {
+			if s.node == 0 {
+				b.say(s, node.Other) // it hands nothing over
+			} else {
+				b.say(s, node.OK)
+			}
+		}
+		b.claimAndRelease("x")
+		b.acquire("x")
+		if n := len(b.take(node.Enqueue)); n > 0 {
+			t.Errorf("stands in %d queues, in which nobody was before it", n)
+		}
+	})
 	t.Run("what is remembered is bounded", func(t *testing.T) {
 		b := enrolled(t, 1)
 		for i := range maxCrowded + 10 {
