@@ -49,7 +49,7 @@ func (m *mailbox) put(commands ...Command) (refused []Command) {
 			continue
 		}
 		if batch == nil {
-			batch = m.empty()
+			batch = m.empty(min(len(commands)-i, maxBatch))
 		}
 		if batch = append(batch, *c); len(batch) == maxBatch {
 			send()
@@ -59,12 +59,12 @@ func (m *mailbox) put(commands ...Command) (refused []Command) {
 	return refused
 }
 
-func (m *mailbox) empty() []Command {
+func (m *mailbox) empty(size int) []Command {
 	select {
 	case b := <-m.spare:
 		return b
 	default:
-		return make([]Command, 0, 16)
+		return make([]Command, 0, size)
 	}
 }
 

@@ -353,6 +353,9 @@ func claim(n *Node, keys, args []string) any {
 			if e, bad := raised.(failure); bad {
 				return e
 			}
+			if e, bad := n.pexpire([]string{fence, retention}).(failure); bad {
+				return e
+			}
 		}
 		if broken || n.misused(queue) {
 			out = append(out, int64(script.Broken), "", int64(-2), "", int64(0), int64(0))
@@ -377,11 +380,7 @@ func claim(n *Node, keys, args []string) any {
 		if is == script.Ours {
 			n.zrem([]string{queue, waiter, script.Alive(args[0], token)})
 		}
-		stored := n.fence(fence)
-		if e, bad := n.pexpire([]string{fence, retention}).(failure); bad {
-			return e
-		}
-		out = append(out, is, value, left, stored, ahead, raised)
+		out = append(out, is, value, left, n.fence(fence), ahead, raised)
 	}
 	return out
 }

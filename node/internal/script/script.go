@@ -41,7 +41,7 @@ const (
 	Absent = 0 // there is no such key
 	Ours   = 1 // it holds the token, and was changed as asked
 	Other  = 2 // it holds something else, of whatever type
-	Broken = 3 // the fence or the queue key is no sorted set, and nothing was changed
+	Broken = 3 // the fence or the queue key is no sorted set, and the key is as it was
 )
 
 // Member is the one member of a fence's sorted set; its score is the fence.
@@ -357,6 +357,7 @@ for i = 1, n do
     if type(raised) == 'table' then
       return raised
     end
+    redis.call('PEXPIRE', fence, ARGV[4*i+1])
     local held = redis.call('MGET', name)[1]
     local free = held == token or held == '?' .. token or not held and redis.call('EXISTS', name) == 0
     local lined
@@ -380,7 +381,6 @@ for i = 1, n do
       end
       out[at+5] = raised
       out[at+3] = raised == 1 and ARGV[4*i] or redis.call('ZSCORE', fence, 'f')
-      redis.call('PEXPIRE', fence, ARGV[4*i+1])
     end
   end
 end
