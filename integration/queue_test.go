@@ -280,9 +280,13 @@ func served(t *testing.T, n *notes, l *lease.Lease, turns <-chan turn) {
 	}
 }
 
-// wait has a supervisor wait for a name, and calls got with its lease.
+// wait has a supervisor wait for a name, and calls got with its lease. The supervisor is
+// not closed before that has returned.
 func wait(t *testing.T, sup *supervisor.Supervisor, name string, got func(*lease.Lease)) {
+	done := make(chan struct{})
+	t.Cleanup(func() { <-done })
 	go func() {
+		defer close(done)
 		l, err := sup.Acquire(t.Context(), name)
 		if err == nil {
 			got(l)
