@@ -37,7 +37,7 @@ func handovers(ctx context.Context, f *fleet, lib library, d time.Duration) (fig
 		if err != nil {
 			return err
 		}
-		var took []time.Duration
+		var took, behind []time.Duration
 		for i, begun := 1, time.Now(); len(took) < 4 || time.Since(begun) < d; i++ {
 			type turn struct {
 				h   held
@@ -56,16 +56,19 @@ func handovers(ctx context.Context, f *fleet, lib library, d time.Duration) (fig
 			if err := h.release(ctx); err != nil {
 				return err
 			}
+			released := time.Now()
 			t := <-next
 			if t.err != nil {
 				return t.err
 			}
 			h = t.h
 			took = append(took, t.at.Sub(asked))
+			behind = append(behind, max(0, t.at.Sub(released)))
 		}
 		figures = []figure{
 			{"hand-over p50", "ms", millis(quantile(took, .5))},
 			{"hand-over p99", "ms", millis(quantile(took, .99))},
+			{"behind the return of the release p50", "ms", millis(quantile(behind, .5))},
 		}
 		return h.release(ctx)
 	})
