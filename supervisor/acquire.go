@@ -172,8 +172,7 @@ func (c *core) leave(key string, l *line) {
 // try begins an attempt for the first waiter of a line, with a fresh token: a
 // late command of an earlier attempt can never touch this one.
 func (c *core) try(now clock.Instant, l *line) {
-	if c.isCrowded(now, l) {
-		c.stand(now, l)
+	if c.standAtOnce(now, l) {
 		return
 	}
 	t := c.newTenure(l)

@@ -14,9 +14,9 @@ import (
 // The core decides. It is a function of (state, input, instant): it holds no
 // channel, no context and no clock, and does no IO. Each input — acquire, cancel,
 // release, extend, look, replies, unsent, woken, tick, close — takes the present instant
-// and appends to sends and effects what is to be done; its caller does it before
-// the next input. Effects are performed before sends, so that a holder hears that
-// its lease is lost before any node hears the release.
+// and appends to sends and effects what is to be done. Its caller performs the effects
+// before the next input, and sends, in their order, behind the effects of the last of a
+// few inputs: so a holder hears that its lease is lost before any node hears the release.
 type core struct {
 	terms  terms // of a lease that asks for no other TTL
 	limits limits

@@ -378,7 +378,7 @@ func (c *core) missing(now clock.Instant, t *tenure, i int) {
 func (t *tenure) suspectOf(now clock.Instant, i int, of *set) {
 	h := &t.hold
 	x := trial{node: i, since: now, early: t.pending}
-	if k := slices.IndexFunc(h.trials, func(x trial) bool { return x.node == i }); k >= 0 {
+	if k := h.trialOf(i); k >= 0 {
 		if t.withdrawn.has(i) && t.votes[i].until == 0 {
 			x.since = h.trials[k].since // it has not been healed meanwhile
 		}
@@ -395,6 +395,11 @@ func (t *tenure) suspectOf(now clock.Instant, i int, of *set) {
 	}
 	t.taken.del(i)
 	t.votes[i].until = 0
+}
+
+// trialOf returns which trial is that of node i's vote; -1 if it is on none.
+func (h *hold) trialOf(i int) int {
+	return slices.IndexFunc(h.trials, func(x trial) bool { return x.node == i })
 }
 
 // joined takes in the first vote of a node for a lease that is held already. Where its
@@ -479,8 +484,7 @@ func (c *core) heal(now clock.Instant, t *tenure, i int) {
 	if t.withdrawn.has(i) {
 		// Whoever takes a lease away may reach one node after the other: what was
 		// deleted first must not be back when the last is reached.
-		k := slices.IndexFunc(h.trials, func(x trial) bool { return x.node == i })
-		at = max(at, h.trials[k].since.Add(t.terms.renewEvery))
+		at = max(at, h.trials[h.trialOf(i)].since.Add(t.terms.renewEvery))
 	}
 	if now < at {
 		o := h.odd()

@@ -53,10 +53,10 @@ func (c *core) crowd(now clock.Instant, t *tenure) {
 
 const maxCrowded = 1024
 
-// isCrowded reports whether the first waiter of a line is to stand in the queue at once,
-// and prepares that. It costs one exchange more if nobody waits there any more; then the
-// next attempt is an ordinary one.
-func (c *core) isCrowded(now clock.Instant, l *line) bool {
+// standAtOnce has the first waiter of a line stand in the queue if the name is crowded,
+// and reports whether it does. That costs one exchange more if nobody waits there any more;
+// then the next attempt is an ordinary one.
+func (c *core) standAtOnce(now clock.Instant, l *line) bool {
 	at, was := c.crowded[l.key]
 	if !was || l.tries > 0 || l.waiters[0].attempts > 0 {
 		return false
@@ -67,6 +67,7 @@ func (c *core) isCrowded(now clock.Instant, l *line) bool {
 		return false
 	}
 	l.ticket, l.answers = ticket, make(answers, len(c.nodes))
+	c.stand(now, l)
 	return true
 }
 

@@ -104,7 +104,7 @@ var mutants = []mutant{
 	{"a node that forgot counts without a guard", "with the guard off: valid without that vote", hold,
 		"	case !s.Guarded:", "	case false:", "./supervisor TestForgottenVoteWithoutGuard"},
 	{"what was deleted is healed at once", "deleting the key on a majority is how an operator revokes a lease", hold,
-		"		at = max(at, h.trials[k].since.Add(t.terms.renewEvery))\n", "		_ = k\n", "./supervisor TestDeletedOneAfterTheOther"},
+		"		at = max(at, h.trials[h.trialOf(i)].since.Add(t.terms.renewEvery))\n", "", "./supervisor TestDeletedOneAfterTheOther"},
 	{"a trial ends before the vote is healed", "deleting the key on a majority is how an operator revokes a lease", hold,
 		"		if t.votes[x.node].until == 0 {\n			return false", "		if false {\n			return false", "./supervisor TestDeletedOneAfterTheOther"},
 	{"healed whatever incarnation it is", "and in no other one", actor,
