@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -13,9 +14,12 @@ func (p plan) handover() []scenario {
 	var all []scenario
 	for _, n := range []int{1, 5} {
 		all = append(all, scenario{
-			name: fmt.Sprintf("hand-over/N=%d", n), nodes: n, libs: libraries, repeat: p.times(3),
+			name: fmt.Sprintf("hand-over/N=%d", n), nodes: n, libs: append(slices.Clone(libraries), library{name: exchanges}), repeat: p.times(3),
 			about: "A holder releases while one waiter of another client waits: from the call of the release to the waiter's return.",
 			measure: func(ctx context.Context, f *fleet, lib library) ([]figure, error) {
+				if lib.name == exchanges {
+					return bareHandovers(ctx, f, p.long(time.Second))
+				}
 				return handovers(ctx, f, lib, p.long(time.Second))
 			},
 		})
@@ -49,9 +53,7 @@ func handovers(ctx context.Context, f *fleet, lib library, d time.Duration) (fig
 				h, err := ls[i%2].acquire(ctx, name)
 				next <- turn{h, err, time.Now()}
 			}()
-			// The holder's work: long enough for the other one to be waiting, and of
-			// any length, so that it is at any point of its pauses.
-			time.Sleep(10*time.Millisecond + rand.N(20*time.Millisecond))
+			holdersWork()
 			asked := time.Now()
 			if err := h.release(ctx); err != nil {
 				return err
@@ -74,6 +76,10 @@ func handovers(ctx context.Context, f *fleet, lib library, d time.Duration) (fig
 	})
 	return figures, err
 }
+
+// holdersWork takes long enough for the other one to be waiting, and any time, so that it
+// is at any point of its pauses.
+func holdersWork() { time.Sleep(10*time.Millisecond + rand.N(20*time.Millisecond)) }
 
 // withMany opens n clients for as long as do runs.
 func withMany(f *fleet, lib library, n int, do func([]locker) error) error {
