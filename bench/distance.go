@@ -1,11 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"io"
-	"net"
 	"time"
 )
 
@@ -16,15 +13,15 @@ func (p plan) distance() []scenario {
 		some := named(ours, floor, "redsync rueidis, fail-fast")
 		all = append(all, scenario{
 			name: fmt.Sprintf("distance/%v, acquire", away), nodes: 5, libs: some, repeat: p.times(3), away: away, extra: true,
-			about: fmt.Sprintf("As acquire, through a proxy that adds %v each way, against a PING through it.", away),
+			about: fmt.Sprintf("As acquire, through a proxy that adds %v each way, against a PING to all through it that a quorum answers.", away),
 			measure: func(ctx context.Context, f *fleet, lib library) ([]figure, error) {
 				return distant(ctx, f, lib, p.long(600*time.Millisecond))
 			},
 		}, scenario{
-			name: fmt.Sprintf("distance/%v, hand-over", away), nodes: 5, libs: some, repeat: p.times(3), away: away, extra: true,
-			about: fmt.Sprintf("As hand-over, through a proxy that adds %v each way.", away),
+			name: fmt.Sprintf("distance/%v, hand-over", away), nodes: 5, libs: append(some, library{name: exchanges}), repeat: p.times(3), away: away, extra: true,
+			about: fmt.Sprintf("As hand-over, through a proxy that adds %v each way. The release is at the servers half a round trip behind its call.", away),
 			measure: func(ctx context.Context, f *fleet, lib library) ([]figure, error) {
-				return handovers(ctx, f, lib, p.long(1200*time.Millisecond))
+				return distantHandovers(ctx, f, lib, p.long(1200*time.Millisecond))
 			},
 		})
 	}
@@ -36,7 +33,7 @@ func distant(ctx context.Context, f *fleet, lib library, d time.Duration) (figur
 		if err := warm(ctx, l, 20); err != nil {
 			return err
 		}
-		trip, err := roundTrip(f.addrs[0], d/4)
+		trip, err := roundTrip(f.addrs, d/4)
 		if err != nil {
 			return err
 		}
@@ -55,27 +52,66 @@ func distant(ctx context.Context, f *fleet, lib library, d time.Duration) (figur
 	return figures, err
 }
 
-// roundTrip returns the median time of a PING over one connection, for d.
-func roundTrip(addr string, d time.Duration) (time.Duration, error) {
-	c, err := net.DialTimeout("tcp", addr, 5*time.Second)
+func distantHandovers(ctx context.Context, f *fleet, lib library, d time.Duration) ([]figure, error) {
+	trip, err := roundTrip(f.addrs, d/4)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(d + 5*time.Second)); err != nil {
-		return 0, err
+	figures, err := handovers(ctx, f, lib, trip, d)
+	if err != nil {
+		return nil, err
 	}
-	r := bufio.NewReader(c)
+	trips := figures[0].value / millis(trip) // from the call of the release
+	return append(figures, figure{"round trip", "ms", millis(trip)},
+		figure{"hand-over p50 to round trip", "x", trips},
+		figure{"the same from when the servers have the release", "x", trips - .5}), nil
+}
+
+// roundTrip returns the median time of a PING that is sent to all servers at once, over
+// plain connections with a goroutine that reads each, until a quorum has answered.
+func roundTrip(addrs []string, d time.Duration) (time.Duration, error) {
+	n := len(addrs)
+	answers := make(chan error, n)
+	var conns []*bareConn
+	defer func() {
+		for _, c := range conns {
+			c.Close()
+		}
+	}()
+	for _, addr := range addrs {
+		c, err := dialBare(addr)
+		if err != nil {
+			return 0, err
+		}
+		conns = append(conns, c)
+		if err := c.SetDeadline(time.Now().Add(d + 5*time.Second)); err != nil {
+			return 0, err
+		}
+		go func() {
+			for {
+				err := c.read(1, "+PONG")
+				if answers <- err; err != nil {
+					return
+				}
+			}
+		}()
+	}
 	var took []time.Duration
 	for begun := time.Now(); time.Since(begun) < d; {
 		asked := time.Now()
-		if _, err := io.WriteString(c, "PING\r\n"); err != nil {
-			return 0, err
+		for _, c := range conns {
+			if err := c.send("PING"); err != nil {
+				return 0, err
+			}
 		}
-		if _, err := r.ReadString('\n'); err != nil {
-			return 0, err
+		for i := range n {
+			if err := <-answers; err != nil {
+				return 0, err
+			}
+			if i == n/2 {
+				took = append(took, time.Since(asked))
+			}
 		}
-		took = append(took, time.Since(asked))
 	}
 	return quantile(took, .5), nil
 }

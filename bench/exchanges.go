@@ -60,7 +60,7 @@ func (c *bareConn) read(lines int, last string) error {
 	return nil
 }
 
-func bareHandovers(ctx context.Context, f *fleet, d time.Duration) (figures []figure, err error) {
+func bareHandovers(ctx context.Context, f *fleet, trip, d time.Duration) (figures []figure, err error) {
 	const script = `if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return redis.call('PUBLISH', ARGV[2], ARGV[1])`
 	name := names(1)[0]
@@ -126,7 +126,7 @@ return redis.call('PUBLISH', ARGV[2], ARGV[1])`
 	}
 	var took []time.Duration
 	for begun := time.Now(); len(took) < 4 || time.Since(begun) < d; {
-		holdersWork()
+		holdersWork(trip)
 		asked := time.Now()
 		for _, s := range servers {
 			if err := s.give.send("EVAL", script, "1", name, "token", "inbox-"+name); err != nil {

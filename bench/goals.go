@@ -48,6 +48,11 @@ var goals = []goal{
 	{what: "10k held leases, N=5: more goroutines", scenario: "held/N=5, 10000 leases", figure: "more goroutines", bound: 0},
 	{what: "100k held leases, N=1: client CPU, %", scenario: "held/N=1, 100000 leases", figure: "client CPU", bound: 6},
 	{what: "100k held leases, N=1: memory a lease, B", scenario: "held/N=1, 100000 leases", figure: "memory a lease", bound: 400},
+
+	{what: "0.5 ms away: acquire p50 to a round trip", scenario: "distance/500µs, acquire", figure: "acquire p50 to round trip", bound: 1.1},
+	{what: "5 ms away: acquire p50 to a round trip", scenario: "distance/5ms, acquire", figure: "acquire p50 to round trip", bound: 1.1},
+	{what: "0.5 ms away: hand-over p50 to a round trip, from when the servers have the release", scenario: "distance/500µs, hand-over", figure: "the same from when the servers have the release", bound: 1.6},
+	{what: "5 ms away: hand-over p50 to a round trip, from when the servers have the release", scenario: "distance/5ms, hand-over", figure: "the same from when the servers have the release", bound: 1.6},
 }
 
 // A verdict is what became of a goal.

@@ -17,17 +17,18 @@ func (p plan) handover() []scenario {
 			name: fmt.Sprintf("hand-over/N=%d", n), nodes: n, libs: append(slices.Clone(libraries), library{name: exchanges}), repeat: p.times(3),
 			about: "A holder releases while one waiter of another client waits: from the call of the release to the waiter's return.",
 			measure: func(ctx context.Context, f *fleet, lib library) ([]figure, error) {
-				if lib.name == exchanges {
-					return bareHandovers(ctx, f, p.long(time.Second))
-				}
-				return handovers(ctx, f, lib, p.long(time.Second))
+				return handovers(ctx, f, lib, 0, p.long(time.Second))
 			},
 		})
 	}
 	return all
 }
 
-func handovers(ctx context.Context, f *fleet, lib library, d time.Duration) (figures []figure, err error) {
+// handovers measures for d, on servers that are a round trip away.
+func handovers(ctx context.Context, f *fleet, lib library, trip, d time.Duration) (figures []figure, err error) {
+	if lib.name == exchanges {
+		return bareHandovers(ctx, f, trip, d)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends a waiter where the rest has failed
 	err = withMany(f, lib, 2, func(ls []locker) error {
@@ -53,7 +54,7 @@ func handovers(ctx context.Context, f *fleet, lib library, d time.Duration) (fig
 				h, err := ls[i%2].acquire(ctx, name)
 				next <- turn{h, err, time.Now()}
 			}()
-			holdersWork()
+			holdersWork(trip)
 			asked := time.Now()
 			if err := h.release(ctx); err != nil {
 				return err
@@ -79,7 +80,9 @@ func handovers(ctx context.Context, f *fleet, lib library, d time.Duration) (fig
 
 // holdersWork takes long enough for the other one to be waiting, and any time, so that it
 // is at any point of its pauses.
-func holdersWork() { time.Sleep(10*time.Millisecond + rand.N(20*time.Millisecond)) }
+func holdersWork(trip time.Duration) {
+	time.Sleep(10*time.Millisecond + 4*trip + rand.N(20*time.Millisecond))
+}
 
 // withMany opens n clients for as long as do runs.
 func withMany(f *fleet, lib library, n int, do func([]locker) error) error {

@@ -81,15 +81,25 @@ type parcel struct {
 // carry hands on what comes from one side. The end of a connection ends the other
 // one too, at once.
 func (p *proxy) carry(from, to net.Conn) {
+	s, err := newSleeper()
+	if err != nil {
+		from.Close()
+		to.Close()
+		return
+	}
 	parcels := make(chan parcel, 1024)
 	p.all.Go(func() {
+		defer to.Close()
 		for next := range parcels {
-			time.Sleep(time.Until(next.due))
-			if _, err := to.Write(next.data); err != nil {
+			err := s.until(next.due)
+			if err == nil {
+				_, err = to.Write(next.data)
+			}
+			if err != nil {
 				from.Close()
 			}
 		}
-		to.Close()
+		s.close()
 	})
 	for {
 		data := make([]byte, 16<<10)
