@@ -357,8 +357,7 @@ func givenUp(c Command, later []Command) bool {
 func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 	s, p := a.session, &a.pipe
 	p.sent = sent
-	checked := withTime || p.gives()
-	p.build(s.client.B(), checked, withTime, eval, s.marker != "", &a.loaded)
+	p.build(s.client.B(), withTime, eval, s.marker != "", &a.loaded)
 	rs := s.client.DoMulti(s.ctx, p.multi...)
 	back := a.Clock.Now()
 
@@ -367,24 +366,32 @@ func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 	if rs[len(rs)-1].NonRedisError() != nil {
 		p.multi = nil
 	}
-	if err := rs[0].NonRedisError(); err != nil {
-		status := Unknown
-		if errors.Is(err, errSealed) {
-			status = Unsent // the library would have had to dial
+	name, err := rs[0].ToString()
+	if err != nil || name != s.nonce {
+		status, over := Unknown, errStranger
+		if err != nil && !rueidis.IsRedisNil(err) {
+			if errors.Is(err, errSealed) {
+				status = Unsent // the library would have had to dial
+			}
+			over = s.why(plain(err, "CLIENT GETNAME"))
 		}
-		over := s.why(err)
 		p.fail(status, over)
 		p.live = p.live[:0]
 		return over
 	}
-	if checked {
-		if over := a.check(rs); over != nil {
-			// Whatever it answered, it may have forgotten before or behind it, or have
-			// answered something else.
-			p.fail(Unknown, over)
-			p.live = p.live[:0]
-			return over
+	last, want := errShifted, s.nonce
+	if s.marker != "" {
+		last, want = errForgot, s.marker
+	}
+	if got, err := rs[len(rs)-1].ToString(); err != nil || got != want {
+		// Whatever it answered, it may have forgotten before or behind it, or have
+		// answered something else.
+		if err != nil && !rueidis.IsRedisNil(err) {
+			last = s.why(err)
 		}
+		p.fail(Unknown, last)
+		p.live = p.live[:0]
+		return last
 	}
 	if withTime {
 		if t, err := nodeTime(rs[1].ToArray()); err == nil {
@@ -392,7 +399,7 @@ func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 		}
 	}
 	t, over := p.read(rs, s)
-	if t != 0 && checked {
+	if t != 0 {
 		a.measured(t, sent, back)
 	}
 	if over == nil {
@@ -401,29 +408,6 @@ func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 		a.state.Latency = back.Sub(sent)
 	}
 	return over
-}
-
-// check returns nil if those who answered are the connection and the server that were
-// enrolled.
-func (a *Actor) check(rs []rueidis.RedisResult) error {
-	s := a.session
-	switch name, err := rs[0].ToString(); {
-	case err != nil && !rueidis.IsRedisNil(err):
-		return s.why(plain(err, "CLIENT GETNAME"))
-	case err != nil || name != s.nonce:
-		return errStranger
-	}
-	last, want := errShifted, s.nonce
-	if s.marker != "" {
-		last, want = errForgot, s.marker
-	}
-	switch got, err := rs[len(rs)-1].ToString(); {
-	case err != nil && !rueidis.IsRedisNil(err):
-		return s.why(err)
-	case err != nil || got != want:
-		return last
-	}
-	return nil
 }
 
 // measured takes in a node's time. It may be from the beginning of the round trip or from

@@ -110,28 +110,15 @@ func (p *pipeline) fail(status Status, err error) {
 	}
 }
 
-// gives reports whether the node may give something in answer. To give back does not
-// depend on who takes it: wherever the key is gone, it is gone.
-func (p *pipeline) gives() bool {
-	for _, i := range p.live {
-		if op := p.commands[i].Op; op != Release && op != Leave {
-			return true
-		}
-	}
-	return false
-}
-
-// build encodes the live commands. loaded tells which scripts the node has had since the
-// enrolment; eval sends the text of all of them. A pipeline that is checked begins with
-// CLIENT GETNAME and, if asked for, TIME. It ends in reading the marker, which tells that
+// build encodes the live commands, behind CLIENT GETNAME and, if asked for, TIME.
+// loaded tells which scripts the node has had since the enrolment; eval sends the
+// text of all of them. The pipeline ends in reading the marker, which tells that
 // nothing was forgotten meanwhile, or else the name again: a server that answers one
 // thing too many shifts all that follows, and the answers to another name could be
 // taken for a vote.
-func (p *pipeline) build(b rueidis.Builder, checked, withTime, eval, marker bool, loaded *[lastOp + 1]bool) {
-	p.calls, p.multi = p.calls[:0], p.multi[:0]
-	if checked {
-		p.multi = append(p.multi, b.Arbitrary("CLIENT", "GETNAME").Build())
-	}
+func (p *pipeline) build(b rueidis.Builder, withTime, eval, marker bool, loaded *[lastOp + 1]bool) {
+	p.calls = p.calls[:0]
+	p.multi = append(p.multi[:0], b.Arbitrary("CLIENT", "GETNAME").Build())
 	if withTime {
 		p.multi = append(p.multi, b.Arbitrary("TIME").Build())
 	}
@@ -155,10 +142,9 @@ func (p *pipeline) build(b rueidis.Builder, checked, withTime, eval, marker bool
 		p.multi = append(p.multi, p.script(b, i, to, text))
 		i = to
 	}
-	switch {
-	case checked && marker:
+	if marker {
 		p.multi = append(p.multi, b.Arbitrary("GET", script.Marker).Build())
-	case checked:
+	} else {
 		p.multi = append(p.multi, b.Arbitrary("CLIENT", "GETNAME").Build())
 	}
 }
