@@ -11,7 +11,7 @@ import (
 
 // CLOCK_BOOTTIME is the monotonic clock, which is under time.Now, and the time that the
 // machine was suspended. Asking for it is a system call, and a lease asks many times:
-// the two clocks of time.Now cost a sixth of that. So what the monotonic one lacks is
+// the two clocks of time.Now cost a fifth of that. So what the monotonic one lacks is
 // remembered. It is asked for anew when it is old, or when the wall clock has moved
 // against the monotonic one: a suspension moves it as much as it moves CLOCK_BOOTTIME.
 type suspensions struct {
@@ -26,7 +26,7 @@ type suspensions struct {
 
 const (
 	// trusted is for how long what was remembered is believed: a suspension hides behind
-	// a wall clock that is set by its very opposite within that time, and behind no other.
+	// a wall clock that is set by its very opposite, but not for longer.
 	trusted = int64(10 * time.Millisecond)
 
 	// unmoved is less than what a suspension takes, and more than readings differ by
@@ -40,15 +40,18 @@ func systemNow() Instant { return system.now() }
 
 func (s *suspensions) now() Instant {
 	mono, wall := s.read()
+	if mono < lead {
+		return Instant(s.boot()) // the time of a testing/synctest bubble
+	}
 	if within(mono-s.at.Load(), trusted) && within(wall-mono-s.wall.Load(), unmoved) {
 		return Instant(mono + s.lacks.Load())
 	}
 	return s.ask()
 }
 
-// ask reads CLOCK_BOOTTIME, between two readings of the other clocks. What was remembered
-// is kept as long as it may be right: the clock would else go back by the time that a
-// reading takes.
+// ask reads CLOCK_BOOTTIME, between two readings of the other clocks. What is remembered
+// never becomes less: who is held up between two readings takes it for more than it is, and
+// the clock would go back as soon as somebody is quicker. It is only differences that count.
 func (s *suspensions) ask() Instant {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -61,7 +64,7 @@ func (s *suspensions) ask() Instant {
 		}
 	}
 	lacks := s.lacks.Load()
-	if lacks < boot-after-unmoved || lacks > boot-mono+unmoved {
+	if s.at.Load() == 0 || lacks < boot-after-unmoved {
 		lacks = boot - mono
 		s.lacks.Store(lacks)
 	}

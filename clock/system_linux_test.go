@@ -1,7 +1,9 @@
 package clock
 
 import (
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -31,7 +33,7 @@ func (m *machine) suspensions() *suspensions {
 // The clock counts a suspension from the first reading behind it, asks for it once, and
 // never goes back.
 func TestSuspensions(t *testing.T) {
-	m := &machine{mono: lead + 1, wall: 1e18, before: 200, behind: 200}
+	m := &machine{mono: lead + 1, slept: -int64(time.Hour), wall: 1e18, before: 200, behind: 200}
 	s := m.suspensions()
 	last := s.now()
 	check := func(what string, asks int) {
@@ -89,18 +91,56 @@ func TestSuspensions(t *testing.T) {
 	check("quick", 1)
 }
 
-// A clock that is asked for the first time in the past of another, as within a
-// testing/synctest bubble, spoils nothing.
-func TestSuspensionsInAnotherTime(t *testing.T) {
-	m := &machine{mono: lead + 1, wall: 1e18}
+// Who is held up when it asks for the first time is ahead for ever, and does not go back.
+func TestSuspensionsHeldUpFirst(t *testing.T) {
+	m := &machine{mono: lead + 1, wall: 1e18, slept: -int64(time.Hour), before: 5 * time.Millisecond}
 	s := m.suspensions()
-	s.now()
-	real := *m
-	m.mono -= int64(20 * 365 * 24 * time.Hour)
-	m.wall -= int64(20 * 365 * 24 * time.Hour)
-	s.now()
-	*m = real
-	if off := int64(s.now()) - m.boot(); off != 0 {
-		t.Errorf("it is off by %v", time.Duration(off))
+	last := s.now()
+	m.before = 0
+	for range 200 {
+		m.pass(100 * time.Microsecond)
+		now := s.now()
+		if d := now.Sub(last); d < 0 || d > 10*time.Millisecond {
+			t.Fatalf("moved by %v in 0.1 ms", d)
+		}
+		last = now
 	}
+}
+
+// A testing/synctest bubble, whose time is another, spoils nothing: neither for who is in
+// it nor for who runs beside it.
+func TestSuspensionsBesideABubble(t *testing.T) {
+	c := System()
+	steady := func(last *Instant) {
+		now := c.Now()
+		if d := now.Sub(*last); d < 0 || d > time.Minute {
+			t.Errorf("moved by %v", d)
+		}
+		*last = now
+	}
+	stop := make(chan struct{})
+	var beside sync.WaitGroup
+	last := c.Now()
+	beside.Go(func() {
+		for {
+			select {
+			case <-stop:
+				steady(&last)
+				return
+			default:
+				steady(&last)
+			}
+		}
+	})
+	for range 20 {
+		synctest.Test(t, func(*testing.T) {
+			last := c.Now()
+			for range 100 {
+				time.Sleep(time.Millisecond)
+				steady(&last)
+			}
+		})
+	}
+	close(stop)
+	beside.Wait()
 }

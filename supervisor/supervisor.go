@@ -122,7 +122,7 @@ func (s *Supervisor) run() {
 	defer timer.Stop()
 	stop := s.stop
 	armed := clock.Never // when the timer fires, which may be earlier than it must
-	// How busy it is, is told by a clock that costs a tenth of the other.
+	// How busy it is, is told by a clock that costs half as much as the other.
 	stint := clock.Runtime()
 	slept := stint.Now()
 	woke := slept
