@@ -64,14 +64,14 @@ func distantHandovers(ctx context.Context, f *fleet, lib library, d time.Duratio
 	trips := figures[0].value / millis(trip) // from the call of the release
 	return append(figures, figure{"round trip", "ms", millis(trip)},
 		figure{"hand-over p50 to round trip", "x", trips},
-		figure{"the same from when the servers have the release", "x", trips - .5}), nil
+		figure{"from when the servers have the release to round trip", "x", trips - .5}), nil
 }
 
 // roundTrip returns the median time of a PING that is sent to all servers at once, over
 // plain connections with a goroutine that reads each, until a quorum has answered.
 func roundTrip(addrs []string, d time.Duration) (time.Duration, error) {
 	n := len(addrs)
-	answers := make(chan error, n)
+	answers := make(chan error, 2*n) // also for the errors of their end
 	var conns []*bareConn
 	defer func() {
 		for _, c := range conns {

@@ -90,7 +90,7 @@ return redis.call('PUBLISH', ARGV[2], ARGV[1])`
 	}
 
 	n := len(servers)
-	given, taken := make(chan error, n), make(chan error, n)
+	given, taken := make(chan error, 2*n), make(chan error, 3*n) // also for the errors of their end
 	for _, s := range servers {
 		go func() {
 			for {
@@ -101,8 +101,13 @@ return redis.call('PUBLISH', ARGV[2], ARGV[1])`
 			}
 		}()
 		go func() {
-			for s.inbox.read(7, "token") == nil {
-				if s.take.send("SET", name, "token", "PX", "10000") != nil {
+			for {
+				err := s.inbox.read(7, "token")
+				if err == nil {
+					err = s.take.send("SET", name, "token", "PX", "10000")
+				}
+				if err != nil {
+					taken <- err
 					return
 				}
 			}

@@ -51,8 +51,8 @@ var goals = []goal{
 
 	{what: "0.5 ms away: acquire p50 to a round trip", scenario: "distance/500µs, acquire", figure: "acquire p50 to round trip", bound: 1.1},
 	{what: "5 ms away: acquire p50 to a round trip", scenario: "distance/5ms, acquire", figure: "acquire p50 to round trip", bound: 1.1},
-	{what: "0.5 ms away: hand-over p50 to a round trip, from when the servers have the release", scenario: "distance/500µs, hand-over", figure: "the same from when the servers have the release", bound: 1.6},
-	{what: "5 ms away: hand-over p50 to a round trip, from when the servers have the release", scenario: "distance/5ms, hand-over", figure: "the same from when the servers have the release", bound: 1.6},
+	{what: "0.5 ms away: hand-over p50 to a round trip, from when the servers have the release", scenario: "distance/500µs, hand-over", figure: "from when the servers have the release to round trip", bound: 1.6},
+	{what: "5 ms away: hand-over p50 to a round trip, from when the servers have the release", scenario: "distance/5ms, hand-over", figure: "from when the servers have the release to round trip", bound: 1.6},
 }
 
 // A verdict is what became of a goal.
