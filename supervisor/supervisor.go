@@ -185,8 +185,7 @@ func (s *Supervisor) run() {
 // hear takes in whoever else is waiting to be heard, at the same instant: to wait in a
 // select and to read the clock costs more than most messages do. An instant that is a
 // little old promises less, never more. What they ask of the nodes shares pipelines; so
-// where several callers wait, those that were just told something have their turn before:
-// but not where there are so many that the loop would be away for long meanwhile.
+// where several callers wait, those that were just told something have their turn before.
 func (s *Supervisor) hear(now clock.Instant) {
 	yielded := false
 	for range maxHeard {
@@ -195,7 +194,7 @@ func (s *Supervisor) hear(now clock.Instant) {
 		case m := <-s.inbox:
 			m.apply(&s.core, now)
 		default:
-			if yielded || s.core.callers < 2 || s.core.callers > maxYielded {
+			if yielded || s.core.callers < 2 {
 				return
 			}
 			runtime.Gosched()
@@ -204,10 +203,8 @@ func (s *Supervisor) hear(now clock.Instant) {
 	}
 }
 
-const (
-	maxHeard   = 64  // messages are taken in at one instant, at most
-	maxYielded = 512 // callers may wait where they have their turn first
-)
+// maxHeard is how many messages are taken in at one instant.
+const maxHeard = 64
 
 // perform does what the core has decided. None of it can wait: a send to a node
 // is refused where there is no room, answers go to channels with room for one, and
