@@ -96,11 +96,12 @@ func roundTrip(addrs []string, d time.Duration) (time.Duration, error) {
 			}
 		}()
 	}
+	ping := encode("PING")
 	var took []time.Duration
 	for begun := time.Now(); time.Since(begun) < d; {
 		asked := time.Now()
 		for _, c := range conns {
-			if err := c.send("PING"); err != nil {
+			if _, err := c.Write(ping); err != nil {
 				return 0, err
 			}
 		}

@@ -3,8 +3,9 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/sha1"
+	"encoding/hex"
 	"fmt"
-	"io"
 	"net"
 	"strings"
 	"time"
@@ -35,15 +36,13 @@ func dialBare(addr string) (*bareConn, error) {
 	return &bareConn{c, bufio.NewReader(c)}, nil
 }
 
-// send sends one command.
-func (c *bareConn) send(args ...string) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "*%d\r\n", len(args))
+// encode returns the bytes of one command. What is measured sends them again and again.
+func encode(args ...string) []byte {
+	b := fmt.Appendf(nil, "*%d\r\n", len(args))
 	for _, a := range args {
-		fmt.Fprintf(&b, "$%d\r\n%s\r\n", len(a), a)
+		b = fmt.Appendf(b, "$%d\r\n%s\r\n", len(a), a)
 	}
-	_, err := io.WriteString(c, b.String())
-	return err
+	return b
 }
 
 // read reads an answer of so many lines, of which the last is to begin so.
@@ -64,6 +63,9 @@ func bareHandovers(ctx context.Context, f *fleet, trip, d time.Duration) (figure
 	const script = `if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return redis.call('PUBLISH', ARGV[2], ARGV[1])`
 	name := names(1)[0]
+	sum := sha1.Sum([]byte(script))
+	give := encode("EVALSHA", hex.EncodeToString(sum[:]), "1", name, "token", "inbox-"+name)
+	take := encode("SET", name, "token", "PX", "10000")
 	var servers []bare
 	var open []net.Conn
 	defer func() {
@@ -81,7 +83,13 @@ return redis.call('PUBLISH', ARGV[2], ARGV[1])`
 		}
 		s := bare{conns[0], conns[1], conns[2]}
 		servers = append(servers, s)
-		if err = s.inbox.send("SUBSCRIBE", "inbox-"+name); err != nil {
+		if _, err = s.give.Write(encode("SCRIPT", "LOAD", script)); err != nil {
+			return nil, err
+		}
+		if err = s.give.read(2, ""); err != nil {
+			return nil, err
+		}
+		if _, err = s.inbox.Write(encode("SUBSCRIBE", "inbox-"+name)); err != nil {
 			return nil, err
 		}
 		if err = s.inbox.read(6, ":1"); err != nil {
@@ -104,7 +112,7 @@ return redis.call('PUBLISH', ARGV[2], ARGV[1])`
 			for {
 				err := s.inbox.read(7, "token")
 				if err == nil {
-					err = s.take.send("SET", name, "token", "PX", "10000")
+					_, err = s.take.Write(take)
 				}
 				if err != nil {
 					taken <- err
@@ -134,7 +142,7 @@ return redis.call('PUBLISH', ARGV[2], ARGV[1])`
 		holdersWork(trip)
 		asked := time.Now()
 		for _, s := range servers {
-			if err := s.give.send("EVAL", script, "1", name, "token", "inbox-"+name); err != nil {
+			if _, err := s.give.Write(give); err != nil {
 				return nil, err
 			}
 		}
