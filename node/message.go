@@ -35,6 +35,13 @@ const (
 	// Leave takes Token out of the queue, and hands a key that was reserved for it
 	// over to the next. A key that holds Token itself is left alone.
 	Leave
+	// Adopt sets a key that holds Former to Token for TTL, and proposes Fence then. A
+	// key that holds Token already gets the TTL, and Fence is proposed.
+	Adopt
+	// Sign leaves Token, the fingerprint of the electorate of the one that asks, for
+	// TTL, and reads those of others. With Grown it also writes into the node's marker
+	// that the incarnation Life has been known for the window. Name is not used.
+	Sign
 )
 
 // String returns the operation's name.
@@ -58,6 +65,10 @@ func (o Op) String() string {
 		return "claim"
 	case Leave:
 		return "leave"
+	case Adopt:
+		return "adopt"
+	case Sign:
+		return "sign"
 	}
 	return "no operation"
 }
@@ -68,14 +79,16 @@ type Command struct {
 	ID     uint64        // the sender's; comes back in the Reply
 	Op     Op            //
 	Name   string        // the lock key, prefix included
-	Token  string        // unused by Inspect
-	TTL    time.Duration // whole milliseconds; of Grant, Renew, Heal and Claim
-	Fence  uint64        // of Grant, Raise, Heal and Claim
+	Token  string        // unused by Inspect; of Sign: the fingerprint, without a line feed
+	Former string        // of Adopt: the token that is to be replaced
+	TTL    time.Duration // whole milliseconds; of Grant, Renew, Heal, Claim, Adopt and Sign
+	Fence  uint64        // of Grant, Raise, Heal, Claim and Adopt
 	Ticket uint64        // of Enqueue: whose is smaller comes first; less than 2^53
 	New    bool          // of Enqueue: Token is to stand behind all that stand there, and Ticket is only the least
 	Queued bool          // of Release: Token may wait for the key, or the key be reserved for it, and that ends as well
 	Track  bool          // of Inspect: a change of the key that comes after is told by a Wake, if State.Tracks
-	Life   uint32        // of Heal: the State.Life for which it is meant
+	Grown  bool          // of Sign: Life is grown, see State.Grown
+	Life   uint32        // of Heal, and of Sign with Grown: the State.Life for which it is meant
 	By     clock.Instant // it is not sent after this instant, because nobody wants it any more
 }
 
@@ -124,11 +137,14 @@ type Reply struct {
 	ID     uint64
 	Op     Op
 	Status Status
-	Raised bool          // of Grant and Claim: Fence was larger than what was stored, and is stored now
-	Fence  uint64        // of Claim, Inspect and Enqueue: the stored fence, 0 if none; of Raise: the one before
+	Raised bool          // of Grant, Claim and Adopt: Fence was larger than what was stored, and is stored now
+	Fence  uint64        // of Claim, Adopt, Inspect and Enqueue: the stored fence, 0 if none; of Raise: the one before
 	Ticket uint64        // of Enqueue: at which it stands there; 0 if it does not
-	Left   time.Duration // of Inspect and Enqueue, and of Claim if Other: how long the key will live at most; -1 if for ever
-	Value  string        // of the same: what the key holds
+	// Left is how long the key will live at most, of Inspect and Enqueue, and of Claim
+	// and Adopt if Other; -1 if for ever. Of Adopt if OK it is how long the key would have
+	// lived with Former; 0 if it held Token already, so that this is not known.
+	Left   time.Duration
+	Value  string        // of the same but Adopt if OK: what the key holds; of Sign: the fingerprints, see [Fingerprints]
 	Ahead  int           // of Enqueue, and of Claim if Other: how many stand before it in this node's queue; of Inspect: how many stand there
 	Err    error         // why Status is Unknown or Unsent, in the node's own words; else nil
 }
@@ -150,6 +166,15 @@ type Wake struct {
 	Key string
 }
 
+// A Fingerprint is that of an electorate, which some client has left on a node.
+type Fingerprint struct {
+	Text  string
+	Until time.Duration // the node's TIME, since the Unix epoch, until which it counts
+}
+
+// Fingerprints returns those of a Value of Sign, whose own is among them.
+func Fingerprints(value string) []Fingerprint { return fingerprints(value) }
+
 // A Batch carries the replies to one pipeline, and how the node is. The receiver
 // owns Replies. An enrolment that came or ended is told by a Batch as well, which
 // may carry no reply.
@@ -165,15 +190,28 @@ type State struct {
 	Enrolled bool
 	// Err is why it is not enrolled, or nil if it is, or if that was not tried yet.
 	Err error
-	// Life counts the incarnations that this actor has met, from 1. An answer of
-	// another Life may come from a server that has forgotten everything.
+	// Life counts the incarnations that this actor has met, from 1: one ends when the
+	// server restarts, when another takes its place, and when it has lost its marker. An
+	// answer of another Life may come from a server that has forgotten everything.
 	Life uint32
 	// LifeAt is when this actor first heard from that incarnation.
 	LifeAt clock.Instant
+	// Run is the server's run id, "" if it does not say. Identity is that of its data:
+	// two connections that tell the same Run and Identity are one node. It is "" where
+	// the node is not Guarded.
+	Run, Identity string
 	// Guarded tells that the server says which incarnation it is, so that one which
-	// forgot is known. YoungUntil is then the instant up to which it is young.
-	Guarded    bool
-	YoungUntil clock.Instant
+	// forgot is known. Grown is then set once somebody has known this incarnation for the
+	// window: its marker says so, or a Sign with Grown was taken. One that is not grown is
+	// young: it may have forgotten a grant that is still believed in. A node that is not
+	// Guarded is always Grown. Age is how long ago the incarnation began when this actor
+	// first heard of it, by the node's clock.
+	Guarded, Grown bool
+	Age            time.Duration
+	// MaxTTL is the largest that the marker knew of at the enrolment, our own included.
+	// MarkedAt is when the latest command was sent behind whose answer the marker stood.
+	MaxTTL   time.Duration
+	MarkedAt clock.Instant
 	// NoInbox is why the node's announcements are not heard, or nil if they are, or if
 	// nothing has waited yet. All else works without them.
 	NoInbox error
