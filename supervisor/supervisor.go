@@ -65,8 +65,8 @@ func New(cfg Config) (*Supervisor, error) {
 		return nil, err
 	}
 	n := len(cfg.Nodes)
-	widest := cfg.terms(cfg.MaxTTL)
-	window := cfg.GuardWindow
+	limits := cfg.limits()
+	window := limits.window(cfg.MaxTTLCap)
 	if cfg.DisableGuard {
 		window = 0
 	}
@@ -77,17 +77,13 @@ func New(cfg Config) (*Supervisor, error) {
 		stop: make(chan struct{}), done: make(chan struct{}), kill: kill,
 	}
 	s.core = core{
-		terms: *s.terms,
-		limits: limits{
-			prefix: cfg.Prefix, nodeTimeout: cfg.NodeTimeout,
-			retryMin: cfg.RetryMin, retryMax: cfg.RetryMax,
-			guard: !cfg.DisableGuard, maxTTL: cfg.MaxTTL,
-			healAfter: widest.window + widest.drift, reserve: cfg.reserve(), beat: cfg.beat(),
-		},
+		terms:    *s.terms,
+		limits:   limits,
 		token:    func() string { return cfg.Owner + "/" + rand.Text() },
 		rand:     mathrand.New(mathrand.NewPCG(mathrand.Uint64(), mathrand.Uint64())),
 		nodes:    make([]peer, n),
 		quorum:   n/2 + 1,
+		attempts: make(adoptions),
 		standing: make(map[string]*tenure),
 		crowded:  make(map[string]clock.Instant),
 		looks:    make(map[uint64]*look),
@@ -95,11 +91,12 @@ func New(cfg Config) (*Supervisor, error) {
 	}
 	s.outbox = make([][]node.Command, n)
 	inbox := "leasehold:inbox:" + rand.Text()
+	s.core.widest = cfg.MaxTTL
 	for i, conn := range cfg.Nodes {
 		s.core.nodes[i].label = conn.String()
 		a := node.NewActor(node.Config{
 			Index: i, Conn: conn, Clock: cfg.Clock, Timeout: cfg.NodeTimeout,
-			Window: window, Retention: cfg.FenceRetention, Replies: s.replies,
+			Window: window, MaxTTL: cfg.MaxTTL, Retention: cfg.FenceRetention, Replies: s.replies,
 			Inbox: inbox, Wakes: s.wakes, Reserve: cfg.reserve(), Alive: cfg.alive(),
 		})
 		s.actors = append(s.actors, a)
