@@ -158,7 +158,6 @@ func (c *core) countYouth(now clock.Instant, i int) {
 
 // wake has a node's marker say that it is grown.
 func (y *youth) wake(c *core, now clock.Instant) {
-	p := &c.nodes[y.node]
 	switch at := c.youngUntil(y.node); {
 	case at == 0 || c.closing:
 	case now < at:

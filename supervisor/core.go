@@ -51,6 +51,24 @@ type core struct {
 	effects []effect
 }
 
+// newCore returns a core for n nodes. token returns a fresh one for each attempt.
+func newCore(cfg Config, n int, token func() string, r *rand.Rand) core {
+	return core{
+		terms:     *cfg.terms(cfg.TTL),
+		limits:    cfg.limits(),
+		agreement: agreement{widest: cfg.MaxTTL},
+		token:     token,
+		rand:      r,
+		nodes:     make([]peer, n),
+		quorum:    n/2 + 1,
+		attempts:  make(adoptions),
+		standing:  make(map[string]*tenure),
+		crowded:   make(map[string]clock.Instant),
+		looks:     make(map[uint64]*look),
+		lines:     make(map[string]*line),
+	}
+}
+
 // limits are the settings that do not depend on a lease's TTL.
 type limits struct {
 	prefix             string

@@ -130,7 +130,7 @@ type NodeStatus struct {
 	// Disagrees says how the nodes of other clients that use this one differ from ours, or
 	// is empty. Two clients that do not agree on the nodes can hold one name at once.
 	Disagrees string
-	Tracks   bool          // the server tells at once when the key of a held lease is changed
+	Tracks    bool // the server tells at once when the key of a held lease is changed
 	// NoInbox is why the server cannot tell waiters at once that a name was handed to
 	// them, so that they only find out when they ask again; nil if it can, or if nothing
 	// has waited yet.
