@@ -481,7 +481,7 @@ func sign(n *Node, keys, args []string) any {
 		if e, bad := held.(failure); bad {
 			return e
 		}
-		if text, _ := held.(string); strings.HasPrefix(text, life+" ") {
+		if text, _ := held.(string); MayGrow(text, life) {
 			n.set([]string{grown, life})
 		}
 	}
@@ -505,34 +505,18 @@ func sign(n *Node, keys, args []string) any {
 	return append(out, int64(script.Ours), strings.Join(all, "\n"))
 }
 
-// markerParts are those of a marker: the incarnation, since when, and the largest MaxTTL.
-var markerParts = regexp.MustCompile(`^(\S+) ([0-9]+) ?([0-9]*)$`)
-
 func enrol(n *Node, keys, args []string) any {
 	out := n.time(nil).([]any)
 	held := n.get(keys[:1])
 	if e, bad := held.(failure); bad {
 		return e
 	}
-	run, since, most := "", "", ""
 	before, _ := held.(string)
-	if parts := markerParts.FindStringSubmatch(before); parts != nil {
-		run, since, most = parts[1], parts[2], parts[3]
-	}
-	if run != args[0] {
-		since = strconv.FormatInt(n.wall().Microseconds(), 10)
-	}
 	ours, err := strconv.ParseInt(args[1], 10, 64)
 	if err != nil {
 		return failure("ERR attempt to compare number with nil")
 	}
-	if largest, _ := strconv.ParseInt(most, 10, 64); largest < ours {
-		most = args[1]
-	} else if most == "" {
-		most = "0"
-	}
-	life := args[0] + " " + since
-	marker := life + " " + most
+	marker, life := Mark(before, args[0], ours, n.wall().Microseconds())
 	if marker != before {
 		n.set([]string{keys[0], marker})
 	}
