@@ -360,11 +360,13 @@ func (c *core) adoptionDue(now clock.Instant, t *tenure) {
 	case a.elected && (a.over || now >= a.overAt):
 		c.succeed(now, t)
 	case a.elected:
+		// The former holder may have been promised more than this lease's TTL.
+		ttl := max(t.terms.ttl, (a.overAt.Sub(now) + time.Millisecond).Truncate(time.Millisecond))
 		for i := range c.nodes {
 			if t.ballot.granted.has(i) && !t.pending.has(i) {
 				t.votes[i].promise = now.Add(t.terms.ttl - t.terms.drift)
 				t.pending.add(i)
-				c.send(i, node.Command{ID: t.id, Op: node.Renew, Name: t.key, Token: t.token, TTL: t.terms.ttl, By: now.Add(t.terms.ttl)})
+				c.send(i, node.Command{ID: t.id, Op: node.Renew, Name: t.key, Token: t.token, TTL: ttl, By: now.Add(t.terms.ttl)})
 			}
 		}
 		c.alarms.set(t, min(a.overAt, now.Add(t.terms.renewEvery)))

@@ -229,7 +229,7 @@ func (n *simNode) adopt(k int, cmd *node.Command, r *node.Reply, sent time.Durat
 			r.Left = n.left(k)
 			n.w.swaps(n, k, cmd)
 		}
-		n.set(k, cmd.Token, cmd.TTL, sent)
+		n.set(k, cmd.Token, max(cmd.TTL, n.left(k)), sent)
 		n.data.keys[k].set, n.data.keys[k].sent, n.data.keys[k].restored = key.set, key.sent, key.restored
 		r.Raised = n.raise(k, cmd.Fence)
 	case "":

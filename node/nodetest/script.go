@@ -440,6 +440,10 @@ func adopt(n *Node, keys, args []string) any {
 	for i, name := range names {
 		fence := fences[i]
 		token, former, ttl, proposed, retention := args[5*i], args[5*i+1], args[5*i+2], args[5*i+3], args[5*i+4]
+		ms, err := strconv.ParseInt(ttl, 10, 64)
+		if err != nil {
+			return failure("ERR bad argument #1 to 'max' (number expected, got nil)")
+		}
 		held := n.mget([]string{name}).([]any)[0]
 		left := n.pttl([]string{name})
 		is, value, raised := n.holds(name, held, token), "", any(int64(0))
@@ -453,7 +457,7 @@ func adopt(n *Node, keys, args []string) any {
 			for _, done := range []any{
 				raised,
 				n.pexpire([]string{fence, retention}),
-				n.set([]string{name, token, "PX", ttl}),
+				n.set([]string{name, token, "PX", strconv.FormatInt(max(ms, left.(int64)), 10)}),
 			} {
 				if e, bad := done.(failure); bad {
 					return e
