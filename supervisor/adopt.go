@@ -30,7 +30,8 @@ import (
 //
 // An error that wraps lease.ErrLost means that no quorum keeps the lease of the handle
 // any more: it has expired, was revoked, or was adopted before. [ErrNoQuorum] means that
-// too few nodes could be reached, and [ErrHeld] that this process itself holds the name;
+// too few nodes could be reached, and [ErrHeld] that this process itself holds the name,
+// or is adopting this handle already;
 // the same supervisor may try the handle again then, as after an error that wraps only
 // ctx's. Nothing is deleted, so the name stays taken for the TTL at most. These are an
 // [*AcquireError] with what each node said. Any other error is about the handle: broken,
@@ -200,6 +201,9 @@ func (c *core) adopt(now clock.Instant, w *waiter, h handle) {
 		c.refuse(t, why, nil)
 	case l != nil && l.holder != nil:
 		t.ballot.answers = c.ownAnswers(l.holder)
+		c.refuse(t, ErrHeld, nil)
+	case slices.ContainsFunc(c.adopting, func(o *tenure) bool { return o != t && o.adopt.former == t.adopt.former }):
+		// It would swap the token of the other one, which still counts these nodes.
 		c.refuse(t, ErrHeld, nil)
 	default:
 		t.adopt.earlier = c.attempts[t.adopt.former]
