@@ -307,6 +307,10 @@ func (c *core) swapped(now clock.Instant, t *tenure, i int, r node.Reply) {
 // swappedLate takes in the same of a lease that is held already.
 func (c *core) swappedLate(now clock.Instant, t *tenure, i int, r node.Reply) {
 	v := &t.votes[i]
+	if now >= t.hold.until {
+		c.end(now, t, lease.ErrExpired, nil)
+		return
+	}
 	switch {
 	case r.Status == node.OK && v.until == 0 && now >= c.healFrom(i):
 		v.until, v.life = v.promise, c.nodes[i].state.Life
