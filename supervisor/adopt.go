@@ -270,10 +270,12 @@ func (c *core) swapped(now clock.Instant, t *tenure, i int, r node.Reply) {
 	}
 	a, b := t.adopt, t.ballot
 	b.answers[i] = answerTo(now, r)
-	switch from := c.healFrom(i); {
+	switch from := c.youngUntil(i); {
 	case r.Status == node.OK && now < from:
-		// The key may be of a command that came late, behind a loss of data, and a rival
-		// have the vote of the life before. It is asked again.
+		// The former token may have come back with a copy of the data, or by a command that
+		// was late, and somebody else count on what the node has forgotten: a rival, or who
+		// has adopted the handle before. As with a grant, the node does not count before it
+		// is grown. It is asked again.
 		b.answers[i] = answer{verdict: Guarded, left: from.Sub(now), at: now}
 	case r.Status == node.OK:
 		t.votes[i].until = t.votes[i].promise
