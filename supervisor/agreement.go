@@ -125,6 +125,7 @@ func (c *core) agree(now clock.Instant, i int, was *node.State) {
 	}
 	if changed {
 		c.tellYoung(now)
+		c.compareClocks(now)
 	}
 }
 
