@@ -33,9 +33,9 @@ func grown(life uint32) node.Command {
 
 const (
 	markerKey   = "leasehold:incarnation"
-	grownKey    = "leasehold:grown"
-	identityKey = "leasehold:identity"
-	clientsKey  = "leasehold:clients"
+	grownKey    = "leasehold:{leasehold:incarnation}:grown"
+	identityKey = "leasehold:{leasehold:incarnation}:identity"
+	clientsKey  = "leasehold:{leasehold:incarnation}:clients"
 )
 
 // A grant that was sent before the node was known to be young is not sent on; what
@@ -183,6 +183,9 @@ func TestGrownByAge(t *testing.T) {
 				t.Errorf("who knew it before: %+v", s)
 			}
 		}
+		if s := first.state; s.Age != 0 {
+			t.Errorf("an age that grows: %+v", s)
+		}
 	})
 }
 
@@ -199,7 +202,9 @@ func TestSignGrown(t *testing.T) {
 			f.enrolled()
 			return f.state
 		}
-		wantStatuses(t, r.ask(signed("1 a")), "ok")
+		of := signed("1 a")
+		of.Life = 1
+		wantStatuses(t, r.ask(of), "ok")
 		if r.state.Grown || fresh().Grown {
 			t.Error("grown by a Sign that does not say so")
 		}
@@ -276,21 +281,24 @@ func TestSign(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := nodetest.New()
 		defer n.Close()
-		r := start(t, n.Conn(), guarded(time.Minute))
-		r.enrolled()
+		r := prepare(t, n.Conn(), guarded(time.Minute))
 		texts := func(re node.Reply) string {
 			if re.Status != node.OK || re.Err != nil {
 				t.Errorf("%+v", re)
 			}
 			var all []string
 			for _, f := range node.Fingerprints(re.Value) {
-				all = append(all, fmt.Sprintf("%s until %v", f.Text, (f.Until-r.state.Time).Round(time.Millisecond)))
+				all = append(all, fmt.Sprintf("%s until %v", f.Text, (f.Until-r.state.Time).Round(10*time.Millisecond)))
 			}
 			return strings.Join(all, ", ")
 		}
 		long := signed("5 a,b,c,d,e")
 		long.TTL = 15 * time.Second
-		got := r.ask(signed("3 a,b,c"), signed("3 a,b,c"), long) // one call each
+		long.Name = "x" // nothing is asked of it, so it stands in no call with others either
+		r.send(signed("3 a,b,c"), signed("3 a,b,c"), long)
+		r.run()
+		r.enrolled()
+		got := r.wait(3)
 		for i, want := range []string{"3 a,b,c until 10s", "3 a,b,c until 10s", "3 a,b,c until 10s, 5 a,b,c,d,e until 15s"} {
 			if is := texts(got[i]); is != want {
 				t.Errorf("%d: %s: want %s", i, is, want)
@@ -453,6 +461,7 @@ func TestEnrolWrongAnswers(t *testing.T) {
 		defer n.Close()
 		marker, _, _ := n.Get(markerKey)
 		life, _, _ := n.Get(grownKey)
+		incarnation, _, _ := strings.Cut(life, " ")
 		for _, answer := range []string{
 			"+OK\r\n", "*0\r\n", "_\r\n", ":1\r\n",
 			"*3\r\n" + at + text(marker),
@@ -461,6 +470,7 @@ func TestEnrolWrongAnswers(t *testing.T) {
 			"*5\r\n" + at + text(life+" -5") + ":1\r\n" + text("ABC"),
 			"*5\r\n" + at + text(life+" 99999999999999999") + ":1\r\n" + text("ABC"),
 			"*5\r\n" + at + text(life+" 5 5") + ":1\r\n" + text("ABC"),
+			"*5\r\n" + at + text(incarnation+" -5 5") + ":1\r\n" + text("ABC"),
 			"*5\r\n" + at + text("x/y 5 5") + ":1\r\n" + text("ABC"),
 			"*5\r\n" + at + text(marker) + ":2\r\n" + text("ABC"),
 			"*5\r\n" + at + text(marker) + "$1\r\n1\r\n" + text("ABC"),
@@ -576,6 +586,35 @@ func TestClusterProxy(t *testing.T) {
 				t.Errorf("%+v", re)
 			}
 		}
+	})
+}
+
+// What was sent again because of its script is not sent a third time, and no answer is
+// left out.
+func TestClusterProxyWithoutScripts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := start(t, n.Conn())
+		r.enrolled()
+		wantStatuses(t, r.ask(on(node.Inspect, "a", "")), "absent")
+		n.Fail("EVALSHA", "NOSCRIPT No matching script. Please use EVAL.")
+		n.Fail("EVAL", "CROSSSLOT Keys in request don't hash to the same slot")
+		n.Hang() // so that the two share a call
+		r.send(on(node.Grant, "x", "1"))
+		synctest.Wait()
+		r.send(on(node.Inspect, "a", ""), on(node.Inspect, "b", ""))
+		n.Resume()
+		got := r.wait(3)[1:]
+		wantStatuses(t, got, "unknown unknown")
+		for _, re := range got {
+			if re.Err == nil || !strings.HasPrefix(re.Err.Error(), "CROSSSLOT") {
+				t.Errorf("%+v", re)
+			}
+		}
+		n.Fail("EVALSHA", "")
+		n.Fail("EVAL", "")
+		wantStatuses(t, r.ask(on(node.Inspect, "a", ""), on(node.Inspect, "b", "")), "absent absent")
 	})
 }
 

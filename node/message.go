@@ -200,6 +200,9 @@ type State struct {
 	// two connections that tell the same Run and Identity are one node. It is "" where
 	// the node is not Guarded.
 	Run, Identity string
+	// Database is the number of the one that is used there; -1 if a client was lent, whose
+	// number is not known.
+	Database int
 	// Guarded tells that the server says which incarnation it is, so that one which
 	// forgot is known. Grown is then set once somebody has known this incarnation for the
 	// window: its marker says so, or a Sign with Grown was taken. One that is not grown is

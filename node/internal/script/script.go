@@ -69,14 +69,17 @@ const (
 	// largest MaxTTL in ms that any client has raised it to. A marker of the first edition
 	// ends after the time. The first two are what is called a life.
 	Marker = "leasehold:incarnation"
+	// The keys below are in the slot of the marker, so that one script may read them all
+	// behind a proxy that spreads keys over servers.
+
 	// Grown holds the life that somebody has known for the window. It is apart from the
 	// marker, because every pipeline ends by comparing that, and to grow is no news for them.
-	Grown = "leasehold:grown"
+	Grown = "leasehold:{leasehold:incarnation}:grown"
 	// Identity is what the data is called. A node is given it once.
-	Identity = "leasehold:identity"
+	Identity = "leasehold:{leasehold:incarnation}:identity"
 	// Clients is a sorted set of the electorates that clients have here: the fingerprint,
 	// with the node's time in ms until which it counts for a score.
-	Clients = "leasehold:clients"
+	Clients = "leasehold:{leasehold:incarnation}:clients"
 )
 
 // MaxNames is how many names one call carries at most.
