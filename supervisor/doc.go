@@ -140,9 +140,9 @@
 // that too: its window is known when so many others have confirmed theirs that every
 // quorum has one of them, and is that of MaxTTLCap until then.
 //
-// A lease that is adopted has no history here. It is an election among the nodes that keep
-// the former token, each of which swaps it for one of the attempt's own, so that its
-// former holder is told and its late writes have a smaller fence. Nothing that the handle
+// A lease that is adopted has no history here. An adoption is an election among the nodes
+// that keep the former token. Each swaps it for one of the attempt's own. So the former
+// holder is told, and its late writes have a smaller fence. Nothing that the handle
 // says about time is believed. Unless its former holder has ended, the lease begins when
 // what the nodes had promised to that one has run out. A failed adoption releases nothing:
 // the former holder may still count these nodes, and the handle may be tried again.
