@@ -54,7 +54,9 @@ func runJob(j *job, args []string) int {
 	defer end(sup) // it releases the name, too
 	acquire := sup.Acquire
 	if *try {
-		acquire = sup.TryAcquire
+		acquire = func(ctx context.Context, name string, _ ...supervisor.Option) (*lease.Lease, error) {
+			return j.try(ctx, sup)
+		}
 	}
 	if *wait > 0 {
 		timed, cancel := context.WithTimeout(ctx, *wait)
@@ -92,6 +94,33 @@ func runJob(j *job, args []string) int {
 		j.complain(err) // the keys expire
 	}
 	return status
+}
+
+// try makes one attempt. If it fails because nodes are young, it waits until they are
+// not, and makes another: a process that ended instead would leave them young, so where
+// all processes are short none would ever get a lease. It waits for every young node
+// that it has met, so that all are written to be grown, and not only a quorum.
+func (j *job) try(ctx context.Context, sup *supervisor.Supervisor) (*lease.Lease, error) {
+	held, err := sup.TryAcquire(ctx, j.name)
+	var e *supervisor.AcquireError
+	if !errors.As(err, &e) || e.Young() == 0 {
+		return held, err
+	}
+	var left time.Duration
+	for _, a := range e.Nodes {
+		if a.Verdict == supervisor.Guarded {
+			left = max(left, a.Left)
+		}
+	}
+	j.complain(fmt.Errorf("%w; waiting for that once", err))
+	grown := clock.System().NewTimer(left)
+	defer grown.Stop()
+	select {
+	case <-grown.C():
+		return sup.TryAcquire(ctx, j.name)
+	case <-ctx.Done():
+		return nil, err
+	}
 }
 
 // work runs the command under the lease, and returns its status. Nothing of it is left
