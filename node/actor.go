@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +21,7 @@ const (
 	heartbeat   = 10 * time.Second // of silence, and the age at which an Offset is measured again
 	firstPause  = 20 * time.Millisecond
 	lastPause   = 250 * time.Millisecond // between two attempts to enrol
+	grownAfter  = time.Hour              // and the window: a life that began so long ago is grown
 )
 
 // Config configures an [Actor].
@@ -28,7 +30,8 @@ type Config struct {
 	Conn      Conn          //
 	Clock     clock.Clock   // default clock.System
 	Timeout   time.Duration // of one pipeline, and of each step of connecting; default 500ms
-	Window    time.Duration // how long a server that forgot counts as young; 0 turns the guard off
+	Window    time.Duration // 0 turns the guard off; else the longest for which a server that forgot is young, see State.Age
+	MaxTTL    time.Duration // whole milliseconds; the marker is raised to it, see State.MaxTTL
 	Retention time.Duration // how long a node keeps the fence of a name that is not used; default 1h
 	Mailbox   int           // room for commands; default 8192
 	Replies   chan<- Batch  // must be received from until Run has returned
@@ -58,7 +61,8 @@ type Actor struct {
 	state   State
 	run     identity      // the latest that was told
 	trip    time.Duration // in which State.Offset was measured
-	marked  bool          // a marker was seen on this node
+	known   string        // the identity of this node's data, or what it is to be
+	grown   bool          // this Life is, if it is guarded
 	queued  []Command
 	pipe    pipeline
 	loaded  [lastOp + 1]bool
@@ -103,6 +107,7 @@ func NewActor(c Config) *Actor {
 		Config:  c,
 		mailbox: newMailbox(c.Mailbox),
 		pause:   newPause(lastPause),
+		known:   newIdentity(),
 		lender:  lender{client: c.Conn.client},
 		heard:   make(chan error),
 		inboxes: lender{client: c.Conn.client},
@@ -248,7 +253,7 @@ func (a *Actor) handle(ctx context.Context, commands []Command) {
 	}
 	now := a.Clock.Now()
 	a.pipe.open(commands, now)
-	a.guard(now)
+	a.guard()
 	var over error
 	if len(a.pipe.live) > 0 {
 		over = a.exchange(now, false)
@@ -261,18 +266,24 @@ func (a *Actor) handle(ctx context.Context, commands []Command) {
 }
 
 // guard takes out what this incarnation must not be asked: a grant or a claim while it
-// is young, and a heal that was meant for another. A young node hands nothing over
+// is young, and what was meant for another. A young node hands nothing over
 // either: a reservation would stand in the way of the heal of what it forgot.
-func (a *Actor) guard(now clock.Instant) {
+func (a *Actor) guard() {
 	p := &a.pipe
-	young := now < a.state.YoungUntil
-	p.young, p.tracks = young, a.state.Tracks
+	for _, i := range p.live {
+		if c := &p.commands[i]; c.Op == Sign && c.Grown && c.Life == a.state.Life {
+			// It is so, whatever becomes of writing it down.
+			a.grown, a.state.Grown = true, true
+		}
+	}
+	young := !a.state.Grown
+	p.young, p.tracks, p.life = young, a.state.Tracks, a.session.life
 	wanted := p.live[:0]
 	for _, i := range p.live {
 		switch c := &p.commands[i]; {
 		case (c.Op == Grant || c.Op == Claim) && young:
 			p.unsent(i, errYoung)
-		case c.Op == Heal && c.Life != a.state.Life:
+		case (c.Op == Heal || c.Op == Sign && c.Grown) && c.Life != a.state.Life:
 			p.unsent(i, errOtherLife)
 		default:
 			wanted = append(wanted, i)
@@ -300,7 +311,8 @@ func (a *Actor) beat(ctx context.Context) {
 
 // exchange sends the live commands of the pipeline and reads the answers into its
 // replies. An error means that the enrolment is over. Calls whose script the node
-// had lost are sent once more, within the same timeout, and so behind all the others.
+// had lost are sent once more, within the same timeout, and so after all the others; and
+// so are those that had too many names for it, a name each.
 // now was read a moment ago: reading it costs as much as much else here.
 func (a *Actor) exchange(now clock.Instant, withTime bool) error {
 	s := a.session
@@ -341,7 +353,7 @@ var errGivenUp = errors.New("not sent again: what gives it up was sent behind it
 // givenUp reports whether a later command undoes what c would leave on the node. That
 // may have been done already, and would not be done again.
 func givenUp(c Command, later []Command) bool {
-	if c.Op != Claim && c.Op != Heal && c.Op != Enqueue {
+	if c.Op != Claim && c.Op != Heal && c.Op != Enqueue && c.Op != Adopt {
 		return false
 	}
 	for i := range later {
@@ -356,7 +368,7 @@ func givenUp(c Command, later []Command) bool {
 // roundTrip sends one pipeline and reads its answers.
 func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 	s, p := a.session, &a.pipe
-	p.sent = sent
+	p.sent, p.single = sent, s.single
 	p.build(s.client.B(), withTime, eval, s.marker != "", &a.loaded)
 	rs := s.client.DoMulti(s.ctx, p.multi...)
 	back := a.Clock.Now()
@@ -384,6 +396,9 @@ func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 		last, want = errForgot, s.marker
 	}
 	if got, err := rs[len(rs)-1].ToString(); err != nil || got != want {
+		if s.marker != "" && strings.HasPrefix(got, s.life+" ") {
+			last = errRaised
+		}
 		// Whatever it answered, it may have forgotten before or behind it, or have
 		// answered something else.
 		if err != nil && !rueidis.IsRedisNil(err) {
@@ -393,12 +408,15 @@ func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 		p.live = p.live[:0]
 		return last
 	}
+	if s.marker != "" {
+		a.state.MarkedAt = sent
+	}
 	if withTime {
 		if t, err := nodeTime(rs[1].ToArray()); err == nil {
 			a.measured(t, sent, back)
 		}
 	}
-	t, over := p.read(rs, s)
+	t, over := p.read(rs, s, eval)
 	if t != 0 {
 		a.measured(t, sent, back)
 	}
@@ -450,13 +468,13 @@ func (a *Actor) try(ctx context.Context, hold bool) {
 		s.news = newNews()
 	}
 	a.watches.Go(s.watch)
-	seen := a.marked
+	known := a.known
 	go func(done chan<- enrolment) {
 		s.start(a.Clock.Now())
 		err := s.connect(a.Conn, a.lender.lend)
 		var id identity
 		if err == nil {
-			id, err = s.enrol(a.Window > 0, seen)
+			id, err = s.enrol(a.Window > 0, a.MaxTTL, known)
 		}
 		s.stop()
 		if err != nil {
@@ -486,21 +504,29 @@ func (a *Actor) enrolled(e enrolment) {
 	a.used = e.session.begun
 	a.timer.Reset(heartbeat)
 	// A server that does not say who it is keeps its Life: nothing shows that it
-	// has forgotten anything.
+	// has forgotten anything. One whose marker is of another time has lost the old one, and
+	// whatever else it had.
 	if known := e.id.run != "" || e.id.replication != ""; a.state.Life == 0 ||
-		known && (e.id.run != a.run.run || e.id.replication != a.run.replication) {
+		known && (e.id.run != a.run.run || e.id.replication != a.run.replication || e.id.since != a.run.since) {
 		a.state.Life++
-		a.state.LifeAt = e.id.back
+		a.state.LifeAt = e.id.heard
 		a.run = e.id
+		// Where only short-lived processes come by, nobody knows it for the window. So its
+		// age may tell, but only as it was when it was first heard of: the clock of a
+		// server that has just started is the one that is set.
+		a.grown = e.id.age-grownAfter > a.Window
 	}
+	a.grown = a.grown || e.id.grown
 	a.state.Enrolled, a.state.Err = true, nil
 	a.state.Tracks = a.session.tracks
 	a.state.Latency = e.id.latency
 	a.state.Evicts = e.id.evicts
-	a.state.Guarded, a.state.YoungUntil = e.id.marker != "", 0
+	a.state.Guarded = e.id.marker != ""
+	a.state.Grown = a.grown || !a.state.Guarded
+	a.state.Run, a.state.Identity = e.id.run, e.id.identity
+	a.state.Age, a.state.MaxTTL, a.state.MarkedAt = a.run.age, e.id.maxTTL, e.id.marked
 	if a.state.Guarded {
-		a.marked = true
-		a.state.YoungUntil = a.Clock.Now().Add(a.Window - e.id.age)
+		a.known = e.id.identity
 	}
 	a.state.OffsetAt = 0 // it may be another server
 	a.measured(e.id.time, e.id.sent, e.id.back)

@@ -11,5 +11,3 @@ func WithPassword(c Conn, password string) Conn {
 
 // OptionOf returns what the Conn was made of.
 func OptionOf(c Conn) rueidis.ClientOption { return *c.opt }
-
-var UpFor = upFor

@@ -113,33 +113,3 @@ func TestStrangerWithMarker(t *testing.T) {
 		}
 	})
 }
-
-// A server tells for how many seconds it has been up, as the difference of two times
-// that were cut to seconds. It must never be taken for older than it is, and with its
-// time it is taken for younger by less than a second.
-func TestUpFor(t *testing.T) {
-	const start = 1_000_000_000 * time.Second
-	for _, fraction := range []time.Duration{0, 1, 400_000, 999_999} {
-		for _, age := range []time.Duration{0, 1, 300_000, 600_000, 999_999, 1_000_000, 1_700_000, 60_500_000} {
-			began, lived := start+fraction*time.Microsecond, age*time.Microsecond
-			now := began + lived
-			uptime := int64(now/time.Second) - int64(began/time.Second)
-			said := fmt.Sprintf("uptime_in_seconds:%d\r\n", uptime)
-			for _, c := range []struct {
-				info string
-				most time.Duration
-			}{
-				{said + fmt.Sprintf("server_time_usec:%d\r\n", now.Microseconds()), time.Second},
-				{said, 2 * time.Second},
-			} {
-				got := time.Duration(node.UpFor(c.info)) * time.Microsecond
-				if got > lived || got < lived-c.most {
-					t.Errorf("%q: up for %v at least, and it is %v", c.info, got, lived)
-				}
-			}
-		}
-	}
-	if got := node.UpFor("uptime_in_seconds:soon\r\nserver_time_usec:5\r\n"); got != 0 {
-		t.Errorf("of a server that does not tell: %d", got)
-	}
-}

@@ -41,7 +41,7 @@ func (m *mailbox) put(commands ...Command) (refused []Command) {
 	for i := range commands {
 		c := &commands[i]
 		room := m.room
-		if c.Op == Grant || c.Op == Enqueue || c.Op == Claim {
+		if c.Op == Grant || c.Op == Enqueue || c.Op == Claim || c.Op == Adopt || c.Op == Sign {
 			room = (m.room + 1) / 2
 		}
 		if m.stopped || int(m.waiting.Load())+len(batch) >= room {

@@ -137,16 +137,16 @@ type Reply struct {
 	ID     uint64
 	Op     Op
 	Status Status
-	Raised bool          // of Grant, Claim and Adopt: Fence was larger than what was stored, and is stored now
-	Fence  uint64        // of Claim, Adopt, Inspect and Enqueue: the stored fence, 0 if none; of Raise: the one before
-	Ticket uint64        // of Enqueue: at which it stands there; 0 if it does not
+	Raised bool   // of Grant, Claim and Adopt: Fence was larger than what was stored, and is stored now
+	Fence  uint64 // of Claim, Adopt, Inspect and Enqueue: the stored fence, 0 if none; of Raise: the one before
+	Ticket uint64 // of Enqueue: at which it stands there; 0 if it does not
 	// Left is how long the key will live at most, of Inspect and Enqueue, and of Claim
 	// and Adopt if Other; -1 if for ever. Of Adopt if OK it is how long the key would have
 	// lived with Former; 0 if it held Token already, so that this is not known.
-	Left   time.Duration
-	Value  string        // of the same but Adopt if OK: what the key holds; of Sign: the fingerprints, see [Fingerprints]
-	Ahead  int           // of Enqueue, and of Claim if Other: how many stand before it in this node's queue; of Inspect: how many stand there
-	Err    error         // why Status is Unknown or Unsent, in the node's own words; else nil
+	Left  time.Duration
+	Value string // of the same but Adopt if OK: what the key holds; of Sign: the fingerprints, see [Fingerprints]
+	Ahead int    // of Enqueue, and of Claim if Other: how many stand before it in this node's queue; of Inspect: how many stand there
+	Err   error  // why Status is Unknown or Unsent, in the node's own words; else nil
 }
 
 // Reserved returns what a key holds that is reserved for a token: nobody else's Grant

@@ -20,15 +20,17 @@ var (
 	errYoung     = errors.New("not sent: the node is young, and may have forgotten a grant that is still believed")
 	errOtherLife = errors.New("not sent: the node has restarted or was replaced since")
 	errForgot    = errors.New("the node does not answer with its marker: its data may be gone")
+	errRaised    = errors.New("another client has changed the largest TTL in the node's marker, which is read again")
 	errBroken    = errors.New("WRONGTYPE the name's fence or queue key is not a sorted set")
 )
 
 // lastOp is the largest Op.
-const lastOp = Leave
+const lastOp = Sign
 
 var scripts = [...]*script.Script{
 	Raise: &script.Raise, Renew: &script.Renew, Release: &script.Release, Inspect: &script.Inspect,
 	Heal: &script.Heal, Enqueue: &script.Enqueue, Claim: &script.Claim, Leave: &script.Leave,
+	Adopt: &script.Adopt, Sign: &script.Sign,
 }
 
 // by returns the Op whose script does it: a Release that must look into the queue is a
@@ -52,6 +54,8 @@ type pipeline struct {
 
 	sent     clock.Instant // when the commands were queued
 	young    bool          // nothing is handed over: what was forgotten may be healed
+	life     string        // the present one, as its marker tells it
+	single   bool          // each call of a script carries one name
 	tracks   bool          // the node tells what becomes of keys that are read
 	commands []Command
 	replies  []Reply // of the commands, by index; the receiver of the Batch owns them
@@ -155,6 +159,9 @@ func (p *pipeline) build(b rueidis.Builder, withTime, eval, marker bool, loaded 
 func (p *pipeline) run(from int) int {
 	first := &p.commands[p.live[from]]
 	to := from + 1
+	if p.single || first.Op == Sign {
+		return to
+	}
 	for ; to < len(p.live) && to-from < script.MaxNames; to++ {
 		c := &p.commands[p.live[to]]
 		if c.by() != first.by() || c.Track != first.Track {
@@ -206,7 +213,12 @@ var keysOf = [...][]func(name string) string{
 	Enqueue: {nameKey, script.FenceKey, script.QueueKey},
 	Claim:   {nameKey, script.FenceKey, script.QueueKey},
 	Leave:   {nameKey, script.QueueKey},
+	Adopt:   {nameKey, script.FenceKey},
+	Sign:    {always(script.Marker), always(script.Grown), always(script.Clients)},
 }
+
+// always is a key of the node itself.
+func always(key string) func(string) string { return func(string) string { return key } }
 
 func (p *pipeline) script(b rueidis.Builder, from, to int, eval bool) rueidis.Completed {
 	live := p.live[from:to]
@@ -263,6 +275,14 @@ func (p *pipeline) script(b rueidis.Builder, from, to int, eval bool) rueidis.Co
 				whole = "1"
 			}
 			a = a.Args(c.Token, whole)
+		case Adopt:
+			a = a.Args(c.Token, c.Former, p.millis(c.TTL), strconv.FormatUint(c.Fence, 10), p.retention)
+		case Sign:
+			life := ""
+			if c.Grown {
+				life = p.life
+			}
+			a = a.Args(c.Token, p.millis(c.TTL), life)
 		}
 	}
 	return a.Build()
@@ -276,10 +296,11 @@ func (p *pipeline) millis(d time.Duration) string {
 	return p.text
 }
 
-// read decodes the answers. It keeps in live only the commands whose script the
-// node did not have. An error tells that the enrolment is over: the answers that
-// came with it have been dealt with.
-func (p *pipeline) read(rs []rueidis.RedisResult, s *session) (at time.Duration, err error) {
+// read decodes the answers. It keeps in live only the commands that are to be sent again:
+// the node did not have their script, or did not take so many names in one call, of which
+// it has run none. After the last trip there are none. An error tells that the enrolment is
+// over: the answers that came with it have been dealt with.
+func (p *pipeline) read(rs []rueidis.RedisResult, s *session, last bool) (at time.Duration, err error) {
 	again := p.live[:0] // never overtakes the reading
 	for _, c := range p.calls {
 		live := p.live[c.from:c.to]
@@ -297,7 +318,13 @@ func (p *pipeline) read(rs []rueidis.RedisResult, s *session) (at time.Duration,
 			continue
 		}
 		answer, bad := rs[c.at].ToArray()
-		if e, ok := rueidis.IsRedisErr(bad); ok && e.IsNoScript() && !c.eval {
+		refused := false
+		if e, ok := rueidis.IsRedisErr(bad); ok {
+			crosses := len(live) > 1 && strings.HasPrefix(e.Error(), "CROSSSLOT")
+			s.single = s.single || crosses
+			refused = e.IsNoScript() && !c.eval || crosses && !last
+		}
+		if refused {
 			again = append(again, live...)
 			continue
 		}
@@ -462,13 +489,22 @@ var says = [...][script.Broken + 1]bool{
 	Enqueue: {false, true, true, true},
 	Claim:   {false, true, true, true},
 	Leave:   {true, true, true, false},
+	Adopt:   {true, true, true, true},
+	Sign:    {false, true, false, false},
 }
 
 // readMore reads what some scripts answer behind the status.
 func readMore(part []rueidis.RedisMessage, op Op, r *Reply) error {
 	name := scripts[op].Name
 	switch op {
-	case Inspect, Enqueue, Claim:
+	case Inspect, Enqueue, Claim, Adopt:
+	case Sign:
+		if !part[1].IsString() {
+			return unexpected(name, "no string")
+		}
+		text, err := part[1].ToString()
+		r.Value = text
+		return plain(err, name)
 	case Raise:
 		return readFence(part[1], name, &r.Fence)
 	default:
@@ -476,6 +512,12 @@ func readMore(part []rueidis.RedisMessage, op Op, r *Reply) error {
 	}
 	if err := readHolding(part, name, r); err != nil {
 		return err
+	}
+	if op == Adopt {
+		if stored, _ := part[3].ToString(); r.Status == OK && stored == "" {
+			return unexpected(name, "no fence")
+		}
+		return readRaised(part[4], name, r)
 	}
 	ahead, err := part[4].ToInt64()
 	if err != nil {
@@ -491,17 +533,43 @@ func readMore(part []rueidis.RedisMessage, op Op, r *Reply) error {
 	case Enqueue:
 		return readFence(part[5], name, &r.Ticket)
 	}
-	raised, err := part[5].ToInt64()
+	// A claim reads its fence whether or not it was taken.
+	if stored, _ := part[3].ToString(); r.Err == nil && stored == "" {
+		return unexpected(name, "no fence")
+	}
+	return readRaised(part[5], name, r)
+}
+
+func readRaised(m rueidis.RedisMessage, name string, r *Reply) error {
+	raised, err := m.ToInt64()
 	if err != nil {
 		return plain(err, name)
 	}
-	// A claim without a fence is no vote.
-	if stored, _ := part[3].ToString(); raised < 0 || raised > 1 || r.Err == nil && stored == "" {
+	if raised < 0 || raised > 1 {
 		return unexpected(name, raised)
 	}
 	r.Raised = raised == 1
 	return nil
 }
+
+// fingerprints leaves out what it cannot read: somebody else has written it.
+func fingerprints(value string) (all []Fingerprint) {
+	for line := range strings.SplitSeq(value, "\n") {
+		at := strings.LastIndexByte(line, ' ')
+		if at < 1 {
+			continue
+		}
+		ms, err := strconv.ParseFloat(line[at+1:], 64)
+		if err != nil || !(ms >= 0 && ms <= float64(maxMillis)) {
+			continue
+		}
+		all = append(all, Fingerprint{Text: line[:at], Until: time.Duration(ms) * time.Millisecond})
+	}
+	return all
+}
+
+// maxMillis is how many fit into a Duration.
+const maxMillis = math.MaxInt64 / int64(time.Millisecond)
 
 func readHolding(part []rueidis.RedisMessage, name string, r *Reply) (err error) {
 	if !part[1].IsString() {
@@ -516,7 +584,7 @@ func readHolding(part []rueidis.RedisMessage, name string, r *Reply) (err error)
 	}
 	switch {
 	case left >= 0:
-		r.Left = time.Duration(min(left, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond
+		r.Left = time.Duration(min(left, maxMillis)) * time.Millisecond
 	case left == -1:
 		r.Left = -1
 	case left != -2: // there is no key

@@ -43,6 +43,8 @@ type session struct {
 	tracks  bool          // keys can be tracked
 	listens bool          // it is not enrolled, but subscribes
 	marker  string        // what it must still say behind every pipeline; "" without guard
+	life    string        // the beginning of the marker: the incarnation, and since when
+	single  bool          // keys of several names are refused in one call
 	begun   clock.Instant // when it was enrolled
 	proved  bool          // a pipeline was answered
 
@@ -272,17 +274,28 @@ type identity struct {
 	run, replication string // the run id and the replication id, "" where not told
 	time             time.Duration
 	sent, back       clock.Instant // before that was asked, and after it was answered
+	heard            clock.Instant // after it was known which incarnation this is
 	latency          time.Duration
-	evicts           string        // the policy, if the server may evict keys
-	marker           string        // the whole of it; "" without guard
-	age              time.Duration // how long ago the marker says that this incarnation began; not negative
+	evicts           string // the policy, if the server may evict keys
+
+	// The rest is not known without guard.
+	marker   string        // the whole of it
+	since    string        // when this incarnation began, as the marker says
+	age      time.Duration // how long ago that was by the node's clock; not negative
+	maxTTL   time.Duration
+	marked   clock.Instant // before the marker was asked for
+	grown    bool          // somebody wrote that this life is
+	identity string        // of the data
 }
+
+// errCluster refuses a server that answers CROSSSLOT to many commands, and moves its slots.
+var errCluster = errors.New("server in cluster mode: a cluster as one node is not supported")
 
 // enrol asks who the server is and marks the connection, in one pipeline; then it
 // compares the server's incarnation with the marker, and writes it there, in a
-// second one, unless guard is off or the server does not say who it is. seen tells
-// that there was a marker before.
-func (s *session) enrol(guard, seen bool) (identity, error) {
+// second one, unless guard is off or the server does not say who it is. maxTTL and known
+// are what mark needs.
+func (s *session) enrol(guard bool, maxTTL time.Duration, known string) (identity, error) {
 	s.step()
 	b := s.client.B()
 	sent := s.clock.Now()
@@ -298,11 +311,14 @@ func (s *session) enrol(guard, seen bool) (identity, error) {
 	}
 	rs := s.client.DoMulti(s.ctx, commands...)
 	back := s.clock.Now()
-	id := identity{latency: back.Sub(sent), sent: sent, back: back}
+	id := identity{latency: back.Sub(sent), sent: sent, back: back, heard: back}
 
 	server, err := info(rs[0])
 	if err != nil {
 		return id, err
+	}
+	if field(server, "redis_mode") == "cluster" || field(server, "server_mode") == "cluster" {
+		return id, errCluster
 	}
 	replication, err := info(rs[1])
 	if err != nil {
@@ -336,41 +352,22 @@ func (s *session) enrol(guard, seen bool) (identity, error) {
 	if !guard || id.run == "" || id.replication == "" {
 		return id, nil
 	}
-	ago := upFor(server)
-	promoted := strings.Trim(field(replication, "master_replid2"), "0") != ""
-	if seen || promoted {
-		// It has forgotten its marker, or never had it where its data comes from.
-		ago = 0
-	}
-	return id, s.mark(&id, ago)
+	return id, s.mark(&id, maxTTL, known)
 }
 
-// upFor returns for how many microseconds a server has been up at least. It tells
-// that in seconds, as the difference of two times that were cut to seconds: with its
-// present time that gives the second in which it started, and the end of that second
-// is when it started at the latest. One that does not tell its time (before Redis
-// 6.0) may have started a second later still than its uptime says.
-func upFor(server string) int64 {
-	uptime, err := strconv.ParseInt(field(server, "uptime_in_seconds"), 10, 64)
-	if err != nil {
-		return 0
-	}
-	atLeast := (uptime - 1) * 1e6
-	if now, err := strconv.ParseInt(field(server, "server_time_usec"), 10, 64); err == nil {
-		atLeast += now % 1e6
-	}
-	return max(0, atLeast)
-}
-
-// mark fills in the marker, and since when the server counts as young, for one that
-// has been up for so many microseconds at least, or 0 if it may just have forgotten
-// everything.
-func (s *session) mark(id *identity, ago int64) error {
+// mark has the server say which incarnation this is, and since when. It raises the
+// marker's MaxTTL to maxTTL, and calls data known that has no identity: it is that of this
+// node, as far as it was met before.
+func (s *session) mark(id *identity, maxTTL time.Duration, known string) error {
 	s.step()
 	b := s.client.B()
+	id.marked = s.clock.Now()
 	rs := s.client.DoMulti(s.ctx,
 		b.Arbitrary("CLIENT", "GETNAME").Build(),
-		b.Arbitrary("EVAL", script.Enrol.Text, "1", script.Marker, id.run+"/"+id.replication, strconv.FormatInt(ago, 10)).Build())
+		b.Arbitrary("EVAL", script.Enrol.Text, "3", script.Marker, script.Grown, script.Identity,
+			id.run+"/"+id.replication, strconv.FormatInt(maxTTL.Milliseconds(), 10), known).Build())
+	// Not earlier: the data may have been lost since the first pipeline.
+	id.heard = s.clock.Now()
 	if name, err := rs[0].ToString(); err != nil {
 		return err
 	} else if name != s.nonce {
@@ -378,9 +375,9 @@ func (s *session) mark(id *identity, ago int64) error {
 	}
 	answer, err := rs[1].ToArray()
 	if err != nil {
-		return err
+		return plain(err, script.Enrol.Name)
 	}
-	if len(answer) != 3 {
+	if len(answer) != 2+script.Enrol.Each {
 		return unexpected(script.Enrol.Name, fmt.Sprintf("%d elements", len(answer)))
 	}
 	now, err := nodeTime(answer[:2], nil)
@@ -390,17 +387,34 @@ func (s *session) mark(id *identity, ago int64) error {
 	if id.marker, err = answer[2].ToString(); err != nil {
 		return plain(err, script.Enrol.Name)
 	}
-	at := strings.LastIndexByte(id.marker, ' ')
-	since, err := strconv.ParseInt(id.marker[at+1:], 10, 64)
-	if err != nil || at < 0 {
-		return unexpected(script.Enrol.Name, id.marker)
+	grown, err := answer[3].ToInt64()
+	if err != nil {
+		return plain(err, script.Enrol.Name)
 	}
-	// One from the future was written by a clock that has been set back since: a window
-	// from now is long enough.
-	id.age = max(0, now-time.Duration(since)*time.Microsecond)
+	id.grown = grown == 1
+	if id.identity, err = answer[4].ToString(); err != nil {
+		return plain(err, script.Enrol.Name)
+	}
+	rest, ours := strings.CutPrefix(id.marker, id.run+"/"+id.replication+" ")
+	text, most, _ := strings.Cut(rest, " ")
+	since, err := strconv.ParseInt(text, 10, 64)
+	ms, err2 := strconv.ParseInt(most, 10, 64)
+	if !ours || err != nil || err2 != nil || since < 0 || ms < 0 || ms > maxMillis || grown < 0 || grown > 1 || !isIdentity(id.identity) {
+		return unexpected(script.Enrol.Name, fmt.Sprintf("%q, %d, %q", id.marker, grown, id.identity))
+	}
+	id.since, id.maxTTL = text, time.Duration(ms)*time.Millisecond
+	// One from the future was written by a clock that has been set back since.
+	id.age = time.Duration(max(0, now.Microseconds()-since)) * time.Microsecond
 	s.marker = id.marker
+	s.life = id.run + "/" + id.replication + " " + text
 	return nil
 }
+
+// isIdentity tells whether a text can stand in a list of identities.
+func isIdentity(text string) bool { return text != "" && !strings.ContainsAny(text, " ,\r\n") }
+
+// newIdentity returns one for data that has none.
+func newIdentity() string { return rand.Text()[:10] }
 
 // info returns one section, or nothing where the server has no such section.
 func info(r rueidis.RedisResult) (string, error) {

@@ -65,8 +65,14 @@ type ballot struct {
 // acquire takes in a new waiter.
 func (c *core) acquire(now clock.Instant, w *waiter) {
 	key := c.limits.prefix + w.name
+	var broken error
 	if c.closing {
-		c.effects = append(c.effects, effect{kind: failed, waiter: w, err: &AcquireError{Name: key, Quorum: c.quorum, why: ErrClosed}})
+		broken = ErrClosed
+	} else {
+		broken = c.misconfigured()
+	}
+	if broken != nil {
+		c.effects = append(c.effects, effect{kind: failed, waiter: w, err: &AcquireError{Name: key, Quorum: c.quorum, why: broken}})
 		return
 	}
 	l := c.lines[key]
@@ -177,7 +183,7 @@ func (c *core) try(now clock.Instant, l *line) {
 	}
 	t := c.newTenure(l)
 	c.alarms.set(t, now.Add(t.terms.window))
-	if fence, ok := c.proposal(now, l); ok {
+	if fence, ok := c.proposal(now, l.fence); ok {
 		c.elect(now, t, fence)
 	}
 }
@@ -206,28 +212,40 @@ func (c *core) tokenFor(w *waiter) string {
 // proposal returns the fence to propose: the nodes' time in microseconds, by the
 // median of their offsets, or one more than the highest that was seen. So no
 // client's wall clock matters. It reports false until the time of a quorum is
-// known; nodes that were heard of once count also while they are unreachable.
-func (c *core) proposal(now clock.Instant, l *line) (uint64, bool) {
-	var buf [maxNodes]time.Duration
-	offsets := buf[:0]
+// known. Offsets that are old, or of nodes that are unreachable, count only if there
+// are too few others.
+func (c *core) proposal(now clock.Instant, seen uint64) (uint64, bool) {
+	var buf, stale [maxNodes]time.Duration
+	offsets, old := buf[:0], stale[:0]
 	for i := range c.nodes {
-		if s := &c.nodes[i].state; s.OffsetAt != 0 {
+		s := &c.nodes[i].state
+		switch {
+		case s.OffsetAt == 0:
+		case s.Enrolled && now.Sub(s.OffsetAt) <= offsetFor:
 			offsets = append(offsets, s.Offset)
+		default:
+			old = append(old, s.Offset)
 		}
+	}
+	if len(offsets) < c.quorum {
+		offsets = append(offsets, old...)
 	}
 	if len(offsets) < c.quorum {
 		return 0, false
 	}
 	slices.Sort(offsets)
 	median := offsets[(len(offsets)-1)/2] // the lower one of an even number
-	return max(uint64((time.Duration(now)+median)/time.Microsecond), l.fence+1), true
+	return max(uint64((time.Duration(now)+median)/time.Microsecond), seen+1), true
 }
+
+// maxFence is the largest fence: nodes keep it as a float64, which is exact so far.
+const maxFence = 1 << 53
 
 // propose starts the attempts that have waited for the nodes' time.
 func (c *core) propose(now clock.Instant) {
 	c.proposing.begin(c, now, &c.waited, func(now clock.Instant, l *line) {
 		if t := l.attempt; t != nil && t.phase == waiting {
-			if fence, ok := c.proposal(now, l); ok {
+			if fence, ok := c.proposal(now, l.fence); ok {
 				c.elect(now, t, fence)
 			}
 		}
@@ -239,9 +257,13 @@ func (c *core) elect(now clock.Instant, t *tenure, fence uint64) {
 	t.phase, t.fence, t.begun = electing, fence, now
 	end := now.Add(t.terms.window)
 	c.alarms.set(t, end)
+	if fence > maxFence {
+		c.exhausted(now, t)
+		return
+	}
 	grown := all(len(c.nodes))
 	for i := range c.nodes {
-		if young := c.nodes[i].state.YoungUntil; now < young {
+		if young := c.youngUntil(i); now < young {
 			// It may have forgotten a grant that its holder still believes in.
 			t.ballot.answers[i] = answer{verdict: Guarded, left: young.Sub(now), at: now}
 			grown.del(i)
@@ -256,6 +278,7 @@ func (c *core) elect(now clock.Instant, t *tenure, fence uint64) {
 			continue
 		}
 		t.votes[i].promise = now.Add(t.terms.ttl - t.terms.drift)
+		t.votes[i].life = c.nodes[i].state.Life
 		t.asked.add(i)
 		t.pending.add(i)
 		c.send(i, node.Command{
@@ -272,6 +295,7 @@ func (c *core) granted(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
 	v := &t.votes[i]
 	t.reached(i, r)
+	first := v.until == 0
 	if r.Status == node.OK {
 		v.until = v.promise
 		v.life = c.nodes[i].state.Life
@@ -312,7 +336,9 @@ func (c *core) granted(now clock.Instant, t *tenure, i int, r node.Reply) {
 		c.decide(now, t)
 	case held:
 		if r.Status == node.OK {
-			c.joined(now, t, i)
+			if first {
+				c.joined(now, t, i)
+			}
 			c.reckon(now, t)
 		}
 	case releasing:
@@ -323,6 +349,10 @@ func (c *core) granted(now clock.Instant, t *tenure, i int, r node.Reply) {
 // decide ends the election of votes as soon as its outcome is certain.
 func (c *core) decide(now clock.Instant, t *tenure) {
 	b := t.ballot
+	if t.adopt != nil {
+		c.decideAdoption(now, t)
+		return
+	}
 	switch {
 	case now.Sub(t.begun) > t.terms.window:
 		c.lose(now, t)
@@ -349,9 +379,13 @@ func (c *core) raise(now clock.Instant, t *tenure) {
 	t.fence = max(t.fence, b.highest) + 1
 	if b.granted&^b.known != 0 {
 		// What these have stored is often a claim, which is ahead of the nodes' time.
-		if fence, ok := c.proposal(now, t.line); ok {
+		if fence, ok := c.proposal(now, 0); ok {
 			t.fence = max(t.fence, fence+2*claimLead)
 		}
+	}
+	if t.fence > maxFence {
+		c.exhausted(now, t)
+		return
 	}
 	t.phase, b.raised = raising, 0
 	c.alarms.set(t, t.begun.Add(t.terms.window)) // nothing is canvassed any more
@@ -403,8 +437,26 @@ func (c *core) raised(now clock.Instant, t *tenure, i int, r node.Reply) {
 	c.decide(now, t)
 }
 
+// exhausted tells the first waiter that no larger fence can be stored for the name. The
+// same one a second time would order nothing.
+func (c *core) exhausted(now clock.Instant, t *tenure) {
+	if t.adopt != nil {
+		c.refuse(t, ErrFenceExhausted, nil)
+		return
+	}
+	l := t.line
+	c.count(l, t)
+	l.why = ErrFenceExhausted
+	c.effects = append(c.effects, effect{kind: failed, waiter: l.waiters[0], err: c.failure(l, nil)})
+	c.drop(now, l, 0)
+}
+
 // win hands the lease to the first waiter.
 func (c *core) win(now clock.Instant, t *tenure) {
+	if t.adopt != nil {
+		c.elected(now, t)
+		return
+	}
 	l := t.line
 	until := deadline(t.votes, t.counting(), c.quorum).Add(-t.terms.grace)
 	if until <= now { // the answers were as old as the lease is long
@@ -417,7 +469,7 @@ func (c *core) win(now clock.Instant, t *tenure) {
 	l.anew()
 	l.answers, l.why, l.fence = nil, nil, max(l.fence, t.fence)
 	c.leave(t.key, l)
-	unsure := t.ballot.unsure
+	unsure, taken := t.ballot.unsure, t.ballot.answers.with(Held)
 	t.ballot = nil
 	t.phase = held
 	c.beginHold(t, w, until)
@@ -428,12 +480,17 @@ func (c *core) win(now clock.Instant, t *tenure) {
 	}
 	c.held.add(t)
 	c.effects = append(c.effects, effect{kind: won, waiter: w, tenure: t, until: until, elapsed: now.Sub(t.begun)})
+	c.askTheRest(t, taken)
 	c.schedule(t)
 }
 
 // lose gives back what an attempt got, and has the waiter try again later or
 // tells it why not.
 func (c *core) lose(now clock.Instant, t *tenure) {
+	if t.adopt != nil {
+		c.refuse(t, ErrNoQuorum, nil)
+		return
+	}
 	l := t.line
 	c.count(l, t)
 	refused, claims := l.answers.with(Held), t.ballot.claims
@@ -556,5 +613,6 @@ func (c *core) failure(l *line, cause error) error {
 	if e.why == nil {
 		e.why = ErrNoQuorum
 	}
+	e.disagrees = c.disagrees()
 	return e
 }

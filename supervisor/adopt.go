@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,25 +15,27 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// Adopt continues the lease that a handle is of, see lease.Lease.Handle and HandOver:
-// the same tenure, with the same token and fence, renewed by this supervisor from now
-// on. The handle must be of a lease that nobody keeps any more: one that was handed
-// over, or whose process is dead.
+// Adopt continues the lease that a handle is of, see lease.Lease.Handle and HandOver: the
+// name passes to this supervisor without a moment in which others can have it. The
+// adopted lease has a token and an owner of its own and a larger fence, so that whatever
+// its former holder still writes or renews is refused. A handle can be adopted once.
 //
-// It renews the lease on all nodes at once, and returns it as soon as a quorum has
-// confirmed that. It waits for nodes that are not reachable yet, for a quarter of the
-// lease's TTL or until ctx is done. The lease renews itself, whatever options it was
-// acquired with. An extension to a longer TTL is believed in only a quarter of an
-// hour later, because a renewal of the former holder's may still be under way.
+// It takes the key over on all nodes at once, and has a quorum store the fence. It waits
+// for nodes that are not reachable yet, for a quarter of the lease's TTL or until ctx is
+// done. If the handle is of HandOver, or with [FormerEnded], the lease is held then.
+// Otherwise its former holder may still believe in it, and learns at its next renewal
+// that it is taken: Adopt waits until what the nodes had promised to that one has run
+// out, for the lease's former TTL at most, and keeps the keys meanwhile. The lease renews
+// itself, whatever options it was acquired with.
 //
-// An error that wraps lease.ErrLost means that no quorum keeps the lease any more; the
-// rest of it is released. [ErrNoQuorum] means that too few nodes could be reached, and
-// [ErrHeld] that this process itself holds the name; nothing is released then, and the
-// handle may be tried again, as after an error that wraps only ctx's. These are an
-// [*AcquireError] with what each node said.
-// Any other error is about the handle: broken, or of a lease that does not fit this
-// supervisor's Prefix, MaxTTL or NodeTimeout.
-func (s *Supervisor) Adopt(ctx context.Context, handle string) (*lease.Lease, error) {
+// An error that wraps lease.ErrLost means that no quorum keeps the lease of the handle
+// any more: it has expired, was revoked, or was adopted before. [ErrNoQuorum] means that
+// too few nodes could be reached, and [ErrHeld] that this process itself holds the name;
+// the same supervisor may try the handle again then, as after an error that wraps only
+// ctx's. Nothing is deleted, so the name stays taken for the TTL at most. These are an
+// [*AcquireError] with what each node said. Any other error is about the handle: broken,
+// or of a lease that does not fit this supervisor's Prefix, MaxTTL or NodeTimeout.
+func (s *Supervisor) Adopt(ctx context.Context, handle string, opts ...AdoptOption) (*lease.Lease, error) {
 	h, err := parseHandle(handle)
 	if err != nil {
 		return nil, fmt.Errorf("adopt: %w", err)
@@ -40,6 +43,12 @@ func (s *Supervisor) Adopt(ctx context.Context, handle string) (*lease.Lease, er
 	w, err := s.heir(h)
 	if err != nil {
 		return nil, fmt.Errorf("adopt: %w", err)
+	}
+	for _, o := range opts {
+		if o == nil {
+			return nil, errors.New("adopt: nil option")
+		}
+		o(&h)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, &AcquireError{Name: string(h.Key), Quorum: s.core.quorum, why: errNotTried, cause: err, op: "adopt"}
@@ -66,6 +75,14 @@ func (s *Supervisor) Adopt(ctx context.Context, handle string) (*lease.Lease, er
 	return r.lease, nil
 }
 
+// An AdoptOption changes one adoption.
+type AdoptOption func(*handle)
+
+// FormerEnded says that the process which held the lease has ended, or will surely do
+// nothing under it any more: Adopt does not wait for its promise to run out then. If that
+// is wrong there are two holders for a while, and only fences keep the former one out.
+func FormerEnded() AdoptOption { return func(h *handle) { h.Over = true } }
+
 type adoptMessage struct {
 	w *waiter
 	h handle
@@ -90,7 +107,8 @@ type handle struct {
 	Key   []byte        `json:"key"`
 	Token []byte        `json:"token"`
 	Fence uint64        `json:"fence"`
-	TTL   time.Duration `json:"ttl"` // in nanoseconds
+	TTL   time.Duration `json:"ttl"`            // in nanoseconds
+	Over  bool          `json:"over,omitempty"` // nobody believes in the lease any more
 }
 
 const handleForm = "leasehold1."
@@ -141,51 +159,93 @@ func (s *Supervisor) heir(h handle) (*waiter, error) {
 	return &waiter{name: name, terms: terms, result: make(chan acquired, 1)}, errors.Join(broken...)
 }
 
-// An adoption is the continuing of a lease of which no node has said anything yet.
+// An adoption is the passing of a lease to this supervisor. It is an election among the
+// nodes that keep the former token, each of which swaps it for that of the attempt; a
+// quorum of those stores the fence. Until nobody believes in the former one any more the
+// lease is renewed, and nothing else.
 type adoption struct {
 	heir    *waiter
-	answers answers
-	renewed set
-	absent  set
-	other   set
+	former  string   // the token of the handle
+	earlier []string // those of earlier attempts here
+	over    bool     // nobody believes in the former lease any more
+	elected bool     // a quorum has swapped the token, and stored the fence
+
+	overAt clock.Instant // what the nodes had promised to the former holder has run out then
+	absent set
+	other  set
 }
+
+// adoptions are the tokens of the attempts to adopt a handle, by its token: a node may
+// have swapped it for one whose answer was lost.
+type adoptions map[string][]string
+
+// maxAdoptions bounds of how many handles the attempts are remembered.
+const maxAdoptions = 256
 
 // adopt takes in that a lease is to be continued.
 func (c *core) adopt(now clock.Instant, w *waiter, h handle) {
 	n := len(c.nodes)
 	t := &tenure{
-		id: c.newID(c.tenures.vacancy()), phase: adopting, key: string(h.Key), token: string(h.Token), fence: h.Fence,
-		terms: w.terms, begun: now, votes: make([]vote, n),
-		asked: all(n), // by its former holder
-		adopt: &adoption{heir: w, answers: make(answers, n)},
+		id: c.newID(c.tenures.vacancy()), key: string(h.Key), token: c.tokenFor(w), terms: w.terms, begun: now,
+		votes: make([]vote, n), ballot: &ballot{answers: make(answers, n), highest: h.Fence},
+		adopt: &adoption{heir: w, former: string(h.Token), over: h.Over},
 	}
 	c.tenures.add(t)
 	c.adopting.add(t)
+	why := c.misconfigured()
 	switch l := c.lines[t.key]; {
 	case c.closing:
 		c.refuse(t, ErrClosed, nil)
+	case why != nil:
+		c.refuse(t, why, nil)
 	case l != nil && l.holder != nil:
-		t.adopt.answers = c.ownAnswers(l.holder)
+		t.ballot.answers = c.ownAnswers(l.holder)
 		c.refuse(t, ErrHeld, nil)
 	default:
+		t.adopt.earlier = c.attempts[t.adopt.former]
 		c.ask(now, t)
 	}
 }
 
-// ask sends renewals for a lease that is being adopted to every node that has not
-// said anything of it, and has none unanswered.
+// ask has every node that has said nothing of a lease swap its token. One that keeps a
+// token of an earlier attempt is asked for that.
 func (c *core) ask(now clock.Instant, t *tenure) {
-	a := t.adopt
-	end := t.begun.Add(t.terms.window)
-	for i := range c.nodes {
-		if (a.renewed | a.absent | a.other | t.pending).has(i) {
-			continue
-		}
-		t.votes[i].promise = now.Add(t.terms.ttl - t.terms.drift)
-		t.pending.add(i)
-		c.send(i, node.Command{ID: t.id, Op: node.Renew, Name: t.key, Token: t.token, TTL: t.terms.ttl, By: end})
+	if t.phase != waiting && t.phase != electing {
+		return
 	}
+	a, b := t.adopt, t.ballot
+	end := t.begun.Add(t.terms.window)
 	c.alarms.set(t, min(end, now.Add(t.terms.window/8)))
+	if t.phase == waiting {
+		fence, ok := c.proposal(now, b.highest)
+		if !ok {
+			return
+		}
+		if t.phase, t.fence = electing, fence; fence > maxFence {
+			c.exhausted(now, t)
+			return
+		}
+		if len(c.attempts) >= maxAdoptions {
+			clear(c.attempts)
+		}
+		c.attempts[a.former] = append(slices.Clone(a.earlier), t.token)
+	}
+	for i := range c.nodes {
+		if !(b.granted | a.absent | a.other | t.pending).has(i) {
+			c.swap(now, t, i, a.former)
+		}
+	}
+}
+
+func (c *core) swap(now clock.Instant, t *tenure, i int, former string) {
+	v := &t.votes[i]
+	v.promise, v.life = now.Add(t.terms.ttl-t.terms.drift), c.nodes[i].state.Life
+	t.asked.add(i)
+	t.pending.add(i)
+	c.send(i, node.Command{
+		ID: t.id, Op: node.Adopt, Name: t.key, Token: t.token, Former: former,
+		TTL: t.terms.ttl, Fence: t.fence, By: t.begun.Add(t.terms.window),
+	})
 }
 
 // askAgain is called when a node has been enrolled.
@@ -193,41 +253,150 @@ func (c *core) askAgain(now clock.Instant) {
 	c.asking.begin(c, now, &c.adopting, c.ask)
 }
 
-// adoptionDue asks the nodes that have failed again, or ends an adoption that takes
-// too long.
-func (c *core) adoptionDue(now clock.Instant, t *tenure) {
-	if now < t.begun.Add(t.terms.window) {
-		c.ask(now, t)
+// swapped takes in that a node has swapped the token of a lease, or has not.
+func (c *core) swapped(now clock.Instant, t *tenure, i int, r node.Reply) {
+	t.pending.del(i)
+	switch t.phase {
+	case held:
+		c.swappedLate(now, t, i, r)
+		return
+	case releasing:
+		c.settled(now, t)
 		return
 	}
-	c.refuse(t, ErrNoQuorum, nil)
+	a, b := t.adopt, t.ballot
+	b.answers[i] = answerTo(now, r)
+	switch from := c.healFrom(i); {
+	case r.Status == node.OK && now < from:
+		// The key may be of a command that came late, behind a loss of data, and a rival
+		// have the vote of the life before. It is asked again.
+		b.answers[i] = answer{verdict: Guarded, left: from.Sub(now), at: now}
+	case r.Status == node.OK:
+		t.votes[i].until = t.votes[i].promise
+		t.votes[i].life = c.nodes[i].state.Life
+		b.highest = max(b.highest, r.Fence)
+		left := r.Left
+		if left <= 0 {
+			left = c.widest // it had swapped it before
+		}
+		if a.elected {
+			break // a quorum less this node keeps the former holder out already
+		}
+		a.overAt = max(a.overAt, now.Add(min(left, c.widest)+driftOf(c.limits.drift, c.widest)))
+		if t.phase == electing {
+			b.granted.add(i)
+			b.known.add(i)
+			if r.Raised {
+				b.raised.add(i)
+			}
+		}
+	case r.Status == node.Absent:
+		a.absent.add(i)
+	case r.Status == node.Other && slices.Contains(a.earlier, r.Value):
+		c.swap(now, t, i, r.Value)
+	case r.Status == node.Other:
+		a.other.add(i)
+	}
+	c.decideAdoption(now, t)
 }
 
-// readopted takes in an answer to a renewal of a lease that is being adopted, and
-// decides as soon as the outcome is certain.
-func (c *core) readopted(now clock.Instant, t *tenure, i int, r node.Reply) {
-	t.pending.del(i)
-	a, v := t.adopt, &t.votes[i]
-	switch r.Status {
-	case node.OK:
+// swappedLate takes in the same of a lease that is held already.
+func (c *core) swappedLate(now clock.Instant, t *tenure, i int, r node.Reply) {
+	v := &t.votes[i]
+	switch {
+	case r.Status == node.OK && v.until == 0 && now >= c.healFrom(i):
 		v.until, v.life = v.promise, c.nodes[i].state.Life
-		a.renewed.add(i)
-		a.answers[i] = answer{verdict: Granted, at: now}
-	case node.Absent:
-		a.absent.add(i)
-		a.answers[i] = answer{verdict: Free, at: now}
-	case node.Other:
-		a.other.add(i)
-		a.answers[i] = answer{verdict: Held, at: now}
+		c.joined(now, t, i)
+	case r.Status == node.Absent:
+		c.missing(now, t, i)
+	case r.Status == node.Other:
+		c.suspectOf(now, t, i, &t.withdrawn)
+		t.taken.add(i)
 	default:
-		a.answers[i] = answer{verdict: Unreachable, at: now, err: r.Err}
+		c.retryLater(now, t, i)
+	}
+	c.reckon(now, t)
+}
+
+// decideAdoption ends the election of an adoption as soon as its outcome is certain.
+func (c *core) decideAdoption(now clock.Instant, t *tenure) {
+	a, b := t.adopt, t.ballot
+	if t.phase == raising { // a node may have said that the key is gone again
+		gone := b.answers.with(Free) | b.answers.with(Held)
+		gone &^= b.granted | t.pending
+		a.absent |= gone & b.answers.with(Free)
+		a.other |= gone & b.answers.with(Held)
 	}
 	switch {
-	case a.renewed.len() >= c.quorum:
-		c.succeed(now, t)
+	case a.elected:
+	case now.Sub(t.begun) > t.terms.window:
+		c.refuse(t, ErrNoQuorum, nil)
 	case len(c.nodes)-(a.absent|a.other).len() < c.quorum:
-		c.turnAway(t, lease.ErrLost, nil)
-		c.giveBack(now, t, nil)
+		c.refuse(t, lease.ErrLost, nil)
+	case b.raised.len() >= c.quorum:
+		c.elected(now, t)
+	case b.granted.len() < c.quorum:
+		if t.phase == raising { // a node did not answer: the swap there is asked for again
+			t.phase = electing
+			c.ask(now, t)
+		}
+	case t.phase == electing, (b.raised | t.pending&b.granted).len() < c.quorum:
+		c.raise(now, t)
+	}
+}
+
+// elected takes in that a lease was adopted, as far as the nodes go.
+func (c *core) elected(now clock.Instant, t *tenure) {
+	t.adopt.elected = true
+	t.phase = adopting
+	c.adoptionDue(now, t)
+}
+
+// adoptionDue asks the nodes that have failed again, ends an adoption that takes too
+// long, keeps a lease until its former holder is over, or hands it out then.
+func (c *core) adoptionDue(now clock.Instant, t *tenure) {
+	a := t.adopt
+	switch {
+	case a.elected && (a.over || now >= a.overAt):
+		c.succeed(now, t)
+	case a.elected:
+		for i := range c.nodes {
+			if t.ballot.granted.has(i) && !t.pending.has(i) {
+				t.votes[i].promise = now.Add(t.terms.ttl - t.terms.drift)
+				t.pending.add(i)
+				c.send(i, node.Command{ID: t.id, Op: node.Renew, Name: t.key, Token: t.token, TTL: t.terms.ttl, By: now.Add(t.terms.ttl)})
+			}
+		}
+		c.alarms.set(t, min(a.overAt, now.Add(t.terms.renewEvery)))
+	case now < t.begun.Add(t.terms.window):
+		c.ask(now, t)
+	default:
+		c.refuse(t, ErrNoQuorum, nil)
+	}
+}
+
+// keptOn takes in an answer to the renewal of an adopted lease that has not begun.
+func (c *core) keptOn(now clock.Instant, t *tenure, i int, r node.Reply) {
+	t.pending.del(i)
+	a, b, v := t.adopt, t.ballot, &t.votes[i]
+	switch r.Status {
+	case node.OK:
+		if v.life == c.nodes[i].state.Life || now >= c.healFrom(i) {
+			v.until, v.life = v.promise, c.nodes[i].state.Life
+		}
+		return
+	case node.Absent:
+		a.absent.add(i)
+	case node.Other:
+		a.other.add(i)
+	default:
+		return
+	}
+	b.answers[i] = answerTo(now, r)
+	b.granted.del(i)
+	v.until = 0
+	if b.granted.len() < c.quorum {
+		c.refuse(t, lease.ErrLost, nil)
 	}
 }
 
@@ -235,7 +404,7 @@ func (c *core) readopted(now clock.Instant, t *tenure, i int, r node.Reply) {
 // any other; the votes of nodes that did not have it are on trial.
 func (c *core) succeed(now clock.Instant, t *tenure) {
 	a := t.adopt
-	until := deadline(t.votes, a.renewed, c.quorum).Add(-t.terms.grace)
+	until := deadline(t.votes, t.ballot.granted, c.quorum).Add(-t.terms.grace)
 	if until <= now { // the answers were as old as the lease is long
 		c.refuse(t, ErrNoQuorum, nil)
 		return
@@ -245,7 +414,7 @@ func (c *core) succeed(now clock.Instant, t *tenure) {
 		l = &line{}
 		c.lines[t.key] = l
 	}
-	if l.holder != nil { // it was adopted twice at the same time
+	if l.holder != nil { // it was adopted twice at the same time, or acquired meanwhile
 		c.refuse(t, ErrHeld, nil)
 		return
 	}
@@ -255,25 +424,22 @@ func (c *core) succeed(now clock.Instant, t *tenure) {
 	}
 	c.adopting.del(t)
 	c.held.add(t)
-	t.adopt, t.phase = nil, held
+	delete(c.attempts, a.former)
+	taken, elapsed := a.other, now.Sub(t.begun)
+	t.begun = now // it may have waited for its former holder
+	t.adopt, t.ballot, t.phase = nil, nil, held
 	c.beginHold(t, a.heir, until)
-	o := t.hold.odd()
-	o.longer = true // maybe, by whoever kept it before
-	// Whoever kept it before may have sent renewals that have not arrived yet.
-	o.doubt = &doubt{late: all(len(c.nodes)), until: now.Add(owedFor)}
-	c.effects = append(c.effects, effect{kind: won, waiter: a.heir, tenure: t, until: until, elapsed: now.Sub(t.begun)})
+	c.effects = append(c.effects, effect{kind: won, waiter: a.heir, tenure: t, until: until, elapsed: elapsed})
 	for i := range c.nodes {
 		switch {
 		case a.absent.has(i):
-			t.suspectOf(now, i, &t.probation)
-			c.heal(now, t, i)
+			c.suspectOf(now, t, i, &t.probation)
 		case a.other.has(i):
-			t.suspectOf(now, i, &t.withdrawn)
+			c.suspectOf(now, t, i, &t.withdrawn)
 			t.taken.add(i)
-		case !a.renewed.has(i) && !t.pending.has(i):
-			c.retryLater(now, t, i)
 		}
 	}
+	c.askTheRest(t, taken)
 	c.schedule(t)
 	c.standBack(now, l)
 }
@@ -299,27 +465,28 @@ func (c *core) standBack(now clock.Instant, l *line) {
 	c.alarms.clear(l)
 }
 
-// refuse tells the heir why there is no lease, and forgets the tenure.
+// refuse tells the heir why there is no lease, and forgets the tenure. Nothing is
+// deleted: the former holder may still count these nodes, and what they have swapped runs
+// out by itself.
 func (c *core) refuse(t *tenure, why, cause error) {
-	c.turnAway(t, why, cause)
-	c.tenures.del(t)
-}
-
-// turnAway tells the heir why there is no lease, and ends the adoption.
-func (c *core) turnAway(t *tenure, why, cause error) {
-	a := t.adopt
-	t.adopt = nil
+	heir, as := t.adopt.heir, t.ballot.answers
+	t.adopt, t.ballot = nil, nil
 	c.adopting.del(t)
 	c.alarms.clear(t)
-	e := &AcquireError{Name: t.key, Quorum: c.quorum, Nodes: c.named(a.answers), why: why, cause: cause, op: "adopt"}
-	c.effects = append(c.effects, effect{kind: failed, waiter: a.heir, err: e})
+	e := &AcquireError{Name: t.key, Quorum: c.quorum, Nodes: c.named(as), why: why, cause: cause, op: "adopt", disagrees: c.disagrees()}
+	c.effects = append(c.effects, effect{kind: failed, waiter: heir, err: e})
+	c.tenures.del(t)
 }
 
 // unadopt takes in that an heir gave up, because of why.
 func (c *core) unadopt(_ clock.Instant, w *waiter, why error) {
 	for _, t := range c.adopting { // one of them at most
 		if t.adopt.heir == w {
-			c.refuse(t, ErrNoQuorum, why)
+			reason := ErrNoQuorum
+			if t.adopt.elected {
+				reason = errNotOver
+			}
+			c.refuse(t, reason, why)
 			return
 		}
 	}

@@ -26,9 +26,16 @@ type Config struct {
 	// whole milliseconds, the rest is cut off.
 	TTL time.Duration
 
-	// MaxTTL is the largest TTL that WithTTL may ask for, and the same for all
-	// clients of a name. Default TTL.
+	// MaxTTL is the largest TTL that WithTTL may ask for. Default TTL. Clients of the
+	// same nodes tell each other: each uses the guard window of the largest.
 	MaxTTL time.Duration
+
+	// MaxTTLCap is the largest MaxTTL that any client of these nodes has: give all of
+	// them the same. If so many nodes have lost their data at once that the others cannot
+	// tell how long the leases are that were forgotten, as when all of them are started,
+	// or if there is one node only, that is taken for the longest. Default 60 s; at least
+	// MaxTTL.
+	MaxTTLCap time.Duration
 
 	// Drift is the allowance for clocks that run at different rates during one
 	// TTL. Default TTL/100 + 2 ms, of each lease's own TTL.
@@ -57,10 +64,11 @@ type Config struct {
 	// 300 ms.
 	RetryMin, RetryMax time.Duration
 
-	// GuardWindow is for how long a node that was restarted, or replaced in a
-	// failover, is asked for no new lease: it may have forgotten one that is still
-	// believed in. Leases that are held it renews, and is healed. Default, and at
-	// least, MaxTTL + drift. The same for all clients of a name.
+	// GuardWindow is for how long at least a node is asked for no new lease after it was
+	// started, flushed, or replaced in a failover: it may have forgotten a lease that is
+	// still believed in. It still renews leases that are held; those it has forgotten are
+	// restored. The window is never less than M + drift, where M is the largest MaxTTL of
+	// all clients, or MaxTTLCap while that is not known. Default: no more than that.
 	GuardWindow time.Duration
 
 	// DisableGuard turns that off: the restart of a node that loses its data can
@@ -93,10 +101,12 @@ type Config struct {
 }
 
 const (
-	minTTL   = 100 * time.Millisecond
-	maxTime  = 8760 * time.Hour // so that no sum of times overflows
-	maxName  = 512
-	maxOwner = 128
+	minTTL = 100 * time.Millisecond
+	// defaultCap is that of MaxTTLCap.
+	defaultCap = time.Minute
+	maxTime    = 8760 * time.Hour // so that no sum of times overflows
+	maxName    = 512
+	maxOwner   = 128
 
 	// reserved begins the keys that leasehold keeps for itself.
 	reserved = "leasehold:"
@@ -111,7 +121,7 @@ func (cfg Config) capped() (Config, []error) {
 		d    *time.Duration
 		most time.Duration
 	}{
-		{"TTL", &cfg.TTL, maxTime}, {"MaxTTL", &cfg.MaxTTL, maxTime}, {"Drift", &cfg.Drift, maxTime},
+		{"TTL", &cfg.TTL, maxTime}, {"MaxTTL", &cfg.MaxTTL, maxTime}, {"MaxTTLCap", &cfg.MaxTTLCap, maxTime}, {"Drift", &cfg.Drift, maxTime},
 		{"RenewEvery", &cfg.RenewEvery, maxTime}, {"Grace", &cfg.Grace, maxTime}, {"NodeTimeout", &cfg.NodeTimeout, maxTime},
 		{"RetryMin", &cfg.RetryMin, maxTime}, {"RetryMax", &cfg.RetryMax, maxTime},
 		{"GuardWindow", &cfg.GuardWindow, 2 * maxTime}, // it is more than MaxTTL
@@ -135,6 +145,7 @@ func (cfg Config) withDefaults() Config {
 	def(&cfg.TTL, 10*time.Second)
 	cfg.TTL = cfg.TTL.Truncate(time.Millisecond)
 	def(&cfg.MaxTTL, cfg.TTL)
+	def(&cfg.MaxTTLCap, defaultCap)
 	ttl := cfg.TTL
 	if ttl < minTTL {
 		ttl = minTTL // that is an error of its own, and needs no others behind it
@@ -143,7 +154,6 @@ func (cfg Config) withDefaults() Config {
 	def(&cfg.NodeTimeout, ttl/20)
 	def(&cfg.RetryMin, 100*time.Millisecond)
 	def(&cfg.RetryMax, max(300*time.Millisecond, cfg.RetryMin))
-	def(&cfg.GuardWindow, cfg.MaxTTL+cfg.terms(cfg.MaxTTL).drift)
 	def(&cfg.FenceRetention, max(time.Hour, cfg.MaxTTL))
 	if cfg.Owner == "" {
 		host, err := os.Hostname()
@@ -189,8 +199,9 @@ func (cfg Config) validate(long []error) error {
 	want(cfg.Drift >= 0, "Drift %v: want 0 or more", cfg.Drift)
 	want(cfg.Grace == 0 || cfg.Grace >= minGrace, "Grace %v: want at least %v", cfg.Grace, minGrace)
 	want(cfg.RetryMax >= cfg.RetryMin, "RetryMax %v: want at least RetryMin = %v", cfg.RetryMax, cfg.RetryMin)
-	if least := cfg.MaxTTL + cfg.terms(cfg.MaxTTL).drift; cfg.GuardWindow < least {
-		want(false, "GuardWindow %v: want at least MaxTTL + drift = %v", cfg.GuardWindow, least)
+	want(cfg.MaxTTL <= cfg.MaxTTLCap, "MaxTTL %v: want at most MaxTTLCap = %v, the same for all clients of the nodes", cfg.MaxTTL, cfg.MaxTTLCap)
+	if least := cfg.MaxTTL + driftOf(cfg.Drift, cfg.MaxTTL); cfg.GuardWindow != 0 && cfg.GuardWindow < least {
+		want(false, "GuardWindow %v: want 0 or at least MaxTTL + drift = %v", cfg.GuardWindow, least)
 	}
 	want(cfg.FenceRetention >= cfg.MaxTTL, "FenceRetention %v: want at least MaxTTL = %v", cfg.FenceRetention, cfg.MaxTTL)
 	if cfg.TTL >= minTTL && long == nil {
@@ -213,10 +224,7 @@ const minGrace = 10 * time.Millisecond
 
 // terms derives the times of a lease from its TTL.
 func (cfg Config) terms(ttl time.Duration) *terms {
-	t := &terms{ttl: ttl, drift: cfg.Drift, grace: cfg.Grace, renewEvery: cfg.RenewEvery, window: ttl / 4}
-	if t.drift == 0 {
-		t.drift = ttl/100 + 2*time.Millisecond
-	}
+	t := &terms{ttl: ttl, drift: driftOf(cfg.Drift, ttl), grace: cfg.Grace, renewEvery: cfg.RenewEvery, window: ttl / 4}
 	if t.grace == 0 {
 		t.grace = max(ttl/20, minGrace)
 	}
@@ -237,6 +245,17 @@ func (t *terms) validate(nodeTimeout time.Duration) error {
 			t.renewEvery, nodeTimeout, t.grace, t.drift, sum, t.ttl))
 	}
 	return errors.Join(broken...)
+}
+
+// limits returns what does not depend on a lease's TTL.
+func (cfg Config) limits() limits {
+	return limits{
+		prefix: cfg.Prefix, nodeTimeout: cfg.NodeTimeout,
+		retryMin: cfg.RetryMin, retryMax: cfg.RetryMax,
+		guard: !cfg.DisableGuard, guardWindow: cfg.GuardWindow,
+		maxTTL: cfg.MaxTTL, maxTTLCap: cfg.MaxTTLCap, drift: cfg.Drift,
+		reserve: cfg.reserve(), beat: cfg.beat(),
+	}
 }
 
 // reserve is for how long a node keeps a name for the first in its queue: long enough

@@ -35,6 +35,8 @@ type core struct {
 	crowded  map[string]clock.Instant // names that had to be waited for, by when they were given back
 	callers  int                      // who wait
 	alarms   alarms
+	agreement
+	attempts adoptions
 	lastID   uint64
 	closing  bool
 	cut      bool // nothing can be sent any more
@@ -49,17 +51,37 @@ type core struct {
 	effects []effect
 }
 
+// newCore returns a core for n nodes. token returns a fresh one for each attempt.
+func newCore(cfg Config, n int, token func() string, r *rand.Rand) core {
+	return core{
+		terms:     *cfg.terms(cfg.TTL),
+		limits:    cfg.limits(),
+		agreement: agreement{widest: cfg.MaxTTL},
+		token:     token,
+		rand:      r,
+		nodes:     make([]peer, n),
+		quorum:    n/2 + 1,
+		attempts:  make(adoptions),
+		standing:  make(map[string]*tenure),
+		crowded:   make(map[string]clock.Instant),
+		looks:     make(map[uint64]*look),
+		lines:     make(map[string]*line),
+	}
+}
+
 // limits are the settings that do not depend on a lease's TTL.
 type limits struct {
 	prefix             string
 	nodeTimeout        time.Duration
 	retryMin, retryMax time.Duration
 
-	guard     bool
-	maxTTL    time.Duration
-	healAfter time.Duration // how long an incarnation must have been known before it is healed
-	reserve   time.Duration // how long a node keeps a name for the first in its queue
-	beat      time.Duration // about how often a waiter in a queue asks again
+	guard       bool
+	guardWindow time.Duration // for how long a node that forgot is young at least
+	maxTTL      time.Duration // our own
+	maxTTLCap   time.Duration // of all clients
+	drift       time.Duration // the configured one; 0 for that of each TTL
+	reserve     time.Duration // how long a node keeps a name for the first in its queue
+	beat        time.Duration // about how often a waiter in a queue asks again
 }
 
 // terms are the times of a lease, all derived from its TTL. Leases of the same
@@ -76,12 +98,19 @@ type peer struct {
 	debts debts
 	leave leaving
 
+	youth     youth
+	confirmed clock.Instant // when what its marker has confirmed last was sent, while it was grown
+	known     bool          // enough others have confirmed theirs since its present life began: see youngUntil
+	twin      int           // one more than the index of the node that it is the same server as; 0 if there is none
+	foreign   map[string]sighting
+	disagrees string // how the nodes of others differ, by what they have left there; "" if they do not
+
 	first  node.State    // the earliest reading of this incarnation's clock
 	ranAt  clock.Instant // when its clock was last seen to run away from ours; 0 if never
 	warned map[string]bool
 
 	// Walks that are under way, or were, because of what it said.
-	heldNews           walk[*tenure]
+	heldNews, filling  walk[*tenure]
 	waitNews, queueing walk[*line]
 }
 
@@ -204,10 +233,15 @@ func (c *core) tick(now clock.Instant) {
 	}
 }
 
-// replies takes in what a node answered.
+// replies takes in what a node answered. What a second connection to one server says
+// is no vote of another one.
 func (c *core) replies(now clock.Instant, b node.Batch) {
 	c.stateOf(now, b.Node, b.State)
+	twin := c.nodes[b.Node].twin != 0
 	for _, r := range b.Replies {
+		if twin && r.Status != node.Unsent {
+			r = node.Reply{ID: r.ID, Op: r.Op, Err: c.misconfigured()}
+		}
 		c.reply(now, b.Node, r)
 	}
 }
@@ -218,6 +252,10 @@ func (c *core) unsent(now clock.Instant, i int, cmd node.Command) {
 }
 
 func (c *core) reply(now clock.Instant, i int, r node.Reply) {
+	if r.Op == node.Sign {
+		c.signed(now, i, r)
+		return
+	}
 	if r.Op == node.Inspect {
 		if l := c.looks[r.ID]; l != nil {
 			c.seen(now, l, i, r)
@@ -244,6 +282,8 @@ func (c *core) reply(now clock.Instant, i int, r node.Reply) {
 		c.renewed(now, t, i, r)
 	case node.Heal:
 		c.healed(now, t, i, r)
+	case node.Adopt:
+		c.swapped(now, t, i, r)
 	case node.Release:
 		c.released(now, t, i, r)
 	}
@@ -255,6 +295,7 @@ func (c *core) stateOf(now clock.Instant, i int, s node.State) {
 	was := p.state
 	p.state = s
 	c.watch(now, i, was)
+	c.agree(now, i, &was)
 	if was.OffsetAt == 0 && s.OffsetAt != 0 {
 		c.propose(now)
 	}
@@ -264,6 +305,7 @@ func (c *core) stateOf(now clock.Instant, i int, s node.State) {
 		c.collect(now, i)
 		c.hurry(now)
 		c.askAgain(now)
+		c.fillIn(now, i)
 	}
 	if !s.Enrolled && s.Err != nil && (was.Enrolled || was.Err == nil) {
 		c.effects = append(c.effects, effect{kind: nodeDown, node: i, err: s.Err})
@@ -275,14 +317,7 @@ func (c *core) close(now clock.Instant) {
 	c.closing = true
 	for len(c.waited) > 0 {
 		l := c.waited[len(c.waited)-1]
-		if l.attempt != nil {
-			c.abandon(now, l.attempt)
-		}
-		for len(l.waiters) > 0 {
-			c.effects = append(c.effects, effect{kind: failed, waiter: l.waiters[0], err: c.failure(l, ErrClosed)})
-			c.unline(l, 0)
-		}
-		c.leave(l.key, l)
+		c.dismiss(now, l, c.failure(l, ErrClosed))
 	}
 	c.endAll(now, clock.Never, lease.ErrClosed)
 	for len(c.adopting) > 0 {
@@ -296,6 +331,22 @@ func (c *core) close(now clock.Instant) {
 	for _, id := range slices.Sorted(maps.Keys(c.looks)) {
 		c.shut(c.looks[id], ErrClosed)
 	}
+}
+
+// dismiss tells everybody who waits in a line that there is no lease, and why.
+func (c *core) dismiss(now clock.Instant, l *line, why error) {
+	if l.attempt != nil {
+		c.abandon(now, l.attempt)
+	}
+	if l.look != nil {
+		delete(c.looks, l.look.id)
+		l.look = nil
+	}
+	for len(l.waiters) > 0 {
+		c.effects = append(c.effects, effect{kind: failed, waiter: l.waiters[0], err: why})
+		c.unline(l, 0)
+	}
+	c.leave(l.key, l)
 }
 
 // endAll ends every lease that began before an instant. The loop does what it has decided

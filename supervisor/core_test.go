@@ -21,6 +21,7 @@ type bench struct {
 	c      core
 	clock  *clock.Manual
 	sent   []send
+	signs  []send // fingerprints that are left, apart: they come by themselves
 	warned []effect
 	log    []string // effects and sends in the order in which they are performed
 }
@@ -29,21 +30,7 @@ func newBench(t testing.TB, n int) *bench {
 	b := &bench{t: t, clock: clock.NewManual(clock.Instant(time.Hour))}
 	tokens := 0
 	cfg := Config{TTL: 3 * time.Second}.withDefaults()
-	b.c = core{
-		terms: *cfg.terms(cfg.TTL),
-		limits: limits{
-			nodeTimeout: cfg.NodeTimeout, retryMin: cfg.RetryMin, retryMax: cfg.RetryMax,
-			guard: true, maxTTL: cfg.MaxTTL, reserve: cfg.reserve(), beat: cfg.beat(), healAfter: cfg.TTL/4 + cfg.terms(cfg.TTL).drift,
-		},
-		token:    func() string { tokens++; return fmt.Sprintf("me/%026d", tokens) },
-		rand:     rand.New(rand.NewPCG(1, 2)),
-		nodes:    make([]peer, n),
-		quorum:   n/2 + 1,
-		looks:    make(map[uint64]*look),
-		lines:    make(map[string]*line),
-		standing: make(map[string]*tenure),
-		crowded:  make(map[string]clock.Instant),
-	}
+	b.c = newCore(cfg, n, func() string { tokens++; return fmt.Sprintf("me/%026d", tokens) }, rand.New(rand.NewPCG(1, 2)))
 	for i := range b.c.nodes {
 		b.c.nodes[i].label = fmt.Sprintf("node-%d", i)
 	}
@@ -65,7 +52,7 @@ func (b *bench) now() clock.Instant { return b.clock.Now() }
 const nodesTime = 1000 * time.Hour
 
 func (b *bench) state() node.State {
-	return node.State{Enrolled: true, Life: 1, Guarded: true, Offset: nodesTime, OffsetAt: b.now()}
+	return node.State{Enrolled: true, Life: 1, Guarded: true, Grown: true, Offset: nodesTime, OffsetAt: b.now()}
 }
 
 func (b *bench) enrol(i int) {
@@ -89,6 +76,10 @@ func (b *bench) perform() {
 		}
 		b.c.effects = nil
 		for _, s := range b.c.sends {
+			if s.cmd.Op == node.Sign {
+				b.signs = append(b.signs, s)
+				continue
+			}
 			b.log = append(b.log, fmt.Sprintf("%v %d", s.cmd.Op, s.node))
 			b.sent = append(b.sent, s)
 		}
@@ -1344,11 +1335,14 @@ func BenchmarkRenewalRound(bm *testing.B) {
 	bm.ReportMetric(float64(bm.Elapsed().Nanoseconds())/float64(bm.N)/leases, "ns/lease")
 }
 
+// healAfter is how long a life of a node must have been known before it is healed.
+func (b *bench) healAfter() time.Duration { return b.c.terms.window + b.c.terms.drift }
+
 // restart has a node come back as another incarnation that has forgotten all.
 func (b *bench) restart(i int, change ...func(*node.State)) {
 	s := b.state()
 	s.Life, s.LifeAt = b.c.nodes[i].state.Life+1, b.now()
-	s.YoungUntil = b.now().Add(b.c.limits.maxTTL)
+	s.Grown = false
 	for _, f := range change {
 		f(&s)
 	}
@@ -1376,7 +1370,7 @@ func TestForgottenVoteCountsAndIsHealed(t *testing.T) {
 	l := b.hold("x")
 	b.restart(0)
 	b.restart(1)
-	b.advance(b.c.limits.healAfter / 2) // it is early, and a renewal by hand asks
+	b.advance(b.healAfter() / 2) // it is early, and a renewal by hand asks
 	b.c.extend(b.now(), b.c.lines["x"].holder.id, &b.c.terms, make(chan error, 1))
 	b.perform()
 	for _, s := range b.take(node.Renew) {
@@ -1386,7 +1380,7 @@ func TestForgottenVoteCountsAndIsHealed(t *testing.T) {
 		t.Fatalf("two nodes of three restarted: %v", err)
 	}
 	b.wantNodes(b.take(node.Heal))
-	b.advance(b.c.limits.healAfter/2 - 1)
+	b.advance(b.healAfter()/2 - 1)
 	b.wantNodes(b.take(node.Renew))
 	b.advance(1)
 	again := b.take(node.Renew)
@@ -1415,12 +1409,12 @@ func TestForgottenVoteCountsAndIsHealed(t *testing.T) {
 func TestForgottenVoteWithoutGuard(t *testing.T) {
 	b := enrolled(t, 3)
 	l := b.hold("x")
-	b.restart(0, func(s *node.State) { s.Guarded, s.YoungUntil = false, 0 })
+	b.restart(0, func(s *node.State) { s.Guarded, s.Grown = false, true })
 	b.round(map[int]node.Status{0: node.Absent})
 	if err := l.Err(); err != nil {
 		t.Fatal(err)
 	}
-	b.restart(1, func(s *node.State) { s.Guarded, s.YoungUntil = false, 0 })
+	b.restart(1, func(s *node.State) { s.Guarded, s.Grown = false, true })
 	b.round(map[int]node.Status{0: node.Absent, 1: node.Absent})
 	if l.Err() == nil {
 		t.Fatal("held by one node of three")

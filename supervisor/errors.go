@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -20,6 +21,16 @@ var (
 	// ErrNotHolder: what was to be ended is not the lease that holds the name.
 	ErrNotHolder = errors.New("not the holder")
 
+	// ErrMisconfigured: two of the nodes are the same database of one server, whose vote
+	// would count twice. The error names both. Nothing is acquired until Config.Nodes
+	// is mended.
+	ErrMisconfigured = errors.New("broken configuration")
+
+	// ErrFenceExhausted: the nodes keep a fence for the name that is as large as fences
+	// can be, 2^53, so that no tenure could be told from the one before. Somebody
+	// else has written it; delete the name's fence key on every node.
+	ErrFenceExhausted = errors.New("the fence of the name cannot grow any more")
+
 	// ErrClosed: the supervisor was closed. Make another.
 	ErrClosed = errors.New("supervisor closed")
 )
@@ -29,6 +40,7 @@ var (
 	errNotTried  = errors.New("not tried")
 	errGivenBack = errors.New("given back")
 	errNotTaken  = errors.New("not taken")
+	errNotOver   = errors.New("its former holder may still believe in it")
 )
 
 var errNoRoom = errors.New("too many commands are waiting for this node")
@@ -103,9 +115,31 @@ type AcquireError struct {
 	Quorum int      // how many nodes must grant it
 	Nodes  []Answer // what each node said last; empty if none was asked, or none stood in the way
 
-	op    string // what was tried, where that was not to acquire
-	why   error
-	cause error // the context's
+	op        string // what was tried, where that was not to acquire
+	why       error
+	cause     error  // the context's
+	disagrees string // how other clients' nodes differ from ours; "" if they are not known to
+}
+
+// Young returns for how long too few nodes may be asked for a vote, because the others
+// are young: they were started, or have lost their data, and may have forgotten a lease
+// that is still believed in. It is 0 if that is not what stood in the way. An attempt
+// after that finds them grown.
+func (e *AcquireError) Young() time.Duration {
+	left := make([]time.Duration, 0, len(e.Nodes))
+	for _, a := range e.Nodes {
+		switch a.Verdict {
+		case Guarded:
+			left = append(left, a.Left)
+		case Free, Granted, Silent:
+			left = append(left, 0)
+		}
+	}
+	if len(left) < e.Quorum || e.Quorum == 0 {
+		return 0 // nodes that are young are not all that stands in the way
+	}
+	slices.Sort(left)
+	return left[e.Quorum-1]
 }
 
 // Error names the name, the reason and every node's answer.
@@ -122,6 +156,9 @@ func (e *AcquireError) Error() string {
 	if len(e.Nodes) > 0 {
 		fmt.Fprintf(&b, " (%d of %d nodes needed)", e.Quorum, len(e.Nodes))
 		list(&b, e.Nodes)
+	}
+	if e.disagrees != "" {
+		fmt.Fprintf(&b, "; the clients do not agree on the nodes: %s", e.disagrees)
 	}
 	return b.String()
 }

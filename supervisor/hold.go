@@ -219,6 +219,10 @@ func (t *tenure) wake(c *core, now clock.Instant) {
 	case queued:
 		c.beat(now, t)
 	case waiting, electing, raising:
+		if t.adopt != nil {
+			c.adoptionDue(now, t)
+			return
+		}
 		if b := t.ballot; t.phase == electing && b.claims && now.Sub(t.begun) < t.terms.window {
 			c.canvass(now, t)
 			return
@@ -304,7 +308,7 @@ func (c *core) renew(now clock.Instant, t *tenure, nodes set) (shortened bool) {
 // renewed takes in an answer to a renewal.
 func (c *core) renewed(now clock.Instant, t *tenure, i int, r node.Reply) {
 	if t.phase == adopting {
-		c.readopted(now, t, i, r)
+		c.keptOn(now, t, i, r)
 		return
 	}
 	t.pending.del(i)
@@ -329,13 +333,22 @@ func (c *core) renewed(now clock.Instant, t *tenure, i int, r node.Reply) {
 	v := &t.votes[i]
 	switch r.Status {
 	case node.OK:
-		if v.until == 0 {
-			c.joined(now, t, i) // its grant was never answered
+		if from := c.healFrom(i); v.life != c.nodes[i].state.Life && now < from {
+			// It was asked for its vote in another life, and may have forgotten that: a
+			// command that came late has set the key. A rival whose election had the vote
+			// of that life may still win by it.
+			c.retryAt(now, t, i, from)
+			c.reckon(now, t)
+			return
 		}
+		first := v.until == 0
 		v.until = v.promise
 		v.life = c.nodes[i].state.Life
 		h.heard(i)
-		t.confirm(i, c.quorum)
+		if first {
+			c.joined(now, t, i) // its grant was never answered, or it is on trial
+		}
+		c.confirm(now, t, i)
 		// Whoever waits for an extension finds it in the lease.
 		if c.reckon(now, t); t.phase == held {
 			c.extended(now, t, i)
@@ -349,7 +362,7 @@ func (c *core) renewed(now clock.Instant, t *tenure, i int, r node.Reply) {
 		}
 		return
 	case node.Other:
-		t.suspectOf(now, i, &t.withdrawn)
+		c.suspectOf(now, t, i, &t.withdrawn)
 		t.taken.add(i)
 	default:
 		c.retryLater(now, t, i)
@@ -363,9 +376,12 @@ func (c *core) missing(now clock.Instant, t *tenure, i int) {
 	forgot := v.life != 0 && v.life != s.Life
 	switch {
 	case now >= v.until:
-		t.suspectOf(now, i, &t.probation) // it has expired there, or never was there
+		if v.until != 0 {
+			t.doubtLate(now) // somebody may have deleted it, and a rival have come by it
+		}
+		c.suspectOf(now, t, i, &t.probation) // it has expired there, or never was there
 	case !forgot:
-		t.suspectOf(now, i, &t.withdrawn) // somebody deleted it
+		c.suspectOf(now, t, i, &t.withdrawn) // somebody deleted it
 	case !s.Guarded:
 		v.until = 0 // it may have given the name away already
 	}
@@ -374,18 +390,14 @@ func (c *core) missing(now clock.Instant, t *tenure, i int) {
 }
 
 // suspectOf puts a vote into one of the two sets of those that do not count, and on
-// trial, or on trial anew.
-func (t *tenure) suspectOf(now clock.Instant, i int, of *set) {
+// trial: from its beginning, unless the node was known to lack the key already.
+func (c *core) suspectOf(now clock.Instant, t *tenure, i int, of *set) {
 	h := &t.hold
-	x := trial{node: i, since: now, early: t.pending}
-	if k := h.trialOf(i); k >= 0 {
-		if t.withdrawn.has(i) && t.votes[i].until == 0 {
-			x.since = h.trials[k].since // it has not been healed meanwhile
-		}
+	k := h.trialOf(i)
+	began := k < 0 || t.votes[i].until != 0 || of == &t.withdrawn && !t.withdrawn.has(i)
+	if began && k >= 0 {
 		h.odd().trials = slices.Delete(h.trials, k, k+1)
 	}
-	o := h.odd()
-	o.trials = append(o.trials, x)
 	if of == &t.withdrawn {
 		t.probation.del(i)
 		t.doubtLate(now)
@@ -395,6 +407,18 @@ func (t *tenure) suspectOf(now clock.Instant, i int, of *set) {
 	}
 	t.taken.del(i)
 	t.votes[i].until = 0
+	if began {
+		o := h.odd()
+		o.trials = append(o.trials, trial{node: i, since: now, early: t.pending})
+		c.askOthers(now, t, i)
+	}
+}
+
+// askOthers has a trial begin at once, and not with the next regular renewal.
+func (c *core) askOthers(now clock.Instant, t *tenure, i int) {
+	if t.hold.renewAt != clock.Never {
+		c.renew(now, t, all(len(c.nodes))&^(1<<i))
+	}
 }
 
 // trialOf returns which trial is that of node i's vote; -1 if it is on none.
@@ -402,12 +426,20 @@ func (h *hold) trialOf(i int) int {
 	return slices.IndexFunc(h.trials, func(x trial) bool { return x.node == i })
 }
 
-// joined takes in the first vote of a node for a lease that is held already. Where its
-// grant was long on its way, somebody may have deleted the key on other nodes meanwhile,
-// and a rival have come and gone on them and on this one: the vote counts only as long as
-// no other is withdrawn, until a quorum of others has confirmed that it was not so.
+// joined takes in that a node has the key of a lease that is held already, which it was
+// not known to have. If it is on trial, that begins again: the others may have been lost
+// to a rival before the key was there. Else its grant was long on its way, and somebody
+// may have deleted the key on other nodes meanwhile, and a rival have come and gone on
+// them and on this one: the vote counts only as long as no other is withdrawn, until a
+// quorum of others has confirmed that it was not so.
 func (c *core) joined(now clock.Instant, t *tenure, i int) {
 	h := &t.hold
+	if k := h.trialOf(i); k >= 0 {
+		x := &h.odd().trials[k]
+		x.early, x.confirmed = t.pending, 0
+		c.askOthers(now, t, i)
+		return
+	}
 	if now.Sub(t.begun) <= lateAfter || t.suspect().has(i) {
 		return
 	}
@@ -439,8 +471,9 @@ func (t *tenure) unproven() (nodes set) {
 	return nodes
 }
 
-// confirm takes in that a node has renewed, and ends the trials that this decides.
-func (t *tenure) confirm(i int, quorum int) {
+// confirm takes in that a node has renewed, and what this decides of the votes on trial:
+// a node that lacks the key is healed, and the vote of one that has it counts again.
+func (c *core) confirm(now clock.Instant, t *tenure, i int) {
 	h := &t.hold
 	if len(h.trials) == 0 {
 		return
@@ -449,19 +482,24 @@ func (t *tenure) confirm(i int, quorum int) {
 	if unproven.has(i) {
 		return
 	}
-	for k := range h.trials {
-		if x := &h.trials[k]; x.early.has(i) {
+	o := h.odd()
+	again := false
+	for k := range o.trials {
+		if x := &o.trials[k]; x.early.has(i) {
 			x.early.del(i)
+			again = true
 		} else {
 			x.confirmed.add(i)
 		}
 	}
-	// One that ends here was unproven until now, so it has confirmed no other.
-	h.odd().trials = slices.DeleteFunc(h.trials, func(x trial) bool {
-		if t.votes[x.node].until == 0 {
-			return false // it has yet to be healed
+	var absent set
+	// A vote that is proven here was unproven until now, so it has confirmed no other.
+	o.trials = slices.DeleteFunc(o.trials, func(x trial) bool {
+		if (x.confirmed &^ unproven).len() < c.quorum {
+			return false
 		}
-		if (x.confirmed &^ unproven).len() < quorum {
+		if t.votes[x.node].until == 0 {
+			absent.add(x.node)
 			return false
 		}
 		t.withdrawn.del(x.node)
@@ -469,27 +507,41 @@ func (t *tenure) confirm(i int, quorum int) {
 		t.probation.del(x.node)
 		return true
 	})
+	for k := range c.nodes {
+		if absent.has(k) {
+			c.heal(now, t, k)
+		}
+	}
+	if again && h.renewAt != clock.Never {
+		c.renew(now, t, 1<<i) // what it has answered was sent too early to confirm anything
+	}
 }
 
 // heal grants a node that does not have the key to the lease again, with its own
 // fence: once every election that may have had the vote of an earlier incarnation of
-// the node is over, and in the present incarnation only; a vote that was withdrawn not
-// before a renewal interval has passed.
+// the node is over, and in the present incarnation only. If its vote is suspect, a
+// quorum of others must have confirmed before that no rival has come between: the key
+// would look like an unbroken tenure to whoever adopts it. A vote that was withdrawn is
+// healed not before a renewal interval has passed.
 func (c *core) heal(now clock.Instant, t *tenure, i int) {
-	h, s := &t.hold, &c.nodes[i].state
-	if h.renewAt == clock.Never {
+	h := &t.hold
+	if h.renewAt == clock.Never || t.pending.has(i) {
 		return // a lease that does not renew itself is not mended either
 	}
-	at := s.LifeAt.Add(c.limits.healAfter)
-	if t.withdrawn.has(i) {
-		// Whoever takes a lease away may reach one node after the other: what was
-		// deleted first must not be back when the last is reached.
-		at = max(at, h.trials[h.trialOf(i)].since.Add(t.terms.renewEvery))
+	at := c.healFrom(i)
+	if k := h.trialOf(i); k >= 0 && t.suspect().has(i) {
+		x := &h.trials[k]
+		if (x.confirmed &^ t.unproven()).len() < c.quorum {
+			return
+		}
+		if t.withdrawn.has(i) {
+			// Whoever takes a lease away may reach one node after the other: what was
+			// deleted first must not be back when the last is reached.
+			at = max(at, x.since.Add(t.terms.renewEvery))
+		}
 	}
 	if now < at {
-		o := h.odd()
-		o.retry.add(i)
-		o.retryAt = min(o.retryAt, at)
+		c.retryAt(now, t, i, at)
 		return
 	}
 	t.votes[i].promise = t.promise(now, i)
@@ -497,7 +549,7 @@ func (c *core) heal(now clock.Instant, t *tenure, i int) {
 	t.pending.add(i)
 	c.send(i, node.Command{
 		ID: t.id, Op: node.Heal, Name: t.key, Token: t.token,
-		TTL: t.terms.ttl, Fence: t.fence, Life: s.Life, By: h.until,
+		TTL: t.terms.ttl, Fence: t.fence, Life: c.nodes[i].state.Life, By: h.until,
 	})
 }
 
@@ -522,16 +574,51 @@ func (c *core) healed(now clock.Instant, t *tenure, i int, r node.Reply) {
 	v := &t.votes[i]
 	switch r.Status {
 	case node.OK:
+		first := v.until == 0
 		v.until = v.promise
 		v.life = c.nodes[i].state.Life
 		h.heard(i)
+		if first {
+			c.joined(now, t, i)
+		}
 	case node.Other:
-		t.suspectOf(now, i, &t.withdrawn)
+		c.suspectOf(now, t, i, &t.withdrawn)
 		t.taken.add(i)
 	default:
 		c.retryLater(now, t, i)
 	}
 	c.reckon(now, t)
+}
+
+// retryAt has a node asked again at an instant.
+func (c *core) retryAt(now clock.Instant, t *tenure, i int, at clock.Instant) {
+	if t.hold.renewAt == clock.Never && t.hold.extend == nil {
+		return
+	}
+	o := t.hold.odd()
+	o.retry.add(i)
+	o.retryAt = min(o.retryAt, max(at, now))
+}
+
+// askTheRest has the nodes that did not vote for a new lease asked soon, but for those
+// where somebody else has the key: one that is young, or was late, may be healed. What
+// is held for less than a moment is not worth it.
+func (c *core) askTheRest(t *tenure, taken set) {
+	for i := range c.nodes {
+		if t.votes[i].until == 0 && !t.pending.has(i) && !taken.has(i) && c.nodes[i].state.Enrolled {
+			c.retryAt(t.begun, t, i, t.begun.Add(trackAfter))
+		}
+	}
+}
+
+// fillIn asks a node that was just enrolled about the leases that do not have its vote,
+// or whose latest renewal it did not answer.
+func (c *core) fillIn(now clock.Instant, i int) {
+	c.nodes[i].filling.begin(c, now, &c.held, func(now clock.Instant, t *tenure) {
+		if t.hold.renewAt != clock.Never && (t.votes[i].until == 0 || t.hold.retry.has(i)) {
+			c.renewAnd(now, t, 1<<i)
+		}
+	})
 }
 
 // retryLater has a node asked again before the next regular renewal: after an
@@ -625,6 +712,7 @@ func (c *core) extended(now clock.Instant, t *tenure, i int) {
 	t.hold.odd().extend = nil
 	if x.handOver != nil {
 		*x.handle = t.handle(now)
+		x.handle.Over = true
 		c.disown(now, t) // before anybody is told that there is an heir
 	}
 	for _, w := range x.waiters {

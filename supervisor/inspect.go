@@ -125,8 +125,12 @@ type NodeStatus struct {
 	Offset   time.Duration // how far its clock is ahead of the median of all nodes
 	Rate     float64       // how much faster than ours its clock runs, as a fraction; 0 if not known yet
 	Guarded  bool          // the server says which incarnation it is, so a loss of its data is noticed
-	Young    time.Duration // for how long it is still asked for no new lease, after a restart
-	Tracks   bool          // the server tells at once when the key of a held lease is changed
+	Young    time.Duration // for how long it is still asked for no new lease, after it was started or has lost its data
+	MaxTTL   time.Duration // the largest of all clients, as its marker told; 0 if it is not Guarded
+	// Disagrees says how the nodes of other clients that use this one differ from ours, or
+	// is empty. Two clients that do not agree on the nodes can hold one name at once.
+	Disagrees string
+	Tracks    bool // the server tells at once when the key of a held lease is changed
 	// NoInbox is why the server cannot tell waiters at once that a name was handed to
 	// them, so that they only find out when they ask again; nil if it can, or if nothing
 	// has waited yet.
@@ -139,10 +143,16 @@ type NodeStatus struct {
 // Nodes returns how each node is, in the order of Config.Nodes.
 func (s *Supervisor) Nodes() []NodeStatus {
 	states := make([]node.State, len(s.actors))
-	rates := make([]float64, len(s.actors))
+	list := make([]NodeStatus, len(s.actors))
+	young := make([]clock.Instant, len(s.actors))
 	s.read(func(c *core) {
 		for i := range c.nodes {
-			states[i], rates[i] = c.nodes[i].state, c.nodes[i].rate()
+			p := &c.nodes[i]
+			states[i], young[i] = p.state, c.youngUntil(i)
+			list[i].Rate, list[i].Disagrees = p.rate(), p.disagrees
+			if p.twin != 0 {
+				states[i].Enrolled, states[i].Err = false, c.misconfigured()
+			}
 		}
 	})
 	now := s.clock.Now()
@@ -153,13 +163,12 @@ func (s *Supervisor) Nodes() []NodeStatus {
 		}
 	}
 	slices.Sort(offsets)
-	list := make([]NodeStatus, len(states))
 	for i, st := range states {
 		list[i] = NodeStatus{
 			Node: s.core.nodes[i].label, Enrolled: st.Enrolled, Err: st.Err,
-			Latency: st.Latency, Incarnation: st.Life, Rate: rates[i], Guarded: st.Guarded,
+			Latency: st.Latency, Incarnation: st.Life, Rate: list[i].Rate, Guarded: st.Guarded,
 			Tracks: st.Tracks, NoInbox: st.NoInbox,
-			Young: max(0, st.YoungUntil.Sub(now)),
+			Young: max(0, young[i].Sub(now)), MaxTTL: st.MaxTTL, Disagrees: list[i].Disagrees,
 		}
 		if st.OffsetAt != 0 {
 			list[i].Offset = st.Offset - offsets[(len(offsets)-1)/2]

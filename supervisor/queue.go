@@ -62,7 +62,7 @@ func (c *core) standAtOnce(now clock.Instant, l *line) bool {
 		return false
 	}
 	delete(c.crowded, l.key)
-	ticket, known := c.proposal(now, l)
+	ticket, known := c.proposal(now, l.fence)
 	if !known || now.Sub(at) > c.limits.beat {
 		return false
 	}
@@ -125,7 +125,7 @@ func (c *core) enqueued(now clock.Instant, t *tenure, i int, r node.Reply) {
 		c.place(now, t, i, r.Ticket)
 		t.behind = t.behind || r.Status == node.Other && (r.Ahead > 0 || !unheld(r))
 		l.answers[i] = answerTo(now, r)
-		if young := c.nodes[i].state.YoungUntil; now < young && unheld(r) {
+		if young := c.youngUntil(i); now < young && unheld(r) {
 			l.answers[i] = answer{verdict: Guarded, left: young.Sub(now), at: now}
 		}
 		l.fence = max(l.fence, r.Fence)
@@ -273,7 +273,7 @@ func (c *core) reserved(now clock.Instant, t *tenure, i int) {
 		if t.votes[i].until == 0 {
 			// The election is over. As with a heal, this must not hide a rival who has
 			// had the node since, and whose release has put it up for this lease.
-			t.suspectOf(now, i, &t.probation)
+			c.suspectOf(now, t, i, &t.probation)
 			c.claim(now, t, i)
 		}
 	}
@@ -281,7 +281,7 @@ func (c *core) reserved(now clock.Instant, t *tenure, i int) {
 
 // campaign begins the election of a waiter for whom a quorum has reserved the name.
 func (c *core) campaign(now clock.Instant, t *tenure) {
-	fence, ok := c.proposal(now, t.line)
+	fence, ok := c.proposal(now, t.line.fence)
 	if !ok {
 		return // never: without it there was no ticket
 	}
@@ -294,6 +294,10 @@ func (c *core) campaign(now clock.Instant, t *tenure) {
 	// raises the stored fence, though it is refused, just before the claims arrive: so
 	// they propose a little more, and need not raise it in another round trip.
 	t.phase, t.fence, t.begun = electing, fence+claimLead, now
+	if t.fence > maxFence {
+		c.exhausted(now, t)
+		return
+	}
 	c.alarms.set(t, now.Add(b.patience))
 	for i := range c.nodes {
 		if kept.has(i) {
@@ -324,13 +328,14 @@ func (c *core) claim(now clock.Instant, t *tenure, i int) {
 		t.again.add(i)
 		return
 	}
-	if young := c.nodes[i].state.YoungUntil; now < young {
+	if young := c.youngUntil(i); now < young {
 		if b := t.ballot; b != nil {
 			b.answers[i] = answer{verdict: Guarded, left: young.Sub(now), at: now}
 		}
 		return
 	}
 	t.votes[i].promise = t.promise(now, i)
+	t.votes[i].life = c.nodes[i].state.Life
 	t.asked.add(i)
 	t.pending.add(i)
 	c.send(i, node.Command{

@@ -458,7 +458,7 @@ func TestYoungNodesAreNotClaimed(t *testing.T) {
 	b := enrolled(t, 3)
 	_, token := b.stand("x")
 	s := b.state()
-	s.Life, s.YoungUntil = 2, b.now().Add(time.Minute)
+	s.Life, s.LifeAt, s.Grown = 2, b.now(), false
 	b.c.replies(b.now(), node.Batch{Node: 2, State: s})
 	b.perform()
 	b.announce(token, 0, 2)
@@ -526,7 +526,7 @@ func TestCrowdedName(t *testing.T) {
 	t.Run("a young node is nobody", func(t *testing.T) {
 		b := enrolled(t, 3)
 		young := b.c.nodes[0].state
-		young.YoungUntil = b.now().Add(time.Hour)
+		young.Grown, young.LifeAt = false, b.now()
 		b.c.replies(b.now(), node.Batch{Node: 0, State: young})
 		b.perform()
 		w := b.acquire("x")

@@ -65,10 +65,9 @@ func New(cfg Config) (*Supervisor, error) {
 		return nil, err
 	}
 	n := len(cfg.Nodes)
-	widest := cfg.terms(cfg.MaxTTL)
-	window := cfg.GuardWindow
-	if cfg.DisableGuard {
-		window = 0
+	var window time.Duration
+	if limits := cfg.limits(); limits.guard {
+		window = limits.window(cfg.MaxTTLCap)
 	}
 	ctx, kill := context.WithCancel(context.Background())
 	s := &Supervisor{
@@ -76,30 +75,15 @@ func New(cfg Config) (*Supervisor, error) {
 		inbox: make(chan message), replies: make(chan node.Batch), wakes: make(chan node.Wake),
 		stop: make(chan struct{}), done: make(chan struct{}), kill: kill,
 	}
-	s.core = core{
-		terms: *s.terms,
-		limits: limits{
-			prefix: cfg.Prefix, nodeTimeout: cfg.NodeTimeout,
-			retryMin: cfg.RetryMin, retryMax: cfg.RetryMax,
-			guard: !cfg.DisableGuard, maxTTL: cfg.MaxTTL,
-			healAfter: widest.window + widest.drift, reserve: cfg.reserve(), beat: cfg.beat(),
-		},
-		token:    func() string { return cfg.Owner + "/" + rand.Text() },
-		rand:     mathrand.New(mathrand.NewPCG(mathrand.Uint64(), mathrand.Uint64())),
-		nodes:    make([]peer, n),
-		quorum:   n/2 + 1,
-		standing: make(map[string]*tenure),
-		crowded:  make(map[string]clock.Instant),
-		looks:    make(map[uint64]*look),
-		lines:    make(map[string]*line),
-	}
+	s.core = newCore(cfg, n, func() string { return cfg.Owner + "/" + rand.Text() },
+		mathrand.New(mathrand.NewPCG(mathrand.Uint64(), mathrand.Uint64())))
 	s.outbox = make([][]node.Command, n)
 	inbox := "leasehold:inbox:" + rand.Text()
 	for i, conn := range cfg.Nodes {
 		s.core.nodes[i].label = conn.String()
 		a := node.NewActor(node.Config{
 			Index: i, Conn: conn, Clock: cfg.Clock, Timeout: cfg.NodeTimeout,
-			Window: window, Retention: cfg.FenceRetention, Replies: s.replies,
+			Window: window, MaxTTL: cfg.MaxTTL, Retention: cfg.FenceRetention, Replies: s.replies,
 			Inbox: inbox, Wakes: s.wakes, Reserve: cfg.reserve(), Alive: cfg.alive(),
 		})
 		s.actors = append(s.actors, a)

@@ -28,14 +28,16 @@ type vote struct {
 	// until is the instant up to which the node surely keeps the lease. 0 if it
 	// never said so.
 	until clock.Instant
-	// life is the incarnation that answered last.
+	// life is the incarnation that was asked for the vote, or has answered last.
 	life uint32
 }
 
 // A trial is what a vote that was withdrawn, or is on probation, must pass before it
 // counts again: enough other nodes must have answered renewals that were sent after
-// it was noticed. Otherwise a holder that heals faster than it learns of the
-// deletions would never know that it had not been alone.
+// it was noticed, and then, when the node has the key again, renewals that were sent
+// after that was known. Otherwise a holder that heals faster than it learns of the
+// deletions would never know that it had not been alone. Which of the two is under way
+// is told by the vote: its until is 0 while the node lacks the key.
 type trial struct {
 	node      int
 	since     clock.Instant // when it was noticed first

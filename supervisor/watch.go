@@ -70,23 +70,29 @@ func (p *peer) rate() float64 {
 	return float64(s.Offset-p.first.Offset) / float64(ours)
 }
 
-// inspectServer warns, once for each node, of what makes it a bad keeper of leases.
+// inspectServer warns of what makes a node a bad keeper of leases.
 func (c *core) inspectServer(i int) {
 	p := &c.nodes[i]
-	warn := func(what string, err error) {
-		if p.warned[what] {
-			return
-		}
-		if p.warned == nil {
-			p.warned = make(map[string]bool)
-		}
-		p.warned[what] = true
-		c.effects = append(c.effects, effect{kind: warned, node: i, err: err})
-	}
 	if c.limits.guard && !p.state.Guarded {
-		warn("guard", fmt.Errorf("%s does not say which incarnation it is, so a restart of it that loses data is not noticed", p.label))
+		c.warn(i, "guard", fmt.Errorf("%s does not say which incarnation it is, so a restart of it that loses data is not noticed", p.label))
 	}
 	if policy := p.state.Evicts; policy != "" {
-		warn("policy", fmt.Errorf("%s may evict the keys of leases: its maxmemory-policy is %s; want noeviction", p.label, policy))
+		c.warn(i, "policy", fmt.Errorf("%s may evict the keys of leases: its maxmemory-policy is %s; want noeviction", p.label, policy))
 	}
+	if told := p.state.MaxTTL; told > c.limits.maxTTLCap {
+		c.warn(i, "cap", fmt.Errorf("%s: another client has a MaxTTL of %v, and our MaxTTLCap is %v: want one that is the same for all, and no less than each MaxTTL", p.label, told, c.limits.maxTTLCap))
+	}
+}
+
+// warn tells something of a node once.
+func (c *core) warn(i int, what string, err error) {
+	p := &c.nodes[i]
+	if p.warned[what] {
+		return
+	}
+	if p.warned == nil {
+		p.warned = make(map[string]bool)
+	}
+	p.warned[what] = true
+	c.effects = append(c.effects, effect{kind: warned, node: i, err: err})
 }

@@ -377,10 +377,11 @@ func (n *Node) wall() time.Duration { return epoch + time.Duration(n.now()) }
 
 func (n *Node) info(args []string) any {
 	all := len(args) == 0
+	mode := map[bool]string{false: "standalone", true: "cluster"}[n.cluster]
 	var sections []string
 	for _, of := range []struct{ name, text string }{
-		{"server", fmt.Sprintf("# Server\r\nredis_version:%s\r\nredis_mode:standalone\r\nrun_id:%s\r\nserver_time_usec:%d\r\nuptime_in_seconds:%d\r\n",
-			version, n.id("run"), n.wall().Microseconds(), n.uptime())},
+		{"server", fmt.Sprintf("# Server\r\nredis_version:%s\r\nredis_mode:%s\r\nrun_id:%s\r\nserver_time_usec:%d\r\nuptime_in_seconds:%d\r\n",
+			version, mode, n.id("run"), n.wall().Microseconds(), n.uptime())},
 		{"memory", "# Memory\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n"},
 		{"replication", fmt.Sprintf("# Replication\r\nrole:master\r\nconnected_slaves:0\r\nmaster_replid:%s\r\nmaster_replid2:%040d\r\n",
 			n.id("replication"), 0)},

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node/internal/script"
 )
 
 // A Node is an in-memory Redis server.
@@ -42,6 +43,8 @@ type Node struct {
 	cuts    map[string]chan struct{} // by client; closed when it is mended
 	fails   map[string]string
 	replies map[string]string
+	cluster bool // INFO says so
+	slots   bool // one call takes only keys of one slot
 }
 
 // An entry is what a key holds.
@@ -59,12 +62,14 @@ type arrival struct {
 
 var made atomic.Int64
 
-// longUp is how long a new node says it has been up: such a one has nothing to
-// forget, and is asked for grants at once. A restarted one is young.
+// longUp is how long a new node has been up.
 const longUp = 24 * time.Hour
 
-// New returns a running, empty node that says it has been up for a day. It needs no Close, unless the test asks for
-// every goroutine to be gone while clients are still open.
+// New returns a running node that has been up for a day, and has been known since then:
+// its marker and its being grown, the keys leasehold:incarnation and leasehold:grown, are
+// all that is in it. So it is asked for grants at once. One that was restarted, or flushed,
+// is young. It needs no Close, unless the test asks for every goroutine to be gone while
+// clients are still open.
 func New() *Node {
 	n := &Node{
 		name:     fmt.Sprintf("nodetest-%d", made.Add(1)),
@@ -78,6 +83,9 @@ func New() *Node {
 	}
 	n.start(false)
 	n.born -= clock.Instant(longUp)
+	life := fmt.Sprintf("%s/%s %d", n.id("run"), n.id("replication"), (epoch + time.Duration(n.born)).Microseconds())
+	n.keys[script.Marker] = &entry{text: life + " 0", ends: clock.Never}
+	n.keys[script.Grown] = &entry{text: life, ends: clock.Never}
 	return n
 }
 
@@ -241,6 +249,23 @@ func (n *Node) override(of map[string]string, command, with string) {
 	} else {
 		of[command] = with
 	}
+}
+
+// ClusterMode makes INFO say that the server is one of a cluster, or not any more. A
+// connection is not closed for that.
+func (n *Node) ClusterMode(on bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cluster = on
+}
+
+// Slots makes the node refuse a script whose keys are of several slots, as a cluster does
+// and a proxy before one, which calls itself standalone. Here each hash tag has a slot of
+// its own.
+func (n *Node) Slots(on bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.slots = on
 }
 
 // RequirePass makes the node ask connections to come for this password of the

@@ -25,13 +25,15 @@ var acts = map[string]struct {
 	script.Raise.SHA:   {script.Raise, raise},
 	script.Inspect.SHA: {script.Inspect, inspect},
 	script.Heal.SHA:    {script.Heal, heal},
+	script.Adopt.SHA:   {script.Adopt, adopt},
+	script.Sign.SHA:    {script.Sign, sign},
 	script.Enrol.SHA:   {script.Enrol, enrol},
 }
 
 func (n *Node) eval(args []string) any {
 	sum := sha1.Sum([]byte(args[0]))
 	sha := hex.EncodeToString(sum[:])
-	keys, argv, e := scriptArgs(args)
+	keys, argv, e := n.scriptArgs(args)
 	if e != "" {
 		return e
 	}
@@ -44,7 +46,7 @@ func (n *Node) eval(args []string) any {
 
 func (n *Node) evalSHA(args []string) any {
 	sha := strings.ToLower(args[0])
-	keys, argv, e := scriptArgs(args)
+	keys, argv, e := n.scriptArgs(args)
 	if e != "" {
 		return e
 	}
@@ -54,7 +56,7 @@ func (n *Node) evalSHA(args []string) any {
 	return n.act(sha, keys, argv)
 }
 
-func scriptArgs(args []string) (keys, argv []string, e failure) {
+func (n *Node) scriptArgs(args []string) (keys, argv []string, e failure) {
 	count, err := strconv.Atoi(args[1])
 	args = args[2:]
 	switch {
@@ -65,7 +67,22 @@ func scriptArgs(args []string) (keys, argv []string, e failure) {
 	case count < 0:
 		return nil, nil, "ERR Number of keys can't be negative"
 	}
+	for _, key := range args[:count] {
+		if n.slots && hashTag(key) != hashTag(args[0]) {
+			return nil, nil, "CROSSSLOT Keys in request don't hash to the same slot"
+		}
+	}
 	return args[:count], args[count:], ""
+}
+
+// hashTag is what the slot of a key is told by.
+func hashTag(key string) string {
+	if _, behind, ok := strings.Cut(key, "{"); ok {
+		if tag, _, closed := strings.Cut(behind, "}"); closed && tag != "" {
+			return tag
+		}
+	}
+	return key
 }
 
 func (n *Node) act(sha string, keys, args []string) any {
@@ -417,27 +434,123 @@ func heal(n *Node, keys, args []string) any {
 	return out
 }
 
+func adopt(n *Node, keys, args []string) any {
+	out := n.time(nil).([]any)
+	names, fences := keys[:len(keys)/2], keys[len(keys)/2:]
+	for i, name := range names {
+		fence := fences[i]
+		token, former, ttl, proposed, retention := args[5*i], args[5*i+1], args[5*i+2], args[5*i+3], args[5*i+4]
+		held := n.mget([]string{name}).([]any)[0]
+		left := n.pttl([]string{name})
+		is, value, raised := n.holds(name, held, token), "", any(int64(0))
+		switch {
+		case is != script.Ours && held != former:
+			value, _ = held.(string)
+		case n.misused(fence):
+			is, left = script.Broken, int64(-2)
+		default:
+			raised = n.zadd([]string{fence, "GT", "CH", proposed, script.Member})
+			for _, done := range []any{
+				raised,
+				n.pexpire([]string{fence, retention}),
+				n.set([]string{name, token, "PX", ttl}),
+			} {
+				if e, bad := done.(failure); bad {
+					return e
+				}
+			}
+			if is = script.Ours; held == token {
+				left = int64(-2)
+			}
+		}
+		out = append(out, is, value, left, n.fence(fence), raised)
+	}
+	return out
+}
+
+func sign(n *Node, keys, args []string) any {
+	out := n.time(nil).([]any)
+	marker, grown, clients := keys[0], keys[1], keys[2]
+	fingerprint, life := args[0], args[2]
+	alive, err := strconv.ParseInt(args[1], 10, 64)
+	if err != nil {
+		return failure("ERR attempt to perform arithmetic on a nil value")
+	}
+	if life != "" {
+		held := n.get([]string{marker})
+		if e, bad := held.(failure); bad {
+			return e
+		}
+		if text, _ := held.(string); strings.HasPrefix(text, life+" ") {
+			n.set([]string{grown, life})
+		}
+	}
+	now := n.ms()
+	old, e := n.between(clients, "-inf", strconv.FormatInt(now, 10))
+	if e != nil {
+		return e
+	}
+	if len(old) > 0 {
+		n.zrem(append([]string{clients}, old...))
+	}
+	n.zadd([]string{clients, "GT", strconv.FormatInt(now+alive, 10), fingerprint})
+	if n.pttl([]string{clients}).(int64) < alive {
+		n.pexpire([]string{clients, args[1]})
+	}
+	all, _ := n.between(clients, "-inf", "+inf")
+	for i, text := range all {
+		until, _ := n.zscore([]string{clients, text}).(float64)
+		all[i] = text + " " + score(until)
+	}
+	return append(out, int64(script.Ours), strings.Join(all, "\n"))
+}
+
+// markerParts are those of a marker: the incarnation, since when, and the largest MaxTTL.
+var markerParts = regexp.MustCompile(`^(\S+) ([0-9]+) ?([0-9]*)$`)
+
 func enrol(n *Node, keys, args []string) any {
 	out := n.time(nil).([]any)
-	held := n.get(keys)
+	held := n.get(keys[:1])
 	if e, bad := held.(failure); bad {
 		return e
 	}
-	marker, ok := held.(string)
-	if ok && strings.HasPrefix(marker, args[0]+" ") {
-		return append(out, marker)
+	run, since, most := "", "", ""
+	before, _ := held.(string)
+	if parts := markerParts.FindStringSubmatch(before); parts != nil {
+		run, since, most = parts[1], parts[2], parts[3]
 	}
-	sec, _ := strconv.ParseInt(out[0].(string), 10, 64)
-	usec, _ := strconv.ParseInt(out[1].(string), 10, 64)
-	since := sec*1_000_000 + usec
-	if !ok {
-		ago, err := strconv.ParseInt(args[1], 10, 64)
-		if err != nil {
-			return failure("ERR attempt to perform arithmetic on a string value")
-		}
-		since -= ago
+	if run != args[0] {
+		since = strconv.FormatInt(n.wall().Microseconds(), 10)
 	}
-	marker = args[0] + " " + strconv.FormatInt(since, 10)
-	n.set([]string{keys[0], marker})
-	return append(out, marker)
+	ours, err := strconv.ParseInt(args[1], 10, 64)
+	if err != nil {
+		return failure("ERR attempt to compare number with nil")
+	}
+	if largest, _ := strconv.ParseInt(most, 10, 64); largest < ours {
+		most = args[1]
+	} else if most == "" {
+		most = "0"
+	}
+	life := args[0] + " " + since
+	marker := life + " " + most
+	if marker != before {
+		n.set([]string{keys[0], marker})
+	}
+	identity := n.get(keys[2:])
+	if identity == nil {
+		identity = args[2]
+		n.set([]string{keys[2], args[2]})
+	}
+	if e, bad := identity.(failure); bad {
+		return e
+	}
+	grown := n.get(keys[1:2])
+	if e, bad := grown.(failure); bad {
+		return e
+	}
+	is := int64(0)
+	if grown == life {
+		is = 1
+	}
+	return append(out, marker, is, identity)
 }

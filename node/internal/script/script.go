@@ -61,8 +61,23 @@ func Reserved(token string) string { return "?" + token }
 func Waiter(inbox, token string) string { return "w" + inbox + " " + token }
 func Alive(inbox, token string) string  { return "l" + inbox + " " + token }
 
-// Marker is the key that tells which incarnation of a node's data this is.
-const Marker = "leasehold:incarnation"
+// What a node keeps of itself, without expiry but for Clients, whose last entry takes it
+// along.
+const (
+	// Marker tells which incarnation of a node's data this is: the incarnation, a space,
+	// the node's time in microseconds since when it counts as young, a space, and the
+	// largest MaxTTL in ms that any client has raised it to. A marker of the first edition
+	// ends after the time. The first two are what is called a life.
+	Marker = "leasehold:incarnation"
+	// Grown holds the life that somebody has known for the window. It is apart from the
+	// marker, because every pipeline ends by comparing that, and to grow is no news for them.
+	Grown = "leasehold:grown"
+	// Identity is what the data is called. A node is given it once.
+	Identity = "leasehold:identity"
+	// Clients is a sorted set of the electorates that clients have here: the fingerprint,
+	// with the node's time in ms until which it counts for a score.
+	Clients = "leasehold:clients"
+)
 
 // MaxNames is how many names one call carries at most.
 const MaxNames = 64
@@ -415,27 +430,106 @@ end
 return out
 `)
 
-// Enrol compares the server's incarnation with its marker, and writes it there.
-// The marker is the incarnation, a space, and the server time in microseconds since
-// when it counts as young. KEYS: the marker. ARGV: the incarnation; how many
-// microseconds ago it began, if there is no marker. Answers TIME and the marker.
-var Enrol = define("enrol", 1, 1, 0, 2, `
+// Adopt gives each key that holds the former token, or its own already, to its token, and
+// proposes the fence then. KEYS: name, fence key. ARGV: token, former token, TTL in ms,
+// fence, retention in ms. Answers for each name: Absent, Ours, Other or Broken; what the
+// key holds, if Other and a string, or an empty string; its PTTL as Inspect does, from
+// before the change, but -2 if it held its own token: that TTL was not the former's; the
+// stored fence; 1 if the fence was raised. The fence comes first, because it tells whether
+// it can be kept at all.
+var Adopt = define("adopt", 5, 2, 0, 5, misused+`
+local out = redis.call('TIME')
+local n = #KEYS / 2
+for i = 1, n do
+  local name, fence = KEYS[i], KEYS[n+i]
+  local token, ttl = ARGV[5*i-4], ARGV[5*i-2]
+  local held = redis.call('MGET', name)[1]
+  local at = 5 * i - 2
+  out[at], out[at+1], out[at+2], out[at+3], out[at+4] = 0, '', redis.call('PTTL', name), '', 0
+  if held == token or held == ARGV[5*i-3] then
+    local raised = redis.pcall('ZADD', fence, 'GT', 'CH', ARGV[5*i-1], 'f')
+    if misused(raised) then
+      out[at], out[at+2] = 3, -2
+    elseif type(raised) == 'table' then
+      return raised
+    else
+      redis.call('PEXPIRE', fence, ARGV[5*i])
+      redis.call('SET', name, token, 'PX', ttl)
+      out[at], out[at+4] = 1, raised
+      if held == token then
+        out[at+2] = -2
+      end
+    end
+  elseif held or redis.call('EXISTS', name) == 1 then
+    out[at], out[at+1] = 2, held or ''
+  end
+  local stored = redis.pcall('ZSCORE', fence, 'f')
+  out[at+3] = type(stored) == 'string' and stored or ''
+end
+return out
+`)
+
+// Enrol compares the server's incarnation with its marker, and writes it there. A life
+// begins now if it is another, and also if there is none: what has forgotten its marker
+// may have forgotten a grant with it, however long the server has been up. The largest
+// MaxTTL stays over that as long as the marker does. KEYS: the marker, what is grown, the
+// identity. ARGV: the incarnation; our MaxTTL in ms; the identity for data that has none.
+// Answers TIME, the marker, 1 if this life is grown, and the identity.
+var Enrol = define("enrol", 3, 3, 0, 3, `
 local t = redis.call('TIME')
-local marker = redis.call('GET', KEYS[1])
-if marker and string.sub(marker, 1, #ARGV[1] + 1) == ARGV[1] .. ' ' then
-  return {t[1], t[2], marker}
+local before = redis.call('GET', KEYS[1])
+local run, since, most = string.match(before or '', '^(%S+) (%d+) ?(%d*)$')
+if run ~= ARGV[1] then
+  since = string.format('%.0f', t[1] * 1000000 + t[2])
 end
-local since = t[1] * 1000000 + t[2]
-if not marker then
-  since = since - ARGV[2]
+if (tonumber(most) or 0) < tonumber(ARGV[2]) then
+  most = ARGV[2]
 end
-marker = ARGV[1] .. ' ' .. string.format('%.0f', since)
-redis.call('SET', KEYS[1], marker)
-return {t[1], t[2], marker}
+local life = ARGV[1] .. ' ' .. since
+local marker = life .. ' ' .. (tonumber(most) and most or '0')
+if marker ~= before then
+  redis.call('SET', KEYS[1], marker)
+end
+local identity = redis.call('GET', KEYS[3])
+if not identity then
+  identity = ARGV[3]
+  redis.call('SET', KEYS[3], identity)
+end
+return {t[1], t[2], marker, redis.call('GET', KEYS[2]) == life and 1 or 0, identity}
+`)
+
+// Sign leaves the fingerprint of an electorate, and reads all that count. KEYS: the marker,
+// what is grown, the fingerprints. ARGV: the fingerprint; for how long it counts in ms; the
+// life that is grown, or an empty string: it is written only if that is the present one.
+// Answers Ours, and the fingerprints: each is followed by a space and its score, and a line
+// feed stands between them. What is grown comes first: a key of another type in the place
+// of the fingerprints must not keep the node young.
+var Sign = define("sign", 2, 3, 0, 3, `
+local out = redis.call('TIME')
+local now = out[1] * 1000 + math.floor(out[2] / 1000)
+local alive = tonumber(ARGV[2])
+if ARGV[3] ~= '' then
+  local marker = redis.call('GET', KEYS[1])
+  if marker and string.sub(marker, 1, #ARGV[3] + 1) == ARGV[3] .. ' ' then
+    redis.call('SET', KEYS[2], ARGV[3])
+  end
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
+redis.call('ZADD', KEYS[3], 'GT', now + alive, ARGV[1])
+if redis.call('PTTL', KEYS[3]) < alive then
+  redis.call('PEXPIRE', KEYS[3], ARGV[2])
+end
+local all = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', '+inf', 'WITHSCORES')
+local lines = {}
+for i = 1, #all, 2 do
+  lines[#lines+1] = all[i] .. ' ' .. all[i+1]
+end
+out[3], out[4] = 1, table.concat(lines, '\n')
+return out
 `)
 
 // All lists every script.
-var All = []Script{Renew, Release, Leave, Raise, Inspect, Enqueue, Claim, Heal, Enrol}
+var All = []Script{Renew, Release, Leave, Raise, Inspect, Enqueue, Claim, Heal, Adopt, Sign, Enrol}
 
 func define(name string, each, keys, call, args int, text string) Script {
 	sum := sha1.Sum([]byte(text))
