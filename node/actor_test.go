@@ -547,6 +547,8 @@ func TestScriptFlushBehindARelease(t *testing.T) {
 	queued.Queued = true
 	claim, heal := on(node.Claim, "a", "1"), on(node.Heal, "a", "1")
 	claim.Fence, heal.Fence, heal.Life = 1, 1, 1
+	adopt := on(node.Adopt, "a", "1")
+	adopt.Fence, adopt.Former = 1, "0"
 	for _, tc := range []struct {
 		name   string
 		set    node.Command
@@ -556,6 +558,7 @@ func TestScriptFlushBehindARelease(t *testing.T) {
 		{"claim", claim, on(node.Release, "a", "1"), "unsent absent"},
 		{"claim of a waiter", claim, queued, "unsent absent"},
 		{"heal", heal, on(node.Release, "a", "1"), "unsent absent"},
+		{"adoption", adopt, on(node.Release, "a", "1"), "unsent absent"},
 		{"enqueue", enqueue("a", "1", 1), on(node.Leave, "a", "1"), "unsent absent"},
 		{"enqueue, released", enqueue("a", "1", 1), queued, "unsent absent"},
 		{"another's release", claim, on(node.Release, "a", "2"), "ok absent"},

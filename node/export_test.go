@@ -9,5 +9,12 @@ func WithPassword(c Conn, password string) Conn {
 	return Option(o)
 }
 
+// WithDialer returns the Conn, which dials as another does.
+func WithDialer(c, dialer Conn) Conn {
+	o := *c.opt
+	o.DialFn, o.DialCtxFn = dialer.opt.DialFn, dialer.opt.DialCtxFn
+	return Option(o)
+}
+
 // OptionOf returns what the Conn was made of.
 func OptionOf(c Conn) rueidis.ClientOption { return *c.opt }

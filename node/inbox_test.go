@@ -264,8 +264,7 @@ func TestYoungNodeReservesNothing(t *testing.T) {
 		heal := on(node.Heal, "a", "h")
 		heal.Fence, heal.Life = 1, r.state.Life
 		wantStatuses(t, r.ask(heal), "ok")
-		time.Sleep(time.Minute) // in fake time
-		wantStatuses(t, r.ask(grant("a", "h", 1)), "ok")
+		wantStatuses(t, r.ask(grown(r.state.Life), grant("b", "1", 1)), "ok ok")
 		wantStatuses(t, r.ask(enqueue("a", "1", 1), on(node.Release, "a", "h"), enqueue("a", "1", 1)), "other ok ok")
 		wantWake(t, wakes, "1")
 		wantStatuses(t, r.ask(claim), "ok")
@@ -278,7 +277,7 @@ func TestQueueHasHalfTheRoom(t *testing.T) {
 		defer n.Close()
 		r := prepare(t, n.Conn(), func(c *node.Config) { c.Mailbox = 4 })
 		r.send(enqueue("a", "1", 1), on(node.Claim, "b", "1"))
-		for _, op := range []node.Op{node.Grant, node.Enqueue, node.Claim} {
+		for _, op := range []node.Op{node.Grant, node.Enqueue, node.Claim, node.Adopt, node.Sign} {
 			if r.TrySend(on(op, "c", "1")) {
 				t.Errorf("a %v took the other half", op)
 			}
@@ -318,6 +317,14 @@ func TestWrongAnswersOfTheQueue(t *testing.T) {
 		{node.Raise, "*4\r\n" + at + ":1\r\n$2\r\n-1\r\n"},
 		{node.Raise, "*4\r\n" + at + ":1\r\n_\r\n"},
 		{node.Leave, "*3\r\n" + at + ":3\r\n"}, {node.Leave, "_\r\n"},
+		{node.Adopt, "*7\r\n" + at + ":1\r\n" + empty + ":5\r\n" + empty + ":0\r\n"}, // no fence
+		{node.Adopt, "*7\r\n" + at + ":4\r\n" + empty + ":5\r\n$1\r\n5\r\n:0\r\n"},
+		{node.Adopt, "*7\r\n" + at + ":1\r\n" + empty + ":-3\r\n$1\r\n5\r\n:0\r\n"},
+		{node.Adopt, "*7\r\n" + at + ":1\r\n" + empty + ":5\r\n$1\r\n5\r\n:2\r\n"},
+		{node.Adopt, "*7\r\n" + at + ":1\r\n" + empty + ":5\r\n$16\r\n9007199254740994\r\n:1\r\n"}, // above 2^53
+		{node.Adopt, "*6\r\n" + at + ":1\r\n" + empty + ":5\r\n$1\r\n5\r\n"},
+		{node.Sign, "*4\r\n" + at + ":1\r\n:5\r\n"}, {node.Sign, "*4\r\n" + at + ":0\r\n" + empty},
+		{node.Sign, "*3\r\n" + at + ":1\r\n"}, {node.Sign, "*4\r\n" + at + ":1\r\n_\r\n"},
 	} {
 		t.Run(fmt.Sprintf("%v %q", tc.op, tc.answer), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -440,7 +440,7 @@ func (c *core) succeed(now clock.Instant, t *tenure) {
 		}
 	}
 	c.askTheRest(t, taken)
-	c.schedule(t)
+	c.reckon(now, t)
 	c.standBack(now, l)
 }
 

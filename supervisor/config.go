@@ -199,7 +199,7 @@ func (cfg Config) validate(long []error) error {
 	want(cfg.Drift >= 0, "Drift %v: want 0 or more", cfg.Drift)
 	want(cfg.Grace == 0 || cfg.Grace >= minGrace, "Grace %v: want at least %v", cfg.Grace, minGrace)
 	want(cfg.RetryMax >= cfg.RetryMin, "RetryMax %v: want at least RetryMin = %v", cfg.RetryMax, cfg.RetryMin)
-	want(cfg.MaxTTL <= cfg.MaxTTLCap, "MaxTTL %v: want at most MaxTTLCap = %v, the same for all clients of the nodes", cfg.MaxTTL, cfg.MaxTTLCap)
+	want(long != nil || cfg.MaxTTL <= cfg.MaxTTLCap, "MaxTTL %v: want at most MaxTTLCap = %v, the same for all clients of the nodes", cfg.MaxTTL, cfg.MaxTTLCap)
 	if least := cfg.MaxTTL + driftOf(cfg.Drift, cfg.MaxTTL); cfg.GuardWindow != 0 && cfg.GuardWindow < least {
 		want(false, "GuardWindow %v: want 0 or at least MaxTTL + drift = %v", cfg.GuardWindow, least)
 	}

@@ -100,7 +100,7 @@ func TestBrokenConfiguration(t *testing.T) {
 			good(supervisor.Config{RetryMin: time.Second, RetryMax: time.Millisecond}), []string{"RetryMax 1ms: want at least RetryMin = 1s"},
 		},
 		"fences that are forgotten under a lease": {
-			good(supervisor.Config{MaxTTL: time.Hour, FenceRetention: time.Minute}), []string{"FenceRetention 1m0s: want at least MaxTTL = 1h0m0s"},
+			good(supervisor.Config{MaxTTL: time.Hour, MaxTTLCap: time.Hour, FenceRetention: time.Minute}), []string{"FenceRetention 1m0s: want at least MaxTTL = 1h0m0s"},
 		},
 		"an owner that is too long": {
 			good(supervisor.Config{Owner: strings.Repeat("o", 129)}), []string{"Owner of 129 bytes: want at most 128"},
@@ -113,16 +113,19 @@ func TestBrokenConfiguration(t *testing.T) {
 		},
 		"times that are too long": {
 			good(supervisor.Config{
-				TTL: math.MaxInt64, MaxTTL: math.MaxInt64, Drift: math.MaxInt64, RenewEvery: math.MaxInt64, Grace: math.MaxInt64,
+				TTL: math.MaxInt64, MaxTTL: math.MaxInt64, MaxTTLCap: math.MaxInt64, Drift: math.MaxInt64, RenewEvery: math.MaxInt64, Grace: math.MaxInt64,
 				NodeTimeout: math.MaxInt64, RetryMin: math.MaxInt64, RetryMax: math.MaxInt64, GuardWindow: math.MaxInt64, FenceRetention: math.MaxInt64,
 			}),
 			[]string{
-				"TTL 2562047h47m16.854775807s: want at most 8760h", "MaxTTL 25", "Drift 25", "RenewEvery 25", "Grace 25",
+				"TTL 2562047h47m16.854775807s: want at most 8760h", "MaxTTL 25", "MaxTTLCap 25", "Drift 25", "RenewEvery 25", "Grace 25",
 				"NodeTimeout 25", "RetryMin 25", "RetryMax 25", "GuardWindow 2562047h47m16.854775807s: want at most 17520h", "FenceRetention 25",
 			},
 		},
 		"a MaxTTL that is too long": {
 			good(supervisor.Config{MaxTTL: math.MaxInt64}), []string{"MaxTTL 2562047h47m16.854775807s: want at most 8760h"},
+		},
+		"a MaxTTL above that of all clients": {
+			good(supervisor.Config{MaxTTL: 61 * time.Second}), []string{"MaxTTL 1m1s: want at most MaxTTLCap = 1m0s"},
 		},
 		"a drift that is too long": {
 			good(supervisor.Config{Drift: math.MaxInt64}), []string{"Drift 2562047h47m16.854775807s: want at most 8760h"},
@@ -174,6 +177,7 @@ func TestLargestConfiguration(t *testing.T) {
 	bubble(t, 64, func(t *testing.T, nodes []*nodetest.Node) {
 		sup := start(t, nodes, func(cfg *supervisor.Config) {
 			cfg.TTL, cfg.MaxTTL, cfg.RetryMax = 100*time.Millisecond, 24*time.Hour, 8760*time.Hour
+			cfg.MaxTTLCap = cfg.MaxTTL
 			cfg.Owner = strings.Repeat("o", 128)
 			cfg.Prefix = strings.Repeat("p", 511)
 		})

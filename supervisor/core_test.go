@@ -117,6 +117,15 @@ func (b *bench) effect(e effect) {
 	}
 }
 
+// alarms counts those that are set, but for that of the next fingerprint.
+func (b *bench) alarms() int {
+	n := b.c.alarms.count
+	if b.c.agreement.isSet() {
+		n--
+	}
+	return n
+}
+
 // advance moves the clock and lets the core see it.
 func (b *bench) advance(d time.Duration) {
 	b.clock.Advance(d)
@@ -149,7 +158,7 @@ func (b *bench) take(op node.Op) []send {
 // say has a node answer a command.
 func (b *bench) say(s send, status node.Status, change ...func(*node.Reply)) {
 	r := node.Reply{ID: s.cmd.ID, Op: s.cmd.Op, Status: status}
-	if status == node.OK && (s.cmd.Op == node.Grant || s.cmd.Op == node.Claim) {
+	if status == node.OK && (s.cmd.Op == node.Grant || s.cmd.Op == node.Claim || s.cmd.Op == node.Adopt) {
 		r.Raised, r.Fence = true, s.cmd.Fence
 	}
 	if status == node.Unknown || status == node.Unsent {
@@ -370,8 +379,8 @@ func TestExpiredAndClosed(t *testing.T) {
 	for _, s := range b.take(node.Release) {
 		b.say(s, node.OK)
 	}
-	if !b.c.drained() || b.c.alarms.count != 0 {
-		t.Errorf("%d tenures and %d alarms are left", b.c.tenures.len(), b.c.alarms.count)
+	if !b.c.drained() || b.alarms() != 0 {
+		t.Errorf("%d tenures and %d alarms are left", b.c.tenures.len(), b.alarms())
 	}
 }
 
@@ -622,8 +631,8 @@ func TestCancelGivesBack(t *testing.T) {
 	for _, s := range releases {
 		b.say(s, node.OK)
 	}
-	if b.c.tenures.len()+len(b.c.lines)+len(b.c.looks)+b.c.alarms.count != 0 {
-		t.Errorf("left behind: %d tenures, %d lines, %d looks, %d alarms", b.c.tenures.len(), len(b.c.lines), len(b.c.looks), b.c.alarms.count)
+	if b.c.tenures.len()+len(b.c.lines)+len(b.c.looks)+b.alarms() != 0 {
+		t.Errorf("left behind: %d tenures, %d lines, %d looks, %d alarms", b.c.tenures.len(), len(b.c.lines), len(b.c.looks), b.alarms())
 	}
 }
 
@@ -868,7 +877,7 @@ func TestRelease(t *testing.T) {
 		t.Error("the release of another token")
 	}
 	b.say(owed[0], node.OK)
-	if len(b.c.nodes[2].debts.owed) != 0 || b.c.alarms.count != 0 {
+	if len(b.c.nodes[2].debts.owed) != 0 || b.alarms() != 0 {
 		t.Error("the debt was not forgotten")
 	}
 
@@ -1353,13 +1362,26 @@ func (b *bench) restart(i int, change ...func(*node.State)) {
 // round renews on all nodes, and has each give the answer that says finds for it.
 func (b *bench) round(says map[int]node.Status) {
 	b.advance(b.c.terms.renewEvery)
-	for _, s := range b.take(node.Renew) {
-		status, ok := says[s.node]
-		if !ok {
-			status = node.OK
+	b.answerAll(says)
+}
+
+// answerAll has each node give its answer, OK by default, to every renewal: also to those
+// that a trial asks for because of them.
+func (b *bench) answerAll(says map[int]node.Status) {
+	for range 10 {
+		asked := b.take(node.Renew)
+		if len(asked) == 0 {
+			return
 		}
-		b.say(s, status)
+		for _, s := range asked {
+			status, ok := says[s.node]
+			if !ok {
+				status = node.OK
+			}
+			b.say(s, status)
+		}
 	}
+	b.t.Fatal("there is no end of renewals")
 }
 
 // A node that has restarted and forgotten keeps its vote until it had promised it,
@@ -1427,27 +1449,44 @@ func TestTrial(t *testing.T) {
 	b := enrolled(t, 5)
 	l := b.hold("x")
 	b.advance(b.c.terms.renewEvery)
-	for _, s := range b.take(node.Renew) {
-		b.say(s, map[bool]node.Status{true: node.Absent, false: node.OK}[s.node == 0])
-	}
-	b.wantNodes(b.take(node.Heal))
-	b.advance(b.c.terms.renewEvery)
 	renewals := b.take(node.Renew)
 	b.say(renewals[0], node.Absent)
-	heal := b.take(node.Heal)
-	b.wantNodes(heal, 0)
-	b.say(heal[0], node.OK)
-	// The answers to renewals that were sent before it was noticed say nothing.
+	noticed := b.now()
+	// The answers to renewals that were sent before it was noticed say nothing, but that
+	// they may be asked again.
 	for _, s := range renewals[1:] {
 		b.say(s, node.OK)
 	}
 	tt := b.c.lines["x"].holder
+	if x := tt.hold.trials[0]; x.confirmed != 0 {
+		t.Fatalf("confirmed by %b by answers to earlier renewals", x.confirmed)
+	}
+	again := b.take(node.Renew) // at once
+	b.wantNodes(again, 1, 2, 3, 4)
+	for _, s := range again {
+		b.say(s, node.Unknown)
+	}
+	b.round(map[int]node.Status{0: node.Absent, 3: node.Unknown, 4: node.Unknown})
+	b.wantNodes(b.take(node.Heal)) // two others have confirmed
+	b.round(map[int]node.Status{0: node.Absent, 4: node.Unknown})
+	heal := b.take(node.Heal)
+	b.wantNodes(heal, 0)
+	if b.now() < noticed.Add(b.c.terms.renewEvery) {
+		t.Fatal("healed before a renewal interval has passed")
+	}
+
+	// The second trial: others must have renewed after the node had the key again.
+	b.advance(b.c.terms.renewEvery)
+	before := b.take(node.Renew)
+	b.say(heal[0], node.OK)
+	for _, s := range before {
+		b.say(s, node.OK)
+	}
 	if tt.counting().has(0) {
 		t.Fatal("it counts by answers to earlier renewals")
 	}
-	b.advance(b.c.terms.renewEvery)
-	renewals = b.take(node.Renew)
-	b.say(to(renewals, 0), node.OK) // its own word does not help it
+	renewals = b.take(node.Renew) // at once
+	b.wantNodes(renewals, 1, 2, 3, 4)
 	b.say(to(renewals, 1), node.OK)
 	b.say(to(renewals, 2), node.OK)
 	if tt.counting().has(0) {
@@ -1509,15 +1548,11 @@ func TestHealingDoesNotHideARevocation(t *testing.T) {
 	for _, s := range b.take(node.Renew) {
 		b.say(s, map[bool]node.Status{true: node.Absent, false: node.OK}[s.node < 2])
 	}
-	heals := b.take(node.Heal)
-	b.wantNodes(heals, 0, 1)
-	for _, s := range heals {
-		b.say(s, node.OK)
-	}
+	b.wantNodes(b.take(node.Heal)) // node 2 has not confirmed
 	if err := l.Err(); err != nil {
 		t.Fatalf("with three votes of five: %v", err)
 	}
-	for range 2 { // nodes 0 and 1 answer "renewed"; node 2 is slow
+	for range 2 { // somebody else has healed nodes 0 and 1; node 2 is slow
 		b.advance(b.c.terms.renewEvery / 8)
 		b.c.renewAnd(b.now(), b.c.lines["x"].holder, all(5))
 		b.perform()
@@ -1600,13 +1635,13 @@ func TestYoungNodesAreNotAsked(t *testing.T) {
 	w = b.acquire("y", func(w *waiter) { w.attempts = 1 })
 	b.wantNodes(b.take(node.Grant))
 	e := b.refused(w, ErrNoQuorum)
-	if a := e.Nodes[0]; a.Verdict != Guarded || a.Left != b.c.limits.maxTTL {
+	if a := e.Nodes[0]; a.Verdict != Guarded || a.Left != b.c.limits.window(b.c.limits.maxTTLCap) || e.Young() != a.Left {
 		t.Errorf("answer %v", a)
 	}
 	// A waiter tries as soon as enough of them are old.
 	w = b.acquire("z")
 	for range 40 {
-		b.advance(b.c.limits.maxTTL / 40)
+		b.advance(b.c.limits.window(b.c.limits.maxTTLCap) / 40)
 	}
 	for _, s := range b.take(node.Grant) {
 		b.say(s, node.OK)
@@ -1678,7 +1713,7 @@ func TestPausedElection(t *testing.T) {
 
 	w = b.adopt("y")
 	b.clock.Advance(time.Millisecond)
-	said(b.take(node.Renew)[0], 2*time.Hour)
+	said(b.take(node.Adopt)[0], 2*time.Hour)
 	b.refused(w, ErrNoQuorum)
 	b.wantNodes(b.take(node.Release))
 }

@@ -9,7 +9,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/leasehold-go/leasehold/lease"
 	"github.com/leasehold-go/leasehold/node/nodetest"
 	"github.com/leasehold-go/leasehold/supervisor"
 )
@@ -183,25 +182,30 @@ func TestServerWithoutRunID(t *testing.T) {
 	})
 }
 
-// A flush of all data takes the marker too: no answer behind it counts, and the
-// node is young until the window is over.
+// A flush of all data takes the marker too: no answer behind it counts, the node is
+// young until the window is over, for a process that has just started too, and a lease
+// that it forgot is kept and restored.
 func TestFlushAll(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
 		sup := start(t, nodes)
 		held := acquire(t, sup, "x")
-		nodes[0].Flush()
-		time.Sleep(ttl)
-		if st := sup.Nodes()[0]; !st.Enrolled || st.Young <= 0 || st.Incarnation != 1 {
+		for _, n := range nodes {
+			n.Flush()
+		}
+		fresh := start(t, nodes)
+		if _, err := fresh.TryAcquire(t.Context(), "x"); !errors.Is(err, supervisor.ErrNoQuorum) {
+			t.Errorf("a process that has just started: %v", err)
+		}
+		time.Sleep(2 * ttl)
+		if st := sup.Nodes()[0]; !st.Enrolled || st.Incarnation != 2 {
 			t.Errorf("%+v", st)
 		}
 		if err := held.Err(); err != nil {
-			t.Errorf("one node of three was flushed: %v", err)
+			t.Errorf("all nodes were flushed: %v", err)
 		}
-		nodes[1].Flush()
-		nodes[2].Flush()
-		<-held.Lost()
-		if !errors.Is(held.Err(), lease.ErrRevoked) {
-			t.Errorf("Err() = %v", held.Err())
+		wantKeys(t, nodes, "x", held.Token(), 3)
+		if _, err := fresh.TryAcquire(t.Context(), "x"); !errors.Is(err, supervisor.ErrHeld) {
+			t.Errorf("after the window: %v", err)
 		}
 	})
 }

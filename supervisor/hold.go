@@ -22,6 +22,7 @@ type hold struct {
 type odds struct {
 	retryAt clock.Instant // the next renewal on those in retry
 	retry   set           // nodes whose last renewal failed
+	ask     set           // nodes that are to be renewed as soon as it is known that the lease goes on
 	fails   uint8         // retries since the last regular renewal
 	longer  bool          // a node may have been sent a longer TTL than the present one
 	newsAt  clock.Instant // it is not looked at because of news before that
@@ -62,7 +63,7 @@ func (h *hold) regular(now clock.Instant) {
 		o.doubt = nil
 	}
 	if !o.longer && o.newsAt <= now && o.endAt == clock.Never && o.leaveAt == clock.Never &&
-		o.extend == nil && len(o.trials) == 0 && o.doubt == nil {
+		o.extend == nil && len(o.trials) == 0 && o.doubt == nil && o.ask == 0 {
 		h.odds = &plain
 	}
 }
@@ -241,7 +242,9 @@ func (t *tenure) wake(c *core, now clock.Instant) {
 			c.end(now, t, lease.ErrMaxHold, nil)
 		case now >= h.leaveAt:
 			h.odd().leaveAt = clock.Never
-			c.leaveAll(now, t)
+			if c.leaveAll(now, t) != 0 {
+				h.odd().leaveAt = now.Add(c.limits.nodeTimeout)
+			}
 			c.schedule(t)
 		case now >= h.renewAt:
 			h.renewAt = c.nextRenewal(t, now, t.every(now))
@@ -410,14 +413,14 @@ func (c *core) suspectOf(now clock.Instant, t *tenure, i int, of *set) {
 	if began {
 		o := h.odd()
 		o.trials = append(o.trials, trial{node: i, since: now, early: t.pending})
-		c.askOthers(now, t, i)
+		c.askOthers(t, i)
 	}
 }
 
 // askOthers has a trial begin at once, and not with the next regular renewal.
-func (c *core) askOthers(now clock.Instant, t *tenure, i int) {
+func (c *core) askOthers(t *tenure, i int) {
 	if t.hold.renewAt != clock.Never {
-		c.renew(now, t, all(len(c.nodes))&^(1<<i))
+		t.hold.odd().ask |= all(len(c.nodes)) &^ (1 << i)
 	}
 }
 
@@ -437,7 +440,7 @@ func (c *core) joined(now clock.Instant, t *tenure, i int) {
 	if k := h.trialOf(i); k >= 0 {
 		x := &h.odd().trials[k]
 		x.early, x.confirmed = t.pending, 0
-		c.askOthers(now, t, i)
+		c.askOthers(t, i)
 		return
 	}
 	if now.Sub(t.begun) <= lateAfter || t.suspect().has(i) {
@@ -513,7 +516,7 @@ func (c *core) confirm(now clock.Instant, t *tenure, i int) {
 		}
 	}
 	if again && h.renewAt != clock.Never {
-		c.renew(now, t, 1<<i) // what it has answered was sent too early to confirm anything
+		o.ask.add(i) // what it has answered was sent too early to confirm anything
 	}
 }
 
@@ -637,12 +640,26 @@ func (c *core) retryLater(now clock.Instant, t *tenure, i int) {
 	}
 }
 
+// lostAt returns when a held lease will be lost unless it is renewed; 0 if too few votes
+// count.
+func (c *core) lostAt(t *tenure) clock.Instant {
+	until := deadline(t.votes, t.counting(), c.quorum)
+	if until == 0 {
+		return 0
+	}
+	return until.Add(-t.terms.grace)
+}
+
 // reckon works out anew until when the lease is held, and ends it if that is now.
 func (c *core) reckon(now clock.Instant, t *tenure) {
 	h := &t.hold
-	until := deadline(t.votes, t.counting(), c.quorum)
-	if until != 0 {
-		until = until.Add(-t.terms.grace)
+	until := c.lostAt(t)
+	if until > now && h.ask != 0 {
+		ask := h.ask
+		h.odd().ask = 0
+		if c.renew(now, t, ask) {
+			until = c.lostAt(t)
+		}
 	}
 	switch {
 	case until > now:

@@ -275,6 +275,7 @@ func (c *core) reserved(now clock.Instant, t *tenure, i int) {
 			// had the node since, and whose release has put it up for this lease.
 			c.suspectOf(now, t, i, &t.probation)
 			c.claim(now, t, i)
+			c.reckon(now, t)
 		}
 	}
 }
@@ -416,13 +417,19 @@ func (t *tenure) reached(i int, r node.Reply) {
 func (t *tenure) stands(i int) bool { return t.queued && !t.stand.left.has(i) }
 
 // leaveAll takes a lease that was won out of the queues in which it still stands: it
-// won before these nodes had answered its claim.
-func (c *core) leaveAll(now clock.Instant, t *tenure) {
+// won before these nodes had answered its claim. It returns those that have something
+// else to answer before.
+func (c *core) leaveAll(now clock.Instant, t *tenure) (rest set) {
 	for i := range c.nodes {
-		if t.stands(i) && t.asked.has(i) && !t.pending.has(i) {
+		switch {
+		case !t.stands(i) || !t.asked.has(i):
+		case t.pending.has(i):
+			rest.add(i)
+		default:
 			c.leaveQueue(now, t, i)
 		}
 	}
+	return rest
 }
 
 // leaveQueue takes a token out of the queue of one node, which passes a reservation

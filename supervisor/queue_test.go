@@ -413,7 +413,7 @@ func TestCancelledWaiterLeavesQueues(t *testing.T) {
 		b.say(s, node.Other)
 	}
 	b.say(enqueues[2], node.OK)
-	if left := b.c.tenures.len() + len(b.c.lines) + len(b.c.looks) + b.c.alarms.count + len(b.c.standing); left != 0 {
+	if left := b.c.tenures.len() + len(b.c.lines) + len(b.c.looks) + b.alarms() + len(b.c.standing); left != 0 {
 		t.Errorf("%d things are left behind", left)
 	}
 	b.announce(enqueues[0].cmd.Token, 0) // comes too late
@@ -439,6 +439,9 @@ func TestReservedForHolder(t *testing.T) {
 	if held.counting().has(3) {
 		t.Error("the vote of a node that was reserved for it when it held already counts at once")
 	}
+	b.answerAll(map[int]node.Status{3: node.Unknown, 4: node.Absent}) // the trial asks them
+	b.say(b.take(node.Heal)[0], node.OK)
+	b.answerAll(map[int]node.Status{3: node.Unknown})
 	b.advance(b.c.limits.nodeTimeout)
 	b.wantNodes(b.take(node.Leave), 4)
 

@@ -46,6 +46,9 @@ func start(t *testing.T, nodes []*nodetest.Node, change ...func(*supervisor.Conf
 	for _, f := range change {
 		f(&cfg)
 	}
+	if cfg.MaxTTLCap == 0 {
+		cfg.MaxTTLCap = max(cfg.TTL, cfg.MaxTTL) // all clients of a test agree
+	}
 	sup, err := supervisor.New(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 
@@ -135,5 +136,91 @@ func TestLateGrantsConfirmNothing(t *testing.T) {
 	}
 	if l.Err() == nil {
 		t.Error("two late grants stand in for what was deleted")
+	}
+}
+
+// These three were found by a search through all interleavings of three nodes and two
+// clients (S10 to S12 in the order below). Each is what the nodes answer to the holder
+// while a rival has its tenure.
+
+// A grant that was late lands behind a loss of data, after its connection was given up.
+// A renewal finds the key, in a life that was never asked for a vote: it counts only when
+// every election is over that may have the vote of the life before.
+func TestKeyOfAnotherLife(t *testing.T) {
+	b := enrolled(t, 3)
+	w := b.acquire("x")
+	grants := b.take(node.Grant)
+	b.say(grants[0], node.OK)
+	b.say(grants[1], node.OK)
+	l := b.got(w)
+	b.say(grants[2], node.Unknown) // it lands on node 2 nevertheless, which has been flushed
+	b.restart(2)
+	held := b.c.lines["x"].holder
+	b.answerAll(map[int]node.Status{0: node.Unknown})
+	if held.votes[2].until != 0 {
+		t.Fatal("a key that another life was asked for counts at once")
+	}
+	// The rival's election had the vote of the life before. It gets node 0, where the
+	// holder's key has lapsed, and is over within W: so the holder is told by then.
+	b.advance(b.healAfter() - 1)
+	b.answerAll(map[int]node.Status{0: node.Unknown})
+	if held.votes[2].until != 0 {
+		t.Fatal("it counts before the rival's election must be over")
+	}
+	b.advance(1)
+	b.answerAll(map[int]node.Status{0: node.Unknown})
+	if held.votes[2].until == 0 {
+		t.Error("it does not count when that is over")
+	}
+	if err := l.Err(); err != nil {
+		t.Error(err)
+	}
+}
+
+// The others confirmed before the node had the key again: one of them was deleted in
+// between, and a rival came by it and by the node to which the heal was on its way.
+func TestHealBehindARival(t *testing.T) {
+	b := enrolled(t, 3)
+	l := b.hold("x")
+	held := b.c.lines["x"].holder
+	b.round(map[int]node.Status{2: node.Unknown})
+	b.round(map[int]node.Status{2: node.Unknown})
+	b.round(map[int]node.Status{2: node.Unknown})
+	b.round(map[int]node.Status{2: node.Absent}) // it has lapsed there
+	heal := b.take(node.Heal)
+	b.wantNodes(heal, 2) // by the word of both others
+	// Node 1 is deleted, the rival has 1 and 2, works, and releases 2. The heal lands.
+	b.say(heal[0], node.OK)
+	if held.counting().has(2) {
+		t.Fatal("it counts by what was confirmed before it had the key")
+	}
+	b.answerAll(map[int]node.Status{1: node.Absent})
+	if !errors.Is(l.Err(), lease.ErrRevoked) {
+		t.Errorf("Err() = %v: the holder was not alone", l.Err())
+	}
+}
+
+// A key was deleted, which is found only after it would have lapsed: a rival may have
+// come by that node and by one to which a grant was still on its way.
+func TestLateGrantBehindALapse(t *testing.T) {
+	b := enrolled(t, 3)
+	w := b.acquire("x")
+	grants := b.take(node.Grant)
+	b.say(grants[0], node.OK)
+	b.say(grants[1], node.OK)
+	l := b.got(w)
+	b.advance(lateAfter + 1)
+	b.say(grants[2], node.OK) // behind the rival, who had nodes 0 and 2
+	held := b.c.lines["x"].holder
+	lapses := held.votes[0].until
+	for b.now() < lapses {
+		b.round(map[int]node.Status{0: node.Unknown})
+	}
+	if err := l.Err(); err != nil || !held.counting().has(2) {
+		t.Fatalf("Err() = %v: node 1 and the late grant keep it", err)
+	}
+	b.round(map[int]node.Status{0: node.Absent})
+	if l.Err() == nil {
+		t.Error("held by a grant that came late and by one other, and the third is gone")
 	}
 }

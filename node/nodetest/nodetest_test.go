@@ -98,6 +98,11 @@ func expect(t *testing.T, got, want string) {
 	}
 }
 
+// others are the keys but those of the node itself.
+func others(n *nodetest.Node) []string {
+	return slices.DeleteFunc(n.Keys(), func(key string) bool { return key == script.Marker || key == script.Grown })
+}
+
 func info(t *testing.T, p *peer, field string) string {
 	t.Helper()
 	for line := range strings.Lines(p.do("INFO")) {
@@ -107,6 +112,67 @@ func info(t *testing.T, p *peer, field string) string {
 	}
 	t.Fatalf("INFO says nothing of %s", field)
 	return ""
+}
+
+// A new node has been known for as long as it has been up. A restarted one is not, and one
+// that has recovered is another than its keys say.
+func TestBeginsGrown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		enrol := func() string {
+			p := dial(t, n, "")
+			at := fmt.Sprint(info(t, p, "run_id"), "/", info(t, p, "master_replid"))
+			args := []string{"EVAL", script.Enrol.Text, "3", script.Marker, script.Grown, script.Identity, at, "5", "ME"}
+			var request strings.Builder
+			fmt.Fprintf(&request, "*%d\r\n", len(args))
+			for _, arg := range args {
+				fmt.Fprintf(&request, "$%d\r\n%s\r\n", len(arg), arg)
+			}
+			io.WriteString(p, request.String())
+			_, rest, _ := strings.Cut(p.get(), at+" ")
+			return rest
+		}
+		micros := func(age time.Duration) int64 {
+			now := strings.Fields(dial(t, n, "").do("TIME"))
+			sec, _ := strconv.ParseInt(now[0], 10, 64)
+			usec, _ := strconv.ParseInt(now[1], 10, 64)
+			return sec*1e6 + usec - age.Microseconds()
+		}
+		want := func(grown int, age time.Duration) {
+			t.Helper()
+			expect(t, enrol(), fmt.Sprintf("%d 5 :%d ME", micros(age), grown))
+		}
+		if _, _, there := n.Get(script.Identity); there {
+			t.Error("it has an identity")
+		}
+		want(1, 24*time.Hour)
+		n.Jump(time.Hour)
+		n.Recover()
+		want(0, 0)
+		n.Restart()
+		n.Jump(time.Hour)
+		want(0, 0)
+		n.Jump(time.Hour)
+		n.Flush()
+		want(0, 0)
+	})
+}
+
+func TestClusterMode(t *testing.T) {
+	n := nodetest.New()
+	p := dial(t, n, "")
+	expect(t, info(t, p, "redis_mode"), "standalone")
+	n.ClusterMode(true)
+	expect(t, info(t, p, "redis_mode"), "cluster")
+	n.ClusterMode(false)
+	expect(t, info(t, p, "redis_mode"), "standalone")
+	n.Slots(true)
+	expect(t, p.do("EVALSHA x 2 a b")[:10], "-CROSSSLOT")
+	expect(t, p.do("EVALSHA x 2 a x{b}")[:10], "-CROSSSLOT")
+	expect(t, p.do("EVALSHA x 3 b x{b} {b}{c}")[:9], "-NOSCRIPT")
+	expect(t, p.do("EVALSHA x 2 {} {}")[:9], "-NOSCRIPT")
+	n.Slots(false)
+	expect(t, p.do("EVALSHA x 2 a b")[:9], "-NOSCRIPT")
 }
 
 func TestCrashRestartRecover(t *testing.T) {
@@ -164,7 +230,7 @@ func TestHang(t *testing.T) {
 		if !during.silent() {
 			t.Error("a hung node answers")
 		}
-		expect(t, strings.Join(n.Keys(), " "), "")
+		expect(t, strings.Join(others(n), " "), "")
 		n.Resume()
 		expect(t, during.get(), "+OK")
 		expect(t, during.get(), "1")
@@ -190,7 +256,7 @@ func TestDelay(t *testing.T) {
 		begin := time.Now()
 		p.send("SET a 1", "GET a")
 		synctest.Wait()
-		expect(t, n.Keys()[0], "a") // executed already
+		expect(t, others(n)[0], "a") // executed already
 		time.Sleep(500 * time.Millisecond)
 		n.Delay(0) // the answers on their way are not overtaken
 		p.send("PING")
@@ -288,7 +354,7 @@ func TestJumpAndTime(t *testing.T) {
 		expect(t, p.do("PTTL a"), ":1")
 		time.Sleep(time.Nanosecond)
 		expect(t, p.do("EXISTS a"), ":0")
-		expect(t, strings.Join(n.Keys(), " "), "")
+		expect(t, strings.Join(others(n), " "), "")
 	})
 }
 
@@ -343,7 +409,7 @@ func TestData(t *testing.T) {
 	n := nodetest.New()
 	n.Set("b", "1", time.Hour)
 	n.Set("a", "2", 0)
-	if got := n.Keys(); !slices.Equal(got, []string{"a", "b"}) {
+	if got := others(n); !slices.Equal(got, []string{"a", "b"}) {
 		t.Errorf("keys %q", got)
 	}
 	if v, left, ok := n.Get("a"); v != "2" || left != -1 || !ok {

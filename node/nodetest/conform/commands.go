@@ -106,6 +106,23 @@ var table = []struct {
 	{node.Release, others, none, node.Reply{Status: node.Other}, "", others, prepared, none, 0},
 	{node.Release, wrong, none, node.Reply{Status: node.Other}, "", wrong, forAll, none, 0},
 
+	// An adoption takes what the rival holds, or the token already. What it tells of the
+	// fence is what is stored after it.
+	{node.Adopt, free, none, node.Reply{Status: node.Absent}, "", free, 0, none, 0},
+	{node.Adopt, free, "9", node.Reply{Status: node.Absent, Fence: 9}, "", free, 0, "9", fenceTTL},
+	{node.Adopt, expired, "9", node.Reply{Status: node.Absent, Fence: 9}, "", free, 0, "9", fenceTTL},
+	{node.Adopt, others, none, node.Reply{Status: node.OK, Left: prepared, Raised: true, Fence: 10}, "", ours, ttl, "10", retained},
+	{node.Adopt, others, "9", node.Reply{Status: node.OK, Left: prepared, Raised: true, Fence: 10}, "", ours, ttl, "10", retained},
+	{node.Adopt, others, "11", node.Reply{Status: node.OK, Left: prepared, Fence: 11}, "", ours, ttl, "11", retained},
+	{node.Adopt, others, misused, node.Reply{}, "WRONGTYPE", others, prepared, misused, fenceTTL},
+	{node.Adopt, ours, "9", node.Reply{Status: node.OK, Raised: true, Fence: 10}, "", ours, ttl, "10", retained},
+	{node.Adopt, ours, "10", node.Reply{Status: node.OK, Fence: 10}, "", ours, ttl, "10", retained},
+	{node.Adopt, ours, misused, node.Reply{}, "WRONGTYPE", ours, prepared, misused, fenceTTL},
+	{node.Adopt, forever, none, node.Reply{Status: node.OK, Raised: true, Fence: 10}, "", ours, ttl, "10", retained},
+	{node.Adopt, waits, "9", node.Reply{Status: node.Other, Left: prepared, Fence: 9, Value: reservation}, "", waits, prepared, "9", fenceTTL},
+	{node.Adopt, waits, misused, node.Reply{Status: node.Other, Left: prepared, Value: reservation}, "", waits, prepared, misused, fenceTTL},
+	{node.Adopt, wrong, "9", node.Reply{Status: node.Other, Left: -1, Fence: 9}, "", wrong, forAll, "9", fenceTTL},
+
 	{node.Inspect, free, none, node.Reply{Status: node.Absent}, "", free, 0, none, 0},
 	{node.Inspect, free, "9", node.Reply{Status: node.Absent, Fence: 9}, "", free, 0, "9", fenceTTL},
 	{node.Inspect, expired, "9", node.Reply{Status: node.Absent, Fence: 9}, "", free, 0, "9", fenceTTL},
@@ -121,7 +138,7 @@ func commands(t *testing.T, d *driver) {
 		t.Run(fmt.Sprintf("%v/%s/fence=%s", c.op, c.key, c.fence), func(t *testing.T) {
 			name := fmt.Sprint("name-", i)
 			d.prepare(t, name, c.key, c.fence)
-			got := d.do(t, node.Command{Op: c.op, Name: name})[0]
+			got := d.do(t, node.Command{Op: c.op, Name: name, Former: rival})[0]
 			got.ID = 0
 			if c.errBegin != "" {
 				anyWill := c.op != node.Grant && slices.Contains(d.Lacks, ScriptCodes)

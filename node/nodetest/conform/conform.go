@@ -60,6 +60,7 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 	t.Run("commands", func(t *testing.T) { commands(t, begin(t, open(t), "")) })
 	t.Run("pipelines", func(t *testing.T) { pipelines(t, begin(t, open(t), "")) })
 	t.Run("queue", func(t *testing.T) { queue(t, open(t)) })
+	t.Run("enrolment", func(t *testing.T) { enrolment(t, open(t)) })
 	t.Run("news", func(t *testing.T) { changes(t, begin(t, open(t), "")) })
 	for _, proto := range []string{"RESP2", "RESP3"} {
 		t.Run("raw/"+proto, func(t *testing.T) {
@@ -92,6 +93,7 @@ type driver struct {
 	inbox   string
 	wakes   chan node.Wake
 	tracks  bool // as it enrolled
+	state   node.State
 	lastID  uint64
 }
 
@@ -109,13 +111,13 @@ func dial(t *testing.T, target Target) rueidis.Client {
 }
 
 // begin starts an actor and waits for its enrolment.
-func begin(t *testing.T, target Target, inbox string) *driver {
+func begin(t *testing.T, target Target, inbox string, configure ...func(*node.Config)) *driver {
 	t.Helper()
 	d := &driver{
 		Target: target, client: dial(t, target), replies: make(chan node.Batch),
 		inbox: inbox, wakes: make(chan node.Wake, 100),
 	}
-	d.actor = node.NewActor(node.Config{
+	config := node.Config{
 		Conn:      target.Conn,
 		Clock:     clock.Runtime(),
 		Timeout:   patience / 4,
@@ -125,7 +127,11 @@ func begin(t *testing.T, target Target, inbox string) *driver {
 		Wakes:     d.wakes,
 		Reserve:   reserve,
 		Alive:     alive,
-	})
+	}
+	for _, f := range configure {
+		f(&config)
+	}
+	d.actor = node.NewActor(config)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -164,6 +170,7 @@ func (d *driver) batch(t *testing.T) node.Batch {
 	defer timer.Stop()
 	select {
 	case b := <-d.replies:
+		d.state = b.State
 		return b
 	case <-timer.C():
 		t.Fatalf("nothing from the node for %v", patience)

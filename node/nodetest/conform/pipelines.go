@@ -43,6 +43,7 @@ func pipelines(t *testing.T, d *driver) {
 			{node.Grant, node.Other},
 			{node.Raise, node.OK},
 			{node.Renew, node.OK},
+			{node.Adopt, node.OK},
 			{node.Inspect, node.OK},
 			{node.Release, node.OK},
 			{node.Release, node.Absent},
