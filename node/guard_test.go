@@ -33,9 +33,9 @@ func grown(life uint32) node.Command {
 
 const (
 	markerKey   = "leasehold:incarnation"
-	grownKey    = "leasehold:grown"
-	identityKey = "leasehold:identity"
-	clientsKey  = "leasehold:clients"
+	grownKey    = "leasehold:{leasehold:incarnation}:grown"
+	identityKey = "leasehold:{leasehold:incarnation}:identity"
+	clientsKey  = "leasehold:{leasehold:incarnation}:clients"
 )
 
 // A grant that was sent before the node was known to be young is not sent on; what

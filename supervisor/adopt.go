@@ -30,7 +30,8 @@ import (
 //
 // An error that wraps lease.ErrLost means that no quorum keeps the lease of the handle
 // any more: it has expired, was revoked, or was adopted before. [ErrNoQuorum] means that
-// too few nodes could be reached, and [ErrHeld] that this process itself holds the name;
+// too few nodes could be reached, and [ErrHeld] that this process itself holds the name,
+// or is adopting this handle already;
 // the same supervisor may try the handle again then, as after an error that wraps only
 // ctx's. Nothing is deleted, so the name stays taken for the TTL at most. These are an
 // [*AcquireError] with what each node said. Any other error is about the handle: broken,
@@ -201,6 +202,9 @@ func (c *core) adopt(now clock.Instant, w *waiter, h handle) {
 	case l != nil && l.holder != nil:
 		t.ballot.answers = c.ownAnswers(l.holder)
 		c.refuse(t, ErrHeld, nil)
+	case slices.ContainsFunc(c.adopting, func(o *tenure) bool { return o != t && o.adopt.former == t.adopt.former }):
+		// It would swap the token of the other one, which still counts these nodes.
+		c.refuse(t, ErrHeld, nil)
 	default:
 		t.adopt.earlier = c.attempts[t.adopt.former]
 		c.ask(now, t)
@@ -360,11 +364,13 @@ func (c *core) adoptionDue(now clock.Instant, t *tenure) {
 	case a.elected && (a.over || now >= a.overAt):
 		c.succeed(now, t)
 	case a.elected:
+		// The former holder may have been promised more than this lease's TTL.
+		ttl := max(t.terms.ttl, (a.overAt.Sub(now) + time.Millisecond).Truncate(time.Millisecond))
 		for i := range c.nodes {
 			if t.ballot.granted.has(i) && !t.pending.has(i) {
 				t.votes[i].promise = now.Add(t.terms.ttl - t.terms.drift)
 				t.pending.add(i)
-				c.send(i, node.Command{ID: t.id, Op: node.Renew, Name: t.key, Token: t.token, TTL: t.terms.ttl, By: now.Add(t.terms.ttl)})
+				c.send(i, node.Command{ID: t.id, Op: node.Renew, Name: t.key, Token: t.token, TTL: ttl, By: now.Add(t.terms.ttl)})
 			}
 		}
 		c.alarms.set(t, min(a.overAt, now.Add(t.terms.renewEvery)))

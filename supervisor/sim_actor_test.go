@@ -3,11 +3,13 @@ package supervisor
 import (
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/node"
+	"github.com/leasehold-go/leasehold/node/nodetest"
 )
 
 // A simActor does what node.Actor promises, over connections whose bytes may be
@@ -27,13 +29,15 @@ type simActor struct {
 	hold    bool     // commands wait for the attempt
 	pipe    *simPipe // under way
 
-	run, repl int
-	marked    bool
-	fails     int
-	brokeAt   time.Duration // when the latest enrolment ended, or failed
-	used      clock.Instant
-	stealthy  bool // the client library reconnects by itself
-	listener  simListener
+	life     string // the server's incarnation, and since when
+	known    string // the identity of this node's data, or what it is to be
+	grown    bool
+	age      time.Duration
+	fails    int
+	brokeAt  time.Duration // when the latest enrolment ended, or failed
+	used     clock.Instant
+	stealthy bool // the client library reconnects by itself
+	listener simListener
 
 	// The way to the node.
 	cutUntil  time.Duration
@@ -49,7 +53,7 @@ type simConn struct {
 	closed bool // by the client
 	dead   bool // the network drops everything
 	lost   error
-	marker simMarker
+	marker string // what it must still say after every pipeline; "" without guard
 	proved bool
 	begun  clock.Instant
 
@@ -63,13 +67,15 @@ type simPipe struct {
 	replies  []node.Reply
 	live     []int
 	sent     clock.Instant
+	sentAt   time.Duration // the same in true time
 	withTime bool
+	tells    []*simLease // whose key the node does not have any more
 
 	step     int
 	half     bool // the SET of a grant is done, the rest is not
 	stranger bool
 	time     time.Duration // of the node, as told last
-	marker   simMarker
+	marker   string
 }
 
 var (
@@ -84,6 +90,9 @@ var (
 const (
 	simHeartbeat = 10 * time.Second
 	simLastPause = 250 * time.Millisecond
+	// simGrownAfter is how much longer than the window a life must have lasted, by the
+	// node's clock, for it to count as grown although nobody has said so.
+	simGrownAfter = time.Hour
 )
 
 func (a *simActor) trySend(cmd node.Command) bool {
@@ -134,13 +143,17 @@ func (a *simActor) handle() {
 	}
 	now := a.c.Now()
 	var live []int
-	young := now < a.state.YoungUntil
+	for _, cmd := range commands {
+		if cmd.Op == node.Sign && cmd.Grown && cmd.Life == a.state.Life && now <= cmd.By {
+			a.grown, a.state.Grown = true, true
+		}
+	}
 	for i, cmd := range commands {
 		switch {
 		case now > cmd.By:
-		case (cmd.Op == node.Grant || cmd.Op == node.Claim) && young:
+		case (cmd.Op == node.Grant || cmd.Op == node.Claim) && !a.state.Grown:
 			a.c.w.stats.young++
-		case cmd.Op == node.Heal && cmd.Life != a.state.Life:
+		case (cmd.Op == node.Heal || cmd.Op == node.Sign && cmd.Grown) && cmd.Life != a.state.Life:
 			a.c.w.stats.otherLife++
 		default:
 			replies[i].Status, replies[i].Err = node.Unknown, nil
@@ -160,7 +173,7 @@ func (a *simActor) exchange(p *simPipe) {
 	now := a.c.Now()
 	a.pipe = p
 	a.used = now
-	p.conn, p.sent = a.conn, now
+	p.conn, p.sent, p.sentAt = a.conn, now, w.now
 	p.boot = p.conn.boot
 	p.withTime = p.withTime || now.Sub(a.state.OffsetAt) >= simHeartbeat
 	a.c.atLocal(now.Add(w.timeout), func() {
@@ -257,7 +270,7 @@ func (a *simActor) execute(p *simPipe, slow bool) {
 				return
 			}
 		}
-		w.checkKept(n)
+		w.checkKept()
 		w.checkStranded()
 		a.back(p.conn, func() { a.answered(p) })
 	}, func() {
@@ -277,6 +290,10 @@ func (a *simActor) execute(p *simPipe, slow bool) {
 func (a *simActor) command(p *simPipe, i int) bool {
 	n, w := a.n, a.c.w
 	cmd, r := &p.commands[i], &p.replies[i]
+	if cmd.Op == node.Sign {
+		a.sign(p, cmd, r)
+		return true
+	}
 	k := w.nameIndex(cmd.Name)
 	value := n.key(k)
 	if cmd.Op == node.Grant {
@@ -284,10 +301,11 @@ func (a *simActor) command(p *simPipe, i int) bool {
 			r.Status = node.Other
 			if value == "" {
 				r.Status = node.OK
-				n.set(k, cmd.Token, cmd.TTL)
+				n.set(k, cmd.Token, cmd.TTL, p.sentAt)
+				w.granted(n, k, cmd.Token)
 				w.aimAtVote(a)
 				if p.conn.closed {
-					w.leftTokens[cmd.Token] = true
+					w.leftTokens[cmd.Token] = leftLate
 				}
 			}
 			p.half = true
@@ -309,6 +327,17 @@ func (a *simActor) command(p *simPipe, i int) bool {
 	if (cmd.Op == node.Renew || cmd.Op == node.Heal) && strings.HasPrefix(value, "?") {
 		r.Status = node.Absent // a reservation must not keep a lease from being healed
 	}
+	a.act(p, k, cmd, r)
+	if r.Status == node.OK && cmd.Op != node.Release && cmd.Op != node.Leave && p.conn.closed {
+		w.leftTokens[cmd.Token] = leftLate // it came after its sender had given up on it
+	}
+	return true
+}
+
+// act is the scripts. The answer says how the key stands to the token.
+func (a *simActor) act(p *simPipe, k int, cmd *node.Command, r *node.Reply) {
+	n, w := a.n, a.c.w
+	value := n.key(k)
 	switch cmd.Op {
 	case node.Inspect:
 		if value != "" {
@@ -317,10 +346,13 @@ func (a *simActor) command(p *simPipe, i int) bool {
 		}
 		r.Fence = n.fenceOf(k)
 	case node.Enqueue, node.Claim, node.Leave:
-		a.queueing(k, cmd, r)
+		a.queueing(k, cmd, r, p.sentAt)
+	case node.Adopt:
+		n.adopt(k, cmd, r, p.sentAt)
 	case node.Renew:
+		w.observes(n, p, k, cmd, r)
 		if r.Status == node.OK {
-			n.w.tell("node renews %s for %v", cmd.Token, cmd.TTL)
+			w.tell("node %d renews %s for %v", n.id, cmd.Token, cmd.TTL)
 			n.renew(k, cmd.TTL)
 		}
 	case node.Release:
@@ -331,6 +363,7 @@ func (a *simActor) command(p *simPipe, i int) bool {
 			}
 		}
 		if r.Status == node.OK {
+			w.deletes(n, k, value)
 			n.del(k)
 		}
 		a.hand(k, "")
@@ -344,15 +377,22 @@ func (a *simActor) command(p *simPipe, i int) bool {
 			n.renew(k, cmd.TTL)
 		}
 		if r.Status == node.Absent {
-			n.set(k, cmd.Token, cmd.TTL)
+			n.set(k, cmd.Token, cmd.TTL, p.sentAt)
 			n.raise(k, cmd.Fence)
 			r.Status = node.OK
 		}
 	}
-	if r.Status == node.OK && cmd.Op != node.Release && cmd.Op != node.Leave && p.conn.closed {
-		w.leftTokens[cmd.Token] = true // it came after its sender had given up on it
+}
+
+// sign is the script of that name.
+func (a *simActor) sign(p *simPipe, cmd *node.Command, r *node.Reply) {
+	p.time = a.n.clock.now()
+	life := ""
+	if cmd.Grown {
+		life = a.life
+		a.c.w.tell("client %d says that node %d is grown", a.c.id, a.n.id)
 	}
-	return true
+	r.Status, r.Value = node.OK, a.n.sign(cmd.Token, cmd.TTL, life)
 }
 
 // answered takes the answers to the pipeline.
@@ -366,10 +406,19 @@ func (a *simActor) answered(p *simPipe) {
 		a.failed(p, errStranger)
 		return
 	}
-	if w.window > 0 && p.marker != p.conn.marker {
+	if w.guard && p.marker != p.conn.marker {
 		w.stats.forgotten++
+		if nodetest.MayGrow(p.marker, a.life) {
+			w.stats.raised++
+		}
 		a.failed(p, errForgot)
 		return
+	}
+	if w.guard {
+		a.state.MarkedAt = p.sent
+	}
+	for _, l := range p.tells {
+		l.told.add(a.n.id)
 	}
 	now := a.c.Now()
 	if p.time != 0 {
@@ -444,6 +493,17 @@ func (a *simActor) pause() {
 	})
 }
 
+// A simIdentity is what an enrolment finds out.
+type simIdentity struct {
+	run, incarnation   string
+	at                 time.Duration // the node's time
+	sent, back, heard  clock.Instant
+	marker, life, data string // "" without guard
+	marked             clock.Instant
+	age                time.Duration
+	grown              bool
+}
+
 // try enrols: it dials, asks who the server is, and compares with the marker.
 func (a *simActor) try(hold bool) {
 	c, n, w := a.c, a.n, a.c.w
@@ -455,11 +515,6 @@ func (a *simActor) try(hold bool) {
 			a.notEnrolled(errOverdue)
 		}
 	})
-	onNode := func(do func()) {
-		a.there(s, false, func() {
-			n.do(s.boot, do, func() { a.back(s, func() { a.lost(s, errReset) }) })
-		})
-	}
 	a.there(s, false, func() {
 		if !n.up {
 			a.back(s, func() { a.lost(s, errDial) })
@@ -467,32 +522,50 @@ func (a *simActor) try(hold bool) {
 		}
 		s.boot = n.boot
 		a.back(s, func() {
-			seen := a.marked
-			sent := c.Now()
-			onNode(func() {
-				run, repl, promoted, ago, at := n.run, n.repl, n.promoted, n.upFor(), n.clock.now()
+			id := &simIdentity{sent: c.Now()}
+			a.onNode(s, func() {
 				s.named = true
+				id.run, id.incarnation, id.at = n.run, n.incarnation(), n.clock.now()
 				a.back(s, func() {
-					back := c.Now()
-					s.begun = back
-					if w.window == 0 {
-						a.enrolled(s, run, repl, 0, at, sent, back)
+					id.back, id.heard = c.Now(), c.Now()
+					s.begun = id.back
+					if !w.guard {
+						a.enrolled(s, id)
 						return
 					}
-					if seen || promoted {
-						ago = 0
-					}
-					onNode(func() {
-						now := n.clock.now()
-						marker := n.enrol(run, repl, ago)
-						a.back(s, func() {
-							s.marker = marker
-							a.enrolled(s, run, repl, now-marker.since, at, sent, back)
-						})
-					})
+					a.mark(s, id)
 				})
 			})
 		})
+	})
+}
+
+// mark has the node say which life this is.
+func (a *simActor) mark(s *simConn, id *simIdentity) {
+	c, n := a.c, a.n
+	id.marked = c.Now()
+	a.onNode(s, func() {
+		life, grown := n.enrol(c.cfg.MaxTTL, a.known)
+		marker, identity, now := n.data.marker, n.data.identity, n.clock.now()
+		a.back(s, func() {
+			id.heard = c.Now()
+			id.marker, id.life, id.grown, id.data = marker, life, grown, identity
+			_, since, _ := strings.Cut(life, " ")
+			us, err := strconv.ParseInt(since, 10, 64)
+			if err != nil {
+				c.w.fail("marker %q: %v", marker, err)
+			}
+			id.age = max(0, now-time.Duration(us)*time.Microsecond)
+			s.marker = marker
+			a.enrolled(s, id)
+		})
+	})
+}
+
+// onNode does something on the server that is being connected to.
+func (a *simActor) onNode(s *simConn, do func()) {
+	a.there(s, false, func() {
+		a.n.do(s.boot, do, func() { a.back(s, func() { a.lost(s, errReset) }) })
 	})
 }
 
@@ -508,26 +581,38 @@ func (a *simActor) notEnrolled(err error) {
 	a.wake()
 }
 
-func (a *simActor) enrolled(s *simConn, run, repl int, age, at time.Duration, sent, back clock.Instant) {
+func (a *simActor) enrolled(s *simConn, id *simIdentity) {
 	w := a.c.w
 	a.conn = s
 	a.attempt, a.hold = nil, false
-	a.used = back
-	if a.state.Life == 0 || run != a.run || repl != a.repl {
-		a.state.Life++
-		a.state.LifeAt = back
-		a.run, a.repl = run, repl
+	a.used = id.back
+	life := id.life
+	if !w.guard {
+		life = id.incarnation
 	}
-	a.state.Enrolled, a.state.Err = true, nil
-	a.state.Guarded, a.state.YoungUntil = w.window > 0, 0
-	if a.state.Guarded {
-		a.marked = true
-		a.state.YoungUntil = a.c.Now().Add(w.window - max(0, age))
+	st := &a.state
+	if st.Life == 0 || life != a.life {
+		st.Life++
+		st.LifeAt = id.heard
+		a.life, a.age = life, id.age
+		a.grown = id.age-simGrownAfter > a.c.core.limits.window(a.c.cfg.MaxTTLCap)
 	}
-	a.measured(at, sent, back)
+	a.grown = a.grown || id.grown
+	st.Enrolled, st.Err = true, nil
+	st.Guarded, st.Grown = w.guard, a.grown || !w.guard
+	st.Run, st.Identity, st.Age, st.MarkedAt = id.run, id.data, a.age, id.marked
+	if w.guard {
+		a.known = id.data
+		ms, err := strconv.ParseInt(strings.TrimPrefix(id.marker, id.life+" "), 10, 64)
+		if err != nil {
+			w.fail("marker %q: %v", id.marker, err)
+		}
+		st.MaxTTL = time.Duration(ms) * time.Millisecond
+	}
+	a.measured(id.at, id.sent, id.back)
 	w.stats.enrolments++
 	a.listen()
-	w.tell("client %d enrolled at node %d: life %d, young for %v", a.c.id, a.n.id, a.state.Life, max(0, w.window-age))
+	w.tell("client %d enrolled at node %d: life %d, grown %v, %q", a.c.id, a.n.id, st.Life, st.Grown, id.marker)
 	a.tell(nil)
 	a.wake()
 	a.beat(s)

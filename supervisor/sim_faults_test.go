@@ -3,6 +3,7 @@ package supervisor
 import (
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/leasehold-go/leasehold/node"
@@ -16,6 +17,8 @@ const (
 	crashStale                   // with those of some writes ago
 	crashFull                    // with all of them
 	failOver                     // to a replica that lags, and back
+	flushAll                     // the data, and not the server
+	replaced                     // by an empty server that has been up for long
 	hang                         // a node answers nothing for a while
 	down                         // a node is off for a while
 	cutLink                      // between one client and one node
@@ -32,18 +35,30 @@ const (
 	adminDelete
 	adminSet
 	adminRevoke // deletion on a majority, and whoever holds it hears of it late
-	flushAll
+	revoked     // by a client
 	clockBack
 	clockAhead
+	crashStep // a restart without data, and the clock is set forward far right after that
 	faultKinds
 )
 
 var faultNames = [faultKinds]string{
-	crashEmpty: "crash, empty", crashStale: "crash, stale", crashFull: "crash, full", failOver: "failover", hang: "hang",
+	crashEmpty: "crash, empty", crashStale: "crash, stale", crashFull: "crash, full", failOver: "failover",
+	flushAll: "FLUSHALL", replaced: "spare", hang: "hang",
 	down: "down", cutLink: "link cut", cutClient: "client cut off", cutNode: "node cut off", resetLink: "reset",
 	slowLink: "slow", lateLink: "late bytes", pauseClient: "pause", killClient: "process killed", forgets: "",
-	pauseUnseen: "unseen pause", adminDelete: "DEL", adminSet: "SET", adminRevoke: "revocation", flushAll: "FLUSHALL",
-	clockBack: "clock back", clockAhead: "clock ahead",
+	pauseUnseen: "unseen pause", adminDelete: "DEL", adminSet: "SET", adminRevoke: "deletion", revoked: "Revoke",
+	clockBack: "clock back", clockAhead: "clock ahead", crashStep: "crash, and clock ahead",
+}
+
+// loses reports whether a node's data are lost by a fault, which nothing answers for
+// without guard.
+func (k faultKind) loses() bool {
+	switch k {
+	case crashEmpty, crashStale, failOver, flushAll, replaced, crashStep:
+		return true
+	}
+	return false
 }
 
 // The faults of one history. Each has some kinds and some aims only, and a pace of
@@ -57,27 +72,18 @@ type faults struct {
 
 	longHolds float64 // share of leases that are held for longer
 
+	handles float64 // share of leases that are to be adopted
+
 	// How often something happens just when it hurts.
 	atVote, atWin, atHolder, atRelease, atRenew, atHeal, atFresh, atSlowVoter, atLate float64
 	losing                                                                            faultKind // how the nodes lose their data then
 }
 
-const (
-	// simKnownErased: a key was taken by hand, a rival came, and the node forgot both
-	// before the holder asked: it says "absent" in another incarnation, as if the
-	// key had been there to the last.
-	simKnownErased = true
-
-	// simKnownPause: a holder was stopped by what its clock does not see, and nodes
-	// restarted meanwhile: their time is not compared across incarnations.
-	simKnownPause = true
-
-	// A guard that is off answers for no loss of data.
-	simGuardOff = 0.05
-)
+// A guard that is off answers for no loss of data.
+const simGuardOff = 0.05
 
 func newWorld(seed uint64, stats *simStats) *world {
-	w := &world{seed: seed, rand: rand.New(rand.NewPCG(seed, 0x1ea5e401d)), stats: stats, leftTokens: map[string]bool{}}
+	w := &world{seed: seed, rand: rand.New(rand.NewPCG(seed, 0x1ea5e401d)), stats: stats, leftTokens: map[string]excuse{}, formers: map[string]string{}}
 	n := []int{1, 3, 3, 5, 5}[w.rand.IntN(5)]
 	if w.chance(0.03) {
 		n = 2 * (1 + w.rand.IntN(2))
@@ -85,20 +91,28 @@ func newWorld(seed uint64, stats *simStats) *world {
 	w.quorum = n/2 + 1
 	w.maxTTL = []time.Duration{time.Second, time.Second, 2 * time.Second, 5 * time.Second}[w.rand.IntN(4)]
 	w.timeout = w.maxTTL / 40 // of the smallest TTL a twentieth
-	w.names = []string{"a", "b"}[:1+w.rand.IntN(5)/4]
+	w.widths, w.most = []time.Duration{w.maxTTL}, w.maxTTL
+	if w.chance(0.3) {
+		w.widths = append(w.widths, w.maxTTL/2, w.maxTTL/4)
+	}
+	if w.chance(0.3) {
+		w.most = w.between(1, 2).Truncate(time.Millisecond)
+	}
+	w.names = []string{"a", "b", "c"}[:1+w.rand.IntN(6)/4]
+	if len(w.names) > 1 && w.chance(0.3) {
+		w.names = []string{"a", "b", "c"}
+	}
 	w.keep = time.Hour
 	if w.chance(0.2) {
 		w.keep = w.maxTTL
 	}
-	w.spread = w.maxTTL / 10
+	// Where fences are forgotten, the order rests on the clocks, which must not differ by
+	// more than the window.
+	w.spread = w.widths[len(w.widths)-1] / 10
 	if w.chance(0.5) {
-		w.spread = w.maxTTL * 9 / 10
+		w.spread *= 8
 	}
-	widest := Config{TTL: w.maxTTL}.terms(w.maxTTL)
-	w.window = w.maxTTL + widest.drift
-	if w.chance(simGuardOff) {
-		w.window = 0
-	}
+	w.guard = !w.chance(simGuardOff)
 	f := &w.faults
 	for k := range faultKinds {
 		p := 0.35
@@ -108,8 +122,7 @@ func newWorld(seed uint64, stats *simStats) *world {
 		case k > forgets:
 			p = 0.12
 		}
-		loses := k == crashEmpty || k == crashStale || k == failOver
-		if w.chance(p) && (w.window > 0 || !loses) {
+		if w.chance(p) && (w.guard || !k.loses()) {
 			f.kinds = append(f.kinds, k)
 		}
 	}
@@ -125,7 +138,7 @@ func newWorld(seed uint64, stats *simStats) *world {
 			*p = most * w.rand.Float64()
 		}
 	}
-	if w.window > 0 {
+	if w.guard {
 		aim(&f.atVote, 0.2)
 		aim(&f.atWin, 1)
 		aim(&f.atHeal, 1)
@@ -136,7 +149,8 @@ func newWorld(seed uint64, stats *simStats) *world {
 	aim(&f.atSlowVoter, 0.3)
 	aim(&f.atRenew, 0.05)
 	aim(&f.atLate, 1)
-	f.losing = []faultKind{crashEmpty, crashStale, failOver}[w.rand.IntN(3)]
+	aim(&f.handles, 0.7)
+	f.losing = []faultKind{crashEmpty, crashStale, failOver, flushAll, replaced, crashStep}[w.rand.IntN(6)]
 	for i := range n {
 		w.nodes = append(w.nodes, newSimNode(w, i))
 	}
@@ -149,7 +163,7 @@ func (w *world) simulate() {
 	for range 2 + w.rand.IntN(3) {
 		w.start()
 	}
-	w.tell("%d nodes, %d clients, guard %v, faults %v every %v until %v", len(w.nodes), len(w.clients), w.window, f.kinds, f.pace, f.end)
+	w.tell("%d nodes, %d clients, guard %v, faults %v every %v until %v", len(w.nodes), len(w.clients), w.guard, f.kinds, f.pace, f.end)
 	if len(f.kinds) > 0 {
 		w.nextFault()
 	}
@@ -158,7 +172,7 @@ func (w *world) simulate() {
 
 	// Somebody must get each name, or have it: when the nodes are old, the keys of
 	// the dead have expired and whoever has it now has given it back.
-	bound := w.now + 8*w.maxTTL + 5*time.Second + w.setBack
+	bound := w.now + 8*w.maxTTL + 2*w.most + 5*time.Second + w.setBack
 	done := func() bool {
 		for k := range w.names {
 			if !w.progress[k] {
@@ -193,7 +207,7 @@ func (w *world) simulate() {
 		if closes {
 			c.input(c.core.close)
 		}
-		for _, wk := range c.workers {
+		for _, wk := range slices.Clone(c.workers) {
 			if closes {
 				wk.lease = nil
 				if wk.waiter != nil {
@@ -256,13 +270,21 @@ func (w *world) checkClean() {
 	for _, n := range w.nodes {
 		for k, name := range w.names {
 			v := n.key(k)
-			if v == "" || w.leftTokens[v] || n.setBack {
-				continue // it ends by itself
+			if v == "" {
+				continue
+			}
+			why, excused := w.leftTokens[v]
+			if !excused && n.setBack {
+				why, excused = leftBack, true
 			}
 			for _, c := range w.clients {
-				if ownerOf(v) == ownerOf(c.core.token()) && !c.dead && !c.crowded && !c.core.closing {
+				if ownerOf(v) != ownerOf(c.core.token()) || c.dead || c.crowded || c.core.closing {
+					continue
+				}
+				if !excused {
 					w.fail("node %d still has %q: %s", n.id, name, v)
 				}
+				w.excuse(why, nil) // it ends by itself
 			}
 		}
 	}
@@ -279,8 +301,17 @@ func (w *world) checkClean() {
 		if !reflect.DeepEqual(plain, noOdds()) {
 			w.fail("what all leases without odds share was written to: %+v", plain)
 		}
-		if k.tenures.len()+len(k.looks)+len(k.lines)+k.alarms.count > 0 {
-			w.fail("client %d is left with %d tenures, %d looks, %d lines, %d alarms", c.id, k.tenures.len(), len(k.looks), len(k.lines), k.alarms.count)
+		alarms := k.alarms.count // but for those that never end
+		if k.agreement.isSet() {
+			alarms--
+		}
+		for i := range k.nodes {
+			if k.nodes[i].youth.isSet() {
+				alarms--
+			}
+		}
+		if k.tenures.len()+len(k.looks)+len(k.lines)+alarms > 0 {
+			w.fail("client %d is left with %d tenures, %d looks, %d lines, %d alarms", c.id, k.tenures.len(), len(k.looks), len(k.lines), alarms)
 		}
 		for _, ch := range c.answers {
 			if len(ch) != 1 {
@@ -288,7 +319,12 @@ func (w *world) checkClean() {
 			}
 		}
 		for _, a := range c.actors {
-			if len(a.mailbox) > 0 || a.pipe != nil && len(a.pipe.live) > 0 {
+			signs := func(cmd node.Command) bool { return cmd.Op == node.Sign }
+			left := slices.DeleteFunc(slices.Clone(a.mailbox), signs)
+			if a.pipe != nil {
+				left = append(left, slices.DeleteFunc(slices.Clone(a.pipe.commands), signs)...)
+			}
+			if len(left) > 0 {
 				w.fail("client %d: commands for node %d are left", c.id, a.n.id)
 			}
 		}
@@ -343,26 +379,38 @@ func (w *world) affects(d time.Duration) {
 
 func (w *world) fault(k faultKind) {
 	n, c := w.anyNode(), w.anyClient()
-	a := c.actors[n.id]
 	d := w.between(0, 0.3)
 	if w.chance(0.3) {
 		d = w.between(0.3, 2)
 	}
 	w.stats.faults[k]++
-	if k < adminDelete || k > adminRevoke {
+	if k < adminDelete || k > revoked {
 		w.affects(d)
 	}
 	w.tell("FAULT: %s: node %d, client %d, %v", faultNames[k], n.id, c.id, d)
-	switch k {
-	case crashEmpty, crashStale, crashFull, failOver:
-		w.crash(n, k)
+	switch {
+	case k.loses() || k == crashFull:
+		w.strike(n, k)
 		if w.chance(0.2) {
 			for _, other := range w.nodes {
 				if other != n && w.chance(0.5) {
-					w.crash(other, k)
+					w.strike(other, k)
 				}
 			}
 		}
+		if w.chance(0.3) {
+			w.newcomer()
+		}
+	case k >= pauseUnseen:
+		w.faultByHand(k, n, c, d)
+	default:
+		w.faultOfLinks(k, n, c, d)
+	}
+}
+
+func (w *world) faultOfLinks(k faultKind, n *simNode, c *simClient, d time.Duration) {
+	a := c.actors[n.id]
+	switch k {
 	case hang:
 		n.hungUntil = max(n.hungUntil, w.until(d))
 	case down:
@@ -393,11 +441,16 @@ func (w *world) fault(k faultKind) {
 		w.after(d, func() { a.lateness = 0 })
 	case pauseClient:
 		c.pause(d, false)
-	case pauseUnseen:
-		c.pause(d, true)
 	case killClient:
 		c.kill()
 		w.start()
+	}
+}
+
+func (w *world) faultByHand(k faultKind, n *simNode, c *simClient, d time.Duration) {
+	switch k {
+	case pauseUnseen:
+		c.pause(d, true)
 	case adminDelete:
 		k := w.rand.IntN(len(w.names))
 		n.spoils(k)
@@ -405,15 +458,12 @@ func (w *world) fault(k faultKind) {
 	case adminSet:
 		k := w.rand.IntN(len(w.names))
 		n.spoils(k)
-		n.set(k, "admin", d)
+		n.set(k, "admin", d, w.now)
 	case adminRevoke:
-		w.revoke(d)
-	case flushAll:
-		w.flush(n)
-		if w.chance(0.3) {
-			for _, n := range w.nodes {
-				w.flush(n)
-			}
+		w.takeAway(d)
+	case revoked:
+		if l := w.holder(); l != nil {
+			w.revoke(c, l)
 		}
 	case clockBack:
 		n.jump(-w.upTo(2 * time.Second))
@@ -422,27 +472,70 @@ func (w *world) fault(k faultKind) {
 	}
 }
 
+// strike has a node lose its data, in one of the ways.
+func (w *world) strike(n *simNode, k faultKind) {
+	switch k {
+	case flushAll:
+		w.stats.flushes++
+		n.flush()
+		w.affects(0)
+	case replaced:
+		back := time.Duration(0)
+		if w.chance(0.5) {
+			back = w.between(0, 2.5)
+		}
+		w.affects(back)
+		n.replace(back)
+	case crashStep:
+		w.crash(n, crashEmpty)
+		w.after(w.upTo(w.maxTTL/3), func() {
+			if !w.calm && n.up {
+				d := 5*time.Second + w.upTo(55*time.Second)
+				w.tell("node %d has its clock set, %v ahead", n.id, d)
+				w.stats.steps++
+				w.affects(0)
+				n.jump(d)
+			}
+		})
+	default:
+		w.crash(n, k)
+	}
+}
+
+// newcomer has a process start that was never there before, in the place of another one if
+// there are many. It wants every name at once.
+func (w *world) newcomer() {
+	w.after(w.upTo(w.maxTTL/20), func() {
+		if w.calm {
+			return
+		}
+		if !w.mayStart() {
+			w.anyClient().kill()
+		}
+		w.stats.newcomers++
+		w.start()
+		for _, wk := range w.clients[len(w.clients)-1].workers {
+			wk.rush(false)
+		}
+	})
+}
+
+// mayStart reports whether there may be another process.
+func (w *world) mayStart() bool {
+	alive := 0
+	for _, c := range w.clients {
+		if !c.dead {
+			alive++
+		}
+	}
+	return alive < 6
+}
+
 // until returns the end of a fault: with all others at the latest.
 func (w *world) until(d time.Duration) time.Duration { return min(w.now+d, w.faults.end) }
 
 func (a *simActor) cut(d time.Duration) {
 	a.cutUntil = max(a.cutUntil, a.c.w.until(d))
-}
-
-func (w *world) flush(n *simNode) {
-	for k := range w.names {
-		if v := n.key(k); v != "" {
-			p := promise{v, n.data.keys[k].end}
-			if w.window > 0 {
-				n.flushed = append(n.flushed, p)
-			} else {
-				n.spoilt = append(n.spoilt, p)
-			}
-		}
-	}
-	n.written()
-	n.data = simData{}
-	w.flushedAt = w.now
 }
 
 func (w *world) crash(n *simNode, k faultKind) {
@@ -463,7 +556,7 @@ func (w *world) crash(n *simNode, k faultKind) {
 			data = n.data
 		}
 	}
-	n.loses(data)
+	n.loses(data, n.clock)
 	down := time.Duration(0)
 	if w.chance(0.5) {
 		down = w.between(0, 0.1)
@@ -475,9 +568,9 @@ func (w *world) crash(n *simNode, k faultKind) {
 	n.restart(down, k == failOver)
 }
 
-// revoke deletes the keys of a holder on a majority, one after the other, while it
+// takeAway deletes the keys of a holder on a majority, one after the other, while it
 // cannot reach one of those nodes: a rival may come and go before it learns of that.
-func (w *world) revoke(d time.Duration) {
+func (w *world) takeAway(d time.Duration) {
 	l := w.holder()
 	if l == nil {
 		return
@@ -496,175 +589,4 @@ func (w *world) revoke(d time.Duration) {
 			}
 		})
 	}
-}
-
-// aimAtVote strikes a node that has just given its vote.
-func (w *world) aimAtVote(a *simActor) {
-	f := &w.faults
-	if w.calm || !w.chance(f.atVote) {
-		return
-	}
-	w.stats.aims++
-	n := a.n
-	w.after(w.upTo(3*time.Millisecond), func() {
-		if !w.calm {
-			w.tell("AIM: node %d has just voted", n.id)
-			w.crash(n, f.losing)
-		}
-	})
-	if w.chance(0.5) { // and its rivals' answers take their time
-		for _, a := range w.anyClient().actors {
-			a.slowUntil, a.slowBy = w.now+w.maxTTL/4, w.timeout
-		}
-	}
-}
-
-// aimAtHolder strikes right behind a win: the voters lose their data, and the holder
-// alone is cut off.
-func (w *world) aimAtHolder(l *simLease, t *tenure) {
-	f := &w.faults
-	if w.calm {
-		return
-	}
-	if w.chance(f.atWin) {
-		w.stats.aims++
-		for i := range t.votes {
-			if t.votes[i].until != 0 && w.chance(0.5) {
-				w.after(w.upTo(w.maxTTL/10), func() {
-					if !w.calm {
-						w.tell("AIM: node %d has elected", i)
-						w.crash(w.nodes[i], f.losing)
-					}
-				})
-			}
-		}
-	}
-	if w.chance(f.atFresh) {
-		w.stats.aims++
-		w.freshRival(t)
-	}
-	if t.pending != 0 && w.chance(f.atLate) {
-		w.stats.aims++
-		w.rivalBeforeGrant(l, t)
-	}
-	if w.chance(f.atHolder) {
-		w.stats.aims++
-		d := w.between(0.1, 2)
-		w.affects(d)
-		some := w.chance(0.5)
-		w.tell("AIM: client %d, which holds it, is cut off for %v", l.c.id, d)
-		for _, a := range l.c.actors {
-			if !some || w.chance(0.5) {
-				a.cut(d)
-			}
-		}
-	}
-}
-
-// freshRival has the voters of a lease restart empty, and somebody come first who
-// never saw them before: nothing but their uptime tells that they are young.
-func (w *world) freshRival(t *tenure) {
-	d := w.between(0.3, 1.2)
-	w.affects(d)
-	w.tell("AIM: the voters restart, and a rival comes who never saw them")
-	for i := range t.votes {
-		if t.votes[i].until == 0 || w.chance(0.3) {
-			continue
-		}
-		for _, c := range w.clients {
-			c.actors[i].cut(d)
-		}
-		w.after(w.upTo(100*time.Millisecond), func() {
-			if !w.calm {
-				w.crash(w.nodes[i], crashEmpty)
-			}
-		})
-	}
-	w.after(w.upTo(d), func() {
-		if !w.calm && len(w.clients) < 12 {
-			w.start()
-		}
-	})
-}
-
-// rivalBeforeGrant takes a new lease away on so many nodes that a rival can have it,
-// with those to which a grant is still on its way: not so soon after it began that the
-// grant would not be late.
-func (w *world) rivalBeforeGrant(l *simLease, t *tenure) {
-	gone := max(1, w.quorum-1-w.rand.IntN(t.pending.len()))
-	w.after(lateAfter, func() {
-		if w.calm || !l.believed() {
-			return
-		}
-		w.tell("AIM: %s is taken away, and may be before a grant has come", l.token)
-		for _, i := range w.rand.Perm(len(w.nodes)) {
-			if n := w.nodes[i]; gone > 0 && n.key(l.key) == l.token {
-				n.spoils(l.key)
-				n.del(l.key)
-				gone--
-			}
-		}
-		for _, c := range w.clients {
-			for _, wk := range c.workers {
-				if c != l.c && wk.key == l.key {
-					c.after(w.upTo(5*time.Millisecond), func() {
-						if !w.ending && wk.waiter == nil && wk.lease == nil {
-							wk.brief = true
-							wk.acquire()
-						}
-					})
-				}
-			}
-		}
-	})
-}
-
-// aimAtSend delays the bytes of a release, and cuts the connection meanwhile; or
-// strikes while a lease is healed. It reports whether the bytes are late.
-func (w *world) aimAtSend(a *simActor, cmd *node.Command) (late bool) {
-	f := &w.faults
-	if w.calm {
-		return false
-	}
-	switch cmd.Op {
-	case node.Release:
-		if w.chance(f.atRelease) {
-			w.stats.aims++
-			return true
-		}
-	case node.Grant:
-		if w.chance(f.atSlowVoter) {
-			a.slowUntil, a.slowBy = w.now+w.maxTTL/4, w.timeout
-		} else if w.chance(f.atLate) {
-			a.slowUntil, a.slowBy = w.now+1, w.timeout // these bytes alone
-		}
-	case node.Renew:
-		// The process stops, and goes on between the end of its lease and the one
-		// that the answer would have given it.
-		if w.chance(f.atRenew) {
-			if t := a.c.core.tenures.get(cmd.ID); t != nil && t.phase == held {
-				w.stats.aims++
-				d := t.hold.until.Sub(a.c.Now()) + w.upTo(t.terms.renewEvery)
-				w.affects(d)
-				w.after(w.upTo(3*time.Millisecond), func() {
-					if !w.calm && !a.c.dead {
-						w.tell("AIM: client %d is paused for %v while it renews", a.c.id, d)
-						a.c.pause(d, false)
-					}
-				})
-			}
-		}
-	case node.Heal:
-		if w.chance(f.atHeal) {
-			w.stats.aims++
-			n := w.anyNode()
-			w.after(w.upTo(2*w.timeout), func() {
-				if !w.calm {
-					w.tell("AIM: node %d, while another is healed", n.id)
-					w.crash(n, f.losing)
-				}
-			})
-		}
-	}
-	return false
 }

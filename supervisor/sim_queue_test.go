@@ -26,11 +26,11 @@ func (x simWaiter) String() string {
 // describe fills in what a node says of a key that it has.
 func (n *simNode) describe(k int, r *node.Reply) {
 	r.Value = n.key(k)
-	r.Left = time.Duration(n.data.keys[k].end-n.ms()) * time.Millisecond
+	r.Left = n.left(k)
 }
 
 // queueing is the scripts enqueue, claim and leave.
-func (a *simActor) queueing(k int, cmd *node.Command, r *node.Reply) {
+func (a *simActor) queueing(k int, cmd *node.Command, r *node.Reply, sent time.Duration) {
 	n := a.n
 	value := n.key(k)
 	mine := value == cmd.Token || value == reservation+cmd.Token
@@ -50,7 +50,8 @@ func (a *simActor) queueing(k int, cmd *node.Command, r *node.Reply) {
 		r.Status = node.Other
 		if value == "" || mine {
 			r.Status = node.OK
-			n.set(k, cmd.Token, cmd.TTL)
+			n.set(k, cmd.Token, cmd.TTL, sent)
+			n.w.granted(n, k, cmd.Token)
 			r.Raised = n.raise(k, cmd.Fence)
 			r.Fence = n.fenceOf(k)
 			n.leaveQueue(k, cmd.Token)
@@ -112,7 +113,7 @@ func (n *simNode) leaveQueue(k int, token string) {
 
 // hand has a node reserve a key, unless it is young: it might then be healed.
 func (a *simActor) hand(k int, asker string) {
-	if a.c.Now() >= a.state.YoungUntil {
+	if a.state.Grown {
 		a.n.hand(k, asker)
 	}
 }
@@ -128,7 +129,7 @@ func (n *simNode) hand(k int, asker string) {
 			continue
 		}
 		w.stats.reservations++
-		n.set(k, reservation+x.token, x.inbox.c.cfg.reserve())
+		n.set(k, reservation+x.token, x.inbox.c.cfg.reserve(), w.now)
 		q := slices.Clone(n.data.queues[k])
 		q[0].alive, q[0].since = n.ms(), w.now
 		n.data.queues[k] = q
@@ -211,7 +212,7 @@ func (a *simActor) hear(m node.Wake) {
 // and counts as dead until its next beat.
 func (w *world) checkOrder(l *simLease, t *tenure) {
 	begun := w.now - time.Duration(float64(l.c.Now().Sub(t.begun))/l.c.clock.rate)
-	if w.faults.latest > begun-2*w.maxTTL-5*time.Second || w.jumped || l.unseen() || t.stand == nil {
+	if w.faults.latest > begun-2*w.maxTTL-5*time.Second || w.stepped != 0 || l.unseen() || t.stand == nil {
 		return
 	}
 	for _, c := range w.clients {
@@ -255,6 +256,19 @@ func (w *world) quiet() bool {
 	return true
 }
 
+// grown reports whether a node counts as grown with every client.
+func (w *world) grown(n *simNode) bool {
+	if !w.guard {
+		return true
+	}
+	for _, c := range w.clients {
+		if !c.dead && !c.actors[n.id].state.Grown {
+			return false
+		}
+	}
+	return n.grown()
+}
+
 // checkStranded checks, where nothing has gone wrong for long, that a name which
 // nobody has, and somebody waits for, is not free for longer than a reservation and
 // the longest pause.
@@ -262,8 +276,7 @@ func (w *world) checkStranded() {
 	for k, name := range w.names {
 		free, waits := 0, time.Duration(0)
 		for _, n := range w.nodes {
-			old := n.clock.now() > n.data.marker.since+w.window*101/100
-			if v := n.key(k); old && (v == "" || strings.HasPrefix(v, "?")) {
+			if v := n.key(k); w.grown(n) && (v == "" || strings.HasPrefix(v, "?")) {
 				free++
 			}
 		}
@@ -272,7 +285,7 @@ func (w *world) checkStranded() {
 				waits = max(waits, c.cfg.alive()+c.cfg.reserve()+10*w.timeout)
 			}
 		}
-		if free < w.quorum || waits == 0 || w.jumped || !w.quiet() {
+		if free < w.quorum || waits == 0 || w.stepped != 0 || !w.quiet() {
 			w.strandedAt[k] = 0
 			continue
 		}

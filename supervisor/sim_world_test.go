@@ -3,7 +3,6 @@ package supervisor
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
@@ -26,9 +25,11 @@ type world struct {
 
 	names   []string
 	quorum  int
-	maxTTL  time.Duration
+	guard   bool
+	maxTTL  time.Duration   // the largest that a client may have
+	widths  []time.Duration // those that clients have: one if they agree
+	most    time.Duration   // MaxTTLCap
 	timeout time.Duration
-	window  time.Duration // of the guard; 0 where it is off
 	keep    time.Duration // of fences
 	spread  time.Duration // of the nodes' clocks
 
@@ -39,19 +40,21 @@ type world struct {
 	calm    bool // no fault any more
 	ending  bool // no acquisition any more
 
-	leases     [maxNames][]*simLease // by name: those that may be believed in
-	fence      [maxNames]uint64      // the highest that was handed out
-	progress   [maxNames]bool        // somebody got it since the faults have stopped
-	lostData   bool
-	jumped     bool                    // a node's clock was stepped
+	leases     [maxNames][]*simLease   // by name: those that may be believed in
+	tenures    [maxNames][]*simLease   // all that there were, in the order of their beginnings
+	fence      [maxNames]uint64        // the highest that was handed out
+	progress   [maxNames]bool          // somebody got it since the faults have stopped
+	lostData   bool                    // a node did
+	stepped    set                     // nodes whose clock was
 	setBack    time.Duration           // by how much the nodes' clocks were put back
-	flushedAt  time.Duration           // 0 if never
 	strandedAt [maxNames]time.Duration // since when a name is free that somebody waits for
-	leftTokens map[string]bool         // what may be found on a node after its release: it came late, or is a copy
+	leftTokens map[string]excuse       // what may be found on a node after its release, and why
+	formers    map[string]string       // by the token of an adoption: the one that it takes the place of
+	handles    []*simHandle            // those that somebody has kept
 	stats      *simStats
 }
 
-const maxNames = 2
+const maxNames = 3
 
 type event struct {
 	at  time.Duration
@@ -165,6 +168,11 @@ func (c *rateClock) at(t time.Duration) time.Duration {
 	return c.base + time.Duration(float64(t-c.from)*c.rate)
 }
 
+// when returns the true time at which it says t.
+func (c *rateClock) when(t time.Duration) time.Duration {
+	return c.from + time.Duration(float64(t-c.base)/c.rate)
+}
+
 // until returns the true time that passes until it says t, rounded up.
 func (c *rateClock) until(t time.Duration) time.Duration {
 	return time.Duration(float64(t-c.now())/c.rate) + 1
@@ -175,294 +183,6 @@ func (c *rateClock) jump(d time.Duration) { c.base, c.from = c.now()+d, c.w.now 
 func (c *rateClock) freeze(stop bool) {
 	c.base, c.from = c.now(), c.w.now
 	c.stop = stop
-}
-
-// A simNode is one server, or one after the other in its place.
-type simNode struct {
-	w     *world
-	id    int
-	clock rateClock // what TIME tells, and what keys expire by
-
-	up         bool
-	setBack    bool // its clock was: keys live longer
-	hungUntil  time.Duration
-	boot       int           // counts processes
-	upAt       time.Duration // when this one came up
-	run        int
-	repl       int
-	promoted   bool          // its second replication id is not all zeros
-	started    time.Duration // by its clock, for the uptime
-	earlierRun int           // the server before the last failover; it may come back
-
-	data simData
-	past []simData // before the latest writes, oldest first
-
-	// What it no longer keeps although it had promised to, by whose fault.
-	forgot  []promise // a restart's: the guard answers for it
-	flushed []promise // a FLUSHALL's: it does unless who comes first never saw a marker here
-	spoilt  []promise // an administrator's, or its clock's: nobody does
-}
-
-type simData struct {
-	keys   [maxNames]simKey
-	queues [maxNames][]simWaiter // by ticket; never changed in place
-	fences [maxNames]simFence
-	marker simMarker
-}
-
-type simKey struct {
-	value string
-	end   int64 // in ms of the node's clock
-}
-
-type simFence struct {
-	value uint64
-	end   int64
-}
-
-type simMarker struct {
-	run, repl int // 0: there is none
-	since     time.Duration
-}
-
-// A promise is a key as it would still be.
-type promise struct {
-	token string
-	end   int64
-}
-
-const pastWrites = 40
-
-func newSimNode(w *world, id int) *simNode {
-	n := &simNode{w: w, id: id, up: true, boot: 1}
-	offset := 1000*time.Hour + w.upTo(w.spread)
-	n.clock = rateClock{w: w, rate: w.rate(), base: offset}
-	n.run, n.repl = w.newID(), w.newID()
-	n.started = offset - time.Minute
-	if w.chance(0.1) {
-		n.started = offset - w.upTo(w.maxTTL) // a deployment that was just set up
-	}
-	return n
-}
-
-func (w *world) newID() int { w.lastID++; return w.lastID }
-
-func (n *simNode) ms() int64 { return n.clock.now().Milliseconds() }
-
-// do runs something on the server, once it is not hung; gone instead if that
-// process is no more.
-func (n *simNode) do(boot int, do, gone func()) {
-	if n.hungUntil > n.w.now && n.boot == boot {
-		n.w.after(n.hungUntil-n.w.now, func() { n.do(boot, do, gone) })
-		return
-	}
-	if n.boot != boot || !n.up {
-		gone()
-		return
-	}
-	do()
-}
-
-// key returns what a key holds, or "".
-func (n *simNode) key(k int) string {
-	e := &n.data.keys[k]
-	if e.value != "" && n.ms() > e.end {
-		*e = simKey{}
-	}
-	return e.value
-}
-
-func (n *simNode) fenceOf(k int) uint64 {
-	e := &n.data.fences[k]
-	if e.value != 0 && n.ms() > e.end {
-		*e = simFence{}
-	}
-	return e.value
-}
-
-// written keeps the data as they are before a write.
-func (n *simNode) written() {
-	if len(n.past) == pastWrites {
-		n.past = append(n.past[:0], n.past[pastWrites/2:]...)
-	}
-	n.past = append(n.past, n.data)
-}
-
-// set sets a key. A promise that was forgotten and is given again is not forgotten any
-// more: behind a clock that was set back it would seem to last longer than the new one.
-func (n *simNode) set(k int, value string, ttl time.Duration) {
-	n.written()
-	again := func(p promise) bool { return p.token == value }
-	n.forgot, n.flushed = slices.DeleteFunc(n.forgot, again), slices.DeleteFunc(n.flushed, again)
-	n.data.keys[k] = simKey{value, n.ms() + ttl.Milliseconds()}
-}
-
-// renew sets a key's expiry anew.
-func (n *simNode) renew(k int, ttl time.Duration) {
-	n.written()
-	n.data.keys[k].end = n.ms() + ttl.Milliseconds()
-}
-
-func (n *simNode) del(k int) {
-	n.written()
-	n.data.keys[k] = simKey{}
-}
-
-// raise stores a fence if it is larger.
-func (n *simNode) raise(k int, fence uint64) (raised bool) {
-	n.written()
-	if fence > n.fenceOf(k) {
-		n.data.fences[k].value = fence
-		raised = true
-	}
-	n.data.fences[k].end = n.ms() + n.w.keep.Milliseconds()
-	return raised
-}
-
-// enrol is the script of that name.
-func (n *simNode) enrol(run, repl int, ago time.Duration) simMarker {
-	m := &n.data.marker
-	if m.run == run && m.repl == repl {
-		return *m
-	}
-	since := n.clock.now()
-	if m.run == 0 {
-		since -= ago
-		if ago > 0 {
-			n.spoilt = append(n.spoilt, n.flushed...)
-		}
-	}
-	n.written()
-	*m = simMarker{run, repl, since}
-	return *m
-}
-
-// upFor is for how long it has been up at least, as far as that can be told from an
-// uptime in whole seconds.
-func (n *simNode) upFor() time.Duration {
-	latest := n.started.Truncate(time.Second) + time.Second
-	return max(0, n.clock.now()-latest)
-}
-
-// loses has the node go on with other data.
-func (n *simNode) loses(data simData) {
-	for k := range n.w.names {
-		had := simKey{n.key(k), n.data.keys[k].end}
-		has := data.keys[k]
-		if had.value != "" && (has.value != had.value || has.end < had.end) {
-			n.forgot = append(n.forgot, promise{had.value, had.end})
-		}
-		if has.value != had.value && has.value != "" {
-			n.w.leftTokens[has.value] = true
-		}
-	}
-	n.data = data
-	n.past = n.past[:0]
-	n.w.lostData = true
-}
-
-// spoils has the node break its promise about a name.
-func (n *simNode) spoils(k int) {
-	if v := n.key(k); v != "" {
-		n.spoilt = append(n.spoilt, promise{v, n.data.keys[k].end})
-	}
-}
-
-// restart ends the process and starts another a while later.
-func (n *simNode) restart(down time.Duration, failover bool) {
-	w := n.w
-	n.up = false
-	n.boot++
-	n.hungUntil = 0
-	if simKnownErased {
-		for k := range n.w.names {
-			for _, l := range n.w.leases[k] {
-				for _, p := range n.spoilt {
-					l.blurred = l.blurred || p.token == l.token
-				}
-			}
-		}
-	}
-	boot := n.boot
-	for _, c := range w.clients {
-		a := c.actors[n.id]
-		if s := a.conn; s != nil && w.chance(0.7) { // else nobody says so
-			a.back(s, func() { a.lost(s, errReset) })
-		}
-	}
-	up := func() {
-		if n.boot != boot {
-			return
-		}
-		n.up, n.upAt = true, w.now
-		if failover {
-			was := n.run
-			n.run = n.earlierRun
-			if n.run == 0 || w.chance(0.5) {
-				n.run = w.newID()
-			}
-			n.earlierRun = was
-			n.promoted = true
-			n.started = n.clock.now() - time.Minute
-		} else {
-			n.run = w.newID()
-			n.promoted = false
-			n.started = n.clock.now()
-		}
-		n.repl = w.newID()
-		w.tell("node %d is up: run %d/%d", n.id, n.run, n.repl)
-	}
-	if down == 0 {
-		up()
-	} else {
-		w.after(down, up)
-	}
-}
-
-// jump steps the node's clock. What it had promised ends sooner if that is forward.
-func (n *simNode) jump(d time.Duration) {
-	n.w.jumped = true
-	if d > 0 {
-		ms := d.Milliseconds() + 1
-		for i := range n.spoilt {
-			n.spoilt[i].end += ms
-		}
-		for k := range n.w.names {
-			if v := n.key(k); v != "" {
-				n.spoilt = append(n.spoilt, promise{v, n.data.keys[k].end + ms})
-			}
-		}
-		for _, p := range append(n.forgot, n.flushed...) {
-			n.spoilt = append(n.spoilt, promise{p.token, p.end + ms})
-		}
-		n.forgot, n.flushed = n.forgot[:0], n.flushed[:0]
-	} else {
-		n.w.setBack -= d
-		n.setBack = true
-	}
-	n.clock.jump(d)
-}
-
-// keeps reports how a node stands to a lease that is believed in up to a true time:
-// whether it keeps it for so long, or has forgotten it, or was made to.
-func (n *simNode) keeps(l *simLease, end time.Duration) (kept, forgot, spoilt bool) {
-	ms := n.clock.at(end).Milliseconds()
-	if n.key(l.key) == l.token && n.data.keys[l.key].end >= ms {
-		return true, false, false
-	}
-	for _, p := range n.spoilt {
-		if p.token == l.token && p.end >= ms {
-			return false, false, true
-		}
-	}
-	for _, ps := range [][]promise{n.forgot, n.flushed} {
-		for _, p := range ps {
-			if p.token == l.token && p.end >= ms {
-				return false, true, false
-			}
-		}
-	}
-	return false, false, false
 }
 
 var simOrigin = clock.Instant(time.Hour)

@@ -66,7 +66,7 @@ var made atomic.Int64
 const longUp = 24 * time.Hour
 
 // New returns a running node that has been up for a day, and has been known since then:
-// its marker and its being grown, the keys leasehold:incarnation and leasehold:grown, are
+// its marker and its being grown, the keys leasehold:incarnation and leasehold:{leasehold:incarnation}:grown, are
 // all that is in it. So it is asked for grants at once. One that was restarted, or flushed,
 // is young. It needs no Close, unless the test asks for every goroutine to be gone while
 // clients are still open.

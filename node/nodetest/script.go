@@ -440,6 +440,10 @@ func adopt(n *Node, keys, args []string) any {
 	for i, name := range names {
 		fence := fences[i]
 		token, former, ttl, proposed, retention := args[5*i], args[5*i+1], args[5*i+2], args[5*i+3], args[5*i+4]
+		ms, err := strconv.ParseInt(ttl, 10, 64)
+		if err != nil {
+			return failure("ERR bad argument #1 to 'max' (number expected, got nil)")
+		}
 		held := n.mget([]string{name}).([]any)[0]
 		left := n.pttl([]string{name})
 		is, value, raised := n.holds(name, held, token), "", any(int64(0))
@@ -453,7 +457,7 @@ func adopt(n *Node, keys, args []string) any {
 			for _, done := range []any{
 				raised,
 				n.pexpire([]string{fence, retention}),
-				n.set([]string{name, token, "PX", ttl}),
+				n.set([]string{name, token, "PX", strconv.FormatInt(max(ms, left.(int64)), 10)}),
 			} {
 				if e, bad := done.(failure); bad {
 					return e
@@ -481,7 +485,7 @@ func sign(n *Node, keys, args []string) any {
 		if e, bad := held.(failure); bad {
 			return e
 		}
-		if text, _ := held.(string); strings.HasPrefix(text, life+" ") {
+		if text, _ := held.(string); MayGrow(text, life) {
 			n.set([]string{grown, life})
 		}
 	}
@@ -505,34 +509,18 @@ func sign(n *Node, keys, args []string) any {
 	return append(out, int64(script.Ours), strings.Join(all, "\n"))
 }
 
-// markerParts are those of a marker: the incarnation, since when, and the largest MaxTTL.
-var markerParts = regexp.MustCompile(`^(\S+) ([0-9]+) ?([0-9]*)$`)
-
 func enrol(n *Node, keys, args []string) any {
 	out := n.time(nil).([]any)
 	held := n.get(keys[:1])
 	if e, bad := held.(failure); bad {
 		return e
 	}
-	run, since, most := "", "", ""
 	before, _ := held.(string)
-	if parts := markerParts.FindStringSubmatch(before); parts != nil {
-		run, since, most = parts[1], parts[2], parts[3]
-	}
-	if run != args[0] {
-		since = strconv.FormatInt(n.wall().Microseconds(), 10)
-	}
 	ours, err := strconv.ParseInt(args[1], 10, 64)
 	if err != nil {
 		return failure("ERR attempt to compare number with nil")
 	}
-	if largest, _ := strconv.ParseInt(most, 10, 64); largest < ours {
-		most = args[1]
-	} else if most == "" {
-		most = "0"
-	}
-	life := args[0] + " " + since
-	marker := life + " " + most
+	marker, life := Mark(before, args[0], ours, n.wall().Microseconds())
 	if marker != before {
 		n.set([]string{keys[0], marker})
 	}

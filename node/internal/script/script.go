@@ -69,14 +69,17 @@ const (
 	// largest MaxTTL in ms that any client has raised it to. A marker of the first edition
 	// ends after the time. The first two are what is called a life.
 	Marker = "leasehold:incarnation"
+	// The keys below are in the slot of the marker, so that one script may read them all
+	// behind a proxy that spreads keys over servers.
+
 	// Grown holds the life that somebody has known for the window. It is apart from the
 	// marker, because every pipeline ends by comparing that, and to grow is no news for them.
-	Grown = "leasehold:grown"
+	Grown = "leasehold:{leasehold:incarnation}:grown"
 	// Identity is what the data is called. A node is given it once.
-	Identity = "leasehold:identity"
+	Identity = "leasehold:{leasehold:incarnation}:identity"
 	// Clients is a sorted set of the electorates that clients have here: the fingerprint,
 	// with the node's time in ms until which it counts for a score.
-	Clients = "leasehold:clients"
+	Clients = "leasehold:{leasehold:incarnation}:clients"
 )
 
 // MaxNames is how many names one call carries at most.
@@ -431,7 +434,7 @@ return out
 `)
 
 // Adopt gives each key that holds the former token, or its own already, to its token, and
-// proposes the fence then. KEYS: name, fence key. ARGV: token, former token, TTL in ms,
+// proposes the fence then. It shortens no expiry: the former holder may count on it. KEYS: name, fence key. ARGV: token, former token, TTL in ms,
 // fence, retention in ms. Answers for each name: Absent, Ours, Other or Broken; what the
 // key holds, if Other and a string, or an empty string; its PTTL as Inspect does, from
 // before the change, but -2 if it held its own token: that TTL was not the former's; the
@@ -442,7 +445,7 @@ local out = redis.call('TIME')
 local n = #KEYS / 2
 for i = 1, n do
   local name, fence = KEYS[i], KEYS[n+i]
-  local token, ttl = ARGV[5*i-4], ARGV[5*i-2]
+  local token, ttl = ARGV[5*i-4], tonumber(ARGV[5*i-2])
   local held = redis.call('MGET', name)[1]
   local at = 5 * i - 2
   out[at], out[at+1], out[at+2], out[at+3], out[at+4] = 0, '', redis.call('PTTL', name), '', 0
@@ -454,7 +457,7 @@ for i = 1, n do
       return raised
     else
       redis.call('PEXPIRE', fence, ARGV[5*i])
-      redis.call('SET', name, token, 'PX', ttl)
+      redis.call('SET', name, token, 'PX', math.max(ttl, out[at+2]))
       out[at], out[at+4] = 1, raised
       if held == token then
         out[at+2] = -2

@@ -199,6 +199,11 @@ var rows = []struct {
 	{is("SET", "k", "v"), "OK", ""},
 	{is("EVAL", script.Adopt.Text, "4", "k", "none", "kf", "none", "w", "u", "100000", "99", "100000", "w", "u", "100000", "99", "100000"), "~ :2 v :-1 9 :0 :0  :-2  :0]~", ""},
 	{is("ZSCORE", "kf", script.Member), "9", ""},
+	// What the former holder counts on is not shortened.
+	{is("SET", "long", "t", "PX", "199999"), "OK", ""},
+	{is("EVAL", script.Adopt.Text, "2", "long", "kf", "u", "t", "10", "9", "100000"), "~ :1  :~", ""},
+	{is("EVAL", script.Adopt.Text, "2", "long", "kf", "u", "t", "10", "9", "100000"), "~ :1  :-2 9 :0]~", ""},
+	{is("PTTL", "long"), "~:199~", ""},
 	{is("EVAL", script.Adopt.Text, "2", "kf", "none", "w", "u", "100000", "99", "100000"), "~ :2  :~", ""},
 	{is("EXISTS", "none"), ":0", ""},
 	{is("EVAL", script.Adopt.Text, "2", "k", "k", "w", "v", "100000", "99", "100000"), "~ :3  :-2  :0]~", ""},

@@ -1,0 +1,303 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/lease"
+)
+
+// A simWorker is one caller: it wants a name, holds it for a while, and gives it
+// back.
+type simWorker struct {
+	c      *simClient
+	key    int
+	waiter *waiter
+	lease  *simLease
+	thinks bool
+	brief  bool       // it lets go at once next time
+	group  *simGroup  // it wants other names as well; nil if not
+	adopts *simHandle // it is there for this adoption only; nil if it acquires
+}
+
+// idle reports whether it wants nothing, and has nothing.
+func (wk *simWorker) idle() bool { return wk.waiter == nil && wk.lease == nil }
+
+// rush has the worker want the name soon, if it is one for that alone and wants nothing.
+func (wk *simWorker) rush(brief bool) {
+	w := wk.c.w
+	if wk.group != nil || wk.adopts != nil {
+		return
+	}
+	wk.c.after(w.upTo(5*time.Millisecond), func() {
+		if !w.ending && wk.idle() {
+			wk.brief = brief
+			wk.acquire()
+		}
+	})
+}
+
+// think has the worker want the name again in a while.
+func (wk *simWorker) think() {
+	w := wk.c.w
+	if wk.adopts != nil || wk.group != nil && wk.group.workers[0] != wk {
+		return
+	}
+	if wk.thinks || w.ending {
+		return
+	}
+	wk.thinks = true
+	d := w.upTo(w.maxTTL / 10)
+	if w.chance(0.1) {
+		d = w.between(0, 3)
+	}
+	wk.c.after(d, func() {
+		wk.thinks = false
+		switch {
+		case w.ending:
+		case wk.group != nil && !wk.group.idle():
+			wk.think() // it is still being given up
+		case wk.idle():
+			wk.acquire()
+		}
+	})
+}
+
+func (wk *simWorker) acquire() {
+	c, w := wk.c, wk.c.w
+	q := &waiter{name: w.names[wk.key], terms: &c.core.terms}
+	if w.chance(0.2) {
+		q.terms = c.terms()
+	}
+	switch {
+	case wk.group != nil:
+	case w.chance(0.1):
+		q.once, q.attempts = true, 1
+	case w.chance(0.1):
+		q.attempts = 1 + w.rand.IntN(4)
+	}
+	q.noRenew = w.chance(0.05)
+	if w.chance(0.05) {
+		q.maxHold = w.between(0.1, 3)
+	}
+	wk.waiter = q
+	if w.chance(0.4) {
+		c.after(w.between(0, 2), func() {
+			if wk.waiter == q {
+				w.stats.cancels++
+				wk.cancel()
+			}
+		})
+	}
+	c.input(func(now clock.Instant) { c.core.acquire(now, q) })
+}
+
+// cancel has the worker wait no longer.
+func (wk *simWorker) cancel() {
+	c, q := wk.c, wk.waiter
+	c.input(func(now clock.Instant) {
+		if wk.adopts != nil {
+			c.core.unadopt(now, q, context.Canceled)
+		} else {
+			c.core.cancel(now, q, context.Canceled)
+		}
+	})
+	if wk.waiter == q {
+		c.w.fail("client %d: cancelled, and no result for %q, which is adopted: %v", c.id, q.name, wk.adopts != nil)
+	}
+}
+
+// terms are those of any TTL that may be asked for.
+func (c *simClient) terms() *terms {
+	ttl := []time.Duration{c.cfg.MaxTTL, c.cfg.TTL, c.cfg.TTL / 2}[c.w.rand.IntN(3)].Truncate(time.Millisecond)
+	t := c.cfg.terms(max(ttl, 5*c.w.timeout))
+	if err := t.validate(c.cfg.NodeTimeout); err != nil {
+		c.w.fail("%v", err)
+	}
+	return t
+}
+
+func (wk *simWorker) failed(e effect) {
+	w := wk.c.w
+	wk.waiter = nil
+	if wk.adopts != nil {
+		w.stats.refused++
+		w.tell("client %d adopts nothing: %v", wk.c.id, e.err)
+		return
+	}
+	switch {
+	case errors.Is(e.err, ErrHeld):
+		w.stats.held++
+	case errors.Is(e.err, ErrNoQuorum):
+		w.stats.noQuorum++
+	}
+	if g := wk.group; g != nil {
+		wk.c.after(w.upTo(100*time.Microsecond), g.giveUp)
+		return
+	}
+	wk.think()
+}
+
+func (wk *simWorker) won(e effect) {
+	c, w, t := wk.c, wk.c.w, e.tenure
+	q := e.waiter
+	wk.waiter = nil
+	l := &simLease{
+		c: c, wk: wk, id: t.id, key: wk.key, token: t.token, fence: t.fence, ttl: t.terms.ttl,
+		until: e.until, noRenew: q.noRenew, wonAt: w.now,
+		begunAt: w.now - time.Duration(float64(c.Now().Sub(t.begun))/c.clock.rate),
+	}
+	held, control := lease.New(lease.Spec{
+		Name: q.name, Token: t.token, Fence: t.fence, Clock: c, Until: e.until, Grace: t.terms.grace,
+	})
+	t.hold.lease = control
+	l.held = held
+	wk.lease = l
+	if t.queued {
+		w.stats.handed++
+		w.checkOrder(l, t)
+	}
+	w.tell("client %d WON %q with %s, fence %d, until %d", c.id, q.name, t.token, t.fence, e.until)
+	w.wonLease(l)
+	if wk.adopts != nil {
+		w.adopted(l, wk.adopts)
+	}
+	// How long it works under the lease, and what it does meanwhile.
+	d := w.between(0, 0.3)
+	switch {
+	case wk.brief:
+		d, wk.brief = w.upTo(5*time.Millisecond), false
+	case w.chance(w.faults.longHolds), t.pending != 0 && w.chance(w.faults.atLate):
+		d = w.between(0.3, 4)
+	}
+	if wk.group != nil {
+		wk.group.won(wk, d)
+	} else {
+		c.after(d, func() { wk.release(l) })
+	}
+	if w.chance(0.15) {
+		c.after(w.upTo(d), func() { wk.extend(l) })
+	}
+	if w.chance(0.3) {
+		c.after(w.upTo(d), func() { l.probe() })
+	}
+	if w.chance(w.faults.handles) {
+		c.after(w.upTo(d), func() { wk.passOn(l) })
+	}
+	w.aimAtHolder(l, t)
+}
+
+func (wk *simWorker) release(l *simLease) {
+	c, w := wk.c, wk.c.w
+	if wk.lease != l {
+		return
+	}
+	wk.lease = nil
+	if err := l.held.Release(context.Background()); err != nil {
+		wk.think() // it was lost
+		return
+	}
+	w.stats.releases++
+	l.over = true
+	tell := func() {
+		c.input(func(now clock.Instant) { c.core.release(now, l.id, c.answer()) })
+	}
+	if w.chance(0.3) {
+		c.after(w.upTo(2*time.Millisecond), tell) // the loop is busy
+	} else {
+		tell()
+	}
+	wk.think()
+}
+
+func (wk *simWorker) extend(l *simLease) {
+	c, w := wk.c, wk.c.w
+	if wk.lease != l || l.held.Err() != nil {
+		return
+	}
+	w.stats.extends++
+	terms := c.terms()
+	w.tell("client %d extends %s to %v", c.id, l.token, terms.ttl)
+	l.ttl = max(l.ttl, terms.ttl)
+	c.input(func(now clock.Instant) { c.core.extend(now, l.id, terms, c.answer()) })
+}
+
+// stop has the worker want nothing more.
+func (wk *simWorker) stop() {
+	if wk.waiter != nil {
+		wk.cancel()
+	}
+	if l := wk.lease; l != nil {
+		wk.release(l)
+	}
+}
+
+// dropped has a worker find out that its lease is over.
+func (wk *simWorker) dropped(l *simLease) {
+	if wk.lease != l {
+		return
+	}
+	wk.lease = nil
+	if g := wk.group; g != nil {
+		g.giveUp()
+	}
+	wk.think()
+}
+
+// A simGroup is one caller of AcquireAll: it wants every name, one after the other in
+// sorted order, and all or none.
+type simGroup struct {
+	workers []*simWorker // by name
+	leaves  bool
+}
+
+func (g *simGroup) idle() bool {
+	for _, wk := range g.workers {
+		if !wk.idle() {
+			return false
+		}
+	}
+	return true
+}
+
+// won has the next name acquired, or all of them held for a while.
+func (g *simGroup) won(wk *simWorker, d time.Duration) {
+	c, w := wk.c, wk.c.w
+	if wk.key < len(g.workers)-1 {
+		c.after(w.upTo(100*time.Microsecond), func() {
+			next := g.workers[wk.key+1]
+			switch {
+			case w.ending || wk.lease == nil || !next.idle():
+				g.giveUp()
+			default:
+				next.acquire()
+			}
+		})
+		return
+	}
+	whole := true
+	for _, o := range g.workers {
+		whole = whole && o.lease != nil && o.lease.believed()
+	}
+	if whole {
+		w.stats.all++
+	} else {
+		d = 0
+	}
+	c.after(d, g.giveUp)
+}
+
+// giveUp gives back what there is, and waits for nothing more.
+func (g *simGroup) giveUp() {
+	if g.leaves {
+		return // from within
+	}
+	g.leaves = true
+	for _, wk := range g.workers {
+		wk.stop()
+	}
+	g.leaves = false
+	g.workers[0].think()
+}
