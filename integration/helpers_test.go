@@ -320,7 +320,7 @@ func lockKeys(s cluster.Server) ([]string, error) {
 	for _, k := range all {
 		switch k, _ := k.(string); {
 		case strings.HasSuffix(k, "}:fence"):
-		case slices.Contains([]string{"leasehold:incarnation", "leasehold:grown", "leasehold:identity", "leasehold:clients"}, k):
+		case slices.Contains([]string{"leasehold:incarnation", "leasehold:{leasehold:incarnation}:grown", "leasehold:{leasehold:incarnation}:identity", "leasehold:{leasehold:incarnation}:clients"}, k):
 		default:
 			keys = append(keys, k)
 		}

@@ -142,7 +142,7 @@ func Age(s Server) error {
 		return fmt.Errorf("TIME: %v, %v", answer, err)
 	}
 	life := fmt.Sprintf("%s/%s %d", field("run_id"), field("master_replid"), (sec-24*60*60)*1_000_000)
-	_, err = s.Do("MSET", "leasehold:incarnation", life+" 0", "leasehold:grown", life)
+	_, err = s.Do("MSET", "leasehold:incarnation", life+" 0", "leasehold:{leasehold:incarnation}:grown", life)
 	return err
 }
 

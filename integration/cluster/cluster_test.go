@@ -80,7 +80,7 @@ func TestAge(t *testing.T) {
 			if age := time.Since(time.UnixMicro(us)); len(life) != 40 || err != nil || (age-24*time.Hour).Abs() > time.Minute || widest != "0" {
 				t.Errorf("the marker is %q, which began %v ago: %v", marker, age, err)
 			}
-			want(t, s, strings.TrimSuffix(marker.(string), " 0"), "get", "leasehold:grown")
+			want(t, s, strings.TrimSuffix(marker.(string), " 0"), "get", "leasehold:{leasehold:incarnation}:grown")
 		})
 	}
 }
