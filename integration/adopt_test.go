@@ -178,9 +178,15 @@ func TestHandleOfALivingHolder(t *testing.T) {
 					t.Errorf("adopted after %v, while the holder believes for another %v", took, held.Remaining())
 				}
 				v.over(adopted)
-				<-held.Lost()
-				if !errors.Is(held.Err(), x.told) && !busy() {
-					t.Errorf("the holder was told %v, want %v", held.Err(), x.told)
+				tooLate := time.NewTimer(ttl)
+				defer tooLate.Stop()
+				select {
+				case <-held.Lost():
+					if !errors.Is(held.Err(), x.told) && !busy() {
+						t.Errorf("the holder was told %v, want %v", held.Err(), x.told)
+					}
+				case <-tooLate.C:
+					t.Fatal("the holder was never told")
 				}
 				n.took("adopted after", took)
 				if most := guardWindow + slack + starved() - before; took > most {
