@@ -145,7 +145,7 @@ type Reply struct {
 	// lived with Former; 0 if it held Token already, so that this is not known.
 	Left  time.Duration
 	Value string // of the same but Adopt if OK: what the key holds; of Sign: the fingerprints, see [Fingerprints]
-	Ahead int    // of Enqueue, and of Claim if Other: how many stand before it in this node's queue; of Inspect: how many stand there
+	Ahead int    // of Enqueue, and of Claim if Other: how many stand before it in this node's queue; of Inspect: how many stand there and are alive
 	Err   error  // why Status is Unknown or Unsent, in the node's own words; else nil
 }
 
@@ -200,6 +200,9 @@ type State struct {
 	// two connections that tell the same Run and Identity are one node. It is "" where
 	// the node is not Guarded.
 	Run, Identity string
+	// Database is the number of the one that is used there; -1 if a client was lent, whose
+	// number is not known.
+	Database int
 	// Guarded tells that the server says which incarnation it is, so that one which
 	// forgot is known. Grown is then set once somebody has known this incarnation for the
 	// window: its marker says so, or a Sign with Grown was taken. One that is not grown is

@@ -23,6 +23,7 @@ type agreement struct {
 	young  set           // nodes that are not grown
 	told   map[string]bool
 	apart  bool // the nodes' clocks were said to differ
+	few    bool // it was said that too few nodes are grown
 }
 
 // A youth is that of one node: it ends when this process has known its present life
@@ -122,6 +123,33 @@ func (c *core) agree(now clock.Instant, i int, was *node.State) {
 			c.countYouth(now, k)
 		}
 	}
+	if changed {
+		c.tellYoung(now)
+		c.compareClocks(now)
+	}
+}
+
+// tellYoung tells, once each time, that so many nodes are young that nothing can be
+// acquired, and for how long.
+func (c *core) tellYoung(now clock.Instant) {
+	n := len(c.nodes)
+	if c.young.len() <= n-c.quorum {
+		c.few = false
+		return
+	}
+	if c.few {
+		return
+	}
+	c.few = true
+	until := make([]clock.Instant, n)
+	for i := range until {
+		until[i] = c.youngUntil(i)
+	}
+	slices.Sort(until)
+	left := until[c.quorum-1].Sub(now)
+	c.effects = append(c.effects, effect{kind: youngNodes, elapsed: left, err: fmt.Errorf(
+		"%d of %d nodes are young: they were started or have lost their data, so nothing is acquired for %v; Config.MaxTTLCap bounds that time, and Config.DisableGuard ends it",
+		c.young.len(), n, left.Round(time.Millisecond))})
 }
 
 // askMarkers asks the others whether their markers still say the same, now that a node is
@@ -299,8 +327,14 @@ func (c *core) disagrees() string {
 func (c *core) twins(now clock.Instant, i int) {
 	p := &c.nodes[i]
 	same := func(k int) bool {
-		s := &c.nodes[k].state
-		return k != i && s.Run != "" && s.Run == p.state.Run && s.Identity == p.state.Identity
+		s, o := &c.nodes[k].state, &p.state
+		if k == i || s.Run == "" || s.Run != o.Run {
+			return false
+		}
+		if s.Identity == "" && o.Identity == "" { // without a guard
+			return s.Database >= 0 && s.Database == o.Database
+		}
+		return s.Identity == o.Identity
 	}
 	for k := range c.nodes {
 		if c.nodes[k].twin == i+1 && !same(k) {

@@ -398,3 +398,43 @@ func TestFenceExhausted(t *testing.T) {
 		}
 	}
 }
+
+// That so many nodes are young that nothing can be acquired is told once each time, and
+// for how long.
+func TestYoungNodesAreTold(t *testing.T) {
+	b := enrolled(t, 3)
+	b.restart(0)
+	if len(b.young) != 0 {
+		t.Fatal("told of one node of three")
+	}
+	b.restart(1)
+	b.restart(1)
+	if want := b.c.limits.window(b.c.limits.maxTTLCap); len(b.young) != 1 || b.young[0].elapsed != want {
+		t.Fatalf("%v: want it told once, for %v", b.young, want)
+	}
+	for i := range 2 {
+		b.told(i, func(s *node.State) { s.Grown = true })
+	}
+	b.restart(0)
+	b.restart(2)
+	if len(b.young) != 2 {
+		t.Errorf("told %d times", len(b.young))
+	}
+}
+
+// Without a guard nodes have no identity: then the number of the database tells two from
+// one. That of a client which was lent is not known.
+func TestOneServerTwiceWithoutGuard(t *testing.T) {
+	for _, c := range []struct {
+		first, second int
+		broken        bool
+	}{{0, 0, true}, {0, 1, false}, {-1, -1, false}, {-1, 0, false}} {
+		b := enrolled(t, 3)
+		for i, db := range []int{c.first, c.second} {
+			b.told(i, func(s *node.State) { s.Guarded, s.Run, s.Database, s.Life = false, "run", db, 2 })
+		}
+		if err := b.c.misconfigured(); (err != nil) != c.broken {
+			t.Errorf("databases %d and %d: %v", c.first, c.second, err)
+		}
+	}
+}

@@ -23,6 +23,7 @@ type bench struct {
 	sent   []send
 	signs  []send // fingerprints that are left, apart: they come by themselves
 	warned []effect
+	young  []effect
 	log    []string // effects and sends in the order in which they are performed
 }
 
@@ -114,6 +115,8 @@ func (b *bench) effect(e effect) {
 		e.asker <- inspected{e.answers, e.err}
 	case warned:
 		b.warned = append(b.warned, e)
+	case youngNodes:
+		b.young = append(b.young, e)
 	}
 }
 

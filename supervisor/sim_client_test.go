@@ -215,7 +215,7 @@ func (c *simClient) effect(now clock.Instant, e effect) {
 		if f := c.following[e.answer]; f != nil {
 			c.after(w.upTo(100*time.Microsecond), func() { f(e.err) })
 		}
-	case nodeUp, nodeDown:
+	case nodeUp, nodeDown, youngNodes:
 	case warned:
 		w.stats.warnings++
 		w.tell("client %d: warning: %v", c.id, e.err)

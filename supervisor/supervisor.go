@@ -263,6 +263,8 @@ func (s *Supervisor) effect(now clock.Instant, e effect) {
 		s.tell(Event{Kind: NodeUp, Node: s.core.nodes[e.node].label})
 	case warned:
 		s.tell(Event{Kind: Warning, Node: s.core.nodes[e.node].label, Err: e.err})
+	case youngNodes:
+		s.tell(Event{Kind: Young, Err: e.err, Elapsed: e.elapsed})
 	case nodeDown:
 		s.tell(Event{Kind: NodeDown, Node: s.core.nodes[e.node].label, Err: e.err})
 	}
