@@ -31,7 +31,7 @@ func TestForgottenWithoutTrace(t *testing.T) {
 	flush := func(t *testing.T, lost cluster.Server, _ ...*cluster.Proxy) func() {
 		return func() { mustDo(t, lost, "FLUSHALL") }
 	}
-	dies, hangs := replaced(cluster.Server.Kill), replaced(cluster.Server.Pause)
+	dies, hangs := bySpare(cluster.Server.Kill), bySpare(cluster.Server.Pause)
 	for _, x := range []forgetting{
 		{"a spare takes the address", 3, "", dies},
 		{"flushed, over RESP3", 3, "", flush},
@@ -48,9 +48,9 @@ func TestForgottenWithoutTrace(t *testing.T) {
 	}
 }
 
-// replaced has another server take the address of one that goes: an empty one that has
-// been up for longer than the window, for whoever goes by that.
-func replaced(goes func(cluster.Server)) func(*testing.T, cluster.Server, ...*cluster.Proxy) func() {
+// bySpare has another server take the address of one that goes: an empty one that has been
+// up for longer than the window, in case somebody goes by that.
+func bySpare(goes func(cluster.Server)) func(*testing.T, cluster.Server, ...*cluster.Proxy) func() {
 	return func(t *testing.T, lost cluster.Server, wires ...*cluster.Proxy) func() {
 		spare := cluster.OpenYoung(t, cluster.Process, 1).Servers[0]
 		if err := poll(4*guardWindow, func() error {
