@@ -23,6 +23,7 @@ type simActor struct {
 	mailbox []node.Command
 	room    int
 	pumping bool
+	watched bool // a timer runs for the pipeline under way, or an earlier one
 
 	conn    *simConn // nil while there is none
 	attempt *simConn // to make one
@@ -66,6 +67,7 @@ type simPipe struct {
 	commands []node.Command
 	replies  []node.Reply
 	live     []int
+	few      [4]int // room for live
 	sent     clock.Instant
 	sentAt   time.Duration // the same in true time
 	withTime bool
@@ -142,7 +144,8 @@ func (a *simActor) handle() {
 		return
 	}
 	now := a.c.Now()
-	var live []int
+	p := &simPipe{commands: commands, replies: replies}
+	live := p.few[:0]
 	for _, cmd := range commands {
 		if cmd.Op == node.Sign && cmd.Grown && cmd.Life == a.state.Life && now <= cmd.By {
 			a.grown, a.state.Grown = true, true
@@ -164,7 +167,8 @@ func (a *simActor) handle() {
 		a.tell(replies)
 		return
 	}
-	a.exchange(&simPipe{commands: commands, replies: replies, live: live})
+	p.live = live
+	a.exchange(p)
 }
 
 // exchange sends a pipeline.
@@ -176,12 +180,7 @@ func (a *simActor) exchange(p *simPipe) {
 	p.conn, p.sent, p.sentAt = a.conn, now, w.now
 	p.boot = p.conn.boot
 	p.withTime = p.withTime || now.Sub(a.state.OffsetAt) >= simHeartbeat
-	a.c.atLocal(now.Add(w.timeout), func() {
-		if a.pipe == p {
-			w.stats.timeouts++
-			a.failed(p, errOverdue)
-		}
-	})
+	a.watch()
 	late := false
 	for _, i := range p.live {
 		cmd := &p.commands[i]
@@ -190,6 +189,26 @@ func (a *simActor) exchange(p *simPipe) {
 	}
 	slow := w.chance(0.1)
 	a.there(p.conn, late, func() { a.execute(p, slow) })
+}
+
+// watch gives up a pipeline that is not answered in time.
+func (a *simActor) watch() {
+	if a.watched {
+		return
+	}
+	a.watched = true
+	a.c.atLocal(a.pipe.sent.Add(a.c.w.timeout), func() {
+		a.watched = false
+		p := a.pipe
+		switch {
+		case p == nil:
+		case a.c.Now().Sub(p.sent) < a.c.w.timeout:
+			a.watch() // it is another one by now
+		default:
+			a.c.w.stats.timeouts++
+			a.failed(p, errOverdue)
+		}
+	})
 }
 
 // there carries bytes to the node. They may come late, also when the client has cut
@@ -270,7 +289,10 @@ func (a *simActor) execute(p *simPipe, slow bool) {
 				return
 			}
 		}
-		w.checkKept()
+		if w.changed {
+			w.changed = false
+			w.checkKept()
+		}
 		w.checkStranded()
 		a.back(p.conn, func() { a.answered(p) })
 	}, func() {
@@ -649,5 +671,9 @@ func (a *simActor) tell(replies []node.Reply) {
 			a.c.w.tell("client %d, node %d: %v of %d: %v %v", a.c.id, a.n.id, r.Op, r.ID, r.Status, r.Err)
 		}
 	}
-	a.c.input(func(now clock.Instant) { a.c.core.replies(now, b) })
+	c := a.c
+	now := c.Now()
+	c.core.replies(now, b)
+	c.perform(now)
+	c.arm()
 }

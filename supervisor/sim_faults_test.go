@@ -90,7 +90,10 @@ func newWorld(seed uint64, stats *simStats) *world {
 	}
 	w.quorum = n/2 + 1
 	w.maxTTL = []time.Duration{time.Second, time.Second, 2 * time.Second, 5 * time.Second}[w.rand.IntN(4)]
-	w.timeout = w.maxTTL / 40 // of the smallest TTL a twentieth
+	w.timeout = w.maxTTL / 20 // of the smallest TTL a fifth
+	if w.chance(0.2) {
+		w.timeout /= 2
+	}
 	w.widths, w.most = []time.Duration{w.maxTTL}, w.maxTTL
 	if w.chance(0.3) {
 		w.widths = append(w.widths, w.maxTTL/2, w.maxTTL/4)
@@ -98,10 +101,7 @@ func newWorld(seed uint64, stats *simStats) *world {
 	if w.chance(0.3) {
 		w.most = w.between(1, 2).Truncate(time.Millisecond)
 	}
-	w.names = []string{"a", "b", "c"}[:1+w.rand.IntN(6)/4]
-	if len(w.names) > 1 && w.chance(0.3) {
-		w.names = []string{"a", "b", "c"}
-	}
+	w.names = []string{"a", "b", "c"}[:1+max(0, w.rand.IntN(12)-8)/2]
 	w.keep = time.Hour
 	if w.chance(0.2) {
 		w.keep = w.maxTTL
@@ -528,7 +528,7 @@ func (w *world) mayStart() bool {
 			alive++
 		}
 	}
-	return alive < 6
+	return alive < 5
 }
 
 // until returns the end of a fault: with all others at the latest.

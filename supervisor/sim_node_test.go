@@ -3,7 +3,7 @@ package supervisor
 import (
 	"fmt"
 	"slices"
-	"strings"
+	"strconv"
 	"time"
 
 	"github.com/leasehold-go/leasehold/node"
@@ -139,6 +139,9 @@ func (n *simNode) fenceOf(k int) uint64 {
 
 // written keeps the data as they are before a write.
 func (n *simNode) written() {
+	if n.past == nil {
+		n.past = make([]simData, 0, pastWrites)
+	}
 	if len(n.past) == pastWrites {
 		n.past = append(n.past[:0], n.past[pastWrites/2:]...)
 	}
@@ -152,17 +155,20 @@ func (n *simNode) set(k int, value string, ttl, sent time.Duration) {
 	again := func(p promise) bool { return p.token == value }
 	n.forgot, n.spoilt = slices.DeleteFunc(n.forgot, again), slices.DeleteFunc(n.spoilt, again)
 	n.data.keys[k] = simKey{value: value, end: n.ms() + ttl.Milliseconds(), set: n.w.now, sent: sent}
+	n.w.changed = true
 }
 
 // renew sets a key's expiry anew.
 func (n *simNode) renew(k int, ttl time.Duration) {
 	n.written()
 	n.data.keys[k].end = n.ms() + ttl.Milliseconds()
+	n.w.changed = true
 }
 
 func (n *simNode) del(k int) {
 	n.written()
 	n.data.keys[k] = simKey{}
+	n.w.changed = true
 }
 
 // raise stores a fence if it is larger.
@@ -209,14 +215,14 @@ func (n *simNode) sign(text string, alive time.Duration, life string) (all strin
 		}
 	}
 	d.prints = append(prints, mine)
-	var b strings.Builder
+	var b []byte
 	for i, p := range d.prints {
 		if i > 0 {
-			b.WriteByte('\n')
+			b = append(b, '\n')
 		}
-		fmt.Fprintf(&b, "%s %d", p.text, p.end)
+		b = strconv.AppendInt(append(append(b, p.text...), ' '), p.end, 10)
 	}
-	return b.String()
+	return string(b)
 }
 
 // adopt is the script of that name.
@@ -270,7 +276,7 @@ func (n *simNode) loses(data simData, clock rateClock) {
 func (n *simNode) newLife() {
 	w := n.w
 	n.lifeAt = w.now
-	w.lostData = true
+	w.lostData, w.changed = true, true
 	for k := range w.names {
 		for _, l := range w.leases[k] {
 			l.blurred |= l.spoilt & (1 << n.id) &^ l.told
@@ -366,6 +372,7 @@ func (n *simNode) replace(back time.Duration) {
 func (n *simNode) jump(d time.Duration) {
 	w := n.w
 	w.stepped.add(n.id)
+	w.changed = true
 	if d > 0 {
 		for k := range w.names {
 			n.spoils(k)

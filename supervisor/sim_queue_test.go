@@ -273,6 +273,10 @@ func (w *world) grown(n *simNode) bool {
 // nobody has, and somebody waits for, is not free for longer than a reservation and
 // the longest pause.
 func (w *world) checkStranded() {
+	if w.now < w.lookAt {
+		return
+	}
+	w.lookAt = w.now + w.timeout/4
 	for k, name := range w.names {
 		free, waits := 0, time.Duration(0)
 		for _, n := range w.nodes {

@@ -44,6 +44,8 @@ type world struct {
 	tenures    [maxNames][]*simLease   // all that there were, in the order of their beginnings
 	fence      [maxNames]uint64        // the highest that was handed out
 	progress   [maxNames]bool          // somebody got it since the faults have stopped
+	changed    bool                    // a key, since what is believed was checked
+	lookAt     time.Duration           // when to look for stranded names again
 	lostData   bool                    // a node did
 	stepped    set                     // nodes whose clock was
 	setBack    time.Duration           // by how much the nodes' clocks were put back
