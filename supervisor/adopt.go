@@ -70,7 +70,7 @@ func (s *Supervisor) Adopt(ctx context.Context, handle string, opts ...AdoptOpti
 	if err := ctx.Err(); err != nil {
 		// No lease is returned after its context was done, but the handle may be
 		// tried again, so the nodes keep it.
-		s.post(disownMessage{r.id})
+		s.post(disownMessage{r.id, string(h.Token)})
 		return nil, &AcquireError{Name: string(h.Key), Quorum: s.core.quorum, why: errNotTaken, cause: err, op: "adopt"}
 	}
 	return r.lease, nil
@@ -98,9 +98,17 @@ type unadoptMessage struct {
 
 func (m unadoptMessage) apply(c *core, now clock.Instant) { c.unadopt(now, m.w, m.why) }
 
-type disownMessage struct{ id uint64 }
+type disownMessage struct {
+	id     uint64
+	former string // the token of the handle
+}
 
-func (m disownMessage) apply(c *core, now clock.Instant) { c.disown(now, c.tenures.get(m.id)) }
+func (m disownMessage) apply(c *core, now clock.Instant) {
+	if t := c.tenures.get(m.id); t != nil && t.phase == held {
+		c.attempts[m.former] = []string{t.token} // which a quorum has now
+		c.disown(now, t)
+	}
+}
 
 // A handle is what a lease is continued with. Its texts are of the form that
 // handleForm begins. Names and tokens may be any bytes.
@@ -270,10 +278,12 @@ func (c *core) swapped(now clock.Instant, t *tenure, i int, r node.Reply) {
 	}
 	a, b := t.adopt, t.ballot
 	b.answers[i] = answerTo(now, r)
-	switch from := c.healFrom(i); {
+	switch from := c.youngUntil(i); {
 	case r.Status == node.OK && now < from:
-		// The key may be of a command that came late, behind a loss of data, and a rival
-		// have the vote of the life before. It is asked again.
+		// The former token may have come back with a copy of the data, or by a command that
+		// was late, and somebody else count on what the node has forgotten: a rival, or who
+		// has adopted the handle before. As with a grant, the node does not count before it
+		// is grown. It is asked again.
 		b.answers[i] = answer{verdict: Guarded, left: from.Sub(now), at: now}
 	case r.Status == node.OK:
 		t.votes[i].until = t.votes[i].promise
@@ -307,6 +317,10 @@ func (c *core) swapped(now clock.Instant, t *tenure, i int, r node.Reply) {
 // swappedLate takes in the same of a lease that is held already.
 func (c *core) swappedLate(now clock.Instant, t *tenure, i int, r node.Reply) {
 	v := &t.votes[i]
+	if now >= t.hold.until {
+		c.end(now, t, lease.ErrExpired, nil)
+		return
+	}
 	switch {
 	case r.Status == node.OK && v.until == 0 && now >= c.healFrom(i):
 		v.until, v.life = v.promise, c.nodes[i].state.Life

@@ -70,6 +70,7 @@ func (wk *simWorker) handOver(l *simLease) {
 
 // adoptions has a handle adopted, once or more often, by anybody.
 func (w *world) adoptions(h *simHandle) {
+	w.handles[h.former.key] = h
 	for range 1 + w.rand.IntN(3)/2 {
 		d := w.upTo(w.maxTTL / 20)
 		if w.chance(0.4) {
@@ -140,9 +141,7 @@ func (w *world) swaps(n *simNode, k int, cmd *node.Command) {
 func (w *world) adopted(l *simLease, h *simHandle) {
 	w.stats.adopted++
 	delete(w.leftTokens, l.token)
-	if h.won++; h.won > 1 {
-		w.fail("client %d adopts %s, which was adopted before", l.c.id, h.Token)
-	}
+	h.won++
 	if l.token == h.former.token {
 		w.fail("client %d adopts %s with its own token", l.c.id, h.Token)
 	}
@@ -157,7 +156,12 @@ func (w *world) adopted(l *simLease, h *simHandle) {
 				late = late || x.set > r.wonAt-w.maxTTL/4 && x.sent < r.wonAt+2*w.timeout
 			}
 		}
+		e, blind := h.former.blinded()
 		switch {
+		case w.descends(r.token, h.former.token) && !copied:
+			w.fail("client %d adopts %s, which was adopted before", l.c.id, h.Token)
+		case blind: // it could not learn that it was not alone, and so the heir cannot
+			w.excuse(e, l)
 		case late:
 			w.excuse(adoptLate, l)
 		case copied:

@@ -75,8 +75,8 @@ type faults struct {
 	handles float64 // share of leases that are to be adopted
 
 	// How often something happens just when it hurts.
-	atVote, atWin, atHolder, atRelease, atRenew, atHeal, atFresh, atSlowVoter, atLate float64
-	losing                                                                            faultKind // how the nodes lose their data then
+	atVote, atWin, atHolder, atRelease, atRenew, atHeal, atFresh, atSlowVoter, atLate, atCopy float64
+	losing                                                                                    faultKind // how the nodes lose their data then
 }
 
 // A guard that is off answers for no loss of data.
@@ -150,6 +150,9 @@ func newWorld(seed uint64, stats *simStats) *world {
 	aim(&f.atRenew, 0.05)
 	aim(&f.atLate, 1)
 	aim(&f.handles, 0.7)
+	if w.guard {
+		aim(&f.atCopy, 1)
+	}
 	f.losing = []faultKind{crashEmpty, crashStale, failOver, flushAll, replaced, crashStep}[w.rand.IntN(6)]
 	for i := range n {
 		w.nodes = append(w.nodes, newSimNode(w, i))

@@ -300,7 +300,8 @@ func (s *Supervisor) Acquire(ctx context.Context, name string, opts ...Option) (
 
 // TryAcquire makes one attempt, and fails with [ErrHeld] if somebody has the name,
 // in this process or another, or is waiting for it in this process. It takes one or two
-// exchanges with the nodes. Besides ctx, what bounds it is a quarter of the TTL for the
+// exchanges with the nodes. It does not wait for nodes that are young: if they stood in its
+// way it fails with [ErrNoQuorum], and [AcquireError.Young] tells for how long. Besides ctx, what bounds it is a quarter of the TTL for the
 // nodes' time, where that is not known yet, as much for the election, and where that was
 // refused as much and a node timeout for a look at who holds the name.
 func (s *Supervisor) TryAcquire(ctx context.Context, name string, opts ...Option) (*lease.Lease, error) {
