@@ -68,15 +68,15 @@ func draw(seed uint64, length time.Duration) plan {
 	busy := map[target]time.Duration{}
 	for at := time.Duration(0); ; {
 		at += time.Duration(r.ExpFloat64() * float64(400*time.Millisecond))
-		if r.IntN(25) == 0 {
-			at += between(nemesisTTL, 4*nemesisTTL) // time to get over it
+		if r.IntN(10) == 0 {
+			at += between(2*nemesisTTL, 5*nemesisTTL) // time to get over it, and to be young
 		}
 		if at >= length {
 			return p
 		}
 		f := fault{at: at}
 		// One node mostly, sometimes a few, now and then all.
-		nodes := r.Perm(nemesisNodes)[:1+[]int{0, 0, 0, 0, 0, 1, 1, 2, 2, 4}[r.IntN(10)]]
+		nodes := r.Perm(nemesisNodes)[:1+[]int{0, 0, 0, 0, 0, 0, 1, 1, 2, 4}[r.IntN(10)]]
 		var targets []target
 		each := func(client int) {
 			for _, n := range nodes {
