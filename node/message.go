@@ -145,7 +145,7 @@ type Reply struct {
 	// lived with Former; 0 if it held Token already, so that this is not known.
 	Left  time.Duration
 	Value string // of the same but Adopt if OK: what the key holds; of Sign: the fingerprints, see [Fingerprints]
-	Ahead int    // of Enqueue, and of Claim if Other: how many stand before it in this node's queue; of Inspect: how many stand there
+	Ahead int    // of Enqueue, and of Claim if Other: how many stand before it in this node's queue; of Inspect: how many stand there and are alive
 	Err   error  // why Status is Unknown or Unsent, in the node's own words; else nil
 }
 

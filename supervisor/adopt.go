@@ -70,7 +70,7 @@ func (s *Supervisor) Adopt(ctx context.Context, handle string, opts ...AdoptOpti
 	if err := ctx.Err(); err != nil {
 		// No lease is returned after its context was done, but the handle may be
 		// tried again, so the nodes keep it.
-		s.post(disownMessage{r.id})
+		s.post(disownMessage{r.id, string(h.Token)})
 		return nil, &AcquireError{Name: string(h.Key), Quorum: s.core.quorum, why: errNotTaken, cause: err, op: "adopt"}
 	}
 	return r.lease, nil
@@ -98,9 +98,17 @@ type unadoptMessage struct {
 
 func (m unadoptMessage) apply(c *core, now clock.Instant) { c.unadopt(now, m.w, m.why) }
 
-type disownMessage struct{ id uint64 }
+type disownMessage struct {
+	id     uint64
+	former string // the token of the handle
+}
 
-func (m disownMessage) apply(c *core, now clock.Instant) { c.disown(now, c.tenures.get(m.id)) }
+func (m disownMessage) apply(c *core, now clock.Instant) {
+	if t := c.tenures.get(m.id); t != nil && t.phase == held {
+		c.attempts[m.former] = []string{t.token} // which a quorum has now
+		c.disown(now, t)
+	}
+}
 
 // A handle is what a lease is continued with. Its texts are of the form that
 // handleForm begins. Names and tokens may be any bytes.

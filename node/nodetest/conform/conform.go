@@ -61,6 +61,8 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 	t.Run("pipelines", func(t *testing.T) { pipelines(t, begin(t, open(t), "")) })
 	t.Run("queue", func(t *testing.T) { queue(t, open(t)) })
 	t.Run("enrolment", func(t *testing.T) { enrolment(t, open(t)) })
+	t.Run("lives", func(t *testing.T) { lives(t, open(t)) })
+	t.Run("adoptions", func(t *testing.T) { adoptions(t, begin(t, open(t), "")) })
 	t.Run("news", func(t *testing.T) { changes(t, begin(t, open(t), "")) })
 	for _, proto := range []string{"RESP2", "RESP3"} {
 		t.Run("raw/"+proto, func(t *testing.T) {

@@ -1,0 +1,165 @@
+package supervisor_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node/nodetest"
+	"github.com/leasehold-go/leasehold/supervisor"
+)
+
+// ending is a context that is done when its Err is asked for the n-th time: just when the
+// lease is there. A cancelled one may look like that to whoever was not told yet.
+type ending struct {
+	context.Context
+	left atomic.Int32
+}
+
+func endingAt(t *testing.T, n int32) *ending {
+	c := &ending{Context: t.Context()}
+	c.left.Store(n)
+	return c
+}
+
+func (c *ending) Err() error {
+	if c.left.Add(-1) <= 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// No lease is returned after its context was done, and none is kept: neither by this
+// process nor on any node.
+func TestNoLeaseAfterItsContext(t *testing.T) {
+	for name, try := range map[string]func(*supervisor.Supervisor, context.Context) (any, error){
+		"Acquire": func(s *supervisor.Supervisor, ctx context.Context) (any, error) {
+			l, err := s.Acquire(ctx, "x")
+			return l != nil, err
+		},
+		"TryAcquire": func(s *supervisor.Supervisor, ctx context.Context) (any, error) {
+			l, err := s.TryAcquire(ctx, "x")
+			return l != nil, err
+		},
+		"Do": func(s *supervisor.Supervisor, ctx context.Context) (any, error) {
+			ran := false
+			err := s.Do(ctx, "x", func(context.Context) error { ran = true; return nil })
+			return ran, err
+		},
+		"Lead": func(s *supervisor.Supervisor, ctx context.Context) (any, error) {
+			ran := false
+			err := s.Lead(ctx, "x", func(context.Context) error { ran = true; return nil })
+			return ran, err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+				sup := start(t, nodes)
+				got, err := try(sup, endingAt(t, 2))
+				var e *supervisor.AcquireError
+				if got != false || !errors.Is(err, context.Canceled) || !errors.As(err, &e) {
+					t.Fatalf("%v, %v", got, err)
+				}
+				synctest.Wait()
+				wantKeys(t, nodes, "x", "", 0)
+				if n := len(sup.Leases()); n != 0 {
+					t.Errorf("%d leases are kept", n)
+				}
+				if s := sup.Stats(); s.Held+s.Waiting+s.Owed != 0 {
+					t.Errorf("%+v", s)
+				}
+				acquire(t, sup, "x")
+			})
+		})
+	}
+}
+
+// So it is with all of several.
+func TestNoLeasesAfterTheirContext(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		sup := start(t, nodes)
+		leases, err := sup.AcquireAll(endingAt(t, 2), "x", "y")
+		if leases != nil || !errors.Is(err, context.Canceled) {
+			t.Fatalf("%d leases, %v", len(leases), err)
+		}
+		synctest.Wait()
+		wantKeys(t, nodes, "x", "", 0)
+		wantKeys(t, nodes, "y", "", 0)
+		if n := len(sup.Leases()); n != 0 {
+			t.Errorf("%d leases are kept", n)
+		}
+	})
+}
+
+// An adoption returns none either, and keeps none; but the handle may be tried again, so
+// the nodes keep the name.
+func TestNoAdoptionAfterItsContext(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		sup, former := start(t, nodes), start(t, nodes, owner("former"))
+		held := acquire(t, former, "x")
+		handle, err := held.HandOver(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := always(t, nodes, "x")
+		l, err := sup.Adopt(endingAt(t, 2), handle)
+		var e *supervisor.AcquireError
+		if l != nil || !errors.Is(err, context.Canceled) || !errors.As(err, &e) {
+			t.Fatalf("%v, %v", l, err)
+		}
+		synctest.Wait()
+		if n := len(sup.Leases()); n != 0 {
+			t.Errorf("%d leases are kept", n)
+		}
+		again, err := sup.Adopt(t.Context(), handle)
+		if err != nil {
+			t.Fatalf("tried again: %v", err)
+		}
+		synctest.Wait()
+		stop()
+		if again.Fence() <= held.Fence() {
+			t.Errorf("fence %d after %d", again.Fence(), held.Fence())
+		}
+		wantKeys(t, nodes, "x", again.Token(), 3)
+		if err := again.Release(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if _, err := sup.Adopt(t.Context(), handle); !errors.Is(err, lease.ErrLost) {
+			t.Errorf("after its release: %v", err)
+		}
+	})
+}
+
+// A context that is done before is not tried with, and one that ends while others have the
+// name ends the waiting at once.
+func TestContextDoneWhileWaiting(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		sup := start(t, nodes)
+		held := acquire(t, start(t, nodes, owner("other")), "x")
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := time.Now().Add(ttl)
+		time.AfterFunc(ttl, cancel)
+		if _, err := sup.Acquire(ctx, "x"); !errors.Is(err, context.Canceled) || !errors.Is(err, supervisor.ErrHeld) {
+			t.Errorf("%v", err)
+		}
+		if now := time.Now(); now != ended {
+			t.Errorf("it returned %v after its context was done", now.Sub(ended))
+		}
+		before := nodes[0].Commands()["SET"]
+		if _, err := sup.Acquire(ctx, "y"); !errors.Is(err, context.Canceled) {
+			t.Errorf("%v", err)
+		}
+		if _, err := sup.Adopt(ctx, held.Handle()); !errors.Is(err, context.Canceled) {
+			t.Errorf("%v", err)
+		}
+		synctest.Wait()
+		if after := nodes[0].Commands()["SET"]; after != before {
+			t.Errorf("%d commands were sent for a context that was done before", after-before)
+		}
+		wantKeys(t, nodes, "x", held.Token(), 3)
+	})
+}
