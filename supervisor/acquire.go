@@ -263,7 +263,7 @@ func (c *core) elect(now clock.Instant, t *tenure, fence uint64) {
 	}
 	grown := all(len(c.nodes))
 	for i := range c.nodes {
-		if young := c.youngUntil(i); now < young {
+		if young := c.stillYoung(now, i); now < young {
 			// It may have forgotten a grant that its holder still believes in.
 			t.ballot.answers[i] = answer{verdict: Guarded, left: young.Sub(now), at: now}
 			grown.del(i)

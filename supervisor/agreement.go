@@ -184,6 +184,18 @@ func (c *core) countYouth(now clock.Instant, i int) {
 	}
 }
 
+// stillYoung returns the same as youngUntil, before a node is asked for a vote. If the
+// window ends at this instant and the alarm has not been heard, it has the marker say so
+// first: the actor would refuse the vote otherwise, and an attempt would be lost.
+func (c *core) stillYoung(now clock.Instant, i int) clock.Instant {
+	until := c.youngUntil(i)
+	if y := &c.nodes[i].youth; y.isSet() && y.due() <= now && until <= now {
+		c.alarms.clear(y)
+		y.wake(c, now)
+	}
+	return until
+}
+
 // wake has a node's marker say that it is grown.
 func (y *youth) wake(c *core, now clock.Instant) {
 	switch at := c.youngUntil(y.node); {

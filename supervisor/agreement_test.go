@@ -163,6 +163,26 @@ func TestGrownIsWritten(t *testing.T) {
 	}
 }
 
+// An attempt may come at the very end of a window, before the alarm of that instant is
+// heard. The markers are told first then, or the nodes would refuse their votes.
+func TestGrownIsWrittenBeforeAVote(t *testing.T) {
+	b := enrolled(t, 3)
+	for i := range 3 {
+		b.restart(i)
+	}
+	b.grown()
+	b.clock.Advance(b.c.youngUntil(0).Sub(b.now()))
+	b.acquire("x")
+	b.wantNodes(b.take(node.Grant), 0, 1, 2)
+	if got := b.grown(); len(got) != 3 {
+		t.Errorf("%v were said to be grown, want all", got)
+	}
+	b.advance(0)
+	if got := b.grown(); len(got) != 0 {
+		t.Errorf("%v were said to be grown twice", got)
+	}
+}
+
 // found has a node tell the fingerprints that were left on it.
 func (b *bench) found(i int, texts ...string) {
 	value := ""

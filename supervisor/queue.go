@@ -329,7 +329,7 @@ func (c *core) claim(now clock.Instant, t *tenure, i int) {
 		t.again.add(i)
 		return
 	}
-	if young := c.youngUntil(i); now < young {
+	if young := c.stillYoung(now, i); now < young {
 		if b := t.ballot; b != nil {
 			b.answers[i] = answer{verdict: Guarded, left: young.Sub(now), at: now}
 		}

@@ -123,7 +123,9 @@ func (w *world) adopt(c *simClient, h *simHandle) {
 
 // swaps notes that a node gives a key to another token by adoption.
 func (w *world) swaps(n *simNode, k int, cmd *node.Command) {
-	w.formers[cmd.Token] = cmd.Former
+	if cmd.Token != cmd.Former {
+		w.formers[cmd.Token] = cmd.Former
+	}
 	w.leftTokens[cmd.Token] = leftHandle // until the adoption is won
 	l := w.leaseBy(k, cmd.Former)
 	if l == nil || !l.believed() {
@@ -157,7 +159,10 @@ func (w *world) adopted(l *simLease, h *simHandle) {
 			}
 		}
 		e, blind := h.former.blinded()
+		kept, forgot, _ := w.support(l)
 		switch {
+		case kept+forgot < w.quorum: // its own keys were deleted while it waited
+			w.excuse(adoptByHand, l)
 		case w.descends(r.token, h.former.token) && !copied:
 			w.fail("client %d adopts %s, which was adopted before", l.c.id, h.Token)
 		case blind: // it could not learn that it was not alone, and so the heir cannot
