@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/leasehold-go/leasehold/integration/cluster"
+	"github.com/leasehold-go/leasehold/lease"
 	"github.com/leasehold-go/leasehold/supervisor"
 )
 
@@ -153,6 +154,67 @@ func TestClocksApart(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The nodes of a name have all been changed, one at a time and without a tenure in between,
+// and the clocks of the new ones are an hour behind. The fence goes back, unless a floor was
+// written to them, as docs/operating.md says.
+func TestFenceFloor(t *testing.T) {
+	t.Parallel()
+	onClocks(t, 6, 5, func(t *testing.T, list []*cluster.Clocked, n *notes) {
+		former, next := clusterOf(list[:3]), clusterOf(list[3:])
+		for _, s := range list[3:] {
+			s.SetAhead(-time.Hour)
+		}
+		sup := start(t, former)
+		fences := map[string]uint64{}
+		for _, name := range []string{"floored", "not"} {
+			l := acquire(t, sup, name)
+			fences[name] = l.Fence()
+			giveBack(t, l)
+		}
+		h, err := sup.Inspect(t.Context(), "floored")
+		if err != nil || h.Fence < fences["floored"] {
+			t.Fatalf("Inspect tells fence %d, behind %d: %v", h.Fence, fences["floored"], err)
+		}
+		for _, s := range next.Servers {
+			mustDo(t, s, "ZADD", "leasehold:{floored}:fence", "GT", fmt.Sprint(h.Fence), "f")
+		}
+		sup = start(t, next)
+		if l := acquire(t, sup, "floored"); l.Fence() <= fences["floored"] {
+			t.Errorf("fence %d behind %d, with a floor", l.Fence(), fences["floored"])
+		}
+		if l := acquire(t, sup, "not"); l.Fence() > fences["not"] {
+			t.Errorf("fence %d behind %d, without a floor: this test shows nothing", l.Fence(), fences["not"])
+		}
+	})
+}
+
+// No fence is given twice: if the largest is stored on a majority then the name cannot be
+// acquired any more, and others can.
+func TestFenceIsExhausted(t *testing.T) {
+	t.Parallel()
+	onProcesses(t, 3, 5, func(t *testing.T, c *cluster.Cluster, n *notes) {
+		const largest = 1 << 53
+		for _, s := range c.Servers[:2] {
+			mustDo(t, s, "ZADD", "leasehold:{x}:fence", fmt.Sprint(largest), "f")
+		}
+		sup := start(t, c)
+		for _, acquire := range []func() (*lease.Lease, error){
+			func() (*lease.Lease, error) { return sup.TryAcquire(t.Context(), "x") },
+			func() (*lease.Lease, error) { return sup.Acquire(t.Context(), "x") },
+		} {
+			if l, err := acquire(); err == nil {
+				t.Errorf("acquired with fence %d", l.Fence())
+			} else if !errors.Is(err, supervisor.ErrFenceExhausted) {
+				t.Errorf("the error does not say why: %v", err)
+			}
+		}
+		for _, s := range c.Servers {
+			gone(t, s, "x")
+		}
+		giveBack(t, acquire(t, sup, "y"))
+	})
 }
 
 // warnings are those of one supervisor.

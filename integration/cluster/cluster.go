@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -184,17 +185,27 @@ func within(d time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), d)
 }
 
-var taken sync.Map // the ports that this process was given
+var taken sync.Map // the ports that this process was given, and what reserves them
 
 // freePort returns a loopback port that nobody listens on now. It lies below the
 // ports that systems give to outgoing connections (from 32768 on Linux), so that
 // a server that is down does not lose it to some client. Another process may
 // still be quicker: whoever listens on it tries again with another one.
+//
+// No other process that runs such tests is given it as long as this one lives. Clients of
+// a server that is down would find another test's server at its port, and disturb that.
 func freePort() (address, error) {
 	for range 1000 {
 		a := address(net.JoinHostPort("127.0.0.1", strconv.Itoa(20000+rand.IntN(12000))))
 		if _, again := taken.LoadOrStore(a, true); again {
 			continue
+		}
+		if runtime.GOOS == "linux" { // where a socket may have a name and no file
+			reserved, err := net.Listen("unix", "@leasehold-test-"+a.port())
+			if err != nil {
+				continue
+			}
+			taken.Store(a, reserved) // or it would be collected, and closed
 		}
 		if l, err := net.Listen("tcp", string(a)); err == nil {
 			return a, l.Close()
