@@ -284,6 +284,7 @@ func (c *core) swapped(now clock.Instant, t *tenure, i int, r node.Reply) {
 		// was late, and somebody else count on what the node has forgotten: a rival, or who
 		// has adopted the handle before. As with a grant, the node does not count before it
 		// is grown. It is asked again.
+		t.votes[i].life = 0 // nor does a renewal right after: see renewed
 		b.answers[i] = answer{verdict: Guarded, left: from.Sub(now), at: now}
 	case r.Status == node.OK:
 		t.votes[i].until = t.votes[i].promise
@@ -321,8 +322,11 @@ func (c *core) swappedLate(now clock.Instant, t *tenure, i int, r node.Reply) {
 		c.end(now, t, lease.ErrExpired, nil)
 		return
 	}
-	switch {
-	case r.Status == node.OK && v.until == 0 && now >= c.healFrom(i):
+	switch from := c.healFrom(i, false); {
+	case r.Status == node.OK && now < from:
+		v.life = 0 // as if it had never been asked: see renewed
+		c.retryAt(now, t, i, from)
+	case r.Status == node.OK && v.until == 0:
 		v.until, v.life = v.promise, c.nodes[i].state.Life
 		c.joined(now, t, i)
 	case r.Status == node.Absent:
@@ -401,7 +405,7 @@ func (c *core) keptOn(now clock.Instant, t *tenure, i int, r node.Reply) {
 	a, b, v := t.adopt, t.ballot, &t.votes[i]
 	switch r.Status {
 	case node.OK:
-		if v.life == c.nodes[i].state.Life || now >= c.healFrom(i) {
+		if v.life == c.nodes[i].state.Life || now >= c.healFrom(i, v.until > now) {
 			v.until, v.life = v.promise, c.nodes[i].state.Life
 		}
 		return
