@@ -82,6 +82,30 @@ func TestLifeIsRunAndReplication(t *testing.T) {
 	})
 }
 
+// Without the guard it is the same, but for what the marker tells.
+func TestLifeWithoutGuard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		tells(n, "R", "P", "master")
+		r := start(t, n.Conn())
+		r.enrolled()
+		at := r.state.LifeAt
+		for i, step := range []struct {
+			run, replication string
+			life             uint32
+		}{{"R", "P", 1}, {"R", "Q", 2}, {"S", "Q", 3}, {"S", "Q", 3}} {
+			<-time.After(time.Second) // in fake time
+			tells(n, step.run, step.replication, "master")
+			r.again(n)
+			if s := r.state; s.Life != step.life || (s.LifeAt != at) != (i == 1 || i == 2) {
+				t.Errorf("step %d: %+v", i, s)
+			}
+			at = r.state.LifeAt
+		}
+	})
+}
+
 // A replica that is promoted without the marker had been up for days: it is young all the
 // same. Until then it is no primary, and is not asked.
 func TestPromotedWithoutAMarker(t *testing.T) {

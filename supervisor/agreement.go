@@ -358,6 +358,7 @@ func (c *core) twins(now clock.Instant, i int) {
 	for k := range c.nodes {
 		if c.nodes[k].twin == i+1 && !same(k) {
 			c.nodes[k].twin = 0
+			defer c.twins(now, k) // it may be the same as a third one
 		}
 	}
 	if p.twin != 0 && !same(p.twin-1) {
