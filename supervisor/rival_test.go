@@ -34,3 +34,30 @@ func TestKeyOfAnotherLifeAndALongerRival(t *testing.T) {
 		}
 	}
 }
+
+// What a node reserves for a lease that is held already is not claimed: a key that comes
+// there before the others have confirmed would look like an unbroken tenure to whoever
+// adopts it.
+//
+//  1. The holder stood in the queues, and has nodes 0 and 1. It does not reach node 0.
+//  2. Its key on node 0 is deleted by hand. A rival has nodes 0 and 2, its whole tenure,
+//     and releases: node 2 reserves the key for the holder, who still stands there.
+//  3. The holder claims it, and dies before it learns of the deletion. Nodes 1 and 2 keep
+//     its token: whoever has the handle adopts the lease by them.
+func TestReservationForHolderWaitsForTrial(t *testing.T) {
+	b := enrolled(t, 3)
+	w, token := b.stand("x")
+	b.announce(token, 0, 1)
+	for _, s := range b.take(node.Claim) {
+		b.say(s, node.OK)
+	}
+	b.got(w)
+	b.announce(token, 2)
+	b.wantNodes(b.take(node.Claim))
+	b.answerAll(map[int]node.Status{0: node.Unknown})
+	b.wantNodes(b.take(node.Heal))
+	b.advance(b.c.terms.renewEvery)
+	b.answerAll(map[int]node.Status{2: node.Absent})
+	b.answerAll(map[int]node.Status{2: node.Absent})
+	b.wantNodes(b.take(node.Heal), 2)
+}
