@@ -35,11 +35,17 @@ var sceneNames = [scenes]string{
 	rivalBeforeLate: "rival before a late grant", rivalBeforeHeir: "rival before an heir",
 }
 
-// prepare has the bytes of some grants wait at the sender, for a scene that needs it.
-func (w *world) prepare(a *simActor) {
+// prepare has the bytes of a grant wait at the sender, for a scene that needs it, if it
+// seems that the others win.
+func (w *world) prepare(a *simActor, cmd *node.Command) {
 	f := &w.faults
-	if !w.chance(f.atScene * 0.5) {
+	if f.scene != lateAfterFlush && f.scene != rivalBeforeLate || !w.chance(f.atScene) {
 		return
+	}
+	for _, n := range w.nodes {
+		if !n.free(w.nameIndex(cmd.Name), cmd.Token) || a.c.actors[n.id].parked > w.now {
+			return
+		}
 	}
 	switch f.scene {
 	case lateAfterFlush:
@@ -47,6 +53,12 @@ func (w *world) prepare(a *simActor) {
 	case rivalBeforeLate:
 		a.parked = w.until(w.timeout*3/4 + w.upTo(w.timeout/8))
 	}
+}
+
+// free reports whether a key could be granted to a token.
+func (n *simNode) free(k int, token string) bool {
+	v := n.key(k)
+	return v == "" || v == reservation+token
 }
 
 // play plays a scene for a lease that was just won, if it fits.
@@ -61,7 +73,7 @@ func (w *world) play(l *simLease) {
 		switch {
 		case n.key(l.key) == l.token:
 			voters = append(voters, n)
-		case n.key(l.key) == "" && l.c.actors[n.id].parked > w.now:
+		case n.free(l.key, l.token) && l.c.actors[n.id].parked > w.now:
 			away = n
 		}
 	}
