@@ -45,6 +45,7 @@ type simActor struct {
 	slowUntil time.Duration
 	slowBy    time.Duration
 	lateness  time.Duration // of some bytes
+	parked    time.Duration // until when they all wait at the sender; it may change
 }
 
 // A simConn is one connection and its enrolment.
@@ -233,7 +234,21 @@ func (a *simActor) there(s *simConn, late bool, arrive func()) {
 		at = min(at, w.faults.end)
 	}
 	s.there = max(at, s.there)
+	if a.parked > w.now {
+		w.after(s.there-w.now, func() { a.unpark(arrive) })
+		return
+	}
 	w.after(s.there-w.now, arrive)
+}
+
+// unpark has bytes arrive that may have to wait.
+func (a *simActor) unpark(arrive func()) {
+	w := a.c.w
+	if d := min(a.parked, w.faults.end) - w.now; d > 0 {
+		w.after(d, func() { a.unpark(arrive) })
+		return
+	}
+	arrive()
 }
 
 // back carries bytes from the node.
