@@ -118,6 +118,26 @@ func TestContainers(t *testing.T) {
 	}
 }
 
+// A supervisor takes a server that was opened for a test for one that was known for long,
+// and one that is young for what it is.
+func TestServersAreGrown(t *testing.T) {
+	t.Parallel()
+	for _, kind := range cluster.Kinds(t) {
+		t.Run(kind.String(), func(t *testing.T) {
+			for _, s := range start(t, cluster.Open(t, kind, 3)).Nodes() {
+				if s.Young != 0 || s.MaxTTL != ttl {
+					t.Errorf("%s: young for %v, with a MaxTTL of %v", s.Node, s.Young, s.MaxTTL)
+				}
+			}
+			for _, s := range start(t, cluster.OpenYoung(t, kind, 3)).Nodes() {
+				if s.Young == 0 {
+					t.Errorf("%s is not young", s.Node)
+				}
+			}
+		})
+	}
+}
+
 // each does the same to some servers, at once.
 func each(servers []cluster.Server, do func(cluster.Server)) {
 	var wg sync.WaitGroup
@@ -305,6 +325,10 @@ var pulse = sync.OnceValue(func() *heart {
 	return h
 })
 
+// marker is the key that says which life of a server's data this is; others are named
+// after it.
+const marker = "leasehold:incarnation"
+
 // lockKeys returns the keys of a server but for those that stay: the fences, and what
 // says of which server and which clients they are.
 func lockKeys(s cluster.Server) ([]string, error) {
@@ -318,10 +342,8 @@ func lockKeys(s cluster.Server) ([]string, error) {
 	}
 	var keys []string
 	for _, k := range all {
-		switch k, _ := k.(string); {
-		case strings.HasSuffix(k, "}:fence"):
-		case slices.Contains([]string{"leasehold:incarnation", "leasehold:{leasehold:incarnation}:grown", "leasehold:{leasehold:incarnation}:identity", "leasehold:{leasehold:incarnation}:clients"}, k):
-		default:
+		k, _ := k.(string)
+		if !strings.HasSuffix(k, "}:fence") && k != marker && !strings.HasPrefix(k, "leasehold:{"+marker+"}:") {
 			keys = append(keys, k)
 		}
 	}

@@ -82,6 +82,30 @@ func TestLifeIsRunAndReplication(t *testing.T) {
 	})
 }
 
+// Without the guard it is the same, but for what the marker tells.
+func TestLifeWithoutGuard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		tells(n, "R", "P", "master")
+		r := start(t, n.Conn())
+		r.enrolled()
+		at := r.state.LifeAt
+		for i, step := range []struct {
+			run, replication string
+			life             uint32
+		}{{"R", "P", 1}, {"R", "Q", 2}, {"S", "Q", 3}, {"S", "Q", 3}} {
+			<-time.After(time.Second) // in fake time
+			tells(n, step.run, step.replication, "master")
+			r.again(n)
+			if s := r.state; s.Life != step.life || (s.LifeAt != at) != (i == 1 || i == 2) {
+				t.Errorf("step %d: %+v", i, s)
+			}
+			at = r.state.LifeAt
+		}
+	})
+}
+
 // A replica that is promoted without the marker had been up for days: it is young all the
 // same. Until then it is no primary, and is not asked.
 func TestPromotedWithoutAMarker(t *testing.T) {
@@ -154,4 +178,24 @@ func TestWhatWaitsForAnotherLife(t *testing.T) {
 		}
 		wantStatuses(t, r.wait(2), "unsent ok")
 	})
+}
+
+// A connection that has no name, or does not tell it, is not the one that was enrolled,
+// also where the server and its marker are the same.
+func TestNamelessIsAStranger(t *testing.T) {
+	for _, answer := range []string{"$-1\r\n", "$0\r\n\r\n", "-NOPERM no\r\n", ":1\r\n"} {
+		for _, window := range []time.Duration{0, time.Minute} {
+			synctest.Test(t, func(t *testing.T) {
+				n := nodetest.New()
+				defer n.Close()
+				r := start(t, n.Conn(), guarded(window))
+				r.enrolled()
+				n.Reply("CLIENT GETNAME", answer)
+				wantStatuses(t, r.ask(grant("a", "1", 1)), "unknown")
+				if r.state.Enrolled {
+					t.Errorf("%q, window %v: still enrolled", answer, window)
+				}
+			})
+		}
+	}
 }

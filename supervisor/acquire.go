@@ -323,6 +323,10 @@ func (c *core) granted(now clock.Instant, t *tenure, i int, r node.Reply) {
 	case electing, raising:
 		b := t.ballot
 		b.answers[i] = answerTo(now, r)
+		if young := c.youngUntil(i); r.Status == node.Unsent && now < young {
+			// It was found to be young while the command was on its way to it.
+			b.answers[i] = answer{verdict: Guarded, left: young.Sub(now), at: now}
+		}
 		if r.Status == node.OK && t.phase == electing {
 			b.granted.add(i)
 			b.highest = max(b.highest, r.Fence)

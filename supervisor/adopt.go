@@ -284,19 +284,25 @@ func (c *core) swapped(now clock.Instant, t *tenure, i int, r node.Reply) {
 		// was late, and somebody else count on what the node has forgotten: a rival, or who
 		// has adopted the handle before. As with a grant, the node does not count before it
 		// is grown. It is asked again.
+		t.votes[i].life = 0 // nor does a renewal right after: see renewed
 		b.answers[i] = answer{verdict: Guarded, left: from.Sub(now), at: now}
 	case r.Status == node.OK:
 		t.votes[i].until = t.votes[i].promise
 		t.votes[i].life = c.nodes[i].state.Life
 		b.highest = max(b.highest, r.Fence)
 		left := r.Left
-		if left <= 0 {
-			left = c.widest // it had swapped it before
+		switch {
+		case left > 0:
+			left = min(left, c.limits.maxTTLCap)
+		case c.nodes[i].state.Guarded:
+			left = c.widest // it had swapped it before, and its marker knows the former holder's MaxTTL
+		default:
+			left = c.limits.maxTTLCap
 		}
 		if a.elected {
 			break // a quorum less this node keeps the former holder out already
 		}
-		a.overAt = max(a.overAt, now.Add(min(left, c.widest)+driftOf(c.limits.drift, c.widest)))
+		a.overAt = max(a.overAt, now.Add(left+driftOf(c.limits.drift, max(left, c.widest))))
 		if t.phase == electing {
 			b.granted.add(i)
 			b.known.add(i)
@@ -321,8 +327,11 @@ func (c *core) swappedLate(now clock.Instant, t *tenure, i int, r node.Reply) {
 		c.end(now, t, lease.ErrExpired, nil)
 		return
 	}
-	switch {
-	case r.Status == node.OK && v.until == 0 && now >= c.healFrom(i):
+	switch from := c.healFrom(i, false); {
+	case r.Status == node.OK && now < from:
+		v.life = 0 // as if it had never been asked: see renewed
+		c.retryAt(now, t, i, from)
+	case r.Status == node.OK && v.until == 0:
 		v.until, v.life = v.promise, c.nodes[i].state.Life
 		c.joined(now, t, i)
 	case r.Status == node.Absent:
@@ -401,7 +410,7 @@ func (c *core) keptOn(now clock.Instant, t *tenure, i int, r node.Reply) {
 	a, b, v := t.adopt, t.ballot, &t.votes[i]
 	switch r.Status {
 	case node.OK:
-		if v.life == c.nodes[i].state.Life || now >= c.healFrom(i) {
+		if v.life == c.nodes[i].state.Life || now >= c.healFrom(i, v.until > now) {
 			v.until, v.life = v.promise, c.nodes[i].state.Life
 		}
 		return

@@ -76,12 +76,19 @@ func (c *core) youngUntil(i int) clock.Instant {
 
 // healFrom returns from when on every election is over that may have had a vote of an
 // earlier life of a node. Its window is longer, so a node that is grown needs no wait.
-func (c *core) healFrom(i int) clock.Instant {
-	s := &c.nodes[i].state
+// believed tells that the lease in question still counts on the earlier life: that gave
+// nobody else its vote meanwhile. Else it may have, and for longer than we have heard of.
+func (c *core) healFrom(i int, believed bool) clock.Instant {
+	p := &c.nodes[i]
+	s := &p.state
 	if s.Guarded && s.Grown {
 		return 0
 	}
-	return s.LifeAt.Add(c.widest/4 + driftOf(c.limits.drift, c.widest))
+	widest := c.widest
+	if s.Guarded && !p.known && !believed {
+		widest = max(widest, c.limits.maxTTLCap)
+	}
+	return s.LifeAt.Add(widest/4 + driftOf(c.limits.drift, widest))
 }
 
 // agree looks at what the state of a node says about the agreement.
@@ -351,6 +358,7 @@ func (c *core) twins(now clock.Instant, i int) {
 	for k := range c.nodes {
 		if c.nodes[k].twin == i+1 && !same(k) {
 			c.nodes[k].twin = 0
+			defer c.twins(now, k) // it may be the same as a third one
 		}
 	}
 	if p.twin != 0 && !same(p.twin-1) {

@@ -117,8 +117,10 @@ func TestWidestMaxTTL(t *testing.T) {
 	if got, want := b.c.youngUntil(0).Sub(life), b.c.limits.window(8*time.Second); got != want {
 		t.Errorf("window %v, want %v", got, want)
 	}
-	if got, want := b.c.healFrom(0).Sub(life), 2*time.Second+driftOf(0, 8*time.Second); got != want {
-		t.Errorf("healed after %v, want %v", got, want)
+	for _, believed := range []bool{false, true} {
+		if got, want := b.c.healFrom(0, believed).Sub(life), 2*time.Second+driftOf(0, 8*time.Second); got != want {
+			t.Errorf("healed after %v, want %v", got, want)
+		}
 	}
 	if b.c.limits.window(8*time.Second) != 8*time.Second+8*time.Second/100+2*time.Millisecond {
 		t.Error("a window without its drift")

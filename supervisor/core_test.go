@@ -1652,6 +1652,22 @@ func TestYoungNodesAreNotAsked(t *testing.T) {
 	b.got(w)
 }
 
+// A node that turns out to be young when a grant has been sent to its actor, which
+// refuses that, is said to be young and not to be unreachable.
+func TestYoungWhenAsked(t *testing.T) {
+	b := enrolled(t, 3)
+	w := b.acquire("x", func(w *waiter) { w.attempts = 1 })
+	grants := b.take(node.Grant)
+	for i := range 2 {
+		b.restart(i)
+		b.say(to(grants, i), node.Unsent)
+	}
+	e := b.refused(w, ErrNoQuorum)
+	if a := e.Nodes[0]; a.Verdict != Guarded || a.Left != b.c.limits.window(b.c.limits.maxTTLCap) || e.Young() != a.Left {
+		t.Errorf("answer %v, young for %v", a, e.Young())
+	}
+}
+
 // Where the clocks of a quorum of nodes have run away from ours, this machine was
 // paused: every lease is lost. One node's clock that jumps changes nothing.
 func TestClockWatch(t *testing.T) {

@@ -204,16 +204,6 @@ func (j *job) supervise(cfg supervisor.Config) (*supervisor.Supervisor, error) {
 	return supervisor.New(cfg)
 }
 
-// known reports whether every node was reached, or was found not to be reachable.
-func known(nodes []supervisor.NodeStatus) bool {
-	for _, n := range nodes {
-		if !n.Enrolled && n.Err == nil {
-			return false
-		}
-	}
-	return true
-}
-
 // A nudge is sent to, if it has room, when something happens.
 type nudge chan struct{}
 
@@ -223,6 +213,26 @@ func (n nudge) Observe(supervisor.Event) {
 	case n <- struct{}{}:
 	default:
 	}
+}
+
+// reached waits until every node was reached, or was found not to be reachable.
+func reached(ctx context.Context, sup *supervisor.Supervisor, told nudge) {
+	for !known(sup.Nodes()) && ctx.Err() == nil {
+		select {
+		case <-told:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// known reports whether that is so.
+func known(nodes []supervisor.NodeStatus) bool {
+	for _, n := range nodes {
+		if !n.Enrolled && n.Err == nil {
+			return false
+		}
+	}
+	return true
 }
 
 // end closes the supervisor, and waits for the nodes no longer than a moment.
@@ -265,13 +275,7 @@ func (j *job) ask(args []string, check func() error, do func(context.Context, *s
 		return j.fail(err)
 	}
 	defer end(sup)
-	// Nodes that are still being reached would be shown as unreachable.
-	for !known(sup.Nodes()) && ctx.Err() == nil {
-		select {
-		case <-told:
-		case <-ctx.Done():
-		}
-	}
+	reached(ctx, sup, told) // or some would be shown as unreachable
 	return do(ctx, sup)
 }
 

@@ -47,7 +47,8 @@ func runJob(j *job, args []string) int {
 	defer signal.Stop(signals)
 	ctx, give := context.WithCancel(context.Background())
 	defer give()
-	sup, err := j.supervise(supervisor.Config{Owner: *owner, Grace: *grace})
+	told := make(nudge, 1)
+	sup, err := j.supervise(supervisor.Config{Owner: *owner, Grace: *grace, Observer: told})
 	if err != nil {
 		return j.fail(err)
 	}
@@ -55,7 +56,7 @@ func runJob(j *job, args []string) int {
 	acquire := sup.Acquire
 	if *try {
 		acquire = func(ctx context.Context, name string, _ ...supervisor.Option) (*lease.Lease, error) {
-			return j.try(ctx, sup)
+			return j.try(ctx, sup, told)
 		}
 	}
 	if *wait > 0 {
@@ -99,20 +100,19 @@ func runJob(j *job, args []string) int {
 // try makes one attempt. If it fails because nodes are young, it waits until they are
 // not, and makes another: a process that ended instead would leave them young, so where
 // all processes are short none would ever get a lease. It waits for every young node
-// that it has met, so that all are written to be grown, and not only a quorum.
-func (j *job) try(ctx context.Context, sup *supervisor.Supervisor) (*lease.Lease, error) {
+// that can be reached, so that all are written to be grown, and not only a quorum.
+func (j *job) try(ctx context.Context, sup *supervisor.Supervisor, told nudge) (*lease.Lease, error) {
 	held, err := sup.TryAcquire(ctx, j.name)
 	var e *supervisor.AcquireError
 	if !errors.As(err, &e) || e.Young() == 0 {
 		return held, err
 	}
-	var left time.Duration
-	for _, a := range e.Nodes {
-		if a.Verdict == supervisor.Guarded {
-			left = max(left, a.Left)
-		}
-	}
 	j.complain(fmt.Errorf("%w; waiting for that once", err))
+	reached(ctx, sup, told) // the attempt did not wait for the slowest
+	left := e.Young()
+	for _, n := range sup.Nodes() {
+		left = max(left, n.Young)
+	}
 	grown := clock.System().NewTimer(left)
 	defer grown.Stop()
 	select {

@@ -25,6 +25,7 @@ func lives(t *testing.T, target Target) {
 		return begin(t, target, "", func(c *node.Config) { c.Window, c.MaxTTL = 100*time.Hour, ours*time.Millisecond })
 	}
 	incarnation, _, _ := strings.Cut(markerOf(enrol()), " ")
+	const second = time.Second
 	time := func() int64 {
 		var sec, usec int64
 		fmt.Sscanf(ask(client, "TIME"), "[%d %d]", &sec, &usec)
@@ -133,6 +134,30 @@ func lives(t *testing.T, target Target) {
 		ask(client, "SET", script.Identity, "SOMEBODY")
 		if got := enrol().state.Identity; got != "SOMEBODY" {
 			t.Errorf("%q: want the one that is there", got)
+		}
+	})
+
+	// They age by the node's clock, one by one, and none goes earlier because it is left
+	// for less.
+	t.Run("fingerprints", func(t *testing.T) {
+		d := enrol()
+		score := func(d int64) string { return strconv.FormatInt(time()/1000+d, 10) }
+		ask(client, "DEL", script.Clients)
+		ask(client, "ZADD", script.Clients, score(-1), "1 old", score(60_000), "2 alive", score(60_000), "3 ours")
+		r := d.do(t, node.Command{Op: node.Sign, Token: "3 ours"})[0] // for 20 s
+		var texts []string
+		for _, f := range node.Fingerprints(r.Value) {
+			texts = append(texts, f.Text)
+			if !near(f.Until-d.state.Time, 60*second) {
+				t.Errorf("%s until %v after now", f.Text, f.Until-d.state.Time)
+			}
+		}
+		slices.Sort(texts)
+		if !slices.Equal(texts, []string{"2 alive", "3 ours"}) {
+			t.Errorf("%q", texts)
+		}
+		if got := ask(client, "ZCARD", script.Clients); got != ":2" {
+			t.Errorf("%s are kept", got)
 		}
 	})
 	ask(client, "FLUSHALL")

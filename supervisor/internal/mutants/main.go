@@ -4,7 +4,7 @@
 //
 // Run it in the root of the module:
 //
-//	go run ./supervisor/internal/mutants [-only text] [-markdown]
+//	go run ./supervisor/internal/mutants [-only regexp] [-markdown]
 //
 // It fails if a bug survives, if the text that it replaces is not found exactly
 // once, or if what catches it fails without it as well.
@@ -46,7 +46,7 @@ const seeds = 20_000
 const simulation = "./supervisor TestSimulation$"
 
 var (
-	only     = flag.String("only", "", "plant only those whose name contains this")
+	only     = flag.String("only", "", "plant only those whose name, file or test matches this regular expression")
 	markdown = flag.Bool("markdown", false, "print the table for docs/mutants.md")
 )
 
@@ -75,13 +75,17 @@ func run(root string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	wanted, err := regexp.Compile(*only)
+	if err != nil {
+		return err
+	}
 	var chosen []mutant
 	var tests []string
 	for _, m := range mutants {
-		if strings.Contains(m.name, *only) {
-			if m.test == "" {
-				m.test = simulation
-			}
+		if m.test == "" {
+			m.test = simulation
+		}
+		if wanted.MatchString(m.name + "\n" + m.file + "\n" + m.test) {
 			chosen = append(chosen, m)
 			if !slices.Contains(tests, m.test) {
 				tests = append(tests, m.test)
@@ -162,7 +166,7 @@ func try(root, dir, id string, m mutant) (r result) {
 		return result{err: fmt.Errorf("does not compile: %s", out)}
 	}
 	var out bytes.Buffer
-	exe := exec.Command(filepath.Join(dir, id+".test"), "-test.run", test, "-test.timeout", "2m", "-test.v")
+	exe := exec.Command(filepath.Join(dir, id+".test"), "-test.run", test, "-test.timeout", "15m", "-test.v")
 	if m.test == simulation {
 		n := seeds
 		if m.file == "" {
