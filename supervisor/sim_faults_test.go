@@ -274,7 +274,7 @@ func (w *world) mend() {
 			c.clock.freeze(false)
 		}
 		for _, a := range c.actors {
-			a.slowUntil, a.lateness, a.parked = 0, 0, 0
+			a.slowUntil, a.lateness = 0, 0
 		}
 	}
 	if !slices.ContainsFunc(w.clients, func(c *simClient) bool { return !c.dead && !c.idle }) {

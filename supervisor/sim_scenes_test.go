@@ -49,9 +49,9 @@ func (w *world) prepare(a *simActor, cmd *node.Command) {
 	}
 	switch f.scene {
 	case lateAfterFlush:
-		a.parked = w.until(3 * w.maxTTL)
+		a.park(w.now + 3*w.maxTTL)
 	case rivalBeforeLate:
-		a.parked = w.until(w.timeout*3/4 + w.upTo(w.timeout/8))
+		a.park(w.now + w.timeout*3/4 + w.upTo(w.timeout/8))
 	}
 }
 
@@ -144,19 +144,19 @@ func (w *world) takes(n *simNode, l *simLease) {
 func (w *world) lateAfterFlush(l *simLease, a, c *simNode) {
 	lapse := a.data.keys[l.key].endOf(&a.clock)
 	lost := w.now + l.c.clock.until(time.Duration(l.until))
-	lands := lost - 8*time.Millisecond - w.upTo(10*time.Millisecond)
+	lands := lost - 12*time.Millisecond - w.upTo(10*time.Millisecond)
 	begins := lands - 2*time.Millisecond
 	if lapse-begins+3*time.Millisecond > w.timeout || begins < w.now+20*time.Millisecond || lapse > w.faults.end {
 		return
 	}
 	rival := w.stage(l, lapse+w.maxTTL/2-w.now)
 	l.c.actors[a.id].cut(lapse + w.maxTTL - w.now)
-	l.c.actors[c.id].parked = lands
+	l.c.actors[c.id].park(lands)
 	w.after(begins-w.now, func() {
-		rival.actors[a.id].parked = lapse + w.upTo(time.Millisecond)
+		rival.actors[a.id].park(lapse + w.upTo(time.Millisecond))
 		rival.try(l.key)
 	})
-	w.after(lands-w.upTo(500*time.Microsecond)-w.now, func() {
+	w.after(lands-w.upTo(300*time.Microsecond)-w.now, func() {
 		if !w.calm {
 			w.tell("node %d is flushed", c.id)
 			c.flush()
@@ -180,7 +180,7 @@ func (w *world) heals(a *simActor, cmd *node.Command) {
 	if l == nil || l.rival == nil || l.healed != a.n || w.calm {
 		return
 	}
-	a.parked = w.until(w.timeout * 3 / 4)
+	a.park(w.now + w.timeout*3/4)
 	for _, n := range w.nodes {
 		if n != a.n && n.key(k) == l.token {
 			w.takes(n, l)
