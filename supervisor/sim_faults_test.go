@@ -168,7 +168,21 @@ func (w *world) newFaults(n int) {
 	if w.guard {
 		aim(&f.atCopy, 1)
 	}
-	aim(&f.atScene, 0.6)
+	f.losing = []faultKind{crashEmpty, crashStale, failOver, flushAll, replaced, crashStep}[w.rand.IntN(6)]
+	if w.guard && n > 1 && w.chance(0.15) {
+		w.newScenes(n)
+	}
+}
+
+// newScenes has a history be of scenes, and of little else.
+func (w *world) newScenes(n int) {
+	f := &w.faults
+	if w.chance(0.7) {
+		f.kinds = nil
+	}
+	*f = faults{kinds: f.kinds, pace: 3 * f.pace, end: f.end, latest: f.latest, longHolds: 1, losing: f.losing}
+	w.names = w.names[:1]
+	f.atScene = 0.3 + 0.7*w.rand.Float64()
 	f.scene = scene(w.rand.IntN(int(scenes)))
 	switch {
 	case n != 3: // the others need it
@@ -176,7 +190,6 @@ func (w *world) newFaults(n int) {
 	case w.timeout == w.maxTTL/8 && w.chance(0.5): // only then is there time for it
 		f.scene = lateAfterFlush
 	}
-	f.losing = []faultKind{crashEmpty, crashStale, failOver, flushAll, replaced, crashStep}[w.rand.IntN(6)]
 }
 
 // simulate plays a history.
