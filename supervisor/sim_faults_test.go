@@ -119,6 +119,15 @@ func newWorld(seed uint64, stats *simStats) *world {
 	if w.chance(0.5) {
 		w.spread *= 8
 	}
+	w.newFaults(n)
+	for i := range n {
+		w.nodes = append(w.nodes, newSimNode(w, i))
+	}
+	return w
+}
+
+// newFaults chooses what goes wrong in a history with n nodes.
+func (w *world) newFaults(n int) {
 	f := &w.faults
 	for k := range faultKinds {
 		p := 0.35
@@ -159,7 +168,21 @@ func newWorld(seed uint64, stats *simStats) *world {
 	if w.guard {
 		aim(&f.atCopy, 1)
 	}
-	aim(&f.atScene, 0.6)
+	f.losing = []faultKind{crashEmpty, crashStale, failOver, flushAll, replaced, crashStep}[w.rand.IntN(6)]
+	if w.guard && n > 1 && w.chance(0.15) {
+		w.newScenes(n)
+	}
+}
+
+// newScenes has a history be of scenes, and of little else.
+func (w *world) newScenes(n int) {
+	f := &w.faults
+	if w.chance(0.7) {
+		f.kinds = nil
+	}
+	*f = faults{kinds: f.kinds, pace: 3 * f.pace, end: f.end, latest: f.latest, longHolds: 1, losing: f.losing}
+	w.names = w.names[:1]
+	f.atScene = 0.3 + 0.7*w.rand.Float64()
 	f.scene = scene(w.rand.IntN(int(scenes)))
 	switch {
 	case n != 3: // the others need it
@@ -167,11 +190,6 @@ func newWorld(seed uint64, stats *simStats) *world {
 	case w.timeout == w.maxTTL/8 && w.chance(0.5): // only then is there time for it
 		f.scene = lateAfterFlush
 	}
-	f.losing = []faultKind{crashEmpty, crashStale, failOver, flushAll, replaced, crashStep}[w.rand.IntN(6)]
-	for i := range n {
-		w.nodes = append(w.nodes, newSimNode(w, i))
-	}
-	return w
 }
 
 // simulate plays a history.

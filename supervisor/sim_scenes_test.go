@@ -195,11 +195,16 @@ func (w *world) heals(a *simActor, cmd *node.Command) {
 // deleted, and the holder does not reach it before its vote has lapsed. A rival gets A and
 // C, works, and lets go, before the grant lands.
 func (w *world) rivalBeforeLate(l *simLease, a, c *simNode) {
+	l.c.actors[c.id].park(l.begunAt + w.timeout*9/10)
+	if l.c.actors[c.id].parked < w.now+15*time.Millisecond {
+		return
+	}
 	rival := w.stage(l, 3*l.ttl)
 	l.c.actors[a.id].cut(l.ttl + w.upTo(w.maxTTL/4))
 	lands := l.c.actors[c.id].parked - w.now
-	w.after(min(lateAfter, lands/2), func() { w.takes(a, l) })
-	w.after(max(lands/2, lands-8*time.Millisecond), func() { rival.try(l.key) })
+	begins := max(lands/2, lands-8*time.Millisecond)
+	w.after(begins-w.upTo(time.Millisecond), func() { w.takes(a, l) })
+	w.after(begins, func() { rival.try(l.key) })
 }
 
 // rivalBeforeHeir: the keys of a quorum are deleted, on one node of which the holder does
