@@ -83,7 +83,7 @@ func TestAnotherIdentityIsToldWhenSignedAgain(t *testing.T) {
 	b.identify("a", "b", "c")
 	every := b.c.limits.signEvery()
 	at := func(d time.Duration) bool {
-		b.found(1, fmt.Sprint("3 a,b,x ", (time.Hour + d).Milliseconds()))
+		b.found(1, fmt.Sprint("3 a,b,x ", (time.Hour+d).Milliseconds()))
 		return b.c.nodes[1].disagrees != ""
 	}
 	for _, d := range []time.Duration{0, 0, every, 3*every/2 - time.Millisecond} {
