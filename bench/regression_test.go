@@ -42,7 +42,8 @@ func TestCostOfAPair(t *testing.T) {
 			t.Cleanup(f.close)
 			// With a long TTL there is no renewal in between, and a slow machine is late
 			// for nothing.
-			sup, err := supervisor.New(supervisor.Config{Nodes: node.URLs(f.addrs...), TTL: 10 * time.Minute, NodeTimeout: time.Minute})
+			const long = 10 * time.Minute
+			sup, err := supervisor.New(supervisor.Config{Nodes: node.URLs(f.addrs...), TTL: long, MaxTTLCap: long, NodeTimeout: time.Minute})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -245,16 +245,25 @@ func (s *server) kill() {
 func (s *server) pause() error  { return s.cmd.Process.Signal(syscall.SIGSTOP) }
 func (s *server) resume() error { return s.cmd.Process.Signal(syscall.SIGCONT) }
 
-// age has leasehold take the server for one that has been up for long: it writes
-// the marker of its incarnation, with a beginning in 1970. Otherwise leasehold's
-// guard would wait for a while before it asks a server that was just started.
+// age has leasehold take the server for one that it has known for long: it writes the
+// marker of the server's incarnation, with a beginning in 1970, and that this
+// incarnation is grown. A server that was just started is young, and leasehold asks it
+// for nothing for a minute: a measurement would be of that.
 func (s *server) age() error {
 	info, err := s.info("everything")
 	if err != nil {
 		return err
 	}
-	_, err = s.do("SET leasehold:incarnation " + strconv.Quote(info["run_id"]+"/"+info["master_replid"]+" 0"))
-	return err
+	life := info["run_id"] + "/" + info["master_replid"] + " 0"
+	for key, value := range map[string]string{
+		"leasehold:incarnation":                   life + " 0", // no client has told its MaxTTL
+		"leasehold:{leasehold:incarnation}:grown": life,
+	} {
+		if _, err := s.do("SET " + key + " " + strconv.Quote(value)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // info returns the fields of a section of INFO.

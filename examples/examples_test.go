@@ -488,13 +488,52 @@ func servers(t *testing.T, n int) []string {
 			}
 			return err == nil
 		})
+		age(t, s)
 		sockets = append(sockets, s)
 	}
 	return sockets
 }
 
-// do sends a command without spaces in its words, and returns the first line of
-// the answer.
+// age has leasehold take a server for one that it has known for long: it writes the
+// marker of its incarnation, with a beginning in 1970, and that this incarnation is
+// grown. A server that was just started grants nothing for a minute otherwise.
+func age(t *testing.T, socket string) {
+	t.Helper()
+	c, err := net.Dial("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(c, "INFO\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	in := bufio.NewReader(c)
+	var run, replication string
+	for run == "" || replication == "" {
+		line, err := in.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch name, value, _ := strings.Cut(strings.TrimSpace(line), ":"); name {
+		case "run_id":
+			run = value
+		case "master_replid":
+			replication = value
+		}
+	}
+	life := run + "/" + replication + " 0"
+	for key, value := range map[string]string{
+		"leasehold:incarnation":                   life + " 0", // no client has told its MaxTTL
+		"leasehold:{leasehold:incarnation}:grown": life,
+	} {
+		if got := do(t, socket, fmt.Sprintf("SET %s %q", key, value)); got != "+OK" {
+			t.Fatal(got)
+		}
+	}
+}
+
+// do sends a command as it would be typed, and returns the first line of the answer.
 func do(t *testing.T, socket, command string) string {
 	t.Helper()
 	c, err := net.Dial("unix", socket)

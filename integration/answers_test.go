@@ -445,11 +445,7 @@ func proxied(list []front) []node.Conn {
 // supervise makes a supervisor, and returns when all of its nodes are enrolled.
 func supervise(t *testing.T, conns []node.Conn, change ...func(*supervisor.Config)) *supervisor.Supervisor {
 	t.Helper()
-	cfg := supervisor.Config{Nodes: conns, TTL: ttl}
-	for _, f := range change {
-		f(&cfg)
-	}
-	sup, err := supervisor.New(cfg)
+	sup, err := supervisor.New(configured(conns, change...))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -195,7 +195,7 @@ func portOf(s cluster.Server) string {
 	return port
 }
 
-func mustDo(t *testing.T, s cluster.Server, args ...string) any {
+func mustDo(t *testing.T, s server, args ...string) any {
 	t.Helper()
 	answer, err := s.Do(args...)
 	if err != nil {

@@ -113,7 +113,7 @@ func TestFenceWorker(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.client.Close()
-	sup, err := supervisor.New(supervisor.Config{Nodes: node.URLs(strings.Fields(os.Getenv(workerNodes))...), TTL: ttl})
+	sup, err := supervisor.New(configured(node.URLs(strings.Fields(os.Getenv(workerNodes))...)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,7 +49,7 @@ func TestFrozenWorker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sup, err := supervisor.New(supervisor.Config{Nodes: node.URLs(strings.Fields(os.Getenv(workerNodes))...), TTL: ttl})
+	sup, err := supervisor.New(configured(node.URLs(strings.Fields(os.Getenv(workerNodes))...)))
 	if err != nil {
 		t.Fatal(err)
 	}

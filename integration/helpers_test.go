@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/integration/cluster"
 	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
 	"github.com/leasehold-go/leasehold/supervisor"
 )
 
@@ -104,11 +106,34 @@ func TestContainers(t *testing.T) {
 						if _, err := s.Do("FLUSHALL"); err != nil {
 							t.Error(err)
 						}
+						if err := cluster.Age(s); err != nil { // the next scenario begins as the first
+							t.Error(err)
+						}
 					})
 				})
 			}
 			wg.Wait()
 			results.log(t)
+		})
+	}
+}
+
+// A supervisor takes a server that was opened for a test for one that was known for long,
+// and one that is young for what it is.
+func TestServersAreGrown(t *testing.T) {
+	t.Parallel()
+	for _, kind := range cluster.Kinds(t) {
+		t.Run(kind.String(), func(t *testing.T) {
+			for _, s := range start(t, cluster.Open(t, kind, 3)).Nodes() {
+				if s.Young != 0 || s.MaxTTL != ttl {
+					t.Errorf("%s: young for %v, with a MaxTTL of %v", s.Node, s.Young, s.MaxTTL)
+				}
+			}
+			for _, s := range start(t, cluster.OpenYoung(t, kind, 3)).Nodes() {
+				if s.Young == 0 {
+					t.Errorf("%s is not young", s.Node)
+				}
+			}
 		})
 	}
 }
@@ -141,15 +166,7 @@ func pause(t *testing.T, servers []cluster.Server) (resume func()) {
 // enrolled them, and closes it behind the test.
 func start(t *testing.T, c *cluster.Cluster, change ...func(*supervisor.Config)) *supervisor.Supervisor {
 	t.Helper()
-	cfg := supervisor.Config{Nodes: c.Conns(), TTL: ttl}
-	for _, f := range change {
-		f(&cfg)
-	}
-	sup, err := supervisor.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = sup.Close(ended()) })
+	sup := begin(t, c.Conns(), change...)
 	await(t, "every node to be enrolled", func() error {
 		for _, n := range sup.Nodes() {
 			if !n.Enrolled {
@@ -159,6 +176,29 @@ func start(t *testing.T, c *cluster.Cluster, change ...func(*supervisor.Config))
 		return nil
 	})
 	return sup
+}
+
+// begin makes a supervisor that no node has heard of yet, and closes it behind the test.
+func begin(t *testing.T, conns []node.Conn, change ...func(*supervisor.Config)) *supervisor.Supervisor {
+	t.Helper()
+	sup, err := supervisor.New(configured(conns, change...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sup.Close(ended()) })
+	return sup
+}
+
+// configured returns the configuration of a client. All clients of a test have the same
+// MaxTTL, unless it says otherwise, and so it is the cap as well: with the default one, a
+// test that waits for young servers would take a minute.
+func configured(conns []node.Conn, change ...func(*supervisor.Config)) supervisor.Config {
+	cfg := supervisor.Config{Nodes: conns, TTL: ttl}
+	for _, f := range change {
+		f(&cfg)
+	}
+	cfg.MaxTTLCap = cmp.Or(cfg.MaxTTLCap, cfg.MaxTTL, cfg.TTL)
+	return cfg
 }
 
 // ended returns a context that is done.
@@ -285,8 +325,12 @@ var pulse = sync.OnceValue(func() *heart {
 	return h
 })
 
-// lockKeys returns the keys of a server but for those that stay: the fences and the
-// marker.
+// marker is the key that says which life of a server's data this is; others are named
+// after it.
+const marker = "leasehold:incarnation"
+
+// lockKeys returns the keys of a server but for those that stay: the fences, and what
+// says of which server and which clients they are.
 func lockKeys(s cluster.Server) ([]string, error) {
 	answer, err := s.Do("KEYS", "*")
 	if err != nil {
@@ -298,7 +342,8 @@ func lockKeys(s cluster.Server) ([]string, error) {
 	}
 	var keys []string
 	for _, k := range all {
-		if k, _ := k.(string); !strings.HasSuffix(k, "}:fence") && k != "leasehold:incarnation" {
+		k, _ := k.(string)
+		if !strings.HasSuffix(k, "}:fence") && k != marker && !strings.HasPrefix(k, "leasehold:{"+marker+"}:") {
 			keys = append(keys, k)
 		}
 	}

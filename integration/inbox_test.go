@@ -116,6 +116,7 @@ func TestInbox(t *testing.T) {
 		{"client", node.Client(client)},
 	} {
 		t.Run(form.name, func(t *testing.T) {
+			aged(t, s)
 			a := act(t, form.conn, "in")
 			a.enrolled(t)
 			do := func(op node.Op, token string, want node.Status) {
@@ -138,6 +139,7 @@ func TestInbox(t *testing.T) {
 			do(node.Claim, "2", node.OK)
 			s.Kill()
 			s.Start()
+			aged(t, s)
 			a.ask(t, node.Command{Op: node.Inspect, Name: form.name}) // so that a client's connection is looked at
 			// It may subscribe once more before it knows that all of the node is new.
 			for heard := ""; heard != "2"; heard = a.next(t).Token {
@@ -150,9 +152,22 @@ func TestInbox(t *testing.T) {
 	}
 }
 
+// aged is cluster.Age, for each database that a test uses.
+func aged(t *testing.T, s cluster.Server) {
+	t.Helper()
+	if err := cluster.Age(s); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{marker, "leasehold:{" + marker + "}:grown"} {
+		if _, err := s.Do("COPY", key, key, "DB", "3", "REPLACE"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // rights are those that a user needs, less the names and the channels.
 const rights = "+info +time +client|setname +client|getname +client|tracking +client|caching +eval +evalsha " +
-	"+get +mget +set +del +exists +type +pttl +pexpire +zadd +zscore +zrank +zcount +zrem +zrangebyscore +publish +subscribe"
+	"+get +mget +set +del +exists +type +pttl +pexpire +zadd +zscore +zrank +zcount +zrem +zrangebyscore +zremrangebyscore +publish +subscribe"
 
 // With these rights everything works, and without any one of them something does not.
 func TestLeastRights(t *testing.T) {
@@ -164,6 +179,7 @@ func TestLeastRights(t *testing.T) {
 		if _, err := s.Do("FLUSHALL"); err != nil {
 			t.Fatal(err)
 		}
+		aged(t, s)
 		user := []string{"ACL", "SETUSER", "worker", "reset", "on", ">sesame", "resetchannels", "-@all"}
 		for i, right := range all {
 			if i != left {
@@ -201,6 +217,7 @@ func works(t *testing.T, s cluster.Server) (missing []string) {
 	}{
 		{node.Grant, "1", node.OK}, {node.Raise, "1", node.OK}, {node.Renew, "1", node.OK}, {node.Renew, "1", node.OK},
 		{node.Enqueue, "2", node.Other}, {node.Inspect, "", node.OK}, {node.Claim, "2", node.Other},
+		{node.Sign, "3 a,b,c", node.OK}, {node.Adopt, "1", node.OK},
 	} {
 		if r := a.ask(t, node.Command{Op: step.op, Name: "name", Token: step.token}); r.Status != step.want {
 			missing = append(missing, step.op.String())

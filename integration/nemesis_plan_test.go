@@ -6,24 +6,29 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/leasehold-go/leasehold/integration/cluster"
 )
 
-// A target is what a fault strikes: a node, a client, or the wire between the two.
+// A target is what a fault strikes: a node, a client, or the wire between the two; or
+// whatever client there is.
 type target struct{ client, node int }
 
 // anyone stands for the end of a wire that a target does not have.
 const anyone = -1
+
+// clockOf is the one node whose clock is set now and then. If those of a majority were, the
+// order of fences that are forgotten would be lost with them.
+const clockOf = 0
 
 // A fault begins at some time from the beginning of all, and lasts for d.
 type fault struct {
 	kind  string
 	at, d time.Duration
 	delay time.Duration
+	ahead time.Duration // what the node's clock is set to
 }
 
 // A plan is the faults of each target, one behind the other.
@@ -37,13 +42,19 @@ type plan struct {
 func (p plan) String() string { return counted(p.kinds) }
 
 const (
-	killed  = "nodes killed"
-	stopped = "nodes stopped"
-	flushed = "scripts flushed"
-	cut     = "wires cut"
-	slow    = "wires slow"
-	silent  = "wires silent"
-	froze   = "clients stopped"
+	killed   = "nodes killed"
+	stepped  = "nodes killed and their clocks set"
+	stopped  = "nodes stopped"
+	emptied  = "nodes emptied"
+	replaced = "spares that took an address"
+	flushed  = "scripts flushed"
+	cut      = "wires cut"
+	slow     = "wires slow"
+	silent   = "wires silent"
+	froze    = "clients stopped"
+	murdered = "clients killed"
+	revoked  = "revocations"
+	came     = "newcomers"
 )
 
 // draw makes the plan of a seed: the same each time.
@@ -57,15 +68,15 @@ func draw(seed uint64, length time.Duration) plan {
 	busy := map[target]time.Duration{}
 	for at := time.Duration(0); ; {
 		at += time.Duration(r.ExpFloat64() * float64(400*time.Millisecond))
-		if r.IntN(25) == 0 {
-			at += between(nemesisTTL, 4*nemesisTTL) // time to get over it
+		if r.IntN(10) == 0 {
+			at += between(2*nemesisTTL, 5*nemesisTTL) // time to get over it, and to be young
 		}
 		if at >= length {
 			return p
 		}
 		f := fault{at: at}
 		// One node mostly, sometimes a few, now and then all.
-		nodes := r.Perm(nemesisNodes)[:1+[]int{0, 0, 0, 0, 0, 1, 1, 2, 2, 4}[r.IntN(10)]]
+		nodes := r.Perm(nemesisNodes)[:1+[]int{0, 0, 0, 0, 0, 0, 1, 1, 2, 4}[r.IntN(10)]]
 		var targets []target
 		each := func(client int) {
 			for _, n := range nodes {
@@ -73,23 +84,42 @@ func draw(seed uint64, length time.Duration) plan {
 			}
 		}
 		switch k := r.IntN(100); {
-		case k < 25:
+		case k < 14:
 			f.kind, f.d = killed, between(time.Millisecond, 2*nemesisTTL)
 			each(anyone)
-		case k < 40:
+		case k < 17:
+			f.kind, f.d = stepped, between(time.Millisecond, nemesisTTL)
+			f.ahead = time.Duration(r.Int64N(int64(time.Minute))) - 30*time.Second
+			targets = []target{{anyone, clockOf}}
+		case k < 21:
+			f.kind = emptied
+			each(anyone)
+		case k < 26:
+			f.kind, f.d = replaced, between(time.Millisecond, nemesisTTL)
+			each(anyone)
+		case k < 38:
 			f.kind, f.d = stopped, between(20*time.Millisecond, 3*nemesisTTL)
 			each(anyone)
-		case k < 45:
+		case k < 41:
 			f.kind = flushed
 			each(anyone)
-		case k < 55:
+		case k < 48:
 			f.kind, f.d = froze, between(20*time.Millisecond, 3*nemesisTTL)
 			targets = []target{{r.IntN(nemesisClients), anyone}}
+		case k < 52:
+			f.kind = murdered
+			targets = []target{{r.IntN(nemesisClients), anyone}}
+		case k < 56:
+			f.kind = revoked
+			targets = []target{{anyone, anyone}}
+		case k < 60:
+			f.kind = came
+			targets = []target{{anyone, anyone}}
 		default:
 			switch {
-			case k < 70:
+			case k < 73:
 				f.kind, f.d = cut, between(time.Millisecond, 3*nemesisTTL)
-			case k < 85:
+			case k < 87:
 				f.kind, f.d, f.delay = slow, between(nemesisTTL/10, 4*nemesisTTL), between(time.Millisecond, nemesisTTL/4)
 			default:
 				f.kind, f.d = silent, between(20*time.Millisecond, 3*nemesisTTL)
@@ -109,36 +139,6 @@ func draw(seed uint64, length time.Duration) plan {
 				p.kinds[f.kind]++
 				p.n++
 			}
-		}
-	}
-}
-
-// strike does something to a node, and returns when it is over.
-func strike(t *testing.T, s cluster.Server, f fault) {
-	switch f.kind {
-	case killed:
-		s.Kill()
-		<-time.After(f.d)
-		s.Start()
-	case stopped:
-		s.Pause()
-		<-time.After(f.d)
-		s.Resume()
-	case flushed:
-		if _, err := s.Do("SCRIPT", "FLUSH"); err != nil {
-			t.Errorf("SCRIPT FLUSH: %v", err)
-		}
-	}
-}
-
-// halt stops a client, and returns when it goes on.
-func halt(t *testing.T, w *worker, f fault) {
-	for _, s := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGCONT} {
-		if err := w.cmd.Process.Signal(s); err != nil {
-			t.Errorf("%v to a client: %v", s, err)
-		}
-		if s == syscall.SIGSTOP {
-			<-time.After(f.d)
 		}
 	}
 }
@@ -165,7 +165,9 @@ func TestNemesisPlan(t *testing.T) {
 	if reflect.DeepEqual(a, c) {
 		t.Error("two seeds have one plan")
 	}
-	for _, kind := range []string{killed, stopped, flushed, cut, slow, silent, froze} {
+	for _, kind := range []string{
+		killed, stepped, stopped, emptied, replaced, flushed, cut, slow, silent, froze, murdered, revoked, came,
+	} {
 		if a.kinds[kind] == 0 {
 			t.Errorf("a minute of faults has no %s", kind)
 		}

@@ -41,6 +41,7 @@ func revoke(t *testing.T, c *cluster.Cluster, runs int) {
 			var told notes
 			atOnce(runs, func(run int) {
 				name := fmt.Sprintf("%d-%d", i, run)
+				before := starved()
 				l, err := sup.Acquire(t.Context(), name)
 				if err != nil {
 					t.Error(err)
@@ -48,9 +49,16 @@ func revoke(t *testing.T, c *cluster.Cluster, runs int) {
 				}
 				isRenewed(t, l)
 				stays(t, l, rand.N(2*renewEvery)) // any moment between two renewals
+				// On a machine that stalls a third vote may be one that came late. It is in
+				// doubt as soon as a key is deleted, and then these two are too many.
+				stalled := func() bool { return !l.Valid() && starved()-before > nodeTimeout/2 }
 				atOnce(w.nodes, func(k int) {
 					node := (run + k) % 5
-					stays(t, l, time.Duration(k)*renewEvery/4) // whoever does it by hand takes a while
+					<-time.After(time.Duration(k) * renewEvery / 4) // whoever does it by hand takes a while
+					if w.want == nil && stalled() {
+						return
+					}
+					stays(t, l, 0)
 					busy[node].Lock()
 					defer busy[node].Unlock()
 					command := append(append(append([]string{}, w.command...), name), w.behind...)
@@ -60,7 +68,17 @@ func revoke(t *testing.T, c *cluster.Cluster, runs int) {
 				})
 				begun := time.Now()
 				if w.want == nil {
-					stays(t, l, 3*ttl)
+					over := time.NewTimer(3 * ttl)
+					defer over.Stop()
+					select {
+					case <-l.Lost():
+					case <-over.C:
+					}
+					if stalled() {
+						t.Logf("left out: this machine stalled for %v: %v", starved()-before, l.Err())
+						return
+					}
+					stays(t, l, 0)
 					if err := l.Release(t.Context()); err != nil && !overdue(err) {
 						t.Error(err)
 					}

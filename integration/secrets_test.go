@@ -57,7 +57,7 @@ func (r *record) String() string {
 // watched makes a supervisor of which everything is recorded.
 func (r *record) watched(t *testing.T, conns ...node.Conn) *supervisor.Supervisor {
 	t.Helper()
-	cfg := supervisor.Config{Nodes: conns, TTL: ttl}
+	cfg := configured(conns)
 	r.add(cfg)
 	cfg.Observer = r // from here on the record would be printed into itself
 	cfg.Logger = slog.New(slog.NewTextHandler(r, &slog.HandlerOptions{Level: slog.LevelDebug}))

@@ -47,7 +47,21 @@ func TestOnTheWire(t *testing.T) {
 	check := func(what string, want map[string]int) {
 		t.Helper()
 		for i, s := range c.Servers {
-			if got := commandsOn(t, s); !maps.Equal(got, want) {
+			got := commandsOn(t, s)
+			// A client signs about every ten seconds, and each time takes one of these.
+			signs := got["zremrangebyscore"]
+			if signs > acquisitions/50 {
+				t.Errorf("server %d has been signed on %d times", i, signs)
+			}
+			for name, calls := range got {
+				if more := calls - want[name]; more > 0 && more <= 2*signs {
+					got[name] = want[name] // of the signing, or of the pipeline that it had
+				}
+				if got[name] == 0 {
+					delete(got, name)
+				}
+			}
+			if !maps.Equal(got, want) {
 				t.Errorf("%d %s: server %d has seen %v, want %v", acquisitions, what, i, got, want)
 			} else if i == 0 {
 				t.Logf("%d %s, on each of 5 servers: %v", acquisitions, what, got)

@@ -30,7 +30,7 @@ type Keeper interface {
 	Release(ctx context.Context) error
 	// Extend renews at once.
 	Extend(ctx context.Context, ttl time.Duration) error
-	// Handle returns what another supervisor continues the lease with; empty if it
+	// Handle returns what another supervisor takes the lease over with; empty if it
 	// is over.
 	Handle() string
 	// HandOver renews at once, ends the lease with [ErrHandedOver] when a quorum has

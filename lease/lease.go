@@ -31,8 +31,8 @@ var (
 	// ErrReleased: the holder gave the name back.
 	ErrReleased = errors.New("lease: released")
 
-	// ErrHandedOver: the holder handed the lease over, and whoever has its handle
-	// continues it. Stop the work, as after a release.
+	// ErrHandedOver: the holder handed the lease over, and the process that adopts its
+	// handle goes on with the name. Stop the work, as after a release.
 	ErrHandedOver = errors.New("lease: handed over")
 
 	// ErrLost: the lease ended without its holder asking. Stop the work; somebody
@@ -46,7 +46,8 @@ var (
 	// ErrRevoked: the key was deleted on so many nodes that no quorum keeps it.
 	ErrRevoked = fmt.Errorf("%w: revoked: its key was deleted on too many nodes", ErrLost)
 
-	// ErrTaken: so many nodes keep another value that no quorum keeps this one.
+	// ErrTaken: so many nodes keep another value that no quorum keeps this one. Another
+	// process may have adopted its handle, or another client have overwritten the key.
 	ErrTaken = fmt.Errorf("%w: taken: its key was overwritten on too many nodes", ErrLost)
 
 	// ErrPaused: the clocks of a quorum of nodes have run away from this process's, as

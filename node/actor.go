@@ -524,6 +524,7 @@ func (a *Actor) enrolled(e enrolment) {
 	a.state.Guarded = e.id.marker != ""
 	a.state.Grown = a.grown || !a.state.Guarded
 	a.state.Run, a.state.Identity = e.id.run, e.id.identity
+	a.state.Database = a.Conn.database()
 	a.state.Age, a.state.MaxTTL, a.state.MarkedAt = a.run.age, e.id.maxTTL, e.id.marked
 	if a.state.Guarded {
 		a.known = e.id.identity

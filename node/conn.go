@@ -175,6 +175,14 @@ func (c Conn) Same(d Conn) bool {
 		})
 }
 
+// database returns the number of the database, -1 if that is not known.
+func (c Conn) database() int {
+	if c.opt == nil {
+		return -1
+	}
+	return c.opt.SelectDB
+}
+
 func label(o *rueidis.ClientOption) string {
 	s := strings.Join(o.InitAddress, ",")
 	if o.Sentinel.MasterSet != "" {

@@ -38,9 +38,9 @@ const (
 	// Adopt sets a key that holds Former to Token for TTL, and proposes Fence then. A
 	// key that holds Token already gets the TTL, and Fence is proposed.
 	Adopt
-	// Sign leaves Token, the fingerprint of the electorate of the one that asks, for
-	// TTL, and reads those of others. With Grown it also writes into the node's marker
-	// that the incarnation Life has been known for the window. Name is not used.
+	// Sign leaves Token, the fingerprint of the sender's electorate, for TTL, and reads
+	// those of others. With Grown it also writes down that the incarnation Life has been
+	// known for the window, under a key of its own beside the marker. Name is not used.
 	Sign
 )
 
@@ -145,7 +145,7 @@ type Reply struct {
 	// lived with Former; 0 if it held Token already, so that this is not known.
 	Left  time.Duration
 	Value string // of the same but Adopt if OK: what the key holds; of Sign: the fingerprints, see [Fingerprints]
-	Ahead int    // of Enqueue, and of Claim if Other: how many stand before it in this node's queue; of Inspect: how many stand there
+	Ahead int    // of Enqueue, and of Claim if Other: how many stand before it in this node's queue; of Inspect: how many stand there and are alive
 	Err   error  // why Status is Unknown or Unsent, in the node's own words; else nil
 }
 
@@ -200,11 +200,14 @@ type State struct {
 	// two connections that tell the same Run and Identity are one node. It is "" where
 	// the node is not Guarded.
 	Run, Identity string
+	// Database is the number of the one that is used there; -1 if a client was lent, whose
+	// number is not known.
+	Database int
 	// Guarded tells that the server says which incarnation it is, so that one which
 	// forgot is known. Grown is then set once somebody has known this incarnation for the
-	// window: its marker says so, or a Sign with Grown was taken. One that is not grown is
-	// young: it may have forgotten a grant that is still believed in. A node that is not
-	// Guarded is always Grown. Age is how long ago the incarnation began when this actor
+	// window: the node says so, or a Sign with Grown was taken, or the incarnation is older
+	// than the window and an hour. One that is not grown is young: it may have forgotten a
+	// grant that is still believed in. A node that is not Guarded is always Grown. Age is how long ago the incarnation began when this actor
 	// first heard of it, by the node's clock.
 	Guarded, Grown bool
 	Age            time.Duration

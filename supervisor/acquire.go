@@ -263,7 +263,7 @@ func (c *core) elect(now clock.Instant, t *tenure, fence uint64) {
 	}
 	grown := all(len(c.nodes))
 	for i := range c.nodes {
-		if young := c.youngUntil(i); now < young {
+		if young := c.stillYoung(now, i); now < young {
 			// It may have forgotten a grant that its holder still believes in.
 			t.ballot.answers[i] = answer{verdict: Guarded, left: young.Sub(now), at: now}
 			grown.del(i)
@@ -323,6 +323,10 @@ func (c *core) granted(now clock.Instant, t *tenure, i int, r node.Reply) {
 	case electing, raising:
 		b := t.ballot
 		b.answers[i] = answerTo(now, r)
+		if young := c.youngUntil(i); r.Status == node.Unsent && now < young {
+			// It was found to be young while the command was on its way to it.
+			b.answers[i] = answer{verdict: Guarded, left: young.Sub(now), at: now}
+		}
 		if r.Status == node.OK && t.phase == electing {
 			b.granted.add(i)
 			b.highest = max(b.highest, r.Fence)

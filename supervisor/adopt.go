@@ -278,23 +278,31 @@ func (c *core) swapped(now clock.Instant, t *tenure, i int, r node.Reply) {
 	}
 	a, b := t.adopt, t.ballot
 	b.answers[i] = answerTo(now, r)
-	switch from := c.healFrom(i); {
+	switch from := c.youngUntil(i); {
 	case r.Status == node.OK && now < from:
-		// The key may be of a command that came late, behind a loss of data, and a rival
-		// have the vote of the life before. It is asked again.
+		// The former token may have come back with a copy of the data, or by a command that
+		// was late, and somebody else count on what the node has forgotten: a rival, or who
+		// has adopted the handle before. As with a grant, the node does not count before it
+		// is grown. It is asked again.
+		t.votes[i].life = 0 // nor does a renewal right after: see renewed
 		b.answers[i] = answer{verdict: Guarded, left: from.Sub(now), at: now}
 	case r.Status == node.OK:
 		t.votes[i].until = t.votes[i].promise
 		t.votes[i].life = c.nodes[i].state.Life
 		b.highest = max(b.highest, r.Fence)
 		left := r.Left
-		if left <= 0 {
-			left = c.widest // it had swapped it before
+		switch {
+		case left > 0:
+			left = min(left, c.limits.maxTTLCap)
+		case c.nodes[i].state.Guarded:
+			left = c.widest // it had swapped it before, and its marker knows the former holder's MaxTTL
+		default:
+			left = c.limits.maxTTLCap
 		}
 		if a.elected {
 			break // a quorum less this node keeps the former holder out already
 		}
-		a.overAt = max(a.overAt, now.Add(min(left, c.widest)+driftOf(c.limits.drift, c.widest)))
+		a.overAt = max(a.overAt, now.Add(left+driftOf(c.limits.drift, max(left, c.widest))))
 		if t.phase == electing {
 			b.granted.add(i)
 			b.known.add(i)
@@ -315,8 +323,15 @@ func (c *core) swapped(now clock.Instant, t *tenure, i int, r node.Reply) {
 // swappedLate takes in the same of a lease that is held already.
 func (c *core) swappedLate(now clock.Instant, t *tenure, i int, r node.Reply) {
 	v := &t.votes[i]
-	switch {
-	case r.Status == node.OK && v.until == 0 && now >= c.healFrom(i):
+	if now >= t.hold.until {
+		c.end(now, t, lease.ErrExpired, nil)
+		return
+	}
+	switch from := c.healFrom(i, false); {
+	case r.Status == node.OK && now < from:
+		v.life = 0 // as if it had never been asked: see renewed
+		c.retryAt(now, t, i, from)
+	case r.Status == node.OK && v.until == 0:
 		v.until, v.life = v.promise, c.nodes[i].state.Life
 		c.joined(now, t, i)
 	case r.Status == node.Absent:
@@ -395,7 +410,7 @@ func (c *core) keptOn(now clock.Instant, t *tenure, i int, r node.Reply) {
 	a, b, v := t.adopt, t.ballot, &t.votes[i]
 	switch r.Status {
 	case node.OK:
-		if v.life == c.nodes[i].state.Life || now >= c.healFrom(i) {
+		if v.life == c.nodes[i].state.Life || now >= c.healFrom(i, v.until > now) {
 			v.until, v.life = v.promise, c.nodes[i].state.Life
 		}
 		return

@@ -23,6 +23,7 @@ type agreement struct {
 	young  set           // nodes that are not grown
 	told   map[string]bool
 	apart  bool // the nodes' clocks were said to differ
+	few    bool // it was said that too few nodes are grown
 }
 
 // A youth is that of one node: it ends when this process has known its present life
@@ -75,12 +76,19 @@ func (c *core) youngUntil(i int) clock.Instant {
 
 // healFrom returns from when on every election is over that may have had a vote of an
 // earlier life of a node. Its window is longer, so a node that is grown needs no wait.
-func (c *core) healFrom(i int) clock.Instant {
-	s := &c.nodes[i].state
+// believed tells that the lease in question still counts on the earlier life: that gave
+// nobody else its vote meanwhile. Else it may have, and for longer than we have heard of.
+func (c *core) healFrom(i int, believed bool) clock.Instant {
+	p := &c.nodes[i]
+	s := &p.state
 	if s.Guarded && s.Grown {
 		return 0
 	}
-	return s.LifeAt.Add(c.widest/4 + driftOf(c.limits.drift, c.widest))
+	widest := c.widest
+	if s.Guarded && !p.known && !believed {
+		widest = max(widest, c.limits.maxTTLCap)
+	}
+	return s.LifeAt.Add(widest/4 + driftOf(c.limits.drift, widest))
 }
 
 // agree looks at what the state of a node says about the agreement.
@@ -122,6 +130,33 @@ func (c *core) agree(now clock.Instant, i int, was *node.State) {
 			c.countYouth(now, k)
 		}
 	}
+	if changed {
+		c.tellYoung(now)
+		c.compareClocks(now)
+	}
+}
+
+// tellYoung tells, once each time, that so many nodes are young that nothing can be
+// acquired, and for how long.
+func (c *core) tellYoung(now clock.Instant) {
+	n := len(c.nodes)
+	if c.young.len() <= n-c.quorum {
+		c.few = false
+		return
+	}
+	if c.few {
+		return
+	}
+	c.few = true
+	until := make([]clock.Instant, n)
+	for i := range until {
+		until[i] = c.youngUntil(i)
+	}
+	slices.Sort(until)
+	left := until[c.quorum-1].Sub(now)
+	c.effects = append(c.effects, effect{kind: youngNodes, elapsed: left, err: fmt.Errorf(
+		"%d of %d nodes are young: they were started or have lost their data, so nothing is acquired for %v; Config.MaxTTLCap bounds that time, and Config.DisableGuard ends it",
+		c.young.len(), n, left.Round(time.Millisecond))})
 }
 
 // askMarkers asks the others whether their markers still say the same, now that a node is
@@ -154,6 +189,18 @@ func (c *core) countYouth(now clock.Instant, i int) {
 	case p.youth.due() > now.Add(c.limits.nodeTimeout): // it is not being told
 		c.alarms.set(&p.youth, now)
 	}
+}
+
+// stillYoung returns the same as youngUntil, before a node is asked for a vote. If the
+// window ends at this instant and the alarm has not been heard, it has the marker say so
+// first: the actor would refuse the vote otherwise, and an attempt would be lost.
+func (c *core) stillYoung(now clock.Instant, i int) clock.Instant {
+	until := c.youngUntil(i)
+	if y := &c.nodes[i].youth; y.isSet() && y.due() <= now && until <= now {
+		c.alarms.clear(y)
+		y.wake(c, now)
+	}
+	return until
 }
 
 // wake has a node's marker say that it is grown.
@@ -299,8 +346,14 @@ func (c *core) disagrees() string {
 func (c *core) twins(now clock.Instant, i int) {
 	p := &c.nodes[i]
 	same := func(k int) bool {
-		s := &c.nodes[k].state
-		return k != i && s.Run != "" && s.Run == p.state.Run && s.Identity == p.state.Identity
+		s, o := &c.nodes[k].state, &p.state
+		if k == i || s.Run == "" || s.Run != o.Run {
+			return false
+		}
+		if s.Identity == "" && o.Identity == "" { // without a guard
+			return s.Database >= 0 && s.Database == o.Database
+		}
+		return s.Identity == o.Identity
 	}
 	for k := range c.nodes {
 		if c.nodes[k].twin == i+1 && !same(k) {

@@ -117,8 +117,10 @@ func TestWidestMaxTTL(t *testing.T) {
 	if got, want := b.c.youngUntil(0).Sub(life), b.c.limits.window(8*time.Second); got != want {
 		t.Errorf("window %v, want %v", got, want)
 	}
-	if got, want := b.c.healFrom(0).Sub(life), 2*time.Second+driftOf(0, 8*time.Second); got != want {
-		t.Errorf("healed after %v, want %v", got, want)
+	for _, believed := range []bool{false, true} {
+		if got, want := b.c.healFrom(0, believed).Sub(life), 2*time.Second+driftOf(0, 8*time.Second); got != want {
+			t.Errorf("healed after %v, want %v", got, want)
+		}
 	}
 	if b.c.limits.window(8*time.Second) != 8*time.Second+8*time.Second/100+2*time.Millisecond {
 		t.Error("a window without its drift")
@@ -160,6 +162,26 @@ func TestGrownIsWritten(t *testing.T) {
 	b.advance(b.c.limits.nodeTimeout)
 	if got := b.grown(); len(got) != 0 || b.c.youngUntil(0) < b.now() {
 		t.Errorf("%v: a new life is grown", got)
+	}
+}
+
+// An attempt may come at the very end of a window, before the alarm of that instant is
+// heard. The markers are told first then, or the nodes would refuse their votes.
+func TestGrownIsWrittenBeforeAVote(t *testing.T) {
+	b := enrolled(t, 3)
+	for i := range 3 {
+		b.restart(i)
+	}
+	b.grown()
+	b.clock.Advance(b.c.youngUntil(0).Sub(b.now()))
+	b.acquire("x")
+	b.wantNodes(b.take(node.Grant), 0, 1, 2)
+	if got := b.grown(); len(got) != 3 {
+		t.Errorf("%v were said to be grown, want all", got)
+	}
+	b.advance(0)
+	if got := b.grown(); len(got) != 0 {
+		t.Errorf("%v were said to be grown twice", got)
 	}
 }
 
@@ -395,6 +417,46 @@ func TestFenceExhausted(t *testing.T) {
 		b.refused(w, ErrFenceExhausted)
 		if b.c.tenures.len() != 0 && how == "adopt" {
 			t.Errorf("%s: %d tenures are left", how, b.c.tenures.len())
+		}
+	}
+}
+
+// That so many nodes are young that nothing can be acquired is told once each time, and
+// for how long.
+func TestYoungNodesAreTold(t *testing.T) {
+	b := enrolled(t, 3)
+	b.restart(0)
+	if len(b.young) != 0 {
+		t.Fatal("told of one node of three")
+	}
+	b.restart(1)
+	b.restart(1)
+	if want := b.c.limits.window(b.c.limits.maxTTLCap); len(b.young) != 1 || b.young[0].elapsed != want {
+		t.Fatalf("%v: want it told once, for %v", b.young, want)
+	}
+	for i := range 2 {
+		b.told(i, func(s *node.State) { s.Grown = true })
+	}
+	b.restart(0)
+	b.restart(2)
+	if len(b.young) != 2 {
+		t.Errorf("told %d times", len(b.young))
+	}
+}
+
+// Without a guard nodes have no identity: then the number of the database tells two from
+// one. That of a client which was lent is not known.
+func TestOneServerTwiceWithoutGuard(t *testing.T) {
+	for _, c := range []struct {
+		first, second int
+		broken        bool
+	}{{0, 0, true}, {0, 1, false}, {-1, -1, false}, {-1, 0, false}} {
+		b := enrolled(t, 3)
+		for i, db := range []int{c.first, c.second} {
+			b.told(i, func(s *node.State) { s.Guarded, s.Run, s.Database, s.Life = false, "run", db, 2 })
+		}
+		if err := b.c.misconfigured(); (err != nil) != c.broken {
+			t.Errorf("databases %d and %d: %v", c.first, c.second, err)
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // Config configures a [Supervisor]. A zero field takes its default. All clients
-// that use a name must agree on Nodes and MaxTTL. No duration is longer than a year of
+// that use a name must agree on Nodes and MaxTTLCap. No duration is longer than a year of
 // 8760 h, but for GuardWindow, which may be two.
 type Config struct {
 	// Nodes are connections to independent Redis nodes, 1 to 64, odd for choice:
@@ -30,11 +30,11 @@ type Config struct {
 	// same nodes tell each other: each uses the guard window of the largest.
 	MaxTTL time.Duration
 
-	// MaxTTLCap is the largest MaxTTL that any client of these nodes has: give all of
-	// them the same. If so many nodes have lost their data at once that the others cannot
-	// tell how long the leases are that were forgotten, as when all of them are started,
-	// or if there is one node only, that is taken for the longest. Default 60 s; at least
-	// MaxTTL.
+	// MaxTTLCap is the largest MaxTTL that any client of these nodes may have: give all
+	// of them the same. It is taken for the longest TTL in use while too few nodes can tell
+	// that: if many have lost their data at once, if all of them are used for the first
+	// time, or if there is only one. So it is how long a first start waits: set it to your
+	// largest TTL. Default 60 s; at least MaxTTL.
 	MaxTTLCap time.Duration
 
 	// Drift is the allowance for clocks that run at different rates during one
@@ -65,15 +65,16 @@ type Config struct {
 	RetryMin, RetryMax time.Duration
 
 	// GuardWindow is for how long at least a node is asked for no new lease after it was
-	// started, flushed, or replaced in a failover: it may have forgotten a lease that is
-	// still believed in. It still renews leases that are held; those it has forgotten are
+	// first used, restarted, flushed, or replaced in a failover: it may have forgotten a
+	// lease that is still believed in. It still renews leases that are held; those it has forgotten are
 	// restored. The window is never less than M + drift, where M is the largest MaxTTL of
 	// all clients, or MaxTTLCap while that is not known. Default: no more than that.
 	GuardWindow time.Duration
 
 	// DisableGuard turns that off: the restart of a node that loses its data can
-	// then let a second holder in. A deployment that is started anew need not wait
-	// for the window then.
+	// then let a second holder in. A deployment that is started for the first time need
+	// not wait for the window then. Nor does this client take part in what the others tell
+	// each other of MaxTTL and of their nodes.
 	DisableGuard bool
 
 	// FenceRetention is how long a node remembers a name's fence after it was last

@@ -137,15 +137,16 @@ type effect struct {
 type effectKind uint8
 
 const (
-	won      effectKind = iota // hand the tenure's new lease to the waiter
-	failed                     // hand the error to the waiter
-	renewed                    // the lease will be lost at until
-	ended                      // the lease is over, because of err
-	answered                   // hand err to whoever asked
-	looked                     // hand the nodes' answers, or err, to whoever asked
-	nodeUp                     // a node was enrolled
-	nodeDown                   // an enrolment has ended, because of err
-	warned                     // err is something that is not as it should be
+	won        effectKind = iota // hand the tenure's new lease to the waiter
+	failed                       // hand the error to the waiter
+	renewed                      // the lease will be lost at until
+	ended                        // the lease is over, because of err
+	answered                     // hand err to whoever asked
+	looked                       // hand the nodes' answers, or err, to whoever asked
+	nodeUp                       // a node was enrolled
+	nodeDown                     // an enrolment has ended, because of err
+	warned                       // err is something that is not as it should be
+	youngNodes                   // too few nodes are grown for a while, as err says
 )
 
 // phase is where a tenure stands. It only moves forward.

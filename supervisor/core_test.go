@@ -23,6 +23,7 @@ type bench struct {
 	sent   []send
 	signs  []send // fingerprints that are left, apart: they come by themselves
 	warned []effect
+	young  []effect
 	log    []string // effects and sends in the order in which they are performed
 }
 
@@ -114,6 +115,8 @@ func (b *bench) effect(e effect) {
 		e.asker <- inspected{e.answers, e.err}
 	case warned:
 		b.warned = append(b.warned, e)
+	case youngNodes:
+		b.young = append(b.young, e)
 	}
 }
 
@@ -1647,6 +1650,22 @@ func TestYoungNodesAreNotAsked(t *testing.T) {
 		b.say(s, node.OK)
 	}
 	b.got(w)
+}
+
+// A node that turns out to be young when a grant has been sent to its actor, which
+// refuses that, is said to be young and not to be unreachable.
+func TestYoungWhenAsked(t *testing.T) {
+	b := enrolled(t, 3)
+	w := b.acquire("x", func(w *waiter) { w.attempts = 1 })
+	grants := b.take(node.Grant)
+	for i := range 2 {
+		b.restart(i)
+		b.say(to(grants, i), node.Unsent)
+	}
+	e := b.refused(w, ErrNoQuorum)
+	if a := e.Nodes[0]; a.Verdict != Guarded || a.Left != b.c.limits.window(b.c.limits.maxTTLCap) || e.Young() != a.Left {
+		t.Errorf("answer %v, young for %v", a, e.Young())
+	}
 }
 
 // Where the clocks of a quorum of nodes have run away from ours, this machine was

@@ -18,11 +18,18 @@
 // [WithOwner] tells them; neither is for deciding whether to work.
 // [Supervisor.Revoke] takes a lease away from whoever holds it. HandOver of a lease
 // and [Supervisor.Adopt] give it to another process, without a moment in which the name
-// is free.
+// is free. The adopted lease has a token of its own and a larger fence.
 //
 // errors.Is tells a name that is held ([ErrHeld]) from nodes that cannot be
-// reached ([ErrNoQuorum]) and from a supervisor that was closed ([ErrClosed]).
-// [AcquireError] lists what each node answered.
+// reached ([ErrNoQuorum]), from a supervisor that was closed ([ErrClosed]) and from one
+// whose nodes are one server twice ([ErrMisconfigured]). [AcquireError] lists what each
+// node answered.
+//
+// A server that was never used, was restarted or has lost its data is young: it may have
+// forgotten a lease, and is asked for no new one for a window. If all nodes are young, or
+// there is one only, that is Config.MaxTTLCap and a little more: set it to the largest TTL
+// of all clients. Acquire waits for it. TryAcquire fails with ErrNoQuorum, and
+// [AcquireError.Young] tells for how long; a supervisor that is made anew counts again.
 //
 // # Concurrency properties
 //
@@ -111,21 +118,34 @@
 // Every attempt has a token of its own, so that a release which arrives late cannot
 // touch the lease of the next attempt.
 //
-// A vote that was withdrawn, because the node said that the key is gone or another's,
-// may be healed, but counts again only when a quorum of other nodes has answered
-// renewals that were sent after that was noticed: meanwhile a rival may have come
-// and gone on just those nodes. A grant that came late may have come behind that
-// rival too: it is in doubt as soon as a vote is withdrawn.
+// A vote was withdrawn if the node said that the key is gone or another's. It passes two
+// trials before it counts again. The node is healed when a quorum of other nodes has
+// answered renewals that were sent after this was noticed: meanwhile a rival may have come
+// and gone on just those nodes. And the vote counts when a quorum of others has done so
+// again, after the node was known to have the key: the rival may have come between the
+// first confirmation and the heal. A grant that came late may have come after such a rival
+// too. It is in doubt as soon as a vote is withdrawn, or a lapsed one is found gone.
 //
-// A node that has restarted and forgotten is healed without losing its vote, because
-// every client's guard keeps it from being asked for a grant while it is young. The
-// healing waits until no election can still be counting a vote of its former life.
+// A node that has forgotten, by a restart or a flush, is healed without losing its vote,
+// because every client's guard keeps it from being asked for a grant while it is young.
+// The healing waits until no election can still be counting a vote of its former life. If
+// the key is found in a life that was not asked for it, that counts after the same wait.
 //
-// A lease that is adopted has no history here: nothing that its handle says about
-// time is believed, nodes that do not have it are on probation, and renewals of its
-// former holder may still be under way, which is why one for a longer TTL is not
-// believed in at once. A failed adoption releases nothing unless the lease is surely
-// lost, because the handle may be tried again.
+// Youth is counted on our own clock, from when we first heard of the life: a node's clock
+// may be set right after a restart. Who has known a life for the window writes that down
+// on the node, for those that come later.
+//
+// The window must outlast the longest lease that anybody may have been granted, so the
+// nodes' markers keep the largest MaxTTL of all clients. A node that forgot has forgotten
+// that too: its window is known when so many others have confirmed theirs that every
+// quorum has one of them, and is that of MaxTTLCap until then.
+//
+// A lease that is adopted has no history here. An adoption is an election among the nodes
+// that keep the former token. Each swaps it for one of the attempt's own. So the former
+// holder is told, and its late writes have a smaller fence. Nothing that the handle
+// says about time is believed. Unless its former holder has ended, the lease begins when
+// what the nodes had promised to that one has run out. A failed adoption releases nothing:
+// the former holder may still count these nodes, and the handle may be tried again.
 //
 // A line is the callers of this process that want one name. While one of them holds
 // it, the rest send nothing. When it is given back, the next grant goes out right

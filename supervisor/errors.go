@@ -50,10 +50,10 @@ type Verdict uint8
 
 const (
 	Silent      Verdict = iota // it has not answered yet
-	Granted                    // it gave its vote, which was given back; to Adopt: it keeps the lease
+	Granted                    // it gave its vote, which was given back; to Adopt: it keeps the lease for the heir
 	Free                       // nobody has the key
 	Held                       // another client has the key
-	Guarded                    // it was not asked: it has restarted, and for Left may have forgotten a grant
+	Guarded                    // it was not asked: it is young, and for Left may have forgotten a grant
 	Unreachable                // it could not be asked, or its answer was an error: see Err
 )
 
@@ -98,7 +98,7 @@ func (a Answer) String() string {
 		}
 	}
 	if a.Verdict == Guarded {
-		fmt.Fprintf(&b, " for %v after a restart", a.Left.Round(time.Millisecond))
+		fmt.Fprintf(&b, " for %v, as it was started or has lost its data", a.Left.Round(time.Millisecond))
 	}
 	if a.Err != nil {
 		fmt.Fprintf(&b, " (%v)", a.Err)
@@ -106,8 +106,8 @@ func (a Answer) String() string {
 	return b.String()
 }
 
-// AcquireError says why a name was not acquired. It wraps [ErrHeld], [ErrNoQuorum]
-// or [ErrClosed], and the error of the context if that ended the waiting, or that alone
+// AcquireError says why a name was not acquired. It wraps [ErrHeld], [ErrNoQuorum],
+// [ErrMisconfigured], [ErrFenceExhausted] or [ErrClosed], of Adopt also lease.ErrLost, and the error of the context if that ended the waiting, or that alone
 // if nothing else stood in the way: branch with errors.Is, and use errors.As to show the
 // nodes' answers.
 type AcquireError struct {
@@ -123,8 +123,8 @@ type AcquireError struct {
 
 // Young returns for how long too few nodes may be asked for a vote, because the others
 // are young: they were started, or have lost their data, and may have forgotten a lease
-// that is still believed in. It is 0 if that is not what stood in the way. An attempt
-// after that finds them grown.
+// that is still believed in. It is 0 if that is not what stood in the way. An attempt of
+// the same supervisor after that finds them grown.
 func (e *AcquireError) Young() time.Duration {
 	left := make([]time.Duration, 0, len(e.Nodes))
 	for _, a := range e.Nodes {

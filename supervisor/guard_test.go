@@ -60,6 +60,39 @@ func TestRollingRestart(t *testing.T) {
 	}
 }
 
+// TryAcquire does not wait for young nodes, and its error says for how long they are.
+// An attempt after that wins, and from then on the nodes are grown for everybody.
+func TestTryAcquireOfYoungNodes(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		for _, n := range nodes {
+			n.Restart()
+		}
+		sup := start(t, nodes)
+		begun := time.Now()
+		_, err := sup.TryAcquire(t.Context(), "x")
+		var e *supervisor.AcquireError
+		if !errors.As(err, &e) || !errors.Is(err, supervisor.ErrNoQuorum) || e.Young() <= ttl || e.Young() > 2*ttl || time.Since(begun) != 0 {
+			t.Fatalf("%v after %v: want at once that the nodes are young", err, time.Since(begun))
+		}
+		<-time.After(e.Young())
+		held, err := sup.TryAcquire(t.Context(), "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := held.Release(t.Context()); err != nil {
+			t.Error(err)
+		}
+		sup.Close(t.Context())
+		next, err := start(t, nodes).TryAcquire(t.Context(), "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := next.Release(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // The hole of the original algorithm: the holder has A, B and C, of which B and C
 // restart empty, and a rival reaches B to E. Nobody else holds the name while the
 // holder believes, whether it can reach the nodes or is cut off just then.

@@ -18,7 +18,7 @@ func (b *bench) forgets(nodes ...int) []send {
 		b.restart(i)
 		says[i] = node.Absent
 	}
-	b.advance(b.c.healFrom(nodes[0]).Sub(b.now()) - 1)
+	b.advance(b.c.healFrom(nodes[0], true).Sub(b.now()) - 1)
 	b.renewNow()
 	b.answerAll(says)
 	b.wantNodes(b.take(node.Heal))

@@ -336,7 +336,7 @@ func (c *core) renewed(now clock.Instant, t *tenure, i int, r node.Reply) {
 	v := &t.votes[i]
 	switch r.Status {
 	case node.OK:
-		if from := c.healFrom(i); v.life != c.nodes[i].state.Life && now < from {
+		if from := c.healFrom(i, v.until > now); v.life != c.nodes[i].state.Life && now < from {
 			// It was asked for its vote in another life, and may have forgotten that: a
 			// command that came late has set the key. A rival whose election had the vote
 			// of that life may still win by it.
@@ -531,7 +531,7 @@ func (c *core) heal(now clock.Instant, t *tenure, i int) {
 	if h.renewAt == clock.Never || t.pending.has(i) {
 		return // a lease that does not renew itself is not mended either
 	}
-	at := c.healFrom(i)
+	at := c.healFrom(i, t.votes[i].until > now)
 	if k := h.trialOf(i); k >= 0 && t.suspect().has(i) {
 		x := &h.trials[k]
 		if (x.confirmed &^ t.unproven()).len() < c.quorum {

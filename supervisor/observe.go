@@ -23,8 +23,8 @@ type Event struct {
 	Name    string        // of a lease, and of Failed: the name, prefix included
 	Fence   uint64        // of a lease
 	Node    string        // of NodeUp, NodeDown and Warning: the node, without credentials; empty if it is not about one
-	Err     error         // of Failed, Lost, NodeDown and Warning: why; of Released: see there
-	Elapsed time.Duration // of Acquired: how long the election took; of Lost and Released: how long it was held
+	Err     error         // of Failed, Lost, NodeDown, Warning and Young: why; of Released: see there
+	Elapsed time.Duration // of Acquired: how long the election took; of Lost and Released: how long it was held; of Young: how long it will last
 }
 
 // EventKind says what happened.
@@ -38,6 +38,7 @@ const (
 	NodeUp                        // a node was enrolled
 	NodeDown                      // a node's enrolment ended, or its first one failed
 	Warning                       // something is not as it should be
+	Young                         // so many nodes are young that nothing can be acquired for Elapsed
 )
 
 // String returns the kind in words.
@@ -55,6 +56,8 @@ func (k EventKind) String() string {
 		return "node up"
 	case NodeDown:
 		return "node down"
+	case Young:
+		return "nodes are young"
 	}
 	return "warning"
 }

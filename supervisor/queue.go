@@ -271,10 +271,10 @@ func (c *core) reserved(now clock.Instant, t *tenure, i int) {
 		c.claim(now, t, i)
 	case held:
 		if t.votes[i].until == 0 {
-			// The election is over. As with a heal, this must not hide a rival who has
-			// had the node since, and whose release has put it up for this lease.
+			// The election is over. This must not hide a rival who has had the node since,
+			// and whose release has put it up for this lease: so it is not claimed, but
+			// healed, when a quorum of others has confirmed.
 			c.suspectOf(now, t, i, &t.probation)
-			c.claim(now, t, i)
 			c.reckon(now, t)
 		}
 	}
@@ -314,12 +314,7 @@ const claimLead = 2000
 // claim asks one node for its vote, for a waiter that stands in its queue.
 func (c *core) claim(now clock.Instant, t *tenure, i int) {
 	t.again.del(i)
-	by := t.begun.Add(t.terms.window)
-	switch t.phase {
-	case held:
-		by = t.hold.until
-	case electing, raising:
-	default:
+	if t.phase != electing && t.phase != raising {
 		return
 	}
 	if t.votes[i].until != 0 {
@@ -329,7 +324,7 @@ func (c *core) claim(now clock.Instant, t *tenure, i int) {
 		t.again.add(i)
 		return
 	}
-	if young := c.youngUntil(i); now < young {
+	if young := c.stillYoung(now, i); now < young {
 		if b := t.ballot; b != nil {
 			b.answers[i] = answer{verdict: Guarded, left: young.Sub(now), at: now}
 		}
@@ -341,7 +336,7 @@ func (c *core) claim(now clock.Instant, t *tenure, i int) {
 	t.pending.add(i)
 	c.send(i, node.Command{
 		ID: t.id, Op: node.Claim, Name: t.key, Token: t.token,
-		TTL: t.terms.ttl, Fence: t.fence, By: by,
+		TTL: t.terms.ttl, Fence: t.fence, By: t.begun.Add(t.terms.window),
 	})
 }
 

@@ -118,18 +118,21 @@ func TestLateShorterClaim(t *testing.T) {
 		w, token := b.stand("x")
 		b.announce(token, 0, 1)
 		claims := b.take(node.Claim)
+		var late []send
 		if early {
 			b.say(claims[0], node.Unknown)
 			b.advance(b.c.roundTrip())
 			claims = append(claims[1:], b.take(node.Claim)...)
+		} else {
+			b.announce(token, 2)
+			late = b.take(node.Claim)
 		}
 		for _, s := range claims {
 			b.say(s, node.OK)
 		}
 		b.got(w)
-		if !early {
-			b.announce(token, 2)
-			b.say(b.take(node.Claim)[0], node.Unknown)
+		for _, s := range late {
+			b.say(s, node.Unknown)
 		}
 		held := b.c.standing[token]
 		b.c.extend(b.now(), held.id, Config{TTL: 30 * time.Second}.withDefaults().terms(30*time.Second), make(chan error, 1))
@@ -421,8 +424,8 @@ func TestCancelledWaiterLeavesQueues(t *testing.T) {
 }
 
 // Who has won before all nodes have answered is taken out of the other queues a
-// little later, and until then claims what they reserve for it. Such a vote counts only
-// once a quorum of others has renewed: a rival may have had the node meanwhile.
+// little later. What they reserve for it until then is healed, as a vote on trial is: a
+// rival may have had the node meanwhile.
 func TestReservedForHolder(t *testing.T) {
 	b := enrolled(t, 5)
 	w, token := b.stand("x")
@@ -433,17 +436,20 @@ func TestReservedForHolder(t *testing.T) {
 	b.got(w)
 	held := b.c.standing[token]
 	b.announce(token, 3)
-	claim := b.take(node.Claim)
-	b.wantNodes(claim, 3)
-	b.say(claim[0], node.OK)
+	b.wantNodes(b.take(node.Claim))
+	b.wantNodes(b.take(node.Heal))
+	b.answerAll(map[int]node.Status{3: node.Unknown, 4: node.Absent}) // the trial asks them
+	heals := b.take(node.Heal)
+	b.wantNodes(heals, 3, 4)
+	for _, s := range heals {
+		b.say(s, node.OK)
+	}
 	if held.counting().has(3) {
 		t.Error("the vote of a node that was reserved for it when it held already counts at once")
 	}
-	b.answerAll(map[int]node.Status{3: node.Unknown, 4: node.Absent}) // the trial asks them
-	b.say(b.take(node.Heal)[0], node.OK)
 	b.answerAll(map[int]node.Status{3: node.Unknown})
 	b.advance(b.c.limits.nodeTimeout)
-	b.wantNodes(b.take(node.Leave), 4)
+	b.wantNodes(b.take(node.Leave), 3, 4)
 
 	b.advance(b.c.terms.renewEvery)
 	for _, s := range b.take(node.Renew) {

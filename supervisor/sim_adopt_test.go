@@ -70,6 +70,7 @@ func (wk *simWorker) handOver(l *simLease) {
 
 // adoptions has a handle adopted, once or more often, by anybody.
 func (w *world) adoptions(h *simHandle) {
+	w.handles[h.former.key] = h
 	for range 1 + w.rand.IntN(3)/2 {
 		d := w.upTo(w.maxTTL / 20)
 		if w.chance(0.4) {
@@ -105,7 +106,7 @@ func (w *world) adopt(c *simClient, h *simHandle) {
 		}
 		h.tried++
 		w.stats.adoptions++
-		wk := &simWorker{c: c, key: h.former.key, adopts: h, waiter: &waiter{name: w.names[h.former.key], terms: terms}}
+		wk := &simWorker{c: c, key: h.former.key, guest: true, adopts: h, waiter: &waiter{name: w.names[h.former.key], terms: terms}}
 		c.workers = append(c.workers, wk)
 		w.tell("client %d adopts %s, over: %v", c.id, h.Token, now.Over)
 		q := wk.waiter
@@ -122,7 +123,9 @@ func (w *world) adopt(c *simClient, h *simHandle) {
 
 // swaps notes that a node gives a key to another token by adoption.
 func (w *world) swaps(n *simNode, k int, cmd *node.Command) {
-	w.formers[cmd.Token] = cmd.Former
+	if cmd.Token != cmd.Former {
+		w.formers[cmd.Token] = cmd.Former
+	}
 	w.leftTokens[cmd.Token] = leftHandle // until the adoption is won
 	l := w.leaseBy(k, cmd.Former)
 	if l == nil || !l.believed() {
@@ -140,9 +143,7 @@ func (w *world) swaps(n *simNode, k int, cmd *node.Command) {
 func (w *world) adopted(l *simLease, h *simHandle) {
 	w.stats.adopted++
 	delete(w.leftTokens, l.token)
-	if h.won++; h.won > 1 {
-		w.fail("client %d adopts %s, which was adopted before", l.c.id, h.Token)
-	}
+	h.won++
 	if l.token == h.former.token {
 		w.fail("client %d adopts %s with its own token", l.c.id, h.Token)
 	}
@@ -157,7 +158,15 @@ func (w *world) adopted(l *simLease, h *simHandle) {
 				late = late || x.set > r.wonAt-w.maxTTL/4 && x.sent < r.wonAt+2*w.timeout
 			}
 		}
+		e, blind := h.former.blinded()
+		kept, forgot, _ := w.support(l)
 		switch {
+		case kept+forgot < w.quorum: // its own keys were deleted while it waited
+			w.excuse(adoptByHand, l)
+		case w.descends(r.token, h.former.token) && !copied:
+			w.fail("client %d adopts %s, which was adopted before", l.c.id, h.Token)
+		case blind: // it could not learn that it was not alone, and so the heir cannot
+			w.excuse(e, l)
 		case late:
 			w.excuse(adoptLate, l)
 		case copied:

@@ -55,6 +55,10 @@ func (w *world) aimAtHolder(l *simLease, t *tenure) {
 		w.stats.aims++
 		w.freshRival(l)
 	}
+	if h := w.handles[l.key]; h != nil && w.chance(f.atCopy) {
+		w.stats.aims++
+		w.copyBack(l, h)
+	}
 	if t.pending != 0 && w.chance(f.atLate) {
 		w.stats.aims++
 		w.rivalBeforeGrant(l, t)
@@ -93,6 +97,38 @@ func (w *world) freshRival(l *simLease) {
 		})
 	}
 	w.after(w.upTo(d), w.newcomer)
+}
+
+// copyBack has the voters of a lease restart with copies in which a former holder still has
+// the name, and somebody adopt the handle of that one, while the holder is cut off.
+func (w *world) copyBack(l *simLease, h *simHandle) {
+	d := w.between(0.3, 1.5)
+	w.affects(d)
+	w.tell("AIM: the voters restart with copies, and the handle of %s is adopted by them", h.former.token)
+	for _, a := range l.c.actors {
+		a.cut(d)
+	}
+	for _, n := range w.nodes {
+		if w.chance(0.2) {
+			continue
+		}
+		w.after(w.upTo(20*time.Millisecond), func() {
+			for i := len(n.past) - 1; i >= 0 && !w.calm && n.up; i-- {
+				if n.past[i].keys[l.key].value == h.former.token {
+					n.loses(n.past[i], n.clock)
+					n.restart(0, false)
+					return
+				}
+			}
+		})
+	}
+	for range 3 {
+		w.after(w.between(0.1, 1.2), func() {
+			if !w.calm {
+				w.adopt(w.anyClient(), h)
+			}
+		})
+	}
 }
 
 // rivalBeforeGrant takes a new lease away on so many nodes that a rival can have it,
@@ -136,11 +172,14 @@ func (w *world) aimAtSend(a *simActor, cmd *node.Command) (late bool) {
 			return true
 		}
 	case node.Grant:
+		w.prepare(a, cmd)
 		if w.chance(f.atSlowVoter) {
 			a.slowUntil, a.slowBy = w.now+w.maxTTL/4, w.timeout
 		} else if w.chance(f.atLate) {
 			a.slowUntil, a.slowBy = w.now+1, w.timeout // these bytes alone
 		}
+	case node.Claim:
+		w.prepare(a, cmd)
 	case node.Renew:
 		// The process stops, and goes on between the end of its lease and the one
 		// that the answer would have given it.
@@ -158,6 +197,7 @@ func (w *world) aimAtSend(a *simActor, cmd *node.Command) (late bool) {
 			}
 		}
 	case node.Heal:
+		w.heals(a, cmd)
 		if w.chance(f.atHeal) {
 			w.stats.aims++
 			n := w.anyNode()

@@ -389,9 +389,8 @@ func (n *simNode) jump(d time.Duration) {
 // keeps others out for its former holder.
 func (n *simNode) keeps(l *simLease, end time.Duration) (kept, forgot, spoilt bool) {
 	w := n.w
-	if v := n.key(l.key); v != "" && w.descends(v, l.token) && n.data.keys[l.key].endOf(&n.clock) >= end {
-		return true, false, false
-	}
+	x := &n.data.keys[l.key]
+	has := n.key(l.key) != "" && w.descends(x.value, l.token) && x.endOf(&n.clock) >= end
 	broken := func(ps []promise) bool {
 		for i := range ps {
 			if ps[i].end >= end && w.descends(ps[i].token, l.token) {
@@ -401,8 +400,12 @@ func (n *simNode) keeps(l *simLease, end time.Duration) (kept, forgot, spoilt bo
 		return false
 	}
 	switch {
+	case has && !x.restored:
+		return true, false, false
 	case broken(n.spoilt):
 		return false, false, true
+	case has: // by a copy, and somebody may have had the node since if it was taken away there
+		return true, false, false
 	case broken(n.forgot):
 		return false, true, false
 	}

@@ -41,6 +41,10 @@ type simLease struct {
 	late     set  // nodes that got its key by its election after that
 	given    set  // nodes that gave the key to whoever adopts the lease
 	revoked  bool // a client was told to
+
+	// Of a scene.
+	rival  *simClient
+	healed *simNode
 }
 
 // An excuse is a reason why what is not promised did not happen.
@@ -54,10 +58,12 @@ const (
 	// Two believers, and one of them was stopped by what its clock does not see.
 	heldUnseen
 	wonUnseen
-	// A fence that is not larger: of one that had overlapped, so was excused already;
+	// A fence that is not larger: of one that had overlapped, so was excused already; of an
+	// adoption whose keys were taken by hand while it waited for the former holder;
 	// where so many clocks were stepped that the median is nobody's; of a winner that was
 	// stopped by what its clock does not see.
 	fenceOverlaps
+	fenceByHand
 	fenceStepped
 	fenceUnseen
 	// A holder that does not learn that it was not alone: a node forgot what was done there
@@ -66,8 +72,10 @@ const (
 	learnErased
 	learnPaused
 	learnLate
-	// An adoption although somebody had the name since: a command of the former holder's
-	// came late, or a node came back with a copy.
+	// An adoption although somebody had the name since: its own keys were taken by hand
+	// while it waited, a command of the former holder's came late, or a node came back with
+	// a copy.
+	adoptByHand
 	adoptLate
 	adoptCopy
 	// A key that is left: its command came after its connection was given up, it is of a
@@ -83,9 +91,10 @@ const (
 var excuseNames = [excuses]string{
 	heldByHand: "older holder's keys taken by hand", wonByHand: "newer holder's keys taken by hand",
 	heldUnseen: "older holder stopped unseen", wonUnseen: "newer holder stopped unseen",
-	fenceOverlaps: "fences of two that overlapped", fenceStepped: "fences after stepped clocks", fenceUnseen: "fence of one stopped unseen",
+	fenceOverlaps: "fences of two that overlapped", fenceByHand: "fence of an adoption, keys taken by hand", fenceStepped: "fences after stepped clocks", fenceUnseen: "fence of one stopped unseen",
 	learnErased: "not learned, erased", learnPaused: "not learned, stopped unseen", learnLate: "not learned, late grant and silent node",
-	adoptLate: "adopted after a rival, late command", adoptCopy: "adopted after a rival, copy",
+	adoptByHand: "adopted after a rival, keys taken by hand",
+	adoptLate:   "adopted after a rival, late command", adoptCopy: "adopted after a rival, copy",
 	leftLate: "key left by a late command", leftCopy: "key left by a copy", leftBack: "key left, clock put back",
 	leftHandle: "key left of a handle",
 }
@@ -237,9 +246,12 @@ func (w *world) wonLease(l *simLease) {
 		overlaps = overlaps || o.fence == before
 	}
 	if l.fence <= before {
+		kept, forgot, _ := w.support(l)
 		switch {
 		case overlaps:
 			w.excuse(fenceOverlaps, l)
+		case l.wk.adopts != nil && kept+forgot < w.quorum:
+			w.excuse(fenceByHand, l)
 		case l.unseen():
 			w.excuse(fenceUnseen, l)
 		case w.anyMedian() && (w.lostData || w.keep < time.Hour):
@@ -277,16 +289,30 @@ func (w *world) overlap(o, l *simLease) {
 		return
 	}
 	kept, forgot, spoilt := w.support(o)
+	clean := kept + forgot - w.late(o, l)
 	switch {
 	case o.unseen():
 		interrupts(o, heldUnseen)
-	case kept+forgot < w.quorum && kept+forgot+spoilt >= w.quorum:
+	case clean < w.quorum && clean+spoilt >= w.quorum:
 		interrupts(o, heldByHand)
 	default:
 		w.fail("two holders: client %d got %q with %s while client %d holds it with %s until %v from now (kept by %d, forgotten by %d, spoilt on %d)",
 			l.c.id, w.names[l.key], l.token, o.c.id, o.token, o.until.Sub(o.c.Now()), kept, forgot, spoilt)
 	}
 	w.mustLearn(o)
+}
+
+// late counts the nodes that keep a lease only since they have forgotten another one: no vote
+// of them counts so soon.
+func (w *world) late(o, l *simLease) (nodes int) {
+	for _, n := range w.nodes {
+		kept, _, _ := n.keeps(o, w.now)
+		_, forgot, _ := n.keeps(l, w.now)
+		if kept && forgot {
+			nodes++
+		}
+	}
+	return nodes
 }
 
 // anyMedian reports whether so many nodes' clocks were stepped that the median of a

@@ -263,6 +263,8 @@ func (s *Supervisor) effect(now clock.Instant, e effect) {
 		s.tell(Event{Kind: NodeUp, Node: s.core.nodes[e.node].label})
 	case warned:
 		s.tell(Event{Kind: Warning, Node: s.core.nodes[e.node].label, Err: e.err})
+	case youngNodes:
+		s.tell(Event{Kind: Young, Err: e.err, Elapsed: e.elapsed})
 	case nodeDown:
 		s.tell(Event{Kind: NodeDown, Node: s.core.nodes[e.node].label, Err: e.err})
 	}
@@ -296,11 +298,18 @@ func (s *Supervisor) Acquire(ctx context.Context, name string, opts ...Option) (
 	return s.acquire(ctx, w)
 }
 
-// TryAcquire makes one attempt, and fails with [ErrHeld] if somebody has the name,
-// in this process or another, or is waiting for it in this process. It takes one or two
-// exchanges with the nodes. Besides ctx, what bounds it is a quarter of the TTL for the
-// nodes' time, where that is not known yet, as much for the election, and where that was
-// refused as much and a node timeout for a look at who holds the name.
+// TryAcquire makes one attempt to get name. It fails with [ErrHeld] if another client
+// holds the name, or if this process holds it or has a caller who waits for it.
+//
+// It does not wait for nodes that are young, which were started or have lost their data.
+// If they leave too few others, it fails with [ErrNoQuorum], and [AcquireError.Young]
+// says for how long. Try again with the same supervisor after that: it finds the nodes
+// grown, and writes so for all processes. A supervisor that is closed before leaves them
+// young, because each counts the window on its own clock.
+//
+// Without a shorter ctx it takes at most: TTL/4 until the nodes' time is known (first use
+// only), TTL/4 for the election, and, if refused, TTL/4 + NodeTimeout to find out who
+// holds the name.
 func (s *Supervisor) TryAcquire(ctx context.Context, name string, opts ...Option) (*lease.Lease, error) {
 	w, err := s.waiter(name, opts)
 	if err != nil {

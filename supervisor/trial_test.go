@@ -155,6 +155,7 @@ func TestKeyOfAnotherLife(t *testing.T) {
 	l := b.got(w)
 	b.say(grants[2], node.Unknown) // it lands on node 2 nevertheless, which has been flushed
 	b.restart(2)
+	b.c.nodes[2].known = true // the others have told that nobody has a longer TTL
 	held := b.c.lines["x"].holder
 	b.answerAll(map[int]node.Status{0: node.Unknown})
 	if held.votes[2].until != 0 {

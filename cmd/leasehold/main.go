@@ -10,17 +10,26 @@
 // URLs with commas between them; the latter hides passwords from the list of
 // processes. -prefix is put before the name, as Config.Prefix.
 //
+// -ttl is for how long the nodes keep a name that is no longer renewed, 10 s by default.
+// -max-ttl is the largest TTL that this client counts on for itself, -ttl by default: it is
+// written on the nodes for the others. -max-ttl-cap is the largest -max-ttl, or
+// Config.MaxTTL, of any client of the nodes, 1 minute by default: give it to all of them
+// alike. A node that was started or has lost its data is young for this long, and about a
+// hundredth more, at most: it is asked for nothing meanwhile.
+//
 // # run
 //
-// It waits until the name is held (-wait bounds that, -try does not wait), and runs the
-// command with LEASEHOLD_NAME and LEASEHOLD_FENCE in its environment, in a process
-// group of its own, to which it passes signals on. While it waits a signal ends it. One
+// It waits until the name is held, and runs the command. -wait bounds the waiting. -try does
+// not wait for a name that is held. It waits once for nodes that are young, if too few
+// others are left, for as long as they are. Then it writes that they are grown, so that
+// the next process need not wait. The command has LEASEHOLD_NAME and LEASEHOLD_FENCE in its environment, and a process
+// group of its own, to which signals are passed on. While it waits a signal ends it. One
 // that it was started to ignore, as by nohup, ends nothing and is not passed on. Its exit
 // status is the command's, 128 more than the number of the signal that killed the
 // command, or
 //
 //	 64  wrong usage
-//	 69  no quorum of nodes could be reached
+//	 69  no quorum of nodes could be reached, or was grown
 //	 75  the name is held, or -wait was over
 //	 76  the lease was lost while the command ran
 //	126  the command could not be started; 127, it was not found
@@ -86,6 +95,8 @@ type job struct {
 	nodes    string
 	prefix   string
 	ttl      time.Duration
+	maxTTL   time.Duration // 0: as ttl
+	cap      time.Duration // of the maxTTL of all clients
 	name     string
 	rest     []string // behind the name and its flags
 	out, err io.Writer
@@ -97,7 +108,14 @@ const synopsis = `usage:
   leasehold show [-token] NAME
   leasehold watch NAME
   leasehold revoke NAME -token TOKEN
-each with -nodes URL,... (or LEASEHOLD_NODES) and -prefix TEXT
+each with
+  -nodes URL,...  the Redis nodes (or LEASEHOLD_NODES)
+  -prefix TEXT    put before the name
+  -ttl D          how long the nodes keep a name that is not renewed (10s)
+  -max-ttl D      the largest TTL of this client (that of -ttl)
+  -max-ttl-cap D  the largest -max-ttl of any client of the nodes (1m); the same for all.
+                  A node that was started or has lost its data grants nothing for so
+                  long at most; run -try waits for that once
 `
 
 func run(args []string, out, errs io.Writer) int {
@@ -111,6 +129,8 @@ func run(args []string, out, errs io.Writer) int {
 	j.flags.StringVar(&j.nodes, "nodes", os.Getenv("LEASEHOLD_NODES"), "")
 	j.flags.StringVar(&j.prefix, "prefix", "", "")
 	j.flags.DurationVar(&j.ttl, "ttl", 10*time.Second, "")
+	j.flags.DurationVar(&j.maxTTL, "max-ttl", 0, "")
+	j.flags.DurationVar(&j.cap, "max-ttl-cap", time.Minute, "")
 	commands := map[string]func(*job, []string) int{"run": runJob, "show": show, "watch": watch, "revoke": revoke}
 	do, known := commands[args[0]]
 	if !known {
@@ -169,17 +189,19 @@ func (j *job) supervise(cfg supervisor.Config) (*supervisor.Supervisor, error) {
 		return nil, errors.New("no nodes: want -nodes or LEASEHOLD_NODES")
 	}
 	cfg.Nodes, cfg.TTL, cfg.Prefix = node.URLs(urls...), j.ttl, j.prefix
-	return supervisor.New(cfg)
-}
-
-// known reports whether every node was reached, or was found not to be reachable.
-func known(nodes []supervisor.NodeStatus) bool {
-	for _, n := range nodes {
-		if !n.Enrolled && n.Err == nil {
-			return false
-		}
+	// The library would say the same of its fields, whose names nobody has typed here.
+	longest := "-max-ttl"
+	if cfg.MaxTTL = j.maxTTL; j.maxTTL == 0 {
+		longest, cfg.MaxTTL = "-ttl", j.ttl
 	}
-	return true
+	cfg.MaxTTLCap = j.cap
+	if cfg.MaxTTL < j.ttl {
+		return nil, fmt.Errorf("-max-ttl %v: want at least -ttl = %v", cfg.MaxTTL, j.ttl)
+	}
+	if j.cap < cfg.MaxTTL {
+		return nil, fmt.Errorf("-max-ttl-cap %v: want at least %s = %v, and the same for all clients of the nodes", j.cap, longest, cfg.MaxTTL)
+	}
+	return supervisor.New(cfg)
 }
 
 // A nudge is sent to, if it has room, when something happens.
@@ -191,6 +213,26 @@ func (n nudge) Observe(supervisor.Event) {
 	case n <- struct{}{}:
 	default:
 	}
+}
+
+// reached waits until every node was reached, or was found not to be reachable.
+func reached(ctx context.Context, sup *supervisor.Supervisor, told nudge) {
+	for !known(sup.Nodes()) && ctx.Err() == nil {
+		select {
+		case <-told:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// known reports whether that is so.
+func known(nodes []supervisor.NodeStatus) bool {
+	for _, n := range nodes {
+		if !n.Enrolled && n.Err == nil {
+			return false
+		}
+	}
+	return true
 }
 
 // end closes the supervisor, and waits for the nodes no longer than a moment.
@@ -233,13 +275,7 @@ func (j *job) ask(args []string, check func() error, do func(context.Context, *s
 		return j.fail(err)
 	}
 	defer end(sup)
-	// Nodes that are still being reached would be shown as unreachable.
-	for !known(sup.Nodes()) && ctx.Err() == nil {
-		select {
-		case <-told:
-		case <-ctx.Done():
-		}
-	}
+	reached(ctx, sup, told) // or some would be shown as unreachable
 	return do(ctx, sup)
 }
 

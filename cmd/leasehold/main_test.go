@@ -230,6 +230,21 @@ func TestStatus(t *testing.T) {
 			t.Errorf("%s", &p.errors)
 		}
 	}
+	for want, args := range map[string][]string{
+		"-max-ttl 5s: want at least -ttl = 10s":                {"-max-ttl", "5s"},
+		"-max-ttl -1s: want at least -ttl = 10s":               {"-max-ttl", "-1s"},
+		"-max-ttl-cap 1m0s: want at least -ttl = 1h0m0s":       {"-ttl", "1h"},
+		"-max-ttl-cap 1m0s: want at least -max-ttl = 2m0s":     {"-max-ttl", "2m"},
+		"-max-ttl-cap 20s: want at least -max-ttl = 30s":       {"-max-ttl", "30s", "-max-ttl-cap", "20s"},
+		"-max-ttl-cap 0s: want at least -ttl = 10s, and the s": {"-max-ttl-cap", "0"},
+	} {
+		for _, args := range [][]string{append([]string{"show", "x"}, args...), append(append([]string{"run", "x"}, args...), "--", "echo", "ran")} {
+			p := start(t, urls, args...)
+			if out := p.ends(t, usage); out != "" || !strings.Contains(p.errors.String(), want) {
+				t.Errorf("%q: %q, %s", args, out, &p.errors)
+			}
+		}
+	}
 	start(t, urls, "run", "-wait", "1ns", "y", "--", "echo", "ran").ends(t, nameHeld)
 	for _, n := range nodes[1:] {
 		n.Crash()
@@ -241,6 +256,60 @@ func TestStatus(t *testing.T) {
 		if out := start(t, urls, args...).ends(t, noQuorum); out != "" {
 			t.Errorf("%v: %q", args, out)
 		}
+	}
+}
+
+// On nodes that were just started -try waits for the window, once. It writes that all of
+// them are grown, so that the next process need not wait, however short it is.
+func TestTryOfYoungNodes(t *testing.T) {
+	const cap = 3 * time.Second
+	for _, n := range []int{1, 3} {
+		t.Run(fmt.Sprintf("n=%d", n), func(t *testing.T) {
+			nodes, urls := serve(t, n)
+			for _, node := range nodes {
+				node.Restart()
+			}
+			if n > 1 {
+				nodes[n-1].Delay(30 * time.Millisecond) // it is met after the first attempt has failed
+			}
+			args := []string{"run", "-try", "-ttl", "2s", "-max-ttl", "2500ms", "-max-ttl-cap", cap.String(), "x", "--", "echo", "ran"}
+			begun := time.Now()
+			p := start(t, urls, args...)
+			if out := p.ends(t, ok); out != "ran\n" || time.Since(begun) < cap || !strings.Contains(p.errors.String(), "waiting for that once") {
+				t.Errorf("%q after %v, and it says %s", out, time.Since(begun), &p.errors)
+			}
+			for i, node := range nodes {
+				marker, _, _ := node.Get("leasehold:incarnation")
+				grown, _, _ := node.Get("leasehold:{leasehold:incarnation}:grown")
+				if marker != grown+" 2500" {
+					t.Errorf("node %d: marker %q, grown %q: want that it is, and the largest TTL", i, marker, grown)
+				}
+			}
+			p = start(t, urls, args...)
+			if out := p.ends(t, ok); out != "ran\n" || p.errors.Len() > 0 {
+				t.Errorf("the next: %q, and it says %s", out, &p.errors)
+			}
+		})
+	}
+}
+
+// A signal ends the waiting for young nodes, and nothing is run.
+func TestSignalWhileNodesAreYoung(t *testing.T) {
+	nodes, urls := serve(t, 3)
+	for _, node := range nodes {
+		node.Restart()
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := begin(t, exec.Command("sh", "-c", `exec "$0" run -try x -- echo ran 2>&1`, self), urls)
+	if got := p.line(t); !strings.HasSuffix(got, "waiting for that once") {
+		t.Fatal(got)
+	}
+	p.Process.Signal(syscall.SIGTERM)
+	if out := p.ends(t, 128+15); out != "" {
+		t.Errorf("%q", out)
 	}
 }
 
@@ -338,7 +407,9 @@ func TestSignalWhileAsking(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	for _, args := range [][]string{{"show", "-ttl", "1h", "x"}, {"revoke", "-ttl", "1h", "x", "-token", "t"}} {
+	for _, args := range [][]string{
+		{"show", "-ttl", "1h", "-max-ttl-cap", "1h", "x"}, {"revoke", "-ttl", "1h", "-max-ttl-cap", "1h", "x", "-token", "t"},
+	} {
 		p := start(t, "redis://"+l.Addr().String(), args...)
 		asked, err := l.Accept() // it listens for signals by then
 		if err != nil {

@@ -47,14 +47,17 @@ func runJob(j *job, args []string) int {
 	defer signal.Stop(signals)
 	ctx, give := context.WithCancel(context.Background())
 	defer give()
-	sup, err := j.supervise(supervisor.Config{Owner: *owner, Grace: *grace})
+	told := make(nudge, 1)
+	sup, err := j.supervise(supervisor.Config{Owner: *owner, Grace: *grace, Observer: told})
 	if err != nil {
 		return j.fail(err)
 	}
 	defer end(sup) // it releases the name, too
 	acquire := sup.Acquire
 	if *try {
-		acquire = sup.TryAcquire
+		acquire = func(ctx context.Context, name string, _ ...supervisor.Option) (*lease.Lease, error) {
+			return j.try(ctx, sup, told)
+		}
 	}
 	if *wait > 0 {
 		timed, cancel := context.WithTimeout(ctx, *wait)
@@ -92,6 +95,32 @@ func runJob(j *job, args []string) int {
 		j.complain(err) // the keys expire
 	}
 	return status
+}
+
+// try makes one attempt. If it fails because nodes are young, it waits until they are
+// not, and makes another: a process that ended instead would leave them young, so where
+// all processes are short none would ever get a lease. It waits for every young node
+// that can be reached, so that all are written to be grown, and not only a quorum.
+func (j *job) try(ctx context.Context, sup *supervisor.Supervisor, told nudge) (*lease.Lease, error) {
+	held, err := sup.TryAcquire(ctx, j.name)
+	var e *supervisor.AcquireError
+	if !errors.As(err, &e) || e.Young() == 0 {
+		return held, err
+	}
+	j.complain(fmt.Errorf("%w; waiting for that once", err))
+	reached(ctx, sup, told) // the attempt did not wait for the slowest
+	left := e.Young()
+	for _, n := range sup.Nodes() {
+		left = max(left, n.Young)
+	}
+	grown := clock.System().NewTimer(left)
+	defer grown.Stop()
+	select {
+	case <-grown.C():
+		return sup.TryAcquire(ctx, j.name)
+	case <-ctx.Done():
+		return nil, err
+	}
 }
 
 // work runs the command under the lease, and returns its status. Nothing of it is left

@@ -53,10 +53,16 @@ func run(ctx context.Context, args []string, out io.Writer) int {
 		name: *name, ttl: *ttl, nodes: nodes, alive: len(nodes.Conns),
 		timeline: newTimeline(out, *asJSON), leaders: make(chan *tenure),
 	}
+	// A node that comes back empty is young for this long. Embedded nodes have no clients
+	// but these three, so no lease is longer than their TTL; real ones may have others.
+	longest := time.Duration(0)
+	if nodes.Embedded != nil {
+		longest = *ttl
+	}
 	for _, who := range []string{"alpha", "beta", "gamma"} {
 		// Each has a supervisor, as if it were a process of its own.
 		sup, err := supervisor.New(supervisor.Config{
-			Nodes: nodes.Conns, Owner: who, TTL: *ttl,
+			Nodes: nodes.Conns, Owner: who, TTL: *ttl, MaxTTLCap: longest,
 			// The rest is made for watching: a loss is told early and on a busy machine
 			// too, and a candidate need not be patient.
 			Grace: *ttl / 8, NodeTimeout: *ttl / 6,

@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -81,10 +82,23 @@ func (c *Cluster) URLs() []string {
 // Conns returns how leasehold reaches each server.
 func (c *Cluster) Conns() []node.Conn { return node.URLs(c.URLs()...) }
 
-// Open starts n servers, empty but for what [Age] writes, with args (such as "--maxmemory", "1mb") behind
-// the arguments that it gives them itself. It returns when they answer, and ends
-// them when the test is over.
+// Open is OpenYoung, and then [Age] for each server: what most tests want, which would
+// otherwise have to wait until their servers are asked for a lease.
 func Open(t testing.TB, kind Kind, n int, args ...string) *Cluster {
+	t.Helper()
+	c := OpenYoung(t, kind, n, args...)
+	for _, s := range c.Servers {
+		if err := Age(s); err != nil {
+			t.Fatalf("%s: %v", s.Addr(), err)
+		}
+	}
+	return c
+}
+
+// OpenYoung starts n empty servers, with args (such as "--maxmemory", "1mb") behind the
+// arguments that it gives them itself. It returns when they answer, and ends them
+// when the test is over.
+func OpenYoung(t testing.TB, kind Kind, n int, args ...string) *Cluster {
 	t.Helper()
 	open := openProcess
 	if kind == Container {
@@ -100,17 +114,12 @@ func Open(t testing.TB, kind Kind, n int, args ...string) *Cluster {
 	if err := errors.Join(errs...); err != nil {
 		t.Fatalf("start %d Redis servers (%v): %v", n, kind, err)
 	}
-	for _, s := range c.Servers {
-		if err := Age(s); err != nil {
-			t.Fatalf("%s: %v", s.Addr(), err)
-		}
-	}
 	return c
 }
 
-// Age has leasehold take a server for one that has been up for long: it writes the
-// marker of its incarnation, with a beginning in 1970. A server that was just started
-// is asked for no lease for a while, which most tests would only have to wait for.
+// Age has leasehold take a server for one that it has known for long: it writes the
+// marker of the server's incarnation, with a beginning a day ago, and that this
+// incarnation is grown. No client is known to have a longer TTL than any other.
 func Age(s Server) error {
 	info, err := s.Do("INFO")
 	if err != nil {
@@ -122,7 +131,19 @@ func Age(s Server) error {
 		value, _, _ := strings.Cut(rest, "\r")
 		return value
 	}
-	_, err = s.Do("SET", "leasehold:incarnation", field("run_id")+"/"+field("master_replid")+" 0")
+	answer, err := s.Do("TIME")
+	if err != nil {
+		return err
+	}
+	var sec int64
+	if clock, _ := answer.([]any); len(clock) == 2 {
+		_, err = fmt.Sscan(fmt.Sprint(clock[0]), &sec)
+	}
+	if err != nil || sec == 0 {
+		return fmt.Errorf("TIME: %v, %v", answer, err)
+	}
+	life := fmt.Sprintf("%s/%s %d", field("run_id"), field("master_replid"), (sec-24*60*60)*1_000_000)
+	_, err = s.Do("MSET", "leasehold:incarnation", life+" 0", "leasehold:{leasehold:incarnation}:grown", life)
 	return err
 }
 
@@ -164,17 +185,27 @@ func within(d time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), d)
 }
 
-var taken sync.Map // the ports that this process was given
+var taken sync.Map // the ports that this process was given, and what reserves them
 
 // freePort returns a loopback port that nobody listens on now. It lies below the
 // ports that systems give to outgoing connections (from 32768 on Linux), so that
 // a server that is down does not lose it to some client. Another process may
 // still be quicker: whoever listens on it tries again with another one.
+//
+// No other process that runs such tests is given it as long as this one lives. Clients of
+// a server that is down would find another test's server at its port, and disturb that.
 func freePort() (address, error) {
 	for range 1000 {
 		a := address(net.JoinHostPort("127.0.0.1", strconv.Itoa(20000+rand.IntN(12000))))
 		if _, again := taken.LoadOrStore(a, true); again {
 			continue
+		}
+		if runtime.GOOS == "linux" { // where a socket may have a name and no file
+			reserved, err := net.Listen("unix", "@leasehold-test-"+a.port())
+			if err != nil {
+				continue
+			}
+			taken.Store(a, reserved) // or it would be collected, and closed
 		}
 		if l, err := net.Listen("tcp", string(a)); err == nil {
 			return a, l.Close()

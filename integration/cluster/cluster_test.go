@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -56,6 +57,30 @@ func TestServers(t *testing.T) {
 
 			a.Pause() // and is left so, for the clean-up
 			b.Kill()
+		})
+	}
+}
+
+// A server that was just opened is one that was known for long, and has nothing else; one
+// that is young has nothing at all.
+func TestAge(t *testing.T) {
+	for _, kind := range Kinds(t) {
+		t.Run(kind.String(), func(t *testing.T) {
+			t.Parallel()
+			want(t, OpenYoung(t, kind, 1).Servers[0], int64(0), "dbsize")
+			s := Open(t, kind, 1).Servers[0]
+			want(t, s, int64(2), "dbsize")
+			marker, err := s.Do("get", "leasehold:incarnation")
+			if err != nil {
+				t.Fatal(err)
+			}
+			life, widest, _ := strings.Cut(strings.TrimPrefix(marker.(string), runID(t, s)+"/"), " ")
+			since, widest, _ := strings.Cut(widest, " ")
+			us, err := strconv.ParseInt(since, 10, 64)
+			if age := time.Since(time.UnixMicro(us)); len(life) != 40 || err != nil || (age-24*time.Hour).Abs() > time.Minute || widest != "0" {
+				t.Errorf("the marker is %q, which began %v ago: %v", marker, age, err)
+			}
+			want(t, s, strings.TrimSuffix(marker.(string), " 0"), "get", "leasehold:{leasehold:incarnation}:grown")
 		})
 	}
 }

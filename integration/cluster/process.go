@@ -22,6 +22,7 @@ type process struct {
 	t    testing.TB
 	dir  string
 	args []string
+	env  []string // besides ours
 
 	cmd  *exec.Cmd
 	gone chan struct{} // closed when cmd has ended
@@ -36,7 +37,11 @@ func redisServer() (string, error) {
 }
 
 func openProcess(t testing.TB, args []string) (Server, error) {
-	p := &process{t: t, dir: t.TempDir(), args: args}
+	return open(&process{t: t, dir: t.TempDir(), args: args})
+}
+
+// open starts a server on a free port.
+func open(p *process) (Server, error) {
 	err := onFreePort(func(a address) error {
 		p.address = a
 		return p.start()
@@ -44,7 +49,7 @@ func openProcess(t testing.TB, args []string) (Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.Cleanup(p.Kill)
+	p.t.Cleanup(p.Kill)
 	return p, nil
 }
 
@@ -63,6 +68,7 @@ func (p *process) start() error {
 		"--save", "", "--appendonly", "no", "--daemonize", "no",
 	}, p.args...)...)
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(), p.env...)
 	cmd.SysProcAttr = childAttr()
 	if err := onKeeper(cmd.Start); err != nil {
 		return err

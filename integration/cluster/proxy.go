@@ -21,15 +21,16 @@ import (
 // While the server itself is down, a connection is accepted here and then reset.
 type Proxy struct {
 	address
-	t      testing.TB
-	server string
+	t testing.TB
 
 	mu       sync.Mutex
+	server   string
 	listener net.Listener // nil while cut
 	links    map[*link]bool
 	silent   bool
 	delay    time.Duration
 	rules    []rule
+	watches  []watch
 	closed   bool
 	running  sync.WaitGroup
 }
@@ -40,6 +41,12 @@ type rule struct {
 	answer string // instead of the server's
 	ask    bool   // the server is asked all the same, and acts
 	hangUp bool   // the connection is closed behind the answer
+}
+
+// A watch is told of requests that begin with some words.
+type watch struct {
+	words []string
+	seen  func()
 }
 
 // NewProxy returns a proxy in front of the server with that address, on a port of
@@ -106,6 +113,25 @@ func (p *Proxy) HangUp(command, answer string) {
 // and closes the connection instead of handing on the reply.
 func (p *Proxy) Lose(command string) {
 	p.rule(rule{words: strings.Fields(command), ask: true, hangUp: true})
+}
+
+// Lead has the proxy lead to another server from now on, as an address does that a
+// spare server has taken. Every connection is reset. Mend does not lead it back.
+func (p *Proxy) Lead(server string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.server = server
+	for l := range p.links {
+		l.reset()
+	}
+}
+
+// Watch calls seen for each request that begins with the words of command, when it has
+// been read and before the server has it. seen must not wait. Mend does not end it.
+func (p *Proxy) Watch(command string, seen func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.watches = append(p.watches, watch{strings.Fields(command), seen})
 }
 
 // Mend ends every fault: what comes from now on is handed on as it is. Connections
@@ -198,12 +224,15 @@ type parcel struct {
 }
 
 func (l *link) run() {
-	server, err := net.DialTimeout("tcp", l.p.server, 5*time.Second)
+	l.p.mu.Lock()
+	to := l.p.server
+	l.p.mu.Unlock()
+	server, err := net.DialTimeout("tcp", to, 5*time.Second)
 	l.p.mu.Lock()
 	if err == nil {
 		l.server = server
 	}
-	alive := err == nil && !l.over
+	alive := err == nil && !l.over // Lead ends this link, too
 	if !alive {
 		l.reset()
 	}
@@ -266,22 +295,34 @@ func (l *link) read(c net.Conn, out chan<- parcel) {
 	}
 }
 
-// match returns the rule for a request, or nil. It is called with p.mu held.
+// match tells who watches for a request, and returns the rule for it, or nil. It is
+// called with p.mu held.
 func (p *Proxy) match(request frame) *rule {
 	args, _ := request.what.([]any)
-rules:
+	for _, w := range p.watches {
+		if begins(args, w.words) {
+			w.seen()
+		}
+	}
 	for i, r := range p.rules {
-		if len(r.words) > len(args) {
-			continue
+		if begins(args, r.words) {
+			return &p.rules[i]
 		}
-		for j, word := range r.words {
-			if arg, _ := args[j].(string); !strings.EqualFold(arg, word) {
-				continue rules
-			}
-		}
-		return &p.rules[i]
 	}
 	return nil
+}
+
+// begins tells whether a request begins with some words.
+func begins(args []any, words []string) bool {
+	if len(words) > len(args) {
+		return false
+	}
+	for j, word := range words {
+		if arg, _ := args[j].(string); !strings.EqualFold(arg, word) {
+			return false
+		}
+	}
+	return true
 }
 
 // carry gives each parcel to deliver when it is due, and flushes w when no more of

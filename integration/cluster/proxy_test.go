@@ -204,6 +204,38 @@ func TestProxyLose(t *testing.T) {
 	heard.want(t, "set k v")
 }
 
+func TestProxyLead(t *testing.T) {
+	p, before, _ := through(t)
+	other, heard := echo(t)
+	p.Lead(other)
+	ended(t, before)
+	c := dial(t, p.Addr())
+	send(t, c, request("hello"))
+	receive(t, c, "+hello\r\n")
+	heard.want(t, "hello")
+	p.Cut()
+	p.Mend()
+	c = dial(t, p.Addr())
+	send(t, c, request("again"))
+	receive(t, c, "+again\r\n")
+	heard.want(t, "again")
+}
+
+func TestProxyWatch(t *testing.T) {
+	p, c, heard := through(t)
+	seen := make(chan string, 10)
+	p.Watch("set k", func() { seen <- "set k" })
+	p.Lie("set", "+no\r\n")
+	p.Mend()
+	send(t, c, request("set other")+request("SET k v"))
+	receive(t, c, "+set other\r\n+SET k v\r\n")
+	heard.want(t, "set other")
+	heard.want(t, "SET k v")
+	if n := len(seen); n != 1 {
+		t.Errorf("seen %d times, want once", n)
+	}
+}
+
 func TestProxyServerDown(t *testing.T) {
 	nobody, err := freePort()
 	if err != nil {

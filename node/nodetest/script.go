@@ -3,6 +3,7 @@ package nodetest
 import (
 	"crypto/sha1"
 	"encoding/hex"
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -282,7 +283,7 @@ func inspect(n *Node, keys, _ []string) any {
 		if held == nil {
 			is, value = n.holds(name, nil, ""), ""
 		}
-		waiting, _ := n.zcount([]string{queue, "0", "+inf"}).(int64)
+		waiting, _ := n.zcount([]string{queue, "-inf", fmt.Sprintf("(%d", -n.ms())}).(int64)
 		out = append(out, is, value, n.pttl([]string{name}), n.fence(fence), waiting)
 	}
 	return out

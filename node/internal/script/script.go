@@ -272,9 +272,11 @@ return out
 // Inspect reads who holds each name. KEYS: name, fence key, queue key. No ARGV.
 // Answers for each name: Absent, Ours (a string, whoever's) or Other (another type);
 // the value, or an empty string; the key's PTTL in ms as Redis tells it; the stored
-// fence as a decimal string, or an empty string; how many wait.
+// fence as a decimal string, or an empty string; how many wait and are alive: one for
+// whom the key is reserved is so from its next heartbeat.
 var Inspect = define("inspect", 5, 3, 0, 0, `
 local out = redis.call('TIME')
+`+clock+`
 local n = #KEYS / 3
 for i = 1, n do
   local name, fence, queue = KEYS[i], KEYS[n+i], KEYS[2*n+i]
@@ -295,7 +297,7 @@ for i = 1, n do
     out[at+3] = ''
   end
   if redis.call('TYPE', queue).ok == 'zset' then
-    out[at+4] = redis.call('ZCOUNT', queue, 0, '+inf')
+    out[at+4] = redis.call('ZCOUNT', queue, '-inf', string.format('(%.0f', -now))
   else
     out[at+4] = 0
   end

@@ -1,0 +1,241 @@
+//go:build linux
+
+package integration
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/leasehold-go/leasehold/integration/cluster"
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/supervisor"
+)
+
+// clocked returns servers whose clocks can be set, of which the clients think that they
+// were known for long.
+func clocked(t *testing.T, n int) []*cluster.Clocked {
+	t.Helper()
+	list, err := cluster.OpenClocked(t, n)
+	if err != nil {
+		missing(t, "this sets the clocks of servers, and %v", err)
+	}
+	for _, s := range list {
+		if err := cluster.Age(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return list
+}
+
+// clusterOf returns the same servers as a cluster.
+func clusterOf(list []*cluster.Clocked) *cluster.Cluster {
+	c := &cluster.Cluster{}
+	for _, s := range list {
+		c.Servers = append(c.Servers, s)
+	}
+	return c
+}
+
+// A node restarts empty, and 0.2 s later NTP sets its clock ahead by half a minute, which
+// is much longer than the window. It is young for the window all the same: to a client
+// that comes afterwards, and to one that knew it as young but had to enrol it again.
+func TestClockIsSetBehindARestart(t *testing.T) {
+	t.Parallel()
+	for _, who := range []string{"a newcomer", "who knew it"} {
+		for _, how := range []string{"connected", "cut off"} {
+			t.Run(who+", the holder "+how, func(t *testing.T) {
+				onClocks(t, 3, 5, func(t *testing.T, list []*cluster.Clocked, n *notes) {
+					setBehindRestart(t, list, who == "a newcomer", how == "cut off", n)
+				})
+			})
+		}
+	}
+}
+
+// onClocks is onProcesses for servers whose clocks can be set.
+func onClocks(t *testing.T, n, atOnce int, s func(*testing.T, []*cluster.Clocked, *notes)) {
+	t.Helper()
+	onProcesses(t, 0, atOnce, func(t *testing.T, _ *cluster.Cluster, results *notes) { s(t, clocked(t, n), results) })
+}
+
+func setBehindRestart(t *testing.T, list []*cluster.Clocked, newcomer, cutOff bool, n *notes) {
+	c := clusterOf(list)
+	toHolder, toRival := fronts(t, c), fronts(t, c)
+	toHolder[2].proxy.Cut()
+	toRival[0].proxy.Cut()
+	v := keepVigil(t)
+	held := acquire(t, superviseSome(t, proxied(toHolder), 2), "x")
+	v.over(held)
+	var rival *supervisor.Supervisor
+	if !newcomer {
+		rival = superviseSome(t, proxied(toRival), 2)
+	}
+	kept(t, held, anyMoment())
+	busy, before := watchLoad(), starved()
+	if cutOff {
+		toHolder[0].proxy.Cut()
+		toHolder[1].proxy.Cut()
+	}
+	b := list[1]
+	b.Kill()
+	from := time.Now()
+	b.Start()
+	<-time.After(200 * time.Millisecond)
+	if !newcomer {
+		await(t, "the rival to know that the node is young", func() error {
+			if s := rival.Nodes()[1]; !s.Enrolled || s.Young <= 0 {
+				return fmt.Errorf("enrolled %v, young for %v: %v", s.Enrolled, s.Young, s.Err)
+			}
+			return nil
+		})
+		toRival[1].proxy.Silence()
+	}
+	b.SetAhead(30 * time.Second)
+	if newcomer {
+		from = time.Now()
+		rival = begin(t, proxied(toRival))
+	} else {
+		ask := fmt.Errorf("it was never asked")
+		await(t, "the rival to miss the node", func() error {
+			_, err := rival.Inspect(t.Context(), "x")
+			if rival.Nodes()[1].Enrolled {
+				return errors.Join(ask, err)
+			}
+			return nil
+		})
+		toRival[1].proxy.Mend()
+	}
+	waits(t, rival)
+	d := duel{v, held, rival, guardWindow, busy, before}
+	if cutOff {
+		d.afterTheWindow(t, from, n)
+	} else {
+		d.afterTheHolder(t, b, n)
+	}
+}
+
+// One clock is two hours behind those of the others: every client warns of it soon after
+// it has met the nodes, and names both. Where they agree nobody says anything.
+func TestClocksApart(t *testing.T) {
+	t.Parallel()
+	for _, x := range []struct {
+		behind time.Duration
+		warned bool
+	}{{2 * time.Hour, true}, {-time.Minute, true}, {time.Second, false}, {0, false}} {
+		t.Run(x.behind.String(), func(t *testing.T) {
+			onClocks(t, 3, 5, func(t *testing.T, list []*cluster.Clocked, n *notes) {
+				list[1].SetAhead(-x.behind)
+				var told warnings
+				begun := time.Now()
+				sup := start(t, clusterOf(list), told.observe)
+				l := acquire(t, sup, "x")
+				kept(t, l, 0)
+				said := func() error {
+					for _, w := range told.all() {
+						if strings.Contains(w, "clock") && strings.Contains(w, list[1].Addr()) {
+							return nil
+						}
+					}
+					return fmt.Errorf("warnings: %q", told.all())
+				}
+				if !x.warned {
+					kept(t, l, 2*ttl)
+					if said() == nil {
+						t.Errorf("warned of clocks that are %v apart: %q", x.behind, told.all())
+					}
+					return
+				}
+				await(t, "a warning", said)
+				n.took("warned after", time.Since(begun))
+			})
+		})
+	}
+}
+
+// The nodes of a name have all been changed, one at a time and without a tenure in between,
+// and the clocks of the new ones are an hour behind. The fence goes back, unless a floor was
+// written to them, as docs/operating.md says.
+func TestFenceFloor(t *testing.T) {
+	t.Parallel()
+	onClocks(t, 6, 5, func(t *testing.T, list []*cluster.Clocked, n *notes) {
+		former, next := clusterOf(list[:3]), clusterOf(list[3:])
+		for _, s := range list[3:] {
+			s.SetAhead(-time.Hour)
+		}
+		sup := start(t, former)
+		fences := map[string]uint64{}
+		for _, name := range []string{"floored", "not"} {
+			l := acquire(t, sup, name)
+			fences[name] = l.Fence()
+			giveBack(t, l)
+		}
+		h, err := sup.Inspect(t.Context(), "floored")
+		if err != nil || h.Fence < fences["floored"] {
+			t.Fatalf("Inspect tells fence %d, behind %d: %v", h.Fence, fences["floored"], err)
+		}
+		for _, s := range next.Servers {
+			mustDo(t, s, "ZADD", "leasehold:{floored}:fence", "GT", fmt.Sprint(h.Fence), "f")
+		}
+		sup = start(t, next)
+		if l := acquire(t, sup, "floored"); l.Fence() <= fences["floored"] {
+			t.Errorf("fence %d behind %d, with a floor", l.Fence(), fences["floored"])
+		}
+		if l := acquire(t, sup, "not"); l.Fence() > fences["not"] {
+			t.Errorf("fence %d behind %d, without a floor: this test shows nothing", l.Fence(), fences["not"])
+		}
+	})
+}
+
+// No fence is given twice: if the largest is stored on a majority then the name cannot be
+// acquired any more, and others can.
+func TestFenceIsExhausted(t *testing.T) {
+	t.Parallel()
+	onProcesses(t, 3, 5, func(t *testing.T, c *cluster.Cluster, n *notes) {
+		const largest = 1 << 53
+		for _, s := range c.Servers[:2] {
+			mustDo(t, s, "ZADD", "leasehold:{x}:fence", fmt.Sprint(largest), "f")
+		}
+		sup := start(t, c)
+		for _, acquire := range []func() (*lease.Lease, error){
+			func() (*lease.Lease, error) { return sup.TryAcquire(t.Context(), "x") },
+			func() (*lease.Lease, error) { return sup.Acquire(t.Context(), "x") },
+		} {
+			if l, err := acquire(); err == nil {
+				t.Errorf("acquired with fence %d", l.Fence())
+			} else if !errors.Is(err, supervisor.ErrFenceExhausted) {
+				t.Errorf("the error does not say why: %v", err)
+			}
+		}
+		for _, s := range c.Servers {
+			gone(t, s, "x")
+		}
+		giveBack(t, acquire(t, sup, "y"))
+	})
+}
+
+// warnings are those of one supervisor.
+type warnings struct {
+	mu   sync.Mutex
+	text []string
+}
+
+// observe has a supervisor tell its warnings.
+func (w *warnings) observe(cfg *supervisor.Config) { cfg.Observer = w }
+
+func (w *warnings) Observe(e supervisor.Event) {
+	if e.Kind == supervisor.Warning {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.text = append(w.text, e.Err.Error())
+	}
+}
+
+func (w *warnings) all() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]string{}, w.text...)
+}
