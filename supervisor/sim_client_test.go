@@ -50,20 +50,8 @@ func newSimClient(w *world, id int, idle bool) *simClient {
 		DisableGuard: !w.guard, Owner: fmt.Sprint("client-", id), Clock: c,
 	}.withDefaults()
 	tokens := 0
-	c.core = core{
-		terms:    *c.cfg.terms(c.cfg.TTL),
-		limits:   c.cfg.limits(),
-		token:    func() string { tokens++; return fmt.Sprintf("%d/%026d", id, tokens) },
-		rand:     rand.New(rand.NewPCG(w.seed, uint64(id))),
-		nodes:    make([]peer, len(w.nodes)),
-		quorum:   w.quorum,
-		attempts: make(adoptions),
-		looks:    make(map[uint64]*look),
-		lines:    make(map[string]*line),
-		standing: make(map[string]*tenure),
-		crowded:  make(map[string]clock.Instant),
-	}
-	c.core.widest = c.cfg.MaxTTL
+	token := func() string { tokens++; return fmt.Sprintf("%d/%026d", id, tokens) }
+	c.core = newCore(c.cfg, len(w.nodes), token, rand.New(rand.NewPCG(w.seed, uint64(id))))
 	room := 8192
 	if w.chance(0.05) {
 		room = 2 + w.rand.IntN(8)

@@ -119,6 +119,15 @@ func newWorld(seed uint64, stats *simStats) *world {
 	if w.chance(0.5) {
 		w.spread *= 8
 	}
+	w.newFaults(n)
+	for i := range n {
+		w.nodes = append(w.nodes, newSimNode(w, i))
+	}
+	return w
+}
+
+// newFaults chooses what goes wrong in a history with n nodes.
+func (w *world) newFaults(n int) {
 	f := &w.faults
 	for k := range faultKinds {
 		p := 0.35
@@ -168,10 +177,6 @@ func newWorld(seed uint64, stats *simStats) *world {
 		f.scene = lateAfterFlush
 	}
 	f.losing = []faultKind{crashEmpty, crashStale, failOver, flushAll, replaced, crashStep}[w.rand.IntN(6)]
-	for i := range n {
-		w.nodes = append(w.nodes, newSimNode(w, i))
-	}
-	return w
 }
 
 // simulate plays a history.

@@ -66,30 +66,42 @@ func play(seed uint64, stats *simStats, trace func(string, ...any)) (err error) 
 // the time:
 //
 //   - one believer at most, and a quorum that keeps his key to the very deadline, or
-//     has forgotten it in a restart, which the guard answers for;
-//   - fences grow from each tenure to the next;
-//   - who was not alone ends lost, by his present deadline at the latest, and within
-//     a renewal interval and two node timeouts if nothing else is wrong;
-//   - a lease is lost when its time is up, as soon as the core runs, and never revived;
+//     has lost its data, which the guard answers for: a restart, a failover, a FLUSHALL, a
+//     spare server that takes the address;
+//   - fences grow from each tenure to the next, in the order of their beginnings, those
+//     that are adopted included;
+//   - a handle is adopted once, with another token, and not if somebody else had the name
+//     in between;
+//   - a holder that was not alone, or whose handle was adopted, ends lost: by its present
+//     deadline at the latest, and within a renewal interval and two node timeouts if nothing
+//     else is wrong;
+//   - a lease is lost when its time is up, as soon as the core runs, and never revived; no
+//     release is sent while it is believed in;
 //   - every caller is answered once;
 //   - once the faults stop somebody gets each name, and when everybody has given up
 //     nothing is left: no key on a node, nothing in a core.
 //
-// What the protocol does not promise to survive is excused, no wider than this:
+// What the protocol does not promise to survive is excused, no wider than this, and
+// counted: see the constants of type excuse. By hand is an administrator's DEL or SET, a
+// Revoke, and a node's clock that was put forward.
 //
-//   - two believers, while fewer than a quorum of the older one's votes are free of an
-//     administrator's DEL or SET, of a FLUSHALL after which somebody came first who had
-//     never seen a marker there, and of a node's clock that was put forward; or where such a node has
-//     restarted since, maybe with a copy of the data from before;
-//   - two believers, where either process was stopped by what its own clock does not
-//     see, within MaxTTL + W;
-//   - fences, between two believers that are excused; within twice MaxTTL of a FLUSHALL; where a node's clock was stepped and
-//     data were lost, or fences are kept for one MaxTTL only; and for a winner who was stopped unseen;
-//   - a holder who cannot learn that he was not alone: see simKnownErased and
-//     simKnownPause;
-//   - a key that stays until it expires, where its command came after its connection
-//     was given up, where an older copy of the data has it, where its node's clock was
-//     put back, or where a mailbox has no room.
+//   - Two believers, if one of them has a quorum only with votes that were taken by hand.
+//   - Two believers, if one of them was stopped by what its own clock does not see, within
+//     MaxTTL + W.
+//   - A fence that is not larger: of one of two such believers; of an adoption whose keys
+//     were taken by hand while it waited for its former holder; if fences were forgotten,
+//     and the clocks of so many nodes were stepped that the median may be that of one of
+//     them; of a winner that was stopped unseen.
+//   - A holder that was interrupted by hand and does not learn it, nor does the heir of its
+//     lease: if a node lost its data before it had told what was taken there; if a node of
+//     the deletion is silent, and a grant that arrived after it stands in; if the holder was
+//     stopped unseen while nodes were started anew.
+//   - An adoption although somebody had the name in between: if the adopter's own keys were
+//     taken by hand while it waited; if a command of the former holder's was late, or was
+//     under way when the other one won; if a node came back with a copy of older data.
+//   - A key that stays until it expires: if its command came after its connection was given
+//     up, if it is of a copy of older data, if its node's clock was put back, if it is of a
+//     handle that nobody adopts; and of a client whose mailboxes have next to no room.
 func TestSimulation(t *testing.T) {
 	if *simSeed != 0 {
 		var trace func(string, ...any)
