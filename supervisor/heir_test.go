@@ -25,28 +25,35 @@ func TestAdoptedFenceIsLargerThanTheHandles(t *testing.T) {
 }
 
 // The longest promise is waited for, in whatever order the nodes tell theirs; one that is
-// not known, or for longer than any lease, is taken for the widest MaxTTL.
+// not known is taken for the widest MaxTTL, and one that is longer than any lease for the
+// cap. Without a guard nobody tells the widest, so what is not known is the cap as well.
 func TestAdoptWaitsForTheLongest(t *testing.T) {
 	const widest = 8 * time.Second
 	for name, c := range map[string]struct {
-		lefts []time.Duration
-		want  time.Duration
+		lefts     []time.Duration
+		unguarded bool
+		want      time.Duration
 	}{
-		"the longest first": {[]time.Duration{2 * time.Second, time.Second}, 2 * time.Second},
-		"the longest last":  {[]time.Duration{time.Second, 2 * time.Second}, 2 * time.Second},
-		"not known":         {[]time.Duration{0, time.Second}, widest},
-		"for ever":          {[]time.Duration{time.Second, -1}, widest},
-		"for a year":        {[]time.Duration{8760 * time.Hour, time.Second}, widest},
-		"nothing":           {[]time.Duration{1, 1}, 1},
+		"the longest first":          {[]time.Duration{2 * time.Second, time.Second}, false, 2 * time.Second},
+		"the longest last":           {[]time.Duration{time.Second, 2 * time.Second}, false, 2 * time.Second},
+		"longer than the widest":     {[]time.Duration{10 * time.Second, time.Second}, false, 10 * time.Second},
+		"not known":                  {[]time.Duration{0, time.Second}, false, widest},
+		"not known, without a guard": {[]time.Duration{0, time.Second}, true, defaultCap},
+		"for ever":                   {[]time.Duration{time.Second, -1}, false, widest},
+		"for a year":                 {[]time.Duration{8760 * time.Hour, time.Second}, false, defaultCap},
+		"nothing":                    {[]time.Duration{1, 1}, false, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := enrolled(t, 3)
 			b.told(2, func(s *node.State) { s.MaxTTL = widest })
+			for i := range 3 {
+				b.told(i, func(s *node.State) { s.Guarded = !c.unguarded })
+			}
 			w := b.adoptAfter("x", false)
 			for i, s := range b.take(node.Adopt)[:2] {
 				b.say(s, node.OK, left(c.lefts[i]))
 			}
-			over := b.now().Add(c.want + widest/100 + 2*time.Millisecond)
+			over := b.now().Add(c.want + max(c.want, widest)/100 + 2*time.Millisecond)
 			if got := b.c.adopting[0].adopt.overAt; got != over {
 				t.Fatalf("it waits for %v, want %v", got.Sub(b.now()), over.Sub(b.now()))
 			}
