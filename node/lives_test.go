@@ -199,3 +199,19 @@ func TestNamelessIsAStranger(t *testing.T) {
 		}
 	}
 }
+
+// A server that did not say who it is, and does so later, gets an identity then.
+func TestIdentityOfALaterLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		tells(n, "", "", "master")
+		r := start(t, n.Conn(), guarded(time.Minute))
+		r.enrolled()
+		tells(n, "R", "P", "master")
+		r.again(n)
+		if s := r.state; !s.Guarded || len(s.Identity) != 10 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
