@@ -179,3 +179,23 @@ func TestWhatWaitsForAnotherLife(t *testing.T) {
 		wantStatuses(t, r.wait(2), "unsent ok")
 	})
 }
+
+// A connection that has no name, or does not tell it, is not the one that was enrolled,
+// also where the server and its marker are the same.
+func TestNamelessIsAStranger(t *testing.T) {
+	for _, answer := range []string{"$-1\r\n", "$0\r\n\r\n", "-NOPERM no\r\n", ":1\r\n"} {
+		for _, window := range []time.Duration{0, time.Minute} {
+			synctest.Test(t, func(t *testing.T) {
+				n := nodetest.New()
+				defer n.Close()
+				r := start(t, n.Conn(), guarded(window))
+				r.enrolled()
+				n.Reply("CLIENT GETNAME", answer)
+				wantStatuses(t, r.ask(grant("a", "1", 1)), "unknown")
+				if r.state.Enrolled {
+					t.Errorf("%q, window %v: still enrolled", answer, window)
+				}
+			})
+		}
+	}
+}

@@ -291,13 +291,18 @@ func (c *core) swapped(now clock.Instant, t *tenure, i int, r node.Reply) {
 		t.votes[i].life = c.nodes[i].state.Life
 		b.highest = max(b.highest, r.Fence)
 		left := r.Left
-		if left <= 0 {
-			left = c.widest // it had swapped it before
+		switch {
+		case left > 0:
+			left = min(left, c.limits.maxTTLCap)
+		case c.nodes[i].state.Guarded:
+			left = c.widest // it had swapped it before, and its marker knows the former holder's MaxTTL
+		default:
+			left = c.limits.maxTTLCap
 		}
 		if a.elected {
 			break // a quorum less this node keeps the former holder out already
 		}
-		a.overAt = max(a.overAt, now.Add(min(left, c.widest)+driftOf(c.limits.drift, c.widest)))
+		a.overAt = max(a.overAt, now.Add(left+driftOf(c.limits.drift, max(left, c.widest))))
 		if t.phase == electing {
 			b.granted.add(i)
 			b.known.add(i)

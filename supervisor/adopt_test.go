@@ -325,6 +325,28 @@ func TestAdoptWaitsForTheFormerHolder(t *testing.T) {
 		b.advance(b.c.terms.drift)
 		b.got(w)
 	})
+	t.Run("without a guard", func(t *testing.T) {
+		// Nobody has told this client for how long others may hold: only the node has.
+		for _, says := range []time.Duration{30 * time.Second, 0} {
+			b := enrolled(t, 1)
+			b.told(0, func(s *node.State) { s.Guarded = false })
+			w := b.adoptAfter("x", false)
+			b.say(b.take(node.Adopt)[0], node.OK, left(says))
+			begun := b.now()
+			want := says
+			if says == 0 {
+				want = b.c.limits.maxTTLCap
+			}
+			for b.now().Sub(begun) < want {
+				b.waits(w)
+				b.answerAll(nil)
+				b.advance(250 * time.Millisecond)
+			}
+			b.answerAll(nil)
+			b.advance(time.Second)
+			b.got(w)
+		}
+	})
 	t.Run("taken meanwhile", func(t *testing.T) {
 		b := enrolled(t, 3)
 		w := b.adoptAfter("x", false)

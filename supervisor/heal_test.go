@@ -299,3 +299,28 @@ func TestUnrenewedIsNotMended(t *testing.T) {
 	b.answerAll(map[int]node.Status{0: node.Absent, 1: node.Absent})
 	b.wantNodes(b.take(node.Heal))
 }
+
+// A late grant is in doubt when a vote that was ours has lapsed and is gone; that a node
+// never had the key says nothing of it.
+func TestOnlyWhatWasOursRaisesDoubt(t *testing.T) {
+	b := enrolled(t, 5)
+	w := b.acquire("x")
+	grants := b.take(node.Grant)
+	for _, i := range []int{0, 1, 2} {
+		b.say(grants[i], node.OK)
+	}
+	b.say(grants[4], node.Unsent)
+	l := b.got(w)
+	b.clock.Advance(lateAfter + 1)
+	b.say(grants[3], node.OK)
+	mine := b.c.lines["x"].holder
+	b.renewNow()
+	says := b.take(node.Renew)
+	b.say(to(says, 4), node.Absent)
+	if !mine.counting().has(3) || mine.probation != 1<<4 {
+		t.Fatalf("counting %b, on probation %b", mine.counting(), mine.probation)
+	}
+	if err := l.Err(); err != nil {
+		t.Error(err)
+	}
+}

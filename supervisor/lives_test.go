@@ -271,3 +271,34 @@ func TestAdoptionThatIsGoneMeanwhile(t *testing.T) {
 		b.wantNodes(b.take(node.Release))
 	}
 }
+
+// If the life that was asked has the key, a renewal counts at once, however young that is:
+// with the guard off young nodes are asked.
+func TestUnansweredVoteInTheSameLife(t *testing.T) {
+	for _, claimed := range []bool{false, true} {
+		b := enrolled(t, 3)
+		for i := range 3 {
+			b.keptData(i, func(s *node.State) { s.Guarded, s.Grown = false, true })
+		}
+		var w *waiter
+		var votes []send
+		if claimed {
+			var token string
+			w, token = b.stand("x")
+			b.announce(token, 0, 1, 2)
+			votes = b.take(node.Claim)
+		} else {
+			w = b.acquire("x")
+			votes = b.take(node.Grant)
+		}
+		b.say(votes[0], node.Unknown)
+		b.say(votes[1], node.OK)
+		b.say(votes[2], node.OK)
+		b.got(w)
+		b.renewNow()
+		b.answerAll(nil)
+		if b.c.lines["x"].holder.votes[0].until == 0 {
+			t.Errorf("claimed %v: a key that this life was asked for does not count", claimed)
+		}
+	}
+}

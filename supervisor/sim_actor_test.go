@@ -45,6 +45,8 @@ type simActor struct {
 	slowUntil time.Duration
 	slowBy    time.Duration
 	lateness  time.Duration // of some bytes
+	parked    time.Duration // until when they all wait at the sender; it may change
+	waiting   []func()      // they
 }
 
 // A simConn is one connection and its enrolment.
@@ -233,7 +235,29 @@ func (a *simActor) there(s *simConn, late bool, arrive func()) {
 		at = min(at, w.faults.end)
 	}
 	s.there = max(at, s.there)
-	w.after(s.there-w.now, arrive)
+	if a.parked <= w.now {
+		w.after(s.there-w.now, arrive)
+		return
+	}
+	a.waiting = append(a.waiting, arrive)
+}
+
+// park has all bytes wait at the sender up to an instant.
+func (a *simActor) park(until time.Duration) {
+	w := a.c.w
+	a.parked = min(until, w.faults.end)
+	w.after(a.parked-w.now, func() {
+		if w.now < a.parked {
+			return // it was changed
+		}
+		waiting := a.waiting
+		a.waiting = nil
+		d := a.delay()
+		for _, arrive := range waiting {
+			w.after(d, arrive)
+			d += w.upTo(50 * time.Microsecond)
+		}
+	})
 }
 
 // back carries bytes from the node.

@@ -106,7 +106,7 @@ func (w *world) adopt(c *simClient, h *simHandle) {
 		}
 		h.tried++
 		w.stats.adoptions++
-		wk := &simWorker{c: c, key: h.former.key, adopts: h, waiter: &waiter{name: w.names[h.former.key], terms: terms}}
+		wk := &simWorker{c: c, key: h.former.key, guest: true, adopts: h, waiter: &waiter{name: w.names[h.former.key], terms: terms}}
 		c.workers = append(c.workers, wk)
 		w.tell("client %d adopts %s, over: %v", c.id, h.Token, now.Over)
 		q := wk.waiter

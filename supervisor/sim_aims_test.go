@@ -172,11 +172,14 @@ func (w *world) aimAtSend(a *simActor, cmd *node.Command) (late bool) {
 			return true
 		}
 	case node.Grant:
+		w.prepare(a, cmd)
 		if w.chance(f.atSlowVoter) {
 			a.slowUntil, a.slowBy = w.now+w.maxTTL/4, w.timeout
 		} else if w.chance(f.atLate) {
 			a.slowUntil, a.slowBy = w.now+1, w.timeout // these bytes alone
 		}
+	case node.Claim:
+		w.prepare(a, cmd)
 	case node.Renew:
 		// The process stops, and goes on between the end of its lease and the one
 		// that the answer would have given it.
@@ -194,6 +197,7 @@ func (w *world) aimAtSend(a *simActor, cmd *node.Command) (late bool) {
 			}
 		}
 	case node.Heal:
+		w.heals(a, cmd)
 		if w.chance(f.atHeal) {
 			w.stats.aims++
 			n := w.anyNode()

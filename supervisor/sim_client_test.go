@@ -18,6 +18,7 @@ type simClient struct {
 	actors  []*simActor
 	dead    bool // the process has ended
 	crowded bool // its mailboxes have next to no room
+	idle    bool // nobody in it wants anything by himself
 
 	pausedUntil time.Duration
 	unseenAt    clock.Instant // when it was last paused without its own clock noticing
@@ -31,8 +32,9 @@ type simClient struct {
 	following map[chan<- error]func(error) // what is done about some of them
 }
 
-func newSimClient(w *world, id int) *simClient {
-	c := &simClient{w: w, id: id, following: map[chan<- error]func(error){}}
+// newSimClient starts a process, and the callers in it unless it is to be idle.
+func newSimClient(w *world, id int, idle bool) *simClient {
+	c := &simClient{w: w, id: id, idle: idle, following: map[chan<- error]func(error){}}
 	c.clock = rateClock{w: w, rate: w.rate(), base: time.Duration(simOrigin) + w.upTo(time.Hour), from: w.now}
 	maxTTL := w.widths[w.rand.IntN(len(w.widths))]
 	if maxTTL < w.maxTTL {
@@ -75,13 +77,16 @@ func newSimClient(w *world, id int) *simClient {
 		a.try(true)
 	}
 	for k := range w.names {
+		if idle {
+			break
+		}
 		for range 1 + w.rand.IntN(5)/4 {
 			wk := &simWorker{c: c, key: k}
 			c.workers = append(c.workers, wk)
 			wk.think()
 		}
 	}
-	if len(w.names) > 1 && w.chance(0.4) {
+	if !idle && len(w.names) > 1 && w.chance(0.4) {
 		g := &simGroup{}
 		for k := range w.names {
 			wk := &simWorker{c: c, key: k, group: g}
@@ -90,6 +95,7 @@ func newSimClient(w *world, id int) *simClient {
 		c.workers = append(c.workers, g.workers...)
 		g.workers[0].think()
 	}
+	w.clients = append(w.clients, c)
 	c.arm()
 	w.tell("client %d starts, TTL %v of %v", id, ttl, maxTTL)
 	return c

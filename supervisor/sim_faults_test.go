@@ -77,9 +77,12 @@ type faults struct {
 	// How often something happens just when it hurts.
 	atVote, atWin, atHolder, atRelease, atRenew, atHeal, atFresh, atSlowVoter, atLate, atCopy float64
 	losing                                                                                    faultKind // how the nodes lose their data then
+
+	atScene float64
+	scene   scene
 }
 
-// A guard that is off answers for no loss of data.
+// A guard that is off answers for no loss of data, and for no MaxTTL that differs.
 const simGuardOff = 0.05
 
 func newWorld(seed uint64, stats *simStats) *world {
@@ -90,13 +93,17 @@ func newWorld(seed uint64, stats *simStats) *world {
 	}
 	w.quorum = n/2 + 1
 	w.maxTTL = []time.Duration{time.Second, time.Second, 2 * time.Second, 5 * time.Second}[w.rand.IntN(4)]
-	w.timeout = w.maxTTL / 20 // of the smallest TTL a fifth
-	if w.chance(0.2) {
-		w.timeout /= 2
-	}
+	w.guard = !w.chance(simGuardOff)
 	w.widths, w.most = []time.Duration{w.maxTTL}, w.maxTTL
-	if w.chance(0.3) {
+	if w.guard && w.chance(0.3) { // without it nobody learns the largest
 		w.widths = append(w.widths, w.maxTTL/2, w.maxTTL/4)
+	}
+	w.timeout = w.maxTTL / 20 // of the smallest TTL a fifth
+	switch {
+	case w.chance(0.2):
+		w.timeout /= 2
+	case len(w.widths) == 1 && w.chance(0.3):
+		w.timeout = w.maxTTL / 8
 	}
 	if w.chance(0.3) {
 		w.most = w.between(1, 2).Truncate(time.Millisecond)
@@ -112,7 +119,6 @@ func newWorld(seed uint64, stats *simStats) *world {
 	if w.chance(0.5) {
 		w.spread *= 8
 	}
-	w.guard = !w.chance(simGuardOff)
 	f := &w.faults
 	for k := range faultKinds {
 		p := 0.35
@@ -152,6 +158,14 @@ func newWorld(seed uint64, stats *simStats) *world {
 	aim(&f.handles, 0.7)
 	if w.guard {
 		aim(&f.atCopy, 1)
+	}
+	aim(&f.atScene, 0.6)
+	f.scene = scene(w.rand.IntN(int(scenes)))
+	switch {
+	case n != 3: // the others need it
+		f.scene = rivalBeforeHeir
+	case w.timeout == w.maxTTL/8 && w.chance(0.5): // only then is there time for it
+		f.scene = lateAfterFlush
 	}
 	f.losing = []faultKind{crashEmpty, crashStale, failOver, flushAll, replaced, crashStep}[w.rand.IntN(6)]
 	for i := range n {
@@ -238,10 +252,7 @@ func (w *world) simulate() {
 }
 
 func (w *world) start() {
-	id := len(w.clients)
-	w.clients = append(w.clients, nil) // actors look for themselves
-	w.clients = w.clients[:id]
-	w.clients = append(w.clients, newSimClient(w, id))
+	newSimClient(w, len(w.clients), false)
 }
 
 // mend ends all faults.
@@ -265,6 +276,9 @@ func (w *world) mend() {
 		for _, a := range c.actors {
 			a.slowUntil, a.lateness = 0, 0
 		}
+	}
+	if !slices.ContainsFunc(w.clients, func(c *simClient) bool { return !c.dead && !c.idle }) {
+		w.start() // a scene has left nobody
 	}
 }
 

@@ -41,6 +41,10 @@ type simLease struct {
 	late     set  // nodes that got its key by its election after that
 	given    set  // nodes that gave the key to whoever adopts the lease
 	revoked  bool // a client was told to
+
+	// Of a scene.
+	rival  *simClient
+	healed *simNode
 }
 
 // An excuse is a reason why what is not promised did not happen.

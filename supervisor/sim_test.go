@@ -40,6 +40,7 @@ type simStats struct {
 	adoptions, adopted, refused, livingAdopted, handOvers, revocations, all int
 	flushes, spares, sparesBack, steps, disagreeing, newcomers              int
 
+	scenes  [scenes]int
 	excused [excuses]int
 }
 
@@ -166,6 +167,9 @@ func (s *simStats) add(o *simStats) {
 	for k, n := range o.lost {
 		s.lost[k] += n
 	}
+	for k := range o.scenes {
+		s.scenes[k] += o.scenes[k]
+	}
 	for e := range o.excused {
 		s.excused[e] += o.excused[e]
 	}
@@ -204,6 +208,10 @@ func (s *simStats) String() string {
 		s.adoptions, s.adopted, s.refused, s.handOvers, s.livingAdopted, s.revocations, s.all)
 	line("%d flushes, %d spares, %d of which gave way again, %d clocks set after a restart; %d clients with a smaller MaxTTL, %d newcomers",
 		s.flushes, s.spares, s.sparesBack, s.steps, s.disagreeing, s.newcomers)
+	line("scenes:")
+	for k, n := range s.scenes {
+		fmt.Fprintf(&b, " %s %d;", sceneNames[k], n)
+	}
 	line("excused:")
 	for e, n := range s.excused {
 		fmt.Fprintf(&b, " %s %d;", excuseNames[e], n)

@@ -19,7 +19,8 @@ type simWorker struct {
 	thinks bool
 	brief  bool       // it lets go at once next time
 	group  *simGroup  // it wants other names as well; nil if not
-	adopts *simHandle // it is there for this adoption only; nil if it acquires
+	adopts *simHandle // what it adopts; nil if it acquires
+	guest  bool       // it is there for this once
 }
 
 // idle reports whether it wants nothing, and has nothing.
@@ -28,7 +29,7 @@ func (wk *simWorker) idle() bool { return wk.waiter == nil && wk.lease == nil }
 // rush has the worker want the name soon, if it is one for that alone and wants nothing.
 func (wk *simWorker) rush(brief bool) {
 	w := wk.c.w
-	if wk.group != nil || wk.adopts != nil {
+	if wk.group != nil || wk.guest {
 		return
 	}
 	wk.c.after(w.upTo(5*time.Millisecond), func() {
@@ -42,7 +43,7 @@ func (wk *simWorker) rush(brief bool) {
 // think has the worker want the name again in a while.
 func (wk *simWorker) think() {
 	w := wk.c.w
-	if wk.adopts != nil || wk.group != nil && wk.group.workers[0] != wk {
+	if wk.guest || wk.group != nil && wk.group.workers[0] != wk {
 		return
 	}
 	if wk.thinks || w.ending {
@@ -169,7 +170,7 @@ func (wk *simWorker) won(e effect) {
 	switch {
 	case wk.brief:
 		d, wk.brief = w.upTo(5*time.Millisecond), false
-	case w.chance(w.faults.longHolds), t.pending != 0 && w.chance(w.faults.atLate):
+	case w.chance(w.faults.longHolds), w.chance(w.faults.atScene), t.pending != 0 && w.chance(w.faults.atLate):
 		d = w.between(0.3, 4)
 	}
 	if wk.group != nil {
@@ -187,6 +188,9 @@ func (wk *simWorker) won(e effect) {
 		c.after(w.upTo(d), func() { wk.passOn(l) })
 	}
 	w.aimAtHolder(l, t)
+	if !wk.guest {
+		w.play(l)
+	}
 }
 
 func (wk *simWorker) release(l *simLease) {

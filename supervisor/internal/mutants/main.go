@@ -4,7 +4,7 @@
 //
 // Run it in the root of the module:
 //
-//	go run ./supervisor/internal/mutants [-only text] [-markdown]
+//	go run ./supervisor/internal/mutants [-only regexp] [-markdown]
 //
 // It fails if a bug survives, if the text that it replaces is not found exactly
 // once, or if what catches it fails without it as well.
@@ -12,6 +12,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -46,7 +47,7 @@ const seeds = 20_000
 const simulation = "./supervisor TestSimulation$"
 
 var (
-	only     = flag.String("only", "", "plant only those whose name contains this")
+	only     = flag.String("only", "", "plant only those whose name, file or test matches this regular expression")
 	markdown = flag.Bool("markdown", false, "print the table for docs/mutants.md")
 )
 
@@ -75,13 +76,17 @@ func run(root string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	wanted, err := regexp.Compile(*only)
+	if err != nil {
+		return err
+	}
 	var chosen []mutant
 	var tests []string
 	for _, m := range mutants {
-		if strings.Contains(m.name, *only) {
-			if m.test == "" {
-				m.test = simulation
-			}
+		if m.test == "" {
+			m.test = simulation
+		}
+		if wanted.MatchString(m.name + "\n" + m.file + "\n" + m.test) {
 			chosen = append(chosen, m)
 			if !slices.Contains(tests, m.test) {
 				tests = append(tests, m.test)
@@ -91,9 +96,22 @@ func run(root string) error {
 	// Without a bug everything must pass, or else it proves nothing.
 	begin := clock.System().Now()
 	broken := map[string]error{}
+	built := map[string]error{} // by package: each is built once
 	for _, test := range tests {
-		if r := try(root, dir, "none", mutant{test: test}); r.err != nil || r.caught {
-			broken[test] = fmt.Errorf("%s fails without any bug: %w", test, r.err)
+		pkg, _, _ := strings.Cut(test, " ")
+		id := "none-" + strings.NewReplacer("/", "-", ".", "").Replace(pkg)
+		err, done := built[pkg]
+		if !done {
+			err = build(root, dir, id, mutant{test: test})
+			built[pkg] = err
+		}
+		if err == nil {
+			if r := check(root, dir, id, mutant{test: test}); r.err != nil || r.caught {
+				err = cmp.Or(r.err, errors.New("caught"))
+			}
+		}
+		if err != nil {
+			broken[test] = fmt.Errorf("%s fails without any bug: %w", test, err)
 		}
 	}
 	results := make([]result, len(chosen))
@@ -138,31 +156,59 @@ var history = regexp.MustCompile(`\(history (\d+)\)`)
 // try runs the test of a mutant against it.
 func try(root, dir, id string, m mutant) (r result) {
 	begin := clock.System().Now()
-	defer func() { r.took = clock.System().Now().Sub(begin) }()
-	pkg, test, ok := strings.Cut(m.test, " ")
-	if !ok {
-		return result{err: fmt.Errorf("test %q: want a package and a test", m.test)}
+	if err := build(root, dir, id, m); err != nil {
+		r.err = err
+	} else {
+		r = check(root, dir, id, m)
+		os.Remove(filepath.Join(dir, id+".test"))
 	}
-	args := []string{"test", "-c", "-o", filepath.Join(dir, id+".test")}
+	r.took = clock.System().Now().Sub(begin)
+	return r
+}
+
+// build compiles the tests of a mutant's package, with the bug in it if there is one.
+func build(root, dir, id string, m mutant) error {
+	module, pkg, _, err := m.place(root)
+	if err != nil {
+		return err
+	}
+	args := []string{"test", "-c", "-ldflags=-s -w", "-o", filepath.Join(dir, id+".test")}
 	if m.file != "" {
 		overlay, err := plant(root, dir, id, m)
 		if err != nil {
-			return result{err: err}
+			return err
 		}
 		args = append(args, "-overlay", overlay)
 	}
-	// A package of the nested module is built from there.
-	module, inner := root, pkg
-	if rest, nested := strings.CutPrefix(pkg, "./integration"); nested {
-		module, inner = filepath.Join(root, "integration"), "."+rest
+	c := exec.Command("go", append(args, pkg)...)
+	c.Dir = module
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("does not compile: %s", out)
 	}
-	build := exec.Command("go", append(args, inner)...)
-	build.Dir = module
-	if out, err := build.CombinedOutput(); err != nil {
-		return result{err: fmt.Errorf("does not compile: %s", out)}
+	return nil
+}
+
+// place returns what must fail: the module, and in it the package and the test.
+func (m mutant) place(root string) (module, pkg, test string, err error) {
+	pkg, test, ok := strings.Cut(m.test, " ")
+	if !ok {
+		return "", "", "", fmt.Errorf("test %q: want a package and a test", m.test)
+	}
+	// A package of the nested module is built from there.
+	if rest, nested := strings.CutPrefix(pkg, "./integration"); nested {
+		return filepath.Join(root, "integration"), "." + rest, test, nil
+	}
+	return root, pkg, test, nil
+}
+
+// check runs the test that was built.
+func check(root, dir, id string, m mutant) (r result) {
+	module, pkg, test, err := m.place(root)
+	if err != nil {
+		return result{err: err}
 	}
 	var out bytes.Buffer
-	exe := exec.Command(filepath.Join(dir, id+".test"), "-test.run", test, "-test.timeout", "2m", "-test.v")
+	exe := exec.Command(filepath.Join(dir, id+".test"), "-test.run", test, "-test.timeout", "15m", "-test.v")
 	if m.test == simulation {
 		n := seeds
 		if m.file == "" {
@@ -170,11 +216,10 @@ func try(root, dir, id string, m mutant) (r result) {
 		}
 		exe.Args = append(exe.Args, fmt.Sprint("-sim.seeds=", n))
 	}
-	exe.Dir = filepath.Join(module, inner)
+	exe.Dir = filepath.Join(module, pkg)
 	exe.Env = append(os.Environ(), "GOMAXPROCS=1")
 	exe.Stdout, exe.Stderr = &out, &out
-	err := exe.Run()
-	os.Remove(filepath.Join(dir, id+".test"))
+	err = exe.Run()
 	if strings.Contains(out.String(), "no tests to run") || strings.Contains(out.String(), "--- SKIP") {
 		return result{err: fmt.Errorf("%s did not run", m.test)}
 	}
