@@ -228,8 +228,8 @@ func TestClientsAgreeOnNodes(t *testing.T) {
 			<-over.C
 			for i, sup := range sups {
 				for _, s := range sup.Nodes() {
-					if s.Disagrees != "" || !s.Enrolled {
-						t.Errorf("client %d: %s: %q, enrolled %v", i, s.Node, s.Disagrees, s.Enrolled)
+					if s.Disagrees != "" {
+						t.Errorf("client %d: %s: %s", i, s.Node, s.Disagrees)
 					}
 				}
 				if said := told[i].about("agree on the nodes"); said != nil {
@@ -310,6 +310,9 @@ func TestTwoConnectionsToOneServer(t *testing.T) {
 			holder, rival := supervise(t, proxied(list)), supervise(t, proxied(list))
 			held := acquire(t, holder, "x")
 			v.over(held)
+			// If the grant of one of the others came late, its vote is in doubt as long as
+			// these two have not renewed, and the third one comes back without its key.
+			kept(t, held, ttl)
 			list[2].proxy.Lead(c.Servers[1].Addr())
 			await(t, "the rival to notice", func() error {
 				_, err := rival.TryAcquire(t.Context(), "x")
