@@ -105,9 +105,10 @@ func TestAdoptedDeadline(t *testing.T) {
 	b := enrolled(t, 5)
 	w := b.adopt("x")
 	sends := b.take(node.Adopt)
+	begun := b.now()
+	b.clock.Advance(20 * time.Millisecond) // the answers take their time
 	b.say(sends[0], node.OK)
 	b.say(sends[1], node.Unknown)
-	begun := b.now()
 	b.advance(b.c.terms.window / 8)
 	again := b.take(node.Adopt)
 	b.wantNodes(again, 1)

@@ -369,13 +369,13 @@ func TestStaleOffsets(t *testing.T) {
 		t.Errorf("%v: want that of all, where those that are reached are no quorum", got)
 	}
 	b = enrolled(t, 3)
-	b.told(2, func(s *node.State) { s.Offset = nodesTime + time.Hour })
+	b.told(0, func(s *node.State) { s.Offset = nodesTime + 5*time.Hour })
 	b.clock.Advance(2 * time.Minute)
 	for _, i := range []int{1, 2} {
 		b.told(i, func(s *node.State) { s.OffsetAt = b.now() })
 	}
-	b.told(1, func(s *node.State) { s.Offset = nodesTime + time.Hour })
-	if got := median(b); got != time.Hour {
+	b.told(2, func(s *node.State) { s.Offset = nodesTime + time.Hour })
+	if got := median(b); got != 0 {
 		t.Errorf("%v: an old one counts", got)
 	}
 }

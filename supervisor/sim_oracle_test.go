@@ -163,6 +163,22 @@ func (l *simLease) blinded() (excuse, bool) {
 	return 0, false
 }
 
+// takenBefore notes which of a lease's keys were taken by hand before it was won: an heir
+// may wait for long with them.
+func (w *world) takenBefore(l *simLease) {
+	for _, n := range w.nodes {
+		for _, p := range n.spoilt {
+			if p.token != l.token || p.end < w.now {
+				continue
+			}
+			l.spoilt.add(n.id)
+			if n.lifeAt > l.begunAt {
+				l.blurred.add(n.id)
+			}
+		}
+	}
+}
+
 // granted notes that a node has set a key by a grant or a claim.
 func (w *world) granted(n *simNode, k int, token string) {
 	if l := w.leaseBy(k, token); l != nil && l.spoilt != 0 {
@@ -263,6 +279,7 @@ func (w *world) wonLease(l *simLease) {
 	w.fence[l.key] = max(before, l.fence)
 	w.leases[l.key] = append(others, l)
 	w.tenures[l.key] = append(w.tenures[l.key], l)
+	w.takenBefore(l)
 	if l.interrupted {
 		w.mustLearn(l)
 	}

@@ -225,3 +225,16 @@ func TestLateGrantBehindALapse(t *testing.T) {
 		t.Error("held by a grant that came late and by one other, and the third is gone")
 	}
 }
+
+// Renewals for a trial are sent when it begins, and not when the next regular ones are due:
+// also if all others have answered by then.
+func TestTrialBeginsAtOnce(t *testing.T) {
+	b := enrolled(t, 5)
+	b.hold("x")
+	b.advance(b.c.terms.renewEvery)
+	renewals := b.take(node.Renew)
+	for _, i := range []int{1, 2, 3, 4, 0} {
+		b.say(to(renewals, i), map[bool]node.Status{true: node.Absent, false: node.OK}[i == 0])
+	}
+	b.wantNodes(b.take(node.Renew), 1, 2, 3, 4)
+}
