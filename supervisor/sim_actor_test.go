@@ -65,6 +65,7 @@ type simConn struct {
 
 type simPipe struct {
 	conn     *simConn
+	life     string // of the node, when it was sent
 	boot     int
 	commands []node.Command
 	replies  []node.Reply
@@ -179,7 +180,7 @@ func (a *simActor) exchange(p *simPipe) {
 	now := a.c.Now()
 	a.pipe = p
 	a.used = now
-	p.conn, p.sent, p.sentAt = a.conn, now, w.now
+	p.conn, p.sent, p.sentAt, p.life = a.conn, now, w.now, a.life
 	p.boot = p.conn.boot
 	p.withTime = p.withTime || now.Sub(a.state.OffsetAt) >= simHeartbeat
 	a.watch()
@@ -435,7 +436,7 @@ func (a *simActor) sign(p *simPipe, cmd *node.Command, r *node.Reply) {
 	p.time = a.n.clock.now()
 	life := ""
 	if cmd.Grown {
-		life = a.life
+		life = p.life // of when it was sent: its bytes may come late
 		a.c.w.tell("client %d says that node %d is grown", a.c.id, a.n.id)
 	}
 	r.Status, r.Value = node.OK, a.n.sign(cmd.Token, cmd.TTL, life)
