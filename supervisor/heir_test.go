@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/leasehold-go/leasehold/lease"
 	"github.com/leasehold-go/leasehold/node"
 )
 
@@ -142,5 +143,84 @@ func TestAttemptsToAdoptAreBounded(t *testing.T) {
 	}
 	if n := len(b.c.attempts); n > maxAdoptions {
 		t.Errorf("the attempts to adopt %d handles are remembered", n)
+	}
+}
+
+// A handle can be adopted once: what took its place is the token of a lease of its own,
+// which somebody else may have the handle of by now.
+func TestHandleIsAdoptedOnce(t *testing.T) {
+	b := enrolled(t, 3)
+	w := b.adopt("x")
+	swaps := b.take(node.Adopt)
+	for _, s := range swaps {
+		b.say(s, node.OK)
+	}
+	b.got(w)
+	b.c.disown(b.now(), b.c.lines["x"].holder) // it is handed on
+	b.perform()
+	w = b.adopt("x")
+	for _, s := range b.take(node.Adopt) {
+		b.say(s, node.Other, func(r *node.Reply) { r.Value = swaps[0].cmd.Token })
+	}
+	b.wantNodes(b.take(node.Adopt))
+	b.refused(w, lease.ErrLost)
+}
+
+// An answer that comes when the time for an adoption is over elects nobody, also if the
+// alarm of its end was not heard yet.
+func TestSwappedTooLate(t *testing.T) {
+	for _, late := range []time.Duration{0, 1} {
+		b := enrolled(t, 1)
+		w := b.adopt("x")
+		b.clock.Advance(b.c.terms.window + late)
+		b.say(b.take(node.Adopt)[0], node.OK)
+		if late == 0 {
+			b.got(w)
+		} else {
+			b.refused(w, ErrNoQuorum)
+		}
+	}
+}
+
+// Nothing is adopted by one that is closing.
+func TestAdoptBehindClose(t *testing.T) {
+	b := enrolled(t, 3)
+	b.c.close(b.now())
+	b.perform()
+	b.refused(b.adopt("x"), ErrClosed)
+	b.wantNodes(b.take(node.Adopt))
+}
+
+// A waiter of this process stands back when it adopts the name, whatever it is about: it
+// looks who has refused it, or pauses before the next attempt.
+func TestWaiterStandsBackForAnHeir(t *testing.T) {
+	for _, looks := range []bool{true, false} {
+		b := enrolled(t, 3)
+		patient := b.acquire("x", func(w *waiter) { w.attempts = 100 })
+		for _, s := range b.take(node.Grant) {
+			b.say(s, node.Other)
+		}
+		inspects := b.take(node.Inspect)
+		if !looks {
+			for _, s := range inspects {
+				b.say(s, node.OK, theirs)
+			}
+		}
+		w := b.adopt("x")
+		for _, s := range b.take(node.Adopt) {
+			b.say(s, node.OK)
+		}
+		b.got(w)
+		if looks {
+			for _, s := range inspects {
+				b.say(s, node.OK, theirs)
+			}
+		}
+		for range 20 {
+			b.advance(b.c.limits.retryMax / 4)
+			b.answerAll(nil)
+		}
+		b.wantNodes(b.take(node.Grant))
+		b.waits(patient)
 	}
 }
