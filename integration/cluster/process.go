@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -63,10 +64,19 @@ func (p *process) start() error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(path, append([]string{
+	args := append([]string{
 		"--port", p.port(), "--bind", "127.0.0.1", "--dir", p.dir,
 		"--save", "", "--appendonly", "no", "--daemonize", "no",
-	}, p.args...)...)
+	}, p.args...)
+	if slices.Contains(p.args, "--cluster-enabled") {
+		// By itself it would take the port 10,000 above, which an outgoing connection may have.
+		bus, err := freePort()
+		if err != nil {
+			return err
+		}
+		args = append(args, "--cluster-port", bus.port())
+	}
+	cmd := exec.Command(path, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(), p.env...)
 	cmd.SysProcAttr = childAttr()
