@@ -348,7 +348,7 @@ func (a *Actor) exchange(now clock.Instant, withTime bool) error {
 	return a.roundTrip(false, true, now)
 }
 
-var errGivenUp = errors.New("not sent again: what gives it up was sent behind it")
+var errGivenUp = errors.New("not resent: already undone by a later command")
 
 // givenUp reports whether a later command undoes what c would leave on the node. That
 // may have been done already, and would not be done again.

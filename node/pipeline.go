@@ -15,7 +15,7 @@ import (
 )
 
 var (
-	errStale     = errors.New("not sent: no longer wanted")
+	errStale     = errors.New("not sent: deadline passed")
 	errNoSuch    = errors.New("not sent: no such operation")
 	errYoung     = errors.New("not sent: the node is young, and may have forgotten a grant that is still believed")
 	errOtherLife = errors.New("not sent: the node has restarted or was replaced since")

@@ -21,9 +21,9 @@ import (
 )
 
 var (
-	errSealed   = errors.New("the connection that was enrolled is gone")
+	errSealed   = errors.New("enrolled connection closed")
 	errStranger = errors.New("another connection answered than the one that was enrolled")
-	errShifted  = errors.New("the answers of the node do not fit what it was asked")
+	errShifted  = errors.New("replies out of step with requests")
 	errEnded    = errors.New("connection given up")
 )
 
