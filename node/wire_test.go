@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -215,3 +216,39 @@ func FuzzInbox(f *testing.F) {
 }
 
 const timeoutOfFuzz = 5e9
+
+// BenchmarkScanner reads what an enrolled connection does: the replies to calls of
+// scripts and to grants, and, on the other side, the calls themselves.
+func BenchmarkScanner(b *testing.B) {
+	renewed := "$36\r\nleasehold-ABCDEFGHIJKLMNOPQRSTUVWXYZ\r\n*66\r\n$10\r\n1783641504\r\n$6\r\n613728\r\n" +
+		strings.Repeat(":1\r\n", 64) + "$60\r\n" + strings.Repeat("m", 60) + "\r\n"
+	call := "*68\r\n$7\r\nEVALSHA\r\n$40\r\n" + strings.Repeat("s", 40) + "\r\n$2\r\n64\r\n" +
+		strings.Repeat("$20\r\nsome-name-of-a-lease\r\n", 64) + "$1\r\n1\r\n"
+	mixed := strings.Repeat("+OK\r\n:1\r\n_\r\n$-1\r\n%1\r\n+a\r\n,1.5\r\n-ERR no\r\n", 10)
+	for _, of := range []struct {
+		name, stream string
+		named        bool
+	}{
+		{"replies", renewed, false}, {"replies to one who tracks", renewed, true}, {"calls", call, false},
+		{"grants", strings.Repeat("+OK\r\n:1\r\n:1\r\n", 64), false}, {"all kinds", mixed, false},
+	} {
+		for _, piece := range []int{len(of.stream), 100} {
+			b.Run(fmt.Sprintf("%s/%d", of.name, piece), func(b *testing.B) {
+				s := scanner{begin: func(byte) error { return nil }}
+				if of.named {
+					s.named = func(byte, []byte) error { return nil }
+				}
+				b.SetBytes(int64(len(of.stream)))
+				b.ReportAllocs()
+				stream := []byte(of.stream)
+				for b.Loop() {
+					for rest := stream; len(rest) > 0; rest = rest[min(piece, len(rest)):] {
+						if err := s.scan(rest[:min(piece, len(rest))]); err != nil {
+							b.Fatal(err)
+						}
+					}
+				}
+			})
+		}
+	}
+}
