@@ -149,9 +149,21 @@ type Reply struct {
 	Err   error  // why Status is Unknown or Unsent, in the node's own words; else nil
 }
 
+// ReservedPrefix begins every key and channel that leasehold keeps for itself on a node.
+// No lock key may begin with it.
+const ReservedPrefix = script.Prefix
+
+// ReservationMark begins the value of a key that is reserved for a waiter, see
+// [Reserved]. No token may begin with it.
+const ReservationMark = script.Reservation
+
 // Reserved returns what a key holds that is reserved for a token: nobody else's Grant
 // is taken then, but nobody holds the name either.
 func Reserved(token string) string { return script.Reserved(token) }
+
+// InboxChannel returns a channel for [Config.Inbox]. random tells it from those of all
+// other processes.
+func InboxChannel(random string) string { return script.InboxChannel(random) }
 
 // A Wake is news from a node, of one of three kinds. None of them is sure to come.
 type Wake struct {

@@ -30,7 +30,7 @@ func (n *news) add(keys []rueidis.RedisMessage) {
 	n.all = n.all || len(keys) == 0
 	for i := range keys {
 		key, err := keys[i].ToString()
-		if err != nil || strings.HasPrefix(key, "leasehold:") { // which are read along with a name
+		if err != nil || strings.HasPrefix(key, ReservedPrefix) { // which are read along with a name
 			continue
 		}
 		if len(n.keys) == maxNews {

@@ -110,7 +110,7 @@ const (
 	maxOwner   = 128
 
 	// reserved begins the keys that leasehold keeps for itself.
-	reserved = "leasehold:"
+	reserved = node.ReservedPrefix
 )
 
 // capped returns the configuration with no time that is longer than its bound, and

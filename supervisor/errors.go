@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/leasehold-go/leasehold/node"
 )
 
 // Why an acquisition failed. Test with errors.Is; where the context ended the
@@ -223,7 +225,7 @@ func ownerOf(token string) string {
 
 // reservation begins the value of a key that is kept for a waiter: nobody holds the
 // name by it.
-const reservation = "?"
+const reservation = node.ReservationMark
 
 // randomLen is the length of what rand.Text returns: 128 bits in base32.
 const randomLen = 26

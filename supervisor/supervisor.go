@@ -78,7 +78,7 @@ func New(cfg Config) (*Supervisor, error) {
 	s.core = newCore(cfg, n, func() string { return cfg.Owner + "/" + rand.Text() },
 		mathrand.New(mathrand.NewPCG(mathrand.Uint64(), mathrand.Uint64())))
 	s.outbox = make([][]node.Command, n)
-	inbox := "leasehold:inbox:" + rand.Text()
+	inbox := node.InboxChannel(rand.Text())
 	for i, conn := range cfg.Nodes {
 		s.core.nodes[i].label = conn.String()
 		a := node.NewActor(node.Config{

@@ -44,44 +44,6 @@ const (
 	Broken = 3 // the fence or the queue key is no sorted set, and the key is as it was
 )
 
-// Member is the one member of a fence's sorted set; its score is the fence.
-const Member = "f"
-
-// FenceKey returns the key that keeps the highest fence known for a lock key. The
-// braces put it into the lock key's slot on a server that is a cluster.
-func FenceKey(name string) string { return "leasehold:{" + name + "}:fence" }
-
-// QueueKey returns the key that keeps who waits for a lock key.
-func QueueKey(name string) string { return "leasehold:{" + name + "}:queue" }
-
-// Reserved returns what a lock key holds that is reserved for a token.
-func Reserved(token string) string { return "?" + token }
-
-// Waiter and Alive return the two members of one that waits.
-func Waiter(inbox, token string) string { return "w" + inbox + " " + token }
-func Alive(inbox, token string) string  { return "l" + inbox + " " + token }
-
-// What a node keeps of itself, without expiry but for Clients, whose last entry takes it
-// along.
-const (
-	// Marker tells which incarnation of a node's data this is: the incarnation, a space,
-	// the node's time in microseconds since when it counts as young, a space, and the
-	// largest MaxTTL in ms that any client has raised it to. A marker of the first edition
-	// ends after the time. The first two are what is called a life.
-	Marker = "leasehold:incarnation"
-	// The keys below are in the slot of the marker, so that one script may read them all
-	// behind a proxy that spreads keys over servers.
-
-	// Grown holds the life that somebody has known for the window. It is apart from the
-	// marker, because every pipeline ends by comparing that, and to grow is no news for them.
-	Grown = "leasehold:{leasehold:incarnation}:grown"
-	// Identity is what the data is called. A node is given it once.
-	Identity = "leasehold:{leasehold:incarnation}:identity"
-	// Clients is a sorted set of the electorates that clients have here: the fingerprint,
-	// with the node's time in ms until which it counts for a score.
-	Clients = "leasehold:{leasehold:incarnation}:clients"
-)
-
 // MaxNames is how many names one call carries at most.
 const MaxNames = 64
 
