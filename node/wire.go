@@ -43,7 +43,7 @@ type wire struct {
 	onClose func(*wire)        // before Close
 	onError func(*wire, error) // a Read failed
 
-	open       atomic.Int64 // commands written less replies begun
+	unanswered atomic.Int64 // commands written less replies begun
 	subscribed atomic.Bool  // SUBSCRIBE was written
 	written    scanner      // of Write alone
 	read       scanner      // of Read alone
@@ -56,19 +56,10 @@ type wire struct {
 func newWire(c net.Conn, p pushes) *wire {
 	w := &wire{Conn: c, pushes: p}
 	w.written.begin = func(byte) error {
-		w.open.Add(1)
+		w.unanswered.Add(1)
 		return nil
 	}
-	w.read.begin = func(kind byte) error {
-		w.three = w.three || kind == '%'
-		switch {
-		case p == anything, p == messages && (kind == '>' || kind == '*'), p == invalidations && kind == '>': // see below
-			return nil
-		case kind == '>':
-			return errSurplus
-		}
-		return w.reply()
-	}
+	w.read.begin = w.readBegins
 	switch p {
 	case invalidations:
 		w.read.named = func(kind byte, first []byte) error {
@@ -84,25 +75,42 @@ func newWire(c net.Conn, p pushes) *wire {
 			}
 			return nil
 		}
-		// In RESP2 a message is an array like any other, over a connection that does
-		// nothing else. The confirmation of a subscription is the reply to it.
-		w.read.named = func(kind byte, first []byte) error {
-			subscribed := w.subscribed.Load()
-			switch {
-			case string(first) == "message" && subscribed && (kind == '>' || !w.three):
-				return nil
-			case kind == '>' && !(string(first) == "subscribe" && subscribed):
-				return errSurplus
-			}
-			return w.reply()
-		}
+		w.read.named = w.readMessage
 	}
 	return w
 }
 
+// readBegins counts a reply. It leaves to named what is told by its first element.
+func (w *wire) readBegins(kind byte) error {
+	w.three = w.three || kind == '%'
+	switch {
+	case w.pushes == anything,
+		w.pushes == messages && (kind == '>' || kind == '*'),
+		w.pushes == invalidations && kind == '>':
+		return nil
+	case kind == '>':
+		return errSurplus
+	}
+	return w.reply()
+}
+
+// readMessage tells a message from a reply. In RESP2 it is an array like any other, over
+// a connection that does nothing else. The confirmation of a subscription is the reply
+// to it.
+func (w *wire) readMessage(kind byte, first []byte) error {
+	subscribed := w.subscribed.Load()
+	switch {
+	case string(first) == "message" && subscribed && (kind == '>' || !w.three):
+		return nil
+	case kind == '>' && !(string(first) == "subscribe" && subscribed):
+		return errSurplus
+	}
+	return w.reply()
+}
+
 // reply counts one.
 func (w *wire) reply() error {
-	if w.open.Add(-1) < 0 {
+	if w.unanswered.Add(-1) < 0 {
 		return errSurplus
 	}
 	return nil
@@ -157,7 +165,49 @@ func (w *wire) sever() {
 	})
 }
 
-// A scanner follows a stream of RESP values of either version. It allocates
+// A form is how a value goes on after its first byte. All of them begin with a line.
+type form uint8
+
+const (
+	noValue     form = iota
+	textLine         // a text
+	fixedLine        // a text of a certain length: the library skips as many bytes, whatever they are
+	numberLine       // a number
+	sizedText        // the length of a string; its bytes and a line end follow
+	countedList      // how many values follow
+)
+
+// A rule is what is known of the values that begin with one byte.
+type rule struct {
+	form        form
+	names       bool  // as the first element it may name what it is part of
+	named       bool  // its first element names it
+	each        uint8 // values that follow for each one counted
+	length      int32 // of a fixedLine
+	least, most int32 // of a sizedText and a countedList; -1 stands for no value at all
+}
+
+// grammar has the rules of RESP by the first byte. What is not here is no value; neither
+// are attributes and values of unknown length, which no server sends unasked.
+var grammar = [256]rule{
+	'+': {form: textLine, names: true},
+	'-': {form: textLine},
+	',': {form: textLine},
+	'(': {form: textLine},
+	'_': {form: fixedLine, length: 0},
+	'#': {form: fixedLine, length: 1},
+	':': {form: numberLine},
+	'$': {form: sizedText, least: -1, most: maxBulk, names: true},
+	'!': {form: sizedText, most: maxBulk},
+	'=': {form: sizedText, most: maxBulk},
+	'*': {form: countedList, least: -1, most: maxItems, each: 1, named: true},
+	'%': {form: countedList, most: maxItems, each: 2},
+	'~': {form: countedList, most: maxItems, each: 1},
+	'>': {form: countedList, most: maxItems, each: 1, named: true},
+}
+
+// A scanner follows a stream of RESP values of either version, in whatever pieces it
+// comes. It is before a value, within its line, or within its bytes. It allocates
 // nothing unless something is wrong.
 type scanner struct {
 	begin func(kind byte) error // a value begins that is not part of another
@@ -165,11 +215,11 @@ type scanner struct {
 	// nothing if that is no short string. It may be nil.
 	named func(kind byte, first []byte) error
 
-	kind  byte // of the element whose line is being read; 0 between two elements
-	line  int  // bytes of that line so far
-	last  byte // the latest of them
-	head  [24]byte
-	bulk  int // bytes of a string that are still to come, with the line end
+	kind  byte     // the first byte of the value; 0 before one
+	bulk  int      // bytes of a string that are still to come, with the line end; 0 outside one
+	line  int      // bytes of a line that comes in pieces, so far
+	head  [24]byte // the first of them
+	last  byte     // the latest of them
 	depth int
 	left  [maxDepth]int // elements still to come, at each depth
 
@@ -180,179 +230,164 @@ type scanner struct {
 
 func (s *scanner) scan(p []byte) error {
 	for len(p) > 0 {
+		var n int
+		var err error
 		switch {
 		case s.bulk > 0:
-			n := min(s.bulk, len(p))
-			if s.naming != 0 {
-				s.note(p[:max(0, min(n, s.bulk-2))])
-			}
-			// The last two are the line end: anything else there means that the
-			// two sides count differently.
-			for i := max(0, s.bulk-2); i < s.bulk && i < n; i++ {
-				if p[i] != "\r\n"[i-s.bulk+2] {
-					return malformed("a string that ends with", p[i])
-				}
-			}
-			s.bulk -= n
-			p = p[n:]
-			if s.bulk == 0 {
-				if err := s.done(); err != nil {
-					return err
-				}
-			}
+			n, err = s.scanBytes(p)
 		case s.kind == 0:
-			n, err := s.quick(p)
-			if err != nil {
-				return err
-			}
-			if n > 0 {
-				p = p[n:]
-				continue
-			}
-			s.kind, s.line, s.last = p[0], 0, 0
-			p = p[1:]
-			switch s.kind {
-			case '+', '-', ':', '$', '*', '_', ',', '#', '!', '=', '(', '%', '~':
-			case '>':
-				if s.depth > 0 {
-					return malformed("a push within a value of type", s.kind)
-				}
-			default:
-				return malformed("a value of type", s.kind)
-			}
-			if s.depth == 0 {
-				if err := s.begin(s.kind); err != nil {
-					return err
-				}
-			} else if s.naming != 0 && s.kind != '+' && s.kind != '$' {
-				if err := s.name(); err != nil {
-					return err
-				}
-			}
+			n, err = s.scanFirst(p)
 		default:
-			end := bytes.IndexByte(p, '\n')
-			part := p
-			if end >= 0 {
-				part = p[:end]
-			}
-			if s.line < len(s.head) {
-				copy(s.head[s.line:], part)
-			}
-			if len(part) > 0 {
-				s.line += len(part)
-				s.last = part[len(part)-1]
-			}
-			if s.line > maxLine {
-				return malformed("too long a line of type", s.kind)
-			}
-			if end < 0 {
-				return nil
-			}
-			p = p[end+1:]
-			if s.last != '\r' {
-				return malformed("a broken line of type", s.kind)
-			}
-			if err := s.header(); err != nil {
-				return err
-			}
+			n, err = s.scanLine(p)
 		}
+		if err != nil {
+			return err
+		}
+		p = p[n:]
 	}
 	return nil
 }
 
-// quick takes in what nearly everything consists of, a string, a number or the length of
-// an array, where all of it is there and right, and returns its length; or 0, and the
-// rest of scan looks at it. It takes less than half the time, and every byte comes through
-// here.
-func (s *scanner) quick(p []byte) (int, error) {
+// scanFirst reads the first byte of a value, and as much of its line as there is.
+func (s *scanner) scanFirst(p []byte) (int, error) {
 	kind := p[0]
-	if kind != '$' && kind != ':' && kind != '*' || s.naming != 0 || kind == '*' && (s.named != nil || s.depth == maxDepth) {
-		return 0, nil
-	}
-	n, i := 0, 1
-	for ; i < len(p) && i < 8 && '0' <= p[i] && p[i] <= '9'; i++ {
-		n = 10*n + int(p[i]-'0')
-	}
-	if i == 1 || len(p) < i+2 || p[i] != '\r' || p[i+1] != '\n' {
-		return 0, nil
-	}
-	i += 2
+	r := &grammar[kind]
 	switch {
-	case kind == '$':
-		if i += n + 2; len(p) < i || p[i-2] != '\r' || p[i-1] != '\n' {
-			return 0, nil
+	case r.form == noValue:
+		return 0, malformed("a value of type", kind)
+	case kind == '>' && s.depth > 0:
+		return 0, malformed("a push within a value of type", kind)
+	}
+	var err error
+	switch {
+	case s.depth == 0:
+		err = s.begin(kind)
+	case s.naming != 0 && !r.names:
+		err = s.name()
+	}
+	if err != nil {
+		return 0, err
+	}
+	s.kind = kind
+	if r.form >= numberLine {
+		if n, length := shortNumber(p[1:]); length > 0 {
+			return s.scanShort(p, r, n, 1+length)
 		}
-	case kind == '*' && n > maxItems:
-		return 0, nil
 	}
-	if s.depth == 0 {
-		if err := s.begin(kind); err != nil {
-			return 0, err
-		}
-	}
-	if kind == '*' && n > 0 {
-		s.left[s.depth] = n
-		s.depth++
-		return i, nil
-	}
-	return i, s.done()
+	s.line, s.last = 0, 0
+	n, err := s.scanLine(p[1:])
+	return 1 + n, err
 }
 
-// header acts on a complete line, without its end.
-func (s *scanner) header() error {
-	kind, line := s.kind, s.line-1 // less the carriage return
-	switch kind {
-	case '+', '-', ',', '(':
+// scanShort goes on after a short number, and reads the whole value if that is there.
+func (s *scanner) scanShort(p []byte, r *rule, n int64, length int) (int, error) {
+	switch r.form {
+	case numberLine:
+		return length, s.done()
+	case sizedText:
+		end := length + int(n) + 2
+		if s.naming == 0 && end <= len(p) && p[end-2] == '\r' && p[end-1] == '\n' {
+			return end, s.done()
+		}
+	}
+	return length, s.counted(r, n)
+}
+
+// scanLine reads a line, or what there is of it.
+func (s *scanner) scanLine(p []byte) (int, error) {
+	end := bytes.IndexByte(p, '\n')
+	if s.line == 0 && end > 0 && end <= maxLine && p[end-1] == '\r' { // nearly always
+		return end + 1, s.header(p[:end-1])
+	}
+	part := p
+	if end >= 0 {
+		part = p[:end]
+	}
+	if s.line < len(s.head) {
+		copy(s.head[s.line:], part)
+	}
+	if len(part) > 0 {
+		s.line += len(part)
+		s.last = part[len(part)-1]
+	}
+	switch {
+	case s.line > maxLine:
+		return 0, malformed("too long a line of type", s.kind)
+	case end < 0:
+		return len(p), nil
+	case s.last != '\r':
+		return 0, malformed("a broken line of type", s.kind)
+	}
+	return end + 1, s.header(s.head[:min(s.line-1, len(s.head))])
+}
+
+// header acts on a complete line, without its first byte and its end. Of one that came in
+// pieces it is given the beginning: no number is as long as that, and no name.
+func (s *scanner) header(line []byte) error {
+	r := &grammar[s.kind]
+	switch r.form {
+	case textLine:
 		if s.naming != 0 {
-			s.note(s.head[:min(line, len(s.head))])
+			s.note(line)
 		}
 		return s.done()
-	case '_', '#':
-		// Exactly "_" or "#t": the library skips as many bytes, whatever they are.
-		if (kind == '_') != (line == 0) || line > 1 {
-			return malformed("a broken value of type", kind)
+	case fixedLine:
+		if len(line) != int(r.length) {
+			return malformed("a broken value of type", s.kind)
 		}
 		return s.done()
 	}
-	n, ok := number(s.head[:min(line, len(s.head))])
-	if !ok || line > len(s.head) {
-		return malformed("a broken number of type", kind)
+	n, ok := number(line)
+	if !ok {
+		return malformed("a broken number of type", s.kind)
 	}
-	switch kind {
-	case ':':
+	return s.counted(r, n)
+}
+
+// counted acts on a number, or on how long a string or a list is.
+func (s *scanner) counted(r *rule, n int64) error {
+	if r.form == numberLine {
 		return s.done()
-	case '$', '!', '=':
-		if n == -1 && kind == '$' {
-			return s.done()
-		}
-		if n < 0 || n > maxBulk {
-			return malformed("a length out of range, of type", kind)
-		}
+	}
+	if r.named && s.depth == 0 && s.named != nil {
+		s.naming, s.length = s.kind, 0
+	}
+	switch {
+	case n < int64(r.least) || n > int64(r.most):
+		return malformed("a length out of range, of type", s.kind)
+	case n < 0:
+		return s.done()
+	case r.form == sizedText:
 		s.bulk = int(n) + 2
-	default:
-		if s.depth == 0 && s.named != nil && (kind == '*' || kind == '>') {
-			s.naming, s.length = kind, 0
-		}
-		if n == -1 && kind == '*' {
-			return s.done()
-		}
-		if n < 0 || n > maxItems {
-			return malformed("a length out of range, of type", kind)
-		}
-		if kind == '%' {
-			n *= 2
-		}
-		if n == 0 {
-			return s.done()
-		}
-		if s.depth == maxDepth {
-			return malformed("too deep a value of type", kind)
-		}
-		s.left[s.depth] = int(n)
-		s.depth++
-		s.kind = 0
+		return nil
+	case n == 0:
+		return s.done()
+	case s.depth == maxDepth:
+		return malformed("too deep a value of type", s.kind)
 	}
+	s.left[s.depth] = int(n) * int(r.each)
+	s.depth++
+	s.kind = 0
 	return nil
+}
+
+// scanBytes reads the bytes of a string, or what there is of them. The last two are the
+// line end: anything else there means that the two sides count differently.
+func (s *scanner) scanBytes(p []byte) (int, error) {
+	n := min(s.bulk, len(p))
+	text := max(0, min(n, s.bulk-2))
+	if s.naming != 0 {
+		s.note(p[:text])
+	}
+	for i := text; i < n; i++ {
+		if p[i] != "\r\n"[i-s.bulk+2] {
+			return 0, malformed("a string that ends with", p[i])
+		}
+	}
+	if s.bulk -= n; s.bulk > 0 {
+		return n, nil
+	}
+	return n, s.done()
 }
 
 // note adds to the first element.
@@ -375,19 +410,31 @@ func (s *scanner) name() error {
 
 // done ends an element, and every value that it was the last element of.
 func (s *scanner) done() error {
-	if s.naming != 0 {
-		if err := s.name(); err != nil {
-			return err
-		}
-	}
 	s.kind = 0
-	for s.depth > 0 {
-		if s.left[s.depth-1]--; s.left[s.depth-1] > 0 {
-			return nil
+	for d := s.depth - 1; d >= 0; d-- {
+		if s.left[d]--; s.left[d] > 0 {
+			break
 		}
-		s.depth--
+		s.depth = d
+	}
+	if s.naming != 0 {
+		return s.name()
 	}
 	return nil
+}
+
+// shortNumber reads at most seven digits and the line end after them, and returns how
+// many bytes that are; 0 if something else is there, which number may understand. Nearly
+// all lines are such, and each of them costs half as much by it.
+func shortNumber(p []byte) (n int64, length int) {
+	i := 0
+	for ; i < len(p) && i < 7 && '0' <= p[i] && p[i] <= '9'; i++ {
+		n = 10*n + int64(p[i]-'0')
+	}
+	if i == 0 || len(p) < i+2 || p[i] != '\r' || p[i+1] != '\n' {
+		return 0, 0
+	}
+	return n, i + 2
 }
 
 // number reads an optional minus and 1 to 19 digits.
