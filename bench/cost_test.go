@@ -67,7 +67,7 @@ func withoutFence(b *testing.B) string {
 	text := string(source)
 	for old, short := range map[string]string{
 		", retains: p.grant(b, c)})": "})\n" +
-			"p.multi = append(p.multi, b.Arbitrary(\"SET\", c.Name, c.Token, \"NX\", \"PX\", p.millis(c.TTL)).Build())",
+			"p.multi = append(p.multi, b.Arbitrary(\"SET\", c.Name, c.Token, \"NX\", \"PX\", string(p.millis(c.TTL))).Build())",
 		"readGrant(rs[c.at:c.at+2], r)": "func() (err error) {\n" +
 			"r.Raised = true\nr.Status, err = readSet(rs[c.at])\nreturn err\n}()",
 	} {

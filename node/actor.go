@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node/internal/script"
 )
 
 const (
@@ -112,12 +112,12 @@ func NewActor(c Config) *Actor {
 		heard:   make(chan error),
 		inboxes: lender{client: c.Conn.client},
 		pipe: pipeline{
-			retention: millis(c.Retention + c.Retention/8),
-			again:     c.Retention / 8,
+			retention: script.InMillis(c.Retention + c.Retention/8),
+			renewal:   c.Retention / 8,
 			retained:  map[string]retained{},
 			inbox:     c.Inbox,
-			reserve:   millis(c.Reserve),
-			alive:     millis(c.Alive),
+			reserve:   script.InMillis(c.Reserve),
+			alive:     script.InMillis(c.Alive),
 			names:     map[string]struct{}{},
 		},
 	}
@@ -129,9 +129,6 @@ func newPause(last time.Duration) *backoff.ExponentialBackOff {
 	return backoff.NewExponentialBackOff(backoff.WithInitialInterval(2*firstPause),
 		backoff.WithMaxInterval(last*2/3), backoff.WithMultiplier(2), backoff.WithMaxElapsedTime(0))
 }
-
-// millis is never "0": that would delete a key, or stand for something else.
-func millis(d time.Duration) string { return strconv.FormatInt(max(1, d.Milliseconds()), 10) }
 
 // TrySend hands over a command, or returns false if there is no room for it; then
 // nothing was sent and no reply will come. It never blocks. What asks for a name may
@@ -252,7 +249,7 @@ func (a *Actor) handle(ctx context.Context, commands []Command) {
 		return
 	}
 	now := a.Clock.Now()
-	a.pipe.open(commands, now)
+	a.pipe.accept(commands, now)
 	a.guard()
 	var over error
 	if len(a.pipe.live) > 0 {
@@ -301,7 +298,7 @@ func (a *Actor) beat(ctx context.Context) {
 		return
 	}
 	a.timer.Reset(heartbeat)
-	a.pipe.open(nil, 0)
+	a.pipe.accept(nil, 0)
 	if over := a.exchange(now, true); over != nil {
 		a.lose(ctx, over)
 		return
@@ -446,7 +443,7 @@ func (a *Actor) measured(nodeTime time.Duration, sent, back clock.Instant) {
 
 // refuse answers commands that are not sent.
 func (a *Actor) refuse(commands []Command, err error) {
-	a.pipe.open(commands, 0)
+	a.pipe.accept(commands, 0)
 	a.pipe.fail(Unsent, err)
 	a.tell()
 }

@@ -24,15 +24,6 @@ var (
 	errBroken    = errors.New("WRONGTYPE the name's fence or queue key is not a sorted set")
 )
 
-// lastOp is the largest Op.
-const lastOp = Sign
-
-var scripts = [...]*script.Script{
-	Raise: &script.Raise, Renew: &script.Renew, Release: &script.Release, Inspect: &script.Inspect,
-	Heal: &script.Heal, Enqueue: &script.Enqueue, Claim: &script.Claim, Leave: &script.Leave,
-	Adopt: &script.Adopt, Sign: &script.Sign,
-}
-
 // by returns the Op whose script does it: a Release that must look into the queue is a
 // Leave that deletes the key as well, so that the others need not.
 func (c *Command) by() Op {
@@ -45,12 +36,12 @@ func (c *Command) by() Op {
 // A pipeline turns commands into what is sent at once, and the answers back into
 // replies. Its buffers are used again for the next one.
 type pipeline struct {
-	retention string              // in ms; an eighth longer than is promised
-	again     time.Duration       // after which the retention of a fence is set again: an eighth of it
+	retention script.Millis       // an eighth longer than is promised
+	renewal   time.Duration       // after which the retention of a fence is set again: an eighth of it
 	retained  map[string]retained // when that was done last over this enrolment, by name
 	inbox     string
-	reserve   string // in ms
-	alive     string // in ms
+	reserve   script.Millis
+	alive     script.Millis
 
 	sent     clock.Instant // when the commands were queued
 	young    bool          // nothing is handed over: what was forgotten may be healed
@@ -61,11 +52,13 @@ type pipeline struct {
 	replies  []Reply // of the commands, by index; the receiver of the Batch owns them
 	live     []int   // indices of the commands that are to be sent
 	calls    []call
+	answer   answer // to the name that is being read
 	multi    []rueidis.Completed
+	words    []string // of the command that is being encoded
 	names    map[string]struct{}
 
-	ms   time.Duration // the latest TTL, and
-	text string        // how it is sent
+	ttl  time.Duration // the latest, and
+	text script.Millis // how it is sent
 }
 
 // retained is a fence whose retention was set.
@@ -83,9 +76,9 @@ type call struct {
 	retains  bool // a grant that sets the retention of its fence
 }
 
-// open takes the commands and gives each a reply. Those that nobody wants any
+// accept takes the commands and gives each a reply. Those that nobody wants any
 // more are not among the live ones.
-func (p *pipeline) open(commands []Command, now clock.Instant) {
+func (p *pipeline) accept(commands []Command, now clock.Instant) {
 	p.commands = commands
 	p.replies = make([]Reply, len(commands))
 	p.live = p.live[:0]
@@ -195,103 +188,54 @@ func (p *pipeline) grant(b rueidis.Builder, c *Command) (retains bool) {
 		last.key = script.FenceKey(c.Name)
 	}
 	p.multi = append(p.multi,
-		b.Arbitrary("SET", c.Name, c.Token, "NX", "PX", p.millis(c.TTL)).Build(),
+		b.Arbitrary("SET", c.Name, c.Token, "NX", "PX", string(p.millis(c.TTL))).Build(),
 		b.Arbitrary("ZADD", last.key, "GT", "CH", strconv.FormatUint(c.Fence, 10), script.Member).Build())
-	if last.at != 0 && p.sent.Sub(last.at) < p.again {
+	if last.at != 0 && p.sent.Sub(last.at) < p.renewal {
 		return false
 	}
-	p.multi = append(p.multi, b.Arbitrary("PEXPIRE", last.key, p.retention).Build())
+	p.multi = append(p.multi, b.Arbitrary("PEXPIRE", last.key, string(p.retention)).Build())
 	return true
 }
 
-func nameKey(name string) string { return name }
-
-// keysOf are the keys that a script is given of each name.
-var keysOf = [...][]func(name string) string{
-	Raise: {nameKey, script.FenceKey}, Renew: {nameKey}, Release: {nameKey, script.QueueKey},
-	Inspect: {nameKey, script.FenceKey, script.QueueKey}, Heal: {nameKey, script.FenceKey},
-	Enqueue: {nameKey, script.FenceKey, script.QueueKey},
-	Claim:   {nameKey, script.FenceKey, script.QueueKey},
-	Leave:   {nameKey, script.QueueKey},
-	Adopt:   {nameKey, script.FenceKey},
-	Sign:    {always(script.Marker), always(script.Grown), always(script.Clients)},
-}
-
-// always is a key of the node itself.
-func always(key string) func(string) string { return func(string) string { return key } }
-
+// script encodes one call for a run of the live commands.
 func (p *pipeline) script(b rueidis.Builder, from, to int, eval bool) rueidis.Completed {
 	live := p.live[from:to]
-	op := p.commands[live[0]].by()
-	sc := scripts[op]
-	verb, body := "EVALSHA", sc.SHA
+	first := &p.commands[live[0]]
+	op := &operations[first.by()]
+	words := append(p.words[:0], "EVALSHA", op.SHA, strconv.Itoa(len(live)*op.Keys))
 	if eval {
-		verb, body = "EVAL", sc.Text
+		words[0], words[1] = "EVAL", op.Text
 	}
-	a := b.Arbitrary(verb, body, strconv.Itoa(len(live)*sc.Keys))
-	for _, key := range keysOf[op] {
+	for _, key := range op.KeysOf {
 		for _, i := range live {
-			a = a.Args(key(p.commands[i].Name))
+			words = append(words, key(p.commands[i].Name))
 		}
 	}
-	reserve := p.reserve
-	if p.young {
-		reserve = "0"
+	if op.call != nil {
+		words = op.call(p, words, first)
 	}
-	switch op {
-	case Renew:
-		again := "0"
-		if p.tracks {
-			again = "1"
-		}
-		a = a.Args(again, p.millis(p.commands[live[0]].TTL))
-	case Release:
-		a = a.Args(reserve)
-	case Enqueue:
-		a = a.Args(p.inbox, reserve, p.alive)
-	case Claim:
-		a = a.Args(p.inbox)
-	case Leave:
-		a = a.Args(p.inbox, reserve)
-	}
-	for _, i := range live {
-		c := &p.commands[i]
-		switch op {
-		case Renew, Release:
-			a = a.Args(c.Token)
-		case Raise:
-			a = a.Args(c.Token, strconv.FormatUint(c.Fence, 10), p.retention)
-		case Heal, Claim:
-			a = a.Args(c.Token, p.millis(c.TTL), strconv.FormatUint(c.Fence, 10), p.retention)
-		case Enqueue:
-			isNew := "0"
-			if c.New {
-				isNew = "1"
-			}
-			a = a.Args(c.Token, strconv.FormatUint(c.Ticket, 10), isNew)
-		case Leave:
-			whole := "0"
-			if c.Op == Release {
-				whole = "1"
-			}
-			a = a.Args(c.Token, whole)
-		case Adopt:
-			a = a.Args(c.Token, c.Former, p.millis(c.TTL), strconv.FormatUint(c.Fence, 10), p.retention)
-		case Sign:
-			life := ""
-			if c.Grown {
-				life = p.life
-			}
-			a = a.Args(c.Token, p.millis(c.TTL), life)
+	if op.args != nil {
+		for _, i := range live {
+			words = op.args(p, words, &p.commands[i])
 		}
 	}
-	return a.Build()
+	built := b.Arbitrary(words...).Build()
+	clear(words)
+	p.words = words
+	return built
 }
 
-// millis is never "0", which would make PEXPIRE delete the key.
-func (p *pipeline) millis(d time.Duration) string {
-	if d != p.ms || p.text == "" {
-		p.ms, p.text = d, strconv.FormatInt(max(1, d.Milliseconds()), 10)
+// reserves is how long a reservation lasts that the node makes.
+func (p *pipeline) reserves() script.Millis {
+	if p.young {
+		return script.ReserveNothing
+	}
+	return p.reserve
+}
+
+func (p *pipeline) millis(ttl time.Duration) script.Millis {
+	if ttl != p.ttl || p.text == "" {
+		p.ttl, p.text = ttl, script.InMillis(ttl)
 	}
 	return p.text
 }
@@ -300,63 +244,60 @@ func (p *pipeline) millis(d time.Duration) string {
 // the node did not have their script, or did not take so many names in one call, of which
 // it has run none. After the last trip there are none. An error tells that the enrolment is
 // over: the answers that came with it have been dealt with.
-func (p *pipeline) read(rs []rueidis.RedisResult, s *session, last bool) (at time.Duration, err error) {
-	again := p.live[:0] // never overtakes the reading
+func (p *pipeline) read(rs []rueidis.RedisResult, s *session, last bool) (at time.Duration, over error) {
+	resend := p.live[:0] // never overtakes the reading
 	for _, c := range p.calls {
 		live := p.live[c.from:c.to]
+		var bad error
 		if c.op == Grant {
-			r := &p.replies[live[0]]
-			bad := readGrant(rs[c.at:c.at+2], r)
-			if bad == nil && c.retains {
-				bad = p.readRetention(rs[c.at+2], p.commands[live[0]].Name)
+			bad = p.readGranted(rs, c, live[0])
+		} else {
+			answer, refused := rs[c.at].ToArray()
+			if s.refuses(refused, c, last) {
+				resend = append(resend, live...)
+				continue
 			}
-			if bad != nil {
-				// The key may be set all the same.
-				*r = Reply{ID: r.ID, Op: r.Op, Err: s.why(bad)}
-				err = over(err, bad, r.Err)
+			var t time.Duration
+			if bad = plain(refused, operations[c.op].Name); bad == nil {
+				t, bad = p.readScript(answer, c.op, live)
 			}
+			if bad == nil {
+				at = t
+			}
+		}
+		if bad == nil {
 			continue
 		}
-		answer, bad := rs[c.at].ToArray()
-		refused := false
-		if e, ok := rueidis.IsRedisErr(bad); ok {
-			crosses := len(live) > 1 && strings.HasPrefix(e.Error(), "CROSSSLOT")
-			s.single = s.single || crosses
-			refused = e.IsNoScript() && !c.eval || crosses && !last
+		why := s.why(bad)
+		for _, i := range live { // a key may be set all the same
+			p.replies[i] = Reply{ID: p.replies[i].ID, Op: p.replies[i].Op, Err: why}
 		}
-		if refused {
-			again = append(again, live...)
-			continue
+		if over == nil && endsEnrolment(bad) {
+			over = why
 		}
-		var t time.Duration
-		if bad = plain(bad, scripts[c.op].Name); bad == nil {
-			t, bad = p.readScript(answer, c.op, live)
-		}
-		if bad != nil {
-			why := s.why(bad)
-			for _, i := range live {
-				p.replies[i] = Reply{ID: p.replies[i].ID, Op: p.replies[i].Op, Err: why}
-			}
-			err = over(err, bad, why)
-			continue
-		}
-		at = t
 	}
-	p.live = again
-	return at, err
+	p.live = resend
+	return at, over
 }
 
-// over returns why the enrolment ends, if it does: the connection failed, or the
-// server is not a primary any more. Any other error is that command's alone.
-func over(before, bad, why error) error {
-	if before != nil {
-		return before
+// refuses reports whether the node has run nothing of a call, which is worth another try:
+// with the text of the script, or with one name in a call.
+func (s *session) refuses(err error, c call, last bool) (refused bool) {
+	if e, ok := rueidis.IsRedisErr(err); ok {
+		crosses := c.to-c.from > 1 && strings.HasPrefix(e.Error(), "CROSSSLOT")
+		s.single = s.single || crosses
+		refused = e.IsNoScript() && !c.eval || crosses && !last
 	}
-	e, ok := rueidis.IsRedisErr(bad)
-	if ok && !readonly(e.Error()) || errors.Is(bad, errAnswer) {
-		return nil
+	return refused
+}
+
+// endsEnrolment reports whether the connection has failed, or the server is not a primary
+// any more. Any other error is that command's alone.
+func endsEnrolment(bad error) bool {
+	if e, ok := rueidis.IsRedisErr(bad); ok {
+		return readonly(e.Error())
 	}
-	return why
+	return !errors.Is(bad, errAnswer)
 }
 
 // readonly recognises the error on its own and, before Redis 7, within the error
@@ -368,6 +309,15 @@ func readonly(text string) bool {
 var errAnswer = errors.New("unexpected answer")
 
 func unexpected(to string, got any) error { return fmt.Errorf("%w to %s: %v", errAnswer, to, got) }
+
+// readGranted reads what a grant was answered, the setting of its retention included.
+func (p *pipeline) readGranted(rs []rueidis.RedisResult, c call, i int) error {
+	r := &p.replies[i]
+	if err := readGrant(rs[c.at:c.at+2], r); err != nil || !c.retains {
+		return err
+	}
+	return p.readRetention(rs[c.at+2], p.commands[i].Name)
+}
 
 func readGrant(rs []rueidis.RedisResult, r *Reply) error {
 	status, err := readSet(rs[0])
@@ -443,113 +393,30 @@ func plain(err error, command string) error {
 
 // readScript gives each live command its reply, or none of them if anything is
 // not as the script answers.
-func (p *pipeline) readScript(answer []rueidis.RedisMessage, op Op, live []int) (time.Duration, error) {
-	sc := scripts[op]
-	if len(answer) != 2+sc.Each*len(live) {
-		return 0, unexpected(sc.Name, fmt.Sprintf("%d elements for %d names", len(answer), len(live)))
+func (p *pipeline) readScript(all []rueidis.RedisMessage, by Op, live []int) (time.Duration, error) {
+	op := &operations[by]
+	if len(all) != 2+op.Each*len(live) {
+		return 0, unexpected(op.Name, fmt.Sprintf("%d elements for %d names", len(all), len(live)))
 	}
-	at, err := nodeTime(answer[:2], nil)
+	at, err := nodeTime(all[:2], nil)
 	if err != nil {
 		return 0, err
 	}
+	a := &p.answer
+	a.script, a.err = op.Name, nil
 	for k, i := range live {
-		part := answer[2+sc.Each*k:][:sc.Each]
+		a.elements = all[2+op.Each*k:][:op.Each]
 		r := &p.replies[i]
-		n, err := part[0].ToInt64()
-		if err != nil {
-			return 0, plain(err, sc.Name)
+		a.status(&op.Says, r)
+		if a.err == nil && op.read != nil {
+			op.read(a, r)
 		}
-		switch n {
-		case script.Absent:
-			r.Status = Absent
-		case script.Ours:
-			r.Status = OK
-		case script.Other:
-			r.Status = Other
-		case script.Broken:
-			r.Err = errBroken
-		}
-		if n < script.Absent || n > script.Broken || !says[op][n] {
-			return 0, unexpected(sc.Name, n)
-		}
-		if err := readMore(part, op, r); err != nil {
-			return 0, err
+		if a.err != nil {
+			break
 		}
 	}
-	return at, nil
-}
-
-// says tells what a script may answer of a name, by the numbers of package script.
-var says = [...][script.Broken + 1]bool{
-	Raise:   {true, true, true, true},
-	Renew:   {true, true, true, false},
-	Release: {true, true, true, false},
-	Inspect: {true, true, true, false},
-	Heal:    {false, true, true, true},
-	Enqueue: {false, true, true, true},
-	Claim:   {false, true, true, true},
-	Leave:   {true, true, true, false},
-	Adopt:   {true, true, true, true},
-	Sign:    {false, true, false, false},
-}
-
-// readMore reads what some scripts answer behind the status.
-func readMore(part []rueidis.RedisMessage, op Op, r *Reply) error {
-	name := scripts[op].Name
-	switch op {
-	case Inspect, Enqueue, Claim, Adopt:
-	case Sign:
-		if !part[1].IsString() {
-			return unexpected(name, "no string")
-		}
-		text, err := part[1].ToString()
-		r.Value = text
-		return plain(err, name)
-	case Raise:
-		return readFence(part[1], name, &r.Fence)
-	default:
-		return nil
-	}
-	if err := readHolding(part, name, r); err != nil {
-		return err
-	}
-	if op == Adopt {
-		if stored, _ := part[3].ToString(); r.Status == OK && stored == "" {
-			return unexpected(name, "no fence")
-		}
-		return readRaised(part[4], name, r)
-	}
-	ahead, err := part[4].ToInt64()
-	if err != nil {
-		return plain(err, name)
-	}
-	if ahead < 0 || ahead > math.MaxInt32 {
-		return unexpected(name, ahead)
-	}
-	r.Ahead = int(ahead)
-	switch op {
-	case Inspect:
-		return nil
-	case Enqueue:
-		return readFence(part[5], name, &r.Ticket)
-	}
-	// A claim reads its fence whether or not it was taken.
-	if stored, _ := part[3].ToString(); r.Err == nil && stored == "" {
-		return unexpected(name, "no fence")
-	}
-	return readRaised(part[5], name, r)
-}
-
-func readRaised(m rueidis.RedisMessage, name string, r *Reply) error {
-	raised, err := m.ToInt64()
-	if err != nil {
-		return plain(err, name)
-	}
-	if raised < 0 || raised > 1 {
-		return unexpected(name, raised)
-	}
-	r.Raised = raised == 1
-	return nil
+	a.elements = nil
+	return at, a.err
 }
 
 // fingerprints leaves out what it cannot read: somebody else has written it.
@@ -571,43 +438,8 @@ func fingerprints(value string) (all []Fingerprint) {
 // maxMillis is how many fit into a Duration.
 const maxMillis = math.MaxInt64 / int64(time.Millisecond)
 
-func readHolding(part []rueidis.RedisMessage, name string, r *Reply) (err error) {
-	if !part[1].IsString() {
-		return unexpected(name, "no string")
-	}
-	if r.Value, err = part[1].ToString(); err != nil {
-		return plain(err, name)
-	}
-	left, err := part[2].ToInt64()
-	if err != nil {
-		return plain(err, name)
-	}
-	switch {
-	case left >= 0:
-		r.Left = time.Duration(min(left, maxMillis)) * time.Millisecond
-	case left == -1:
-		r.Left = -1
-	case left != -2: // there is no key
-		return unexpected(name, left)
-	}
-	return readFence(part[3], name, &r.Fence)
-}
-
-// readFence reads a fence or a ticket, which is 0 where there is none.
-func readFence(m rueidis.RedisMessage, name string, to *uint64) error {
-	if !m.IsString() {
-		return unexpected(name, "no string")
-	}
-	text, err := m.ToString()
-	if err != nil || text == "" {
-		return plain(err, name)
-	}
-	*to, err = fence(text)
-	return err
-}
-
-// fence reads a score. Scores are doubles, which are exact up to 2^53.
-func fence(text string) (uint64, error) {
+// score reads a fence or a ticket. Scores are doubles, which are exact up to 2^53.
+func score(text string) (uint64, error) {
 	if n, err := strconv.ParseUint(text, 10, 64); err == nil && n <= 1<<53 {
 		return n, nil
 	}

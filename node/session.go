@@ -362,10 +362,13 @@ func (s *session) mark(id *identity, maxTTL time.Duration, known string) error {
 	s.step()
 	b := s.client.B()
 	id.marked = s.clock.Now()
+	words := []string{"EVAL", script.Enrol.Text, strconv.Itoa(script.Enrol.Keys)}
+	for _, key := range script.Enrol.KeysOf {
+		words = append(words, key(""))
+	}
 	rs := s.client.DoMulti(s.ctx,
 		b.Arbitrary("CLIENT", "GETNAME").Build(),
-		b.Arbitrary("EVAL", script.Enrol.Text, "3", script.Marker, script.Grown, script.Identity,
-			id.run+"/"+id.replication, strconv.FormatInt(maxTTL.Milliseconds(), 10), known).Build())
+		b.Arbitrary(script.EnrolArgs(words, id.run+"/"+id.replication, maxTTL, known)...).Build())
 	// Not earlier: the data may have been lost since the first pipeline.
 	id.heard = s.clock.Now()
 	if name, err := rs[0].ToString(); err != nil {
@@ -384,15 +387,16 @@ func (s *session) mark(id *identity, maxTTL time.Duration, known string) error {
 	if err != nil {
 		return err
 	}
-	if id.marker, err = answer[2].ToString(); err != nil {
+	answer = answer[2:]
+	if id.marker, err = answer[script.EnrolMarker].ToString(); err != nil {
 		return plain(err, script.Enrol.Name)
 	}
-	grown, err := answer[3].ToInt64()
+	grown, err := answer[script.EnrolGrown].ToInt64()
 	if err != nil {
 		return plain(err, script.Enrol.Name)
 	}
 	id.grown = grown == 1
-	if id.identity, err = answer[4].ToString(); err != nil {
+	if id.identity, err = answer[script.EnrolIdentity].ToString(); err != nil {
 		return plain(err, script.Enrol.Name)
 	}
 	rest, ours := strings.CutPrefix(id.marker, id.run+"/"+id.replication+" ")

@@ -23,18 +23,35 @@ package script
 import (
 	"crypto/sha1"
 	"encoding/hex"
+	"strconv"
+	"time"
 )
 
-// A Script is one Lua script.
+// A Script is one Lua script. Beside it stand the functions that encode its ARGV: of the
+// call, named Call, and of each name, named Args; and where the elements of its answer
+// are. So all that must fit its text is in one place.
 type Script struct {
-	Name string
-	Text string
-	SHA  string // what EVALSHA calls it by
-	Each int    // elements answered for each name, behind the two of TIME
-	Keys int    // KEYS for each name
-	Call int    // ARGV of the call, before those of the names
-	Args int    // ARGV for each name
+	Name   string
+	Text   string
+	SHA    string                     // what EVALSHA calls it by
+	KeysOf []func(name string) string // the kinds of its KEYS
+	Says   [Broken + 1]bool           // what it may say of a key
+	Each   int                        // elements answered for each name, after the two of TIME
+	Keys   int                        // KEYS for each name
+	Call   int                        // ARGV of the call, before those of the names
+	Args   int                        // ARGV for each name
 }
+
+// Millis is a time as it is sent, in ms.
+type Millis string
+
+// InMillis returns at least 1: a 0 would delete a key, or stand for something else.
+func InMillis(d time.Duration) Millis {
+	return Millis(strconv.FormatInt(max(1, d.Milliseconds()), 10))
+}
+
+// ReserveNothing is how long a reservation lasts if nothing is to be handed over.
+const ReserveNothing Millis = "0"
 
 // What a script says of a key.
 const (
@@ -44,13 +61,26 @@ const (
 	Broken = 3 // the fence or the queue key is no sorted set, and the key is as it was
 )
 
+// Where the answer to one name has what. All begin with what the script says of the key,
+// and four of them go on alike.
+const (
+	Says  = iota
+	Value // of Inspect, Enqueue, Claim and Adopt: what the key holds, or an empty string
+	Left  // of the same: the key's PTTL in ms as Redis tells it
+	Fence // of the same: the stored fence as a decimal string, or an empty string
+	holding
+)
+
 // MaxNames is how many names one call carries at most.
 const MaxNames = 64
 
 // Renew extends each key that still holds its token. KEYS: name. ARGV of the call: 1
 // to read the keys once more, because a change ends their being tracked; TTL in ms; of a
 // name: token. Answers for each name: Absent, Ours or Other.
-var Renew = define("renew", 1, 1, 2, 1, promised+`
+var Renew = define(Script{
+	Name: "renew", KeysOf: kinds{Name}, Says: says(Absent, Ours, Other), Each: Says + 1,
+	Call: len(RenewCall(nil, false, "")), Args: len(RenewArgs(nil, "")),
+}, promised+`
 local out = redis.call('TIME')
 local held = redis.call('MGET', unpack(KEYS))
 for i, name in ipairs(KEYS) do
@@ -70,6 +100,11 @@ if ARGV[1] == '1' then
 end
 return out
 `)
+
+func RenewCall(to []string, readAgain bool, ttl Millis) []string {
+	return append(to, flag(readAgain), string(ttl))
+}
+func RenewArgs(to []string, token string) []string { return append(to, token) }
 
 // handOver is a function that reserves a key, which must be absent or the caller's to
 // delete, for the first living waiter, and tells its inbox. It returns true if there is
@@ -126,7 +161,10 @@ local now = out[1] * 1000 + math.floor(out[2] / 1000)
 // (it was deleted) or Other. A name must not stand twice in one call: all reads come
 // before the first deletion. Names that nobody waits for, which are nearly all, are to
 // pay for no more than one EXISTS.
-var Release = define("release", 1, 2, 1, 1, `
+var Release = define(Script{
+	Name: "release", KeysOf: kinds{Name, QueueKey}, Says: says(Absent, Ours, Other), Each: Says + 1,
+	Call: len(ReleaseCall(nil, "")), Args: len(ReleaseArgs(nil, "")),
+}, `
 local call = redis.call
 local out = call('TIME')
 local n = #KEYS / 2
@@ -167,12 +205,18 @@ end
 return out
 `)
 
+func ReleaseCall(to []string, reserve Millis) []string { return append(to, string(reserve)) }
+func ReleaseArgs(to []string, token string) []string   { return append(to, token) }
+
 // Leave takes each token out of its queue, and hands over a key that was reserved for
 // it, or is absent. KEYS: name, queue key. ARGV of the call: the inbox; how long a
 // reservation lasts in ms, 0 to hand over nothing; of a name: token, and 1 if a key
 // that holds the token is to be deleted as well. Answers for each name: Absent, Ours
 // (the key held the token, or a reservation for it) or Other.
-var Leave = define("leave", 1, 2, 2, 2, `
+var Leave = define(Script{
+	Name: "leave", KeysOf: kinds{Name, QueueKey}, Says: says(Absent, Ours, Other), Each: Says + 1,
+	Call: len(LeaveCall(nil, "", "")), Args: len(LeaveArgs(nil, "", false)),
+}, `
 local out = redis.call('TIME')
 local n = #KEYS / 2
 local held = redis.call('MGET', unpack(KEYS, 1, n))
@@ -202,11 +246,21 @@ end
 return out
 `)
 
+func LeaveCall(to []string, inbox string, reserve Millis) []string {
+	return append(to, inbox, string(reserve))
+}
+func LeaveArgs(to []string, token string, release bool) []string {
+	return append(to, token, flag(release))
+}
+
 // Raise stores the larger of a fence and the stored one, for each name whose key
 // still holds its token. KEYS: name, fence key. ARGV: token, fence, retention in
 // ms. Answers for each name: Absent, Ours, Other or Broken; the fence that was stored
 // before, if Ours, as a decimal string, or an empty string.
-var Raise = define("raise", 2, 2, 0, 3, `
+var Raise = define(Script{
+	Name: "raise", KeysOf: kinds{Name, FenceKey}, Says: says(Absent, Ours, Other, Broken), Each: RaiseBefore + 1,
+	Args: len(RaiseArgs(nil, "", 0, "")),
+}, `
 local out = redis.call('TIME')
 local n = #KEYS / 2
 for i = 1, n do
@@ -231,12 +285,21 @@ end
 return out
 `)
 
+func RaiseArgs(to []string, token string, fence uint64, retention Millis) []string {
+	return append(to, token, decimal(fence), string(retention))
+}
+
+// RaiseBefore is where a Raise answers the fence that was stored before.
+const RaiseBefore = Says + 1
+
 // Inspect reads who holds each name. KEYS: name, fence key, queue key. No ARGV.
 // Answers for each name: Absent, Ours (a string, whoever's) or Other (another type);
 // the value, or an empty string; the key's PTTL in ms as Redis tells it; the stored
 // fence as a decimal string, or an empty string; how many wait and are alive: one for
 // whom the key is reserved is so from its next heartbeat.
-var Inspect = define("inspect", 5, 3, 0, 0, `
+var Inspect = define(Script{
+	Name: "inspect", KeysOf: kinds{Name, FenceKey, QueueKey}, Says: says(Absent, Ours, Other), Each: InspectWaiting + 1,
+}, `
 local out = redis.call('TIME')
 `+clock+`
 local n = #KEYS / 3
@@ -267,6 +330,9 @@ end
 return out
 `)
 
+// InspectWaiting is where an Inspect answers how many wait.
+const InspectWaiting = holding
+
 // Enqueue puts each token into its queue, or refreshes its heartbeat there, unless the
 // key holds it; and hands over a key that is absent. One that is new stands behind all
 // others, whatever its ticket. KEYS: name, fence key, queue key. ARGV of the call: the
@@ -275,7 +341,10 @@ return out
 // each name: Ours (the key is reserved for the token, or holds it), Other (it is not)
 // or Broken; value, PTTL and fence as Inspect does; how many stand before it; its
 // ticket here as a decimal string, or an empty string if it is not in the queue.
-var Enqueue = define("enqueue", 6, 3, 3, 3, misused+`
+var Enqueue = define(Script{
+	Name: "enqueue", KeysOf: kinds{Name, FenceKey, QueueKey}, Says: says(Ours, Other, Broken), Each: enqueueEach,
+	Call: len(EnqueueCall(nil, "", "", "")), Args: len(EnqueueArgs(nil, "", 0, false)),
+}, misused+`
 local out = redis.call('TIME')
 local n = #KEYS / 3
 local inbox, reserve, alive = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -319,13 +388,30 @@ end
 return out
 `)
 
+func EnqueueCall(to []string, inbox string, reserve, alive Millis) []string {
+	return append(to, inbox, string(reserve), string(alive))
+}
+func EnqueueArgs(to []string, token string, ticket uint64, isNew bool) []string {
+	return append(to, token, decimal(ticket), flag(isNew))
+}
+
+// Where an Enqueue answers more than Inspect does.
+const (
+	EnqueueAhead = holding + iota
+	EnqueueTicket
+	enqueueEach
+)
+
 // Claim grants each key to its token, where it is absent, or reserved for the token,
 // or holds it already, takes the token out of its queue then, and proposes the fence in
 // any case; even if it is Broken, when the queue key is. KEYS: name, fence key, queue key.
 // ARGV of the call: the inbox; of a name: token, TTL in ms, fence, retention in ms. Answers for each name: Ours, Other or
 // Broken; value and PTTL as Inspect does, if Other; the stored fence; how many stand
 // before it, if Other; 1 if the fence was raised.
-var Claim = define("claim", 6, 3, 1, 4, misused+`
+var Claim = define(Script{
+	Name: "claim", KeysOf: kinds{Name, FenceKey, QueueKey}, Says: says(Ours, Other, Broken), Each: claimEach,
+	Call: len(ClaimCall(nil, "")), Args: len(ClaimArgs(nil, "", "", 0, "")),
+}, misused+`
 local out = redis.call('TIME')
 local n = #KEYS / 3
 for i = 1, n do
@@ -369,10 +455,25 @@ end
 return out
 `)
 
+func ClaimCall(to []string, inbox string) []string { return append(to, inbox) }
+func ClaimArgs(to []string, token string, ttl Millis, fence uint64, retention Millis) []string {
+	return append(to, token, string(ttl), decimal(fence), string(retention))
+}
+
+// Where a Claim answers more than Inspect does.
+const (
+	ClaimAhead = holding + iota
+	ClaimRaised
+	claimEach
+)
+
 // Heal grants each key to its lease again, where it is absent or reserved, with the lease's
 // own fence. KEYS: name, fence key. ARGV: token, TTL in ms, fence, retention in ms.
 // Answers for each name: Ours, Other or Broken.
-var Heal = define("heal", 1, 2, 0, 4, promised+`
+var Heal = define(Script{
+	Name: "heal", KeysOf: kinds{Name, FenceKey}, Says: says(Ours, Other, Broken), Each: Says + 1,
+	Args: len(HealArgs(nil, "", "", 0, "")),
+}, promised+`
 local out = redis.call('TIME')
 local n = #KEYS / 2
 for i = 1, n do
@@ -397,6 +498,10 @@ end
 return out
 `)
 
+func HealArgs(to []string, token string, ttl Millis, fence uint64, retention Millis) []string {
+	return append(to, token, string(ttl), decimal(fence), string(retention))
+}
+
 // Adopt gives each key that holds the former token, or its own already, to its token, and
 // proposes the fence then. It shortens no expiry: the former holder may count on it. KEYS: name, fence key. ARGV: token, former token, TTL in ms,
 // fence, retention in ms. Answers for each name: Absent, Ours, Other or Broken; what the
@@ -404,7 +509,10 @@ return out
 // before the change, but -2 if it held its own token: that TTL was not the former's; the
 // stored fence; 1 if the fence was raised. The fence comes first, because it tells whether
 // it can be kept at all.
-var Adopt = define("adopt", 5, 2, 0, 5, misused+`
+var Adopt = define(Script{
+	Name: "adopt", KeysOf: kinds{Name, FenceKey}, Says: says(Absent, Ours, Other, Broken), Each: AdoptRaised + 1,
+	Args: len(AdoptArgs(nil, "", "", "", 0, "")),
+}, misused+`
 local out = redis.call('TIME')
 local n = #KEYS / 2
 for i = 1, n do
@@ -436,13 +544,23 @@ end
 return out
 `)
 
+func AdoptArgs(to []string, token, former string, ttl Millis, fence uint64, retention Millis) []string {
+	return append(to, token, former, string(ttl), decimal(fence), string(retention))
+}
+
+// AdoptRaised is where an Adopt answers whether the fence was raised.
+const AdoptRaised = holding
+
 // Enrol compares the server's incarnation with its marker, and writes it there. A life
 // begins now if it is another, and also if there is none: what has forgotten its marker
 // may have forgotten a grant with it, however long the server has been up. The largest
 // MaxTTL stays over that as long as the marker does. KEYS: the marker, what is grown, the
 // identity. ARGV: the incarnation; our MaxTTL in ms; the identity for data that has none.
 // Answers TIME, the marker, 1 if this life is grown, and the identity.
-var Enrol = define("enrol", 3, 3, 0, 3, `
+var Enrol = define(Script{
+	Name: "enrol", KeysOf: kinds{always(Marker), always(Grown), always(Identity)}, Says: says(), Each: enrolEach,
+	Args: len(EnrolArgs(nil, "", 0, "")),
+}, `
 local t = redis.call('TIME')
 local before = redis.call('GET', KEYS[1])
 local run, since, most = string.match(before or '', '^(%S+) (%d+) ?(%d*)$')
@@ -465,13 +583,28 @@ end
 return {t[1], t[2], marker, redis.call('GET', KEYS[2]) == life and 1 or 0, identity}
 `)
 
+func EnrolArgs(to []string, incarnation string, maxTTL time.Duration, identity string) []string {
+	return append(to, incarnation, strconv.FormatInt(maxTTL.Milliseconds(), 10), identity)
+}
+
+// Where an Enrol answers what. It says nothing of a key.
+const (
+	EnrolMarker = iota
+	EnrolGrown
+	EnrolIdentity
+	enrolEach
+)
+
 // Sign leaves the fingerprint of an electorate, and reads all that count. KEYS: the marker,
 // what is grown, the fingerprints. ARGV: the fingerprint; for how long it counts in ms; the
 // life that is grown, or an empty string: it is written only if that is the present one.
 // Answers Ours, and the fingerprints: each is followed by a space and its score, and a line
 // feed stands between them. What is grown comes first: a key of another type in the place
 // of the fingerprints must not keep the node young.
-var Sign = define("sign", 2, 3, 0, 3, `
+var Sign = define(Script{
+	Name: "sign", KeysOf: kinds{always(Marker), always(Grown), always(Clients)}, Says: says(Ours), Each: SignFingerprints + 1,
+	Args: len(SignArgs(nil, "", "", "")),
+}, `
 local out = redis.call('TIME')
 local now = out[1] * 1000 + math.floor(out[2] / 1000)
 local alive = tonumber(ARGV[2])
@@ -495,10 +628,39 @@ out[3], out[4] = 1, table.concat(lines, '\n')
 return out
 `)
 
+func SignArgs(to []string, fingerprint string, counts Millis, grown string) []string {
+	return append(to, fingerprint, string(counts), grown)
+}
+
+// SignFingerprints is where a Sign answers the fingerprints.
+const SignFingerprints = Says + 1
+
 // All lists every script.
 var All = []Script{Renew, Release, Leave, Raise, Inspect, Enqueue, Claim, Heal, Adopt, Sign, Enrol}
 
-func define(name string, each, keys, call, args int, text string) Script {
+func define(s Script, text string) Script {
 	sum := sha1.Sum([]byte(text))
-	return Script{Name: name, Text: text, SHA: hex.EncodeToString(sum[:]), Each: each, Keys: keys, Call: call, Args: args}
+	s.Text, s.SHA, s.Keys = text, hex.EncodeToString(sum[:]), len(s.KeysOf)
+	return s
 }
+
+type kinds = []func(name string) string
+
+// always is a key of the node itself.
+func always(key string) func(string) string { return func(string) string { return key } }
+
+func says(all ...int) (may [Broken + 1]bool) {
+	for _, is := range all {
+		may[is] = true
+	}
+	return may
+}
+
+func flag(is bool) string {
+	if is {
+		return "1"
+	}
+	return "0"
+}
+
+func decimal(n uint64) string { return strconv.FormatUint(n, 10) }

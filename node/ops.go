@@ -1,0 +1,210 @@
+package node
+
+import (
+	"math"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/leasehold-go/leasehold/node/internal/script"
+)
+
+// lastOp is the largest Op.
+const lastOp = Sign
+
+// An operation is how commands of one Op are done by a script: which fields of a Command
+// it is told, and which of a Reply it answers. How both look is the script's matter.
+type operation struct {
+	*script.Script
+	call func(p *pipeline, to []string, first *Command) []string // nil if there is nothing to tell
+	args func(p *pipeline, to []string, c *Command) []string     // nil likewise
+	read func(a *answer, r *Reply)                               // what follows the status; nil if nothing does
+}
+
+// operations has all but Grant, which is no script.
+var operations = [lastOp + 1]operation{
+	Renew: {
+		Script: &script.Renew,
+		call: func(p *pipeline, to []string, first *Command) []string {
+			return script.RenewCall(to, p.tracks, p.millis(first.TTL))
+		},
+		args: func(_ *pipeline, to []string, c *Command) []string { return script.RenewArgs(to, c.Token) },
+	},
+	Release: {
+		Script: &script.Release,
+		call:   func(p *pipeline, to []string, _ *Command) []string { return script.ReleaseCall(to, p.reserves()) },
+		args:   func(_ *pipeline, to []string, c *Command) []string { return script.ReleaseArgs(to, c.Token) },
+	},
+	Leave: {
+		Script: &script.Leave,
+		call: func(p *pipeline, to []string, _ *Command) []string {
+			return script.LeaveCall(to, p.inbox, p.reserves())
+		},
+		args: func(_ *pipeline, to []string, c *Command) []string {
+			return script.LeaveArgs(to, c.Token, c.Op == Release)
+		},
+	},
+	Raise: {
+		Script: &script.Raise,
+		args: func(p *pipeline, to []string, c *Command) []string {
+			return script.RaiseArgs(to, c.Token, c.Fence, p.retention)
+		},
+		read: func(a *answer, r *Reply) { r.Fence = a.score(script.RaiseBefore) },
+	},
+	Inspect: {
+		Script: &script.Inspect,
+		read: func(a *answer, r *Reply) {
+			a.holding(r)
+			r.Ahead = int(a.number(script.InspectWaiting, math.MaxInt32))
+		},
+	},
+	Enqueue: {
+		Script: &script.Enqueue,
+		call: func(p *pipeline, to []string, _ *Command) []string {
+			return script.EnqueueCall(to, p.inbox, p.reserves(), p.alive)
+		},
+		args: func(_ *pipeline, to []string, c *Command) []string {
+			return script.EnqueueArgs(to, c.Token, c.Ticket, c.New)
+		},
+		read: func(a *answer, r *Reply) {
+			a.holding(r)
+			r.Ahead = int(a.number(script.EnqueueAhead, math.MaxInt32))
+			r.Ticket = a.score(script.EnqueueTicket)
+		},
+	},
+	Claim: {
+		Script: &script.Claim,
+		call:   func(p *pipeline, to []string, _ *Command) []string { return script.ClaimCall(to, p.inbox) },
+		args: func(p *pipeline, to []string, c *Command) []string {
+			return script.ClaimArgs(to, c.Token, p.millis(c.TTL), c.Fence, p.retention)
+		},
+		read: func(a *answer, r *Reply) {
+			a.holding(r)
+			r.Ahead = int(a.number(script.ClaimAhead, math.MaxInt32))
+			if r.Err == nil { // whether or not it was taken
+				a.hasFence()
+			}
+			r.Raised = a.flag(script.ClaimRaised)
+		},
+	},
+	Heal: {
+		Script: &script.Heal,
+		args: func(p *pipeline, to []string, c *Command) []string {
+			return script.HealArgs(to, c.Token, p.millis(c.TTL), c.Fence, p.retention)
+		},
+	},
+	Adopt: {
+		Script: &script.Adopt,
+		args: func(p *pipeline, to []string, c *Command) []string {
+			return script.AdoptArgs(to, c.Token, c.Former, p.millis(c.TTL), c.Fence, p.retention)
+		},
+		read: func(a *answer, r *Reply) {
+			a.holding(r)
+			if r.Status == OK {
+				a.hasFence()
+			}
+			r.Raised = a.flag(script.AdoptRaised)
+		},
+	},
+	Sign: {
+		Script: &script.Sign,
+		args: func(p *pipeline, to []string, c *Command) []string {
+			life := ""
+			if c.Grown {
+				life = p.life
+			}
+			return script.SignArgs(to, c.Token, p.millis(c.TTL), life)
+		},
+		read: func(a *answer, r *Reply) { r.Value = a.text(script.SignFingerprints) },
+	},
+}
+
+// An answer is what a script has answered for one name. Of the elements that are not as
+// they should be it keeps the first in err, and reads nothing after it.
+type answer struct {
+	elements []rueidis.RedisMessage
+	script   string
+	err      error
+}
+
+// number reads one from 0 to most.
+func (a *answer) number(at int, most int64) int64 {
+	n := a.integer(at)
+	if a.err == nil && (n < 0 || n > most) {
+		a.err = unexpected(a.script, n)
+	}
+	return n
+}
+
+func (a *answer) flag(at int) bool { return a.number(at, 1) == 1 }
+
+func (a *answer) integer(at int) (n int64) {
+	if a.err == nil {
+		n, a.err = a.elements[at].ToInt64()
+		a.err = plain(a.err, a.script)
+	}
+	return n
+}
+
+func (a *answer) text(at int) (text string) {
+	switch {
+	case a.err != nil:
+	case !a.elements[at].IsString():
+		a.err = unexpected(a.script, "no string")
+	default:
+		text, a.err = a.elements[at].ToString()
+		a.err = plain(a.err, a.script)
+	}
+	return text
+}
+
+// score reads a fence or a ticket, which is 0 if there is none.
+func (a *answer) score(at int) (n uint64) {
+	if text := a.text(at); text != "" {
+		n, a.err = score(text)
+	}
+	return n
+}
+
+// hasFence requires that a fence is stored.
+func (a *answer) hasFence() {
+	if a.text(script.Fence) == "" && a.err == nil {
+		a.err = unexpected(a.script, "no fence")
+	}
+}
+
+// holding reads who holds the key, and for how long.
+func (a *answer) holding(r *Reply) {
+	r.Value = a.text(script.Value)
+	switch left := a.integer(script.Left); {
+	case left >= 0:
+		r.Left = time.Duration(min(left, maxMillis)) * time.Millisecond
+	case left == -1:
+		r.Left = -1
+	case left != -2: // there is no key
+		a.err = unexpected(a.script, left)
+	}
+	r.Fence = a.score(script.Fence)
+}
+
+// status reads what the script says of the key.
+func (a *answer) status(may *[script.Broken + 1]bool, r *Reply) {
+	n := a.number(script.Says, script.Broken)
+	if a.err != nil {
+		return
+	}
+	if !may[n] {
+		a.err = unexpected(a.script, n)
+		return
+	}
+	switch n {
+	case script.Absent:
+		r.Status = Absent
+	case script.Ours:
+		r.Status = OK
+	case script.Other:
+		r.Status = Other
+	case script.Broken:
+		r.Err = errBroken
+	}
+}
