@@ -18,7 +18,7 @@ import (
 
 const (
 	maxPipeline = 512              // commands that fill a pipeline
-	heartbeat   = 10 * time.Second // of silence, and the age at which an Offset is measured again
+	probeAfter  = 10 * time.Second // of silence, and the age at which an Offset is measured again
 	firstPause  = 20 * time.Millisecond
 	lastPause   = 250 * time.Millisecond // between two attempts to enrol
 	grownAfter  = time.Hour              // and the window: a life that began so long ago is grown
@@ -53,22 +53,22 @@ type Actor struct {
 	mailbox mailbox
 
 	// Of the goroutine of Run alone.
-	session *session // nil while there is none
-	attempt chan enrolment
-	hold    bool // commands wait for the attempt that is under way
-	timer   clock.Timer
-	pause   *backoff.ExponentialBackOff
-	state   State
-	run     identity      // the latest that was told
-	trip    time.Duration // in which State.Offset was measured
-	known   string        // the identity of this node's data, or what it is to be
-	grown   bool          // this Life is, if it is guarded
-	queued  []Command
-	pipe    pipeline
-	loaded  [lastOp + 1]bool
-	used    clock.Instant // when the latest pipeline was sent
-	lender  lender
-	watches sync.WaitGroup
+	session  *session // nil while there is none
+	attempt  chan enrolment
+	holdBack bool // commands wait for the attempt that is under way
+	timer    clock.Timer
+	pause    *backoff.ExponentialBackOff
+	state    State
+	run      identity      // the latest that was told
+	trip     time.Duration // in which State.Offset was measured
+	known    string        // the identity of this node's data, or what it is to be
+	grown    bool          // this Life is, if it is guarded
+	queued   []Command
+	pipe     pipeline
+	loaded   [lastOp + 1]bool
+	used     clock.Instant // when the latest pipeline was sent
+	lender   lender
+	tasks    sync.WaitGroup
 
 	// The inbox.
 	waits     bool          // something has waited: from now on it is listened to
@@ -154,11 +154,11 @@ func (a *Actor) Close() { close(a.mailbox.batches) }
 // user's own client or dialer does not return, and for a few milliseconds one of
 // the client library that looks for a Sentinel.
 func (a *Actor) Run(ctx context.Context) {
-	a.timer = a.Clock.NewTimer(heartbeat)
+	a.timer = a.Clock.NewTimer(probeAfter)
 	defer a.timer.Stop()
 	defer a.inboxes.giveBack()
-	defer a.watches.Wait()
-	defer a.leave()
+	defer a.tasks.Wait()
+	defer a.disconnect()
 	// The attempts end with Run, however it returns.
 	attempts, cancel := context.WithCancelCause(ctx)
 	defer cancel(errEnded)
@@ -173,7 +173,7 @@ func (a *Actor) Run(ctx context.Context) {
 			continue
 		case a.session != nil:
 			lost = a.session.lost
-		case a.hold:
+		case a.holdBack:
 			batches = nil
 		}
 		select {
@@ -195,12 +195,16 @@ func (a *Actor) Run(ctx context.Context) {
 			case a.session == nil && a.attempt == nil:
 				a.try(attempts, false)
 			case a.session != nil:
-				a.beat(attempts)
+				a.probe(attempts)
 			}
 		case <-ctx.Done():
 		}
 	}
+	a.refuseRest(context.Cause(ctx))
+}
 
+// refuseRest answers what is left in the mailbox without sending it.
+func (a *Actor) refuseRest(why error) {
 	a.mailbox.stop()
 	for {
 		select {
@@ -208,20 +212,20 @@ func (a *Actor) Run(ctx context.Context) {
 			if !ok {
 				return
 			}
-			a.refuse(a.drain(batch), context.Cause(ctx))
+			a.refuse(a.drain(batch), why)
 		default:
 			return
 		}
 	}
 }
 
-// leave gives up the connection, and the attempt to make one.
-func (a *Actor) leave() {
+// disconnect gives up the connection, and the attempt to make one.
+func (a *Actor) disconnect() {
 	if a.session != nil {
 		a.session.end()
 	}
 	if a.attempt != nil {
-		// It was cancelled: leave is deferred before that, but runs later.
+		// It was cancelled: disconnect is deferred before that, but runs later.
 		if e := <-a.attempt; e.session != nil {
 			e.session.end()
 		}
@@ -289,15 +293,15 @@ func (a *Actor) guard() {
 	p.live = wanted
 }
 
-// beat notices a dead connection and measures the Offset again, if there was
+// probe notices a dead connection and measures the Offset again, if there was
 // nothing to send for a while.
-func (a *Actor) beat(ctx context.Context) {
+func (a *Actor) probe(ctx context.Context) {
 	now := a.Clock.Now()
-	if idle := now.Sub(a.used); idle < heartbeat {
-		a.timer.Reset(heartbeat - idle)
+	if idle := now.Sub(a.used); idle < probeAfter {
+		a.timer.Reset(probeAfter - idle)
 		return
 	}
-	a.timer.Reset(heartbeat)
+	a.timer.Reset(probeAfter)
 	a.pipe.accept(nil, 0)
 	if over := a.exchange(now, true); over != nil {
 		a.lose(ctx, over)
@@ -318,7 +322,7 @@ func (a *Actor) exchange(now clock.Instant, withTime bool) error {
 	s.start(a.used)
 	defer s.stop()
 
-	withTime = withTime || a.used.Sub(a.state.OffsetAt) >= heartbeat
+	withTime = withTime || a.used.Sub(a.state.OffsetAt) >= probeAfter
 	over := a.roundTrip(withTime, false, a.used)
 	if over != nil {
 		p.fail(Unsent, over) // live are only those which the node has refused to run
@@ -375,38 +379,10 @@ func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 	if rs[len(rs)-1].NonRedisError() != nil {
 		p.multi = nil
 	}
-	name, err := rs[0].ToString()
-	if err != nil || name != s.nonce {
-		status, over := Unknown, errStranger
-		if err != nil && !rueidis.IsRedisNil(err) {
-			if errors.Is(err, errSealed) {
-				status = Unsent // the library would have had to dial
-			}
-			over = s.why(plain(err, "CLIENT GETNAME"))
-		}
+	if status, over := a.disbelieve(rs, sent); over != nil {
 		p.fail(status, over)
 		p.live = p.live[:0]
 		return over
-	}
-	last, want := errShifted, s.nonce
-	if s.marker != "" {
-		last, want = errForgot, s.marker
-	}
-	if got, err := rs[len(rs)-1].ToString(); err != nil || got != want {
-		if s.marker != "" && strings.HasPrefix(got, s.life+" ") {
-			last = errRaised
-		}
-		// Whatever it answered, it may have forgotten before or behind it, or have
-		// answered something else.
-		if err != nil && !rueidis.IsRedisNil(err) {
-			last = s.why(err)
-		}
-		p.fail(Unknown, last)
-		p.live = p.live[:0]
-		return last
-	}
-	if s.marker != "" {
-		a.state.MarkedAt = sent
 	}
 	if withTime {
 		if t, err := nodeTime(rs[1].ToArray()); err == nil {
@@ -425,6 +401,42 @@ func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 	return over
 }
 
+// disbelieve returns why no answer of a round trip counts, if so, and what is known of the
+// commands then: another connection answered, or the server has forgotten something, or
+// one answer too many has shifted the others.
+func (a *Actor) disbelieve(rs []rueidis.RedisResult, sent clock.Instant) (Status, error) {
+	s := a.session
+	name, err := rs[0].ToString()
+	if err != nil || name != s.nonce {
+		switch {
+		case err == nil || rueidis.IsRedisNil(err):
+			return Unknown, errStranger
+		case errors.Is(err, errSealed): // the library would have had to dial
+			return Unsent, s.why(plain(err, "CLIENT GETNAME"))
+		}
+		return Unknown, s.why(plain(err, "CLIENT GETNAME"))
+	}
+	last, want := errShifted, s.nonce
+	if s.marker != "" {
+		last, want = errForgot, s.marker
+	}
+	if got, err := rs[len(rs)-1].ToString(); err != nil || got != want {
+		if s.marker != "" && strings.HasPrefix(got, s.life+" ") {
+			last = errRaised
+		}
+		// Whatever it answered, it may have forgotten before that or after it, or have
+		// answered something else.
+		if err != nil && !rueidis.IsRedisNil(err) {
+			last = s.why(err)
+		}
+		return Unknown, last
+	}
+	if s.marker != "" {
+		a.state.MarkedAt = sent
+	}
+	return OK, nil
+}
+
 // measured takes in a node's time. It may be from the beginning of the round trip or from
 // its end: so a slow answer does not replace what a quicker one has told lately, as fences
 // that are proposed by it would go to and fro. But where the two cannot both be right, one
@@ -436,7 +448,7 @@ func (a *Actor) measured(nodeTime time.Duration, sent, back clock.Instant) {
 	offset := nodeTime - time.Duration(middle)
 	s := &a.state
 	moved := (offset - s.Offset).Abs() > (trip+a.trip)/2
-	if s.OffsetAt == 0 || trip <= a.trip || moved || sent.Sub(s.OffsetAt) >= heartbeat/2 {
+	if s.OffsetAt == 0 || trip <= a.trip || moved || sent.Sub(s.OffsetAt) >= probeAfter/2 {
 		s.Offset, s.OffsetAt, a.trip = offset, middle, trip
 	}
 }
@@ -456,15 +468,15 @@ func (a *Actor) tell() {
 	a.Replies <- b
 }
 
-// try starts an attempt to enrol. Commands wait for it if hold is set.
-func (a *Actor) try(ctx context.Context, hold bool) {
-	a.hold = hold
+// try starts an attempt to enrol. Commands wait for it if holdBack is set.
+func (a *Actor) try(ctx context.Context, holdBack bool) {
+	a.holdBack = holdBack
 	a.attempt = make(chan enrolment, 1)
 	s := newSession(ctx, a.Clock, a.Timeout)
 	if a.Wakes != nil && a.Conn.client == nil {
-		s.news = newNews()
+		s.changed = newChangedKeys()
 	}
-	a.watches.Go(s.watch)
+	a.tasks.Go(s.watchdog)
 	known := a.known
 	go func(done chan<- enrolment) {
 		s.start(a.Clock.Now())
@@ -485,7 +497,7 @@ func (a *Actor) try(ctx context.Context, hold bool) {
 
 // enrolled takes the outcome of an attempt.
 func (a *Actor) enrolled(e enrolment) {
-	a.attempt, a.hold = nil, false
+	a.attempt, a.holdBack = nil, false
 	if e.session == nil {
 		changed := a.state.Err == nil || a.state.Err.Error() != e.err.Error()
 		a.state.Err = e.err
@@ -499,7 +511,7 @@ func (a *Actor) enrolled(e enrolment) {
 	a.loaded = [lastOp + 1]bool{}
 	clear(a.pipe.retained)
 	a.used = e.session.begun
-	a.timer.Reset(heartbeat)
+	a.timer.Reset(probeAfter)
 	// A server that does not say who it is keeps its Life: nothing shows that it
 	// has forgotten anything. One whose marker is of another time has lost the old one, and
 	// whatever else it had.
@@ -531,7 +543,7 @@ func (a *Actor) enrolled(e enrolment) {
 	a.tell()
 	a.listen()
 	if a.session.tracks {
-		a.watches.Go(func() { a.forward(e.session) })
+		a.tasks.Go(func() { a.forward(e.session) })
 	}
 }
 

@@ -23,7 +23,7 @@ func (a *Actor) listen() {
 	}
 	ctx, before, done := a.session.ctx, a.listening, make(chan struct{})
 	a.listening = done
-	a.watches.Go(func() {
+	a.tasks.Go(func() {
 		defer close(done)
 		if before != nil {
 			<-before
@@ -50,7 +50,7 @@ func (l *listener) run() {
 		if was {
 			pause.Reset()
 		}
-		l.tell(l.ctx, err)
+		l.report(l.ctx, err)
 		timer.Reset(pause.NextBackOff())
 		select {
 		case <-timer.C():
@@ -66,7 +66,7 @@ func (l *listener) run() {
 func (l *listener) subscribe() (was bool, err error) {
 	s := newSession(l.ctx, l.Clock, l.Timeout)
 	s.listens = true
-	l.watches.Go(s.watch)
+	l.tasks.Go(s.watchdog)
 	defer s.end()
 	s.start(l.Clock.Now())
 	if err := s.connect(l.Conn, l.inboxes.lend); err != nil {
@@ -82,7 +82,7 @@ func (l *listener) subscribe() (was bool, err error) {
 		}
 		s.stop()
 		up.Store(true)
-		l.tell(s.ctx, nil)
+		l.report(s.ctx, nil)
 		l.wake(s.ctx, "")
 	})
 	err = s.client.Receive(ctx, s.client.B().Subscribe().Channel(l.Inbox).Build(), func(m rueidis.PubSubMessage) {
@@ -101,8 +101,8 @@ func (l *listener) wake(ctx context.Context, token string) {
 	}
 }
 
-// tell lets the actor know.
-func (l *listener) tell(ctx context.Context, err error) {
+// report lets the actor know.
+func (l *listener) report(ctx context.Context, err error) {
 	select {
 	case l.heard <- err:
 	case <-ctx.Done():

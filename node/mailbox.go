@@ -82,10 +82,10 @@ func (m *mailbox) take(commands, batch []Command) []Command {
 		if len(commands) >= maxPipeline {
 			return commands
 		}
-		var open bool
+		var more bool
 		select {
-		case batch, open = <-m.batches:
-			if !open {
+		case batch, more = <-m.batches:
+			if !more {
 				return commands
 			}
 		default:

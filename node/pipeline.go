@@ -248,22 +248,13 @@ func (p *pipeline) read(rs []rueidis.RedisResult, s *session, last bool) (at tim
 	resend := p.live[:0] // never overtakes the reading
 	for _, c := range p.calls {
 		live := p.live[c.from:c.to]
-		var bad error
-		if c.op == Grant {
-			bad = p.readGranted(rs, c, live[0])
-		} else {
-			answer, refused := rs[c.at].ToArray()
-			if s.refuses(refused, c, last) {
-				resend = append(resend, live...)
-				continue
-			}
-			var t time.Duration
-			if bad = plain(refused, operations[c.op].Name); bad == nil {
-				t, bad = p.readScript(answer, c.op, live)
-			}
-			if bad == nil {
-				at = t
-			}
+		t, refused, bad := p.readCall(rs, s, c, last)
+		if refused {
+			resend = append(resend, live...)
+			continue
+		}
+		if bad == nil && c.op != Grant {
+			at = t
 		}
 		if bad == nil {
 			continue
@@ -278,6 +269,23 @@ func (p *pipeline) read(rs []rueidis.RedisResult, s *session, last bool) (at tim
 	}
 	p.live = resend
 	return at, over
+}
+
+// readCall reads the answers to one call. refused tells that it is to be sent again.
+func (p *pipeline) readCall(rs []rueidis.RedisResult, s *session, c call, last bool) (at time.Duration, refused bool, err error) {
+	live := p.live[c.from:c.to]
+	if c.op == Grant {
+		return 0, false, p.readGranted(rs, c, live[0])
+	}
+	answer, err := rs[c.at].ToArray()
+	if s.refuses(err, c, last) {
+		return 0, true, nil
+	}
+	if err = plain(err, operations[c.op].Name); err != nil {
+		return 0, false, err
+	}
+	at, err = p.readScript(answer, c.op, live)
+	return at, false, err
 }
 
 // refuses reports whether the node has run nothing of a call, which is worth another try:

@@ -31,7 +31,7 @@ var (
 // its name, to a server whose identity was asked for over it. It never reconnects;
 // it ends, and a new session is opened.
 //
-// A pipeline is bounded by a watch goroutine and not by a context of its own,
+// A pipeline is bounded by a watchdog goroutine and not by a context of its own,
 // which would cost it five allocations.
 type session struct {
 	clock   clock.Clock
@@ -39,7 +39,7 @@ type session struct {
 	ctx     context.Context // done when the session must be given up at once
 	cancel  context.CancelCauseFunc
 	nonce   string
-	news    *news         // of keys that are tracked; nil if nobody wants them
+	changed *changedKeys  // of those that are tracked; nil if nobody wants them
 	tracks  bool          // keys can be tracked
 	listens bool          // it is not enrolled, but subscribes
 	marker  string        // what it must still say behind every pipeline; "" without guard
@@ -52,7 +52,7 @@ type session struct {
 	closing func()
 
 	sent  atomic.Int64  // since when an answer is waited for; 0 if none is
-	begin chan struct{} // wakes the watch; room for one
+	begin chan struct{} // wakes the watchdog; room for one
 
 	lost chan struct{} // closed when the connection broke, also while idle
 
@@ -74,10 +74,10 @@ func newSession(ctx context.Context, clk clock.Clock, timeout time.Duration) *se
 	return s
 }
 
-// watch cuts the session when an answer is overdue, or when its context is done.
+// watchdog cuts the session when an answer is overdue, or when its context is done.
 // It sleeps while nothing is under way, and wakes once for each timeout otherwise,
 // however many pipelines there are.
-func (s *session) watch() {
+func (s *session) watchdog() {
 	defer s.lose(errEnded) // if it is overdue just when the answer comes
 	defer s.sever()
 	t := s.clock.NewTimer(s.timeout)
@@ -112,7 +112,7 @@ func (s *session) overdue() error {
 	return fmt.Errorf("no answer within %v: %w", s.timeout, context.DeadlineExceeded)
 }
 
-// start has the watch count from now until stop.
+// start has the watchdog count from now until stop.
 func (s *session) start(now clock.Instant) {
 	s.sent.Store(int64(now))
 	select {
@@ -123,8 +123,8 @@ func (s *session) start(now clock.Instant) {
 
 func (s *session) stop() { s.sent.Store(0) }
 
-// step has the watch count anew: connecting takes several round trips, and each may
-// be as long as one of a pipeline. It neither starts the watch nor saves what is
+// step has the watchdog count anew: connecting takes several round trips, and each may
+// be as long as one of a pipeline. It neither starts the watchdog nor saves what is
 // overdue: the library goes on to another Sentinel then.
 func (s *session) step() {
 	now := s.clock.Now()
@@ -157,7 +157,7 @@ func (s *session) dial(sentinel bool, dial func(context.Context) (net.Conn, erro
 		pushes = anything
 	case s.listens:
 		pushes = messages
-	case s.news != nil:
+	case s.changed != nil:
 		pushes = invalidations
 	}
 	w := newWire(c, pushes)
@@ -253,7 +253,7 @@ func (s *session) connect(c Conn, lend func(context.Context) (rueidis.DedicatedC
 			s.secrets = append(s.secrets, p[:echoed])
 		}
 	})
-	if s.news != nil {
+	if s.changed != nil {
 		o.OnInvalidations = s.invalidated
 	}
 	client, err := rueidis.NewClient(o)
@@ -306,7 +306,7 @@ func (s *session) enrol(guard bool, maxTTL time.Duration, known string) (identit
 		b.Arbitrary("CLIENT", "SETNAME", s.nonce).Build(),
 		b.Arbitrary("INFO", "memory").Build(),
 	}
-	if s.news != nil {
+	if s.changed != nil {
 		commands = append(commands, b.Arbitrary("CLIENT", "TRACKING", "ON", "OPTIN", "NOLOOP").Build())
 	}
 	rs := s.client.DoMulti(s.ctx, commands...)
@@ -341,7 +341,7 @@ func (s *session) enrol(guard bool, maxTTL time.Duration, known string) (identit
 			id.evicts = policy
 		}
 	}
-	if s.news != nil {
+	if s.changed != nil {
 		// Over RESP2 a server accepts it, and tells nothing. INFO shows which it is: in
 		// RESP3 it is a verbatim string.
 		m, _ := rs[0].ToMessage()
@@ -475,7 +475,7 @@ func (s *session) why(err error) error {
 		return nil
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
-		return s.overdue() // the library, or the dialer, was quicker than the watch
+		return s.overdue() // the library, or the dialer, was quicker than the watchdog
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("connection closed by the node: %w", err)

@@ -141,8 +141,8 @@ func FuzzWire(f *testing.F) {
 		o := conn.options(timeoutOfFuzz,
 			func(_ bool, dial func(context.Context) (net.Conn, error)) (net.Conn, error) { return dial(t.Context()) },
 			func(string) {})
-		news := newNews()
-		o.OnInvalidations = news.add
+		changed := newChangedKeys()
+		o.OnInvalidations = changed.add
 		client, err := rueidis.NewClient(o)
 		if err == nil {
 			b := client.B()
@@ -211,7 +211,7 @@ func FuzzInbox(f *testing.F) {
 			t.Error("it ended without an error")
 		}
 		cancel()
-		a.watches.Wait()
+		a.tasks.Wait()
 	})
 }
 

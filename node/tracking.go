@@ -7,13 +7,13 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// maxNews is how many keys wait to be handed on. More than that means that whoever
+// maxChanged is how many keys wait to be handed on. More than that means that whoever
 // receives them had better look at everything.
-const maxNews = 1024
+const maxChanged = 1024
 
-// news are keys that a server says have changed. They come in the goroutine that reads
+// changedKeys are those that a server says have changed. They come in the goroutine that reads
 // the answers, which must not wait.
-type news struct {
+type changedKeys struct {
 	more chan struct{} // says that there are some; room for one
 
 	mu   sync.Mutex
@@ -21,44 +21,44 @@ type news struct {
 	all  bool // too many came, or everything has changed
 }
 
-func newNews() *news { return &news{more: make(chan struct{}, 1)} }
+func newChangedKeys() *changedKeys { return &changedKeys{more: make(chan struct{}, 1)} }
 
 // add takes keys, or what stands for all of them if there are none.
-func (n *news) add(keys []rueidis.RedisMessage) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.all = n.all || len(keys) == 0
+func (c *changedKeys) add(keys []rueidis.RedisMessage) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all = c.all || len(keys) == 0
 	for i := range keys {
 		key, err := keys[i].ToString()
 		if err != nil || strings.HasPrefix(key, ReservedPrefix) { // which are read along with a name
 			continue
 		}
-		if len(n.keys) == maxNews {
-			n.all = true
+		if len(c.keys) == maxChanged {
+			c.all = true
 			break
 		}
-		n.keys = append(n.keys, key)
+		c.keys = append(c.keys, key)
 	}
-	if n.all {
-		n.keys = nil
-	} else if len(n.keys) == 0 {
+	if c.all {
+		c.keys = nil
+	} else if len(c.keys) == 0 {
 		return
 	}
 	select {
-	case n.more <- struct{}{}:
+	case c.more <- struct{}{}:
 	default:
 	}
 }
 
 // take returns what has come.
-func (n *news) take() []string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	keys := n.keys
-	if n.all {
+func (c *changedKeys) take() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	keys := c.keys
+	if c.all {
 		keys = []string{"*"}
 	}
-	n.keys, n.all = nil, false
+	c.keys, c.all = nil, false
 	return keys
 }
 
@@ -66,19 +66,19 @@ func (n *news) take() []string {
 // which is known otherwise.
 func (s *session) invalidated(keys []rueidis.RedisMessage) {
 	if !s.isLost() {
-		s.news.add(keys)
+		s.changed.add(keys)
 	}
 }
 
-// forward hands the news of a session on until it ends.
+// forward hands the changed keys of a session on until it ends.
 func (a *Actor) forward(s *session) {
 	for {
 		select {
-		case <-s.news.more:
+		case <-s.changed.more:
 		case <-s.ctx.Done():
 			return
 		}
-		for _, key := range s.news.take() {
+		for _, key := range s.changed.take() {
 			select {
 			case a.Wakes <- Wake{Node: a.Index, Key: key}:
 			case <-s.ctx.Done():
