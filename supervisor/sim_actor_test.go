@@ -337,6 +337,8 @@ func (a *simActor) execute(p *simPipe, slow bool) {
 func (a *simActor) command(p *simPipe, i int) bool {
 	n, w := a.n, a.c.w
 	cmd, r := &p.commands[i], &p.replies[i]
+	n.runs, n.saved = true, false
+	defer func() { n.runs = false }()
 	if cmd.Op == node.Sign {
 		a.sign(p, cmd, r)
 		return true
@@ -392,6 +394,11 @@ func (a *simActor) act(p *simPipe, k int, cmd *node.Command, r *node.Reply) {
 			n.describe(k, r)
 		}
 		r.Fence = n.fenceOf(k)
+		for _, x := range n.queue(k) {
+			if x.alive > n.ms() {
+				r.Ahead++
+			}
+		}
 	case node.Enqueue, node.Claim, node.Leave:
 		a.queueing(k, cmd, r, p.sentAt)
 	case node.Adopt:

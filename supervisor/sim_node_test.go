@@ -1,9 +1,11 @@
 package supervisor
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/leasehold-go/leasehold/node"
@@ -24,8 +26,10 @@ type simNode struct {
 	run, repl  string
 	earlierRun string // that of the server before the last failover; it may come back
 
-	data simData
-	past []simData // before the latest writes, oldest first
+	data  simData
+	past  []simData // before the latest writes, oldest first
+	runs  bool      // a command, and
+	saved bool      // has written already
 
 	// What it no longer keeps although it had promised to, by whose fault.
 	forgot []promise // it has lost data: the guard answers for it
@@ -35,6 +39,7 @@ type simNode struct {
 type simData struct {
 	keys                    [maxNames]simKey
 	queues                  [maxNames][]simWaiter // by ticket; never changed in place
+	queueEnds               [maxNames]int64
 	fences                  [maxNames]simFence
 	marker, grown, identity string     // "" if there is none
 	prints                  []simPrint // never changed in place
@@ -137,8 +142,13 @@ func (n *simNode) fenceOf(k int) uint64 {
 	return e.value
 }
 
-// written keeps the data as they are before a write.
+// written keeps the data as they are before a command writes: what a script writes is lost
+// with all of it.
 func (n *simNode) written() {
+	if n.runs && n.saved {
+		return
+	}
+	n.saved = true
 	if n.past == nil {
 		n.past = make([]simData, 0, pastWrites)
 	}
@@ -216,6 +226,7 @@ func (n *simNode) sign(text string, alive time.Duration, life string) (all strin
 	}
 	d.prints = append(prints, mine)
 	var b []byte
+	slices.SortFunc(d.prints, func(a, b simPrint) int { return cmp.Or(cmp.Compare(a.end, b.end), strings.Compare(a.text, b.text)) })
 	for i, p := range d.prints {
 		if i > 0 {
 			b = append(b, '\n')

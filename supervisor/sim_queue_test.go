@@ -25,8 +25,9 @@ func (x simWaiter) String() string {
 
 // describe fills in what a node says of a key that it has.
 func (n *simNode) describe(k int, r *node.Reply) {
-	r.Value = n.key(k)
-	r.Left = n.left(k)
+	if r.Value = n.key(k); r.Value != "" {
+		r.Left = n.left(k)
+	}
 }
 
 // queueing is the scripts enqueue, claim and leave.
@@ -36,7 +37,10 @@ func (a *simActor) queueing(k int, cmd *node.Command, r *node.Reply, sent time.D
 	mine := value == cmd.Token || value == reservation+cmd.Token
 	switch cmd.Op {
 	case node.Enqueue:
-		r.Ticket = n.enqueue(k, simWaiter{ticket: cmd.Ticket, inbox: a, token: cmd.Token}, cmd.New)
+		if value != cmd.Token {
+			r.Ticket = n.enqueue(k, simWaiter{ticket: cmd.Ticket, inbox: a, token: cmd.Token}, cmd.New)
+			defer func() { r.Ahead = max(0, n.standsAt(k, cmd.Token)) }()
+		}
 		if value == "" {
 			a.hand(k, cmd.Token)
 			mine = n.key(k) == reservation+cmd.Token
@@ -45,17 +49,21 @@ func (a *simActor) queueing(k int, cmd *node.Command, r *node.Reply, sent time.D
 		if mine {
 			r.Status = node.OK
 		}
+		n.describe(k, r)
 		r.Fence = n.fenceOf(k)
 	case node.Claim:
 		r.Status = node.Other
+		r.Raised = n.raise(k, cmd.Fence)
+		r.Fence = n.fenceOf(k)
 		if value == "" || mine {
 			r.Status = node.OK
+			n.leaveQueue(k, cmd.Token)
 			n.set(k, cmd.Token, cmd.TTL, sent)
 			n.w.granted(n, k, cmd.Token)
-			r.Raised = n.raise(k, cmd.Fence)
-			r.Fence = n.fenceOf(k)
-			n.leaveQueue(k, cmd.Token)
 			n.w.aimAtVote(a)
+		} else {
+			n.describe(k, r)
+			r.Ahead = max(0, n.standsAt(k, cmd.Token))
 		}
 	case node.Leave:
 		n.leaveQueue(k, cmd.Token)
@@ -65,11 +73,18 @@ func (a *simActor) queueing(k int, cmd *node.Command, r *node.Reply, sent time.D
 		}
 		a.hand(k, "")
 	}
-	if r.Status == node.Other {
-		n.describe(k, r)
+}
+
+func (n *simNode) standsAt(k int, token string) int {
+	return slices.IndexFunc(n.queue(k), func(x simWaiter) bool { return x.token == token })
+}
+
+// queue returns who waits for a name: nobody once all heartbeats are past.
+func (n *simNode) queue(k int) []simWaiter {
+	if len(n.data.queues[k]) > 0 && n.ms() > n.data.queueEnds[k] {
+		n.data.queues[k] = nil
 	}
-	r.Ahead = slices.IndexFunc(n.data.queues[k], func(x simWaiter) bool { return x.token == cmd.Token })
-	r.Ahead = max(0, r.Ahead)
+	return n.data.queues[k]
 }
 
 // enqueue has a waiter stand in a queue, or beat there, and returns at which ticket. One
@@ -78,7 +93,11 @@ func (n *simNode) enqueue(k int, x simWaiter, isNew bool) uint64 {
 	n.written()
 	x.alive = n.ms() + x.inbox.c.cfg.alive().Milliseconds()
 	x.since = n.w.now
-	q := slices.Clone(n.data.queues[k])
+	q := slices.Clone(n.queue(k))
+	if len(q) == 0 {
+		n.data.queueEnds[k] = 0
+	}
+	n.data.queueEnds[k] = max(n.data.queueEnds[k], x.alive)
 	if i := slices.IndexFunc(q, func(y simWaiter) bool { return y.token == x.token }); i >= 0 {
 		if q[i].alive > n.ms() {
 			x.since = q[i].since
@@ -107,6 +126,9 @@ func (n *simNode) enqueue(k int, x simWaiter, isNew bool) uint64 {
 }
 
 func (n *simNode) leaveQueue(k int, token string) {
+	if n.standsAt(k, token) < 0 {
+		return
+	}
 	n.written()
 	n.data.queues[k] = slices.DeleteFunc(slices.Clone(n.data.queues[k]), func(x simWaiter) bool { return x.token == token })
 }
@@ -121,9 +143,9 @@ func (a *simActor) hand(k int, asker string) {
 // hand reserves a key that is free for the first living waiter.
 func (n *simNode) hand(k int, asker string) {
 	w := n.w
-	for n.key(k) == "" && len(n.data.queues[k]) > 0 {
+	for n.key(k) == "" && len(n.queue(k)) > 0 {
 		x := n.data.queues[k][0]
-		if x.alive < n.ms() || x.token != asker && !x.inbox.announce(x.token) {
+		if x.alive <= n.ms() || x.token != asker && !x.inbox.announce(x.token) {
 			w.stats.deadSkipped++
 			n.leaveQueue(k, x.token)
 			continue
@@ -226,7 +248,7 @@ func (w *world) checkOrder(l *simLease, t *tenure) {
 			}
 			stood := 0
 			for _, n := range w.nodes {
-				for _, x := range n.data.queues[l.key] {
+				for _, x := range n.queue(l.key) {
 					if x.token == o.token && x.since < begun-c.cfg.reserve()*101/100-w.timeout && n.up {
 						stood++
 					}
@@ -298,7 +320,7 @@ func (w *world) checkStranded() {
 		}
 		if w.now-w.strandedAt[k] > waits {
 			for _, n := range w.nodes {
-				w.tell("node %d: %q, %d ms left, at %d; queue %v", n.id, n.key(k), n.data.keys[k].end-n.ms(), n.ms(), n.data.queues[k])
+				w.tell("node %d: %q, %d ms left, at %d; queue %v", n.id, n.key(k), n.data.keys[k].end-n.ms(), n.ms(), n.queue(k))
 			}
 			w.fail("%q is free for %v, and somebody waits for it", name, w.now-w.strandedAt[k])
 		}

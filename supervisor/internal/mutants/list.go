@@ -406,7 +406,7 @@ var mutants = []mutant{
 	{"the last in line is served first, as played", "ordered by a ticket that is the same on all nodes", line,
 		"		x := n.data.queues[k][0]\n", "		x := n.data.queues[k][len(n.data.queues[k])-1]\n", ""},
 	{"the dead are not skipped, as played", "a heartbeat that lets the dead be skipped", line,
-		"if x.alive < n.ms() || x.token != asker", "if x.token != asker && false || x.token != asker", ""},
+		"if x.alive <= n.ms() || x.token != asker", "if x.token != asker && false || x.token != asker", ""},
 	{"script: claim without compare", "a script: compare the token", script,
 		"held == token or held == '?' .. token or not held and redis.call('EXISTS', name) == 0\n    local lined", "true\n    local lined", real},
 	{"script: the dead are not skipped", "a heartbeat that lets the dead be skipped", script,
