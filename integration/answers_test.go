@@ -258,6 +258,7 @@ func (x trouble) runs(t *testing.T, list []front, k int) {
 		names[i], rivals[i] = fmt.Sprint(own, "-run-", i), fmt.Sprint(own, "-rival-", i)
 		if sups[i] = sups[max(0, i-1)]; i%5 == 0 {
 			sups[i] = supervise(t, proxied(list))
+			grown(t, sups[i])
 		}
 		if err := third[0].do("SET", rivals[i], "another client", "PX", "60000"); err != nil {
 			t.Fatal(err)
@@ -461,6 +462,23 @@ func supervise(t *testing.T, conns []node.Conn, change ...func(*supervisor.Confi
 		t.Fatal(err)
 	}
 	return sup
+}
+
+// grown waits until no node is young. A name that is acquired earlier has the votes of the
+// first quorum that grew, so it is lost with one of those: no q others can confirm the
+// vote of a node that was never asked.
+func grown(t *testing.T, sup *supervisor.Supervisor) {
+	t.Helper()
+	if err := poll(10*time.Second, func() error {
+		for _, n := range sup.Nodes() {
+			if n.Young > 0 {
+				return fmt.Errorf("%s is young for %v", n.Node, n.Young)
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // closeSoon closes a supervisor, whatever its nodes may keep.
