@@ -123,7 +123,7 @@ func (s *session) start(now clock.Instant) {
 
 func (s *session) stop() { s.sent.Store(0) }
 
-// step has the watchdog count anew: connecting takes several round trips, and each may
+// step restarts the time that the watchdog allows: connecting takes several round trips, and each may
 // be as long as one of a pipeline. It neither starts the watchdog nor saves what is
 // overdue: the library goes on to another Sentinel then.
 func (s *session) step() {

@@ -7,8 +7,8 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// maxChanged is how many keys wait to be handed on. More than that means that whoever
-// receives them had better look at everything.
+// maxChanged is how many keys may wait to be handed on. If there are more, the receiver
+// looks at everything instead.
 const maxChanged = 1024
 
 // changedKeys are those that a server says have changed. They come in the goroutine that reads

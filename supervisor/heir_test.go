@@ -166,8 +166,8 @@ func TestHandleIsAdoptedOnce(t *testing.T) {
 	b.refused(w, lease.ErrLost)
 }
 
-// An answer that comes when the time for an adoption is over elects nobody, also if the
-// alarm of its end was not heard yet.
+// An answer that comes after the time for an adoption is over elects nobody, even if the
+// alarm that ends the adoption has not been heard yet.
 func TestSwappedTooLate(t *testing.T) {
 	for _, late := range []time.Duration{0, 1} {
 		b := enrolled(t, 1)
@@ -183,7 +183,7 @@ func TestSwappedTooLate(t *testing.T) {
 }
 
 // Nothing is adopted by one that is closing.
-func TestAdoptBehindClose(t *testing.T) {
+func TestAdoptAfterClose(t *testing.T) {
 	b := enrolled(t, 3)
 	b.c.close(b.now())
 	b.perform()
@@ -191,8 +191,8 @@ func TestAdoptBehindClose(t *testing.T) {
 	b.wantNodes(b.take(node.Adopt))
 }
 
-// A waiter of this process stands back when it adopts the name, whatever it is about: it
-// looks who has refused it, or pauses before the next attempt.
+// A waiter of this process sends nothing more after the process has adopted the name,
+// neither if it was asking who holds the name nor if it was pausing after an attempt.
 func TestWaiterStandsBackForAnHeir(t *testing.T) {
 	for _, looks := range []bool{true, false} {
 		b := enrolled(t, 3)

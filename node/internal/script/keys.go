@@ -23,7 +23,7 @@ func Name(name string) string { return name }
 // braces put it into the lock key's slot on a server that is a cluster.
 func FenceKey(name string) string { return Prefix + "{" + name + "}:fence" }
 
-// QueueKey returns the key that keeps who waits for a lock key.
+// QueueKey returns the key of the queue of those that wait for a lock key.
 func QueueKey(name string) string { return Prefix + "{" + name + "}:queue" }
 
 // Waiter and Alive return the two members of one that waits.
