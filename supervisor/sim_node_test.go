@@ -69,6 +69,7 @@ type simPrint struct {
 type promise struct {
 	token string
 	end   time.Duration
+	at    time.Duration // when it was broken
 }
 
 const pastWrites = 40
@@ -270,7 +271,7 @@ func (n *simNode) loses(data simData, clock rateClock) {
 		had, has := n.key(k), &data.keys[k]
 		end := n.data.keys[k].endOf(&n.clock)
 		if had != "" && (has.value != had || has.endOf(&clock) < end) {
-			n.forgot = append(n.forgot, promise{had, end})
+			n.forgot = append(n.forgot, promise{had, end, n.w.now})
 		}
 		if has.value != "" && has.value != had {
 			has.restored = true
@@ -311,7 +312,7 @@ func (n *simNode) spoils(k int) {
 	}
 	w := n.w
 	n.spoilt = slices.DeleteFunc(n.spoilt, func(p promise) bool { return p.end < w.now })
-	n.spoilt = append(n.spoilt, promise{v, n.data.keys[k].endOf(&n.clock)})
+	n.spoilt = append(n.spoilt, promise{v, n.data.keys[k].endOf(&n.clock), n.w.now})
 	for _, l := range w.leases[k] {
 		if w.descends(v, l.token) {
 			l.spoilt.add(n.id)

@@ -172,7 +172,7 @@ func (w *world) takenBefore(l *simLease) {
 				continue
 			}
 			l.spoilt.add(n.id)
-			if n.lifeAt > l.begunAt {
+			if n.lifeAt > p.at { // it lost, after that, what would have told of it
 				l.blurred.add(n.id)
 			}
 		}
