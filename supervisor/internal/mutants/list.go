@@ -202,7 +202,7 @@ var mutants = []mutant{
 	{"adopted with the token of the handle", "an adoption takes the lease with a token of its own", adopt,
 		"key: string(h.Key), token: c.tokenFor(w),", "key: string(h.Key), token: string(h.Token),", ""},
 	{"the fence of the handle and no more", "a larger fence, raised as in an election, not to the handle's + 1", adopt,
-		"	case b.raised.len() >= c.quorum:\n		c.elected(now, t)\n	case b.granted", "	case b.granted.len() >= c.quorum:\n		t.fence = b.highest + 1\n		c.elected(now, t)\n	case b.granted", ""},
+		"	case b.raised.len() >= c.quorum:\n		c.elected(now, t)\n	case b.granted", "	case b.granted.len() >= c.quorum:\n		t.fence = b.highest + 1\n		c.elected(now, t)\n	case b.granted", "./supervisor TestAdoptRaises$"},
 	{"an heir does not wait for the former holder", "the adopter's lease begins only when the longest of these times and the drift are over (why: a third process held while the former holder still believed)", adopt,
 		"	case a.elected && (a.over || now >= a.overAt):", "	case a.elected:", ""},
 	{"an heir waits by the shortest promise", "the longest of these times (of the nodes that count)", adopt,
