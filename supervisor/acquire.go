@@ -13,18 +13,18 @@ import (
 // nodes, the others queue behind it, first come, first served. Nobody talks to the
 // nodes while this process itself holds the name.
 type line struct {
-	holder *tenure // this process's own
-	*queue         // nil while nobody waits: most leases are held without
+	holder    *tenure // this process's own
+	*waitList         // nil while nobody waits: most leases are held without
 }
 
 // A queue is what a line has while somebody waits in it.
-type queue struct {
+type waitList struct {
 	alarm
 	key     string
-	spot    int32 // among the lines that somebody waits in
+	inSet   int32 // among the lines that somebody waits in
 	waiters []*waiter
-	attempt *tenure // the first waiter's
-	look    *look   // at who refused the first waiter
+	attempt *tenure  // the first waiter's
+	inquiry *inquiry // at who refused the first waiter
 
 	tries   int     // failed attempts of the first waiter
 	yields  int     // how often it has given way there
@@ -37,34 +37,34 @@ type queue struct {
 
 // A waiter is one caller of Acquire.
 type waiter struct {
-	name     string
-	owner    string // what its lease says of the holder; the supervisor's where empty
-	terms    *terms
-	attempts int  // how many it has left; 0 for as many as it takes
-	once     bool // do not queue: TryAcquire
-	noRenew  bool
-	maxHold  time.Duration
+	Key      string
+	Owner    string // what its lease says of the holder; the supervisor's where empty
+	Terms    *Terms
+	Attempts int  // how many it has left; 0 for as many as it takes
+	Once     bool // do not queue: TryAcquire
+	NoRenew  bool
+	MaxHold  time.Duration
 	result   chan acquired // with room for one; the loop's to send on
 }
 
 // A ballot is what the nodes answered to one attempt.
 type ballot struct {
-	answers answers
-	granted set
-	raised  set    // the fence is larger than what they had stored, and is stored now
-	known   set    // what they had stored is no more than highest, or than the fence first proposed
-	highest uint64 // that they are known to have stored
-	late    set    // while raising: nodes whose next answer is to a lower fence
-	unsure  set    // nodes that never answered a claim, which may arrive later than what follows
+	answers  answers
+	granted  nodeSet
+	raised   nodeSet // the fence is larger than what they had stored, and is stored now
+	known    nodeSet // what they had stored is no more than highest, or than the fence first proposed
+	highest  uint64  // that they are known to have stored
+	outdated nodeSet // while raising: nodes whose next answer is to a lower fence
+	unsure   nodeSet // nodes that never answered a claim, which may arrive later than what follows
 
-	claims   bool          // it is for a waiter that stands in the queue
-	asked    bool          // every node was claimed at least once
-	patience time.Duration // until all that have not granted are claimed again
+	claims     bool          // it is for a waiter that stands in the queue
+	claimedAll bool          // every node was claimed at least once
+	patience   time.Duration // until all that have not granted are claimed again
 }
 
 // acquire takes in a new waiter.
-func (c *core) acquire(now clock.Instant, w *waiter) {
-	key := c.limits.prefix + w.name
+func (c *Core) Acquire(now clock.Instant, w *waiter) {
+	key := c.limits.prefix + w.Key
 	var broken error
 	if c.closing {
 		broken = ErrClosed
@@ -72,7 +72,7 @@ func (c *core) acquire(now clock.Instant, w *waiter) {
 		broken = c.misconfigured()
 	}
 	if broken != nil {
-		c.effects = append(c.effects, effect{kind: failed, waiter: w, err: &AcquireError{Name: key, Quorum: c.quorum, why: broken}})
+		c.effects = append(c.effects, Effect{Kind: EffectFailed, waiter: w, err: &AcquireError{Name: key, Quorum: c.quorum, why: broken}})
 		return
 	}
 	l := c.lines[key]
@@ -80,15 +80,15 @@ func (c *core) acquire(now clock.Instant, w *waiter) {
 		l = &line{}
 		c.lines[key] = l
 	}
-	if w.once && (l.holder != nil || l.queue != nil) {
+	if w.Once && (l.holder != nil || l.waitList != nil) {
 		// Somebody of this process is before it. An attempt of its own would only
 		// split the votes; it is told who holds the name instead.
-		k := c.look(now, key, false, all(len(c.nodes)), func(_ clock.Instant, k *look) { c.shut(k, nil) })
+		k := c.inquire(now, key, false, all(len(c.nodes)), func(_ clock.Instant, k *inquiry) { c.closeInquiry(k, nil) })
 		k.waiter = w
 		return
 	}
-	if l.queue == nil {
-		l.queue = &queue{key: key}
+	if l.waitList == nil {
+		l.waitList = &waitList{key: key}
 		if l.holder != nil {
 			l.fence = l.holder.fence
 		}
@@ -103,17 +103,17 @@ func (c *core) acquire(now clock.Instant, w *waiter) {
 
 // cancel takes in that a waiter's caller gave up, because of why. Its result is
 // sent if it was not sent before.
-func (c *core) cancel(now clock.Instant, w *waiter, why error) {
-	if w.once {
-		for _, k := range c.looks {
+func (c *Core) Cancel(now clock.Instant, w *waiter, why error) {
+	if w.Once {
+		for _, k := range c.inquiries {
 			if k.waiter == w {
-				c.shut(k, why)
+				c.closeInquiry(k, why)
 				return
 			}
 		}
 	}
-	l := c.lines[c.limits.prefix+w.name]
-	if l == nil || l.queue == nil {
+	l := c.lines[c.limits.prefix+w.Key]
+	if l == nil || l.waitList == nil {
 		return
 	}
 	i := slices.Index(l.waiters, w)
@@ -121,38 +121,38 @@ func (c *core) cancel(now clock.Instant, w *waiter, why error) {
 		return
 	}
 	if i == 0 && l.attempt != nil && l.answers == nil {
-		c.count(l, l.attempt) // half an answer is better than none, and worse than the last
+		c.tally(l, l.attempt) // half an answer is better than none, and worse than the last
 	}
-	c.effects = append(c.effects, effect{kind: failed, waiter: w, err: c.failure(l, why)})
+	c.effects = append(c.effects, Effect{Kind: EffectFailed, waiter: w, err: c.failure(l, why)})
 	c.drop(now, l, i)
 }
 
 // drop takes the i-th waiter out of its line; the next one is at once in turn.
-func (c *core) drop(now clock.Instant, l *line, i int) {
+func (c *Core) drop(now clock.Instant, l *line, i int) {
 	key := l.key // the queue may be gone below
-	c.unline(l, i)
+	c.removeWaiter(l, i)
 	if i > 0 {
 		return
 	}
 	if t := l.attempt; t != nil {
 		c.abandon(now, t)
 	}
-	if l.look != nil {
-		delete(c.looks, l.look.id)
-		l.look = nil
+	if l.inquiry != nil {
+		delete(c.inquiries, l.inquiry.id)
+		l.inquiry = nil
 	}
 	c.alarms.clear(l)
-	l.anew()
+	l.resetCounters()
 	if len(l.waiters) > 0 && l.holder == nil {
 		c.try(now, l)
 	}
-	c.leave(key, l)
+	c.forgetIdle(key, l)
 }
 
-func (l *line) place() *int32 { return &l.spot }
+func (l *line) slot() *int32 { return &l.inSet }
 
 // unline takes the i-th waiter out of its line, and does nothing else.
-func (c *core) unline(l *line, i int) {
+func (c *Core) removeWaiter(l *line, i int) {
 	l.waiters = slices.Delete(l.waiters, i, i+1)
 	c.callers--
 	if len(l.waiters) == 0 {
@@ -161,38 +161,38 @@ func (c *core) unline(l *line, i int) {
 }
 
 // anew begins to count for another first waiter.
-func (l *line) anew() { l.tries, l.yields, l.ticket, l.placed = 0, 0, 0, false }
+func (l *line) resetCounters() { l.tries, l.yields, l.ticket, l.placed = 0, 0, 0, false }
 
 // leave forgets the queue of a line that nobody waits in, and a line that nobody
 // stands in.
-func (c *core) leave(key string, l *line) {
-	if l.queue != nil && len(l.waiters) == 0 && l.attempt == nil {
+func (c *Core) forgetIdle(key string, l *line) {
+	if l.waitList != nil && len(l.waiters) == 0 && l.attempt == nil {
 		c.alarms.clear(l)
-		l.queue = nil
+		l.waitList = nil
 	}
-	if l.queue == nil && l.holder == nil {
+	if l.waitList == nil && l.holder == nil {
 		delete(c.lines, key)
 	}
 }
 
 // try begins an attempt for the first waiter of a line, with a fresh token: a
 // late command of an earlier attempt can never touch this one.
-func (c *core) try(now clock.Instant, l *line) {
-	if c.standAtOnce(now, l) {
+func (c *Core) try(now clock.Instant, l *line) {
+	if c.standIfContended(now, l) {
 		return
 	}
 	t := c.newTenure(l)
-	c.alarms.set(t, now.Add(t.terms.window))
+	c.alarms.set(t, now.Add(t.terms.Window))
 	if fence, ok := c.proposal(now, l.fence); ok {
-		c.elect(now, t, fence)
+		c.startElection(now, t, fence)
 	}
 }
 
 // newTenure returns the next attempt of the first waiter of a line.
-func (c *core) newTenure(l *line) *tenure {
+func (c *Core) newTenure(l *line) *tenure {
 	n, w := len(c.nodes), l.waiters[0]
 	t := &tenure{
-		id: c.newID(c.tenures.vacancy()), line: l, key: l.key, token: c.tokenFor(w), terms: w.terms,
+		id: c.newID(c.tenures.vacancy()), line: l, key: l.key, token: c.tokenFor(w), terms: w.Terms,
 		votes: make([]vote, n), ballot: &ballot{answers: make(answers, n)},
 	}
 	c.tenures.add(t)
@@ -201,12 +201,12 @@ func (c *core) newTenure(l *line) *tenure {
 }
 
 // tokenFor returns a fresh token for an attempt of w.
-func (c *core) tokenFor(w *waiter) string {
+func (c *Core) tokenFor(w *waiter) string {
 	token := c.token()
-	if w.owner == "" {
+	if w.Owner == "" {
 		return token
 	}
-	return w.owner + token[len(token)-randomLen-1:]
+	return w.Owner + token[len(token)-randomLen-1:]
 }
 
 // proposal returns the fence to propose: the nodes' time in microseconds, by the
@@ -214,7 +214,7 @@ func (c *core) tokenFor(w *waiter) string {
 // client's wall clock matters. It reports false until the time of a quorum is
 // known. Offsets that are old, or of nodes that are unreachable, count only if there
 // are too few others.
-func (c *core) proposal(now clock.Instant, seen uint64) (uint64, bool) {
+func (c *Core) proposal(now clock.Instant, seen uint64) (uint64, bool) {
 	var buf, stale [maxNodes]time.Duration
 	offsets, old := buf[:0], stale[:0]
 	for i := range c.nodes {
@@ -242,20 +242,20 @@ func (c *core) proposal(now clock.Instant, seen uint64) (uint64, bool) {
 const maxFence = 1 << 53
 
 // propose starts the attempts that have waited for the nodes' time.
-func (c *core) propose(now clock.Instant) {
+func (c *Core) propose(now clock.Instant) {
 	c.proposing.begin(c, now, &c.waited, func(now clock.Instant, l *line) {
-		if t := l.attempt; t != nil && t.phase == waiting {
+		if t := l.attempt; t != nil && t.phase == phaseWaiting {
 			if fence, ok := c.proposal(now, l.fence); ok {
-				c.elect(now, t, fence)
+				c.startElection(now, t, fence)
 			}
 		}
 	})
 }
 
 // elect asks every node for its vote, all at once.
-func (c *core) elect(now clock.Instant, t *tenure, fence uint64) {
-	t.phase, t.fence, t.begun = electing, fence, now
-	end := now.Add(t.terms.window)
+func (c *Core) startElection(now clock.Instant, t *tenure, fence uint64) {
+	t.phase, t.fence, t.begun = phaseElecting, fence, now
+	end := now.Add(t.terms.Window)
 	c.alarms.set(t, end)
 	if fence > maxFence {
 		c.exhausted(now, t)
@@ -265,7 +265,7 @@ func (c *core) elect(now clock.Instant, t *tenure, fence uint64) {
 	for i := range c.nodes {
 		if young := c.stillYoung(now, i); now < young {
 			// It may have forgotten a grant that its holder still believes in.
-			t.ballot.answers[i] = answer{verdict: Guarded, left: young.Sub(now), at: now}
+			t.ballot.answers[i] = answer{Verdict: Guarded, Left: young.Sub(now), At: now}
 			grown.del(i)
 		}
 	}
@@ -277,13 +277,13 @@ func (c *core) elect(now clock.Instant, t *tenure, fence uint64) {
 		if !grown.has(i) {
 			continue
 		}
-		t.votes[i].promise = now.Add(t.terms.ttl - t.terms.drift)
+		t.votes[i].promise = now.Add(t.terms.TTL - t.terms.Drift)
 		t.votes[i].life = c.nodes[i].state.Life
 		t.asked.add(i)
 		t.pending.add(i)
 		c.send(i, node.Command{
 			ID: t.id, Op: node.Grant, Name: t.key, Token: t.token,
-			TTL: t.terms.ttl, Fence: fence, By: end,
+			TTL: t.terms.TTL, Fence: fence, By: end,
 		})
 	}
 }
@@ -291,7 +291,7 @@ func (c *core) elect(now clock.Instant, t *tenure, fence uint64) {
 // granted takes in an answer to a grant or a claim. One that comes after the election was won
 // still counts for what it is worth; one that comes after it was lost finds its
 // release already under way.
-func (c *core) granted(now clock.Instant, t *tenure, i int, r node.Reply) {
+func (c *Core) onGrant(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
 	v := &t.votes[i]
 	t.reached(i, r)
@@ -300,13 +300,13 @@ func (c *core) granted(now clock.Instant, t *tenure, i int, r node.Reply) {
 		v.until = v.promise
 		v.life = c.nodes[i].state.Life
 		if r.Op == node.Claim {
-			t.stand.left.add(i)
+			t.stand.gone.add(i)
 		}
 	}
 	if r.Op == node.Claim && r.Status == node.Unknown {
 		switch {
-		case t.phase == held:
-			t.hold.unanswered(now, i)
+		case t.phase == phaseHeld:
+			t.hold.onSilence(now, i)
 		case t.ballot != nil:
 			t.ballot.unsure.add(i)
 		}
@@ -316,18 +316,18 @@ func (c *core) granted(now clock.Instant, t *tenure, i int, r node.Reply) {
 		// attempt has one of its own. So there is nothing to be given back there.
 		t.asked.del(i)
 	}
-	if t.again.has(i) {
-		c.askAgainOf(now, t, i)
+	if t.askAgain.has(i) {
+		c.askPostponed(now, t, i)
 	}
 	switch t.phase {
-	case electing, raising:
+	case phaseElecting, phaseRaising:
 		b := t.ballot
 		b.answers[i] = answerTo(now, r)
 		if young := c.youngUntil(i); r.Status == node.Unsent && now < young {
 			// It was found to be young while the command was on its way to it.
-			b.answers[i] = answer{verdict: Guarded, left: young.Sub(now), at: now}
+			b.answers[i] = answer{Verdict: Guarded, Left: young.Sub(now), At: now}
 		}
-		if r.Status == node.OK && t.phase == electing {
+		if r.Status == node.OK && t.phase == phaseElecting {
 			b.granted.add(i)
 			b.highest = max(b.highest, r.Fence)
 			if r.Raised {
@@ -338,39 +338,39 @@ func (c *core) granted(now clock.Instant, t *tenure, i int, r node.Reply) {
 			}
 		}
 		c.decide(now, t)
-	case held:
+	case phaseHeld:
 		if r.Status == node.OK {
 			if first {
-				c.joined(now, t, i)
+				c.firstVote(now, t, i)
 			}
-			c.reckon(now, t)
+			c.recomputeDeadline(now, t)
 		}
-	case releasing:
+	case phaseReleasing:
 		c.settled(now, t)
 	}
 }
 
 // decide ends the election of votes as soon as its outcome is certain.
-func (c *core) decide(now clock.Instant, t *tenure) {
+func (c *Core) decide(now clock.Instant, t *tenure) {
 	b := t.ballot
 	if t.adopt != nil {
 		c.decideAdoption(now, t)
 		return
 	}
 	switch {
-	case now.Sub(t.begun) > t.terms.window:
+	case now.Sub(t.begun) > t.terms.Window:
 		c.lose(now, t)
 	case b.raised.len() >= c.quorum:
 		c.win(now, t)
-	case t.phase == electing && b.granted.len() >= c.quorum:
+	case t.phase == phaseElecting && b.granted.len() >= c.quorum:
 		c.raise(now, t)
-	case t.phase == electing && b.claims && !b.asked:
+	case t.phase == phaseElecting && b.claims && !b.claimedAll:
 		// Nodes that have not been claimed may yet say that they have reserved it.
-	case t.phase == electing && (b.granted|t.pending).len() < c.quorum:
+	case t.phase == phaseElecting && (b.granted|t.pending).len() < c.quorum:
 		c.lose(now, t)
-	case t.phase == raising && b.granted.len() < c.quorum:
+	case t.phase == phaseRaising && b.granted.len() < c.quorum:
 		c.lose(now, t)
-	case t.phase == raising && (b.raised|t.pending&b.granted).len() < c.quorum:
+	case t.phase == phaseRaising && (b.raised|t.pending&b.granted).len() < c.quorum:
 		c.raise(now, t) // one of them had a larger fence stored, which is known now
 	}
 }
@@ -378,7 +378,7 @@ func (c *core) decide(now clock.Instant, t *tenure) {
 // raise has the nodes that have granted store a fence that is larger than all that
 // they are known to have stored when they granted. One that has not told what that was
 // tells it in its answer.
-func (c *core) raise(now clock.Instant, t *tenure) {
+func (c *Core) raise(now clock.Instant, t *tenure) {
 	b := t.ballot
 	t.fence = max(t.fence, b.highest) + 1
 	if b.granted&^b.known != 0 {
@@ -391,37 +391,37 @@ func (c *core) raise(now clock.Instant, t *tenure) {
 		c.exhausted(now, t)
 		return
 	}
-	t.phase, b.raised = raising, 0
-	c.alarms.set(t, t.begun.Add(t.terms.window)) // nothing is canvassed any more
-	b.late = t.pending & b.granted
+	t.phase, b.raised = phaseRaising, 0
+	c.alarms.set(t, t.begun.Add(t.terms.Window)) // nothing is canvassed any more
+	b.outdated = t.pending & b.granted
 	for i := range c.nodes {
-		if b.granted.has(i) && !b.late.has(i) {
+		if b.granted.has(i) && !b.outdated.has(i) {
 			c.raiseAt(t, i)
 		}
 	}
 }
 
-func (c *core) raiseAt(t *tenure, i int) {
+func (c *Core) raiseAt(t *tenure, i int) {
 	t.pending.add(i)
 	c.send(i, node.Command{
 		ID: t.id, Op: node.Raise, Name: t.key, Token: t.token,
-		Fence: t.fence, By: t.begun.Add(t.terms.window),
+		Fence: t.fence, By: t.begun.Add(t.terms.Window),
 	})
 }
 
 // raised takes in an answer to a raise. What counts is what the node had stored when
 // it granted: whatever came later is of no lease, for the key is ours.
-func (c *core) raised(now clock.Instant, t *tenure, i int, r node.Reply) {
+func (c *Core) onRaise(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
-	if t.phase == releasing {
+	if t.phase == phaseReleasing {
 		c.settled(now, t)
 	}
-	if t.phase != raising {
+	if t.phase != phaseRaising {
 		return
 	}
 	b := t.ballot
-	late := b.late.has(i)
-	b.late.del(i)
+	late := b.outdated.has(i)
+	b.outdated.del(i)
 	if r.Status != node.OK {
 		b.answers[i] = answerTo(now, r)
 		b.granted.del(i)
@@ -443,60 +443,60 @@ func (c *core) raised(now clock.Instant, t *tenure, i int, r node.Reply) {
 
 // exhausted tells the first waiter that no larger fence can be stored for the name. The
 // same one a second time would order nothing.
-func (c *core) exhausted(now clock.Instant, t *tenure) {
+func (c *Core) exhausted(now clock.Instant, t *tenure) {
 	if t.adopt != nil {
-		c.refuse(t, ErrFenceExhausted, nil)
+		c.failAdoption(t, ErrFenceExhausted, nil)
 		return
 	}
 	l := t.line
-	c.count(l, t)
+	c.tally(l, t)
 	l.why = ErrFenceExhausted
-	c.effects = append(c.effects, effect{kind: failed, waiter: l.waiters[0], err: c.failure(l, nil)})
+	c.effects = append(c.effects, Effect{Kind: EffectFailed, waiter: l.waiters[0], err: c.failure(l, nil)})
 	c.drop(now, l, 0)
 }
 
 // win hands the lease to the first waiter.
-func (c *core) win(now clock.Instant, t *tenure) {
+func (c *Core) win(now clock.Instant, t *tenure) {
 	if t.adopt != nil {
 		c.elected(now, t)
 		return
 	}
 	l := t.line
-	until := deadline(t.votes, t.counting(), c.quorum).Add(-t.terms.grace)
+	until := deadline(t.votes, t.counting(), c.quorum).Add(-t.terms.Grace)
 	if until <= now { // the answers were as old as the lease is long
 		c.lose(now, t)
 		return
 	}
 	w := l.waiters[0]
-	c.unline(l, 0)
+	c.removeWaiter(l, 0)
 	l.attempt, l.holder = nil, t
-	l.anew()
+	l.resetCounters()
 	l.answers, l.why, l.fence = nil, nil, max(l.fence, t.fence)
-	c.leave(t.key, l)
+	c.forgetIdle(t.key, l)
 	unsure, taken := t.ballot.unsure, t.ballot.answers.with(Held)
 	t.ballot = nil
-	t.phase = held
+	t.phase = phaseHeld
 	c.beginHold(t, w, until)
 	for i := range c.nodes {
 		if unsure.has(i) {
-			t.hold.unanswered(now, i)
+			t.hold.onSilence(now, i)
 		}
 	}
 	c.held.add(t)
-	c.effects = append(c.effects, effect{kind: won, waiter: w, tenure: t, until: until, elapsed: now.Sub(t.begun)})
+	c.effects = append(c.effects, Effect{Kind: EffectWon, waiter: w, tenure: t, Until: until, Elapsed: now.Sub(t.begun)})
 	c.askTheRest(t, taken)
 	c.schedule(t)
 }
 
 // lose gives back what an attempt got, and has the waiter try again later or
 // tells it why not.
-func (c *core) lose(now clock.Instant, t *tenure) {
+func (c *Core) lose(now clock.Instant, t *tenure) {
 	if t.adopt != nil {
-		c.refuse(t, ErrNoQuorum, nil)
+		c.failAdoption(t, ErrNoQuorum, nil)
 		return
 	}
 	l := t.line
-	c.count(l, t)
+	c.tally(l, t)
 	refused, claims := l.answers.with(Held), t.ballot.claims
 	c.abandon(now, t)
 	l.tries++
@@ -507,30 +507,30 @@ func (c *core) lose(now clock.Instant, t *tenure) {
 	case claims:
 		c.yield(now, l)
 		return
-	case l.queues():
+	case l.usesQueue():
 		c.stand(now, l)
 		return
 	}
 	// Who holds it, and for how long? That tells when to try again, and is what the
 	// caller is told.
-	l.look = c.look(now, l.key, false, refused, func(now clock.Instant, k *look) {
-		l.look = nil
+	l.inquiry = c.inquire(now, l.key, false, refused, func(now clock.Instant, k *inquiry) {
+		l.inquiry = nil
 		l.answers.merge(k.answers, refused)
 		c.pause(now, l)
 	})
 }
 
 // count draws up what the nodes answered to an attempt.
-func (c *core) count(l *line, t *tenure) {
+func (c *Core) tally(l *line, t *tenure) {
 	l.answers, l.fence = t.ballot.answers, max(l.fence, t.ballot.highest)
 	for i := range l.answers {
 		a := &l.answers[i]
-		l.fence = max(l.fence, a.fence)
-		if a.verdict == Silent && t.phase == waiting {
-			*a = answer{verdict: Unreachable, err: c.nodes[i].state.Err}
+		l.fence = max(l.fence, a.Fence)
+		if a.Verdict == Silent && t.phase == phaseWaiting {
+			*a = answer{Verdict: Unreachable, Err: c.nodes[i].state.Err}
 		}
 	}
-	if l.ticket == 0 && t.phase != waiting {
+	if l.ticket == 0 && t.phase != phaseWaiting {
 		l.ticket = t.fence
 	}
 	l.judge(c.quorum)
@@ -548,11 +548,11 @@ func (l *line) judge(quorum int) {
 
 // pause puts the first waiter to sleep after a failed attempt, or sends it away if
 // that was its last.
-func (c *core) pause(now clock.Instant, l *line) {
+func (c *Core) pause(now clock.Instant, l *line) {
 	w := l.waiters[0]
-	if w.attempts > 0 {
-		if w.attempts--; w.attempts == 0 {
-			c.effects = append(c.effects, effect{kind: failed, waiter: w, err: c.failure(l, nil)})
+	if w.Attempts > 0 {
+		if w.Attempts--; w.Attempts == 0 {
+			c.effects = append(c.effects, Effect{Kind: EffectFailed, waiter: w, err: c.failure(l, nil)})
 			c.drop(now, l, 0)
 			return
 		}
@@ -578,8 +578,8 @@ func (s *limits) pause(r *rand.Rand, tries int) time.Duration {
 }
 
 // wake lets the first waiter try again.
-func (l *line) wake(c *core, now clock.Instant) {
-	if l.yields > 0 && l.why == ErrHeld && l.queues() {
+func (l *line) wake(c *Core, now clock.Instant) {
+	if l.yields > 0 && l.why == ErrHeld && l.usesQueue() {
 		c.stand(now, l)
 		return
 	}
@@ -588,13 +588,13 @@ func (l *line) wake(c *core, now clock.Instant) {
 
 // hurry has the waiters that found no quorum try again, soon but not all at once:
 // a node has come back.
-func (c *core) hurry(now clock.Instant) {
-	c.hurrying.begin(c, now, &c.waited, func(now clock.Instant, l *line) {
+func (c *Core) retrySoon(now clock.Instant) {
+	c.retrying.begin(c, now, &c.waited, func(now clock.Instant, l *line) {
 		if l.why != ErrNoQuorum {
 			return
 		}
 		var a sleeper = l
-		if t := l.attempt; t != nil && t.phase == queued {
+		if t := l.attempt; t != nil && t.phase == phaseQueued {
 			a = t
 		}
 		if at := now.Add(time.Duration(c.rand.Int64N(int64(c.limits.retryMin)/4 + 1))); a.bell().isSet() && at < a.bell().due() {
@@ -605,7 +605,7 @@ func (c *core) hurry(now clock.Instant) {
 
 // failure returns the error for a waiter of a line that gets no lease, and why not
 // where that is not the nodes' doing.
-func (c *core) failure(l *line, cause error) error {
+func (c *Core) failure(l *line, cause error) error {
 	e := &AcquireError{Name: l.key, Quorum: c.quorum, Nodes: c.named(l.answers), why: l.why, cause: cause}
 	if l.holder != nil {
 		e.why = ErrHeld

@@ -89,22 +89,22 @@ type adoptMessage struct {
 	h handle
 }
 
-func (m adoptMessage) apply(c *core, now clock.Instant) { c.adopt(now, m.w, m.h) }
+func (m adoptMessage) apply(c *Core, now clock.Instant) { c.Adopt(now, m.w, m.h) }
 
 type unadoptMessage struct {
 	w   *waiter
 	why error
 }
 
-func (m unadoptMessage) apply(c *core, now clock.Instant) { c.unadopt(now, m.w, m.why) }
+func (m unadoptMessage) apply(c *Core, now clock.Instant) { c.cancelAdoption(now, m.w, m.why) }
 
 type disownMessage struct {
 	id     uint64
 	former string // the token of the handle
 }
 
-func (m disownMessage) apply(c *core, now clock.Instant) {
-	if t := c.tenures.get(m.id); t != nil && t.phase == held {
+func (m disownMessage) apply(c *Core, now clock.Instant) {
+	if t := c.tenures.get(m.id); t != nil && t.phase == phaseHeld {
 		c.attempts[m.former] = []string{t.token} // which a quorum has now
 		c.disown(now, t)
 	}
@@ -165,7 +165,7 @@ func (s *Supervisor) heir(h handle) (*waiter, error) {
 	if err != nil {
 		broken = append(broken, fmt.Errorf("handle with %w", err))
 	}
-	return &waiter{name: name, terms: terms, result: make(chan acquired, 1)}, errors.Join(broken...)
+	return &waiter{Key: name, Terms: terms, result: make(chan acquired, 1)}, errors.Join(broken...)
 }
 
 // An adoption is the passing of a lease to this supervisor. It is an election among the
@@ -180,8 +180,8 @@ type adoption struct {
 	elected bool     // a quorum has swapped the token, and stored the fence
 
 	overAt clock.Instant // what the nodes had promised to the former holder has run out then
-	absent set
-	other  set
+	absent nodeSet
+	other  nodeSet
 }
 
 // adoptions are the tokens of the attempts to adopt a handle, by its token: a node may
@@ -192,10 +192,10 @@ type adoptions map[string][]string
 const maxAdoptions = 256
 
 // adopt takes in that a lease is to be continued.
-func (c *core) adopt(now clock.Instant, w *waiter, h handle) {
+func (c *Core) Adopt(now clock.Instant, w *waiter, h handle) {
 	n := len(c.nodes)
 	t := &tenure{
-		id: c.newID(c.tenures.vacancy()), key: string(h.Key), token: c.tokenFor(w), terms: w.terms, begun: now,
+		id: c.newID(c.tenures.vacancy()), key: string(h.Key), token: c.tokenFor(w), terms: w.Terms, begun: now,
 		votes: make([]vote, n), ballot: &ballot{answers: make(answers, n), highest: h.Fence},
 		adopt: &adoption{heir: w, former: string(h.Token), over: h.Over},
 	}
@@ -204,36 +204,36 @@ func (c *core) adopt(now clock.Instant, w *waiter, h handle) {
 	why := c.misconfigured()
 	switch l := c.lines[t.key]; {
 	case c.closing:
-		c.refuse(t, ErrClosed, nil)
+		c.failAdoption(t, ErrClosed, nil)
 	case why != nil:
-		c.refuse(t, why, nil)
+		c.failAdoption(t, why, nil)
 	case l != nil && l.holder != nil:
 		t.ballot.answers = c.ownAnswers(l.holder)
-		c.refuse(t, ErrHeld, nil)
+		c.failAdoption(t, ErrHeld, nil)
 	case slices.ContainsFunc(c.adopting, func(o *tenure) bool { return o != t && o.adopt.former == t.adopt.former }):
 		// It would swap the token of the other one, which still counts these nodes.
-		c.refuse(t, ErrHeld, nil)
+		c.failAdoption(t, ErrHeld, nil)
 	default:
 		t.adopt.earlier = c.attempts[t.adopt.former]
-		c.ask(now, t)
+		c.swapAll(now, t)
 	}
 }
 
 // ask has every node that has said nothing of a lease swap its token. One that keeps a
 // token of an earlier attempt is asked for that.
-func (c *core) ask(now clock.Instant, t *tenure) {
-	if t.phase != waiting && t.phase != electing {
+func (c *Core) swapAll(now clock.Instant, t *tenure) {
+	if t.phase != phaseWaiting && t.phase != phaseElecting {
 		return
 	}
 	a, b := t.adopt, t.ballot
-	end := t.begun.Add(t.terms.window)
-	c.alarms.set(t, min(end, now.Add(t.terms.window/8)))
-	if t.phase == waiting {
+	end := t.begun.Add(t.terms.Window)
+	c.alarms.set(t, min(end, now.Add(t.terms.Window/8)))
+	if t.phase == phaseWaiting {
 		fence, ok := c.proposal(now, b.highest)
 		if !ok {
 			return
 		}
-		if t.phase, t.fence = electing, fence; fence > maxFence {
+		if t.phase, t.fence = phaseElecting, fence; fence > maxFence {
 			c.exhausted(now, t)
 			return
 		}
@@ -249,30 +249,30 @@ func (c *core) ask(now clock.Instant, t *tenure) {
 	}
 }
 
-func (c *core) swap(now clock.Instant, t *tenure, i int, former string) {
+func (c *Core) swap(now clock.Instant, t *tenure, i int, former string) {
 	v := &t.votes[i]
-	v.promise, v.life = now.Add(t.terms.ttl-t.terms.drift), c.nodes[i].state.Life
+	v.promise, v.life = now.Add(t.terms.TTL-t.terms.Drift), c.nodes[i].state.Life
 	t.asked.add(i)
 	t.pending.add(i)
 	c.send(i, node.Command{
 		ID: t.id, Op: node.Adopt, Name: t.key, Token: t.token, Former: former,
-		TTL: t.terms.ttl, Fence: t.fence, By: t.begun.Add(t.terms.window),
+		TTL: t.terms.TTL, Fence: t.fence, By: t.begun.Add(t.terms.Window),
 	})
 }
 
 // askAgain is called when a node has been enrolled.
-func (c *core) askAgain(now clock.Instant) {
-	c.asking.begin(c, now, &c.adopting, c.ask)
+func (c *Core) retryAdoptions(now clock.Instant) {
+	c.asking.begin(c, now, &c.adopting, c.swapAll)
 }
 
 // swapped takes in that a node has swapped the token of a lease, or has not.
-func (c *core) swapped(now clock.Instant, t *tenure, i int, r node.Reply) {
+func (c *Core) onAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
 	switch t.phase {
-	case held:
-		c.swappedLate(now, t, i, r)
+	case phaseHeld:
+		c.onLateAdopt(now, t, i, r)
 		return
-	case releasing:
+	case phaseReleasing:
 		c.settled(now, t)
 		return
 	}
@@ -285,7 +285,7 @@ func (c *core) swapped(now clock.Instant, t *tenure, i int, r node.Reply) {
 		// has adopted the handle before. As with a grant, the node does not count before it
 		// is grown. It is asked again.
 		t.votes[i].life = 0 // nor does a renewal right after: see renewed
-		b.answers[i] = answer{verdict: Guarded, left: from.Sub(now), at: now}
+		b.answers[i] = answer{Verdict: Guarded, Left: from.Sub(now), At: now}
 	case r.Status == node.OK:
 		t.votes[i].until = t.votes[i].promise
 		t.votes[i].life = c.nodes[i].state.Life
@@ -303,7 +303,7 @@ func (c *core) swapped(now clock.Instant, t *tenure, i int, r node.Reply) {
 			break // a quorum less this node keeps the former holder out already
 		}
 		a.overAt = max(a.overAt, now.Add(left+driftOf(c.limits.drift, max(left, c.widest))))
-		if t.phase == electing {
+		if t.phase == phaseElecting {
 			b.granted.add(i)
 			b.known.add(i)
 			if r.Raised {
@@ -321,7 +321,7 @@ func (c *core) swapped(now clock.Instant, t *tenure, i int, r node.Reply) {
 }
 
 // swappedLate takes in the same of a lease that is held already.
-func (c *core) swappedLate(now clock.Instant, t *tenure, i int, r node.Reply) {
+func (c *Core) onLateAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 	v := &t.votes[i]
 	if now >= t.hold.until {
 		c.end(now, t, lease.ErrExpired, nil)
@@ -333,22 +333,22 @@ func (c *core) swappedLate(now clock.Instant, t *tenure, i int, r node.Reply) {
 		c.retryAt(now, t, i, from)
 	case r.Status == node.OK && v.until == 0:
 		v.until, v.life = v.promise, c.nodes[i].state.Life
-		c.joined(now, t, i)
+		c.firstVote(now, t, i)
 	case r.Status == node.Absent:
-		c.missing(now, t, i)
+		c.onKeyAbsent(now, t, i)
 	case r.Status == node.Other:
 		c.suspectOf(now, t, i, &t.withdrawn)
 		t.taken.add(i)
 	default:
 		c.retryLater(now, t, i)
 	}
-	c.reckon(now, t)
+	c.recomputeDeadline(now, t)
 }
 
 // decideAdoption ends the election of an adoption as soon as its outcome is certain.
-func (c *core) decideAdoption(now clock.Instant, t *tenure) {
+func (c *Core) decideAdoption(now clock.Instant, t *tenure) {
 	a, b := t.adopt, t.ballot
-	if t.phase == raising { // a node may have said that the key is gone again
+	if t.phase == phaseRaising { // a node may have said that the key is gone again
 		gone := b.answers.with(Free) | b.answers.with(Held)
 		gone &^= b.granted | t.pending
 		a.absent |= gone & b.answers.with(Free)
@@ -356,56 +356,56 @@ func (c *core) decideAdoption(now clock.Instant, t *tenure) {
 	}
 	switch {
 	case a.elected:
-	case now.Sub(t.begun) > t.terms.window:
-		c.refuse(t, ErrNoQuorum, nil)
+	case now.Sub(t.begun) > t.terms.Window:
+		c.failAdoption(t, ErrNoQuorum, nil)
 	case len(c.nodes)-(a.absent|a.other).len() < c.quorum:
-		c.refuse(t, lease.ErrLost, nil)
+		c.failAdoption(t, lease.ErrLost, nil)
 	case b.raised.len() >= c.quorum:
 		c.elected(now, t)
 	case b.granted.len() < c.quorum:
-		if t.phase == raising { // a node did not answer: the swap there is asked for again
-			t.phase = electing
-			c.ask(now, t)
+		if t.phase == phaseRaising { // a node did not answer: the swap there is asked for again
+			t.phase = phaseElecting
+			c.swapAll(now, t)
 		}
-	case t.phase == electing, (b.raised | t.pending&b.granted).len() < c.quorum:
+	case t.phase == phaseElecting, (b.raised | t.pending&b.granted).len() < c.quorum:
 		c.raise(now, t)
 	}
 }
 
 // elected takes in that a lease was adopted, as far as the nodes go.
-func (c *core) elected(now clock.Instant, t *tenure) {
+func (c *Core) elected(now clock.Instant, t *tenure) {
 	t.adopt.elected = true
-	t.phase = adopting
+	t.phase = phaseAdopting
 	c.adoptionDue(now, t)
 }
 
 // adoptionDue asks the nodes that have failed again, ends an adoption that takes too
 // long, keeps a lease until its former holder is over, or hands it out then.
-func (c *core) adoptionDue(now clock.Instant, t *tenure) {
+func (c *Core) adoptionDue(now clock.Instant, t *tenure) {
 	a := t.adopt
 	switch {
 	case a.elected && (a.over || now >= a.overAt):
-		c.succeed(now, t)
+		c.completeAdoption(now, t)
 	case a.elected:
 		// The former holder may have been promised more than this lease's TTL.
-		ttl := max(t.terms.ttl, (a.overAt.Sub(now) + time.Millisecond).Truncate(time.Millisecond))
+		ttl := max(t.terms.TTL, (a.overAt.Sub(now) + time.Millisecond).Truncate(time.Millisecond))
 		for i := range c.nodes {
 			if t.ballot.granted.has(i) && !t.pending.has(i) {
-				t.votes[i].promise = now.Add(t.terms.ttl - t.terms.drift)
+				t.votes[i].promise = now.Add(t.terms.TTL - t.terms.Drift)
 				t.pending.add(i)
-				c.send(i, node.Command{ID: t.id, Op: node.Renew, Name: t.key, Token: t.token, TTL: ttl, By: now.Add(t.terms.ttl)})
+				c.send(i, node.Command{ID: t.id, Op: node.Renew, Name: t.key, Token: t.token, TTL: ttl, By: now.Add(t.terms.TTL)})
 			}
 		}
-		c.alarms.set(t, min(a.overAt, now.Add(t.terms.renewEvery)))
-	case now < t.begun.Add(t.terms.window):
-		c.ask(now, t)
+		c.alarms.set(t, min(a.overAt, now.Add(t.terms.RenewEvery)))
+	case now < t.begun.Add(t.terms.Window):
+		c.swapAll(now, t)
 	default:
-		c.refuse(t, ErrNoQuorum, nil)
+		c.failAdoption(t, ErrNoQuorum, nil)
 	}
 }
 
 // keptOn takes in an answer to the renewal of an adopted lease that has not begun.
-func (c *core) keptOn(now clock.Instant, t *tenure, i int, r node.Reply) {
+func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
 	a, b, v := t.adopt, t.ballot, &t.votes[i]
 	switch r.Status {
@@ -425,17 +425,17 @@ func (c *core) keptOn(now clock.Instant, t *tenure, i int, r node.Reply) {
 	b.granted.del(i)
 	v.until = 0
 	if b.granted.len() < c.quorum {
-		c.refuse(t, lease.ErrLost, nil)
+		c.failAdoption(t, lease.ErrLost, nil)
 	}
 }
 
 // succeed hands an adopted lease to its heir. From here on it is a held lease like
 // any other; the votes of nodes that did not have it are on trial.
-func (c *core) succeed(now clock.Instant, t *tenure) {
+func (c *Core) completeAdoption(now clock.Instant, t *tenure) {
 	a := t.adopt
-	until := deadline(t.votes, t.ballot.granted, c.quorum).Add(-t.terms.grace)
+	until := deadline(t.votes, t.ballot.granted, c.quorum).Add(-t.terms.Grace)
 	if until <= now { // the answers were as old as the lease is long
-		c.refuse(t, ErrNoQuorum, nil)
+		c.failAdoption(t, ErrNoQuorum, nil)
 		return
 	}
 	l := c.lines[t.key]
@@ -444,11 +444,11 @@ func (c *core) succeed(now clock.Instant, t *tenure) {
 		c.lines[t.key] = l
 	}
 	if l.holder != nil { // it was adopted twice at the same time, or acquired meanwhile
-		c.refuse(t, ErrHeld, nil)
+		c.failAdoption(t, ErrHeld, nil)
 		return
 	}
 	t.line, l.holder = l, t
-	if l.queue != nil {
+	if l.waitList != nil {
 		l.fence = max(l.fence, t.fence)
 	}
 	c.adopting.del(t)
@@ -456,9 +456,9 @@ func (c *core) succeed(now clock.Instant, t *tenure) {
 	delete(c.attempts, a.former)
 	taken, elapsed := a.other, now.Sub(t.begun)
 	t.begun = now // it may have waited for its former holder
-	t.adopt, t.ballot, t.phase = nil, nil, held
+	t.adopt, t.ballot, t.phase = nil, nil, phaseHeld
 	c.beginHold(t, a.heir, until)
-	c.effects = append(c.effects, effect{kind: won, waiter: a.heir, tenure: t, until: until, elapsed: elapsed})
+	c.effects = append(c.effects, Effect{Kind: EffectWon, waiter: a.heir, tenure: t, Until: until, Elapsed: elapsed})
 	for i := range c.nodes {
 		switch {
 		case a.absent.has(i):
@@ -469,27 +469,27 @@ func (c *core) succeed(now clock.Instant, t *tenure) {
 		}
 	}
 	c.askTheRest(t, taken)
-	c.reckon(now, t)
+	c.recomputeDeadline(now, t)
 	c.standBack(now, l)
 }
 
 // standBack has the waiters of a line send nothing, because this process itself holds
 // the name now.
-func (c *core) standBack(now clock.Instant, l *line) {
-	if l.queue == nil {
+func (c *Core) standBack(now clock.Instant, l *line) {
+	if l.waitList == nil {
 		return
 	}
-	if l.waiters[0].once {
-		c.effects = append(c.effects, effect{kind: failed, waiter: l.waiters[0], err: c.failure(l, nil)})
+	if l.waiters[0].Once {
+		c.effects = append(c.effects, Effect{Kind: EffectFailed, waiter: l.waiters[0], err: c.failure(l, nil)})
 		c.drop(now, l, 0)
 		return
 	}
 	if l.attempt != nil {
 		c.abandon(now, l.attempt)
 	}
-	if l.look != nil {
-		delete(c.looks, l.look.id)
-		l.look = nil
+	if l.inquiry != nil {
+		delete(c.inquiries, l.inquiry.id)
+		l.inquiry = nil
 	}
 	c.alarms.clear(l)
 }
@@ -497,33 +497,33 @@ func (c *core) standBack(now clock.Instant, l *line) {
 // refuse tells the heir why there is no lease, and forgets the tenure. Nothing is
 // deleted: the former holder may still count these nodes, and what they have swapped runs
 // out by itself.
-func (c *core) refuse(t *tenure, why, cause error) {
+func (c *Core) failAdoption(t *tenure, why, cause error) {
 	heir, as := t.adopt.heir, t.ballot.answers
 	t.adopt, t.ballot = nil, nil
 	c.adopting.del(t)
 	c.alarms.clear(t)
 	e := &AcquireError{Name: t.key, Quorum: c.quorum, Nodes: c.named(as), why: why, cause: cause, op: "adopt", disagrees: c.disagrees()}
-	c.effects = append(c.effects, effect{kind: failed, waiter: heir, err: e})
+	c.effects = append(c.effects, Effect{Kind: EffectFailed, waiter: heir, err: e})
 	c.tenures.del(t)
 }
 
 // unadopt takes in that an heir gave up, because of why.
-func (c *core) unadopt(_ clock.Instant, w *waiter, why error) {
+func (c *Core) cancelAdoption(_ clock.Instant, w *waiter, why error) {
 	for _, t := range c.adopting { // one of them at most
 		if t.adopt.heir == w {
 			reason := ErrNoQuorum
 			if t.adopt.elected {
 				reason = errNotOver
 			}
-			c.refuse(t, reason, why)
+			c.failAdoption(t, reason, why)
 			return
 		}
 	}
 }
 
 // disown ends a lease here and leaves it to whoever has its handle: no node is told.
-func (c *core) disown(now clock.Instant, t *tenure) {
-	if t == nil || t.phase != held {
+func (c *Core) disown(now clock.Instant, t *tenure) {
+	if t == nil || t.phase != phaseHeld {
 		return
 	}
 	t.asked = 0
@@ -535,27 +535,27 @@ var errHandingOver = errors.New("the lease is being handed over already")
 
 // handOver renews a lease at once, and disowns it when a quorum has confirmed that. The
 // handle is filled in by then, and is not touched after the answer.
-func (c *core) handOver(now clock.Instant, id uint64, answer chan<- error, h *handle) {
+func (c *Core) HandOver(now clock.Instant, id uint64, answer chan<- error, h *handle) {
 	t := c.tenures.get(id)
-	if t == nil || t.phase != held {
+	if t == nil || t.phase != phaseHeld {
 		// Its holder asks the lease itself why.
-		c.effects = append(c.effects, effect{kind: answered, answer: answer, err: lease.ErrLost})
+		c.effects = append(c.effects, Effect{Kind: EffectAnswered, answer: answer, err: lease.ErrLost})
 		return
 	}
 	if x := t.hold.extend; x != nil && x.handOver != nil {
-		c.effects = append(c.effects, effect{kind: answered, answer: answer, err: errHandingOver})
+		c.effects = append(c.effects, Effect{Kind: EffectAnswered, answer: answer, err: errHandingOver})
 		return
 	}
-	c.extend(now, id, t.terms, answer)
+	c.Extend(now, id, t.terms, answer)
 	if x := t.hold.extend; x != nil {
 		x.handOver, x.handle = answer, h
 	}
 }
 
 // keep takes in that who wanted to hand a lease over waits no longer.
-func (c *core) keep(_ clock.Instant, id uint64, answer chan<- error, why error) {
+func (c *Core) Keep(_ clock.Instant, id uint64, answer chan<- error, why error) {
 	t := c.tenures.get(id)
-	if t == nil || t.phase != held || t.hold.extend == nil || t.hold.extend.handOver != answer {
+	if t == nil || t.phase != phaseHeld || t.hold.extend == nil || t.hold.extend.handOver != answer {
 		return // it was answered
 	}
 	x := t.hold.extend
@@ -566,15 +566,15 @@ func (c *core) keep(_ clock.Instant, id uint64, answer chan<- error, why error) 
 			break
 		}
 	}
-	c.effects = append(c.effects, effect{kind: answered, answer: answer, err: why})
+	c.effects = append(c.effects, Effect{Kind: EffectAnswered, answer: answer, err: why})
 }
 
 // handle returns what a held lease is continued with: with the TTL that a node may
 // yet shorten it to, where that is less than its own.
 func (t *tenure) handle(now clock.Instant) handle {
-	h := handle{Key: []byte(t.key), Token: []byte(t.token), Fence: t.fence, TTL: t.terms.ttl}
+	h := handle{Key: []byte(t.key), Token: []byte(t.token), Fence: t.fence, TTL: t.terms.TTL}
 	if short := t.hold.shortened(now); short != nil {
-		h.TTL = min(h.TTL, short.ttl)
+		h.TTL = min(h.TTL, short.TTL)
 	}
 	return h
 }
@@ -582,8 +582,8 @@ func (t *tenure) handle(now clock.Instant) handle {
 // Handle returns what the lease is continued with, or nothing if it is over.
 func (k keeper) Handle() (text string) {
 	now := k.s.clock.Now()
-	k.s.read(func(c *core) {
-		if t := c.tenures.get(k.id); t != nil && t.phase == held {
+	k.s.read(func(c *Core) {
+		if t := c.tenures.get(k.id); t != nil && t.phase == phaseHeld {
 			text = t.handle(now).text()
 		}
 	})
@@ -616,7 +616,7 @@ type handOverMessage struct {
 	handle *handle
 }
 
-func (m handOverMessage) apply(c *core, now clock.Instant) { c.handOver(now, m.id, m.answer, m.handle) }
+func (m handOverMessage) apply(c *Core, now clock.Instant) { c.HandOver(now, m.id, m.answer, m.handle) }
 
 type keepMessage struct {
 	id     uint64
@@ -624,4 +624,4 @@ type keepMessage struct {
 	why    error
 }
 
-func (m keepMessage) apply(c *core, now clock.Instant) { c.keep(now, m.id, m.answer, m.why) }
+func (m keepMessage) apply(c *Core, now clock.Instant) { c.Keep(now, m.id, m.answer, m.why) }

@@ -17,8 +17,8 @@ func (b *bench) adopt(name string) *waiter { return b.adoptAfter(name, true) }
 
 // adoptAfter does the same; over tells that the former holder is over.
 func (b *bench) adoptAfter(name string, over bool) *waiter {
-	w := &waiter{name: name, terms: &b.c.terms, result: make(chan acquired, 1)}
-	b.c.adopt(b.now(), w, handle{Key: []byte(name), Token: []byte(former), Fence: 7, TTL: w.terms.ttl, Over: over})
+	w := &waiter{Key: name, Terms: &b.c.terms, result: make(chan acquired, 1)}
+	b.c.Adopt(b.now(), w, handle{Key: []byte(name), Token: []byte(former), Fence: 7, TTL: w.Terms.TTL, Over: over})
 	b.perform()
 	return w
 }
@@ -53,7 +53,7 @@ func TestAdoptAnswers(t *testing.T) {
 			sends := b.take(node.Adopt)
 			b.wantNodes(sends, 0, 1, 2, 3, 4)
 			for i, s := range sends {
-				if s.cmd.Former != former || s.cmd.Token == former || s.cmd.Fence <= 7 || s.cmd.Name != "x" || s.cmd.TTL != b.c.terms.ttl {
+				if s.cmd.Former != former || s.cmd.Token == former || s.cmd.Fence <= 7 || s.cmd.Name != "x" || s.cmd.TTL != b.c.terms.TTL {
 					t.Fatalf("sent %+v", s.cmd)
 				}
 				if i < c.done || c.done == 0 {
@@ -65,7 +65,7 @@ func TestAdoptAnswers(t *testing.T) {
 				}
 			}
 			for len(w.result) == 0 {
-				b.advance(b.c.terms.window / 8) // it asks those that failed again
+				b.advance(b.c.terms.Window / 8) // it asks those that failed again
 				for _, s := range b.take(node.Adopt) {
 					if says := c.says[s.node]; says != silent && says != unsent {
 						t.Fatalf("node %d was asked again after %v", s.node, says)
@@ -89,7 +89,7 @@ func TestAdoptAnswers(t *testing.T) {
 				t.Errorf("%v", e)
 			}
 			b.wantNodes(b.take(node.Release))
-			if b.c.tenures.len() != 0 || c.want == ErrNoQuorum && b.now() != clock.Instant(time.Hour).Add(b.c.terms.window) {
+			if b.c.tenures.len() != 0 || c.want == ErrNoQuorum && b.now() != clock.Instant(time.Hour).Add(b.c.terms.Window) {
 				t.Errorf("%d tenures after %v, want none, after the window", b.c.tenures.len(), b.now())
 			}
 			if len(b.c.lines) != 0 {
@@ -109,7 +109,7 @@ func TestAdoptedDeadline(t *testing.T) {
 	b.clock.Advance(20 * time.Millisecond) // the answers take their time
 	b.say(sends[0], node.OK)
 	b.say(sends[1], node.Unknown)
-	b.advance(b.c.terms.window / 8)
+	b.advance(b.c.terms.Window / 8)
 	again := b.take(node.Adopt)
 	b.wantNodes(again, 1)
 	b.clock.Advance(50 * time.Millisecond)
@@ -117,13 +117,13 @@ func TestAdoptedDeadline(t *testing.T) {
 	b.waits(w)
 	b.say(sends[4], node.OK)
 	l := b.got(w)
-	if got, want := l.Remaining(), begun.Add(b.c.terms.ttl-b.c.terms.drift).Sub(b.now()); got != want {
+	if got, want := l.Remaining(), begun.Add(b.c.terms.TTL-b.c.terms.Drift).Sub(b.now()); got != want {
 		t.Errorf("Remaining() = %v, want %v", got, want)
 	}
 	// One whose time is up by the last answer is not handed out, nor is it given back.
 	b = enrolled(t, 1)
 	w = b.adopt("x")
-	b.clock.Advance(b.c.terms.ttl)
+	b.clock.Advance(b.c.terms.TTL)
 	b.say(b.take(node.Adopt)[0], node.OK)
 	b.refused(w, ErrNoQuorum)
 	b.wantNodes(b.take(node.Release))
@@ -179,7 +179,7 @@ func TestAdoptedIsKept(t *testing.T) {
 	if !held.counting().has(0) || held.counting().has(1) {
 		t.Errorf("counting %b after a quorum has confirmed", held.counting())
 	}
-	if !l.Valid() || l.Remaining() < b.c.terms.ttl-b.c.terms.drift-time.Millisecond {
+	if !l.Valid() || l.Remaining() < b.c.terms.TTL-b.c.terms.Drift-time.Millisecond {
 		t.Errorf("Remaining() = %v after a renewal", l.Remaining())
 	}
 }
@@ -216,7 +216,7 @@ func TestAdoptInALine(t *testing.T) {
 
 	answer := make(chan error, 1)
 	_ = l.Release(t.Context())
-	b.c.release(b.now(), b.c.lines["x"].holder.id, answer)
+	b.c.Release(b.now(), b.c.lines["x"].holder.id, answer)
 	b.perform()
 	b.wantNodes(b.take(node.Release), 0, 1, 2)
 	b.wantNodes(b.take(node.Grant), 0, 1, 2)
@@ -225,7 +225,7 @@ func TestAdoptInALine(t *testing.T) {
 // One who does not want to wait is told at once that the name is held now.
 func TestAdoptBeforeATry(t *testing.T) {
 	b := enrolled(t, 3)
-	once := b.acquire("x", func(w *waiter) { w.once, w.attempts = true, 1 })
+	once := b.acquire("x", func(w *waiter) { w.Once, w.Attempts = true, 1 })
 	w := b.adopt("x")
 	for _, s := range b.take(node.Adopt) {
 		b.say(s, node.OK)
@@ -240,11 +240,11 @@ func TestAdoptEnds(t *testing.T) {
 	why := errors.New("the context's")
 	for name, end := range map[string]func(*bench, *waiter) []error{
 		"canceled": func(b *bench, w *waiter) []error {
-			b.c.unadopt(b.now(), w, why)
+			b.c.cancelAdoption(b.now(), w, why)
 			return []error{ErrNoQuorum, why}
 		},
 		"closed": func(b *bench, _ *waiter) []error {
-			b.c.close(b.now())
+			b.c.Close(b.now())
 			return []error{ErrClosed}
 		},
 	} {
@@ -256,11 +256,11 @@ func TestAdoptEnds(t *testing.T) {
 			want := end(b, w)
 			b.perform()
 			b.refused(w, want...)
-			b.c.unadopt(b.now(), w, why) // too late, and harmless
+			b.c.cancelAdoption(b.now(), w, why) // too late, and harmless
 			for _, s := range sends[1:] {
 				b.say(s, node.OK)
 			}
-			b.advance(b.c.terms.ttl)
+			b.advance(b.c.terms.TTL)
 			b.wantNodes(b.take(node.Release))
 			if b.c.tenures.len()+len(b.c.lines)+b.alarms() != 0 || len(w.result) != 0 {
 				t.Error("something was left")
@@ -272,7 +272,7 @@ func TestAdoptEnds(t *testing.T) {
 	b := enrolled(t, 1)
 	w := b.adopt("x")
 	b.say(b.take(node.Adopt)[0], node.Absent)
-	b.c.unadopt(b.now(), w, why)
+	b.c.cancelAdoption(b.now(), w, why)
 	b.perform()
 	b.refused(w, lease.ErrLost)
 }
@@ -290,7 +290,7 @@ func TestAdoptWaitsForTheFormerHolder(t *testing.T) {
 	for i, s := range b.take(node.Adopt) {
 		b.say(s, node.OK, left(time.Duration(i+1)*time.Second))
 	}
-	over := 2*time.Second + b.c.terms.drift // the third came when a quorum had been enough
+	over := 2*time.Second + b.c.terms.Drift // the third came when a quorum had been enough
 	begun := b.now()
 	for b.now().Sub(begun) < over-100*time.Millisecond {
 		b.waits(w)
@@ -316,14 +316,14 @@ func TestAdoptWaitsForTheFormerHolder(t *testing.T) {
 		w := b.adoptAfter("x", false)
 		b.say(b.take(node.Adopt)[0], node.OK, left(0))
 		begun := b.now()
-		for b.now().Sub(begun) < b.c.terms.ttl {
+		for b.now().Sub(begun) < b.c.terms.TTL {
 			b.waits(w)
 			for _, s := range b.take(node.Renew) {
 				b.say(s, node.OK)
 			}
 			b.advance(100 * time.Millisecond)
 		}
-		b.advance(b.c.terms.drift)
+		b.advance(b.c.terms.Drift)
 		b.got(w)
 	})
 	t.Run("without a guard", func(t *testing.T) {
@@ -363,7 +363,7 @@ func TestAdoptWaitsForTheFormerHolder(t *testing.T) {
 		b := enrolled(t, 1)
 		w := b.adoptAfter("x", false)
 		b.say(b.take(node.Adopt)[0], node.OK, left(time.Second))
-		b.c.unadopt(b.now(), w, errors.New("the context's"))
+		b.c.cancelAdoption(b.now(), w, errors.New("the context's"))
 		b.perform()
 		if err := b.refused(w); !errors.Is(err, errNotOver) {
 			t.Errorf("%v", err)
@@ -410,7 +410,7 @@ func TestAdoptAgain(t *testing.T) {
 	w := b.adopt("x")
 	first := b.take(node.Adopt)[0]
 	b.say(first, node.Unknown)
-	b.c.unadopt(b.now(), w, errors.New("the context's"))
+	b.c.cancelAdoption(b.now(), w, errors.New("the context's"))
 	b.perform()
 	b.refused(w, ErrNoQuorum)
 
@@ -451,13 +451,13 @@ func TestHandOverInCore(t *testing.T) {
 	l := b.hold("x")
 	id := b.c.lines["x"].holder.id
 	next := b.acquire("x")
-	b.advance(b.c.terms.renewEvery)
+	b.advance(b.c.terms.RenewEvery)
 	early := b.take(node.Renew)
 	b.say(early[0], node.OK)
 
 	answer, second := make(chan error, 1), make(chan error, 1)
-	b.c.handOver(b.now(), id, answer, &handle{})
-	b.c.handOver(b.now(), id, second, &handle{})
+	b.c.HandOver(b.now(), id, answer, &handle{})
+	b.c.HandOver(b.now(), id, second, &handle{})
 	b.perform()
 	if err := <-second; !errors.Is(err, errHandingOver) {
 		t.Errorf("a second one: %v", err)
@@ -504,9 +504,9 @@ func TestHandOverEnds(t *testing.T) {
 	l := b.hold("x")
 	id := b.c.lines["x"].holder.id
 	answer := make(chan error, 1)
-	b.c.handOver(b.now(), id, answer, &handle{})
-	b.c.keep(b.now(), id, answer, why)
-	b.c.keep(b.now(), id, answer, why)
+	b.c.HandOver(b.now(), id, answer, &handle{})
+	b.c.Keep(b.now(), id, answer, why)
+	b.c.Keep(b.now(), id, answer, why)
 	b.perform()
 	if err := <-answer; err != why {
 		t.Errorf("%v, want %v", err, why)
@@ -518,7 +518,7 @@ func TestHandOverEnds(t *testing.T) {
 		t.Error("handed over although nobody wanted it any more")
 	}
 
-	b.c.handOver(b.now(), id, answer, &handle{})
+	b.c.HandOver(b.now(), id, answer, &handle{})
 	b.perform()
 	for _, s := range b.take(node.Renew)[:2] {
 		b.say(s, node.Other)
@@ -526,7 +526,7 @@ func TestHandOverEnds(t *testing.T) {
 	if err := <-answer; !errors.Is(err, lease.ErrTaken) || l.Err() != lease.ErrTaken {
 		t.Errorf("%v, and the lease is %v", err, l.Err())
 	}
-	b.c.handOver(b.now(), id, answer, &handle{})
+	b.c.HandOver(b.now(), id, answer, &handle{})
 	b.perform()
 	if err := <-answer; !errors.Is(err, lease.ErrLost) {
 		t.Errorf("a lost lease: %v", err)
@@ -541,16 +541,16 @@ func TestHandOverAndExtend(t *testing.T) {
 	id := b.c.lines["x"].holder.id
 	var h handle
 	answer, extended := make(chan error, 1), make(chan error, 1)
-	b.c.handOver(b.now(), id, answer, &h)
+	b.c.HandOver(b.now(), id, answer, &h)
 	short := b.c.terms
-	short.ttl /= 2
-	b.c.extend(b.now(), id, &short, extended)
+	short.TTL /= 2
+	b.c.Extend(b.now(), id, &short, extended)
 	b.perform()
 	for len(answer) == 0 {
 		b.say(b.take(node.Renew)[0], node.OK)
 	}
-	if err := <-answer; err != nil || l.Err() != lease.ErrHandedOver || h.TTL != short.ttl {
-		t.Errorf("%v, the lease is %v, and the handle of TTL %v: want %v", err, l.Err(), h.TTL, short.ttl)
+	if err := <-answer; err != nil || l.Err() != lease.ErrHandedOver || h.TTL != short.TTL {
+		t.Errorf("%v, the lease is %v, and the handle of TTL %v: want %v", err, l.Err(), h.TTL, short.TTL)
 	}
 }
 
@@ -559,21 +559,21 @@ func TestHandleAfterExtend(t *testing.T) {
 	b := enrolled(t, 1)
 	b.hold("x")
 	held := b.c.lines["x"].holder
-	if h := held.handle(b.now()); h.TTL != b.c.terms.ttl || string(h.Key) != "x" || string(h.Token) != held.token || h.Fence != held.fence {
+	if h := held.handle(b.now()); h.TTL != b.c.terms.TTL || string(h.Key) != "x" || string(h.Token) != held.token || h.Fence != held.fence {
 		t.Errorf("%+v", h)
 	}
-	b.advance(b.c.terms.renewEvery)
+	b.advance(b.c.terms.RenewEvery)
 	b.say(b.take(node.Renew)[0], node.Unknown)
 	long := b.c.terms
-	long.ttl *= 10
-	b.c.extend(b.now(), held.id, &long, make(chan error, 1))
+	long.TTL *= 10
+	b.c.Extend(b.now(), held.id, &long, make(chan error, 1))
 	b.perform()
 	b.say(b.take(node.Renew)[0], node.OK)
-	if h := held.handle(b.now()); h.TTL != b.c.terms.ttl {
-		t.Errorf("TTL %v while a renewal for %v may be under way", h.TTL, b.c.terms.ttl)
+	if h := held.handle(b.now()); h.TTL != b.c.terms.TTL {
+		t.Errorf("TTL %v while a renewal for %v may be under way", h.TTL, b.c.terms.TTL)
 	}
-	if h := held.handle(b.now().Add(owedFor)); h.TTL != long.ttl {
-		t.Errorf("TTL %v, want %v", h.TTL, long.ttl)
+	if h := held.handle(b.now().Add(owedFor)); h.TTL != long.TTL {
+		t.Errorf("TTL %v, want %v", h.TTL, long.TTL)
 	}
 }
 

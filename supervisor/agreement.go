@@ -20,7 +20,7 @@ type agreement struct {
 	alarm                // the next signing
 	widest time.Duration // the largest MaxTTL that a node has ever told, or our own
 	text   string        // the fingerprint of our own electorate
-	young  set           // nodes that are not grown
+	young  nodeSet       // nodes that are not grown
 	told   map[string]bool
 	apart  bool // the nodes' clocks were said to differ
 	few    bool // it was said that too few nodes are grown
@@ -61,7 +61,7 @@ func (s *limits) window(maxTTL time.Duration) time.Duration {
 // may have forgotten one that is still believed in; 0 if it is not young. It is counted
 // from when we first heard of the node's present life, and on our own clock: a node's
 // clock may be set right after a restart.
-func (c *core) youngUntil(i int) clock.Instant {
+func (c *Core) youngUntil(i int) clock.Instant {
 	p := &c.nodes[i]
 	if p.state.Grown || !p.state.Guarded {
 		return 0
@@ -78,7 +78,7 @@ func (c *core) youngUntil(i int) clock.Instant {
 // earlier life of a node. Its window is longer, so a node that is grown needs no wait.
 // believed tells that the lease in question still counts on the earlier life: that gave
 // nobody else its vote meanwhile. Else it may have, and for longer than we have heard of.
-func (c *core) healFrom(i int, believed bool) clock.Instant {
+func (c *Core) healFrom(i int, believed bool) clock.Instant {
 	p := &c.nodes[i]
 	s := &p.state
 	if s.Guarded && s.Grown {
@@ -92,7 +92,7 @@ func (c *core) healFrom(i int, believed bool) clock.Instant {
 }
 
 // agree looks at what the state of a node says about the agreement.
-func (c *core) agree(now clock.Instant, i int, was *node.State) {
+func (c *Core) agree(now clock.Instant, i int, was *node.State) {
 	p := &c.nodes[i]
 	s := &p.state
 	changed := s.Life != was.Life || s.Grown != was.Grown || s.MaxTTL != was.MaxTTL ||
@@ -117,7 +117,7 @@ func (c *core) agree(now clock.Instant, i int, was *node.State) {
 			c.alarms.clear(&p.youth)
 		}
 		if s.Grown && !was.Grown && was.Guarded {
-			c.hurry(now)
+			c.retrySoon(now)
 		}
 		c.twins(now, i)
 		c.identify(now, i, s.Enrolled && !was.Enrolled)
@@ -132,13 +132,13 @@ func (c *core) agree(now clock.Instant, i int, was *node.State) {
 	}
 	if changed {
 		c.tellYoung(now)
-		c.compareClocks(now)
+		c.warnIfApart(now)
 	}
 }
 
 // tellYoung tells, once each time, that so many nodes are young that nothing can be
 // acquired, and for how long.
-func (c *core) tellYoung(now clock.Instant) {
+func (c *Core) tellYoung(now clock.Instant) {
 	n := len(c.nodes)
 	if c.young.len() <= n-c.quorum {
 		c.few = false
@@ -154,7 +154,7 @@ func (c *core) tellYoung(now clock.Instant) {
 	}
 	slices.Sort(until)
 	left := until[c.quorum-1].Sub(now)
-	c.effects = append(c.effects, effect{kind: youngNodes, elapsed: left, err: fmt.Errorf(
+	c.effects = append(c.effects, Effect{Kind: EffectYoung, Elapsed: left, err: fmt.Errorf(
 		"%d of %d nodes are young: they were started or have lost their data, so nothing is acquired for %v; Config.MaxTTLCap bounds that time, and Config.DisableGuard ends it",
 		c.young.len(), n, left.Round(time.Millisecond))})
 }
@@ -162,7 +162,7 @@ func (c *core) tellYoung(now clock.Instant) {
 // askMarkers asks the others whether their markers still say the same, now that a node is
 // known to be young: any quorum that has granted a lease for a longer TTL, which that
 // node may have forgotten, has one of n-q+1 others in it.
-func (c *core) askMarkers(now clock.Instant, young int) {
+func (c *Core) askMarkers(now clock.Instant, young int) {
 	for i := range c.nodes {
 		if i != young {
 			c.sign(now, i, false)
@@ -171,7 +171,7 @@ func (c *core) askMarkers(now clock.Instant, young int) {
 }
 
 // countYouth works out until when a node is young.
-func (c *core) countYouth(now clock.Instant, i int) {
+func (c *Core) countYouth(now clock.Instant, i int) {
 	p := &c.nodes[i]
 	if !p.known {
 		sure := 0
@@ -194,7 +194,7 @@ func (c *core) countYouth(now clock.Instant, i int) {
 // stillYoung returns the same as youngUntil, before a node is asked for a vote. If the
 // window ends at this instant and the alarm has not been heard, it has the marker say so
 // first: the actor would refuse the vote otherwise, and an attempt would be lost.
-func (c *core) stillYoung(now clock.Instant, i int) clock.Instant {
+func (c *Core) stillYoung(now clock.Instant, i int) clock.Instant {
 	until := c.youngUntil(i)
 	if y := &c.nodes[i].youth; y.isSet() && y.due() <= now && until <= now {
 		c.alarms.clear(y)
@@ -204,7 +204,7 @@ func (c *core) stillYoung(now clock.Instant, i int) clock.Instant {
 }
 
 // wake has a node's marker say that it is grown.
-func (y *youth) wake(c *core, now clock.Instant) {
+func (y *youth) wake(c *Core, now clock.Instant) {
 	switch at := c.youngUntil(y.node); {
 	case at == 0 || c.closing:
 	case now < at:
@@ -216,7 +216,7 @@ func (y *youth) wake(c *core, now clock.Instant) {
 }
 
 // sign leaves our fingerprint on a node, and reads those of others.
-func (c *core) sign(now clock.Instant, i int, grown bool) {
+func (c *Core) sign(now clock.Instant, i int, grown bool) {
 	s := &c.nodes[i].state
 	if !s.Enrolled || !s.Guarded || c.closing {
 		return
@@ -228,20 +228,20 @@ func (c *core) sign(now clock.Instant, i int, grown bool) {
 }
 
 // wake signs everywhere.
-func (a *agreement) wake(c *core, now clock.Instant) {
+func (a *agreement) wake(c *Core, now clock.Instant) {
 	if c.closing {
 		return
 	}
 	for i := range c.nodes {
 		c.sign(now, i, false)
 	}
-	c.compareClocks(now)
+	c.warnIfApart(now)
 	c.alarms.set(a, now.Add(c.limits.signEvery()))
 }
 
 // identify works out our fingerprint, and leaves it: how many nodes there are, and the
 // identities of those that were met.
-func (c *core) identify(now clock.Instant, i int, enrolled bool) {
+func (c *Core) identify(now clock.Instant, i int, enrolled bool) {
 	var ids []string
 	for k := range c.nodes {
 		if id := c.nodes[k].state.Identity; id != "" {
@@ -275,7 +275,7 @@ func electorate(text string) (n int, ids []string, ok bool) {
 }
 
 // signed looks at the fingerprints that a node has.
-func (c *core) signed(_ clock.Instant, i int, r node.Reply) {
+func (c *Core) onSign(_ clock.Instant, i int, r node.Reply) {
 	if r.Status != node.OK {
 		return // the next one will do
 	}
@@ -315,7 +315,7 @@ func (c *core) signed(_ clock.Instant, i int, r node.Reply) {
 				c.told = make(map[string]bool)
 			}
 			c.told[key] = true
-			c.effects = append(c.effects, effect{kind: warned, node: i,
+			c.effects = append(c.effects, Effect{Kind: EffectWarned, Node: i,
 				err: fmt.Errorf("%s: %s, and this client uses %d: two clients that do not agree on the nodes can hold one name at once", p.label, p.disagrees, len(c.nodes))})
 		}
 	}
@@ -331,7 +331,7 @@ func disagreement(n, strange int) string {
 }
 
 // disagrees returns how other clients' nodes differ from ours, or "".
-func (c *core) disagrees() string {
+func (c *Core) disagrees() string {
 	for i := range c.nodes {
 		if d := c.nodes[i].disagrees; d != "" {
 			return c.nodes[i].label + ": " + d
@@ -343,7 +343,7 @@ func (c *core) disagrees() string {
 // twins looks whether a node is the same server as another one: then its vote would
 // count twice. The one that was met last is not counted, and as long as there is such
 // a one nothing is acquired.
-func (c *core) twins(now clock.Instant, i int) {
+func (c *Core) twins(now clock.Instant, i int) {
 	p := &c.nodes[i]
 	same := func(k int) bool {
 		s, o := &c.nodes[k].state, &p.state
@@ -370,8 +370,8 @@ func (c *core) twins(now clock.Instant, i int) {
 		case k == i || p.state.Run == "" || o.state.Run != p.state.Run || p.twin != 0 || o.twin != 0:
 		case same(k):
 			p.twin = k + 1
-			c.effects = append(c.effects, effect{kind: warned, node: i, err: c.misconfigured()})
-			c.turnAwayAll(now)
+			c.effects = append(c.effects, Effect{Kind: EffectWarned, Node: i, err: c.misconfigured()})
+			c.failAllWaiting(now)
 		default:
 			c.warn(i, "database", fmt.Errorf("%s and %s are two databases of one server: it takes both votes with it when it fails", o.label, p.label))
 		}
@@ -379,7 +379,7 @@ func (c *core) twins(now clock.Instant, i int) {
 }
 
 // misconfigured returns why nothing can be acquired with these nodes, or nil.
-func (c *core) misconfigured() error {
+func (c *Core) misconfigured() error {
 	for i := range c.nodes {
 		if k := c.nodes[i].twin; k != 0 {
 			return fmt.Errorf("%w: %s and %s are the same database of one server, whose vote would count twice", ErrMisconfigured, c.nodes[k-1].label, c.nodes[i].label)
@@ -389,14 +389,14 @@ func (c *core) misconfigured() error {
 }
 
 // turnAwayAll fails everybody who waits for a name.
-func (c *core) turnAwayAll(now clock.Instant) {
+func (c *Core) failAllWaiting(now clock.Instant) {
 	why := c.misconfigured()
 	for len(c.waited) > 0 {
 		l := c.waited[len(c.waited)-1]
 		c.dismiss(now, l, &AcquireError{Name: l.key, Quorum: c.quorum, why: why})
 	}
 	for len(c.adopting) > 0 {
-		c.refuse(c.adopting[len(c.adopting)-1], why, nil)
+		c.failAdoption(c.adopting[len(c.adopting)-1], why, nil)
 	}
 }
 
@@ -409,7 +409,7 @@ const (
 
 // compareClocks warns if the nodes' clocks differ: where fences are forgotten, the order
 // of those that are proposed rests on these clocks.
-func (c *core) compareClocks(now clock.Instant) {
+func (c *Core) warnIfApart(now clock.Instant) {
 	first, last := -1, -1
 	for i := range c.nodes {
 		s := &c.nodes[i].state
@@ -433,7 +433,7 @@ func (c *core) compareClocks(now clock.Instant) {
 	}
 	if !c.apart {
 		c.apart = true
-		c.effects = append(c.effects, effect{kind: warned, node: last, err: fmt.Errorf(
+		c.effects = append(c.effects, Effect{Kind: EffectWarned, Node: last, err: fmt.Errorf(
 			"the clock of %s is %v ahead of that of %s: if nodes lose their data, fences may go back by as much; have them set by NTP",
 			c.nodes[last].label, d.Round(time.Millisecond), c.nodes[first].label)})
 	}

@@ -14,7 +14,7 @@ import (
 func (b *bench) told(i int, change func(*node.State)) {
 	s := b.c.nodes[i].state
 	change(&s)
-	b.c.replies(b.now(), node.Batch{Node: i, State: s})
+	b.c.receive(b.now(), node.Batch{Node: i, State: s})
 	b.perform()
 }
 
@@ -192,7 +192,7 @@ func (b *bench) found(i int, texts ...string) {
 		value += x + "\n"
 	}
 	r := node.Reply{Op: node.Sign, Status: node.OK, Value: strings.TrimSuffix(value, "\n")}
-	b.c.replies(b.now(), node.Batch{Node: i, State: b.c.nodes[i].state, Replies: []node.Reply{r}})
+	b.c.receive(b.now(), node.Batch{Node: i, State: b.c.nodes[i].state, Replies: []node.Reply{r}})
 	b.perform()
 }
 
@@ -256,7 +256,7 @@ func TestDisagreement(t *testing.T) {
 				t.Errorf("%d warnings", n)
 			}
 			if c.at != 0 {
-				w := b.acquire("x", func(w *waiter) { w.attempts = 1 })
+				w := b.acquire("x", func(w *waiter) { w.Attempts = 1 })
 				for _, s := range b.take(node.Grant) {
 					b.say(s, node.Unsent)
 				}
@@ -389,7 +389,7 @@ func TestFenceExhausted(t *testing.T) {
 		var op node.Op
 		begin := func() {
 			if how == "acquire" {
-				w, op = b.acquire("x", func(w *waiter) { w.once, w.attempts = true, 1 }), node.Grant
+				w, op = b.acquire("x", func(w *waiter) { w.Once, w.Attempts = true, 1 }), node.Grant
 			} else {
 				w, op = b.adopt("x"), node.Adopt
 			}
@@ -431,7 +431,7 @@ func TestYoungNodesAreTold(t *testing.T) {
 	}
 	b.restart(1)
 	b.restart(1)
-	if want := b.c.limits.window(b.c.limits.maxTTLCap); len(b.young) != 1 || b.young[0].elapsed != want {
+	if want := b.c.limits.window(b.c.limits.maxTTLCap); len(b.young) != 1 || b.young[0].Elapsed != want {
 		t.Fatalf("%v: want it told once, for %v", b.young, want)
 	}
 	for i := range 2 {

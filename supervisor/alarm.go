@@ -24,7 +24,7 @@ func (a *alarm) due() clock.Instant {
 // A sleeper is woken when its alarm is due. The alarm is no longer set then.
 type sleeper interface {
 	bell() *alarm
-	wake(c *core, now clock.Instant)
+	wake(c *Core, now clock.Instant)
 }
 
 // alarms are all that are set: a heap of moments, the earliest first, and who is to be

@@ -12,12 +12,12 @@ import (
 func TestWalk(t *testing.T) {
 	for seed := range uint64(200) {
 		r := rand.New(rand.NewPCG(seed, 0))
-		c := &core{}
-		var b bag[*line]
+		c := &Core{}
+		var b set[*line]
 		stays := make(map[*line]bool)
 		var others []*line
-		for i := range 5 * walkPiece {
-			l := &line{queue: &queue{}}
+		for i := range 5 * sweepPiece {
+			l := &line{waitList: &waitList{}}
 			b.add(l)
 			if stays[l] = i%3 == 0; !stays[l] {
 				others = append(others, l)
@@ -25,13 +25,13 @@ func TestWalk(t *testing.T) {
 		}
 		change := func() {
 			switch l := others[r.IntN(len(others))]; {
-			case l.spot == 0:
+			case l.inSet == 0:
 				b.add(l)
 			default:
 				b.del(l)
 			}
 		}
-		var w walk[*line]
+		var w sweep[*line]
 		seen, now := make(map[*line]bool), clock.Instant(0)
 		w.begin(c, now, &b, func(_ clock.Instant, l *line) { seen[l] = true; change() })
 		for pieces := 1; c.alarms.count > 0; pieces++ {
@@ -40,9 +40,9 @@ func TestWalk(t *testing.T) {
 			}
 			now = c.alarms.next()
 			before := len(seen)
-			c.tick(now)
-			if n := len(seen) - before; n > walkPiece {
-				t.Fatalf("seed %d: %d at once, want %d at most", seed, n, walkPiece)
+			c.Tick(now)
+			if n := len(seen) - before; n > sweepPiece {
+				t.Fatalf("seed %d: %d at once, want %d at most", seed, n, sweepPiece)
 			}
 			change()
 		}
@@ -52,7 +52,7 @@ func TestWalk(t *testing.T) {
 			}
 		}
 		for i, l := range b {
-			if int(l.spot) != i+1 {
+			if int(l.inSet) != i+1 {
 				t.Fatalf("seed %d: the bag does not know where its things are", seed)
 			}
 		}
@@ -61,19 +61,19 @@ func TestWalk(t *testing.T) {
 
 // What comes during a walk has it done again, once.
 func TestWalkAgain(t *testing.T) {
-	c := &core{}
-	var b bag[*line]
-	for range 2 * walkPiece {
-		b.add(&line{queue: &queue{}})
+	c := &Core{}
+	var b set[*line]
+	for range 2 * sweepPiece {
+		b.add(&line{waitList: &waitList{}})
 	}
-	var w walk[*line]
+	var w sweep[*line]
 	seen := 0
 	step := func(clock.Instant, *line) { seen++ }
 	for range 3 {
 		w.begin(c, 0, &b, step)
 	}
 	for c.alarms.count > 0 {
-		c.tick(c.alarms.next())
+		c.Tick(c.alarms.next())
 	}
 	if seen != 2*len(b) {
 		t.Errorf("%d steps of %d things, want two each", seen, len(b))

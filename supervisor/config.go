@@ -224,26 +224,26 @@ func (cfg Config) validate(long []error) error {
 const minGrace = 10 * time.Millisecond
 
 // terms derives the times of a lease from its TTL.
-func (cfg Config) terms(ttl time.Duration) *terms {
-	t := &terms{ttl: ttl, drift: driftOf(cfg.Drift, ttl), grace: cfg.Grace, renewEvery: cfg.RenewEvery, window: ttl / 4}
-	if t.grace == 0 {
-		t.grace = max(ttl/20, minGrace)
+func (cfg Config) terms(ttl time.Duration) *Terms {
+	t := &Terms{TTL: ttl, Drift: driftOf(cfg.Drift, ttl), Grace: cfg.Grace, RenewEvery: cfg.RenewEvery, Window: ttl / 4}
+	if t.Grace == 0 {
+		t.Grace = max(ttl/20, minGrace)
 	}
 	if ttl != cfg.TTL {
-		t.renewEvery = time.Duration(float64(cfg.RenewEvery) * (float64(ttl) / float64(cfg.TTL)))
+		t.RenewEvery = time.Duration(float64(cfg.RenewEvery) * (float64(ttl) / float64(cfg.TTL)))
 	}
 	return t
 }
 
 // validate reports whether renewals fit into the TTL.
-func (t *terms) validate(nodeTimeout time.Duration) error {
+func (t *Terms) validate(nodeTimeout time.Duration) error {
 	var broken []error
-	if nodeTimeout > t.ttl/4 {
-		broken = append(broken, fmt.Errorf("NodeTimeout %v: want at most TTL/4 = %v", nodeTimeout, t.ttl/4))
+	if nodeTimeout > t.TTL/4 {
+		broken = append(broken, fmt.Errorf("NodeTimeout %v: want at most TTL/4 = %v", nodeTimeout, t.TTL/4))
 	}
-	if sum := t.renewEvery + nodeTimeout + t.grace + t.drift; sum >= t.ttl {
+	if sum := t.RenewEvery + nodeTimeout + t.Grace + t.Drift; sum >= t.TTL {
 		broken = append(broken, fmt.Errorf("RenewEvery %v + NodeTimeout %v + Grace %v + Drift %v = %v: want less than TTL = %v, or one late renewal loses the lease",
-			t.renewEvery, nodeTimeout, t.grace, t.drift, sum, t.ttl))
+			t.RenewEvery, nodeTimeout, t.Grace, t.Drift, sum, t.TTL))
 	}
 	return errors.Join(broken...)
 }
@@ -255,7 +255,7 @@ func (cfg Config) limits() limits {
 		retryMin: cfg.RetryMin, retryMax: cfg.RetryMax,
 		guard: !cfg.DisableGuard, guardWindow: cfg.GuardWindow,
 		maxTTL: cfg.MaxTTL, maxTTLCap: cfg.MaxTTLCap, drift: cfg.Drift,
-		reserve: cfg.reserve(), beat: cfg.beat(),
+		reserve: cfg.reserve(), heartbeat: cfg.beat(),
 	}
 }
 
@@ -374,13 +374,13 @@ func (s *Supervisor) waiter(name string, opts []Option) (*waiter, error) {
 		return nil, fmt.Errorf("acquire: %w", errors.Join(broken...))
 	}
 	return &waiter{
-		name: name, owner: r.owner, terms: terms, attempts: r.attempts, noRenew: r.noRenew, maxHold: r.maxHold,
+		Key: name, Owner: r.owner, Terms: terms, Attempts: r.attempts, NoRenew: r.noRenew, MaxHold: r.maxHold,
 		result: make(chan acquired, 1),
 	}, nil
 }
 
 // termsFor returns the times of a lease with the given TTL.
-func (s *Supervisor) termsFor(ttl time.Duration) (*terms, error) {
+func (s *Supervisor) termsFor(ttl time.Duration) (*Terms, error) {
 	if ttl == s.cfg.TTL {
 		return s.terms, nil
 	}

@@ -17,24 +17,24 @@ import (
 // and appends to sends and effects what is to be done. Its caller performs the effects
 // before the next input, and sends, in their order, behind the effects of the last of a
 // few inputs: so a holder hears that its lease is lost before any node hears the release.
-type core struct {
-	terms  terms // of a lease that asks for no other TTL
+type Core struct {
+	terms  Terms // of a lease that asks for no other TTL
 	limits limits
 	token  func() string // fresh for each attempt
 	rand   *rand.Rand    // jitter
 
-	nodes    []peer
-	quorum   int
-	tenures  roster
-	looks    map[uint64]*look
-	lines    map[string]*line
-	standing map[string]*tenure // by token: those that may be reserved for
-	held     bag[*tenure]
-	adopting bag[*tenure]
-	waited   bag[*line]               // those that somebody waits in
-	crowded  map[string]clock.Instant // names that had to be waited for, by when they were given back
-	callers  int                      // who wait
-	alarms   alarms
+	nodes     []peer
+	quorum    int
+	tenures   table
+	inquiries map[uint64]*inquiry
+	lines     map[string]*line
+	standing  map[string]*tenure // by token: those that may be reserved for
+	held      set[*tenure]
+	adopting  set[*tenure]
+	waited    set[*line]               // those that somebody waits in
+	contended map[string]clock.Instant // names that had to be waited for, by when they were given back
+	callers   int                      // who wait
+	alarms    alarms
 	agreement
 	attempts adoptions
 	lastID   uint64
@@ -42,18 +42,18 @@ type core struct {
 	cut      bool // nothing can be sent any more
 
 	// Walks that are under way, or were.
-	proposing, hurrying walk[*line]
-	asking, ending      walk[*tenure]
+	proposing, retrying sweep[*line]
+	asking, ending      sweep[*tenure]
 
 	unreleased []error // by close: what a quorum is not known to be free of
 
 	sends   []send
-	effects []effect
+	effects []Effect
 }
 
 // newCore returns a core for n nodes. token returns a fresh one for each attempt.
-func newCore(cfg Config, n int, token func() string, r *rand.Rand) core {
-	return core{
+func newCore(cfg Config, n int, token func() string, r *rand.Rand) Core {
+	return Core{
 		terms:     *cfg.terms(cfg.TTL),
 		limits:    cfg.limits(),
 		agreement: agreement{widest: cfg.MaxTTL},
@@ -63,8 +63,8 @@ func newCore(cfg Config, n int, token func() string, r *rand.Rand) core {
 		quorum:    n/2 + 1,
 		attempts:  make(adoptions),
 		standing:  make(map[string]*tenure),
-		crowded:   make(map[string]clock.Instant),
-		looks:     make(map[uint64]*look),
+		contended: make(map[string]clock.Instant),
+		inquiries: make(map[uint64]*inquiry),
 		lines:     make(map[string]*line),
 	}
 }
@@ -81,22 +81,22 @@ type limits struct {
 	maxTTLCap   time.Duration // of all clients
 	drift       time.Duration // the configured one; 0 for that of each TTL
 	reserve     time.Duration // how long a node keeps a name for the first in its queue
-	beat        time.Duration // about how often a waiter in a queue asks again
+	heartbeat   time.Duration // about how often a waiter in a queue asks again
 }
 
 // terms are the times of a lease, all derived from its TTL. Leases of the same
 // TTL share one.
-type terms struct {
-	ttl, drift, grace, renewEvery time.Duration
-	window                        time.Duration // an election takes at most so long
+type Terms struct {
+	TTL, Drift, Grace, RenewEvery time.Duration
+	Window                        time.Duration // an election takes at most so long
 }
 
 // A peer is what the core knows of one node.
 type peer struct {
-	label string
-	state node.State
-	debts debts
-	leave leaving
+	label   string
+	state   node.State
+	debts   debts
+	backlog backlog
 
 	youth     youth
 	confirmed clock.Instant // when what its marker has confirmed last was sent, while it was grown
@@ -105,13 +105,13 @@ type peer struct {
 	foreign   map[string]sighting
 	disagrees string // how the nodes of others differ, by what they have left there; "" if they do not
 
-	first  node.State    // the earliest reading of this incarnation's clock
-	ranAt  clock.Instant // when its clock was last seen to run away from ours; 0 if never
-	warned map[string]bool
+	firstReading node.State    // the earliest reading of this incarnation's clock
+	ranAt        clock.Instant // when its clock was last seen to run away from ours; 0 if never
+	warned       map[string]bool
 
 	// Walks that are under way, or were, because of what it said.
-	heldNews, filling  walk[*tenure]
-	waitNews, queueing walk[*line]
+	heldChanges, filling      sweep[*tenure]
+	waitedChanges, requeueing sweep[*line]
 }
 
 // A send is a command for one node.
@@ -121,73 +121,73 @@ type send struct {
 }
 
 // An effect is something to be done for a caller or a holder.
-type effect struct {
-	kind    effectKind
+type Effect struct {
+	Kind    EffectKind
 	waiter  *waiter          // won, failed
 	tenure  *tenure          // won, renewed, ended
-	until   clock.Instant    // renewed: when the lease will be lost
+	Until   clock.Instant    // renewed: when the lease will be lost
 	err     error            // failed, ended, answered, looked
 	answer  chan<- error     // answered: for Release and Extend
 	asker   chan<- inspected // looked
 	answers answers          // looked
-	elapsed time.Duration    // won, and answered for Release: how long it took
-	node    int              // nodeUp, nodeDown, warned
+	Elapsed time.Duration    // won, and answered for Release: how long it took
+	Node    int              // nodeUp, nodeDown, warned
 }
 
-type effectKind uint8
+type EffectKind uint8
 
 const (
-	won        effectKind = iota // hand the tenure's new lease to the waiter
-	failed                       // hand the error to the waiter
-	renewed                      // the lease will be lost at until
-	ended                        // the lease is over, because of err
-	answered                     // hand err to whoever asked
-	looked                       // hand the nodes' answers, or err, to whoever asked
-	nodeUp                       // a node was enrolled
-	nodeDown                     // an enrolment has ended, because of err
-	warned                       // err is something that is not as it should be
-	youngNodes                   // too few nodes are grown for a while, as err says
+	EffectWon       EffectKind = iota // hand the tenure's new lease to the waiter
+	EffectFailed                      // hand the error to the waiter
+	EffectRenewed                     // the lease will be lost at until
+	EffectEnded                       // the lease is over, because of err
+	EffectAnswered                    // hand err to whoever asked
+	EffectInspected                   // hand the nodes' answers, or err, to whoever asked
+	EffectNodeUp                      // a node was enrolled
+	EffectNodeDown                    // an enrolment has ended, because of err
+	EffectWarned                      // err is something that is not as it should be
+	EffectYoung                       // too few nodes are grown for a while, as err says
 )
 
 // phase is where a tenure stands. It only moves forward.
 type phase uint8
 
 const (
-	waiting   phase = iota // the nodes' time is not known yet: nothing was sent
-	queued                 // it stands in the nodes' queues
-	electing               // grants or claims are out
-	raising                // q nodes granted; a higher fence is being stored on them
-	adopting               // renewals are out for a lease that is to be continued
-	held                   // a quorum granted it
-	releasing              // it is over; releases are out
+	phaseWaiting   phase = iota // the nodes' time is not known yet: nothing was sent
+	phaseQueued                 // it stands in the nodes' queues
+	phaseElecting               // grants or claims are out
+	phaseRaising                // q nodes granted; a higher fence is being stored on them
+	phaseAdopting               // renewals are out for a lease that is to be continued
+	phaseHeld                   // a quorum granted it
+	phaseReleasing              // it is over; releases are out
 )
 
 // A tenure is one attempt to hold a name, and, if it is won, the holding of it, up
 // to the last answer to its release.
 type tenure struct {
 	alarm
-	id     uint64
-	spot   int32 // in the bag of its phase
-	phase  phase
-	queued bool // its token stands, or stood, in the nodes' queues: see stand
-	behind bool // and somebody else had the name, or was before it
-	hold   hold
+	id       uint64
+	inSet    int32 // in the bag of its phase
+	phase    phase
+	inQueues bool // its token stands, or stood, in the nodes' queues: see stand
+	behind   bool // and somebody else had the name, or was before it
+	hold     hold
 
-	asked   set    // nodes that may have the key: not those that certainly never got a command
-	pending set    // a command other than a release is unanswered
-	key     string // the name, prefix included
+	asked   nodeSet // nodes that may have the key: not those that certainly never got a command
+	pending nodeSet // a command other than a release is unanswered
+	key     string  // the name, prefix included
 	token   string
-	terms   *terms
+	terms   *Terms
 	fence   uint64
 	begun   clock.Instant // when its grants were queued
 	votes   []vote        // by node
 	line    *line
 
-	withdrawn set // nodes that said they do not keep it any more
-	taken     set // those of them that keep another value
-	probation set // nodes that had it no longer, or never, and were healed or will be
-	sent      set // nodes that may have got a command
-	again     set // nodes to be asked once more as soon as they have answered
+	withdrawn nodeSet // nodes that said they do not keep it any more
+	taken     nodeSet // those of them that keep another value
+	probation nodeSet // nodes that had it no longer, or never, and were healed or will be
+	sent      nodeSet // nodes that may have got a command
+	askAgain  nodeSet // nodes to be asked once more as soon as they have answered
 
 	stand  *standing // from when it stands in the queue
 	ballot *ballot   // while it is an election
@@ -195,22 +195,22 @@ type tenure struct {
 	give   *giving   // while it is given back
 }
 
-func (t *tenure) place() *int32 { return &t.spot }
+func (t *tenure) slot() *int32 { return &t.inSet }
 
 // newID returns an ID that was never used before, for the given place in the roster.
-func (c *core) newID(place uint64) uint64 {
-	c.lastID = (c.lastID>>placeBits+1)<<placeBits | place
+func (c *Core) newID(place uint64) uint64 {
+	c.lastID = (c.lastID>>slotBits+1)<<slotBits | place
 	return c.lastID
 }
 
-func (c *core) send(i int, cmd node.Command) { c.sends = append(c.sends, send{i, cmd}) }
+func (c *Core) send(i int, cmd node.Command) { c.sends = append(c.sends, send{i, cmd}) }
 
 // next returns when tick has something to do.
-func (c *core) next() clock.Instant { return c.alarms.next() }
+func (c *Core) Next() clock.Instant { return c.alarms.next() }
 
 // wait returns how long the loop may sleep at the present instant.
-func (c *core) wait(now clock.Instant) time.Duration {
-	return max(0, min(c.next().Sub(now), maxSleep))
+func (c *Core) Wait(now clock.Instant) time.Duration {
+	return max(0, min(c.Next().Sub(now), maxSleep))
 }
 
 const (
@@ -225,7 +225,7 @@ const (
 )
 
 // tick wakes what has become due.
-func (c *core) tick(now clock.Instant) {
+func (c *Core) Tick(now clock.Instant) {
 	for range maxWakes {
 		if c.alarms.next() > now || len(c.sends) > maxSends {
 			return
@@ -236,85 +236,85 @@ func (c *core) tick(now clock.Instant) {
 
 // replies takes in what a node answered. What a second connection to one server says
 // is no vote of another one.
-func (c *core) replies(now clock.Instant, b node.Batch) {
-	c.stateOf(now, b.Node, b.State)
+func (c *Core) receive(now clock.Instant, b node.Batch) {
+	c.onState(now, b.Node, b.State)
 	twin := c.nodes[b.Node].twin != 0
 	for _, r := range b.Replies {
 		if twin && r.Status != node.Unsent {
 			r = node.Reply{ID: r.ID, Op: r.Op, Err: c.misconfigured()}
 		}
-		c.reply(now, b.Node, r)
+		c.onReply(now, b.Node, r)
 	}
 }
 
 // unsent takes in that a command found no room in its node's mailbox.
-func (c *core) unsent(now clock.Instant, i int, cmd node.Command) {
-	c.reply(now, i, node.Reply{ID: cmd.ID, Op: cmd.Op, Status: node.Unsent, Err: errNoRoom})
+func (c *Core) Unsent(now clock.Instant, i int, cmd node.Command) {
+	c.onReply(now, i, node.Reply{ID: cmd.ID, Op: cmd.Op, Status: node.Unsent, Err: errNoRoom})
 }
 
-func (c *core) reply(now clock.Instant, i int, r node.Reply) {
+func (c *Core) onReply(now clock.Instant, i int, r node.Reply) {
 	if r.Op == node.Sign {
-		c.signed(now, i, r)
+		c.onSign(now, i, r)
 		return
 	}
 	if r.Op == node.Inspect {
-		if l := c.looks[r.ID]; l != nil {
-			c.seen(now, l, i, r)
+		if l := c.inquiries[r.ID]; l != nil {
+			c.onInspect(now, l, i, r)
 		} else if t := c.tenures.get(r.ID); t != nil {
-			c.tracked(now, t, i, r)
+			c.onTracking(now, t, i, r)
 		}
 		return
 	}
 	t := c.tenures.get(r.ID)
 	if t == nil {
 		if r.Op == node.Release {
-			c.repaid(now, i, r)
+			c.onOwedRelease(now, i, r)
 		}
 		return
 	}
 	switch r.Op {
 	case node.Enqueue:
-		c.enqueued(now, t, i, r)
+		c.onEnqueue(now, t, i, r)
 	case node.Grant, node.Claim:
-		c.granted(now, t, i, r)
+		c.onGrant(now, t, i, r)
 	case node.Raise:
-		c.raised(now, t, i, r)
+		c.onRaise(now, t, i, r)
 	case node.Renew:
-		c.renewed(now, t, i, r)
+		c.onRenewal(now, t, i, r)
 	case node.Heal:
-		c.healed(now, t, i, r)
+		c.onHeal(now, t, i, r)
 	case node.Adopt:
-		c.swapped(now, t, i, r)
+		c.onAdopt(now, t, i, r)
 	case node.Release:
-		c.released(now, t, i, r)
+		c.onRelease(now, t, i, r)
 	}
 }
 
 // stateOf takes in how a node is.
-func (c *core) stateOf(now clock.Instant, i int, s node.State) {
+func (c *Core) onState(now clock.Instant, i int, s node.State) {
 	p := &c.nodes[i]
 	was := p.state
 	p.state = s
-	c.watch(now, i, was)
+	c.onClockReading(now, i, was)
 	c.agree(now, i, &was)
 	if was.OffsetAt == 0 && s.OffsetAt != 0 {
 		c.propose(now)
 	}
 	if s.Enrolled && !was.Enrolled {
-		c.effects = append(c.effects, effect{kind: nodeUp, node: i})
+		c.effects = append(c.effects, Effect{Kind: EffectNodeUp, Node: i})
 		c.inspectServer(i)
 		c.collect(now, i)
-		c.hurry(now)
-		c.askAgain(now)
+		c.retrySoon(now)
+		c.retryAdoptions(now)
 		c.fillIn(now, i)
 	}
 	if !s.Enrolled && s.Err != nil && (was.Enrolled || was.Err == nil) {
-		c.effects = append(c.effects, effect{kind: nodeDown, node: i, err: s.Err})
+		c.effects = append(c.effects, Effect{Kind: EffectNodeDown, Node: i, err: s.Err})
 	}
 }
 
 // close accepts nothing more and ends everything: very many leases a piece at a time.
-func (c *core) close(now clock.Instant) {
+func (c *Core) Close(now clock.Instant) {
 	c.closing = true
 	for len(c.waited) > 0 {
 		l := c.waited[len(c.waited)-1]
@@ -322,39 +322,39 @@ func (c *core) close(now clock.Instant) {
 	}
 	c.endAll(now, clock.Never, lease.ErrClosed)
 	for len(c.adopting) > 0 {
-		c.refuse(c.adopting[len(c.adopting)-1], ErrClosed, nil)
+		c.failAdoption(c.adopting[len(c.adopting)-1], ErrClosed, nil)
 	}
-	for _, t := range c.tenures.places {
+	for _, t := range c.tenures.slots {
 		if t != nil {
-			c.hasten(now, t)
+			c.releaseNow(now, t)
 		}
 	}
-	for _, id := range slices.Sorted(maps.Keys(c.looks)) {
-		c.shut(c.looks[id], ErrClosed)
+	for _, id := range slices.Sorted(maps.Keys(c.inquiries)) {
+		c.closeInquiry(c.inquiries[id], ErrClosed)
 	}
 }
 
 // dismiss tells everybody who waits in a line that there is no lease, and why.
-func (c *core) dismiss(now clock.Instant, l *line, why error) {
+func (c *Core) dismiss(now clock.Instant, l *line, why error) {
 	if l.attempt != nil {
 		c.abandon(now, l.attempt)
 	}
-	if l.look != nil {
-		delete(c.looks, l.look.id)
-		l.look = nil
+	if l.inquiry != nil {
+		delete(c.inquiries, l.inquiry.id)
+		l.inquiry = nil
 	}
 	for len(l.waiters) > 0 {
-		c.effects = append(c.effects, effect{kind: failed, waiter: l.waiters[0], err: why})
-		c.unline(l, 0)
+		c.effects = append(c.effects, Effect{Kind: EffectFailed, waiter: l.waiters[0], err: why})
+		c.removeWaiter(l, 0)
 	}
-	c.leave(l.key, l)
+	c.forgetIdle(l.key, l)
 }
 
 // endAll ends every lease that began before an instant. The loop does what it has decided
 // between two pieces: holders need not wait until the last of very many is ended.
-func (c *core) endAll(now, before clock.Instant, why error) {
+func (c *Core) endAll(now, before clock.Instant, why error) {
 	c.alarms.clear(&c.ending) // this one ends what an earlier one had left
-	c.ending = walk[*tenure]{hasty: true}
+	c.ending = sweep[*tenure]{hasty: true}
 	c.ending.begin(c, now, &c.held, func(now clock.Instant, t *tenure) {
 		if t.begun < before {
 			c.end(now, t, why, nil)
@@ -363,4 +363,4 @@ func (c *core) endAll(now, before clock.Instant, why error) {
 }
 
 // drained reports whether nothing is left to wait for after close.
-func (c *core) drained() bool { return c.closing && c.tenures.len() == 0 }
+func (c *Core) Drained() bool { return c.closing && c.tenures.len() == 0 }

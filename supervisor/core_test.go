@@ -18,12 +18,12 @@ import (
 // and performs the effects as the loop does.
 type bench struct {
 	t      testing.TB
-	c      core
+	c      Core
 	clock  *clock.Manual
 	sent   []send
 	signs  []send // fingerprints that are left, apart: they come by themselves
-	warned []effect
-	young  []effect
+	warned []Effect
+	young  []Effect
 	log    []string // effects and sends in the order in which they are performed
 }
 
@@ -57,14 +57,14 @@ func (b *bench) state() node.State {
 }
 
 func (b *bench) enrol(i int) {
-	b.c.replies(b.now(), node.Batch{Node: i, State: b.state()})
+	b.c.receive(b.now(), node.Batch{Node: i, State: b.state()})
 	b.perform()
 }
 
 func (b *bench) drop(i int) {
 	s := b.c.nodes[i].state
 	s.Enrolled, s.Err = false, errDown
-	b.c.replies(b.now(), node.Batch{Node: i, State: s})
+	b.c.receive(b.now(), node.Batch{Node: i, State: s})
 	b.perform()
 }
 
@@ -88,34 +88,34 @@ func (b *bench) perform() {
 	}
 }
 
-func (b *bench) effect(e effect) {
-	switch e.kind {
-	case won:
+func (b *bench) effect(e Effect) {
+	switch e.Kind {
+	case EffectWon:
 		l, control := lease.New(lease.Spec{
-			Name: e.waiter.name, Token: e.tenure.token, Fence: e.tenure.fence,
-			Clock: b.clock, Until: e.until, Grace: e.tenure.terms.grace,
+			Name: e.waiter.Key, Token: e.tenure.token, Fence: e.tenure.fence,
+			Clock: b.clock, Until: e.Until, Grace: e.tenure.terms.Grace,
 		})
 		e.tenure.hold.lease = control
 		e.waiter.result <- acquired{lease: l}
 		b.log = append(b.log, "won")
-	case failed:
+	case EffectFailed:
 		e.waiter.result <- acquired{err: e.err}
-	case renewed:
-		if e.tenure.phase == held && !e.tenure.hold.lease.Renewed(e.until, e.tenure.terms.grace) {
+	case EffectRenewed:
+		if e.tenure.phase == phaseHeld && !e.tenure.hold.lease.Renewed(e.Until, e.tenure.terms.Grace) {
 			b.c.end(b.now(), e.tenure, e.tenure.hold.lease.Lease().Err(), nil)
 		}
 		b.log = append(b.log, "renewed")
-	case ended:
+	case EffectEnded:
 		e.tenure.hold.lease.End(e.err)
 		b.log = append(b.log, "ended")
-	case answered:
+	case EffectAnswered:
 		e.answer <- e.err
 		b.log = append(b.log, "answered")
-	case looked:
+	case EffectInspected:
 		e.asker <- inspected{e.answers, e.err}
-	case warned:
+	case EffectWarned:
 		b.warned = append(b.warned, e)
-	case youngNodes:
+	case EffectYoung:
 		b.young = append(b.young, e)
 	}
 }
@@ -132,16 +132,16 @@ func (b *bench) alarms() int {
 // advance moves the clock and lets the core see it.
 func (b *bench) advance(d time.Duration) {
 	b.clock.Advance(d)
-	b.c.tick(b.now())
+	b.c.Tick(b.now())
 	b.perform()
 }
 
 func (b *bench) acquire(name string, change ...func(*waiter)) *waiter {
-	w := &waiter{name: name, terms: &b.c.terms, result: make(chan acquired, 1)}
+	w := &waiter{Key: name, Terms: &b.c.terms, result: make(chan acquired, 1)}
 	for _, f := range change {
 		f(w)
 	}
-	b.c.acquire(b.now(), w)
+	b.c.Acquire(b.now(), w)
 	b.perform()
 	return w
 }
@@ -170,7 +170,7 @@ func (b *bench) say(s send, status node.Status, change ...func(*node.Reply)) {
 	for _, f := range change {
 		f(&r)
 	}
-	b.c.replies(b.now(), node.Batch{Node: s.node, Replies: []node.Reply{r}, State: b.c.nodes[s.node].state})
+	b.c.receive(b.now(), node.Batch{Node: s.node, Replies: []node.Reply{r}, State: b.c.nodes[s.node].state})
 	b.perform()
 }
 
@@ -265,7 +265,7 @@ func TestQuorumOfConfiguredNodes(t *testing.T) {
 
 func TestNoQuorumWithoutEnoughNodes(t *testing.T) {
 	b := enrolled(t, 5)
-	w := b.acquire("x", func(w *waiter) { w.attempts = 1 })
+	w := b.acquire("x", func(w *waiter) { w.Attempts = 1 })
 	grants := b.take(node.Grant)
 	for _, s := range grants[:3] {
 		b.say(s, node.Unsent)
@@ -288,7 +288,7 @@ func TestUntilCountsFromBeforeTheSend(t *testing.T) {
 		b.say(s, node.OK)
 	}
 	l := b.got(w)
-	if want := b.c.terms.ttl - b.c.terms.drift - 500*time.Millisecond; l.Remaining() != want {
+	if want := b.c.terms.TTL - b.c.terms.Drift - 500*time.Millisecond; l.Remaining() != want {
 		t.Errorf("Remaining() = %v, want %v", l.Remaining(), want)
 	}
 }
@@ -300,7 +300,7 @@ func TestDeadline(t *testing.T) {
 		n := 1 + r.IntN(maxNodes)
 		need := 1 + r.IntN(n)
 		votes := make([]vote, n)
-		var count set
+		var count nodeSet
 		var untils []clock.Instant
 		for i := range votes {
 			votes[i].until = clock.Instant(r.IntN(20))
@@ -331,7 +331,7 @@ func TestLateGrantStrengthens(t *testing.T) {
 	b.say(grants[1], node.OK)
 	l := b.got(w)
 	b.say(grants[2], node.OK)
-	b.advance(b.c.terms.renewEvery)
+	b.advance(b.c.terms.RenewEvery)
 	b.say(to(b.take(node.Renew), 0), node.Absent)
 	if err := l.Err(); err != nil {
 		t.Fatalf("lost with two votes of three: %v", err)
@@ -342,7 +342,7 @@ func TestLateGrantStrengthens(t *testing.T) {
 func TestLostAtDeadlineLessGrace(t *testing.T) {
 	b := enrolled(t, 5)
 	l := b.hold("x")
-	end := l.Remaining() - b.c.terms.grace
+	end := l.Remaining() - b.c.terms.Grace
 	for passed := time.Duration(0); passed < end-time.Millisecond; {
 		step := min(50*time.Millisecond, end-time.Millisecond-passed)
 		b.advance(step)
@@ -365,7 +365,7 @@ func TestLostAtDeadlineLessGrace(t *testing.T) {
 	if !errors.Is(l.Err(), lease.ErrExpired) {
 		t.Errorf("Err() = %v", l.Err())
 	}
-	b.advance(b.c.terms.grace - time.Millisecond)
+	b.advance(b.c.terms.Grace - time.Millisecond)
 	b.wantNodes(b.take(node.Release)) // its holder is still stopping
 	b.advance(time.Millisecond)
 	b.wantNodes(b.take(node.Release), 0, 1, 2, 3, 4)
@@ -374,15 +374,15 @@ func TestLostAtDeadlineLessGrace(t *testing.T) {
 // When everything is closed, what has expired is not kept until its grace is over.
 func TestExpiredAndClosed(t *testing.T) {
 	b := enrolled(t, 3)
-	b.hold("x", func(w *waiter) { w.noRenew = true })
-	b.advance(b.c.terms.ttl - b.c.terms.drift - b.c.terms.grace)
+	b.hold("x", func(w *waiter) { w.NoRenew = true })
+	b.advance(b.c.terms.TTL - b.c.terms.Drift - b.c.terms.Grace)
 	b.wantNodes(b.take(node.Release))
-	b.c.close(b.now())
+	b.c.Close(b.now())
 	b.perform()
 	for _, s := range b.take(node.Release) {
 		b.say(s, node.OK)
 	}
-	if !b.c.drained() || b.alarms() != 0 {
+	if !b.c.Drained() || b.alarms() != 0 {
 		t.Errorf("%d tenures and %d alarms are left", b.c.tenures.len(), b.alarms())
 	}
 }
@@ -391,9 +391,9 @@ func TestExpiredAndClosed(t *testing.T) {
 func TestLateAnswerDoesNotRevive(t *testing.T) {
 	b := enrolled(t, 3)
 	l := b.hold("x")
-	b.advance(b.c.terms.renewEvery)
+	b.advance(b.c.terms.RenewEvery)
 	renewals := b.take(node.Renew)
-	b.clock.Advance(b.c.terms.ttl) // the core's goroutine is late
+	b.clock.Advance(b.c.terms.TTL) // the core's goroutine is late
 	for _, s := range renewals {
 		b.say(s, node.OK)
 	}
@@ -407,15 +407,15 @@ func TestLateAnswerDoesNotRevive(t *testing.T) {
 func TestHolderWhoSawTheEndIsBelieved(t *testing.T) {
 	b := enrolled(t, 3)
 	l := b.hold("x")
-	b.advance(b.c.terms.renewEvery)
+	b.advance(b.c.terms.RenewEvery)
 	renewals := b.take(node.Renew)
 	before := b.now()
-	b.clock.Advance(b.c.terms.ttl)
+	b.clock.Advance(b.c.terms.TTL)
 	if l.Valid() {
 		t.Fatal("valid after its TTL")
 	}
 	for _, s := range renewals {
-		b.c.replies(before, node.Batch{Node: s.node, State: b.state(), Replies: []node.Reply{{ID: s.cmd.ID, Op: node.Renew, Status: node.OK}}})
+		b.c.receive(before, node.Batch{Node: s.node, State: b.state(), Replies: []node.Reply{{ID: s.cmd.ID, Op: node.Renew, Status: node.OK}}})
 	}
 	b.perform()
 	if l.Valid() || len(b.take(node.Release)) != 3 {
@@ -428,20 +428,20 @@ func TestHolderWhoSawTheEndIsBelieved(t *testing.T) {
 func TestFailedRenewalIsRetried(t *testing.T) {
 	b := enrolled(t, 3)
 	l := b.hold("x")
-	b.advance(b.c.terms.renewEvery)
+	b.advance(b.c.terms.RenewEvery)
 	renewals := b.take(node.Renew)
 	b.wantNodes(renewals, 0, 1, 2)
 	b.say(to(renewals, 0), node.Unknown)
 	b.say(to(renewals, 1), node.OK)
-	b.advance(b.c.terms.renewEvery / 8)
+	b.advance(b.c.terms.RenewEvery / 8)
 	again := b.take(node.Renew)
 	b.wantNodes(again, 0) // node 2 has not answered yet, so it is not asked again
 	b.say(again[0], node.OK)
-	if got, want := l.Remaining(), b.c.terms.ttl-b.c.terms.drift-b.c.terms.renewEvery/8-1; got < want {
+	if got, want := l.Remaining(), b.c.terms.TTL-b.c.terms.Drift-b.c.terms.RenewEvery/8-1; got < want {
 		t.Errorf("Remaining() = %v after two renewals of three, want about %v", got, want)
 	}
 	for range 20 {
-		b.advance(b.c.terms.renewEvery / 4)
+		b.advance(b.c.terms.RenewEvery / 4)
 		for _, s := range b.take(node.Renew) {
 			if s.node == 2 {
 				t.Fatal("a second renewal for a node that has not answered the first")
@@ -473,7 +473,7 @@ func TestWithdrawnVotes(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			b := enrolled(t, 5)
 			l := b.hold("x")
-			b.advance(b.c.terms.renewEvery)
+			b.advance(b.c.terms.RenewEvery)
 			for _, s := range b.take(node.Renew) {
 				b.say(s, tt.statuses[s.node])
 			}
@@ -498,11 +498,11 @@ func TestWithdrawnVotes(t *testing.T) {
 func TestWithdrawnVoteDoesNotReturn(t *testing.T) {
 	b := enrolled(t, 3)
 	l := b.hold("x")
-	b.advance(b.c.terms.renewEvery)
+	b.advance(b.c.terms.RenewEvery)
 	for _, s := range b.take(node.Renew) {
 		b.say(s, []node.Status{node.Absent, node.OK, node.OK}[s.node])
 	}
-	b.advance(b.c.terms.renewEvery)
+	b.advance(b.c.terms.RenewEvery)
 	renewals := b.take(node.Renew)
 	b.wantNodes(renewals, 0, 1, 2)
 	b.say(renewals[1], node.Absent)
@@ -515,16 +515,16 @@ func TestWithdrawnVoteDoesNotReturn(t *testing.T) {
 // last vote comes then.
 func TestElectionWindow(t *testing.T) {
 	b := enrolled(t, 3)
-	w := b.acquire("x", func(w *waiter) { w.attempts = 1 })
+	w := b.acquire("x", func(w *waiter) { w.Attempts = 1 })
 	grants := b.take(node.Grant)
 	b.say(grants[0], node.OK)
-	b.clock.Advance(b.c.terms.window + 1)
+	b.clock.Advance(b.c.terms.Window + 1)
 	b.say(grants[1], node.OK)
 	b.refused(w, ErrNoQuorum)
 	b.wantNodes(b.take(node.Release), 0, 1, 2)
 
-	w = b.acquire("y", func(w *waiter) { w.attempts = 1 })
-	b.advance(b.c.terms.window)
+	w = b.acquire("y", func(w *waiter) { w.Attempts = 1 })
+	b.advance(b.c.terms.Window)
 	b.refused(w, ErrNoQuorum)
 	b.wantNodes(b.take(node.Release), 0, 1, 2)
 }
@@ -533,7 +533,7 @@ func TestElectionWindow(t *testing.T) {
 // the silent ones too, and the next attempt has a fresh token.
 func TestLostElectionIsGivenBack(t *testing.T) {
 	b := enrolled(t, 5)
-	w := b.acquire("x", func(w *waiter) { w.attempts = 2 })
+	w := b.acquire("x", func(w *waiter) { w.Attempts = 2 })
 	grants := b.take(node.Grant)
 	b.say(grants[0], node.OK)
 	b.say(grants[1], node.Other)
@@ -572,7 +572,7 @@ func TestUnknownGrantIsKeptUntilDecided(t *testing.T) {
 	b.say(grants[2], node.OK)
 	l := b.got(w)
 	b.wantNodes(b.take(node.Release))
-	b.c.release(b.now(), b.c.lastID, make(chan error, 1))
+	b.c.Release(b.now(), b.c.lastID, make(chan error, 1))
 	b.perform()
 	b.wantNodes(b.take(node.Release), 0, 1, 2)
 	if l.Valid() {
@@ -585,7 +585,7 @@ func TestUnknownGrantIsKeptUntilDecided(t *testing.T) {
 func TestRefusalIsLookedInto(t *testing.T) {
 	b := enrolled(t, 3)
 	held := func(r *node.Reply) { r.Value, r.Left = "them/"+fmt.Sprintf("%026d", 7), 20*time.Millisecond }
-	w := b.acquire("x", func(w *waiter) { w.attempts = 3 })
+	w := b.acquire("x", func(w *waiter) { w.Attempts = 3 })
 	for _, s := range b.take(node.Grant) {
 		b.say(s, node.Other)
 	}
@@ -599,11 +599,11 @@ func TestRefusalIsLookedInto(t *testing.T) {
 	b.wantNodes(b.take(node.Grant), 0, 1, 2)
 
 	cause := errors.New("the caller's context")
-	b.c.cancel(b.now(), w, cause)
+	b.c.Cancel(b.now(), w, cause)
 	b.perform()
 	b.refused(w, ErrHeld, cause) // and not by what the unfinished attempt says
 
-	w = b.acquire("y", func(w *waiter) { w.attempts = 1 })
+	w = b.acquire("y", func(w *waiter) { w.Attempts = 1 })
 	for _, s := range b.take(node.Grant) {
 		b.say(s, node.Other)
 	}
@@ -624,7 +624,7 @@ func TestCancelGivesBack(t *testing.T) {
 	grants := b.take(node.Grant)
 	b.say(grants[0], node.OK)
 	cause := errors.New("done")
-	b.c.cancel(b.now(), w, cause)
+	b.c.Cancel(b.now(), w, cause)
 	b.perform()
 	b.refused(w, cause)
 	releases := b.take(node.Release)
@@ -634,8 +634,8 @@ func TestCancelGivesBack(t *testing.T) {
 	for _, s := range releases {
 		b.say(s, node.OK)
 	}
-	if b.c.tenures.len()+len(b.c.lines)+len(b.c.looks)+b.alarms() != 0 {
-		t.Errorf("left behind: %d tenures, %d lines, %d looks, %d alarms", b.c.tenures.len(), len(b.c.lines), len(b.c.looks), b.alarms())
+	if b.c.tenures.len()+len(b.c.lines)+len(b.c.inquiries)+b.alarms() != 0 {
+		t.Errorf("left behind: %d tenures, %d lines, %d looks, %d alarms", b.c.tenures.len(), len(b.c.lines), len(b.c.inquiries), b.alarms())
 	}
 }
 
@@ -720,7 +720,7 @@ func TestEqualFenceIsRaised(t *testing.T) {
 // Where a granted node does not confirm the raise, the election is lost.
 func TestFenceNotRaised(t *testing.T) {
 	b := enrolled(t, 3)
-	w := b.acquire("x", func(w *waiter) { w.attempts = 1 })
+	w := b.acquire("x", func(w *waiter) { w.Attempts = 1 })
 	grants := b.take(node.Grant)
 	for _, s := range grants[:2] {
 		b.say(s, node.OK, func(r *node.Reply) { r.Raised = false })
@@ -745,7 +745,7 @@ func TestProposalWaitsForQuorumOfOffsets(t *testing.T) {
 	b.drop(0)
 	s := b.state()
 	s.Offset += time.Hour
-	b.c.replies(b.now(), node.Batch{Node: 1, State: s})
+	b.c.receive(b.now(), node.Batch{Node: 1, State: s})
 	b.perform()
 	grants := b.take(node.Grant)
 	b.wantNodes(grants, 0, 1, 2)
@@ -755,8 +755,8 @@ func TestProposalWaitsForQuorumOfOffsets(t *testing.T) {
 	b.waits(w)
 
 	b = newBench(t, 3)
-	w = b.acquire("x", func(w *waiter) { w.attempts = 1 })
-	b.advance(b.c.terms.window)
+	w = b.acquire("x", func(w *waiter) { w.Attempts = 1 })
+	b.advance(b.c.terms.Window)
 	b.refused(w, ErrNoQuorum)
 }
 
@@ -773,7 +773,7 @@ func TestLine(t *testing.T) {
 	b.log = nil
 	id := b.c.lines["x"].holder.id
 	first.Release(t.Context())
-	b.c.release(b.now(), id, make(chan error, 1))
+	b.c.Release(b.now(), id, make(chan error, 1))
 	b.perform()
 	want := []string{"ended", "release 0", "release 1", "release 2", "grant 0", "grant 1", "grant 2"}
 	if !slices.Equal(b.log, want) {
@@ -789,10 +789,10 @@ func TestLine(t *testing.T) {
 	}
 	// A waiter that leaves in between does not stop those behind it.
 	w4 := b.acquire("x")
-	b.c.cancel(b.now(), w3, errors.New("done"))
+	b.c.Cancel(b.now(), w3, errors.New("done"))
 	b.perform()
 	b.refused(w3, ErrHeld)
-	b.c.release(b.now(), b.c.lines["x"].holder.id, make(chan error, 1))
+	b.c.Release(b.now(), b.c.lines["x"].holder.id, make(chan error, 1))
 	b.perform()
 	for _, s := range b.take(node.Grant) {
 		b.say(s, node.OK)
@@ -804,7 +804,7 @@ func TestLine(t *testing.T) {
 func TestTryBehindOthers(t *testing.T) {
 	b := enrolled(t, 3)
 	l := b.hold("x")
-	w := b.acquire("x", func(w *waiter) { w.once, w.attempts = true, 1 })
+	w := b.acquire("x", func(w *waiter) { w.Once, w.Attempts = true, 1 })
 	if len(b.take(node.Grant)) != 0 {
 		t.Fatal("an attempt beside the holder's")
 	}
@@ -821,14 +821,14 @@ func TestTryBehindOthers(t *testing.T) {
 func TestTryBehindOthersEnds(t *testing.T) {
 	b := enrolled(t, 3)
 	b.hold("x")
-	once := func(w *waiter) { w.once, w.attempts = true, 1 }
+	once := func(w *waiter) { w.Once, w.Attempts = true, 1 }
 	w := b.acquire("x", once)
 	cause := errors.New("done")
-	b.c.cancel(b.now(), w, cause)
+	b.c.Cancel(b.now(), w, cause)
 	b.perform()
 	b.refused(w, ErrHeld, cause)
 	w = b.acquire("x", once)
-	b.c.close(b.now())
+	b.c.Close(b.now())
 	b.perform()
 	b.refused(w, ErrClosed)
 }
@@ -838,11 +838,11 @@ func TestTryBehindOthersEnds(t *testing.T) {
 func TestForgottenWithoutRoomForRelease(t *testing.T) {
 	b := enrolled(t, 1)
 	b.hold("x")
-	b.advance(b.c.terms.renewEvery)
+	b.advance(b.c.terms.RenewEvery)
 	renewal := b.take(node.Renew)[0]
-	b.c.release(b.now(), b.c.lines["x"].holder.id, make(chan error, 1))
+	b.c.Release(b.now(), b.c.lines["x"].holder.id, make(chan error, 1))
 	b.perform()
-	b.c.unsent(b.now(), 0, b.take(node.Release)[0].cmd)
+	b.c.Unsent(b.now(), 0, b.take(node.Release)[0].cmd)
 	b.say(renewal, node.OK)
 	if b.c.tenures.len() != 0 || len(b.c.nodes[0].debts.owed) != 1 {
 		t.Errorf("%d tenures, %d debts", b.c.tenures.len(), len(b.c.nodes[0].debts.owed))
@@ -856,7 +856,7 @@ func TestRelease(t *testing.T) {
 	b.hold("x")
 	id := b.c.lines["x"].holder.id
 	answer := make(chan error, 1)
-	b.c.release(b.now(), id, answer)
+	b.c.Release(b.now(), id, answer)
 	b.perform()
 	releases := b.take(node.Release)
 	b.say(releases[0], node.OK)
@@ -885,13 +885,13 @@ func TestRelease(t *testing.T) {
 	}
 
 	b.hold("y")
-	b.c.release(b.now(), b.c.lines["y"].holder.id, answer)
+	b.c.Release(b.now(), b.c.lines["y"].holder.id, answer)
 	b.perform()
 	releases = b.take(node.Release)
 	b.say(releases[0], node.Unknown)
 	b.say(releases[1], node.Unknown)
 	var e *ReleaseError
-	if err := <-answer; !errors.As(err, &e) || len(e.Nodes) != 3 || e.Left != b.c.terms.ttl {
+	if err := <-answer; !errors.As(err, &e) || len(e.Nodes) != 3 || e.Left != b.c.terms.TTL {
 		t.Fatalf("error %v, want the three nodes that may keep the key, and for how long", err)
 	}
 }
@@ -903,10 +903,10 @@ func TestReleaseBehindAShorterTTL(t *testing.T) {
 	b.hold("x")
 	id := b.c.lines["x"].holder.id
 	short := b.c.terms
-	short.ttl /= 2
+	short.TTL /= 2
 	answer := make(chan error, 1)
-	b.c.extend(b.now(), id, &short, make(chan error, 1))
-	b.c.release(b.now(), id, answer)
+	b.c.Extend(b.now(), id, &short, make(chan error, 1))
+	b.c.Release(b.now(), id, answer)
 	b.perform()
 	b.say(b.take(node.Release)[0], node.Unknown)
 	var e *ReleaseError
@@ -922,7 +922,7 @@ func TestReleaseBehindARenewal(t *testing.T) {
 		b := enrolled(t, 3)
 		l := b.hold("x")
 		id := b.c.lines["x"].holder.id
-		b.advance(b.c.terms.renewEvery)
+		b.advance(b.c.terms.RenewEvery)
 		if err := l.Release(t.Context()); err != nil { // the supervisor does not know yet
 			t.Fatal(err)
 		}
@@ -932,7 +932,7 @@ func TestReleaseBehindARenewal(t *testing.T) {
 		releases := b.take(node.Release)
 		b.say(releases[0], says)
 		answer := make(chan error, 1)
-		b.c.release(b.now(), id, answer)
+		b.c.Release(b.now(), id, answer)
 		b.perform()
 		if len(answer) != 0 {
 			t.Fatal("confirmed by one node of three")
@@ -950,7 +950,7 @@ func TestReleaseBehindARenewal(t *testing.T) {
 func TestDebtsEnd(t *testing.T) {
 	b := enrolled(t, 3)
 	b.hold("x")
-	b.c.release(b.now(), b.c.lines["x"].holder.id, make(chan error, 1))
+	b.c.Release(b.now(), b.c.lines["x"].holder.id, make(chan error, 1))
 	b.perform()
 	for _, s := range b.take(node.Release) {
 		b.say(s, node.Unknown)
@@ -962,13 +962,13 @@ func TestDebtsEnd(t *testing.T) {
 	for _, s := range b.take(node.Release) {
 		b.say(s, node.Unsent)
 	}
-	b.c.cancel(b.now(), w, errors.New("done"))
+	b.c.Cancel(b.now(), w, errors.New("done"))
 	b.perform()
 	b.drop(0)
 	if n := len(b.c.nodes[0].debts.owed); n != 2 {
 		t.Fatalf("%d debts, want 2", n)
 	}
-	b.advance(b.c.terms.ttl + time.Second)
+	b.advance(b.c.terms.TTL + time.Second)
 	if n := len(b.c.nodes[0].debts.owed); n != 1 {
 		t.Fatalf("%d debts after the TTL, want 1", n)
 	}
@@ -983,9 +983,9 @@ func TestDebtsEnd(t *testing.T) {
 func TestDebtBehindLateRenewal(t *testing.T) {
 	b := enrolled(t, 1)
 	b.hold("x")
-	b.advance(b.c.terms.renewEvery)
+	b.advance(b.c.terms.RenewEvery)
 	b.say(b.take(node.Renew)[0], node.Unknown)
-	b.c.release(b.now(), b.c.lines["x"].holder.id, make(chan error, 1))
+	b.c.Release(b.now(), b.c.lines["x"].holder.id, make(chan error, 1))
 	b.perform()
 	b.say(b.take(node.Release)[0], node.Unsent)
 	b.drop(0)
@@ -1026,25 +1026,25 @@ func TestManyDebts(t *testing.T) {
 // answer to an earlier renewal counts for that one's TTL.
 func TestExtend(t *testing.T) {
 	b := enrolled(t, 3)
-	l := b.hold("x", func(w *waiter) { w.noRenew = true })
+	l := b.hold("x", func(w *waiter) { w.NoRenew = true })
 	id := b.c.lines["x"].holder.id
 	long := Config{TTL: 9 * time.Second}.withDefaults().terms(9 * time.Second)
 	short := Config{TTL: time.Second}.withDefaults().terms(time.Second)
 	answer := make(chan error, 1)
-	b.c.extend(b.now(), id, long, answer)
+	b.c.Extend(b.now(), id, long, answer)
 	b.perform()
 	first := b.take(node.Renew)
 	b.say(first[0], node.OK)
-	if len(answer) != 0 || l.Remaining() > b.c.terms.ttl {
+	if len(answer) != 0 || l.Remaining() > b.c.terms.TTL {
 		t.Fatal("longer by the word of one node of three")
 	}
-	b.c.extend(b.now(), id, short, make(chan error, 1))
+	b.c.Extend(b.now(), id, short, make(chan error, 1))
 	b.perform()
 	b.wantNodes(b.take(node.Renew), 0) // the others have yet to answer the first
 	b.say(first[1], node.OK)
 	b.say(first[2], node.OK)
 	b.wantNodes(b.take(node.Renew), 1, 2)
-	if want := time.Second - short.drift; l.Remaining() > want {
+	if want := time.Second - short.Drift; l.Remaining() > want {
 		t.Errorf("Remaining() = %v with a shorter renewal under way, want at most %v", l.Remaining(), want)
 	}
 	if len(answer) != 0 {
@@ -1059,12 +1059,12 @@ func TestLateShorterRenewal(t *testing.T) {
 	for _, answered := range []node.Status{node.Unknown, node.OK, node.Unsent} {
 		b := enrolled(t, 1)
 		l := b.hold("x")
-		b.advance(b.c.terms.renewEvery)
+		b.advance(b.c.terms.RenewEvery)
 		b.say(b.take(node.Renew)[0], answered)
 		at := b.now()
 		long := *Config{TTL: 30 * time.Second}.withDefaults().terms(30 * time.Second)
 		answer := make(chan error, 1)
-		b.c.extend(b.now(), b.c.lastID, &long, answer)
+		b.c.Extend(b.now(), b.c.lastID, &long, answer)
 		b.perform()
 		b.say(b.take(node.Renew)[0], node.OK)
 		if err := <-answer; err != nil {
@@ -1072,30 +1072,30 @@ func TestLateShorterRenewal(t *testing.T) {
 		}
 		want := long
 		if answered == node.Unknown {
-			want.ttl, want.renewEvery = b.c.terms.ttl, b.c.terms.renewEvery
+			want.TTL, want.RenewEvery = b.c.terms.TTL, b.c.terms.RenewEvery
 		}
-		if got := l.Remaining(); got != want.ttl-want.drift {
-			t.Errorf("%v: it is believed for %v, want %v", answered, got, want.ttl-want.drift)
+		if got := l.Remaining(); got != want.TTL-want.Drift {
+			t.Errorf("%v: it is believed for %v, want %v", answered, got, want.TTL-want.Drift)
 		}
 		renewals := 0
-		for b.now() < at.Add(long.renewEvery) {
+		for b.now() < at.Add(long.RenewEvery) {
 			b.advance(100 * time.Millisecond)
 			for _, s := range b.take(node.Renew) {
 				renewals++
 				b.say(s, node.OK)
 			}
 		}
-		if !l.Valid() || renewals < int(long.renewEvery/want.renewEvery)-1 {
+		if !l.Valid() || renewals < int(long.RenewEvery/want.RenewEvery)-1 {
 			t.Errorf("%v: Err() = %v after %d renewals", answered, l.Err(), renewals)
 		}
 		// So late it does not come any more.
-		for b.now() < at.Add(owedFor+long.renewEvery) {
+		for b.now() < at.Add(owedFor+long.RenewEvery) {
 			b.advance(100 * time.Millisecond)
 			for _, s := range b.take(node.Renew) {
 				b.say(s, node.OK)
 			}
 		}
-		if got := l.Remaining(); got < long.ttl-long.renewEvery-long.drift-time.Second {
+		if got := l.Remaining(); got < long.TTL-long.RenewEvery-long.Drift-time.Second {
 			t.Errorf("%v: it is believed for %v in the end", answered, got)
 		}
 	}
@@ -1106,16 +1106,16 @@ func TestLateShorterRenewal(t *testing.T) {
 func TestShortenedByARetry(t *testing.T) {
 	b := enrolled(t, 1)
 	l := b.hold("x")
-	b.advance(b.c.terms.renewEvery)
+	b.advance(b.c.terms.RenewEvery)
 	early := b.take(node.Renew)[0]
 	short := Config{TTL: time.Second}.withDefaults().terms(time.Second)
-	b.c.extend(b.now(), b.c.lastID, short, make(chan error, 1))
+	b.c.Extend(b.now(), b.c.lastID, short, make(chan error, 1))
 	b.perform()
 	b.say(early, node.Unknown)
 	for len(b.sent) == 0 {
 		b.advance(10 * time.Millisecond)
 	}
-	if got, most := l.Remaining(), short.ttl-short.drift; got > most {
+	if got, most := l.Remaining(), short.TTL-short.Drift; got > most {
 		t.Errorf("it is believed for %v while a renewal for less is under way, want %v at most", got, most)
 	}
 }
@@ -1126,18 +1126,18 @@ func TestExtendBehindARenewal(t *testing.T) {
 	for _, answered := range []node.Status{node.Unknown, node.OK} {
 		b := enrolled(t, 1)
 		l := b.hold("x")
-		b.advance(b.c.terms.renewEvery)
+		b.advance(b.c.terms.RenewEvery)
 		early := b.take(node.Renew)[0]
 		long := *Config{TTL: 30 * time.Second}.withDefaults().terms(30 * time.Second)
 		answer := make(chan error, 1)
-		b.c.extend(b.now(), b.c.lastID, &long, answer)
+		b.c.Extend(b.now(), b.c.lastID, &long, answer)
 		b.perform()
 		b.say(early, answered)
 		b.advance(l.Remaining() / 4)
 		b.say(b.take(node.Renew)[0], node.OK)
-		want := long.ttl
+		want := long.TTL
 		if answered == node.Unknown {
-			want = b.c.terms.ttl
+			want = b.c.terms.TTL
 		}
 		if got := l.Remaining(); got > want || got < want-want/2 {
 			t.Errorf("%v: it is believed for %v, want %v", answered, got, want)
@@ -1150,7 +1150,7 @@ func TestExtendedBeforeAnswered(t *testing.T) {
 	b := enrolled(t, 3)
 	b.hold("x")
 	long := Config{TTL: 9 * time.Second}.withDefaults().terms(9 * time.Second)
-	b.c.extend(b.now(), b.c.lastID, long, make(chan error, 1))
+	b.c.Extend(b.now(), b.c.lastID, long, make(chan error, 1))
 	b.perform()
 	renewals := b.take(node.Renew)
 	b.say(renewals[0], node.OK)
@@ -1164,7 +1164,7 @@ func TestExtendedBeforeAnswered(t *testing.T) {
 // WithMaxHold ends a lease that is renewed as it should be.
 func TestMaxHold(t *testing.T) {
 	b := enrolled(t, 1)
-	l := b.hold("x", func(w *waiter) { w.maxHold = 5 * time.Second })
+	l := b.hold("x", func(w *waiter) { w.MaxHold = 5 * time.Second })
 	for range 49 {
 		b.advance(100 * time.Millisecond)
 		for _, s := range b.take(node.Renew) {
@@ -1189,7 +1189,7 @@ func TestCoreClose(t *testing.T) {
 	v := b.acquire("y")
 	grants := b.take(node.Grant)
 	b.log = nil
-	b.c.close(b.now())
+	b.c.Close(b.now())
 	b.perform()
 	if !errors.Is(l.Err(), lease.ErrClosed) || b.log[0] != "ended" {
 		t.Fatalf("Err() = %v, order %v", l.Err(), b.log)
@@ -1205,12 +1205,12 @@ func TestCoreClose(t *testing.T) {
 		t.Fatalf("%d releases, want one for each name and node", len(releases))
 	}
 	for _, s := range releases {
-		if b.c.drained() {
+		if b.c.Drained() {
 			t.Fatal("drained before the last answer")
 		}
 		b.say(s, node.OK)
 	}
-	if !b.c.drained() {
+	if !b.c.Drained() {
 		t.Fatal("not drained")
 	}
 }
@@ -1221,19 +1221,19 @@ func TestCutBeforeClose(t *testing.T) {
 	b := enrolled(t, 3)
 	l := b.hold("x")
 	w := b.acquire("x")
-	b.c.cutOff(b.now())
+	b.c.Cut(b.now())
 	b.perform()
 	for _, s := range b.take(node.Release) {
 		b.say(s, node.Unsent)
 	}
-	b.c.close(b.now())
+	b.c.Close(b.now())
 	b.perform()
 	b.refused(w, ErrClosed)
 	if !errors.Is(l.Err(), lease.ErrClosed) || len(b.take(node.Grant)) > 0 {
 		t.Errorf("Err() = %v, or the next one of the line has tried", l.Err())
 	}
-	if n := len(b.c.unreleased); n != 1 || !b.c.drained() {
-		t.Errorf("%d names may stay taken, drained %v", n, b.c.drained())
+	if n := len(b.c.unreleased); n != 1 || !b.c.Drained() {
+		t.Errorf("%d names may stay taken, drained %v", n, b.c.Drained())
 	}
 }
 
@@ -1315,16 +1315,16 @@ func TestAlarms(t *testing.T) {
 // allocates nothing itself.
 func (b *bench) renewAll() {
 	c := &b.c
-	b.clock.Advance(c.terms.renewEvery)
+	b.clock.Advance(c.terms.RenewEvery)
 	now := b.now()
 	for c.alarms.count > 0 && c.alarms.next() <= now {
-		c.tick(now)
+		c.Tick(now)
 		for _, s := range c.sends {
-			c.reply(now, s.node, node.Reply{ID: s.cmd.ID, Op: s.cmd.Op, Status: node.OK})
+			c.onReply(now, s.node, node.Reply{ID: s.cmd.ID, Op: s.cmd.Op, Status: node.OK})
 		}
 		c.sends = c.sends[:0]
 		for _, e := range c.effects {
-			e.tenure.hold.lease.Renewed(e.until, e.tenure.terms.grace)
+			e.tenure.hold.lease.Renewed(e.Until, e.tenure.terms.Grace)
 		}
 		c.effects = c.effects[:0]
 	}
@@ -1348,7 +1348,7 @@ func BenchmarkRenewalRound(bm *testing.B) {
 }
 
 // healAfter is how long a life of a node must have been known before it is healed.
-func (b *bench) healAfter() time.Duration { return b.c.terms.window + b.c.terms.drift }
+func (b *bench) healAfter() time.Duration { return b.c.terms.Window + b.c.terms.Drift }
 
 // restart has a node come back as another incarnation that has forgotten all.
 func (b *bench) restart(i int, change ...func(*node.State)) {
@@ -1358,13 +1358,13 @@ func (b *bench) restart(i int, change ...func(*node.State)) {
 	for _, f := range change {
 		f(&s)
 	}
-	b.c.replies(b.now(), node.Batch{Node: i, State: s})
+	b.c.receive(b.now(), node.Batch{Node: i, State: s})
 	b.perform()
 }
 
 // round renews on all nodes, and has each give the answer that says finds for it.
 func (b *bench) round(says map[int]node.Status) {
-	b.advance(b.c.terms.renewEvery)
+	b.advance(b.c.terms.RenewEvery)
 	b.answerAll(says)
 }
 
@@ -1396,7 +1396,7 @@ func TestForgottenVoteCountsAndIsHealed(t *testing.T) {
 	b.restart(0)
 	b.restart(1)
 	b.advance(b.healAfter() / 2) // it is early, and a renewal by hand asks
-	b.c.extend(b.now(), b.c.lines["x"].holder.id, &b.c.terms, make(chan error, 1))
+	b.c.Extend(b.now(), b.c.lines["x"].holder.id, &b.c.terms, make(chan error, 1))
 	b.perform()
 	for _, s := range b.take(node.Renew) {
 		b.say(s, []node.Status{node.Absent, node.Absent, node.OK}[s.node])
@@ -1415,7 +1415,7 @@ func TestForgottenVoteCountsAndIsHealed(t *testing.T) {
 	}
 	heals := b.take(node.Heal)
 	b.wantNodes(heals, 0, 1)
-	if c := heals[0].cmd; c.Fence != l.Fence() || c.Token != l.Token() || c.Life != 2 || c.TTL != b.c.terms.ttl {
+	if c := heals[0].cmd; c.Fence != l.Fence() || c.Token != l.Token() || c.Life != 2 || c.TTL != b.c.terms.TTL {
 		t.Errorf("healed by %+v", c)
 	}
 	for _, s := range heals {
@@ -1451,7 +1451,7 @@ func TestForgottenVoteWithoutGuard(t *testing.T) {
 func TestTrial(t *testing.T) {
 	b := enrolled(t, 5)
 	l := b.hold("x")
-	b.advance(b.c.terms.renewEvery)
+	b.advance(b.c.terms.RenewEvery)
 	renewals := b.take(node.Renew)
 	b.say(renewals[0], node.Absent)
 	noticed := b.now()
@@ -1474,12 +1474,12 @@ func TestTrial(t *testing.T) {
 	b.round(map[int]node.Status{0: node.Absent, 4: node.Unknown})
 	heal := b.take(node.Heal)
 	b.wantNodes(heal, 0)
-	if b.now() < noticed.Add(b.c.terms.renewEvery) {
+	if b.now() < noticed.Add(b.c.terms.RenewEvery) {
 		t.Fatal("healed before a renewal interval has passed")
 	}
 
 	// The second trial: others must have renewed after the node had the key again.
-	b.advance(b.c.terms.renewEvery)
+	b.advance(b.c.terms.RenewEvery)
 	before := b.take(node.Renew)
 	b.say(heal[0], node.OK)
 	for _, s := range before {
@@ -1514,8 +1514,8 @@ func TestDeletedOneAfterTheOther(t *testing.T) {
 	l := b.hold("x")
 	for gone := 1; gone <= 3; gone++ {
 		for range 3 { // that it has changed is told, and told again
-			b.advance(b.c.terms.renewEvery / 12)
-			b.c.woken(b.now(), node.Wake{Node: gone - 1, Key: "x"})
+			b.advance(b.c.terms.RenewEvery / 12)
+			b.c.hear(b.now(), node.Wake{Node: gone - 1, Key: "x"})
 			b.perform()
 			for len(b.sent) > 0 { // everything else is answered at once, and first
 				s := b.sent[len(b.sent)-1]
@@ -1541,13 +1541,13 @@ func TestDeletedOneAfterTheOther(t *testing.T) {
 func TestHealingDoesNotHideARevocation(t *testing.T) {
 	b := enrolled(t, 5)
 	l := b.hold("x")
-	b.advance(b.c.terms.renewEvery)
+	b.advance(b.c.terms.RenewEvery)
 	renewals := b.take(node.Renew)
 	b.say(renewals[3], node.OK)
 	b.say(renewals[4], node.OK)
 	b.say(renewals[0], node.Absent)
 	b.say(renewals[1], node.Absent)
-	b.advance(b.c.terms.renewEvery)
+	b.advance(b.c.terms.RenewEvery)
 	for _, s := range b.take(node.Renew) {
 		b.say(s, map[bool]node.Status{true: node.Absent, false: node.OK}[s.node < 2])
 	}
@@ -1556,7 +1556,7 @@ func TestHealingDoesNotHideARevocation(t *testing.T) {
 		t.Fatalf("with three votes of five: %v", err)
 	}
 	for range 2 { // somebody else has healed nodes 0 and 1; node 2 is slow
-		b.advance(b.c.terms.renewEvery / 8)
+		b.advance(b.c.terms.RenewEvery / 8)
 		b.c.renewAnd(b.now(), b.c.lines["x"].holder, all(5))
 		b.perform()
 		again := b.take(node.Renew)
@@ -1599,7 +1599,7 @@ func TestNodeThatNeverHadIt(t *testing.T) {
 		t.Fatalf("held by node 1 and the one that was healed: %v", err)
 	}
 	// The release goes to it too.
-	b.c.release(b.now(), b.c.lines["x"].holder.id, make(chan error, 1))
+	b.c.Release(b.now(), b.c.lines["x"].holder.id, make(chan error, 1))
 	b.perform()
 	b.wantNodes(b.take(node.Release), 0, 1, 2)
 }
@@ -1612,7 +1612,7 @@ func TestLapsedAndForgottenWaits(t *testing.T) {
 		b.round(map[int]node.Status{0: node.Unknown}) // unreachable for more than the TTL
 	}
 	b.restart(0)
-	b.c.extend(b.now(), b.c.lines["x"].holder.id, &b.c.terms, make(chan error, 1))
+	b.c.Extend(b.now(), b.c.lines["x"].holder.id, &b.c.terms, make(chan error, 1))
 	b.perform()
 	b.say(to(b.take(node.Renew), 0), node.Absent)
 	b.wantNodes(b.take(node.Heal))
@@ -1635,7 +1635,7 @@ func TestYoungNodesAreNotAsked(t *testing.T) {
 	b.got(w)
 
 	b.restart(2)
-	w = b.acquire("y", func(w *waiter) { w.attempts = 1 })
+	w = b.acquire("y", func(w *waiter) { w.Attempts = 1 })
 	b.wantNodes(b.take(node.Grant))
 	e := b.refused(w, ErrNoQuorum)
 	if a := e.Nodes[0]; a.Verdict != Guarded || a.Left != b.c.limits.window(b.c.limits.maxTTLCap) || e.Young() != a.Left {
@@ -1656,7 +1656,7 @@ func TestYoungNodesAreNotAsked(t *testing.T) {
 // refuses that, is said to be young and not to be unreachable.
 func TestYoungWhenAsked(t *testing.T) {
 	b := enrolled(t, 3)
-	w := b.acquire("x", func(w *waiter) { w.attempts = 1 })
+	w := b.acquire("x", func(w *waiter) { w.Attempts = 1 })
 	grants := b.take(node.Grant)
 	for i := range 2 {
 		b.restart(i)
@@ -1678,7 +1678,7 @@ func TestClockWatch(t *testing.T) {
 		s := b.c.nodes[i].state
 		s.Time = nodesTime + time.Duration(b.now()) + jump[i]
 		s.TimeSent, s.TimeBack = b.now().Add(-time.Millisecond), b.now()
-		b.c.replies(b.now(), node.Batch{Node: i, State: s})
+		b.c.receive(b.now(), node.Batch{Node: i, State: s})
 		b.perform()
 	}
 	for i := range jump {
@@ -1706,7 +1706,7 @@ func TestClockWatch(t *testing.T) {
 	if err := l.Err(); err != lease.ErrPaused || !errors.Is(err, lease.ErrLost) {
 		t.Fatalf("Err() = %v after the clocks of two nodes of three ran away", l.Err())
 	}
-	if n := len(b.warned); n != 1 || b.warned[0].node != 1 || !strings.Contains(b.warned[0].err.Error(), "node-1") {
+	if n := len(b.warned); n != 1 || b.warned[0].Node != 1 || !strings.Contains(b.warned[0].err.Error(), "node-1") {
 		t.Errorf("warned of %+v, want of the node that ran away last", b.warned)
 	}
 }
@@ -1720,7 +1720,7 @@ func TestPausedElection(t *testing.T) {
 		state.Time = nodesTime + time.Duration(b.now()) + pause
 		state.TimeSent, state.TimeBack = b.now().Add(-time.Millisecond), b.now()
 		r := node.Reply{ID: s.cmd.ID, Op: s.cmd.Op, Status: node.OK, Raised: true, Fence: s.cmd.Fence}
-		b.c.replies(b.now(), node.Batch{Node: 0, Replies: []node.Reply{r}, State: state})
+		b.c.receive(b.now(), node.Batch{Node: 0, Replies: []node.Reply{r}, State: state})
 		b.perform()
 	}
 	said(send{}, 0)

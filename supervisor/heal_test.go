@@ -63,10 +63,10 @@ func TestHealUnanswered(t *testing.T) {
 		if v := held.votes[0]; v.until != before || v.life != 1 || !held.counting().has(0) {
 			t.Errorf("%v: until %v of life %d, want %v of the first", says, v.until, v.life, before)
 		}
-		if held.hold.isLate(0) != late {
+		if held.hold.isSilent(0) != late {
 			t.Errorf("%v: may it come late? %v", says, !late)
 		}
-		b.advance(b.c.terms.renewEvery / 8)
+		b.advance(b.c.terms.RenewEvery / 8)
 		if again := b.take(node.Renew); len(again) == 0 || again[0].node != 0 {
 			t.Errorf("%v: asked %v, want node 0 soon", says, nodesOf(again))
 		}
@@ -82,12 +82,12 @@ func TestLateHealShortens(t *testing.T) {
 	l := b.hold("x")
 	b.say(b.forgets(0)[0], node.Unknown)
 	long := Config{TTL: 30 * time.Second}.withDefaults().terms(30 * time.Second)
-	b.c.extend(b.now(), b.c.lines["x"].holder.id, long, make(chan error, 1))
+	b.c.Extend(b.now(), b.c.lines["x"].holder.id, long, make(chan error, 1))
 	b.perform()
 	for _, s := range b.take(node.Renew) {
 		b.say(s, node.OK)
 	}
-	if got, most := l.Remaining(), b.c.terms.ttl; got > most {
+	if got, most := l.Remaining(), b.c.terms.TTL; got > most {
 		t.Errorf("it is believed for %v, and a heal for %v may come yet", got, most)
 	}
 }
@@ -97,7 +97,7 @@ func TestDebtBehindALateHeal(t *testing.T) {
 	b := enrolled(t, 1)
 	b.hold("x")
 	b.say(b.forgets(0)[0], node.Unknown)
-	b.c.release(b.now(), b.c.lines["x"].holder.id, make(chan error, 1))
+	b.c.Release(b.now(), b.c.lines["x"].holder.id, make(chan error, 1))
 	b.perform()
 	for _, s := range b.take(node.Release) {
 		b.say(s, node.Unsent)
@@ -113,7 +113,7 @@ func TestHealTooLate(t *testing.T) {
 	b := enrolled(t, 1)
 	l := b.hold("x")
 	heal := b.forgets(0)[0]
-	b.clock.Advance(b.c.terms.ttl)
+	b.clock.Advance(b.c.terms.TTL)
 	b.say(heal, node.OK)
 	if !errors.Is(l.Err(), lease.ErrExpired) {
 		t.Errorf("Err() = %v", l.Err())
@@ -126,7 +126,7 @@ func TestHealBehindARelease(t *testing.T) {
 	b := enrolled(t, 1)
 	b.hold("x")
 	heal := b.forgets(0)[0]
-	b.c.release(b.now(), b.c.lines["x"].holder.id, make(chan error, 1))
+	b.c.Release(b.now(), b.c.lines["x"].holder.id, make(chan error, 1))
 	b.perform()
 	release := b.take(node.Release)
 	b.wantNodes(release, 0)
@@ -187,9 +187,9 @@ func TestOnTrialConfirmsNoExtension(t *testing.T) {
 		mine, asked := b.onTrial(t)
 		answer := make(chan error, 1)
 		if handOver {
-			b.c.handOver(b.now(), mine.id, answer, &handle{})
+			b.c.HandOver(b.now(), mine.id, answer, &handle{})
 		} else {
-			b.c.extend(b.now(), mine.id, &b.c.terms, answer)
+			b.c.Extend(b.now(), mine.id, &b.c.terms, answer)
 		}
 		b.perform()
 		b.say(b.take(node.Renew)[0], node.OK) // of node 0
@@ -198,7 +198,7 @@ func TestOnTrialConfirmsNoExtension(t *testing.T) {
 		if len(answer) != 0 {
 			t.Fatalf("hand-over %v: confirmed by one vote, and one on trial", handOver)
 		}
-		if mine.phase != held {
+		if mine.phase != phaseHeld {
 			t.Fatalf("hand-over %v: phase %v", handOver, mine.phase)
 		}
 		b.say(to(asked, 2), node.OK)
@@ -238,7 +238,7 @@ func TestTrialBeginsAnewWithTheKey(t *testing.T) {
 			b.say(heal, node.OK)
 		} else {
 			b.say(heal, node.Unknown)
-			b.advance(b.c.terms.renewEvery / 8)
+			b.advance(b.c.terms.RenewEvery / 8)
 			b.say(b.take(node.Renew)[0], node.OK)
 		}
 		if x := held.hold.trials[0]; x.confirmed != 0 || held.counting().has(0) {
@@ -281,7 +281,7 @@ func TestNodesWithoutAVoteAreAsked(t *testing.T) {
 // Nor does a lease that is not renewed ask anybody, or mend anything.
 func TestUnrenewedIsNotMended(t *testing.T) {
 	b := enrolled(t, 3)
-	w := b.acquire("x", func(w *waiter) { w.noRenew = true })
+	w := b.acquire("x", func(w *waiter) { w.NoRenew = true })
 	grants := b.take(node.Grant)
 	b.say(grants[0], node.Unsent)
 	b.say(grants[1], node.OK)
@@ -291,10 +291,10 @@ func TestUnrenewedIsNotMended(t *testing.T) {
 	b.enrol(0)
 	b.restart(1)
 	for range 10 {
-		b.advance(b.c.terms.ttl / 20)
+		b.advance(b.c.terms.TTL / 20)
 	}
 	b.wantNodes(b.take(node.Renew))
-	b.c.extend(b.now(), b.c.lines["x"].holder.id, &b.c.terms, make(chan error, 1))
+	b.c.Extend(b.now(), b.c.lines["x"].holder.id, &b.c.terms, make(chan error, 1))
 	b.perform()
 	b.answerAll(map[int]node.Status{0: node.Absent, 1: node.Absent})
 	b.wantNodes(b.take(node.Heal))

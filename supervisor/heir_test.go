@@ -14,8 +14,8 @@ func TestAdoptedFenceIsLargerThanTheHandles(t *testing.T) {
 	b := enrolled(t, 3)
 	ahead, _ := b.c.proposal(b.now(), 0)
 	ahead += uint64(time.Hour / time.Microsecond)
-	w := &waiter{name: "x", terms: &b.c.terms, result: make(chan acquired, 1)}
-	b.c.adopt(b.now(), w, handle{Key: []byte("x"), Token: []byte(former), Fence: ahead, TTL: w.terms.ttl, Over: true})
+	w := &waiter{Key: "x", Terms: &b.c.terms, result: make(chan acquired, 1)}
+	b.c.Adopt(b.now(), w, handle{Key: []byte("x"), Token: []byte(former), Fence: ahead, TTL: w.Terms.TTL, Over: true})
 	b.perform()
 	for _, s := range b.take(node.Adopt) {
 		b.say(s, node.OK)
@@ -62,7 +62,7 @@ func TestAdoptWaitsForTheLongest(t *testing.T) {
 				b.waits(w)
 				for _, s := range b.take(node.Renew) {
 					b.wantNodes([]send{s}, s.node%2) // 0 and 1, which have swapped it
-					if want := max(b.c.terms.ttl, over.Sub(b.now())); s.cmd.TTL < want || s.cmd.TTL > want+time.Millisecond {
+					if want := max(b.c.terms.TTL, over.Sub(b.now())); s.cmd.TTL < want || s.cmd.TTL > want+time.Millisecond {
 						t.Fatalf("renewed for %v, want %v: the former holder may count on it", s.cmd.TTL, want)
 					}
 					b.say(s, node.OK)
@@ -84,7 +84,7 @@ func TestHeirIsRenewedOnceAtATime(t *testing.T) {
 		b.say(s, node.OK, left(2*time.Second))
 	}
 	b.wantNodes(b.take(node.Renew), 0, 1)
-	b.advance(b.c.terms.renewEvery)
+	b.advance(b.c.terms.RenewEvery)
 	b.wantNodes(b.take(node.Renew))
 }
 
@@ -122,7 +122,7 @@ func TestAdoptedUntil(t *testing.T) {
 	b.say(swaps[1], node.OK)
 	l := b.got(w)
 	mine := b.c.lines["x"].holder
-	if want := b.now().Add(l.Remaining() - b.c.terms.grace); mine.hold.until != want || l.Remaining() != b.c.terms.ttl-b.c.terms.drift-time.Millisecond {
+	if want := b.now().Add(l.Remaining() - b.c.terms.Grace); mine.hold.until != want || l.Remaining() != b.c.terms.TTL-b.c.terms.Drift-time.Millisecond {
 		t.Errorf("lost at %v, want %v; Remaining() = %v", mine.hold.until, want, l.Remaining())
 	}
 }
@@ -131,10 +131,10 @@ func TestAdoptedUntil(t *testing.T) {
 func TestAttemptsToAdoptAreBounded(t *testing.T) {
 	b := enrolled(t, 1)
 	for i := range 2*maxAdoptions + 10 {
-		w := &waiter{name: "x", terms: &b.c.terms, result: make(chan acquired, 1)}
+		w := &waiter{Key: "x", Terms: &b.c.terms, result: make(chan acquired, 1)}
 		token := []byte(former)
 		token[len(token)-1], token[len(token)-2] = byte('A'+i%26), byte('A'+i/26)
-		b.c.adopt(b.now(), w, handle{Key: []byte("x"), Token: token, Fence: 7, TTL: w.terms.ttl, Over: true})
+		b.c.Adopt(b.now(), w, handle{Key: []byte("x"), Token: token, Fence: 7, TTL: w.Terms.TTL, Over: true})
 		b.perform()
 		for _, s := range b.take(node.Adopt) {
 			b.say(s, node.Absent)
@@ -172,7 +172,7 @@ func TestSwappedTooLate(t *testing.T) {
 	for _, late := range []time.Duration{0, 1} {
 		b := enrolled(t, 1)
 		w := b.adopt("x")
-		b.clock.Advance(b.c.terms.window + late)
+		b.clock.Advance(b.c.terms.Window + late)
 		b.say(b.take(node.Adopt)[0], node.OK)
 		if late == 0 {
 			b.got(w)
@@ -185,7 +185,7 @@ func TestSwappedTooLate(t *testing.T) {
 // Nothing is adopted by one that is closing.
 func TestAdoptAfterClose(t *testing.T) {
 	b := enrolled(t, 3)
-	b.c.close(b.now())
+	b.c.Close(b.now())
 	b.perform()
 	b.refused(b.adopt("x"), ErrClosed)
 	b.wantNodes(b.take(node.Adopt))
@@ -196,7 +196,7 @@ func TestAdoptAfterClose(t *testing.T) {
 func TestWaiterStandsBackForAnHeir(t *testing.T) {
 	for _, looks := range []bool{true, false} {
 		b := enrolled(t, 3)
-		patient := b.acquire("x", func(w *waiter) { w.attempts = 100 })
+		patient := b.acquire("x", func(w *waiter) { w.Attempts = 100 })
 		for _, s := range b.take(node.Grant) {
 			b.say(s, node.Other)
 		}

@@ -12,112 +12,114 @@ import (
 // A hold is what a tenure needs while it is held. It is part of the tenure: each renewal
 // touches it, and with very many leases what that costs is waiting for memory.
 type hold struct {
-	lease   lease.Control // set by the loop when it hands the lease out
-	until   clock.Instant // the lease is lost then: the deadline less the grace
-	renewAt clock.Instant // the next renewal on every node; Never without renewal
-	*odds                 // nil before it is held; plain, which is never written to, while there are none
+	lease      lease.Control // set by the loop when it hands the lease out
+	until      clock.Instant // the lease is lost then: the deadline less the grace
+	renewAt    clock.Instant // the next renewal on every node; Never without renewal
+	*rareState               // nil before it is held; plain, which is never written to, while there are none
 }
 
 // odds are what most leases do without most of the time.
-type odds struct {
-	retryAt clock.Instant // the next renewal on those in retry
-	retry   set           // nodes whose last renewal failed
-	ask     set           // nodes that are to be renewed as soon as it is known that the lease goes on
-	fails   uint8         // retries since the last regular renewal
-	longer  bool          // a node may have been sent a longer TTL than the present one
-	newsAt  clock.Instant // it is not looked at because of news before that
-	endAt   clock.Instant // the longest that the holder wants it; Never without
-	leaveAt clock.Instant // it is taken out of the queues where it still stands; Never if it does not
+type rareState struct {
+	retryAt     clock.Instant // the next renewal on those in retry
+	retry       nodeSet       // nodes whose last renewal failed
+	ask         nodeSet       // nodes that are to be renewed as soon as it is known that the lease goes on
+	fails       uint8         // retries since the last regular renewal
+	longer      bool          // a node may have been sent a longer TTL than the present one
+	changesFrom clock.Instant // it is not looked at because of news before that
+	endAt       clock.Instant // the longest that the holder wants it; Never without
+	leaveAt     clock.Instant // it is taken out of the queues where it still stands; Never if it does not
 
 	extend *extension // one that is under way
 	trials []trial    // of the votes that are withdrawn or on probation
-	doubt  *doubt     // about renewals whose answer never came; nil without
+	ttlCap *ttlCap    // about renewals whose answer never came; nil without
 }
 
 // plain are the odds of all leases that have none.
-var plain = noOdds()
+var noRare = newRare()
 
-func noOdds() odds { return odds{retryAt: clock.Never, endAt: clock.Never, leaveAt: clock.Never} }
+func newRare() rareState {
+	return rareState{retryAt: clock.Never, endAt: clock.Never, leaveAt: clock.Never}
+}
 
 // odd returns the odds, to be written to.
-func (h *hold) odd() *odds {
-	if h.odds == nil || h.odds == &plain {
-		o := noOdds()
-		h.odds = &o
+func (h *hold) rare() *rareState {
+	if h.rareState == nil || h.rareState == &noRare {
+		o := newRare()
+		h.rareState = &o
 	}
-	return h.odds
+	return h.rareState
 }
 
 // everHeld reports whether the tenure is held, or was.
-func (h *hold) everHeld() bool { return h.odds != nil }
+func (h *hold) everHeld() bool { return h.rareState != nil }
 
 // regular takes in that every node is being asked again, and forgets odds that have
 // come to nothing.
 func (h *hold) regular(now clock.Instant) {
-	o := h.odds
-	if o == &plain {
+	o := h.rareState
+	if o == &noRare {
 		return
 	}
 	o.retryAt, o.retry, o.fails = clock.Never, 0, 0
-	if o.doubt != nil && now >= o.doubt.until {
-		o.doubt = nil
+	if o.ttlCap != nil && now >= o.ttlCap.until {
+		o.ttlCap = nil
 	}
-	if !o.longer && o.newsAt <= now && o.endAt == clock.Never && o.leaveAt == clock.Never &&
-		o.extend == nil && len(o.trials) == 0 && o.doubt == nil && o.ask == 0 {
-		h.odds = &plain
+	if !o.longer && o.changesFrom <= now && o.endAt == clock.Never && o.leaveAt == clock.Never &&
+		o.extend == nil && len(o.trials) == 0 && o.ttlCap == nil && o.ask == 0 {
+		h.rareState = &noRare
 	}
 }
 
 // heard takes in that node i need not be asked again before the others.
 func (h *hold) heard(i int) {
 	if h.retry.has(i) {
-		h.odd().retry.del(i)
+		h.rare().retry.del(i)
 	}
 }
 
 // A doubt is about renewals that may come late: one for a shorter TTL would shorten
 // what a later one for a longer TTL was promised. So a node that may yet get such a
 // one is believed for the shorter TTL only.
-type doubt struct {
-	late   set           // nodes that never answered a renewal
+type ttlCap struct {
+	silent nodeSet       // nodes that never answered a renewal
 	until  clock.Instant // such a renewal has arrived by then, or never will
-	capped set           // nodes that may yet get one for a shorter TTL
-	terms  *terms        // the shortest of those
+	capped nodeSet       // nodes that may yet get one for a shorter TTL
+	terms  *Terms        // the shortest of those
 }
 
 // unanswered takes in that node i may have got a renewal, or may get it yet.
-func (h *hold) unanswered(now clock.Instant, i int) {
-	if h.doubt == nil {
-		h.odd().doubt = &doubt{}
+func (h *hold) onSilence(now clock.Instant, i int) {
+	if h.ttlCap == nil {
+		h.rare().ttlCap = &ttlCap{}
 	}
-	h.doubt.late.add(i)
-	h.doubt.until = now.Add(owedFor)
+	h.ttlCap.silent.add(i)
+	h.ttlCap.until = now.Add(owedFor)
 }
 
 // isLate reports whether node i may have got a renewal that it never answered, or may
 // get it yet. It may be asked of a tenure that was never held.
-func (h *hold) isLate(i int) bool { return h.everHeld() && h.doubt != nil && h.doubt.late.has(i) }
+func (h *hold) isSilent(i int) bool { return h.everHeld() && h.ttlCap != nil && h.ttlCap.silent.has(i) }
 
 // answered takes in that node i has no renewal before it that was not answered,
 // but for those that it never will.
-func (h *hold) answered(i int) {
-	if h.doubt != nil && !h.isLate(i) {
-		h.doubt.capped.del(i)
+func (h *hold) onAnswer(i int) {
+	if h.ttlCap != nil && !h.isSilent(i) {
+		h.ttlCap.capped.del(i)
 	}
 }
 
 // lengthened takes in that renewals for a TTL are followed by such for a longer one,
 // while some nodes have yet to answer.
-func (h *hold) lengthened(now clock.Instant, short *terms, pending set) {
-	if h.doubt == nil {
+func (h *hold) lengthened(now clock.Instant, short *Terms, pending nodeSet) {
+	if h.ttlCap == nil {
 		if pending == 0 {
 			return
 		}
-		h.odd().doubt = &doubt{until: now.Add(owedFor)}
+		h.rare().ttlCap = &ttlCap{until: now.Add(owedFor)}
 	}
-	d := h.doubt
-	d.capped |= d.late | pending
-	if d.terms == nil || short.ttl < d.terms.ttl {
+	d := h.ttlCap
+	d.capped |= d.silent | pending
+	if d.terms == nil || short.TTL < d.terms.TTL {
 		d.terms = short
 	}
 }
@@ -125,11 +127,11 @@ func (h *hold) lengthened(now clock.Instant, short *terms, pending set) {
 // shortened returns by which terms a node is believed that may yet get a renewal for
 // a shorter TTL, or nil if there is no such node. It may be asked of a tenure that was
 // never held.
-func (h *hold) shortened(now clock.Instant) *terms {
+func (h *hold) shortened(now clock.Instant) *Terms {
 	if !h.everHeld() {
 		return nil
 	}
-	if d := h.doubt; d != nil && d.capped != 0 && now < d.until {
+	if d := h.ttlCap; d != nil && d.capped != 0 && now < d.until {
 		return d.terms
 	}
 	return nil
@@ -138,8 +140,8 @@ func (h *hold) shortened(now clock.Instant) *terms {
 // An extension is a renewal by hand: it is done when a quorum has answered
 // renewals that were sent since it was asked for.
 type extension struct {
-	early   set // nodes that have yet to answer an earlier renewal
-	done    set
+	early   nodeSet // nodes that have yet to answer an earlier renewal
+	done    nodeSet
 	waiters []chan<- error
 
 	handOver chan<- error // that of them for which the lease ends here then; nil without
@@ -147,20 +149,20 @@ type extension struct {
 }
 
 // beginHold fills in what a tenure needs from now on.
-func (c *core) beginHold(t *tenure, w *waiter, until clock.Instant) {
-	t.hold = hold{until: until, renewAt: clock.Never, odds: &plain}
+func (c *Core) beginHold(t *tenure, w *waiter, until clock.Instant) {
+	t.hold = hold{until: until, renewAt: clock.Never, rareState: &noRare}
 	h := &t.hold
-	if !w.noRenew {
-		h.renewAt = c.nextRenewal(t, t.begun, t.terms.renewEvery)
+	if !w.NoRenew {
+		h.renewAt = c.nextRenewal(t, t.begun, t.terms.RenewEvery)
 		if c.tracks() {
 			h.renewAt = min(h.renewAt, t.begun.Add(c.jitter(trackAfter)))
 		}
 	}
-	if w.maxHold > 0 {
-		h.odd().endAt = t.begun.Add(w.maxHold)
+	if w.MaxHold > 0 {
+		h.rare().endAt = t.begun.Add(w.MaxHold)
 	}
-	if t.queued && t.stand.left != all(len(c.nodes)) {
-		h.odd().leaveAt = t.begun.Add(c.limits.nodeTimeout) // the other nodes may yet be claimed
+	if t.inQueues && t.stand.gone != all(len(c.nodes)) {
+		h.rare().leaveAt = t.begun.Add(c.limits.nodeTimeout) // the other nodes may yet be claimed
 	}
 }
 
@@ -169,71 +171,71 @@ func (c *core) beginHold(t *tenure, w *waiter, until clock.Instant) {
 // costs as much as several dozen renewals. Slots are narrower where they would hold
 // more than a pipeline does: by half each time, so that a lease more or less does not
 // put the others out of step.
-func (c *core) slot(every time.Duration) clock.Instant {
-	n := leastSlots
-	for n*mostInSlot < len(c.held) {
+func (c *Core) spacing(every time.Duration) clock.Instant {
+	n := leastMoments
+	for n*mostAtMoment < len(c.held) {
 		n *= 2
 	}
 	return clock.Instant(every/time.Duration(n) + 1)
 }
 
 const (
-	leastSlots = 40
-	mostInSlot = 512
+	leastMoments = 40
+	mostAtMoment = 512
 )
 
 // nextRenewal returns when to renew a lease that was renewed at last. A lease that has
 // just begun is renewed at any moment of the interval but for its first quarter: many
 // may have begun at once, and a burst would come again and again.
-func (c *core) nextRenewal(t *tenure, last clock.Instant, every time.Duration) clock.Instant {
+func (c *Core) nextRenewal(t *tenure, last clock.Instant, every time.Duration) clock.Instant {
 	d := c.jitter(every)
 	if last.Sub(t.begun) < every/4 {
 		d = every - time.Duration(c.rand.Int64N(int64(every)*3/4+1))
 	}
 	at := last.Add(d)
-	return at - at%c.slot(every)
+	return at - at%c.spacing(every)
 }
 
 // jitter returns nine to ten tenths of d, so that leases which began together do
 // not stay in step.
-func (c *core) jitter(d time.Duration) time.Duration {
+func (c *Core) jitter(d time.Duration) time.Duration {
 	return d - time.Duration(c.rand.Int64N(int64(d)/10+1))
 }
 
 // counting returns the nodes whose votes count.
-func (t *tenure) counting() set { return t.asked &^ t.suspect() }
+func (t *tenure) counting() nodeSet { return t.asked &^ t.suspect() }
 
 // suspect returns the nodes that had the lease no longer, or never, when they were
 // last asked.
-func (t *tenure) suspect() set { return t.withdrawn | t.probation }
+func (t *tenure) suspect() nodeSet { return t.withdrawn | t.probation }
 
 // schedule sets the alarm of a held lease to what comes first.
-func (c *core) schedule(t *tenure) {
+func (c *Core) schedule(t *tenure) {
 	h := &t.hold
 	c.alarms.set(t, min(h.until, h.endAt, h.leaveAt, h.renewAt, h.retryAt))
 }
 
 // wake looks at what has become due: the end of an election, or of a held lease,
 // or a renewal, or the end of an expired lease's grace.
-func (t *tenure) wake(c *core, now clock.Instant) {
+func (t *tenure) wake(c *Core, now clock.Instant) {
 	switch t.phase {
-	case queued:
-		c.beat(now, t)
-	case waiting, electing, raising:
+	case phaseQueued:
+		c.heartbeat(now, t)
+	case phaseWaiting, phaseElecting, phaseRaising:
 		if t.adopt != nil {
 			c.adoptionDue(now, t)
 			return
 		}
-		if b := t.ballot; t.phase == electing && b.claims && now.Sub(t.begun) < t.terms.window {
-			c.canvass(now, t)
+		if b := t.ballot; t.phase == phaseElecting && b.claims && now.Sub(t.begun) < t.terms.Window {
+			c.claimRest(now, t)
 			return
 		}
 		c.lose(now, t)
-	case adopting:
+	case phaseAdopting:
 		c.adoptionDue(now, t)
-	case releasing:
+	case phaseReleasing:
 		c.sendReleases(now, t)
-	case held:
+	case phaseHeld:
 		h := &t.hold
 		switch {
 		case now >= h.until:
@@ -241,9 +243,9 @@ func (t *tenure) wake(c *core, now clock.Instant) {
 		case now >= h.endAt:
 			c.end(now, t, lease.ErrMaxHold, nil)
 		case now >= h.leaveAt:
-			h.odd().leaveAt = clock.Never
+			h.rare().leaveAt = clock.Never
 			if c.leaveAll(now, t) != 0 {
-				h.odd().leaveAt = now.Add(c.limits.nodeTimeout)
+				h.rare().leaveAt = now.Add(c.limits.nodeTimeout)
 			}
 			c.schedule(t)
 		case now >= h.renewAt:
@@ -252,7 +254,7 @@ func (t *tenure) wake(c *core, now clock.Instant) {
 			c.renewAnd(now, t, all(len(c.nodes)))
 		default: // h.retryAt
 			again := h.retry
-			o := h.odd()
+			o := h.rare()
 			o.retryAt, o.retry = clock.Never, 0
 			c.renewAnd(now, t, again)
 		}
@@ -262,26 +264,26 @@ func (t *tenure) wake(c *core, now clock.Instant) {
 // promise returns until when node i will surely keep a lease, if it says yes to a
 // renewal or a claim that is queued now.
 func (t *tenure) promise(now clock.Instant, i int) clock.Instant {
-	ttl := t.terms.ttl
-	if short := t.hold.shortened(now); short != nil && t.hold.doubt.capped.has(i) {
-		ttl = min(ttl, short.ttl)
+	ttl := t.terms.TTL
+	if short := t.hold.shortened(now); short != nil && t.hold.ttlCap.capped.has(i) {
+		ttl = min(ttl, short.TTL)
 	}
-	return now.Add(ttl - t.terms.drift)
+	return now.Add(ttl - t.terms.Drift)
 }
 
 // every returns how often the nodes are to be asked.
 func (t *tenure) every(now clock.Instant) time.Duration {
 	if short := t.hold.shortened(now); short != nil {
-		return min(t.terms.renewEvery, short.renewEvery)
+		return min(t.terms.RenewEvery, short.RenewEvery)
 	}
-	return t.terms.renewEvery
+	return t.terms.RenewEvery
 }
 
 // renewAnd sends renewals, and works out anew until when the lease is held if one of
 // them, for a shorter time than the node has promised, is the first since an extension.
-func (c *core) renewAnd(now clock.Instant, t *tenure, nodes set) {
+func (c *Core) renewAnd(now clock.Instant, t *tenure, nodes nodeSet) {
 	if c.renew(now, t, nodes) {
-		c.reckon(now, t)
+		c.recomputeDeadline(now, t)
 	} else {
 		c.schedule(t)
 	}
@@ -289,7 +291,7 @@ func (c *core) renewAnd(now clock.Instant, t *tenure, nodes set) {
 
 // renew sends a renewal to each of the nodes that has none unanswered. It reports
 // whether that has shortened what a node has promised.
-func (c *core) renew(now clock.Instant, t *tenure, nodes set) (shortened bool) {
+func (c *Core) renew(now clock.Instant, t *tenure, nodes nodeSet) (shortened bool) {
 	nodes &^= t.pending
 	for i := range c.nodes {
 		if !nodes.has(i) {
@@ -303,25 +305,25 @@ func (c *core) renew(now clock.Instant, t *tenure, nodes set) (shortened bool) {
 			v.until, shortened = v.promise, true
 		}
 		t.pending.add(i)
-		c.send(i, node.Command{ID: t.id, Op: node.Renew, Name: t.key, Token: t.token, TTL: t.terms.ttl, By: t.hold.until})
+		c.send(i, node.Command{ID: t.id, Op: node.Renew, Name: t.key, Token: t.token, TTL: t.terms.TTL, By: t.hold.until})
 	}
 	return shortened
 }
 
 // renewed takes in an answer to a renewal.
-func (c *core) renewed(now clock.Instant, t *tenure, i int, r node.Reply) {
-	if t.phase == adopting {
-		c.keptOn(now, t, i, r)
+func (c *Core) onRenewal(now clock.Instant, t *tenure, i int, r node.Reply) {
+	if t.phase == phaseAdopting {
+		c.onKeeping(now, t, i, r)
 		return
 	}
 	t.pending.del(i)
-	if t.phase != held {
+	if t.phase != phaseHeld {
 		c.settled(now, t)
 		return
 	}
 	h := &t.hold
-	if t.again.has(i) {
-		defer c.askAgainOf(now, t, i)
+	if t.askAgain.has(i) {
+		defer c.askPostponed(now, t, i)
 	}
 	if now >= h.until {
 		// The answer is too late, and a lease that was lost is never revived.
@@ -329,9 +331,9 @@ func (c *core) renewed(now clock.Instant, t *tenure, i int, r node.Reply) {
 		return
 	}
 	if r.Status == node.Unknown {
-		h.unanswered(now, i)
+		h.onSilence(now, i)
 	} else {
-		h.answered(i)
+		h.onAnswer(i)
 	}
 	v := &t.votes[i]
 	switch r.Status {
@@ -341,7 +343,7 @@ func (c *core) renewed(now clock.Instant, t *tenure, i int, r node.Reply) {
 			// command that came late has set the key. A rival whose election had the vote
 			// of that life may still win by it.
 			c.retryAt(now, t, i, from)
-			c.reckon(now, t)
+			c.recomputeDeadline(now, t)
 			return
 		}
 		first := v.until == 0
@@ -349,17 +351,17 @@ func (c *core) renewed(now clock.Instant, t *tenure, i int, r node.Reply) {
 		v.life = c.nodes[i].state.Life
 		h.heard(i)
 		if first {
-			c.joined(now, t, i) // its grant was never answered, or it is on trial
+			c.firstVote(now, t, i) // its grant was never answered, or it is on trial
 		}
 		c.confirm(now, t, i)
 		// Whoever waits for an extension finds it in the lease.
-		if c.reckon(now, t); t.phase == held {
+		if c.recomputeDeadline(now, t); t.phase == phaseHeld {
 			c.extended(now, t, i)
 		}
 		return
 	case node.Absent:
-		c.missing(now, t, i)
-		if c.reckon(now, t); t.phase == held {
+		c.onKeyAbsent(now, t, i)
+		if c.recomputeDeadline(now, t); t.phase == phaseHeld {
 			c.heal(now, t, i)
 			c.schedule(t)
 		}
@@ -370,11 +372,11 @@ func (c *core) renewed(now clock.Instant, t *tenure, i int, r node.Reply) {
 	default:
 		c.retryLater(now, t, i)
 	}
-	c.reckon(now, t)
+	c.recomputeDeadline(now, t)
 }
 
 // missing takes in that a node does not have the key.
-func (c *core) missing(now clock.Instant, t *tenure, i int) {
+func (c *Core) onKeyAbsent(now clock.Instant, t *tenure, i int) {
 	v, s := &t.votes[i], &c.nodes[i].state
 	forgot := v.life != 0 && v.life != s.Life
 	switch {
@@ -394,12 +396,12 @@ func (c *core) missing(now clock.Instant, t *tenure, i int) {
 
 // suspectOf puts a vote into one of the two sets of those that do not count, and on
 // trial: from its beginning, unless the node was known to lack the key already.
-func (c *core) suspectOf(now clock.Instant, t *tenure, i int, of *set) {
+func (c *Core) suspectOf(now clock.Instant, t *tenure, i int, of *nodeSet) {
 	h := &t.hold
 	k := h.trialOf(i)
 	began := k < 0 || t.votes[i].until != 0 || of == &t.withdrawn && !t.withdrawn.has(i)
 	if began && k >= 0 {
-		h.odd().trials = slices.Delete(h.trials, k, k+1)
+		h.rare().trials = slices.Delete(h.trials, k, k+1)
 	}
 	if of == &t.withdrawn {
 		t.probation.del(i)
@@ -411,16 +413,16 @@ func (c *core) suspectOf(now clock.Instant, t *tenure, i int, of *set) {
 	t.taken.del(i)
 	t.votes[i].until = 0
 	if began {
-		o := h.odd()
+		o := h.rare()
 		o.trials = append(o.trials, trial{node: i, since: now, early: t.pending})
 		c.askOthers(t, i)
 	}
 }
 
 // askOthers has a trial begin at once, and not with the next regular renewal.
-func (c *core) askOthers(t *tenure, i int) {
+func (c *Core) askOthers(t *tenure, i int) {
 	if t.hold.renewAt != clock.Never {
-		t.hold.odd().ask |= all(len(c.nodes)) &^ (1 << i)
+		t.hold.rare().ask |= all(len(c.nodes)) &^ (1 << i)
 	}
 }
 
@@ -435,10 +437,10 @@ func (h *hold) trialOf(i int) int {
 // may have deleted the key on other nodes meanwhile, and a rival have come and gone on
 // them and on this one: the vote counts only as long as no other is withdrawn, until a
 // quorum of others has confirmed that it was not so.
-func (c *core) joined(now clock.Instant, t *tenure, i int) {
+func (c *Core) firstVote(now clock.Instant, t *tenure, i int) {
 	h := &t.hold
 	if k := h.trialOf(i); k >= 0 {
-		x := &h.odd().trials[k]
+		x := &h.rare().trials[k]
 		x.early, x.confirmed = t.pending, 0
 		c.askOthers(t, i)
 		return
@@ -446,7 +448,7 @@ func (c *core) joined(now clock.Instant, t *tenure, i int) {
 	if now.Sub(t.begun) <= lateAfter || t.suspect().has(i) {
 		return
 	}
-	o := h.odd()
+	o := h.rare()
 	o.trials = append(o.trials, trial{node: i, since: now, early: t.pending, counts: true})
 }
 
@@ -467,7 +469,7 @@ func (t *tenure) doubtLate(now clock.Instant) {
 }
 
 // unproven returns the nodes whose vote is on trial, whether it counts meanwhile or not.
-func (t *tenure) unproven() (nodes set) {
+func (t *tenure) unproven() (nodes nodeSet) {
 	for k := range t.hold.trials {
 		nodes.add(t.hold.trials[k].node)
 	}
@@ -476,7 +478,7 @@ func (t *tenure) unproven() (nodes set) {
 
 // confirm takes in that a node has renewed, and what this decides of the votes on trial:
 // a node that lacks the key is healed, and the vote of one that has it counts again.
-func (c *core) confirm(now clock.Instant, t *tenure, i int) {
+func (c *Core) confirm(now clock.Instant, t *tenure, i int) {
 	h := &t.hold
 	if len(h.trials) == 0 {
 		return
@@ -485,7 +487,7 @@ func (c *core) confirm(now clock.Instant, t *tenure, i int) {
 	if unproven.has(i) {
 		return
 	}
-	o := h.odd()
+	o := h.rare()
 	again := false
 	for k := range o.trials {
 		if x := &o.trials[k]; x.early.has(i) {
@@ -495,7 +497,7 @@ func (c *core) confirm(now clock.Instant, t *tenure, i int) {
 			x.confirmed.add(i)
 		}
 	}
-	var absent set
+	var absent nodeSet
 	// A vote that is proven here was unproven until now, so it has confirmed no other.
 	o.trials = slices.DeleteFunc(o.trials, func(x trial) bool {
 		if (x.confirmed &^ unproven).len() < c.quorum {
@@ -526,7 +528,7 @@ func (c *core) confirm(now clock.Instant, t *tenure, i int) {
 // quorum of others must have confirmed before that no rival has come between: the key
 // would look like an unbroken tenure to whoever adopts it. A vote that was withdrawn is
 // healed not before a renewal interval has passed.
-func (c *core) heal(now clock.Instant, t *tenure, i int) {
+func (c *Core) heal(now clock.Instant, t *tenure, i int) {
 	h := &t.hold
 	if h.renewAt == clock.Never || t.pending.has(i) {
 		return // a lease that does not renew itself is not mended either
@@ -540,7 +542,7 @@ func (c *core) heal(now clock.Instant, t *tenure, i int) {
 		if t.withdrawn.has(i) {
 			// Whoever takes a lease away may reach one node after the other: what was
 			// deleted first must not be back when the last is reached.
-			at = max(at, x.since.Add(t.terms.renewEvery))
+			at = max(at, x.since.Add(t.terms.RenewEvery))
 		}
 	}
 	if now < at {
@@ -552,15 +554,15 @@ func (c *core) heal(now clock.Instant, t *tenure, i int) {
 	t.pending.add(i)
 	c.send(i, node.Command{
 		ID: t.id, Op: node.Heal, Name: t.key, Token: t.token,
-		TTL: t.terms.ttl, Fence: t.fence, Life: c.nodes[i].state.Life, By: h.until,
+		TTL: t.terms.TTL, Fence: t.fence, Life: c.nodes[i].state.Life, By: h.until,
 	})
 }
 
 // healed takes in an answer to a heal. The vote of a node that had merely
 // forgotten counts on; that of a suspect one stays on trial.
-func (c *core) healed(now clock.Instant, t *tenure, i int, r node.Reply) {
+func (c *Core) onHeal(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
-	if t.phase != held {
+	if t.phase != phaseHeld {
 		c.settled(now, t)
 		return
 	}
@@ -570,9 +572,9 @@ func (c *core) healed(now clock.Instant, t *tenure, i int, r node.Reply) {
 		return
 	}
 	if r.Status == node.Unknown {
-		h.unanswered(now, i)
+		h.onSilence(now, i)
 	} else {
-		h.answered(i)
+		h.onAnswer(i)
 	}
 	v := &t.votes[i]
 	switch r.Status {
@@ -582,7 +584,7 @@ func (c *core) healed(now clock.Instant, t *tenure, i int, r node.Reply) {
 		v.life = c.nodes[i].state.Life
 		h.heard(i)
 		if first {
-			c.joined(now, t, i)
+			c.firstVote(now, t, i)
 		}
 	case node.Other:
 		c.suspectOf(now, t, i, &t.withdrawn)
@@ -590,15 +592,15 @@ func (c *core) healed(now clock.Instant, t *tenure, i int, r node.Reply) {
 	default:
 		c.retryLater(now, t, i)
 	}
-	c.reckon(now, t)
+	c.recomputeDeadline(now, t)
 }
 
 // retryAt has a node asked again at an instant.
-func (c *core) retryAt(now clock.Instant, t *tenure, i int, at clock.Instant) {
+func (c *Core) retryAt(now clock.Instant, t *tenure, i int, at clock.Instant) {
 	if t.hold.renewAt == clock.Never && t.hold.extend == nil {
 		return
 	}
-	o := t.hold.odd()
+	o := t.hold.rare()
 	o.retry.add(i)
 	o.retryAt = min(o.retryAt, max(at, now))
 }
@@ -606,7 +608,7 @@ func (c *core) retryAt(now clock.Instant, t *tenure, i int, at clock.Instant) {
 // askTheRest has the nodes that did not vote for a new lease asked soon, but for those
 // where somebody else has the key: one that is young, or was late, may be healed. What
 // is held for less than a moment is not worth it.
-func (c *core) askTheRest(t *tenure, taken set) {
+func (c *Core) askTheRest(t *tenure, taken nodeSet) {
 	for i := range c.nodes {
 		if t.votes[i].until == 0 && !t.pending.has(i) && !taken.has(i) && c.nodes[i].state.Enrolled {
 			c.retryAt(t.begun, t, i, t.begun.Add(trackAfter))
@@ -616,7 +618,7 @@ func (c *core) askTheRest(t *tenure, taken set) {
 
 // fillIn asks a node that was just enrolled about the leases that do not have its vote,
 // or whose latest renewal it did not answer.
-func (c *core) fillIn(now clock.Instant, i int) {
+func (c *Core) fillIn(now clock.Instant, i int) {
 	c.nodes[i].filling.begin(c, now, &c.held, func(now clock.Instant, t *tenure) {
 		if t.hold.renewAt != clock.Never && (t.votes[i].until == 0 || t.hold.retry.has(i)) {
 			c.renewAnd(now, t, 1<<i)
@@ -627,12 +629,12 @@ func (c *core) fillIn(now clock.Instant, i int) {
 // retryLater has a node asked again before the next regular renewal: after an
 // eighth of the interval, or of what is left of the lease if that is less, as after
 // an extension; then a quarter, then a half.
-func (c *core) retryLater(now clock.Instant, t *tenure, i int) {
+func (c *Core) retryLater(now clock.Instant, t *tenure, i int) {
 	h := &t.hold
 	if h.renewAt == clock.Never && h.extend == nil {
 		return
 	}
-	o := h.odd()
+	o := h.rare()
 	o.retry.add(i)
 	if o.retryAt == clock.Never && o.fails < 3 {
 		o.retryAt = now.Add(c.jitter(min(t.every(now), h.until.Sub(now)) >> (3 - o.fails)))
@@ -642,21 +644,21 @@ func (c *core) retryLater(now clock.Instant, t *tenure, i int) {
 
 // lostAt returns when a held lease will be lost unless it is renewed; 0 if too few votes
 // count.
-func (c *core) lostAt(t *tenure) clock.Instant {
+func (c *Core) lostAt(t *tenure) clock.Instant {
 	until := deadline(t.votes, t.counting(), c.quorum)
 	if until == 0 {
 		return 0
 	}
-	return until.Add(-t.terms.grace)
+	return until.Add(-t.terms.Grace)
 }
 
 // reckon works out anew until when the lease is held, and ends it if that is now.
-func (c *core) reckon(now clock.Instant, t *tenure) {
+func (c *Core) recomputeDeadline(now clock.Instant, t *tenure) {
 	h := &t.hold
 	until := c.lostAt(t)
 	if until > now && h.ask != 0 {
 		ask := h.ask
-		h.odd().ask = 0
+		h.rare().ask = 0
 		if c.renew(now, t, ask) {
 			until = c.lostAt(t)
 		}
@@ -665,7 +667,7 @@ func (c *core) reckon(now clock.Instant, t *tenure) {
 	case until > now:
 		if until != h.until {
 			h.until = until
-			c.effects = append(c.effects, effect{kind: renewed, tenure: t, until: until})
+			c.effects = append(c.effects, Effect{Kind: EffectRenewed, tenure: t, Until: until})
 		}
 		c.schedule(t)
 	case t.withdrawn.len() == 0:
@@ -678,28 +680,28 @@ func (c *core) reckon(now clock.Instant, t *tenure) {
 }
 
 // extend renews a held lease at once, with another TTL.
-func (c *core) extend(now clock.Instant, id uint64, terms *terms, answer chan<- error) {
+func (c *Core) Extend(now clock.Instant, id uint64, terms *Terms, answer chan<- error) {
 	t := c.tenures.get(id)
-	if t == nil || t.phase != held {
+	if t == nil || t.phase != phaseHeld {
 		// Its holder asks the lease itself why.
-		c.effects = append(c.effects, effect{kind: answered, answer: answer, err: lease.ErrLost})
+		c.effects = append(c.effects, Effect{Kind: EffectAnswered, answer: answer, err: lease.ErrLost})
 		return
 	}
 	h := &t.hold
-	if grace := t.terms.grace; grace < terms.grace {
+	if grace := t.terms.Grace; grace < terms.Grace {
 		// The larger one of a longer TTL must not eat up what is left of a short one.
 		shared := *terms
-		shared.grace = grace
+		shared.Grace = grace
 		terms = &shared
 	}
-	if terms.ttl > t.terms.ttl {
+	if terms.TTL > t.terms.TTL {
 		h.lengthened(now, t.terms, t.pending)
-	} else if terms.ttl < t.terms.ttl {
-		h.odd().longer = true
+	} else if terms.TTL < t.terms.TTL {
+		h.rare().longer = true
 	}
 	t.terms = terms
 	if h.extend == nil {
-		h.odd().extend = &extension{}
+		h.rare().extend = &extension{}
 	}
 	h.extend.early, h.extend.done = t.pending, 0
 	h.extend.waiters = append(h.extend.waiters, answer)
@@ -708,11 +710,11 @@ func (c *core) extend(now clock.Instant, id uint64, terms *terms, answer chan<- 
 	}
 	h.regular(now)
 	c.renew(now, t, all(len(c.nodes)))
-	c.reckon(now, t)
+	c.recomputeDeadline(now, t)
 }
 
 // extended takes in a renewal for an extension that is under way.
-func (c *core) extended(now clock.Instant, t *tenure, i int) {
+func (c *Core) extended(now clock.Instant, t *tenure, i int) {
 	x := t.hold.extend
 	if x == nil {
 		return
@@ -726,13 +728,13 @@ func (c *core) extended(now clock.Instant, t *tenure, i int) {
 	if (x.done & t.counting()).len() < c.quorum {
 		return
 	}
-	t.hold.odd().extend = nil
+	t.hold.rare().extend = nil
 	if x.handOver != nil {
 		*x.handle = t.handle(now)
 		x.handle.Over = true
 		c.disown(now, t) // before anybody is told that there is an heir
 	}
 	for _, w := range x.waiters {
-		c.effects = append(c.effects, effect{kind: answered, answer: w})
+		c.effects = append(c.effects, Effect{Kind: EffectAnswered, answer: w})
 	}
 }

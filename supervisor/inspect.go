@@ -81,25 +81,25 @@ type inspectMessage struct {
 	asker chan<- inspected
 }
 
-func (m inspectMessage) apply(c *core, now clock.Instant) { c.inspect(now, m.key, m.track, m.asker) }
+func (m inspectMessage) apply(c *Core, now clock.Instant) { c.Inspect(now, m.key, m.track, m.asker) }
 
 // judge fills in what a quorum of the answers says.
 func (h Holding) judge(as answers, quorum int) (Holding, error) {
 	left := make(map[string][]time.Duration)
 	for _, a := range as {
-		h.Fence = max(h.Fence, a.fence)
-		h.Waiting = max(h.Waiting, a.waiting)
-		if a.verdict != Held || a.value == "" || isReservation(a.value) {
+		h.Fence = max(h.Fence, a.Fence)
+		h.Waiting = max(h.Waiting, a.Waiting)
+		if a.Verdict != Held || a.Value == "" || isReservation(a.Value) {
 			continue
 		}
-		d := a.left
+		d := a.Left
 		if d < 0 {
 			d = 1<<63 - 1
 		}
-		left[a.value] = append(left[a.value], d)
-		if ds := left[a.value]; len(ds) >= quorum {
+		left[a.Value] = append(left[a.Value], d)
+		if ds := left[a.Value]; len(ds) >= quorum {
 			slices.Sort(ds)
-			h.Held, h.Token, h.Owner = true, a.value, ownerOf(a.value)
+			h.Held, h.Token, h.Owner = true, a.Value, ownerOf(a.Value)
 			h.Left = ds[len(ds)-quorum]
 		}
 	}
@@ -145,7 +145,7 @@ func (s *Supervisor) Nodes() []NodeStatus {
 	states := make([]node.State, len(s.actors))
 	list := make([]NodeStatus, len(s.actors))
 	young := make([]clock.Instant, len(s.actors))
-	s.read(func(c *core) {
+	s.read(func(c *Core) {
 		for i := range c.nodes {
 			p := &c.nodes[i]
 			states[i], young[i] = p.state, c.youngUntil(i)
@@ -183,7 +183,7 @@ func (s *Supervisor) Leases() []*lease.Lease {
 	const piece = 4096 // for which the loop is away at once
 	byID := make(map[uint64]*lease.Lease)
 	for left := math.MaxInt; left > 0; {
-		s.read(func(c *core) {
+		s.read(func(c *Core) {
 			// From the last to the first, as a walk goes.
 			left = min(left, len(c.held))
 			from := max(0, left-piece)
@@ -201,7 +201,7 @@ func (s *Supervisor) Leases() []*lease.Lease {
 }
 
 // read has the loop run f, which must not wait and must not change anything.
-func (s *Supervisor) read(f func(*core)) {
+func (s *Supervisor) read(f func(*Core)) {
 	m := readMessage{f, make(chan struct{})}
 	if !s.post(m) {
 		f(&s.core) // the loop has ended: the core does not change any more
@@ -211,11 +211,11 @@ func (s *Supervisor) read(f func(*core)) {
 }
 
 type readMessage struct {
-	f    func(*core)
+	f    func(*Core)
 	done chan struct{}
 }
 
-func (m readMessage) apply(c *core, _ clock.Instant) {
+func (m readMessage) apply(c *Core, _ clock.Instant) {
 	m.f(c)
 	close(m.done)
 }
@@ -267,7 +267,7 @@ func (s *Supervisor) Stats() Stats {
 		Lost: s.count.lost.Load(), Untold: s.count.untold.Load(),
 		Up: s.clock.Now().Sub(s.count.begun), Longest: time.Duration(s.count.longest.Swap(0)),
 	}
-	s.read(func(c *core) {
+	s.read(func(c *Core) {
 		st.Held, st.Waiting = len(c.held), c.callers
 		for i := range c.nodes {
 			st.Owed += len(c.nodes[i].debts.owed)

@@ -107,16 +107,16 @@ func TestVoteOfAnotherLifeIsNotProlonged(t *testing.T) {
 	b := enrolled(t, 1)
 	l := b.hold("x")
 	until := l.Remaining()
-	b.advance(b.c.terms.ttl / 10)
+	b.advance(b.c.terms.TTL / 10)
 	b.keptData(0)
 	b.renewNow()
 	b.answerAll(nil)
-	if got, want := l.Remaining(), until-b.c.terms.ttl/10; got != want {
+	if got, want := l.Remaining(), until-b.c.terms.TTL/10; got != want {
 		t.Errorf("Remaining() = %v, want the %v that were promised before", got, want)
 	}
 	b.advance(b.healAfter())
 	b.answerAll(nil)
-	if got, want := l.Remaining(), b.c.terms.ttl-b.c.terms.drift; got != want {
+	if got, want := l.Remaining(), b.c.terms.TTL-b.c.terms.Drift; got != want {
 		t.Errorf("Remaining() = %v, want %v after every election is over", got, want)
 	}
 }
@@ -142,7 +142,7 @@ func TestAdoptedVoteOfAnotherLifeIsNotProlonged(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		b := enrolled(t, 1)
 		w := b.adoptAfter("x", false)
-		b.say(b.take(node.Adopt)[0], node.OK, left(b.c.terms.ttl/2))
+		b.say(b.take(node.Adopt)[0], node.OK, left(b.c.terms.TTL/2))
 		begun := b.now()
 		b.say(b.take(node.Renew)[0], node.OK)
 		b.clock.Advance(10 * time.Millisecond)
@@ -162,7 +162,7 @@ func TestAdoptedVoteOfAnotherLifeIsNotProlonged(t *testing.T) {
 			want = asked
 		}
 		l := b.got(w)
-		if got, want := l.Remaining(), want.Add(b.c.terms.ttl-b.c.terms.drift).Sub(b.now()); got != want {
+		if got, want := l.Remaining(), want.Add(b.c.terms.TTL-b.c.terms.Drift).Sub(b.now()); got != want {
 			t.Errorf("after=%v: Remaining() = %v, want %v", after, got, want)
 		}
 		if after {

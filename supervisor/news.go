@@ -12,39 +12,39 @@ import (
 // found by the next renewal, or the next beat.
 
 // changed takes in that a node has said that a key was changed by somebody else.
-func (c *core) changed(now clock.Instant, i int, key string) {
+func (c *Core) onChange(now clock.Instant, i int, key string) {
 	if key == "*" {
 		p := &c.nodes[i]
-		p.heldNews.begin(c, now, &c.held, func(now clock.Instant, t *tenure) { c.lookAgain(now, t.line, i) })
-		p.waitNews.begin(c, now, &c.waited, func(now clock.Instant, l *line) {
+		p.heldChanges.begin(c, now, &c.held, func(now clock.Instant, t *tenure) { c.recheck(now, t.line, i) })
+		p.waitedChanges.begin(c, now, &c.waited, func(now clock.Instant, l *line) {
 			if l.holder == nil {
-				c.lookAgain(now, l, i)
+				c.recheck(now, l, i)
 			}
 		})
 		return
 	}
 	if l := c.lines[key]; l != nil {
-		c.lookAgain(now, l, i)
+		c.recheck(now, l, i)
 	}
 }
 
 // lookAgain asks a node about a lease that is held, or for a waiter.
-func (c *core) lookAgain(now clock.Instant, l *line, i int) {
+func (c *Core) recheck(now clock.Instant, l *line, i int) {
 	switch t := l.holder; {
 	case t != nil && t.hold.renewAt == clock.Never:
 		// It is not renewed before its holder says so.
 	case t != nil && t.pending.has(i):
-		t.again.add(i) // what is under way may have been answered before that
-	case t != nil && now < t.hold.newsAt:
+		t.askAgain.add(i) // what is under way may have been answered before that
+	case t != nil && now < t.hold.changesFrom:
 		// Somebody who changes it all the time must not have it renewed all the time.
-		o := t.hold.odd()
+		o := t.hold.rare()
 		o.retry.add(i)
-		o.retryAt = min(o.retryAt, o.newsAt)
+		o.retryAt = min(o.retryAt, o.changesFrom)
 		c.schedule(t)
 	case t != nil:
-		t.hold.odd().newsAt = now.Add(newsEvery)
+		t.hold.rare().changesFrom = now.Add(changesEvery)
 		c.renewAnd(now, t, all(len(c.nodes))) // one deletion rarely comes alone
-	case l.attempt != nil && l.attempt.phase == queued:
+	case l.attempt != nil && l.attempt.phase == phaseQueued:
 		l.attempt.stand.tracked.del(i)
 		c.enqueue(now, l.attempt, i)
 	}
@@ -52,18 +52,18 @@ func (c *core) lookAgain(now clock.Instant, l *line, i int) {
 
 // track has a node tell when the name is let go by a client that hands nothing over,
 // of another library.
-func (c *core) track(now clock.Instant, t *tenure, i int, r node.Reply) {
+func (c *Core) track(now clock.Instant, t *tenure, i int, r node.Reply) {
 	s := t.stand
 	if r.Status != node.Other || unheld(r) || isReservation(r.Value) || ownerOf(r.Value) != "" || s.tracked.has(i) || !c.nodes[i].state.Tracks {
 		return
 	}
 	s.tracked.add(i)
-	c.send(i, node.Command{ID: t.id, Op: node.Inspect, Name: t.key, Track: true, By: now.Add(t.terms.window)})
+	c.send(i, node.Command{ID: t.id, Op: node.Inspect, Name: t.key, Track: true, By: now.Add(t.terms.Window)})
 }
 
 // tracked takes in what a name was when the tracking of it began.
-func (c *core) tracked(now clock.Instant, t *tenure, i int, r node.Reply) {
-	if t.phase != queued {
+func (c *Core) onTracking(now clock.Instant, t *tenure, i int, r node.Reply) {
+	if t.phase != phaseQueued {
 		return
 	}
 	if r.Status != node.OK && r.Status != node.Other {
@@ -75,14 +75,14 @@ func (c *core) tracked(now clock.Instant, t *tenure, i int, r node.Reply) {
 }
 
 // newsEvery is how often a lease is looked at because of what nodes tell.
-const newsEvery = 5 * time.Millisecond
+const changesEvery = 5 * time.Millisecond
 
 // trackAfter is when a new lease is renewed for the first time where that has its
 // keys tracked: what is held for less is not worth it.
 const trackAfter = 50 * time.Millisecond
 
 // tracks reports whether a node would tell of changes.
-func (c *core) tracks() bool {
+func (c *Core) tracks() bool {
 	for i := range c.nodes {
 		if c.nodes[i].state.Tracks {
 			return true

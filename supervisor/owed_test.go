@@ -13,7 +13,7 @@ import (
 func TestOwedReleaseLeavesTheQueue(t *testing.T) {
 	b := enrolled(t, 3)
 	w, token := b.stand("x")
-	b.c.cancel(b.now(), w, errors.New("done"))
+	b.c.Cancel(b.now(), w, errors.New("done"))
 	b.perform()
 	for _, s := range b.take(node.Release) {
 		b.say(s, node.Unknown)
@@ -60,7 +60,7 @@ func TestOwedReleaseOfAWinner(t *testing.T) {
 		b.say(s, node.OK)
 	}
 	b.got(w)
-	b.c.release(b.now(), b.c.standing[token].id, make(chan error, 1))
+	b.c.Release(b.now(), b.c.standing[token].id, make(chan error, 1))
 	b.perform()
 	for _, s := range b.take(node.Release) {
 		b.say(s, node.Unknown)
@@ -78,10 +78,10 @@ func TestOwedReleaseOfAWinner(t *testing.T) {
 func TestWonTooLate(t *testing.T) {
 	for _, late := range []time.Duration{0, 1} {
 		b := enrolled(t, 3)
-		b.c.terms.grace = b.c.terms.ttl - b.c.terms.drift - b.c.terms.window/2 // as a configuration may have it
+		b.c.terms.Grace = b.c.terms.TTL - b.c.terms.Drift - b.c.terms.Window/2 // as a configuration may have it
 		w := b.acquire("x")
 		grants := b.take(node.Grant)
-		b.clock.Advance(b.c.terms.window/2 - 1 + late)
+		b.clock.Advance(b.c.terms.Window/2 - 1 + late)
 		b.say(grants[0], node.OK)
 		b.say(grants[1], node.OK)
 		if late == 0 {
@@ -105,21 +105,21 @@ func TestWonTooLate(t *testing.T) {
 func TestAdoptedTooLate(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		b := enrolled(t, 1)
-		b.c.terms.grace = b.c.terms.ttl / 4
+		b.c.terms.Grace = b.c.terms.TTL / 4
 		w := b.adoptAfter("x", false)
-		wait := b.c.terms.ttl - 2*b.c.terms.drift - b.c.terms.grace - 1
+		wait := b.c.terms.TTL - 2*b.c.terms.Drift - b.c.terms.Grace - 1
 		if late {
 			wait++
 		}
 		b.say(b.take(node.Adopt)[0], node.OK, left(wait))
 		begun := b.now()
-		for b.now().Sub(begun) < wait+b.c.terms.drift {
+		for b.now().Sub(begun) < wait+b.c.terms.Drift {
 			b.waits(w)
 			b.advance(1 * time.Millisecond)
 			for _, s := range b.take(node.Renew) {
 				b.say(s, node.Unknown)
 			}
-			if over := begun.Add(wait + b.c.terms.drift); over.Sub(b.now()) < time.Millisecond {
+			if over := begun.Add(wait + b.c.terms.Drift); over.Sub(b.now()) < time.Millisecond {
 				b.advance(over.Sub(b.now()))
 			}
 		}
@@ -152,7 +152,7 @@ func TestClaimsCountFromTheirSending(t *testing.T) {
 	b.clock.Advance(10 * time.Millisecond)
 	b.say(again[0], node.OK)
 	l := b.got(w)
-	if got, want := l.Remaining(), begun.Add(b.c.terms.ttl-b.c.terms.drift).Sub(b.now()); got != want {
+	if got, want := l.Remaining(), begun.Add(b.c.terms.TTL-b.c.terms.Drift).Sub(b.now()); got != want {
 		t.Errorf("Remaining() = %v, want %v by the first of the two", got, want)
 	}
 }

@@ -20,50 +20,50 @@ import (
 // A standing is what a tenure needs while it stands in the queue.
 type standing struct {
 	ticket   uint64        // its place: the last of those that it was given
-	in       set           // nodes that have it in their queue
-	exact    set           // those of them that have it at just this ticket
-	kept     set           // nodes that have reserved the name for it; each vote's promise says for how long
-	first    set           // nodes that have it first in their queue, as they said last
+	in       nodeSet       // nodes that have it in their queue
+	exact    nodeSet       // those of them that have it at just this ticket
+	reserved nodeSet       // nodes that have reserved the name for it; each vote's promise says for how long
+	head     nodeSet       // nodes that have it first in their queue, as they said last
 	patience time.Duration // until it looks where the other reservations stay; 0 while it waits for the first
 	gaveWay  bool          // since it beat last
-	left     set           // nodes in whose queue it certainly does not stand any more
-	tracked  set           // nodes that will tell when a foreign holder lets go
+	gone     nodeSet       // nodes in whose queue it certainly does not stand any more
+	tracked  nodeSet       // nodes that will tell when a foreign holder lets go
 }
 
 // stand has the first waiter of a line stand in the queue, with the token of its
 // next attempt.
-func (c *core) stand(now clock.Instant, l *line) {
+func (c *Core) stand(now clock.Instant, l *line) {
 	t := c.newTenure(l)
-	t.phase, t.queued, t.stand = queued, true, &standing{ticket: l.ticket}
+	t.phase, t.inQueues, t.stand = phaseQueued, true, &standing{ticket: l.ticket}
 	c.standing[t.token] = t
-	c.beat(now, t)
+	c.heartbeat(now, t)
 }
 
 // crowd remembers that a lease which is over had been waited for: others may well be
 // waiting now, and an ordinary attempt would be refused, and cost every node a pipeline.
-func (c *core) crowd(now clock.Instant, t *tenure) {
+func (c *Core) markContended(now clock.Instant, t *tenure) {
 	if !t.behind {
 		return
 	}
-	if len(c.crowded) >= maxCrowded {
-		clear(c.crowded)
+	if len(c.contended) >= maxContended {
+		clear(c.contended)
 	}
-	c.crowded[t.key] = now
+	c.contended[t.key] = now
 }
 
-const maxCrowded = 1024
+const maxContended = 1024
 
 // standAtOnce has the first waiter of a line stand in the queue if the name is crowded,
 // and reports whether it does. That costs one exchange more if nobody waits there any more;
 // then the next attempt is an ordinary one.
-func (c *core) standAtOnce(now clock.Instant, l *line) bool {
-	at, was := c.crowded[l.key]
-	if !was || l.tries > 0 || l.waiters[0].attempts > 0 {
+func (c *Core) standIfContended(now clock.Instant, l *line) bool {
+	at, was := c.contended[l.key]
+	if !was || l.tries > 0 || l.waiters[0].Attempts > 0 {
 		return false
 	}
-	delete(c.crowded, l.key)
+	delete(c.contended, l.key)
 	ticket, known := c.proposal(now, l.fence)
-	if !known || now.Sub(at) > c.limits.beat {
+	if !known || now.Sub(at) > c.limits.heartbeat {
 		return false
 	}
 	l.ticket, l.answers = ticket, make(answers, len(c.nodes))
@@ -74,10 +74,10 @@ func (c *core) standAtOnce(now clock.Instant, l *line) bool {
 // beat tells every node that the waiter still stands there, and asks who has the
 // name. It comes again about when a reservation for somebody else, who does not claim
 // it, has lapsed; and soon where a part of a quorum has reserved the name.
-func (c *core) beat(now clock.Instant, t *tenure) {
+func (c *Core) heartbeat(now clock.Instant, t *tenure) {
 	s := t.stand
 	s.gaveWay = false
-	at := now.Add(c.jitter(c.limits.beat))
+	at := now.Add(c.jitter(c.limits.heartbeat))
 	if s.patience != 0 && t.promised(now) != 0 {
 		s.patience *= 2
 		at = min(at, now.Add(s.patience))
@@ -91,7 +91,7 @@ func (c *core) beat(now clock.Instant, t *tenure) {
 }
 
 // enqueue has the waiter stand in the queue of one node, or beat there.
-func (c *core) enqueue(now clock.Instant, t *tenure, i int) {
+func (c *Core) enqueue(now clock.Instant, t *tenure, i int) {
 	if t.pending.has(i) {
 		return
 	}
@@ -99,50 +99,50 @@ func (c *core) enqueue(now clock.Instant, t *tenure, i int) {
 	t.pending.add(i)
 	c.send(i, node.Command{
 		ID: t.id, Op: node.Enqueue, Name: t.key, Token: t.token, Ticket: t.stand.ticket, New: !t.line.placed,
-		By: now.Add(t.terms.window),
+		By: now.Add(t.terms.Window),
 	})
 }
 
 // enqueued takes in that a node has the waiter in its queue, and who has the name.
-func (c *core) enqueued(now clock.Instant, t *tenure, i int, r node.Reply) {
+func (c *Core) onEnqueue(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
 	t.reached(i, r)
 	switch t.phase {
-	case releasing:
+	case phaseReleasing:
 		c.settled(now, t)
 		return
-	case queued:
+	case phaseQueued:
 		l, s := t.line, t.stand
 		switch {
 		case r.Status == node.OK:
-			t.again.del(i)
-		case r.Status == node.Other && t.again.has(i):
+			t.askAgain.del(i)
+		case r.Status == node.Other && t.askAgain.has(i):
 			// It has said something meanwhile that this answer may not know of.
-			t.again.del(i)
+			t.askAgain.del(i)
 			c.enqueue(now, t, i)
 			return
 		}
-		c.place(now, t, i, r.Ticket)
+		c.onTicket(now, t, i, r.Ticket)
 		t.behind = t.behind || r.Status == node.Other && (r.Ahead > 0 || !unheld(r))
 		l.answers[i] = answerTo(now, r)
 		if young := c.youngUntil(i); now < young && unheld(r) {
-			l.answers[i] = answer{verdict: Guarded, left: young.Sub(now), at: now}
+			l.answers[i] = answer{Verdict: Guarded, Left: young.Sub(now), At: now}
 		}
 		l.fence = max(l.fence, r.Fence)
-		s.kept.del(i)
-		s.first.del(i)
+		s.reserved.del(i)
+		s.head.del(i)
 		if r.Ahead == 0 && (r.Status == node.OK || r.Status == node.Other) {
-			s.first.add(i)
+			s.head.add(i)
 		}
 		c.track(now, t, i, r)
 	}
 	if r.Status == node.OK {
-		c.reserved(now, t, i)
-	} else if t.again.has(i) {
-		c.askAgainOf(now, t, i)
+		c.onReservation(now, t, i)
+	} else if t.askAgain.has(i) {
+		c.askPostponed(now, t, i)
 	}
-	if t.phase == queued && t.pending == 0 {
-		c.looked(now, t)
+	if t.phase == phaseQueued && t.pending == 0 {
+		c.reviewAnswers(now, t)
 	}
 }
 
@@ -150,7 +150,7 @@ func (c *core) enqueued(now clock.Instant, t *tenure, i int, r node.Reply) {
 // behind all that stand there, on each node by itself; as soon as a quorum has done so,
 // the last of these tickets is its place on all of them. So it is behind everybody who
 // had a place before it came, whatever the clocks of the two say.
-func (c *core) place(now clock.Instant, t *tenure, i int, ticket uint64) {
+func (c *Core) onTicket(now clock.Instant, t *tenure, i int, ticket uint64) {
 	l, s := t.line, t.stand
 	if ticket == 0 {
 		return
@@ -177,7 +177,7 @@ func (c *core) place(now clock.Instant, t *tenure, i int, ticket uint64) {
 }
 
 // looked draws up what all nodes have said to a waiter.
-func (c *core) looked(now clock.Instant, t *tenure) {
+func (c *Core) reviewAnswers(now clock.Instant, t *tenure) {
 	l, s := t.line, t.stand
 	l.judge(c.quorum)
 	kept := t.promised(now)
@@ -186,18 +186,18 @@ func (c *core) looked(now clock.Instant, t *tenure) {
 		// A node or two that the holder does not have, or all that can be reached: they
 		// come to nothing, and so does asking again soon.
 		s.patience = 0
-		every := c.limits.beat
+		every := c.limits.heartbeat
 		if l.why == ErrNoQuorum {
 			every *= 3 // whoever reaches more of them may need just these
 		}
 		c.alarms.set(t, now.Add(c.jitter(every)))
-	case kept != 0 && s.first.len() < c.quorum && !s.gaveWay:
+	case kept != 0 && s.head.len() < c.quorum && !s.gaveWay:
 		s.gaveWay = true
 		// Somebody is before it, and came to these nodes later. What it passes on is
 		// reserved for that one then, so a split vote does not last.
 		for i := range c.nodes {
 			if kept.has(i) {
-				s.kept.del(i)
+				s.reserved.del(i)
 				c.leaveQueue(now, t, i)
 				c.enqueue(now, t, i)
 			}
@@ -214,9 +214,9 @@ func (c *core) looked(now clock.Instant, t *tenure) {
 const lapse = time.Millisecond
 
 // promised returns the nodes that have reserved the name for a waiter.
-func (t *tenure) promised(now clock.Instant) (nodes set) {
+func (t *tenure) promised(now clock.Instant) (nodes nodeSet) {
 	for i := range t.votes {
-		if t.stand.kept.has(i) && t.votes[i].promise > now {
+		if t.stand.reserved.has(i) && t.votes[i].promise > now {
 			nodes.add(i)
 		}
 	}
@@ -224,64 +224,64 @@ func (t *tenure) promised(now clock.Instant) (nodes set) {
 }
 
 // woken takes in what a node said without being asked.
-func (c *core) woken(now clock.Instant, w node.Wake) {
+func (c *Core) hear(now clock.Instant, w node.Wake) {
 	switch {
 	case w.Key != "":
-		c.changed(now, w.Node, w.Key)
+		c.onChange(now, w.Node, w.Key)
 		return
 	case w.Token == "":
 		// Its subscription is new: what was announced before may have been missed,
 		// and a server that has restarted has lost its part of the queue.
-		c.nodes[w.Node].queueing.begin(c, now, &c.waited, func(now clock.Instant, l *line) {
-			if t := l.attempt; t != nil && t.phase == queued {
-				c.askOnceMore(t, w.Node)
+		c.nodes[w.Node].requeueing.begin(c, now, &c.waited, func(now clock.Instant, l *line) {
+			if t := l.attempt; t != nil && t.phase == phaseQueued {
+				c.postpone(t, w.Node)
 				c.enqueue(now, t, w.Node)
 			}
 		})
 		return
 	}
 	if t := c.standing[w.Token]; t != nil {
-		c.askOnceMore(t, w.Node)
-		c.reserved(now, t, w.Node)
+		c.postpone(t, w.Node)
+		c.onReservation(now, t, w.Node)
 	}
 }
 
 // askOnceMore has a waiter ask a node again whose answer is under way: it may be older
 // than what the node has just said over another connection.
-func (c *core) askOnceMore(t *tenure, i int) {
-	if t.phase == queued && t.pending.has(i) {
-		t.again.add(i)
+func (c *Core) postpone(t *tenure, i int) {
+	if t.phase == phaseQueued && t.pending.has(i) {
+		t.askAgain.add(i)
 	}
 }
 
 // reserved takes in that a node has the name reserved for a waiter.
-func (c *core) reserved(now clock.Instant, t *tenure, i int) {
+func (c *Core) onReservation(now clock.Instant, t *tenure, i int) {
 	switch t.phase {
-	case queued:
+	case phaseQueued:
 		s := t.stand
-		s.kept.add(i)
+		s.reserved.add(i)
 		t.votes[i].promise = now.Add(c.limits.reserve)
 		if t.promised(now).len() >= c.quorum {
-			c.campaign(now, t)
+			c.startClaims(now, t)
 		} else if s.patience == 0 {
 			s.patience = c.roundTrip()
 			c.alarms.set(t, min(t.due(), now.Add(s.patience)))
 		}
-	case electing, raising:
+	case phaseElecting, phaseRaising:
 		c.claim(now, t, i)
-	case held:
+	case phaseHeld:
 		if t.votes[i].until == 0 {
 			// The election is over. This must not hide a rival who has had the node since,
 			// and whose release has put it up for this lease: so it is not claimed, but
 			// healed, when a quorum of others has confirmed.
 			c.suspectOf(now, t, i, &t.probation)
-			c.reckon(now, t)
+			c.recomputeDeadline(now, t)
 		}
 	}
 }
 
 // campaign begins the election of a waiter for whom a quorum has reserved the name.
-func (c *core) campaign(now clock.Instant, t *tenure) {
+func (c *Core) startClaims(now clock.Instant, t *tenure) {
 	fence, ok := c.proposal(now, t.line.fence)
 	if !ok {
 		return // never: without it there was no ticket
@@ -294,7 +294,7 @@ func (c *core) campaign(now clock.Instant, t *tenure) {
 	// Whoever has just released often wants the name again at once. What it proposes
 	// raises the stored fence, though it is refused, just before the claims arrive: so
 	// they propose a little more, and need not raise it in another round trip.
-	t.phase, t.fence, t.begun = electing, fence+claimLead, now
+	t.phase, t.fence, t.begun = phaseElecting, fence+claimLead, now
 	if t.fence > maxFence {
 		c.exhausted(now, t)
 		return
@@ -312,21 +312,21 @@ func (c *core) campaign(now clock.Instant, t *tenure) {
 const claimLead = 2000
 
 // claim asks one node for its vote, for a waiter that stands in its queue.
-func (c *core) claim(now clock.Instant, t *tenure, i int) {
-	t.again.del(i)
-	if t.phase != electing && t.phase != raising {
+func (c *Core) claim(now clock.Instant, t *tenure, i int) {
+	t.askAgain.del(i)
+	if t.phase != phaseElecting && t.phase != phaseRaising {
 		return
 	}
 	if t.votes[i].until != 0 {
 		return // it has given it
 	}
 	if t.pending.has(i) {
-		t.again.add(i)
+		t.askAgain.add(i)
 		return
 	}
 	if young := c.stillYoung(now, i); now < young {
 		if b := t.ballot; b != nil {
-			b.answers[i] = answer{verdict: Guarded, left: young.Sub(now), at: now}
+			b.answers[i] = answer{Verdict: Guarded, Left: young.Sub(now), At: now}
 		}
 		return
 	}
@@ -336,19 +336,19 @@ func (c *core) claim(now clock.Instant, t *tenure, i int) {
 	t.pending.add(i)
 	c.send(i, node.Command{
 		ID: t.id, Op: node.Claim, Name: t.key, Token: t.token,
-		TTL: t.terms.ttl, Fence: t.fence, By: t.begun.Add(t.terms.window),
+		TTL: t.terms.TTL, Fence: t.fence, By: t.begun.Add(t.terms.Window),
 	})
 }
 
 // askAgainOf asks a node that has just answered what could not be asked meanwhile: for
 // its vote, while that is what is wanted, and else whether it still keeps the lease. A
 // lease that is held claims nothing so: such a vote would not be on trial.
-func (c *core) askAgainOf(now clock.Instant, t *tenure, i int) {
-	t.again.del(i)
+func (c *Core) askPostponed(now clock.Instant, t *tenure, i int) {
+	t.askAgain.del(i)
 	switch t.phase {
-	case electing, raising:
+	case phaseElecting, phaseRaising:
 		c.claim(now, t, i)
-	case held:
+	case phaseHeld:
 		c.renewAnd(now, t, 1<<i)
 	}
 }
@@ -356,11 +356,11 @@ func (c *core) askAgainOf(now clock.Instant, t *tenure, i int) {
 // canvass claims all nodes that have not granted yet, also those that did not say
 // that they have reserved the name. It comes again, more and more rarely, until the
 // election is over.
-func (c *core) canvass(now clock.Instant, t *tenure) {
+func (c *Core) claimRest(now clock.Instant, t *tenure) {
 	b := t.ballot
-	b.asked = true
+	b.claimedAll = true
 	b.patience *= 2
-	c.alarms.set(t, min(now.Add(b.patience), t.begun.Add(t.terms.window)))
+	c.alarms.set(t, min(now.Add(b.patience), t.begun.Add(t.terms.Window)))
 	for i := range c.nodes {
 		if !t.pending.has(i) {
 			c.claim(now, t, i)
@@ -371,7 +371,7 @@ func (c *core) canvass(now clock.Instant, t *tenure) {
 
 // yield has a waiter whose claims were refused stand in the queue anew: at once, and
 // when that comes again and again, after a while.
-func (c *core) yield(now clock.Instant, l *line) {
+func (c *Core) yield(now clock.Instant, l *line) {
 	if l.yields++; l.yields == 1 {
 		c.stand(now, l)
 		return
@@ -383,11 +383,11 @@ func (c *core) yield(now clock.Instant, l *line) {
 // queues reports whether the first waiter of a line is to stand in the queue: one that
 // counts its attempts makes them instead, and one that never knew the nodes' time has
 // no ticket yet.
-func (l *line) queues() bool { return l.waiters[0].attempts == 0 && l.ticket != 0 }
+func (l *line) usesQueue() bool { return l.waiters[0].Attempts == 0 && l.ticket != 0 }
 
 // roundTrip returns how long to wait for what should come at once: two round trips to
 // the slowest node.
-func (c *core) roundTrip() time.Duration {
+func (c *Core) roundTrip() time.Duration {
 	d := time.Millisecond / 2
 	for i := range c.nodes {
 		if s := &c.nodes[i].state; s.Enrolled {
@@ -409,12 +409,12 @@ func (t *tenure) reached(i int, r node.Reply) {
 
 // stands reports whether the token of a tenure may stand in the queue of a node, or
 // be what the name is reserved for there.
-func (t *tenure) stands(i int) bool { return t.queued && !t.stand.left.has(i) }
+func (t *tenure) stands(i int) bool { return t.inQueues && !t.stand.gone.has(i) }
 
 // leaveAll takes a lease that was won out of the queues in which it still stands: it
 // won before these nodes had answered its claim. It returns those that have something
 // else to answer before.
-func (c *core) leaveAll(now clock.Instant, t *tenure) (rest set) {
+func (c *Core) leaveAll(now clock.Instant, t *tenure) (rest nodeSet) {
 	for i := range c.nodes {
 		switch {
 		case !t.stands(i) || !t.asked.has(i):
@@ -429,6 +429,6 @@ func (c *core) leaveAll(now clock.Instant, t *tenure) (rest set) {
 
 // leaveQueue takes a token out of the queue of one node, which passes a reservation
 // for it on.
-func (c *core) leaveQueue(now clock.Instant, t *tenure, i int) {
-	c.send(i, node.Command{ID: t.id, Op: node.Leave, Name: t.key, Token: t.token, By: now.Add(t.terms.window)})
+func (c *Core) leaveQueue(now clock.Instant, t *tenure, i int) {
+	c.send(i, node.Command{ID: t.id, Op: node.Leave, Name: t.key, Token: t.token, By: now.Add(t.terms.Window)})
 }

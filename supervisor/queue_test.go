@@ -35,7 +35,7 @@ func (b *bench) stand(name string, change ...func(*waiter)) (w *waiter, token st
 // announce has nodes say that they have reserved the name for a token.
 func (b *bench) announce(token string, nodes ...int) {
 	for _, i := range nodes {
-		b.c.woken(b.now(), node.Wake{Node: i, Token: token})
+		b.c.hear(b.now(), node.Wake{Node: i, Token: token})
 		b.perform()
 	}
 }
@@ -96,7 +96,7 @@ func TestRefusedWaiterStandsInQueue(t *testing.T) {
 func TestMessageOvertakesAnswer(t *testing.T) {
 	b := enrolled(t, 3)
 	_, token := b.stand("x")
-	b.advance(b.c.limits.beat)
+	b.advance(b.c.limits.heartbeat)
 	sends := b.take(node.Enqueue)
 	b.wantNodes(sends, 0, 1, 2)
 	b.announce(token, 0)
@@ -135,9 +135,9 @@ func TestLateShorterClaim(t *testing.T) {
 			b.say(s, node.Unknown)
 		}
 		held := b.c.standing[token]
-		b.c.extend(b.now(), held.id, Config{TTL: 30 * time.Second}.withDefaults().terms(30*time.Second), make(chan error, 1))
+		b.c.Extend(b.now(), held.id, Config{TTL: 30 * time.Second}.withDefaults().terms(30*time.Second), make(chan error, 1))
 		b.perform()
-		if d := held.hold.doubt; d == nil || d.capped == 0 || held.hold.shortened(b.now()) == nil {
+		if d := held.hold.ttlCap; d == nil || d.capped == 0 || held.hold.shortened(b.now()) == nil {
 			t.Errorf("before it was held: %v; a node that may yet get a claim for a shorter TTL is believed for the longer one", early)
 		}
 	}
@@ -146,7 +146,7 @@ func TestLateShorterClaim(t *testing.T) {
 // A waiter that counts its attempts makes them, and does not stand in line.
 func TestCountedAttemptsDoNotQueue(t *testing.T) {
 	b := enrolled(t, 3)
-	w := b.acquire("x", func(w *waiter) { w.attempts = 2 })
+	w := b.acquire("x", func(w *waiter) { w.Attempts = 2 })
 	for _, s := range b.take(node.Grant) {
 		b.say(s, node.Other)
 	}
@@ -193,8 +193,8 @@ func TestReservationIsNoVote(t *testing.T) {
 	b.say(claims[4], node.Other, theirs)
 	b.waits(w)
 	// What it got is given back, and what may stand in a queue is taken out of it.
-	b.advance(b.c.terms.window)
-	b.advance(b.c.terms.window)
+	b.advance(b.c.terms.Window)
+	b.advance(b.c.terms.Window)
 	releases := b.take(node.Release)
 	b.wantNodes(releases, 0, 1, 2, 3, 4)
 	for _, s := range releases {
@@ -215,7 +215,7 @@ func TestClaimsAreRaisedInTime(t *testing.T) {
 		b.say(s, node.OK, func(r *node.Reply) { r.Raised, r.Fence = false, s.cmd.Fence+7 })
 	}
 	raises := b.take(node.Raise)
-	b.advance(b.c.terms.window / 2)
+	b.advance(b.c.terms.Window / 2)
 	for _, s := range raises {
 		b.say(s, node.OK)
 	}
@@ -241,7 +241,7 @@ func TestLosersKeepTheirPlace(t *testing.T) {
 	w, token := b.stand("x")
 	ticket := b.c.standing[token].stand.ticket + 3
 	for i := range 2 {
-		b.c.place(b.now(), b.c.standing[token], i, ticket)
+		b.c.onTicket(b.now(), b.c.standing[token], i, ticket)
 	}
 	b.announce(token, 0, 1)
 	for _, s := range b.take(node.Claim) {
@@ -346,16 +346,16 @@ func TestBeat(t *testing.T) {
 func TestBeatsRarelyWithoutQuorum(t *testing.T) {
 	b := enrolled(t, 3)
 	b.stand("x")
-	b.advance(b.c.limits.beat)
+	b.advance(b.c.limits.heartbeat)
 	b.beats(func(i int) (node.Status, func(*node.Reply)) {
 		if i == 0 {
 			return node.OK, func(*node.Reply) {}
 		}
 		return node.Unknown, func(*node.Reply) {}
 	})
-	b.advance(2 * b.c.limits.beat)
+	b.advance(2 * b.c.limits.heartbeat)
 	b.wantNodes(b.take(node.Enqueue))
-	b.advance(b.c.limits.beat)
+	b.advance(b.c.limits.heartbeat)
 	b.wantNodes(b.take(node.Enqueue), 0, 1, 2)
 }
 
@@ -404,7 +404,7 @@ func TestCancelledWaiterLeavesQueues(t *testing.T) {
 	b.say(enqueues[0], node.Other, theirs)
 	b.say(enqueues[1], node.Unsent)
 	cause := errors.New("done")
-	b.c.cancel(b.now(), w, cause)
+	b.c.Cancel(b.now(), w, cause)
 	b.perform()
 	b.refused(w, cause)
 	releases := b.take(node.Release)
@@ -416,7 +416,7 @@ func TestCancelledWaiterLeavesQueues(t *testing.T) {
 		b.say(s, node.Other)
 	}
 	b.say(enqueues[2], node.OK)
-	if left := b.c.tenures.len() + len(b.c.lines) + len(b.c.looks) + b.alarms() + len(b.c.standing); left != 0 {
+	if left := b.c.tenures.len() + len(b.c.lines) + len(b.c.inquiries) + b.alarms() + len(b.c.standing); left != 0 {
 		t.Errorf("%d things are left behind", left)
 	}
 	b.announce(enqueues[0].cmd.Token, 0) // comes too late
@@ -451,7 +451,7 @@ func TestReservedForHolder(t *testing.T) {
 	b.advance(b.c.limits.nodeTimeout)
 	b.wantNodes(b.take(node.Leave), 3, 4)
 
-	b.advance(b.c.terms.renewEvery)
+	b.advance(b.c.terms.RenewEvery)
 	for _, s := range b.take(node.Renew) {
 		if s.node < 3 {
 			b.say(s, node.OK)
@@ -468,7 +468,7 @@ func TestYoungNodesAreNotClaimed(t *testing.T) {
 	_, token := b.stand("x")
 	s := b.state()
 	s.Life, s.LifeAt, s.Grown = 2, b.now(), false
-	b.c.replies(b.now(), node.Batch{Node: 2, State: s})
+	b.c.receive(b.now(), node.Batch{Node: 2, State: s})
 	b.perform()
 	b.announce(token, 0, 2)
 	b.wantNodes(b.take(node.Claim), 0)
@@ -484,7 +484,7 @@ func TestNewsDuringLateGrant(t *testing.T) {
 	b.say(grants[0], node.OK)
 	b.say(grants[1], node.OK)
 	b.got(w)
-	b.c.woken(b.now(), node.Wake{Node: 2, Key: "x"})
+	b.c.hear(b.now(), node.Wake{Node: 2, Key: "x"})
 	b.perform()
 	b.say(grants[2], node.Other)
 	b.wantNodes(b.take(node.Claim))
@@ -495,7 +495,7 @@ func TestNewsDuringLateGrant(t *testing.T) {
 // an attempt would be refused. Who finds that nobody waits there any more makes an attempt
 // the next time.
 func TestCrowdedName(t *testing.T) {
-	once := func(w *waiter) { w.attempts = 1 }
+	once := func(w *waiter) { w.Attempts = 1 }
 	for _, tt := range []struct {
 		name   string
 		after  time.Duration // of the release
@@ -536,7 +536,7 @@ func TestCrowdedName(t *testing.T) {
 		b := enrolled(t, 3)
 		young := b.c.nodes[0].state
 		young.Grown, young.LifeAt = false, b.now()
-		b.c.replies(b.now(), node.Batch{Node: 0, State: young})
+		b.c.receive(b.now(), node.Batch{Node: 0, State: young})
 		b.perform()
 		w := b.acquire("x")
 		for _, s := range b.take(node.Grant) {
@@ -559,13 +559,13 @@ func TestCrowdedName(t *testing.T) {
 	})
 	t.Run("what is remembered is bounded", func(t *testing.T) {
 		b := enrolled(t, 1)
-		for i := range maxCrowded + 10 {
+		for i := range maxContended + 10 {
 			name := fmt.Sprint(i)
 			_, token := b.stand(name)
 			b.announce(token, 0)
 			b.claimAndRelease(name)
 		}
-		if n := len(b.c.crowded); n > maxCrowded {
+		if n := len(b.c.contended); n > maxContended {
 			t.Errorf("%d names are remembered", n)
 		}
 	})
@@ -577,7 +577,7 @@ func (b *bench) claimAndRelease(name string) {
 	for _, s := range b.take(node.Claim) {
 		b.say(s, node.OK)
 	}
-	b.c.release(b.now(), b.c.lines[name].holder.id, make(chan error, 1))
+	b.c.Release(b.now(), b.c.lines[name].holder.id, make(chan error, 1))
 	b.perform()
 	for _, s := range b.take(node.Release) {
 		b.say(s, node.OK)

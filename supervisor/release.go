@@ -10,72 +10,72 @@ import (
 
 // A giving is the giving back of one tenure.
 type giving struct {
-	answer chan<- error // the caller of Release, or nil
-	begun  clock.Instant
-	kept   set         // nodes that may still have the key
-	open   set         // a release is unanswered
-	errs   []error     // by node; nil while there is none
-	revoke *revocation // of somebody else's lease; nil of one's own
+	answer     chan<- error // the caller of Release, or nil
+	begun      clock.Instant
+	holding    nodeSet     // nodes that may still have the key
+	unanswered nodeSet     // a release is unanswered
+	errs       []error     // by node; nil while there is none
+	revoke     *revocation // of somebody else's lease; nil of one's own
 }
 
 // release takes in that the holder gives the name up; its lease is over already. A
 // renewal that was answered in between has found that out, or its time was up: then
 // it is being given back, and the holder waits for that.
-func (c *core) release(now clock.Instant, id uint64, answer chan<- error) {
+func (c *Core) Release(now clock.Instant, id uint64, answer chan<- error) {
 	switch t := c.tenures.get(id); {
-	case t != nil && t.phase == held:
+	case t != nil && t.phase == phaseHeld:
 		c.end(now, t, lease.ErrReleased, answer)
 	case t != nil && t.give != nil && t.give.answer == nil:
 		t.give.answer = answer
-		c.hasten(now, t)
+		c.releaseNow(now, t)
 		c.settled(now, t)
 	default:
-		c.effects = append(c.effects, effect{kind: answered, answer: answer})
+		c.effects = append(c.effects, Effect{Kind: EffectAnswered, answer: answer})
 	}
 }
 
 // end ends a held lease, once and for ever, and gives it back. The next waiter of
 // this process sends its grants right behind the releases.
-func (c *core) end(now clock.Instant, t *tenure, why error, answer chan<- error) {
-	c.effects = append(c.effects, effect{kind: ended, tenure: t, err: why})
+func (c *Core) end(now clock.Instant, t *tenure, why error, answer chan<- error) {
+	c.effects = append(c.effects, Effect{Kind: EffectEnded, tenure: t, err: why})
 	if x := t.hold.extend; x != nil {
 		for _, w := range x.waiters {
-			c.effects = append(c.effects, effect{kind: answered, answer: w, err: why})
+			c.effects = append(c.effects, Effect{Kind: EffectAnswered, answer: w, err: why})
 		}
-		t.hold.odd().extend = nil
+		t.hold.rare().extend = nil
 	}
 	l := t.line
 	l.holder = nil
 	c.held.del(t)
-	c.crowd(now, t)
+	c.markContended(now, t)
 	free := now
 	if why == lease.ErrExpired && !c.closing {
 		free = deadline(t.votes, t.counting(), c.quorum) // its holder has the grace to stop in
 	}
 	c.giveBackAt(free, now, t, answer)
-	if l.queue != nil && !c.closing {
+	if l.waitList != nil && !c.closing {
 		c.try(now, l)
 	}
-	c.leave(t.key, l)
+	c.forgetIdle(t.key, l)
 }
 
 // abandon ends an attempt that is not won.
-func (c *core) abandon(now clock.Instant, t *tenure) {
+func (c *Core) abandon(now clock.Instant, t *tenure) {
 	t.line.attempt = nil
 	c.giveBack(now, t, nil)
 }
 
 // giveBack gives a tenure back at once.
-func (c *core) giveBack(now clock.Instant, t *tenure, answer chan<- error) {
+func (c *Core) giveBack(now clock.Instant, t *tenure, answer chan<- error) {
 	c.giveBackAt(now, now, t, answer)
 }
 
 // giveBackAt gives a tenure back as soon as an instant has come.
-func (c *core) giveBackAt(at, now clock.Instant, t *tenure, answer chan<- error) {
+func (c *Core) giveBackAt(at, now clock.Instant, t *tenure, answer chan<- error) {
 	c.alarms.clear(t)
-	t.phase = releasing
+	t.phase = phaseReleasing
 	t.ballot = nil
-	t.give = &giving{answer: answer, begun: now, kept: t.asked, open: t.asked}
+	t.give = &giving{answer: answer, begun: now, holding: t.asked, unanswered: t.asked}
 	if at > now {
 		c.alarms.set(t, at)
 		return
@@ -84,8 +84,8 @@ func (c *core) giveBackAt(at, now clock.Instant, t *tenure, answer chan<- error)
 }
 
 // hasten sends the releases of a tenure that is to be given back later.
-func (c *core) hasten(now clock.Instant, t *tenure) {
-	if t.phase == releasing && t.isSet() {
+func (c *Core) releaseNow(now clock.Instant, t *tenure) {
+	if t.phase == phaseReleasing && t.isSet() {
 		c.alarms.clear(t)
 		c.sendReleases(now, t)
 	}
@@ -93,8 +93,8 @@ func (c *core) hasten(now clock.Instant, t *tenure) {
 
 // sendReleases sends a release to every node that may have the key, also to the silent
 // ones: the command may have arrived. It goes behind whatever was sent before.
-func (c *core) sendReleases(now clock.Instant, t *tenure) {
-	t.give.open = t.asked
+func (c *Core) sendReleases(now clock.Instant, t *tenure) {
+	t.give.unanswered = t.asked
 	for i := range c.nodes {
 		if t.asked.has(i) {
 			c.sendRelease(t, i)
@@ -103,23 +103,23 @@ func (c *core) sendReleases(now clock.Instant, t *tenure) {
 	c.settled(now, t)
 }
 
-func (c *core) sendRelease(t *tenure, i int) {
+func (c *Core) sendRelease(t *tenure, i int) {
 	c.send(i, node.Command{ID: t.id, Op: node.Release, Name: t.key, Token: t.token, Queued: t.stands(i), By: clock.Never})
 }
 
 // released takes in an answer to a release. Whatever a node said, it does not have
 // the key by this tenure's doing; if it said nothing, it is owed another.
-func (c *core) released(now clock.Instant, t *tenure, i int, r node.Reply) {
+func (c *Core) onRelease(now clock.Instant, t *tenure, i int, r node.Reply) {
 	if c.closing && !c.cut && r.Err == errNoRoom {
 		c.sendLater(now, t, i)
 		return
 	}
-	t.give.open.del(i)
-	c.revoked(now, t, i, r)
+	t.give.unanswered.del(i)
+	c.onRevocation(now, t, i, r)
 	switch r.Status {
 	case node.OK, node.Absent, node.Other:
-		t.give.kept.del(i)
-		c.repaid(now, i, r) // where this answers one that was sent again
+		t.give.holding.del(i)
+		c.onOwedRelease(now, i, r) // where this answers one that was sent again
 	default:
 		if t.give.errs == nil {
 			t.give.errs = make([]error, len(c.nodes))
@@ -134,23 +134,23 @@ func (c *core) released(now clock.Instant, t *tenure, i int, r node.Reply) {
 
 // settled tells the caller as soon as a quorum is free, or cannot be known to be,
 // and forgets the tenure after the last answer.
-func (c *core) settled(now clock.Instant, t *tenure) {
+func (c *Core) settled(now clock.Instant, t *tenure) {
 	g := t.give
-	g.kept &= t.asked
+	g.holding &= t.asked
 	if g.answer != nil {
 		n := len(c.nodes)
-		if n-g.kept.len() >= c.quorum {
-			c.effects = append(c.effects, effect{kind: answered, answer: g.answer, elapsed: now.Sub(g.begun)})
+		if n-g.holding.len() >= c.quorum {
+			c.effects = append(c.effects, Effect{Kind: EffectAnswered, answer: g.answer, Elapsed: now.Sub(g.begun)})
 			g.answer = nil
-		} else if g.open == 0 || n-(g.kept&^g.open).len() < c.quorum {
-			c.effects = append(c.effects, effect{kind: answered, answer: g.answer, err: c.unconfirmed(t, nil)})
+		} else if g.unanswered == 0 || n-(g.holding&^g.unanswered).len() < c.quorum {
+			c.effects = append(c.effects, Effect{Kind: EffectAnswered, answer: g.answer, err: c.unconfirmed(t, nil)})
 			g.answer = nil
 		}
 	}
-	if g.open == 0 && t.pending == 0 {
+	if g.unanswered == 0 && t.pending == 0 {
 		c.tenures.del(t)
 		delete(c.standing, t.token)
-		if c.closing && t.hold.everHeld() && len(c.nodes)-g.kept.len() < c.quorum && len(c.unreleased) < maxUnreleased {
+		if c.closing && t.hold.everHeld() && len(c.nodes)-g.holding.len() < c.quorum && len(c.unreleased) < maxUnreleased {
 			c.unreleased = append(c.unreleased, c.unconfirmed(t, nil))
 		}
 	}
@@ -160,25 +160,25 @@ func (c *core) settled(now clock.Instant, t *tenure) {
 const maxUnreleased = 100
 
 // unwait takes in that the caller of Release waits no longer.
-func (c *core) unwait(_ clock.Instant, id uint64, why error) {
+func (c *Core) stopWaiting(_ clock.Instant, id uint64, why error) {
 	t := c.tenures.get(id)
 	if t == nil || t.give == nil || t.give.answer == nil {
 		return // it was answered
 	}
-	c.effects = append(c.effects, effect{kind: answered, answer: t.give.answer, err: c.unconfirmed(t, why)})
+	c.effects = append(c.effects, Effect{Kind: EffectAnswered, answer: t.give.answer, err: c.unconfirmed(t, why)})
 	t.give.answer = nil
 }
 
 // unconfirmed returns the error that names the nodes which may still have the key.
-func (c *core) unconfirmed(t *tenure, cause error) error {
-	e := &ReleaseError{Name: t.key, Left: t.terms.ttl, cause: cause}
+func (c *Core) unconfirmed(t *tenure, cause error) error {
+	e := &ReleaseError{Name: t.key, Left: t.terms.TTL, cause: cause}
 	if t.hold.everHeld() && t.hold.longer {
 		e.Left = c.limits.maxTTL // a node that missed the shorter renewals keeps the longer
 	}
 	for i := range c.nodes {
-		if g := t.give; g.kept.has(i) {
+		if g := t.give; g.holding.has(i) {
 			a := Answer{Node: c.nodes[i].label, Verdict: Silent}
-			if !g.open.has(i) {
+			if !g.unanswered.has(i) {
 				a.Verdict, a.Err = Unreachable, g.errs[i]
 			}
 			e.Nodes = append(e.Nodes, a)
@@ -217,14 +217,14 @@ const (
 )
 
 // owe notes that node i is to be sent the release of t once more.
-func (c *core) owe(now clock.Instant, t *tenure, i int) {
+func (c *Core) owe(now clock.Instant, t *tenure, i int) {
 	if c.closing {
 		return
 	}
 	until := now.Add(owedFor)
-	if t.votes[i].until != 0 && !t.pending.has(i) && !t.hold.isLate(i) {
+	if t.votes[i].until != 0 && !t.pending.has(i) && !t.hold.isSilent(i) {
 		// It has answered everything but the release: its key ends by itself.
-		until = now.Add(c.limits.maxTTL + 2*t.terms.drift + c.limits.nodeTimeout)
+		until = now.Add(c.limits.maxTTL + 2*t.terms.Drift + c.limits.nodeTimeout)
 	}
 	d := &c.nodes[i].debts
 	if d.owed == nil {
@@ -239,11 +239,11 @@ func (c *core) owe(now clock.Instant, t *tenure, i int) {
 	}
 }
 
-func (d *debts) wake(c *core, now clock.Instant) { c.collect(now, d.node) }
+func (d *debts) wake(c *Core, now clock.Instant) { c.collect(now, d.node) }
 
 // collect sends releases that are owed to a node, those first that have waited
 // longest. While it is not enrolled, it forgets those that are pointless by now.
-func (c *core) collect(now clock.Instant, i int) {
+func (c *Core) collect(now clock.Instant, i int) {
 	d := &c.nodes[i].debts
 	if len(d.owed) == 0 {
 		return
@@ -273,11 +273,11 @@ func (c *core) collect(now clock.Instant, i int) {
 		at = now.Add(collectMore)
 	}
 	c.alarms.set(d, at)
-	c.paidUp(d)
+	c.restIfPaid(d)
 }
 
 // paidUp has the debts of a node rest where there are none.
-func (c *core) paidUp(d *debts) {
+func (c *Core) restIfPaid(d *debts) {
 	if len(d.owed) == 0 {
 		c.alarms.clear(d)
 		d.due = nil
@@ -285,7 +285,7 @@ func (c *core) paidUp(d *debts) {
 }
 
 // repaid takes in the answer to an owed release.
-func (c *core) repaid(_ clock.Instant, i int, r node.Reply) {
+func (c *Core) onOwedRelease(_ clock.Instant, i int, r node.Reply) {
 	d := &c.nodes[i].debts
 	o, ok := d.owed[r.ID]
 	if !ok {
@@ -294,7 +294,7 @@ func (c *core) repaid(_ clock.Instant, i int, r node.Reply) {
 	switch r.Status {
 	case node.OK, node.Absent, node.Other:
 		delete(d.owed, r.ID)
-		c.paidUp(d)
+		c.restIfPaid(d)
 	default:
 		if o.sent {
 			d.due = append(d.due, r.ID)
@@ -306,15 +306,15 @@ func (c *core) repaid(_ clock.Instant, i int, r node.Reply) {
 
 // A leaving is the releases that found no room at a node when everything was closed:
 // far more leases end then at once than a mailbox takes.
-type leaving struct {
+type backlog struct {
 	alarm
 	node int
 	ids  []uint64 // of the tenures
 }
 
 // sendLater has the release of t sent to node i as soon as there may be room.
-func (c *core) sendLater(now clock.Instant, t *tenure, i int) {
-	l := &c.nodes[i].leave
+func (c *Core) sendLater(now clock.Instant, t *tenure, i int) {
+	l := &c.nodes[i].backlog
 	l.node = i
 	l.ids = append(l.ids, t.id)
 	if !l.isSet() {
@@ -322,7 +322,7 @@ func (c *core) sendLater(now clock.Instant, t *tenure, i int) {
 	}
 }
 
-func (l *leaving) wake(c *core, now clock.Instant) {
+func (l *backlog) wake(c *Core, now clock.Instant) {
 	n := min(len(l.ids), maxCollect)
 	for _, id := range l.ids[:n] {
 		c.sendRelease(c.tenures.get(id), l.node) // it is there as long as one is not answered
@@ -333,20 +333,20 @@ func (l *leaving) wake(c *core, now clock.Instant) {
 }
 
 // cutOff takes in that nothing can be sent any more: Close waits no longer.
-func (c *core) cutOff(now clock.Instant) {
+func (c *Core) Cut(now clock.Instant) {
 	c.cut = true
 	if !c.closing { // both were waiting to be heard: else what ends here would be in no error
-		c.close(now)
+		c.Close(now)
 	}
 	c.alarms.clear(&c.ending)
 	for len(c.held) > 0 {
 		c.end(now, c.held[len(c.held)-1], lease.ErrClosed, nil)
 	}
 	for i := range c.nodes {
-		l := &c.nodes[i].leave
+		l := &c.nodes[i].backlog
 		c.alarms.clear(l)
 		for _, id := range l.ids {
-			c.released(now, c.tenures.get(id), i, node.Reply{ID: id, Op: node.Release, Status: node.Unsent, Err: errNoRoom})
+			c.onRelease(now, c.tenures.get(id), i, node.Reply{ID: id, Op: node.Release, Status: node.Unsent, Err: errNoRoom})
 		}
 		l.ids = nil
 	}

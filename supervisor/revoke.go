@@ -49,20 +49,20 @@ type revokeMessage struct {
 	answer     chan error
 }
 
-func (m revokeMessage) apply(c *core, now clock.Instant) { c.revoke(now, m.key, m.token, m.answer) }
+func (m revokeMessage) apply(c *Core, now clock.Instant) { c.Revoke(now, m.key, m.token, m.answer) }
 
 // A revocation is the taking away of somebody else's lease.
 type revocation struct {
 	answer  chan<- error // whoever asked; nil once answered
 	answers answers
-	deleted set // nodes that had the token
+	deleted nodeSet // nodes that had the token
 }
 
 // revoke takes in that the lease with token is to be taken away. That is a tenure
 // which is given back without ever having been held here.
-func (c *core) revoke(now clock.Instant, key, token string, answer chan<- error) {
+func (c *Core) Revoke(now clock.Instant, key, token string, answer chan<- error) {
 	if c.closing {
-		c.effects = append(c.effects, effect{kind: answered, answer: answer, err: fmt.Errorf("revoke %q: %w", key, ErrClosed)})
+		c.effects = append(c.effects, Effect{Kind: EffectAnswered, answer: answer, err: fmt.Errorf("revoke %q: %w", key, ErrClosed)})
 		return
 	}
 	n := len(c.nodes)
@@ -77,22 +77,22 @@ func (c *core) revoke(now clock.Instant, key, token string, answer chan<- error)
 
 // revoked takes in what a node said to the release of a lease that is taken away, and
 // tells who asked as soon as the outcome is certain.
-func (c *core) revoked(now clock.Instant, t *tenure, i int, r node.Reply) {
+func (c *Core) onRevocation(now clock.Instant, t *tenure, i int, r node.Reply) {
 	v := t.give.revoke
 	if v == nil || v.answer == nil {
 		return
 	}
-	a := answer{at: now, err: r.Err}
+	a := answer{At: now, Err: r.Err}
 	switch r.Status {
 	case node.OK:
 		v.deleted.add(i)
-		a.verdict = Free
+		a.Verdict = Free
 	case node.Absent:
-		a.verdict = Free
+		a.Verdict = Free
 	case node.Other:
-		a.verdict = Held
+		a.Verdict = Held
 	default:
-		a.verdict = Unreachable
+		a.Verdict = Unreachable
 	}
 	v.answers[i] = a
 	others := v.answers.with(Held).len()
@@ -101,8 +101,8 @@ func (c *core) revoked(now clock.Instant, t *tenure, i int, r node.Reply) {
 	switch {
 	case others >= c.quorum:
 		why = ErrNotHolder
-	case free && v.deleted != 0 && others+t.give.open.len() < c.quorum:
-	case t.give.open != 0:
+	case free && v.deleted != 0 && others+t.give.unanswered.len() < c.quorum:
+	case t.give.unanswered != 0:
 		return
 	case !free:
 		why = ErrNoQuorum
@@ -113,6 +113,6 @@ func (c *core) revoked(now clock.Instant, t *tenure, i int, r node.Reply) {
 	if why != nil {
 		err = &AcquireError{Name: t.key, Quorum: c.quorum, Nodes: c.named(v.answers), why: why, op: "revoke"}
 	}
-	c.effects = append(c.effects, effect{kind: answered, answer: v.answer, err: err})
+	c.effects = append(c.effects, Effect{Kind: EffectAnswered, answer: v.answer, err: err})
 	v.answer = nil
 }

@@ -35,7 +35,7 @@ func TestRevokeAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := enrolled(t, 5)
 			answer := make(chan error, 1)
-			b.c.revoke(b.now(), "x", "them/1", answer)
+			b.c.Revoke(b.now(), "x", "them/1", answer)
 			b.perform()
 			sends := b.take(node.Release)
 			b.wantNodes(sends, 0, 1, 2, 3, 4)
@@ -69,7 +69,7 @@ func TestRevokeAnswers(t *testing.T) {
 func TestRevocationIsOwed(t *testing.T) {
 	b := enrolled(t, 3)
 	answer := make(chan error, 1)
-	b.c.revoke(b.now(), "x", "them/1", answer)
+	b.c.Revoke(b.now(), "x", "them/1", answer)
 	b.perform()
 	for i, s := range b.take(node.Release) {
 		b.say(s, []node.Status{node.OK, node.OK, node.Unknown}[i])
@@ -89,10 +89,10 @@ func TestRevocationIsOwed(t *testing.T) {
 func TestRevokeAndClose(t *testing.T) {
 	b := enrolled(t, 3)
 	first, second := make(chan error, 1), make(chan error, 1)
-	b.c.revoke(b.now(), "x", "them/1", first)
+	b.c.Revoke(b.now(), "x", "them/1", first)
 	b.perform()
-	b.c.close(b.now())
-	b.c.revoke(b.now(), "y", "them/2", second)
+	b.c.Close(b.now())
+	b.c.Revoke(b.now(), "y", "them/2", second)
 	b.perform()
 	if err := <-second; !errors.Is(err, ErrClosed) {
 		t.Errorf("%v, want ErrClosed", err)
@@ -100,7 +100,7 @@ func TestRevokeAndClose(t *testing.T) {
 	for _, s := range b.take(node.Release) {
 		b.say(s, node.OK)
 	}
-	if err := <-first; err != nil || !b.c.drained() {
-		t.Errorf("%v, drained %v", err, b.c.drained())
+	if err := <-first; err != nil || !b.c.Drained() {
+		t.Errorf("%v, drained %v", err, b.c.Drained())
 	}
 }

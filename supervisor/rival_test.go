@@ -27,7 +27,7 @@ func TestKeyOfAnotherLifeAndALongerRival(t *testing.T) {
 	b.say(grants[2], node.Unknown)
 	b.restart(2)
 	held := b.c.lines["x"].holder
-	for b.advance(b.healAfter() + 1); l.Err() == nil; b.advance(b.c.terms.renewEvery / 4) {
+	for b.advance(b.healAfter() + 1); l.Err() == nil; b.advance(b.c.terms.RenewEvery / 4) {
 		b.answerAll(map[int]node.Status{0: node.Unknown})
 		if held.votes[2].until != 0 {
 			t.Fatalf("it counts %v after the loss of data: a rival of the longest TTL may still win", b.now().Sub(b.c.nodes[2].state.LifeAt))
@@ -56,7 +56,7 @@ func TestReservationForHolderWaitsForTrial(t *testing.T) {
 	b.wantNodes(b.take(node.Claim))
 	b.answerAll(map[int]node.Status{0: node.Unknown})
 	b.wantNodes(b.take(node.Heal))
-	b.advance(b.c.terms.renewEvery)
+	b.advance(b.c.terms.RenewEvery)
 	b.answerAll(map[int]node.Status{2: node.Absent})
 	b.answerAll(map[int]node.Status{2: node.Absent})
 	b.wantNodes(b.take(node.Heal), 2)

@@ -76,7 +76,7 @@ func (s *Supervisor) StepDown(ctx context.Context, name string) error {
 		return fmt.Errorf("step down: %w", err)
 	}
 	var held *lease.Lease
-	s.read(func(c *core) {
+	s.read(func(c *Core) {
 		if l := c.lines[s.cfg.Prefix+name]; l != nil && l.holder != nil {
 			held = l.holder.hold.lease.Lease()
 		}

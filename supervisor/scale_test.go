@@ -15,7 +15,7 @@ import (
 // Whatever a node says, or comes due, of very many leases: no wake-up of the loop
 // deals with more than a few thousand commands, and every lease gets its turn.
 func TestWorkOfOneWakeUp(t *testing.T) {
-	const leases, most = 20_000, maxSends + walkPiece*5
+	const leases, most = 20_000, maxSends + sweepPiece*5
 	b := enrolled(t, 5)
 	for i := range leases {
 		b.hold(fmt.Sprint("name-", i))
@@ -26,32 +26,32 @@ func TestWorkOfOneWakeUp(t *testing.T) {
 	asked := make(map[uint64]bool)
 	round := func(what string) {
 		t.Helper()
-		for end := b.now().Add(c.terms.ttl); len(asked) < leases; {
+		for end := b.now().Add(c.terms.TTL); len(asked) < leases; {
 			if b.now() > end {
-				t.Fatalf("%s: %d of %d asked after %v", what, len(asked), leases, c.terms.ttl)
+				t.Fatalf("%s: %d of %d asked after %v", what, len(asked), leases, c.terms.TTL)
 			}
-			b.clock.Advance(c.wait(b.now()))
+			b.clock.Advance(c.Wait(b.now()))
 			now := b.now()
-			c.tick(now)
+			c.Tick(now)
 			if n := len(c.sends); n > most {
 				t.Fatalf("%s: %d commands in one wake-up, want %d at most", what, n, most)
 			}
 			for _, s := range c.sends {
 				asked[s.cmd.ID] = true
-				c.reply(now, s.node, node.Reply{ID: s.cmd.ID, Op: s.cmd.Op, Status: node.OK})
+				c.onReply(now, s.node, node.Reply{ID: s.cmd.ID, Op: s.cmd.Op, Status: node.OK})
 			}
 			b.c.sends = b.c.sends[:0]
 			b.perform()
 			b.log, b.sent = nil, nil
 		}
 	}
-	c.woken(b.now(), node.Wake{Node: 0, Key: "*"})
+	c.hear(b.now(), node.Wake{Node: 0, Key: "*"})
 	if n := len(c.sends); n > most {
 		t.Fatalf("news of all: %d commands at once", n)
 	}
 	round("news of all")
 
-	b.clock.Advance(c.terms.renewEvery)
+	b.clock.Advance(c.terms.RenewEvery)
 	clear(asked)
 	round("all renewals due at once")
 	if len(c.held) != leases {
@@ -99,23 +99,23 @@ func BenchmarkWakeUp(bm *testing.B) {
 				}
 				switch burst {
 				case "renewed":
-					b.clock.Advance(c.terms.renewEvery)
+					b.clock.Advance(c.terms.RenewEvery)
 				case "forgotten":
 					b.restart(4)
-					b.clock.Advance(c.terms.renewEvery)
+					b.clock.Advance(c.terms.RenewEvery)
 				case "lost":
-					b.clock.Advance(c.terms.ttl)
+					b.clock.Advance(c.terms.TTL)
 				}
 				for done := false; !done; {
-					done = c.next() > b.now()
+					done = c.Next() > b.now()
 					if !done {
-						wakeUp(c.tick)
+						wakeUp(c.Tick)
 					}
 					for i, rs := range unanswered {
 						if n := min(len(rs), 768); n > 0 {
 							done = false
 							unanswered[i] = rs[n:]
-							wakeUp(func(now clock.Instant) { c.replies(now, node.Batch{Node: i, State: c.nodes[i].state, Replies: rs[:n]}) })
+							wakeUp(func(now clock.Instant) { c.receive(now, node.Batch{Node: i, State: c.nodes[i].state, Replies: rs[:n]}) })
 						}
 					}
 				}
@@ -142,17 +142,17 @@ func TestRenewalsAreSpread(t *testing.T) {
 	c := &b.c
 	var bursts []int
 	begun := b.now()
-	for b.now() < begun.Add(5*c.terms.ttl) {
-		b.clock.Advance(min(c.wait(b.now()), tenth))
+	for b.now() < begun.Add(5*c.terms.TTL) {
+		b.clock.Advance(min(c.Wait(b.now()), tenth))
 		now := b.now()
-		c.tick(now)
+		c.Tick(now)
 		k := int(now.Sub(begun) / tenth)
 		for len(bursts) <= k {
 			bursts = append(bursts, 0)
 		}
 		bursts[k] += len(c.sends)
 		for _, s := range c.sends {
-			c.reply(now, s.node, node.Reply{ID: s.cmd.ID, Op: s.cmd.Op, Status: node.OK})
+			c.onReply(now, s.node, node.Reply{ID: s.cmd.ID, Op: s.cmd.Op, Status: node.OK})
 		}
 		c.sends = c.sends[:0]
 		b.perform()
@@ -226,12 +226,12 @@ func TestCloseWithLittleRoom(t *testing.T) {
 		}
 		b.sent = nil
 		c := &b.c
-		c.close(b.now())
-		if n := leases - len(c.held); n != walkPiece {
-			t.Fatalf("Close ended %d leases at once, want %d", n, walkPiece)
+		c.Close(b.now())
+		if n := leases - len(c.held); n != sweepPiece {
+			t.Fatalf("Close ended %d leases at once, want %d", n, sweepPiece)
 		}
 		released := make(map[send]bool)
-		for round := 0; !c.drained(); round++ {
+		for round := 0; !c.Drained(); round++ {
 			if round > 3*leases {
 				t.Fatalf("%d tenures are left", c.tenures.len())
 			}
@@ -239,17 +239,17 @@ func TestCloseWithLittleRoom(t *testing.T) {
 			taken := 0
 			for _, s := range b.take(node.Release) {
 				if taken++; taken > room {
-					c.unsent(b.now(), s.node, s.cmd)
+					c.Unsent(b.now(), s.node, s.cmd)
 					continue
 				}
 				released[s] = true
 				b.say(s, node.OK)
 			}
 			if cut {
-				c.cutOff(b.now())
+				c.Cut(b.now())
 				continue
 			}
-			b.advance(c.wait(b.now()))
+			b.advance(c.Wait(b.now()))
 		}
 		if n := len(released); !cut && n != 3*leases {
 			t.Errorf("%d releases were sent, want %d", n, 3*leases)

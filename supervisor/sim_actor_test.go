@@ -705,7 +705,7 @@ func (a *simActor) tell(replies []node.Reply) {
 	}
 	c := a.c
 	now := c.Now()
-	c.core.replies(now, b)
+	c.core.receive(now, b)
 	c.perform(now)
 	c.arm()
 }

@@ -22,7 +22,7 @@ type simHandle struct {
 func (wk *simWorker) passOn(l *simLease) {
 	c, w := wk.c, wk.c.w
 	t := c.core.tenures.get(l.id)
-	if wk.lease != l || !l.believed() || t == nil || t.phase != held || w.ending {
+	if wk.lease != l || !l.believed() || t == nil || t.phase != phaseHeld || w.ending {
 		return
 	}
 	if w.chance(0.4) {
@@ -60,10 +60,10 @@ func (wk *simWorker) handOver(l *simLease) {
 			w.adoptions(h)
 		}
 	}
-	c.input(func(now clock.Instant) { c.core.handOver(now, l.id, answer, &h.handle) })
+	c.input(func(now clock.Instant) { c.core.HandOver(now, l.id, answer, &h.handle) })
 	if w.chance(0.1) {
 		c.after(w.upTo(2*time.Millisecond), func() {
-			c.input(func(now clock.Instant) { c.core.keep(now, l.id, answer, context.Canceled) })
+			c.input(func(now clock.Instant) { c.core.Keep(now, l.id, answer, context.Canceled) })
 		})
 	}
 }
@@ -106,11 +106,11 @@ func (w *world) adopt(c *simClient, h *simHandle) {
 		}
 		h.tried++
 		w.stats.adoptions++
-		wk := &simWorker{c: c, key: h.former.key, guest: true, adopts: h, waiter: &waiter{name: w.names[h.former.key], terms: terms}}
+		wk := &simWorker{c: c, key: h.former.key, guest: true, adopts: h, waiter: &waiter{Key: w.names[h.former.key], Terms: terms}}
 		c.workers = append(c.workers, wk)
 		w.tell("client %d adopts %s, over: %v", c.id, h.Token, now.Over)
 		q := wk.waiter
-		c.input(func(at clock.Instant) { c.core.adopt(at, q, now.handle) })
+		c.input(func(at clock.Instant) { c.core.Adopt(at, q, now.handle) })
 		if w.chance(0.1) {
 			c.after(w.between(0, 1), func() {
 				if wk.waiter == q {
@@ -182,6 +182,6 @@ func (w *world) revoke(c *simClient, l *simLease) {
 	w.stats.revocations++
 	l.revoked = true
 	c.when(func() {
-		c.input(func(now clock.Instant) { c.core.revoke(now, w.names[l.key], l.token, c.answer()) })
+		c.input(func(now clock.Instant) { c.core.Revoke(now, w.names[l.key], l.token, c.answer()) })
 	})
 }

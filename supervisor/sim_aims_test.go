@@ -184,9 +184,9 @@ func (w *world) aimAtSend(a *simActor, cmd *node.Command) (late bool) {
 		// The process stops, and goes on between the end of its lease and the one
 		// that the answer would have given it.
 		if w.chance(f.atRenew) {
-			if t := a.c.core.tenures.get(cmd.ID); t != nil && t.phase == held {
+			if t := a.c.core.tenures.get(cmd.ID); t != nil && t.phase == phaseHeld {
 				w.stats.aims++
-				d := t.hold.until.Sub(a.c.Now()) + w.upTo(t.terms.renewEvery)
+				d := t.hold.until.Sub(a.c.Now()) + w.upTo(t.terms.RenewEvery)
 				w.affects(d)
 				w.after(w.upTo(3*time.Millisecond), func() {
 					if !w.calm && !a.c.dead {

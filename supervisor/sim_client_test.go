@@ -14,7 +14,7 @@ type simClient struct {
 	id      int
 	cfg     Config
 	clock   rateClock
-	core    core
+	core    Core
 	actors  []*simActor
 	dead    bool // the process has ended
 	crowded bool // its mailboxes have next to no room
@@ -133,7 +133,7 @@ func (c *simClient) input(f func(now clock.Instant)) {
 // arm has the core wake up when it wants to.
 func (c *simClient) arm() {
 	now := c.Now()
-	at := c.w.now + c.clock.until(time.Duration(now)+c.core.wait(now))
+	at := c.w.now + c.clock.until(time.Duration(now)+c.core.Wait(now))
 	if at == c.tickAt {
 		return
 	}
@@ -146,10 +146,10 @@ func (c *simClient) arm() {
 		}
 		c.tickAt = 0
 		now := c.Now()
-		c.core.tick(now)
+		c.core.Tick(now)
 		c.perform(now)
-		for _, t := range c.core.tenures.places {
-			if t != nil && t.phase == held && t.hold.until <= now {
+		for _, t := range c.core.tenures.slots {
+			if t != nil && t.phase == phaseHeld && t.hold.until <= now {
 				c.w.fail("client %d woke up at %d and did not end %s, which was lost at %d", c.id, now, t.token, t.hold.until)
 			}
 		}
@@ -170,37 +170,37 @@ func (c *simClient) perform(now clock.Instant) {
 		for i := range sends {
 			if x := k.sends[i]; !c.actors[x.node].trySend(x.cmd) {
 				c.w.stats.noRoom++
-				k.unsent(now, x.node, x.cmd)
+				k.Unsent(now, x.node, x.cmd)
 			}
 		}
 		k.sends = append(k.sends[:0], k.sends[sends:]...)
 	}
 }
 
-func (c *simClient) effect(now clock.Instant, e effect) {
+func (c *simClient) effect(now clock.Instant, e Effect) {
 	w := c.w
-	switch e.kind {
-	case won:
+	switch e.Kind {
+	case EffectWon:
 		c.workerOf(e.waiter).won(e)
-	case failed:
+	case EffectFailed:
 		c.workerOf(e.waiter).failed(e)
-	case renewed:
+	case EffectRenewed:
 		t := e.tenure
-		if t.phase == held && !t.hold.lease.Renewed(e.until, t.terms.grace) {
+		if t.phase == phaseHeld && !t.hold.lease.Renewed(e.Until, t.terms.Grace) {
 			c.core.end(now, t, t.hold.lease.Lease().Err(), nil)
 			return
 		}
-		if l := w.leaseOf(t); l != nil && t.phase == held {
-			w.renewed(l, now, e.until)
+		if l := w.leaseOf(t); l != nil && t.phase == phaseHeld {
+			w.renewed(l, now, e.Until)
 		}
-	case ended:
+	case EffectEnded:
 		t := e.tenure
 		t.hold.lease.End(e.err)
 		w.tell("client %d: %s is over: %v", c.id, t.token, e.err)
 		if l := w.leaseOf(t); l != nil {
 			w.ended(l, e.err)
 		}
-	case answered:
+	case EffectAnswered:
 		select {
 		case e.answer <- e.err:
 		default:
@@ -209,12 +209,12 @@ func (c *simClient) effect(now clock.Instant, e effect) {
 		if f := c.following[e.answer]; f != nil {
 			c.after(w.upTo(100*time.Microsecond), func() { f(e.err) })
 		}
-	case nodeUp, nodeDown, youngNodes:
-	case warned:
+	case EffectNodeUp, EffectNodeDown, EffectYoung:
+	case EffectWarned:
 		w.stats.warnings++
 		w.tell("client %d: warning: %v", c.id, e.err)
 	default:
-		w.fail("client %d: an effect that nobody expects: %v", c.id, e.kind)
+		w.fail("client %d: an effect that nobody expects: %v", c.id, e.Kind)
 	}
 }
 

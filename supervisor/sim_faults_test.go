@@ -240,7 +240,7 @@ func (w *world) simulate() {
 		}
 		closes := w.chance(0.3)
 		if closes {
-			c.input(c.core.close)
+			c.input(c.core.Close)
 		}
 		for _, wk := range slices.Clone(c.workers) {
 			if closes {
@@ -259,9 +259,9 @@ func (w *world) simulate() {
 			continue
 		}
 		if !c.core.closing {
-			c.input(c.core.close)
+			c.input(c.core.Close)
 		}
-		if !c.core.drained() {
+		if !c.core.Drained() {
 			w.fail("client %d: not drained", c.id)
 		}
 	}
@@ -333,8 +333,8 @@ func (w *world) checkClean() {
 				w.fail("client %d still owes node %d releases: %+v", c.id, i, owed)
 			}
 		}
-		if !reflect.DeepEqual(plain, noOdds()) {
-			w.fail("what all leases without odds share was written to: %+v", plain)
+		if !reflect.DeepEqual(noRare, newRare()) {
+			w.fail("what all leases without odds share was written to: %+v", noRare)
 		}
 		alarms := k.alarms.count // but for those that never end
 		if k.agreement.isSet() {
@@ -345,8 +345,8 @@ func (w *world) checkClean() {
 				alarms--
 			}
 		}
-		if k.tenures.len()+len(k.looks)+len(k.lines)+alarms > 0 {
-			w.fail("client %d is left with %d tenures, %d looks, %d lines, %d alarms", c.id, k.tenures.len(), len(k.looks), len(k.lines), alarms)
+		if k.tenures.len()+len(k.inquiries)+len(k.lines)+alarms > 0 {
+			w.fail("client %d is left with %d tenures, %d looks, %d lines, %d alarms", c.id, k.tenures.len(), len(k.inquiries), len(k.lines), alarms)
 		}
 		for _, ch := range c.answers {
 			if len(ch) != 1 {

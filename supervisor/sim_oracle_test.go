@@ -34,13 +34,13 @@ type simLease struct {
 	interruptedAt clock.Instant // by its client's clock
 
 	// What became of its keys by hand.
-	spoilt   set // nodes that broke their promise, in true time last at
+	spoilt   nodeSet // nodes that broke their promise, in true time last at
 	spoiltAt [5]time.Duration
-	told     set  // those of them that have said so
-	blurred  set  // those that can say so no longer: they have lost data since
-	late     set  // nodes that got its key by its election after that
-	given    set  // nodes that gave the key to whoever adopts the lease
-	revoked  bool // a client was told to
+	told     nodeSet // those of them that have said so
+	blurred  nodeSet // those that can say so no longer: they have lost data since
+	late     nodeSet // nodes that got its key by its election after that
+	given    nodeSet // nodes that gave the key to whoever adopts the lease
+	revoked  bool    // a client was told to
 
 	// Of a scene.
 	rival  *simClient
@@ -234,7 +234,7 @@ func (w *world) support(l *simLease) (kept, forgot, spoilt int) {
 
 func (l *simLease) grace() time.Duration {
 	if t := l.c.core.tenures.get(l.id); t != nil {
-		return t.terms.grace
+		return t.terms.Grace
 	}
 	return 0
 }
@@ -392,7 +392,7 @@ func (w *world) mustLearn(l *simLease) {
 	if t == nil {
 		return
 	}
-	w.after(t.terms.renewEvery*101/100+2*w.timeout, func() {
+	w.after(t.terms.RenewEvery*101/100+2*w.timeout, func() {
 		for _, a := range c.actors {
 			if a.brokeAt >= from-w.maxTTL {
 				return

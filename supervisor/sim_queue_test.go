@@ -223,7 +223,7 @@ func (a *simActor) hear(m node.Wake) {
 	life := s.life
 	a.c.after(s.back-w.now, func() {
 		if s.life == life {
-			a.c.input(func(now clock.Instant) { a.c.core.woken(now, m) })
+			a.c.input(func(now clock.Instant) { a.c.core.hear(now, m) })
 		}
 	})
 }
@@ -243,7 +243,7 @@ func (w *world) checkOrder(l *simLease, t *tenure) {
 		}
 		for _, line := range c.core.waited {
 			o := line.attempt
-			if o == nil || o.phase != queued || o.key != t.key || !line.placed || o.stand.ticket >= t.stand.ticket {
+			if o == nil || o.phase != phaseQueued || o.key != t.key || !line.placed || o.stand.ticket >= t.stand.ticket {
 				continue
 			}
 			stood := 0
@@ -307,7 +307,7 @@ func (w *world) checkStranded() {
 			}
 		}
 		for _, c := range w.clients {
-			if l := c.core.lines[name]; !c.dead && !c.crowded && l != nil && l.queue != nil && l.attempt != nil && l.attempt.phase == queued {
+			if l := c.core.lines[name]; !c.dead && !c.crowded && l != nil && l.waitList != nil && l.attempt != nil && l.attempt.phase == phaseQueued {
 				waits = max(waits, c.cfg.alive()+c.cfg.reserve()+10*w.timeout)
 			}
 		}

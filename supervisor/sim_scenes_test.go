@@ -124,9 +124,9 @@ func (c *simClient) try(key int) {
 			return
 		}
 		wk := &simWorker{c: c, key: key, guest: true, brief: true}
-		wk.waiter = &waiter{name: c.w.names[key], terms: &c.core.terms, once: true, attempts: 1}
+		wk.waiter = &waiter{Key: c.w.names[key], Terms: &c.core.terms, Once: true, Attempts: 1}
 		c.workers = append(c.workers, wk)
-		c.input(func(now clock.Instant) { c.core.acquire(now, wk.waiter) })
+		c.input(func(now clock.Instant) { c.core.Acquire(now, wk.waiter) })
 	})
 }
 

@@ -68,20 +68,20 @@ func (wk *simWorker) think() {
 
 func (wk *simWorker) acquire() {
 	c, w := wk.c, wk.c.w
-	q := &waiter{name: w.names[wk.key], terms: &c.core.terms}
+	q := &waiter{Key: w.names[wk.key], Terms: &c.core.terms}
 	if w.chance(0.2) {
-		q.terms = c.terms()
+		q.Terms = c.terms()
 	}
 	switch {
 	case wk.group != nil:
 	case w.chance(0.1):
-		q.once, q.attempts = true, 1
+		q.Once, q.Attempts = true, 1
 	case w.chance(0.1):
-		q.attempts = 1 + w.rand.IntN(4)
+		q.Attempts = 1 + w.rand.IntN(4)
 	}
-	q.noRenew = w.chance(0.05)
+	q.NoRenew = w.chance(0.05)
 	if w.chance(0.05) {
-		q.maxHold = w.between(0.1, 3)
+		q.MaxHold = w.between(0.1, 3)
 	}
 	wk.waiter = q
 	if w.chance(0.4) {
@@ -92,7 +92,7 @@ func (wk *simWorker) acquire() {
 			}
 		})
 	}
-	c.input(func(now clock.Instant) { c.core.acquire(now, q) })
+	c.input(func(now clock.Instant) { c.core.Acquire(now, q) })
 }
 
 // cancel has the worker wait no longer.
@@ -100,18 +100,18 @@ func (wk *simWorker) cancel() {
 	c, q := wk.c, wk.waiter
 	c.input(func(now clock.Instant) {
 		if wk.adopts != nil {
-			c.core.unadopt(now, q, context.Canceled)
+			c.core.cancelAdoption(now, q, context.Canceled)
 		} else {
-			c.core.cancel(now, q, context.Canceled)
+			c.core.Cancel(now, q, context.Canceled)
 		}
 	})
 	if wk.waiter == q {
-		c.w.fail("client %d: cancelled, and no result for %q, which is adopted: %v", c.id, q.name, wk.adopts != nil)
+		c.w.fail("client %d: cancelled, and no result for %q, which is adopted: %v", c.id, q.Key, wk.adopts != nil)
 	}
 }
 
 // terms are those of any TTL that may be asked for.
-func (c *simClient) terms() *terms {
+func (c *simClient) terms() *Terms {
 	ttl := []time.Duration{c.cfg.MaxTTL, c.cfg.TTL, c.cfg.TTL / 2}[c.w.rand.IntN(3)].Truncate(time.Millisecond)
 	t := c.cfg.terms(max(ttl, 5*c.w.timeout))
 	if err := t.validate(c.cfg.NodeTimeout); err != nil {
@@ -120,7 +120,7 @@ func (c *simClient) terms() *terms {
 	return t
 }
 
-func (wk *simWorker) failed(e effect) {
+func (wk *simWorker) failed(e Effect) {
 	w := wk.c.w
 	wk.waiter = nil
 	if wk.adopts != nil {
@@ -141,26 +141,26 @@ func (wk *simWorker) failed(e effect) {
 	wk.think()
 }
 
-func (wk *simWorker) won(e effect) {
+func (wk *simWorker) won(e Effect) {
 	c, w, t := wk.c, wk.c.w, e.tenure
 	q := e.waiter
 	wk.waiter = nil
 	l := &simLease{
-		c: c, wk: wk, id: t.id, key: wk.key, token: t.token, fence: t.fence, ttl: t.terms.ttl,
-		until: e.until, noRenew: q.noRenew, wonAt: w.now,
+		c: c, wk: wk, id: t.id, key: wk.key, token: t.token, fence: t.fence, ttl: t.terms.TTL,
+		until: e.Until, noRenew: q.NoRenew, wonAt: w.now,
 		begunAt: w.now - time.Duration(float64(c.Now().Sub(t.begun))/c.clock.rate),
 	}
 	held, control := lease.New(lease.Spec{
-		Name: q.name, Token: t.token, Fence: t.fence, Clock: c, Until: e.until, Grace: t.terms.grace,
+		Name: q.Key, Token: t.token, Fence: t.fence, Clock: c, Until: e.Until, Grace: t.terms.Grace,
 	})
 	t.hold.lease = control
 	l.held = held
 	wk.lease = l
-	if t.queued {
+	if t.inQueues {
 		w.stats.handed++
 		w.checkOrder(l, t)
 	}
-	w.tell("client %d WON %q with %s, fence %d, until %d", c.id, q.name, t.token, t.fence, e.until)
+	w.tell("client %d WON %q with %s, fence %d, until %d", c.id, q.Key, t.token, t.fence, e.Until)
 	w.wonLease(l)
 	if wk.adopts != nil {
 		w.adopted(l, wk.adopts)
@@ -206,7 +206,7 @@ func (wk *simWorker) release(l *simLease) {
 	w.stats.releases++
 	l.over = true
 	tell := func() {
-		c.input(func(now clock.Instant) { c.core.release(now, l.id, c.answer()) })
+		c.input(func(now clock.Instant) { c.core.Release(now, l.id, c.answer()) })
 	}
 	if w.chance(0.3) {
 		c.after(w.upTo(2*time.Millisecond), tell) // the loop is busy
@@ -223,9 +223,9 @@ func (wk *simWorker) extend(l *simLease) {
 	}
 	w.stats.extends++
 	terms := c.terms()
-	w.tell("client %d extends %s to %v", c.id, l.token, terms.ttl)
-	l.ttl = max(l.ttl, terms.ttl)
-	c.input(func(now clock.Instant) { c.core.extend(now, l.id, terms, c.answer()) })
+	w.tell("client %d extends %s to %v", c.id, l.token, terms.TTL)
+	l.ttl = max(l.ttl, terms.TTL)
+	c.input(func(now clock.Instant) { c.core.Extend(now, l.id, terms, c.answer()) })
 }
 
 // stop has the worker want nothing more.

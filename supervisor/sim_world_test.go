@@ -47,7 +47,7 @@ type world struct {
 	changed    bool                    // a key, since what is believed was checked
 	lookAt     time.Duration           // when to look for stranded names again
 	lostData   bool                    // a node did
-	stepped    set                     // nodes whose clock was
+	stepped    nodeSet                 // nodes whose clock was
 	setBack    time.Duration           // by how much the nodes' clocks were put back
 	strandedAt [maxNames]time.Duration // since when a name is free that somebody waits for
 	leftTokens map[string]excuse       // what may be found on a node after its release, and why

@@ -22,11 +22,11 @@ import (
 type Supervisor struct {
 	cfg    Config
 	clock  clock.Clock
-	terms  *terms
+	terms  *Terms
 	actors []*node.Actor
 	outbox [][]node.Command // by node; empty but while perform runs
 
-	core    core // the loop's alone
+	core    Core // the loop's alone
 	inbox   chan message
 	replies chan node.Batch
 	wakes   chan node.Wake
@@ -45,7 +45,7 @@ type Supervisor struct {
 // A message is something that a caller asks of the core. Handling is its one
 // method, so that a message which nobody handles does not compile.
 type message interface {
-	apply(c *core, now clock.Instant)
+	apply(c *Core, now clock.Instant)
 }
 
 // acquired is what a waiter gets in the end: a lease, or why not.
@@ -119,10 +119,10 @@ func (s *Supervisor) run() {
 		}
 		return now
 	}
-	for !s.core.drained() {
-		if armed == clock.Never || s.core.next() < armed {
+	for !s.core.Drained() {
+		if armed == clock.Never || s.core.Next() < armed {
 			now := s.clock.Now()
-			wait := s.core.wait(now)
+			wait := s.core.Wait(now)
 			armed = now.Add(wait)
 			timer.Reset(wait)
 		}
@@ -134,19 +134,19 @@ func (s *Supervisor) run() {
 			s.hear(now)
 		case b := <-s.replies: // one message per pipeline, not per command
 			now = wake()
-			s.core.replies(now, b)
+			s.core.receive(now, b)
 		case w := <-s.wakes:
 			now = wake()
-			s.core.woken(now, w)
+			s.core.hear(now, w)
 			s.watchers.touch(w.Key)
 		case <-timer.C():
 			now = wake()
 			armed = clock.Never
-			s.core.tick(now)
+			s.core.Tick(now)
 		case <-stop:
 			stop = nil // a nil channel is never ready
 			now = wake()
-			s.core.close(now)
+			s.core.Close(now)
 		}
 		s.perform(now)
 		slept = stint.Now()
@@ -208,7 +208,7 @@ func (s *Supervisor) perform(now clock.Instant) {
 			}
 			s.outbox[i] = commands[:0]
 			for _, cmd := range s.actors[i].TrySendAll(commands) {
-				c.unsent(now, i, cmd)
+				c.Unsent(now, i, cmd)
 			}
 		}
 	}
@@ -224,27 +224,27 @@ func (s *Supervisor) effects(now clock.Instant) {
 	c.effects = c.effects[:0]
 }
 
-func (s *Supervisor) effect(now clock.Instant, e effect) {
-	switch e.kind {
-	case won:
+func (s *Supervisor) effect(now clock.Instant, e Effect) {
+	switch e.Kind {
+	case EffectWon:
 		t := e.tenure
 		l, control := lease.New(lease.Spec{
-			Name: e.waiter.name, Token: t.token, Owner: ownerOf(t.token), Fence: t.fence,
-			Clock: s.clock, Until: e.until, Grace: t.terms.grace, Keeper: keeper{s, t.id},
+			Name: e.waiter.Key, Token: t.token, Owner: ownerOf(t.token), Fence: t.fence,
+			Clock: s.clock, Until: e.Until, Grace: t.terms.Grace, Keeper: keeper{s, t.id},
 		})
 		t.hold.lease = control
 		e.waiter.result <- acquired{lease: l, id: t.id}
 		s.watchers.touch(t.key)
-		s.tell(Event{Kind: Acquired, Name: t.key, Fence: t.fence, Elapsed: e.elapsed})
-	case failed:
+		s.tell(Event{Kind: Acquired, Name: t.key, Fence: t.fence, Elapsed: e.Elapsed})
+	case EffectFailed:
 		e.waiter.result <- acquired{err: e.err}
-		s.tell(Event{Kind: Failed, Name: s.cfg.Prefix + e.waiter.name, Err: e.err})
-	case renewed:
-		if e.tenure.phase == held && !e.tenure.hold.lease.Renewed(e.until, e.tenure.terms.grace) {
+		s.tell(Event{Kind: Failed, Name: s.cfg.Prefix + e.waiter.Key, Err: e.err})
+	case EffectRenewed:
+		if e.tenure.phase == phaseHeld && !e.tenure.hold.lease.Renewed(e.Until, e.tenure.terms.Grace) {
 			// The holder has read the clock, and knows that it is over, or has released it.
 			s.core.end(now, e.tenure, e.tenure.hold.lease.Lease().Err(), nil)
 		}
-	case ended:
+	case EffectEnded:
 		t := e.tenure
 		t.hold.lease.End(e.err) // the holder may have been first
 		kind, why := Lost, t.hold.lease.Lease().Err()
@@ -255,18 +255,18 @@ func (s *Supervisor) effect(now clock.Instant, e effect) {
 			kind = Released
 		}
 		s.tell(Event{Kind: kind, Name: t.key, Fence: t.fence, Err: why, Elapsed: now.Sub(t.begun)})
-	case answered:
+	case EffectAnswered:
 		e.answer <- e.err
-	case looked:
+	case EffectInspected:
 		e.asker <- inspected{e.answers, e.err}
-	case nodeUp:
-		s.tell(Event{Kind: NodeUp, Node: s.core.nodes[e.node].label})
-	case warned:
-		s.tell(Event{Kind: Warning, Node: s.core.nodes[e.node].label, Err: e.err})
-	case youngNodes:
-		s.tell(Event{Kind: Young, Err: e.err, Elapsed: e.elapsed})
-	case nodeDown:
-		s.tell(Event{Kind: NodeDown, Node: s.core.nodes[e.node].label, Err: e.err})
+	case EffectNodeUp:
+		s.tell(Event{Kind: NodeUp, Node: s.core.nodes[e.Node].label})
+	case EffectWarned:
+		s.tell(Event{Kind: Warning, Node: s.core.nodes[e.Node].label, Err: e.err})
+	case EffectYoung:
+		s.tell(Event{Kind: Young, Err: e.err, Elapsed: e.Elapsed})
+	case EffectNodeDown:
+		s.tell(Event{Kind: NodeDown, Node: s.core.nodes[e.Node].label, Err: e.err})
 	}
 }
 
@@ -315,16 +315,16 @@ func (s *Supervisor) TryAcquire(ctx context.Context, name string, opts ...Option
 	if err != nil {
 		return nil, err
 	}
-	w.attempts, w.once = 1, true
+	w.Attempts, w.Once = 1, true
 	return s.acquire(ctx, w)
 }
 
 func (s *Supervisor) acquire(ctx context.Context, w *waiter) (*lease.Lease, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, &AcquireError{Name: s.cfg.Prefix + w.name, Quorum: s.core.quorum, why: errNotTried, cause: err}
+		return nil, &AcquireError{Name: s.cfg.Prefix + w.Key, Quorum: s.core.quorum, why: errNotTried, cause: err}
 	}
 	if !s.post(acquireMessage{w}) {
-		return nil, &AcquireError{Name: s.cfg.Prefix + w.name, Quorum: s.core.quorum, why: ErrClosed}
+		return nil, &AcquireError{Name: s.cfg.Prefix + w.Key, Quorum: s.core.quorum, why: ErrClosed}
 	}
 	var r acquired
 	select {
@@ -344,21 +344,21 @@ func (s *Supervisor) acquire(ctx context.Context, w *waiter) (*lease.Lease, erro
 		if r.lease.Err() == nil {
 			s.post(releaseMessage{r.id, make(chan error, 1)})
 		}
-		return nil, &AcquireError{Name: s.cfg.Prefix + w.name, Quorum: s.core.quorum, why: errGivenBack, cause: err}
+		return nil, &AcquireError{Name: s.cfg.Prefix + w.Key, Quorum: s.core.quorum, why: errGivenBack, cause: err}
 	}
 	return r.lease, nil
 }
 
 type acquireMessage struct{ w *waiter }
 
-func (m acquireMessage) apply(c *core, now clock.Instant) { c.acquire(now, m.w) }
+func (m acquireMessage) apply(c *Core, now clock.Instant) { c.Acquire(now, m.w) }
 
 type cancelMessage struct {
 	w   *waiter
 	why error
 }
 
-func (m cancelMessage) apply(c *core, now clock.Instant) { c.cancel(now, m.w, m.why) }
+func (m cancelMessage) apply(c *Core, now clock.Instant) { c.Cancel(now, m.w, m.why) }
 
 // keeper is how a lease reaches its supervisor.
 type keeper struct {
@@ -399,14 +399,14 @@ type releaseMessage struct {
 	answer chan<- error
 }
 
-func (m releaseMessage) apply(c *core, now clock.Instant) { c.release(now, m.id, m.answer) }
+func (m releaseMessage) apply(c *Core, now clock.Instant) { c.Release(now, m.id, m.answer) }
 
 type unwaitMessage struct {
 	id  uint64
 	why error
 }
 
-func (m unwaitMessage) apply(c *core, now clock.Instant) { c.unwait(now, m.id, m.why) }
+func (m unwaitMessage) apply(c *Core, now clock.Instant) { c.stopWaiting(now, m.id, m.why) }
 
 // Extend renews at once, with another TTL.
 func (k keeper) Extend(ctx context.Context, ttl time.Duration) error {
@@ -428,15 +428,15 @@ func (k keeper) Extend(ctx context.Context, ttl time.Duration) error {
 
 type extendMessage struct {
 	id     uint64
-	terms  *terms
+	terms  *Terms
 	answer chan<- error
 }
 
-func (m extendMessage) apply(c *core, now clock.Instant) { c.extend(now, m.id, m.terms, m.answer) }
+func (m extendMessage) apply(c *Core, now clock.Instant) { c.Extend(now, m.id, m.terms, m.answer) }
 
 type cutMessage struct{}
 
-func (cutMessage) apply(c *core, now clock.Instant) { c.cutOff(now) }
+func (cutMessage) apply(c *Core, now clock.Instant) { c.Cut(now) }
 
 // Close ends the supervisor: it accepts nothing more, ends every lease with
 // lease.ErrClosed, tells all nodes at once, and stops every goroutine. It waits for

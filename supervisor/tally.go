@@ -10,15 +10,15 @@ import (
 const maxNodes = 64
 
 // A set is a set of nodes, by their index.
-type set uint64
+type nodeSet uint64
 
-func (s set) has(i int) bool { return s&(1<<i) != 0 }
-func (s *set) add(i int)     { *s |= 1 << i }
-func (s *set) del(i int)     { *s &^= 1 << i }
-func (s set) len() int       { return bits.OnesCount64(uint64(s)) }
+func (s nodeSet) has(i int) bool { return s&(1<<i) != 0 }
+func (s *nodeSet) add(i int)     { *s |= 1 << i }
+func (s *nodeSet) del(i int)     { *s &^= 1 << i }
+func (s nodeSet) len() int       { return bits.OnesCount64(uint64(s)) }
 
 // all returns the set of nodes 0 to n-1.
-func all(n int) set { return ^set(0) >> (maxNodes - n) }
+func all(n int) nodeSet { return ^nodeSet(0) >> (maxNodes - n) }
 
 // A vote is what is known of one node for one lease.
 type vote struct {
@@ -41,15 +41,15 @@ type vote struct {
 type trial struct {
 	node      int
 	since     clock.Instant // when it was noticed first
-	early     set           // nodes that have yet to answer an earlier renewal
-	confirmed set           // nodes that have answered a later one
+	early     nodeSet       // nodes that have yet to answer an earlier renewal
+	confirmed nodeSet       // nodes that have answered a later one
 	counts    bool          // as long as no vote is withdrawn: it is a late grant
 }
 
 // deadline returns the instant up to which at least need of the nodes in count
 // surely keep the lease: the need-th largest of their until, or 0 if they are too
 // few.
-func deadline(votes []vote, count set, need int) clock.Instant {
+func deadline(votes []vote, count nodeSet, need int) clock.Instant {
 	var top [maxNodes]clock.Instant // the largest so far, in falling order
 	n := 0
 	for i := range votes {

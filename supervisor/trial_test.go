@@ -44,7 +44,7 @@ func TestSuspectsConfirmNothing(t *testing.T) {
 	b.round(map[int]node.Status{0: node.Absent})
 	b.round(map[int]node.Status{0: node.Absent}) // it is healed a renewal interval later
 	b.say(b.take(node.Heal)[0], node.OK)
-	b.advance(b.c.terms.renewEvery)
+	b.advance(b.c.terms.RenewEvery)
 	first := b.take(node.Renew)
 	for _, i := range []int{0, 1, 2} {
 		b.say(to(first, i), node.OK)
@@ -55,7 +55,7 @@ func TestSuspectsConfirmNothing(t *testing.T) {
 	if held.counting().has(0) {
 		t.Fatal("it counts by the word of two others")
 	}
-	b.advance(b.c.terms.renewEvery)
+	b.advance(b.c.terms.RenewEvery)
 	second := b.take(node.Renew)
 	b.say(to(second, 1), node.Absent)
 	b.say(to(second, 3), node.OK)
@@ -104,7 +104,7 @@ func TestLateGrantHidesNoRival(t *testing.T) {
 			if how == "confirmed" {
 				b.round(nil)
 			}
-			b.advance(b.c.terms.renewEvery)
+			b.advance(b.c.terms.RenewEvery)
 			renewals := b.take(node.Renew)
 			for _, i := range []int{4, 3, 2, 1} {
 				b.say(to(renewals, i), node.OK)
@@ -124,13 +124,13 @@ func TestLateGrantHidesNoRival(t *testing.T) {
 func TestLateGrantsConfirmNothing(t *testing.T) {
 	b := enrolled(t, 5)
 	l := b.lateGrants(node.OK)
-	b.advance(b.c.terms.renewEvery)
+	b.advance(b.c.terms.RenewEvery)
 	renewals := b.take(node.Renew)
 	for _, i := range []int{4, 3, 2, 1} {
 		b.say(to(renewals, i), node.OK)
 	}
 	b.say(to(renewals, 0), node.Unknown) // it was deleted there, before the grants came
-	b.advance(b.c.terms.renewEvery)
+	b.advance(b.c.terms.RenewEvery)
 	for _, s := range b.take(node.Renew) {
 		b.say(s, map[bool]node.Status{true: node.Absent, false: node.OK}[s.node == 0])
 	}
@@ -231,7 +231,7 @@ func TestLateGrantBehindALapse(t *testing.T) {
 func TestTrialBeginsAtOnce(t *testing.T) {
 	b := enrolled(t, 5)
 	b.hold("x")
-	b.advance(b.c.terms.renewEvery)
+	b.advance(b.c.terms.RenewEvery)
 	renewals := b.take(node.Renew)
 	for _, i := range []int{1, 2, 3, 4, 0} {
 		b.say(to(renewals, i), map[bool]node.Status{true: node.Absent, false: node.OK}[i == 0])

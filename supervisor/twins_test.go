@@ -77,7 +77,7 @@ func TestClocksApartOfThePresent(t *testing.T) {
 			}
 		}
 		b.warned = nil
-		b.c.compareClocks(b.now())
+		b.c.warnIfApart(b.now())
 		b.perform()
 		if told := len(b.warned) > 0; told != (how == "reached") {
 			t.Errorf("%s: told %v", how, told)
@@ -92,9 +92,9 @@ func TestMaxTTLAboveTheCap(t *testing.T) {
 		s := b.state()
 		s.MaxTTL = maxTTL
 		s.Enrolled = false
-		b.c.replies(b.now(), node.Batch{Node: 1, State: s})
+		b.c.receive(b.now(), node.Batch{Node: 1, State: s})
 		s.Enrolled = true
-		b.c.replies(b.now(), node.Batch{Node: 1, State: s})
+		b.c.receive(b.now(), node.Batch{Node: 1, State: s})
 		b.perform()
 		if n := len(b.warned); n != min(1, int(maxTTL-b.c.limits.maxTTLCap)) {
 			t.Errorf("%d warnings of %v", n, maxTTL)

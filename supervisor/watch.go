@@ -12,7 +12,7 @@ import (
 
 // slack is how much more than our own clock a node's may advance by, besides a
 // hundredth, before it is said to have run away from ours.
-const slack = 2 * time.Millisecond
+const clockSlack = 2 * time.Millisecond
 
 // watch compares a node's clock with ours, and loses every lease and election where a
 // quorum of them has run away: this process was paused by something that its own clock does
@@ -20,18 +20,18 @@ const slack = 2 * time.Millisecond
 //
 // Between two readings a node's clock can have advanced by no more than ours from
 // the sending of what the first one answered to the receipt of the second.
-func (c *core) watch(now clock.Instant, i int, was node.State) {
+func (c *Core) onClockReading(now clock.Instant, i int, was node.State) {
 	p := &c.nodes[i]
 	s := &p.state
 	if s.TimeBack == was.TimeBack {
 		return
 	}
 	if was.TimeSent == 0 || s.Life != was.Life {
-		p.first = *s // another server has another clock
+		p.firstReading = *s // another server has another clock
 		return
 	}
 	ours, theirs := s.TimeBack.Sub(was.TimeSent), s.Time-was.Time
-	if theirs <= ours+ours/100+slack {
+	if theirs <= ours+ours/100+clockSlack {
 		return
 	}
 	p.ranAt = now
@@ -47,15 +47,15 @@ func (c *core) watch(now clock.Instant, i int, was node.State) {
 	for k := range c.nodes {
 		c.nodes[k].ranAt = 0
 	}
-	c.effects = append(c.effects, effect{kind: warned, node: i, err: fmt.Errorf("the clocks of %d nodes ran away from ours, that of %s by %v in %v: was this machine paused?", ran, p.label, theirs-ours, ours)})
+	c.effects = append(c.effects, Effect{Kind: EffectWarned, Node: i, err: fmt.Errorf("the clocks of %d nodes ran away from ours, that of %s by %v in %v: was this machine paused?", ran, p.label, theirs-ours, ours)})
 	for _, l := range slices.Clone(c.waited) {
-		if t := l.attempt; t != nil && (t.phase == electing || t.phase == raising) {
+		if t := l.attempt; t != nil && (t.phase == phaseElecting || t.phase == phaseRaising) {
 			c.lose(now, t) // the votes have aged as well
 		}
 	}
 	c.endAll(now, now, lease.ErrPaused) // others may have these names already
 	for len(c.adopting) > 0 {
-		c.refuse(c.adopting[len(c.adopting)-1], ErrNoQuorum, nil)
+		c.failAdoption(c.adopting[len(c.adopting)-1], ErrNoQuorum, nil)
 	}
 }
 
@@ -63,15 +63,15 @@ func (c *core) watch(now clock.Instant, i int, was node.State) {
 // 0 if it was not watched for long enough to tell.
 func (p *peer) rate() float64 {
 	s := &p.state
-	ours := s.OffsetAt.Sub(p.first.OffsetAt)
-	if p.first.OffsetAt == 0 || ours < 10*time.Second {
+	ours := s.OffsetAt.Sub(p.firstReading.OffsetAt)
+	if p.firstReading.OffsetAt == 0 || ours < 10*time.Second {
 		return 0
 	}
-	return float64(s.Offset-p.first.Offset) / float64(ours)
+	return float64(s.Offset-p.firstReading.Offset) / float64(ours)
 }
 
 // inspectServer warns of what makes a node a bad keeper of leases.
-func (c *core) inspectServer(i int) {
+func (c *Core) inspectServer(i int) {
 	p := &c.nodes[i]
 	if c.limits.guard && !p.state.Guarded {
 		c.warn(i, "guard", fmt.Errorf("%s does not say which incarnation it is, so a restart of it that loses data is not noticed", p.label))
@@ -85,7 +85,7 @@ func (c *core) inspectServer(i int) {
 }
 
 // warn tells something of a node once.
-func (c *core) warn(i int, what string, err error) {
+func (c *Core) warn(i int, what string, err error) {
 	p := &c.nodes[i]
 	if p.warned[what] {
 		return
@@ -94,5 +94,5 @@ func (c *core) warn(i int, what string, err error) {
 		p.warned = make(map[string]bool)
 	}
 	p.warned[what] = true
-	c.effects = append(c.effects, effect{kind: warned, node: i, err: err})
+	c.effects = append(c.effects, Effect{Kind: EffectWarned, Node: i, err: err})
 }

@@ -32,7 +32,7 @@ func TestClockWatchBound(t *testing.T) {
 		asked := b.now()
 		b.clock.Advance(20 * time.Millisecond)
 		ours := b.now().Sub(first)
-		b.reads(0, time.Duration(first)+ours+ours/100+slack+over, asked, b.now()) // when it was answered
+		b.reads(0, time.Duration(first)+ours+ours/100+clockSlack+over, asked, b.now()) // when it was answered
 		if ran := l.Err() == lease.ErrPaused; ran != (over > 0) {
 			t.Errorf("%v more than the bound: Err() = %v", over, l.Err())
 		}
@@ -140,7 +140,7 @@ func TestRate(t *testing.T) {
 		b.clock.Advance(d)
 		b.told(0, func(s *node.State) {
 			s.OffsetAt = b.now()
-			s.Offset = nodesTime + b.now().Sub(b.c.nodes[0].first.OffsetAt)/1000
+			s.Offset = nodesTime + b.now().Sub(b.c.nodes[0].firstReading.OffsetAt)/1000
 		})
 		return b.c.nodes[0].rate()
 	}

@@ -65,7 +65,7 @@ func TestFingerprintsGoWithTheLife(t *testing.T) {
 func TestNothingIsSignedBehindClose(t *testing.T) {
 	b := enrolled(t, 3)
 	b.restart(0)
-	b.c.close(b.now())
+	b.c.Close(b.now())
 	b.perform()
 	b.signs = nil
 	for range 100 {
