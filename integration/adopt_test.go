@@ -32,23 +32,6 @@ func TestAdoptWorker(t *testing.T) {
 	_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
 }
 
-// adopt wants a handle to be adopted, and returns after how long it was. On a machine
-// that is so busy that the nodes do not answer in time it may be refused.
-func adopt(t *testing.T, sup *supervisor.Supervisor, handle string, opts ...supervisor.AdoptOption) (*lease.Lease, time.Duration) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	begun, busy := time.Now(), watchLoad()
-	l, err := sup.Adopt(ctx, handle, opts...)
-	if errors.Is(err, supervisor.ErrNoQuorum) && busy() {
-		t.Skipf("left out: this machine is too busy: %v", err)
-	}
-	if err != nil {
-		t.Fatalf("not adopted after %v: %v", time.Since(begun), err)
-	}
-	return l, time.Since(begun)
-}
-
 // refused wants a handle not to be adopted any more.
 func refused(t *testing.T, sup *supervisor.Supervisor, handle string, opts ...supervisor.AdoptOption) {
 	t.Helper()
@@ -135,17 +118,6 @@ func TestHandleIsAdoptedOnce(t *testing.T) {
 			})
 		})
 	}
-}
-
-func handOver(t *testing.T, held *lease.Lease) string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	handle, err := held.HandOver(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return handle
 }
 
 // The handle of a lease whose holder lives on is adopted: also if the holder cannot be told

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -220,27 +219,4 @@ func TestFenceIsExhausted(t *testing.T) {
 		}
 		giveBack(t, acquire(t, sup, "y"))
 	})
-}
-
-// warnings are those of one supervisor.
-type warnings struct {
-	mu   sync.Mutex
-	text []string
-}
-
-// observe has a supervisor tell its warnings.
-func (w *warnings) observe(cfg *supervisor.Config) { cfg.Observer = w }
-
-func (w *warnings) Observe(e supervisor.Event) {
-	if e.Kind == supervisor.Warning {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.text = append(w.text, e.Err.Error())
-	}
-}
-
-func (w *warnings) all() []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return append([]string{}, w.text...)
 }

@@ -219,6 +219,34 @@ func acquire(t *testing.T, sup *supervisor.Supervisor, name string, opts ...supe
 	return held
 }
 
+func handOver(t *testing.T, held *lease.Lease) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	handle, err := held.HandOver(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return handle
+}
+
+// adopt wants a handle to be adopted, and returns after how long it was. On a machine
+// that is so busy that the nodes do not answer in time it may be refused.
+func adopt(t *testing.T, sup *supervisor.Supervisor, handle string, opts ...supervisor.AdoptOption) (*lease.Lease, time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	begun, busy := time.Now(), watchLoad()
+	l, err := sup.Adopt(ctx, handle, opts...)
+	if errors.Is(err, supervisor.ErrNoQuorum) && busy() {
+		t.Skipf("left out: this machine is too busy: %v", err)
+	}
+	if err != nil {
+		t.Fatalf("not adopted after %v: %v", time.Since(begun), err)
+	}
+	return l, time.Since(begun)
+}
+
 // kept wants a lease to be held for so long. On a machine that is so busy that nodes
 // do not answer in time it may be lost: then the rest of the run is left out.
 func kept(t *testing.T, held *lease.Lease, d time.Duration) {

@@ -46,7 +46,7 @@ const (
 	stepped  = "nodes killed and their clocks set"
 	stopped  = "nodes stopped"
 	emptied  = "nodes emptied"
-	replaced = "spares that took an address"
+	swapped  = "spares that took an address"
 	flushed  = "scripts flushed"
 	cut      = "wires cut"
 	slow     = "wires slow"
@@ -95,7 +95,7 @@ func draw(seed uint64, length time.Duration) plan {
 			f.kind = emptied
 			each(anyone)
 		case k < 26:
-			f.kind, f.d = replaced, between(time.Millisecond, nemesisTTL)
+			f.kind, f.d = swapped, between(time.Millisecond, nemesisTTL)
 			each(anyone)
 		case k < 38:
 			f.kind, f.d = stopped, between(20*time.Millisecond, 3*nemesisTTL)
@@ -166,7 +166,7 @@ func TestNemesisPlan(t *testing.T) {
 		t.Error("two seeds have one plan")
 	}
 	for _, kind := range []string{
-		killed, stepped, stopped, emptied, replaced, flushed, cut, slow, silent, froze, murdered, revoked, came,
+		killed, stepped, stopped, emptied, swapped, flushed, cut, slow, silent, froze, murdered, revoked, came,
 	} {
 		if a.kinds[kind] == 0 {
 			t.Errorf("a minute of faults has no %s", kind)

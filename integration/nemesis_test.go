@@ -278,7 +278,7 @@ func (n *nemesis) strike(node int, f fault) {
 		slot.active.Pause()
 		<-time.After(f.d)
 		slot.active.Resume()
-	case replaced:
+	case swapped:
 		// The spare is empty, and has run since it was the last time.
 		if f.d > nemesisTTL/4 {
 			slot.active.Pause() // the former one hangs
@@ -328,7 +328,7 @@ func (n *nemesis) aim(stop <-chan struct{}) {
 		others := rand.Perm(nemesisNodes)[:[]int{0, 0, 0, 0, 1, 2}[rand.IntN(6)]]
 		for _, k := range append(others, node) {
 			if s := n.slots[k]; s.mu.TryLock() {
-				f := fault{kind: []string{emptied, emptied, emptied, replaced, replaced, killed}[rand.IntN(6)]}
+				f := fault{kind: []string{emptied, emptied, emptied, swapped, swapped, killed}[rand.IntN(6)]}
 				n.strike(k, f)
 				n.count("aimed: " + f.kind)
 				s.mu.Unlock()
@@ -579,7 +579,7 @@ func (n *nemesis) verify(t *testing.T, final string, length time.Duration) {
 	}
 	for _, what := range []string{
 		"handed over", "adopted: over", "adopted: living", "adopted: ended", "refused: over", "refused: living",
-		"revoked", "newcomers", "aimed: " + emptied, "aimed: " + replaced,
+		"revoked", "newcomers", "aimed: " + emptied, "aimed: " + swapped,
 	} {
 		if n.played[what] == 0 {
 			t.Errorf("in %v there was none of: %s", length, what)
