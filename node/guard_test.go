@@ -313,7 +313,7 @@ func TestSign(t *testing.T) {
 		if _, left, _ := n.Get(clientsKey); left != 5*time.Second {
 			t.Errorf("it is kept for %v", left)
 		}
-		n.Jump(5 * time.Second)
+		n.Jump(5*time.Second + time.Millisecond)
 		if _, _, there := n.Get(clientsKey); there {
 			t.Error("nobody is left, and it is there")
 		}

@@ -4,13 +4,12 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node/nodetest/keyspace"
 )
 
 // A command is one that the node knows. Its functions need n.mu, and get the
@@ -33,7 +32,7 @@ var commands = map[string]command{
 	"CLIENT SETINFO":  {2, 2, okay},
 	"CLIENT SETNAME":  {1, 1, clientSetName},
 	"CLIENT TRACKING": {1, many, clientTracking},
-	"DBSIZE":          {0, 0, func(n *Node, _ *session, _ []string) any { n.expire(); return int64(len(n.keys)) }},
+	"DBSIZE":          {0, 0, func(n *Node, _ *session, _ []string) any { return int64(len(n.turn().Names())) }},
 	"DEL":             {1, many, data((*Node).del)},
 	"ECHO":            {1, 1, func(_ *Node, _ *session, args []string) any { return args[0] }},
 	"EVAL":            {2, many, data((*Node).eval)},
@@ -88,10 +87,8 @@ func commandName(args []string) string {
 }
 
 const (
-	errType   = failure("WRONGTYPE Operation against a key holding the wrong kind of value")
 	errSyntax = failure("ERR syntax error")
-	errInt    = failure("ERR value is not an integer or out of range")
-	errFloat  = failure("ERR value is not a valid float")
+	errInt    = failure(keyspace.ErrInt)
 )
 
 func (n *Node) execute(s *session, name string, args []string) any {
@@ -257,17 +254,6 @@ func clientCaching(_ *Node, s *session, args []string) any {
 	return status("OK")
 }
 
-// read is lookup by a command that only reads.
-func (n *Node) read(key string) *entry {
-	if s := n.current; s != nil && s.tracking && (s.caching || !s.optin) {
-		if n.tracked[key] == nil {
-			n.tracked[key] = make(map[*session]bool)
-		}
-		n.tracked[key][s] = true
-	}
-	return n.lookup(key)
-}
-
 // changed tells those who have read a key, and tracks it no more.
 func (n *Node) changed(key string) {
 	of := n.tracked[key]
@@ -280,7 +266,7 @@ func (n *Node) changed(key string) {
 }
 
 func (n *Node) flushed() {
-	clear(n.keys)
+	n.space = keyspace.Space{}
 	clear(n.tracked)
 	for s := range n.sessions {
 		if s.tracking {
@@ -333,11 +319,12 @@ func unsubscribe(_ *Node, s *session, args []string) any {
 
 // publish counts those to whom the message is on its way. A client that is cut off is
 // one of them: the server does not know.
-func (n *Node) publish(args []string) any {
-	reached := int64(0)
+func (n *Node) publish(args []string) any { return int64(n.tell(args[0], args[1])) }
+
+func (n *Node) tell(channel, message string) (reached int) {
 	for _, s := range slices.SortedFunc(maps.Keys(n.sessions), func(a, b *session) int { return cmp.Compare(a.id, b.id) }) {
-		if s.channels[args[0]] && !s.gone && !s.last {
-			n.push(s, push{"message", args[0], args[1]})
+		if s.channels[channel] && !s.gone && !s.last {
+			n.push(s, push{"message", channel, message})
 			reached++
 		}
 	}
@@ -407,350 +394,4 @@ func (n *Node) flush(args []string) any {
 
 func flushMode(args []string) bool {
 	return len(args) == 0 || strings.EqualFold(args[0], "SYNC") || strings.EqualFold(args[0], "ASYNC")
-}
-
-// Keys.
-
-func (n *Node) get(args []string) any {
-	switch e := n.read(args[0]); {
-	case e == nil:
-		return nil
-	case e.set != nil:
-		return errType
-	default:
-		return e.text
-	}
-}
-
-func (n *Node) mget(args []string) any {
-	out := make([]any, len(args))
-	for i, key := range args {
-		if e := n.read(key); e != nil && e.set == nil {
-			out[i] = e.text
-		}
-	}
-	return out
-}
-
-func (n *Node) set(args []string) any {
-	key, e := args[0], &entry{text: args[1], ends: clock.Never}
-	var nx, xx, get, keep, expires bool
-	for args = args[2:]; len(args) > 0; args = args[1:] {
-		switch option := strings.ToUpper(args[0]); {
-		case option == "NX" && !xx:
-			nx = true
-		case option == "XX" && !nx:
-			xx = true
-		case option == "GET":
-			get = true
-		case option == "KEEPTTL" && !expires:
-			keep = true
-		case (option == "PX" || option == "EX") && !keep && !expires && len(args) > 1:
-			unit := time.Millisecond
-			if option == "EX" {
-				unit = time.Second
-			}
-			v, err := strconv.ParseInt(args[1], 10, 64)
-			if err != nil {
-				return errInt
-			}
-			if v <= 0 || v > math.MaxInt64/int64(unit) {
-				return failure("ERR invalid expire time in 'set' command")
-			}
-			expires = true
-			e.ends = n.now().Add(time.Duration(v) * unit)
-			args = args[1:]
-		default:
-			return errSyntax
-		}
-	}
-	old := n.lookup(key)
-	var answer any = status("OK")
-	if get {
-		if answer = n.get([]string{key}); answer == errType {
-			return errType
-		}
-	}
-	if nx && old != nil || xx && old == nil {
-		if !get {
-			answer = nil
-		}
-		return answer
-	}
-	if keep && old != nil {
-		e.ends = old.ends
-	}
-	n.keys[key] = e
-	n.changed(key)
-	return answer
-}
-
-func (n *Node) del(keys []string) any {
-	deleted := int64(0)
-	for _, key := range keys {
-		if n.lookup(key) != nil {
-			delete(n.keys, key)
-			n.changed(key)
-			deleted++
-		}
-	}
-	return deleted
-}
-
-func (n *Node) exists(keys []string) any {
-	found := int64(0)
-	for _, key := range keys {
-		if n.read(key) != nil {
-			found++
-		}
-	}
-	return found
-}
-
-func (n *Node) typeOf(args []string) any {
-	switch e := n.read(args[0]); {
-	case e == nil:
-		return status("none")
-	case e.set != nil:
-		return status("zset")
-	default:
-		return status("string")
-	}
-}
-
-// pttl rounds up, so that a key which is there never has 0 left.
-func (n *Node) pttl(args []string) any {
-	switch e := n.read(args[0]); {
-	case e == nil:
-		return int64(-2)
-	case e.ends == clock.Never:
-		return int64(-1)
-	default:
-		return int64((e.ends.Sub(n.now()) + time.Millisecond - 1) / time.Millisecond)
-	}
-}
-
-func (n *Node) pexpire(args []string) any {
-	ms, err := strconv.ParseInt(args[1], 10, 64)
-	if err != nil {
-		return errInt
-	}
-	if ms > math.MaxInt64/int64(time.Millisecond) {
-		return failure("ERR invalid expire time in 'pexpire' command")
-	}
-	e := n.lookup(args[0])
-	if e == nil {
-		return int64(0)
-	}
-	n.changed(args[0])
-	if ms <= 0 {
-		delete(n.keys, args[0])
-		return int64(1)
-	}
-	e.ends = n.now().Add(time.Duration(ms) * time.Millisecond)
-	return int64(1)
-}
-
-func (n *Node) zadd(args []string) any {
-	key := args[0]
-	var nx, xx, gt, lt, ch bool
-options:
-	for args = args[1:]; len(args) > 0; args = args[1:] {
-		switch strings.ToUpper(args[0]) {
-		case "NX":
-			nx = true
-		case "XX":
-			xx = true
-		case "GT":
-			gt = true
-		case "LT":
-			lt = true
-		case "CH":
-			ch = true
-		default:
-			break options
-		}
-	}
-	switch {
-	case len(args) == 0 || len(args)%2 == 1:
-		return errSyntax
-	case nx && xx:
-		return failure("ERR XX and NX options at the same time are not compatible")
-	case gt && nx || lt && nx || gt && lt:
-		return failure("ERR GT, LT, and/or NX options at the same time are not compatible")
-	}
-	scores := make([]float64, len(args)/2)
-	for i := range scores {
-		f, err := strconv.ParseFloat(args[2*i], 64)
-		if err != nil || math.IsNaN(f) {
-			return errFloat
-		}
-		scores[i] = f
-	}
-	e := n.lookup(key)
-	switch {
-	case e != nil && e.set == nil:
-		return errType
-	case e == nil && xx:
-		return int64(0)
-	case e == nil:
-		e = &entry{set: make(map[string]float64), ends: clock.Never}
-		n.keys[key] = e
-	}
-	added, changed := int64(0), int64(0)
-	for i, f := range scores {
-		member := args[2*i+1]
-		old, there := e.set[member]
-		switch {
-		case !there && xx:
-		case !there:
-			e.set[member] = f
-			added++
-		case nx || gt && f <= old || lt && f >= old || f == old:
-		default:
-			e.set[member] = f
-			changed++
-		}
-	}
-	if added+changed > 0 {
-		n.changed(key)
-	}
-	if ch {
-		return added + changed
-	}
-	return added
-}
-
-func (n *Node) zscore(args []string) any {
-	e := n.read(args[0])
-	if e == nil {
-		return nil
-	}
-	if e.set == nil {
-		return errType
-	}
-	if f, ok := e.set[args[1]]; ok {
-		return f
-	}
-	return nil
-}
-
-func (n *Node) zrem(args []string) any {
-	e := n.lookup(args[0])
-	if e == nil {
-		return int64(0)
-	}
-	if e.set == nil {
-		return errType
-	}
-	removed := int64(0)
-	for _, member := range args[1:] {
-		if _, there := e.set[member]; there {
-			delete(e.set, member)
-			removed++
-		}
-	}
-	if len(e.set) == 0 {
-		delete(n.keys, args[0])
-	}
-	if removed > 0 {
-		n.changed(args[0])
-	}
-	return removed
-}
-
-func (n *Node) zcard(args []string) any {
-	e := n.read(args[0])
-	switch {
-	case e == nil:
-		return int64(0)
-	case e.set == nil:
-		return errType
-	}
-	return int64(len(e.set))
-}
-
-// ordered returns the members by score, and by name where that is the same.
-func (e *entry) ordered() []string {
-	return slices.SortedFunc(maps.Keys(e.set), func(a, b string) int {
-		return cmp.Or(cmp.Compare(e.set[a], e.set[b]), cmp.Compare(a, b))
-	})
-}
-
-func (n *Node) zrank(args []string) any {
-	e := n.read(args[0])
-	switch {
-	case e == nil:
-		return nil
-	case e.set == nil:
-		return errType
-	}
-	if i := slices.Index(e.ordered(), args[1]); i >= 0 {
-		return int64(i)
-	}
-	return nil
-}
-
-const errRange = failure("ERR min or max is not a float")
-
-// bound reads one end of a range of scores.
-func bound(s string) (limit float64, open, ok bool) {
-	s, open = strings.CutPrefix(s, "(")
-	limit, err := strconv.ParseFloat(s, 64)
-	return limit, open, err == nil && !math.IsNaN(limit)
-}
-
-// between returns the members of a key whose scores are within the range, in order,
-// or an error.
-func (n *Node) between(key, from, to string) ([]string, any) {
-	low, lowOpen, ok := bound(from)
-	high, highOpen, ok2 := bound(to)
-	if !ok || !ok2 {
-		return nil, errRange
-	}
-	e := n.read(key)
-	switch {
-	case e == nil:
-		return nil, nil
-	case e.set == nil:
-		return nil, errType
-	}
-	return slices.DeleteFunc(e.ordered(), func(member string) bool {
-		f := e.set[member]
-		return f < low || f > high || lowOpen && f == low || highOpen && f == high
-	}), nil
-}
-
-func (n *Node) zcount(args []string) any {
-	members, e := n.between(args[0], args[1], args[2])
-	if e != nil {
-		return e
-	}
-	return int64(len(members))
-}
-
-func (n *Node) zrangebyscore(args []string) any {
-	offset, count := 0, -1
-	if rest := args[3:]; len(rest) > 0 {
-		if len(rest) != 3 || !strings.EqualFold(rest[0], "LIMIT") {
-			return errSyntax
-		}
-		var err, err2 error
-		offset, err = strconv.Atoi(rest[1])
-		count, err2 = strconv.Atoi(rest[2])
-		if err != nil || err2 != nil {
-			return errInt
-		}
-	}
-	members, e := n.between(args[0], args[1], args[2])
-	if e != nil {
-		return e
-	}
-	out := []any{}
-	for i, member := range members {
-		if offset >= 0 && i >= offset && (count < 0 || i < offset+count) {
-			out = append(out, member)
-		}
-	}
-	return out
 }

@@ -5,7 +5,7 @@
 // leasehold sends, and speaks RESP2 and RESP3 to the same client that talks to
 // real servers; only the network is a pipe in memory. Package conform holds the
 // table of cases that keeps it equal to a real server. It runs no Lua: it knows
-// leasehold's scripts by their text and acts them out.
+// leasehold's scripts by their text, and package keyspace plays them in Go.
 //
 //	nodes := nodetest.Start(3)
 //	sup, err := supervisor.New(supervisor.Config{Nodes: nodetest.Conns(nodes)})
@@ -17,6 +17,9 @@
 // give the supervisor [clock.Runtime] as its clock. Everything of a node that
 // runs in the background belongs to one of its connections and ends with it, or
 // with [Node.Close].
+//
+// As on a real server a key is there for the whole of its last millisecond, by a clock
+// that begins with a millisecond when the node is made.
 //
 // Every method of a Node may be called from any goroutine. None but
 // [Node.Close] waits for anything.

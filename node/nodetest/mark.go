@@ -1,37 +1,10 @@
 package nodetest
 
-import (
-	"regexp"
-	"strconv"
-	"strings"
-)
+import "github.com/leasehold-go/leasehold/node/nodetest/keyspace"
 
-// This file is what the scripts make of a node's marker, as pure functions. A simulation
-// that has servers of its own plays them by these, and the conformance table holds
-// nodetest, which uses them too, to real servers.
-
-// markerParts are those of a marker: the incarnation, since when, and the largest MaxTTL.
-var markerParts = regexp.MustCompile(`^(\S+) ([0-9]+) ?([0-9]*)$`)
-
-// Mark returns what the enrolment leaves as the marker of a node, and the life that it
-// tells, which is the incarnation and since when. The marker before is "" if there was
-// none. maxTTL is the client's in ms, now the node's TIME in µs.
+// Mark and MayGrow are what the scripts make of a node's marker.
 func Mark(before, incarnation string, maxTTL, now int64) (marker, life string) {
-	run, since, most := "", "", ""
-	if parts := markerParts.FindStringSubmatch(before); parts != nil {
-		run, since, most = parts[1], parts[2], parts[3]
-	}
-	if run != incarnation {
-		since = strconv.FormatInt(now, 10)
-	}
-	if largest, _ := strconv.ParseInt(most, 10, 64); largest < maxTTL {
-		most = strconv.FormatInt(maxTTL, 10)
-	} else if most == "" {
-		most = "0"
-	}
-	life = incarnation + " " + since
-	return life + " " + most, life
+	return keyspace.Mark(before, incarnation, maxTTL, now)
 }
 
-// MayGrow reports whether a Sign writes down that a life is grown: only of the present one.
-func MayGrow(marker, life string) bool { return life != "" && strings.HasPrefix(marker, life+" ") }
+func MayGrow(marker, life string) bool { return keyspace.MayGrow(marker, life) }

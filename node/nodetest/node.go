@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/node/internal/script"
+	"github.com/leasehold-go/leasehold/node/nodetest/keyspace"
 )
 
 // A Node is an in-memory Redis server.
@@ -27,7 +27,7 @@ type Node struct {
 	life     int  // how many times it has started
 	born     clock.Instant
 	password string
-	keys     map[string]*entry
+	space    keyspace.Space
 	scripts  map[string]bool // SHAs that EVALSHA knows
 	counts   map[string]int
 	sessions map[*session]struct{}
@@ -45,13 +45,6 @@ type Node struct {
 	replies map[string]string
 	cluster bool // INFO says so
 	slots   bool // one call takes only keys of one slot
-}
-
-// An entry is what a key holds.
-type entry struct {
-	text string
-	set  map[string]float64 // of a sorted set, else nil
-	ends clock.Instant      // of the node's own clock
 }
 
 // An arrival is one request, in the order in which they reached the node.
@@ -81,11 +74,14 @@ func New() *Node {
 		fails:    make(map[string]string),
 		replies:  make(map[string]string),
 	}
+	// Keys expire by whole milliseconds of the node's clock. It begins with one, so that a
+	// test in a bubble goes the same way every time.
+	n.jump = -time.Duration(n.clock.Now()) % time.Millisecond
 	n.start(false)
 	n.born -= clock.Instant(longUp)
 	life := fmt.Sprintf("%s/%s %d", n.id("run"), n.id("replication"), (epoch + time.Duration(n.born)).Microseconds())
-	n.keys[script.Marker] = &entry{text: life + " 0", ends: clock.Never}
-	n.keys[script.Grown] = &entry{text: life, ends: clock.Never}
+	n.turn().Set(script.Marker, life+" 0", keyspace.Never)
+	n.turn().Set(script.Grown, life, keyspace.Never)
 	return n
 }
 
@@ -110,8 +106,8 @@ func (n *Node) start(keep bool) {
 	n.life++
 	n.born = n.now()
 	n.scripts = make(map[string]bool)
-	if !keep || n.keys == nil {
-		n.keys = make(map[string]*entry)
+	if !keep {
+		n.space = keyspace.Space{}
 	}
 }
 
@@ -282,16 +278,18 @@ func (n *Node) RequirePass(password string) {
 func (n *Node) Get(key string) (value string, left time.Duration, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	e := n.lookup(key)
-	if e == nil {
+	t := n.turn()
+	ends, ok := t.Ends(key)
+	if !ok {
 		return "", 0, false
 	}
-	value, left = e.text, -1
-	if e.set != nil {
-		value = score(slices.Max(slices.Collect(maps.Values(e.set))))
+	if set, err := t.Members(key); err == nil {
+		value = keyspace.ScoreText(set[len(set)-1].Score)
+	} else {
+		value, _ = t.Text(key)
 	}
-	if e.ends != clock.Never {
-		left = e.ends.Sub(n.now())
+	if left = -1; ends != keyspace.Never {
+		left = time.Duration(t.PTTL(key)) * time.Millisecond
 	}
 	return value, left, true
 }
@@ -300,30 +298,25 @@ func (n *Node) Get(key string) (value string, left time.Duration, ok bool) {
 func (n *Node) Set(key, value string, ttl time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	e := &entry{text: value, ends: clock.Never}
+	ends := int64(keyspace.Never)
 	if ttl > 0 {
-		e.ends = n.now().Add(ttl)
+		ends = (n.wall() + ttl).Milliseconds()
 	}
-	n.keys[key] = e
-	n.changed(key)
+	n.turn().Set(key, value, ends)
 }
 
 // Del deletes a key, and reports whether it was there.
 func (n *Node) Del(key string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	found := n.lookup(key) != nil
-	delete(n.keys, key)
-	n.changed(key)
-	return found
+	return n.turn().Del(key)
 }
 
 // Keys returns all keys, sorted.
 func (n *Node) Keys() []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.expire()
-	return slices.Sorted(maps.Keys(n.keys))
+	return n.turn().Names()
 }
 
 // Flush deletes every key, as FLUSHALL does.
@@ -370,21 +363,4 @@ func (n *Node) Close() {
 	}
 	n.mu.Unlock()
 	n.wg.Wait()
-}
-
-// lookup needs n.mu.
-func (n *Node) lookup(key string) *entry {
-	e := n.keys[key]
-	if e != nil && e.ends <= n.now() {
-		delete(n.keys, key)
-		n.changed(key)
-		return nil
-	}
-	return e
-}
-
-func (n *Node) expire() {
-	for key := range n.keys {
-		n.lookup(key)
-	}
 }

@@ -4,9 +4,10 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"math"
 	"strconv"
 	"strings"
+
+	"github.com/leasehold-go/leasehold/node/nodetest/keyspace"
 )
 
 // The types of answers that a Go type of their own does not tell; the others are
@@ -42,9 +43,9 @@ func encode(b []byte, proto int, v any) []byte {
 		return encode(b, proto, string(v))
 	case float64:
 		if proto == 3 {
-			return fmt.Appendf(b, ",%s\r\n", score(v))
+			return fmt.Appendf(b, ",%s\r\n", keyspace.ScoreText(v))
 		}
-		return encode(b, proto, score(v))
+		return encode(b, proto, keyspace.ScoreText(v))
 	case []any:
 		return encodeAll(fmt.Appendf(b, "*%d\r\n", len(v)), proto, v)
 	case pairs:
@@ -68,17 +69,6 @@ func encodeAll(b []byte, proto int, vs []any) []byte {
 		b = encode(b, proto, v)
 	}
 	return b
-}
-
-// score writes a float as Redis 7.0 does: C's %.17g.
-func score(f float64) string {
-	switch {
-	case math.IsInf(f, 1):
-		return "inf"
-	case math.IsInf(f, -1):
-		return "-inf"
-	}
-	return fmt.Sprintf("%.17g", f)
 }
 
 // A protocolError says why a request cannot be read.

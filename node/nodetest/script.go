@@ -3,32 +3,33 @@ package nodetest
 import (
 	"crypto/sha1"
 	"encoding/hex"
-	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/leasehold-go/leasehold/node/internal/script"
+	"github.com/leasehold-go/leasehold/node/nodetest/keyspace"
 )
 
-// acts are leasehold's scripts in Go, by the SHA of the text they stand for. Each
-// calls the same commands as its text does, in the same order, so that an error
-// in the midst leaves the same things done.
-var acts = map[string]struct {
-	script.Script
-	run func(n *Node, keys, args []string) any
-}{
+// acts are leasehold's scripts in Go, by the SHA of the text that they stand for.
+var acts = map[string]act{
 	script.Renew.SHA:   {script.Renew, renew},
 	script.Release.SHA: {script.Release, release},
 	script.Leave.SHA:   {script.Leave, leave},
+	script.Raise.SHA:   {script.Raise, raise},
 	script.Enqueue.SHA: {script.Enqueue, enqueue},
 	script.Claim.SHA:   {script.Claim, claim},
-	script.Raise.SHA:   {script.Raise, raise},
 	script.Inspect.SHA: {script.Inspect, inspect},
 	script.Heal.SHA:    {script.Heal, heal},
 	script.Adopt.SHA:   {script.Adopt, adopt},
 	script.Sign.SHA:    {script.Sign, sign},
 	script.Enrol.SHA:   {script.Enrol, enrol},
+}
+
+// An act plays a script for one name: it is given the name's keys, the arguments of the
+// call and those of the name, and appends what is answered for the name.
+type act struct {
+	script.Script
+	run func(t *keyspace.Turn, out []any, keys, call, args []string) ([]any, error)
 }
 
 func (n *Node) eval(args []string) any {
@@ -91,11 +92,24 @@ func (n *Node) act(sha string, keys, args []string) any {
 	if len(keys)%act.Keys != 0 || len(args) != act.Call+len(keys)/act.Keys*act.Args {
 		return plain("ERR the %s script was given %d keys and %d arguments", act.Name, len(keys), len(args))
 	}
-	v := act.run(n, keys, args)
-	if e, bad := v.(failure); bad {
-		return plain("%s script: %s, on @user_script:1.", e, sha)
+	t := n.turn()
+	out := n.time(nil).([]any)
+	names := len(keys) / act.Keys
+	call, args := args[:act.Call], args[act.Call:]
+	for i := range names {
+		of := make([]string, act.Keys)
+		for k := range of {
+			of[k] = keys[k*names+i]
+		}
+		var err error
+		if out, err = act.run(t, out, of, call, args[i*act.Args:]); err != nil {
+			return plain("%s script: %s, on @user_script:1.", err, sha)
+		}
 	}
-	return v
+	if act.SHA == script.Renew.SHA && call[0] == "1" {
+		n.mget(keys)
+	}
+	return out
 }
 
 func (n *Node) scriptLoad(args []string) any {
@@ -127,419 +141,68 @@ func (n *Node) scriptFlush(args []string) any {
 	return status("OK")
 }
 
-// holds tells what a script says of a key, given what MGET said.
-func (n *Node) holds(key string, held any, token string) int64 {
-	switch {
-	case held == token:
-		return script.Ours
-	case held != nil || n.exists([]string{key}) == int64(1):
-		return script.Other
-	}
-	return script.Absent
+func fenced(keys []string) *keyspace.Keys { return &keyspace.Keys{Name: keys[0], Fence: keys[1]} }
+func queued(keys []string) *keyspace.Keys { return &keyspace.Keys{Name: keys[0], Queue: keys[1]} }
+func all(keys []string) *keyspace.Keys {
+	return &keyspace.Keys{Name: keys[0], Fence: keys[1], Queue: keys[2]}
 }
 
-// promised tells a reservation from the values of other clients.
-var promised = regexp.MustCompile(`(?s)^\?.+/[0-9A-Za-z]+$`)
-
-// renews tells what a script says of a key that keeps a lease or may be healed.
-func (n *Node) renews(key string, held any, token string) int64 {
-	if v, ok := held.(string); ok && v != token && promised.MatchString(v) {
-		return script.Absent
-	}
-	return n.holds(key, held, token)
+func renew(t *keyspace.Turn, out []any, keys, call, args []string) ([]any, error) {
+	says, err := t.Renew(keys[0], args[0], millis(call[1]))
+	return append(out, int64(says)), err
 }
 
-func renew(n *Node, keys, args []string) any {
-	out := n.time(nil).([]any)
-	held := n.mget(keys).([]any)
-	for i, key := range keys {
-		is := n.renews(key, held[i], args[i+2])
-		if is == script.Ours {
-			if e, bad := n.pexpire([]string{key, args[1]}).(failure); bad {
-				return e
-			}
-		}
-		out = append(out, is)
-	}
-	if args[0] == "1" {
-		n.mget(keys)
-	}
-	return out
+func release(t *keyspace.Turn, out []any, keys, call, args []string) ([]any, error) {
+	return append(out, int64(t.Release(queued(keys), args[0], millis(call[0])))), nil
 }
 
-// handOver reserves a key that is absent for the first living waiter.
-func (n *Node) handOver(name, queue, self, reserve string) {
-	now := n.ms()
-	for range 100 {
-		first, ok := n.zrangebyscore([]string{queue, "0", "+inf", "LIMIT", "0", "1"}).([]any)
-		if !ok || len(first) == 0 {
-			return
-		}
-		member := first[0].(string)
-		id := member[min(1, len(member)):]
-		inbox, token, named := strings.Cut(id, " ")
-		until, _ := n.zscore([]string{queue, "l" + id}).(float64)
-		if named && -until > float64(now) && (id == self || n.publish([]string{inbox, token}).(int64) > 0) {
-			n.set([]string{name, script.Reserved(token), "PX", reserve})
-			n.zadd([]string{queue, strconv.FormatInt(-now, 10), "l" + id})
-			return
-		}
-		n.zrem([]string{queue, member, "l" + id})
-	}
+func leave(t *keyspace.Turn, out []any, keys, call, args []string) ([]any, error) {
+	return append(out, int64(t.Leave(queued(keys), call[0], args[0], millis(call[1]), args[1] == "1"))), nil
 }
 
-func (n *Node) ms() int64 { return n.wall().Milliseconds() }
-
-// misused tells whether a key is there and is no sorted set.
-func (n *Node) misused(key string) bool {
-	e := n.lookup(key)
-	return e != nil && e.set == nil
+func raise(t *keyspace.Turn, out []any, keys, _, args []string) ([]any, error) {
+	says, before, err := t.Raise(fenced(keys), args[0], float(args[1]), millis(args[2]))
+	return append(out, int64(says), keyspace.ScoreText(before)), err
 }
 
-// ahead returns how many stand before a waiter, 0 if it does not wait.
-func (n *Node) ahead(queue, waiter string) int64 {
-	rank, _ := n.zrank([]string{queue, waiter}).(int64)
-	beats, _ := n.zcount([]string{queue, "-inf", "(0"}).(int64)
-	return max(0, rank-beats)
+// holding appends what four scripts answer alike.
+func holding(out []any, a keyspace.Answer) []any {
+	return append(out, int64(a.Says), a.Value, a.Left, keyspace.ScoreText(a.Fence))
 }
 
-func release(n *Node, keys, args []string) any {
-	out := n.time(nil).([]any)
-	names, queues := keys[:len(keys)/2], keys[len(keys)/2:]
-	held := n.mget(names).([]any)
-	var mine []string
-	for i, key := range names {
-		is := n.holds(key, held[i], args[i+1])
-		if is == script.Ours {
-			mine = append(mine, key)
-		}
-		out = append(out, is)
-	}
-	n.del(mine)
-	if args[0] != "0" && n.exists(queues).(int64) > 0 {
-		for i, name := range names {
-			if out[i+2] != int64(script.Other) {
-				n.handOver(name, queues[i], "", args[0])
-			}
-		}
-	}
-	return out
+func inspect(t *keyspace.Turn, out []any, keys, _, _ []string) ([]any, error) {
+	a := t.Inspect(all(keys))
+	return append(holding(out, a), int64(a.Ahead)), nil
 }
 
-func leave(n *Node, keys, args []string) any {
-	out := n.time(nil).([]any)
-	names, queues := keys[:len(keys)/2], keys[len(keys)/2:]
-	held := n.mget(names).([]any)
-	for i, name := range names {
-		token := args[2*i+2]
-		n.zrem([]string{queues[i], script.Waiter(args[0], token), script.Alive(args[0], token)})
-		is := n.holds(name, held[i], token)
-		if held[i] == script.Reserved(token) {
-			is = script.Ours
-		}
-		if is == script.Ours && (held[i] != token || args[2*i+3] == "1") {
-			n.del([]string{name})
-		}
-		if args[1] != "0" && n.lookup(name) == nil {
-			n.handOver(name, queues[i], "", args[1])
-		}
-		out = append(out, is)
-	}
-	return out
+func enqueue(t *keyspace.Turn, out []any, keys, call, args []string) ([]any, error) {
+	a, err := t.Enqueue(all(keys), call[0], args[0], keyspace.Enqueuing{
+		Ticket: float(args[1]), New: args[2] == "1", Reserve: millis(call[1]), Alive: millis(call[2]),
+	})
+	return append(holding(out, a), int64(a.Ahead), keyspace.ScoreText(a.Ticket)), err
 }
 
-func raise(n *Node, keys, args []string) any {
-	out := n.time(nil).([]any)
-	names, fences := keys[:len(keys)/2], keys[len(keys)/2:]
-	for i, name := range names {
-		fence := fences[i]
-		token, proposed, retention := args[3*i], args[3*i+1], args[3*i+2]
-		is := n.holds(name, n.mget([]string{name}).([]any)[0], token)
-		if is == script.Ours && n.misused(fence) {
-			is = script.Broken
-		}
-		before := ""
-		if is == script.Ours {
-			before = n.fence(fence)
-			if e, bad := n.zadd([]string{fence, "GT", proposed, script.Member}).(failure); bad {
-				return e
-			}
-			if e, bad := n.pexpire([]string{fence, retention}).(failure); bad {
-				return e
-			}
-		}
-		out = append(out, is, before)
-	}
-	return out
+func claim(t *keyspace.Turn, out []any, keys, call, args []string) ([]any, error) {
+	a, err := t.Claim(all(keys), call[0], args[0], millis(args[1]), float(args[2]), millis(args[3]))
+	return append(holding(out, a), int64(a.Ahead), count(a.Raised)), err
 }
 
-func inspect(n *Node, keys, _ []string) any {
-	out := n.time(nil).([]any)
-	names := keys[:len(keys)/3]
-	for i, name := range names {
-		fence, queue := keys[len(names)+i], keys[2*len(names)+i]
-		held := n.mget([]string{name}).([]any)[0]
-		is, value := int64(script.Ours), held
-		if held == nil {
-			is, value = n.holds(name, nil, ""), ""
-		}
-		waiting, _ := n.zcount([]string{queue, "-inf", fmt.Sprintf("(%d", -n.ms())}).(int64)
-		out = append(out, is, value, n.pttl([]string{name}), n.fence(fence), waiting)
-	}
-	return out
+func heal(t *keyspace.Turn, out []any, keys, _, args []string) ([]any, error) {
+	says, err := t.Heal(fenced(keys), args[0], millis(args[1]), float(args[2]), millis(args[3]))
+	return append(out, int64(says)), err
 }
 
-// fence returns the stored fence as scripts answer it.
-func (n *Node) fence(key string) string {
-	if f, ok := n.zscore([]string{key, script.Member}).(float64); ok {
-		return score(f)
-	}
-	return ""
+func adopt(t *keyspace.Turn, out []any, keys, _, args []string) ([]any, error) {
+	a, err := t.Adopt(fenced(keys), args[0], args[1], millis(args[2]), float(args[3]), millis(args[4]))
+	return append(holding(out, a), count(a.Raised)), err
 }
 
-func enqueue(n *Node, keys, args []string) any {
-	out := n.time(nil).([]any)
-	inbox, reserve := args[0], args[1]
-	alive, err := strconv.ParseInt(args[2], 10, 64)
-	if err != nil {
-		return failure("ERR attempt to perform arithmetic on a nil value")
-	}
-	names := keys[:len(keys)/3]
-	for i, name := range names {
-		fence, queue := keys[len(names)+i], keys[2*len(names)+i]
-		token, ticket, place := args[3*i+3], args[3*i+4], ""
-		if n.misused(queue) {
-			out = append(out, int64(script.Broken), "", int64(-2), "", int64(0), "")
-			continue
-		}
-		held := n.mget([]string{name}).([]any)[0]
-		ahead := int64(0)
-		if held != token {
-			waiter := script.Waiter(inbox, token)
-			if args[3*i+5] == "1" {
-				ticket = n.behindAll(queue, waiter, ticket)
-			}
-			place = ticket
-			until := strconv.FormatInt(-n.ms()-alive, 10)
-			if e, bad := n.zadd([]string{queue, ticket, waiter, until, script.Alive(inbox, token)}).(failure); bad {
-				return e
-			}
-			if n.pttl([]string{queue}).(int64) < alive {
-				n.pexpire([]string{queue, args[2]})
-			}
-			if reserve != "0" && n.lookup(name) == nil {
-				n.handOver(name, queue, inbox+" "+token, reserve)
-				held = n.mget([]string{name}).([]any)[0]
-			}
-			ahead = n.ahead(queue, waiter)
-		}
-		is, value := int64(script.Other), held
-		switch held {
-		case nil:
-			value = ""
-		case token, script.Reserved(token):
-			is = script.Ours
-		}
-		out = append(out, is, value, n.pttl([]string{name}), n.fence(fence), ahead, place)
-	}
-	return out
+func sign(t *keyspace.Turn, out []any, keys, _, args []string) ([]any, error) {
+	all, err := t.Sign(&keyspace.Own{Marker: keys[0], Grown: keys[1], Clients: keys[2]}, args[0], millis(args[1]), args[2])
+	return append(out, int64(script.Ours), all), err
 }
 
-// behindAll returns the ticket of a new waiter, behind all that stand in the queue.
-func (n *Node) behindAll(queue, waiter, ticket string) string {
-	if mine, ok := n.zscore([]string{queue, waiter}).(float64); ok {
-		return score(mine)
-	}
-	later, _ := n.between(queue, ticket, "+inf")
-	if len(later) == 0 {
-		return ticket
-	}
-	last, _ := n.zscore([]string{queue, later[len(later)-1]}).(float64)
-	return score(last + 1)
-}
-
-func claim(n *Node, keys, args []string) any {
-	out := n.time(nil).([]any)
-	names := keys[:len(keys)/3]
-	for i, name := range names {
-		fence, queue := keys[len(names)+i], keys[2*len(names)+i]
-		token, ttl, proposed, retention := args[4*i+1], args[4*i+2], args[4*i+3], args[4*i+4]
-		broken := n.misused(fence)
-		var raised any
-		if !broken {
-			raised = n.zadd([]string{fence, "GT", "CH", proposed, script.Member})
-			if e, bad := raised.(failure); bad {
-				return e
-			}
-			if e, bad := n.pexpire([]string{fence, retention}).(failure); bad {
-				return e
-			}
-		}
-		if broken || n.misused(queue) {
-			out = append(out, int64(script.Broken), "", int64(-2), "", int64(0), int64(0))
-			continue
-		}
-		held := n.mget([]string{name}).([]any)[0]
-		waiter := script.Waiter(args[0], token)
-		is, value, left, ahead := int64(script.Ours), "", any(int64(-2)), int64(0)
-		var done any
-		switch {
-		case held == token:
-			done = n.pexpire([]string{name, ttl})
-		case held == script.Reserved(token) || n.lookup(name) == nil:
-			done = n.set([]string{name, token, "PX", ttl})
-		default:
-			is, left, ahead = script.Other, n.pttl([]string{name}), n.ahead(queue, waiter)
-			value, _ = held.(string)
-		}
-		if e, bad := done.(failure); bad {
-			return e
-		}
-		if is == script.Ours {
-			n.zrem([]string{queue, waiter, script.Alive(args[0], token)})
-		}
-		out = append(out, is, value, left, n.fence(fence), ahead, raised)
-	}
-	return out
-}
-
-func heal(n *Node, keys, args []string) any {
-	out := n.time(nil).([]any)
-	names, fences := keys[:len(keys)/2], keys[len(keys)/2:]
-	for i, name := range names {
-		fence := fences[i]
-		token, ttl, proposed, retention := args[4*i], args[4*i+1], args[4*i+2], args[4*i+3]
-		is := n.renews(name, n.mget([]string{name}).([]any)[0], token)
-		switch {
-		case is == script.Ours:
-			if e, bad := n.pexpire([]string{name, ttl}).(failure); bad {
-				return e
-			}
-		case is == script.Other:
-		case n.misused(fence):
-			is = script.Broken
-		default:
-			for _, done := range []any{
-				n.set([]string{name, token, "PX", ttl}),
-				n.zadd([]string{fence, "GT", proposed, script.Member}),
-				n.pexpire([]string{fence, retention}),
-			} {
-				if e, bad := done.(failure); bad {
-					return e
-				}
-			}
-			is = script.Ours
-		}
-		out = append(out, is)
-	}
-	return out
-}
-
-func adopt(n *Node, keys, args []string) any {
-	out := n.time(nil).([]any)
-	names, fences := keys[:len(keys)/2], keys[len(keys)/2:]
-	for i, name := range names {
-		fence := fences[i]
-		token, former, ttl, proposed, retention := args[5*i], args[5*i+1], args[5*i+2], args[5*i+3], args[5*i+4]
-		ms, err := strconv.ParseInt(ttl, 10, 64)
-		if err != nil {
-			return failure("ERR bad argument #1 to 'max' (number expected, got nil)")
-		}
-		held := n.mget([]string{name}).([]any)[0]
-		left := n.pttl([]string{name})
-		is, value, raised := n.holds(name, held, token), "", any(int64(0))
-		switch {
-		case is != script.Ours && held != former:
-			value, _ = held.(string)
-		case n.misused(fence):
-			is, left = script.Broken, int64(-2)
-		default:
-			raised = n.zadd([]string{fence, "GT", "CH", proposed, script.Member})
-			for _, done := range []any{
-				raised,
-				n.pexpire([]string{fence, retention}),
-				n.set([]string{name, token, "PX", strconv.FormatInt(max(ms, left.(int64)), 10)}),
-			} {
-				if e, bad := done.(failure); bad {
-					return e
-				}
-			}
-			if is = script.Ours; held == token {
-				left = int64(-2)
-			}
-		}
-		out = append(out, is, value, left, n.fence(fence), raised)
-	}
-	return out
-}
-
-func sign(n *Node, keys, args []string) any {
-	out := n.time(nil).([]any)
-	marker, grown, clients := keys[0], keys[1], keys[2]
-	fingerprint, life := args[0], args[2]
-	alive, err := strconv.ParseInt(args[1], 10, 64)
-	if err != nil {
-		return failure("ERR attempt to perform arithmetic on a nil value")
-	}
-	if life != "" {
-		held := n.get([]string{marker})
-		if e, bad := held.(failure); bad {
-			return e
-		}
-		if text, _ := held.(string); MayGrow(text, life) {
-			n.set([]string{grown, life})
-		}
-	}
-	now := n.ms()
-	old, e := n.between(clients, "-inf", strconv.FormatInt(now, 10))
-	if e != nil {
-		return e
-	}
-	if len(old) > 0 {
-		n.zrem(append([]string{clients}, old...))
-	}
-	n.zadd([]string{clients, "GT", strconv.FormatInt(now+alive, 10), fingerprint})
-	if n.pttl([]string{clients}).(int64) < alive {
-		n.pexpire([]string{clients, args[1]})
-	}
-	all, _ := n.between(clients, "-inf", "+inf")
-	for i, text := range all {
-		until, _ := n.zscore([]string{clients, text}).(float64)
-		all[i] = text + " " + score(until)
-	}
-	return append(out, int64(script.Ours), strings.Join(all, "\n"))
-}
-
-func enrol(n *Node, keys, args []string) any {
-	out := n.time(nil).([]any)
-	held := n.get(keys[:1])
-	if e, bad := held.(failure); bad {
-		return e
-	}
-	before, _ := held.(string)
-	ours, err := strconv.ParseInt(args[1], 10, 64)
-	if err != nil {
-		return failure("ERR attempt to compare number with nil")
-	}
-	marker, life := Mark(before, args[0], ours, n.wall().Microseconds())
-	if marker != before {
-		n.set([]string{keys[0], marker})
-	}
-	identity := n.get(keys[2:])
-	if identity == nil {
-		identity = args[2]
-		n.set([]string{keys[2], args[2]})
-	}
-	if e, bad := identity.(failure); bad {
-		return e
-	}
-	grown := n.get(keys[1:2])
-	if e, bad := grown.(failure); bad {
-		return e
-	}
-	is := int64(0)
-	if grown == life {
-		is = 1
-	}
-	return append(out, marker, is, identity)
+func enrol(t *keyspace.Turn, out []any, keys, _, args []string) ([]any, error) {
+	e, err := t.Enrol(&keyspace.Own{Marker: keys[0], Grown: keys[1], Identity: keys[2]}, args[0], millis(args[1]), args[2])
+	return append(out, e.Marker, count(e.Grown), e.Identity), err
 }

@@ -17,7 +17,7 @@ const (
 	script   = "node/internal/script/script.go"
 	played   = "supervisor/sim_actor_test.go" // the actor and the scripts as the simulation plays them
 	server   = "supervisor/sim_node_test.go"
-	marks    = "node/nodetest/mark.go" // what the scripts make of a marker, as the simulation plays it
+	marks    = "node/nodetest/keyspace/mark.go" // what the scripts make of a marker
 )
 
 // real is where the scripts run: on a real server.

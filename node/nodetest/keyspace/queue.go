@@ -1,0 +1,167 @@
+package keyspace
+
+import (
+	"strings"
+
+	"github.com/leasehold-go/leasehold/node/internal/script"
+)
+
+// nobody is what a script answers that finds a key of another type.
+var nobody = Answer{Says: Broken, Left: -2, Fence: NoScore(), Ticket: NoScore()}
+
+// A Waiter is one that stands in the queue of a name.
+type Waiter struct {
+	Inbox, Token string
+	Ticket       uint64
+	Until        int64 // in ms of the server's clock, when it counts as dead
+}
+
+// Waiters returns who stands in a queue, in order. It does not count as reading.
+func (t *Turn) Waiters(queue string) []Waiter {
+	var all []Waiter
+	set, _ := t.lookup(queue).members()
+	for _, m := range set[below(set, Bound{0, true}):] {
+		inbox, token, _ := strings.Cut(m.Name[1:], " ")
+		until := scoreOf(set, script.Alive(inbox, token))
+		all = append(all, Waiter{inbox, token, Whole(m.Score), int64(-until)})
+	}
+	return all
+}
+
+// handOver reserves a key that is absent for the first living waiter. self is who asks, if
+// it waits.
+func (t *Turn) handOver(k *Keys, self string, reserve int64) {
+	for range 100 {
+		set, _ := t.Members(k.Queue)
+		first := below(set, Bound{0, true})
+		if first == len(set) {
+			return
+		}
+		member := set[first].Name
+		id := member[min(1, len(member)):]
+		inbox, token, named := strings.Cut(id, " ")
+		alive := "l" + id
+		if named && -scoreOf(set, alive) > float64(t.ms()) && (id == self || t.Server.Publish(inbox, token) > 0) {
+			if t.SetFor(k.Name, Reserved(token), reserve) == nil {
+				t.ZAdd(k.Queue, Add{}, Member{alive, float64(-t.ms())})
+			}
+			return
+		}
+		t.ZRem(k.Queue, member, alive)
+	}
+}
+
+// ahead returns how many stand before a waiter, 0 if it does not wait.
+func (t *Turn) ahead(queue, waiter string) int {
+	set, _ := t.Members(queue)
+	return max(0, indexOf(set, waiter)-below(set, Bound{0, true}))
+}
+
+// Leave is the script of that name. A key that holds the token is deleted if that is to be
+// released.
+func (t *Turn) Leave(k *Keys, inbox, token string, reserve int64, release bool) (says int) {
+	says, text := t.holds(k.Name, token)
+	t.ZRem(k.Queue, script.Waiter(inbox, token), script.Alive(inbox, token))
+	absent := says == Absent
+	switch {
+	case says == Ours:
+		absent = release && t.Del(k.Name)
+	case IsReserved(text, token):
+		says, absent = Ours, t.Del(k.Name)
+	}
+	if absent && reserve != 0 {
+		t.handOver(k, "", reserve)
+	}
+	return says
+}
+
+// An Enqueuing is what an Enqueue is told besides whom it is for.
+type Enqueuing struct {
+	Ticket         float64
+	New            bool
+	Reserve, Alive int64 // in ms
+}
+
+// Enqueue is the script of that name.
+func (t *Turn) Enqueue(k *Keys, inbox, token string, e Enqueuing) (a Answer, err error) {
+	if e.Alive == Bad {
+		return a, Error("ERR attempt to perform arithmetic on a nil value")
+	}
+	if t.misused(k.Queue) {
+		return nobody, nil
+	}
+	a.Ticket = NoScore()
+	text, is := t.Text(k.Name)
+	if text != token || is != String {
+		waiter := script.Waiter(inbox, token)
+		if a.Ticket, err = t.stand(k.Queue, waiter, e); err != nil {
+			return a, err
+		}
+		if is == None && e.Reserve != 0 {
+			t.handOver(k, waiter[1:], e.Reserve)
+			text, _ = t.Text(k.Name)
+		}
+		a.Ahead = t.ahead(k.Queue, waiter)
+	}
+	a.Says, a.Value = Other, text
+	if text == token || IsReserved(text, token) {
+		a.Says = Ours
+	}
+	a.Left, a.Fence = t.PTTL(k.Name), t.fence(k.Fence)
+	return a, nil
+}
+
+// stand has a waiter stand in a queue, or beat there, and returns its ticket.
+func (t *Turn) stand(queue, waiter string, e Enqueuing) (ticket float64, err error) {
+	if ticket = e.Ticket; e.New {
+		if ticket, err = t.newTicket(queue, waiter, ticket); err != nil {
+			return ticket, err
+		}
+	}
+	beat := Member{"l" + waiter[1:], float64(-t.ms() - e.Alive)}
+	if _, _, err = t.ZAdd(queue, Add{}, Member{waiter, ticket}, beat); err != nil {
+		return ticket, err
+	}
+	if t.PTTL(queue) < e.Alive {
+		_, err = t.PExpire(queue, e.Alive)
+	}
+	return ticket, err
+}
+
+// newTicket returns the ticket of a waiter that is to stand after all others, unless it
+// stands there already.
+func (t *Turn) newTicket(queue, waiter string, least float64) (float64, error) {
+	if mine, _ := t.ZScore(queue, waiter); IsScore(mine) {
+		return mine, nil
+	}
+	later, err := t.Between(queue, Bound{Score: least}, Most)
+	if err != nil || len(later) == 0 {
+		return least, err
+	}
+	return later[len(later)-1].Score + 1, nil
+}
+
+// Claim is the script of that name.
+func (t *Turn) Claim(k *Keys, inbox, token string, ttl int64, fence float64, retention int64) (a Answer, err error) {
+	if t.misused(k.Fence) {
+		return nobody, nil
+	}
+	raised, err := t.raise(k.Fence, fence, retention)
+	if err != nil {
+		return a, err
+	}
+	if t.misused(k.Queue) {
+		return nobody, nil
+	}
+	a = Answer{Says: Ours, Left: -2, Raised: raised}
+	waiter := script.Waiter(inbox, token)
+	says, text := t.holds(k.Name, token)
+	if says == Other && !IsReserved(text, token) {
+		a.Says, a.Value, a.Left, a.Ahead = Other, text, t.PTTL(k.Name), t.ahead(k.Queue, waiter)
+	} else {
+		t.ZRem(k.Queue, waiter, script.Alive(inbox, token))
+		err = t.SetFor(k.Name, token, ttl)
+	}
+	a.Fence = t.fence(k.Fence)
+	return a, err
+}

@@ -1,0 +1,202 @@
+package keyspace
+
+import (
+	"strings"
+
+	"github.com/leasehold-go/leasehold/node/internal/script"
+)
+
+// This file and queue.go are leasehold's scripts for one name. Each calls the same commands
+// as its text in package script does, in the same order, so that an error in the midst
+// leaves the same things done. Numbers of milliseconds may be Bad, and fences and tickets
+// NoScore, if they could not be read.
+
+// Keys are the keys of one name.
+type Keys struct {
+	Name, Fence, Queue string
+}
+
+// KeysOf returns those of a lock key.
+func KeysOf(name string) Keys { return Keys{name, script.FenceKey(name), script.QueueKey(name)} }
+
+// What a script says of a key.
+const (
+	Absent = script.Absent // there is no such key
+	Ours   = script.Ours   // it holds the token, and was changed as asked
+	Other  = script.Other  // it holds something else, of whatever type
+	Broken = script.Broken // the fence or the queue key is no sorted set, and the key is as it was
+)
+
+// Reserved returns what a lock key holds that is reserved for a token.
+func Reserved(token string) string { return script.Reserved(token) }
+
+// IsReserved reports whether a lock key that holds a text is reserved for a token.
+func IsReserved(text, token string) bool {
+	rest, is := strings.CutPrefix(text, script.Reservation)
+	return is && rest == token
+}
+
+// An Answer is what a script answers for one name. Which fields there are is that
+// script's matter, see package script.
+type Answer struct {
+	Says   int
+	Value  string
+	Left   int64   // in ms, as PTTL tells it
+	Fence  float64 // NoScore if there is none
+	Ahead  int
+	Ticket float64 // NoScore if it does not stand in the queue
+	Raised bool
+}
+
+// holds returns what a script says of a key, and the text that it holds.
+func (t *Turn) holds(key, token string) (says int, text string) {
+	text, is := t.Text(key)
+	switch {
+	case is == None:
+		return Absent, ""
+	case is == String && text == token:
+		return Ours, text
+	}
+	return Other, text
+}
+
+// keeps is what a script says of a key that keeps a lease or may be healed: nobody has one
+// that is reserved.
+func (t *Turn) keeps(key, token string) (says int) {
+	says, text := t.holds(key, token)
+	if says == Other && promised(text) {
+		return Absent
+	}
+	return says
+}
+
+// promised tells a reservation from the values of other clients.
+func promised(text string) bool {
+	rest, marked := strings.CutPrefix(text, script.Reservation)
+	if !marked {
+		return false
+	}
+	slash := strings.LastIndexByte(rest, '/')
+	return slash > 0 && slash+1 < len(rest) && !strings.ContainsFunc(rest[slash+1:], func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	})
+}
+
+// fence returns the stored fence as scripts answer it.
+func (t *Turn) fence(key string) float64 {
+	fence, _ := t.ZScore(key, script.Member)
+	return fence
+}
+
+// raise stores the larger of a fence and the stored one.
+func (t *Turn) raise(key string, fence float64, retention int64) (raised bool, err error) {
+	if raised, err = t.Propose(key, fence); err != nil {
+		return raised, err
+	}
+	_, err = t.PExpire(key, retention)
+	return raised, err
+}
+
+// Propose stores a fence if it is larger than the stored one. A grant does it by a command
+// of its own.
+func (t *Turn) Propose(key string, fence float64) (raised bool, err error) {
+	added, changed, err := t.ZAdd(key, Add{GT: true}, Member{script.Member, fence})
+	return added+changed > 0, err
+}
+
+// misused reports whether a key is there and is no sorted set.
+func (t *Turn) misused(key string) bool { return t.lookup(key).kind() == String }
+
+// Renew is the script of that name. The key is not read again after it was changed.
+func (t *Turn) Renew(key, token string, ttl int64) (says int, err error) {
+	if says = t.keeps(key, token); says == Ours {
+		_, err = t.PExpire(key, ttl)
+	}
+	return says, err
+}
+
+// Release is the script of that name. Nothing is handed over if reserve is 0.
+func (t *Turn) Release(k *Keys, token string, reserve int64) (says int) {
+	says, _ = t.holds(k.Name, token)
+	if says == Ours {
+		t.Del(k.Name)
+	}
+	if says != Other && reserve != 0 {
+		t.handOver(k, "", reserve)
+	}
+	return says
+}
+
+// Raise is the script of that name. It returns the fence of before as well.
+func (t *Turn) Raise(k *Keys, token string, fence float64, retention int64) (says int, before float64, err error) {
+	says, _ = t.holds(k.Name, token)
+	switch {
+	case says != Ours:
+		return says, NoScore(), nil
+	case t.misused(k.Fence):
+		return Broken, NoScore(), nil
+	}
+	before = t.fence(k.Fence)
+	_, err = t.raise(k.Fence, fence, retention)
+	return says, before, err
+}
+
+// Inspect is the script of that name.
+func (t *Turn) Inspect(k *Keys) Answer {
+	says := Ours
+	text, is := t.Text(k.Name)
+	switch is {
+	case None:
+		says = Absent
+	case SortedSet:
+		says = Other
+	}
+	alive, _ := t.Between(k.Queue, Least, Bound{float64(-t.ms()), true})
+	return Answer{Says: says, Value: text, Left: t.PTTL(k.Name), Fence: t.fence(k.Fence), Ahead: len(alive)}
+}
+
+// Heal is the script of that name.
+func (t *Turn) Heal(k *Keys, token string, ttl int64, fence float64, retention int64) (says int, err error) {
+	says = t.keeps(k.Name, token)
+	switch {
+	case says == Ours:
+		_, err = t.PExpire(k.Name, ttl)
+	case says == Other:
+	case t.misused(k.Fence):
+		return Broken, nil
+	default:
+		if err = t.SetFor(k.Name, token, ttl); err == nil {
+			_, err = t.raise(k.Fence, fence, retention)
+		}
+		says = Ours
+	}
+	return says, err
+}
+
+// Adopt is the script of that name.
+func (t *Turn) Adopt(k *Keys, token, former string, ttl int64, fence float64, retention int64) (a Answer, err error) {
+	says, text := t.holds(k.Name, token)
+	a = Answer{Says: says, Left: t.PTTL(k.Name)}
+	switch {
+	case says == Absent:
+	case says == Other && text != former:
+		a.Value = text
+	case t.misused(k.Fence):
+		a.Says, a.Left = Broken, -2
+	default:
+		if a.Raised, err = t.raise(k.Fence, fence, retention); err != nil {
+			return a, err
+		}
+		if ttl == Bad {
+			return a, Error("ERR bad argument #1 to 'max' (number expected, got nil)")
+		}
+		if err = t.SetFor(k.Name, token, max(ttl, a.Left)); err != nil {
+			return a, err
+		}
+		if a.Says = Ours; says == Ours {
+			a.Left = -2
+		}
+	}
+	a.Fence = t.fence(k.Fence)
+	return a, nil
+}
