@@ -42,7 +42,7 @@ nemesis: ## runs random faults on real servers for NEMESIS (5m); SEED=n repeats 
 
 .PHONY: sim
 sim: ## plays SEEDS (100000) histories of rivals on failing nodes; SEED=n replays one
-	@GOGC=400 go test ./supervisor -run 'TestSimulation$$' -v -timeout 60m $(if $(SEED),-sim.seed=$(SEED),-sim.seeds=$(SEEDS))
+	@GOGC=400 go test ./supervisor/internal/core -run 'TestSimulation$$' -v -timeout 60m $(if $(SEED),-sim.seed=$(SEED),-sim.seeds=$(SEEDS))
 
 .PHONY: mutants
 mutants: ## plants bugs, one by one, and shows which test catches each

@@ -10,6 +10,7 @@ import (
 
 	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/node"
+	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
 // Config configures a [Supervisor]. A zero field takes its default. All clients
@@ -178,8 +179,8 @@ func (cfg Config) validate(long []error) error {
 			broken = append(broken, fmt.Errorf(format, args...))
 		}
 	}
-	want(len(cfg.Nodes) > 0, "Nodes: none given: want 1 to %d", maxNodes)
-	want(len(cfg.Nodes) <= maxNodes, "Nodes: %d given: want 1 to %d", len(cfg.Nodes), maxNodes)
+	want(len(cfg.Nodes) > 0, "Nodes: none given: want 1 to %d", core.MaxNodes)
+	want(len(cfg.Nodes) <= core.MaxNodes, "Nodes: %d given: want 1 to %d", len(cfg.Nodes), core.MaxNodes)
 	for i, n := range cfg.Nodes {
 		if err := n.Err(); err != nil {
 			want(false, "Nodes[%d]: %w", i, err)
@@ -198,15 +199,16 @@ func (cfg Config) validate(long []error) error {
 	positive("NodeTimeout", cfg.NodeTimeout)
 	positive("RetryMin", cfg.RetryMin)
 	want(cfg.Drift >= 0, "Drift %v: want 0 or more", cfg.Drift)
-	want(cfg.Grace == 0 || cfg.Grace >= minGrace, "Grace %v: want at least %v", cfg.Grace, minGrace)
+	want(cfg.Grace == 0 || cfg.Grace >= core.MinGrace, "Grace %v: want at least %v", cfg.Grace, core.MinGrace)
 	want(cfg.RetryMax >= cfg.RetryMin, "RetryMax %v: want at least RetryMin = %v", cfg.RetryMax, cfg.RetryMin)
 	want(long != nil || cfg.MaxTTL <= cfg.MaxTTLCap, "MaxTTL %v: want at most MaxTTLCap = %v, the same for all clients of the nodes", cfg.MaxTTL, cfg.MaxTTLCap)
-	if least := cfg.MaxTTL + driftOf(cfg.Drift, cfg.MaxTTL); cfg.GuardWindow != 0 && cfg.GuardWindow < least {
+	settings := cfg.settings()
+	if least := cfg.MaxTTL + settings.DriftOf(cfg.MaxTTL); cfg.GuardWindow != 0 && cfg.GuardWindow < least {
 		want(false, "GuardWindow %v: want 0 or at least MaxTTL + drift = %v", cfg.GuardWindow, least)
 	}
 	want(cfg.FenceRetention >= cfg.MaxTTL, "FenceRetention %v: want at least MaxTTL = %v", cfg.FenceRetention, cfg.MaxTTL)
 	if cfg.TTL >= minTTL && long == nil {
-		if err := cfg.terms(cfg.TTL).validate(cfg.NodeTimeout); err != nil {
+		if err := validateTerms(settings.Terms(cfg.TTL), cfg.NodeTimeout); err != nil {
 			broken = append(broken, err)
 		}
 	}
@@ -221,22 +223,8 @@ func (cfg Config) validate(long []error) error {
 	return fmt.Errorf("supervisor: broken configuration:\n%w", errors.Join(broken...))
 }
 
-const minGrace = 10 * time.Millisecond
-
-// terms derives the times of a lease from its TTL.
-func (cfg Config) terms(ttl time.Duration) *Terms {
-	t := &Terms{TTL: ttl, Drift: driftOf(cfg.Drift, ttl), Grace: cfg.Grace, RenewEvery: cfg.RenewEvery, Window: ttl / 4}
-	if t.Grace == 0 {
-		t.Grace = max(ttl/20, minGrace)
-	}
-	if ttl != cfg.TTL {
-		t.RenewEvery = time.Duration(float64(cfg.RenewEvery) * (float64(ttl) / float64(cfg.TTL)))
-	}
-	return t
-}
-
-// validate reports whether renewals fit into the TTL.
-func (t *Terms) validate(nodeTimeout time.Duration) error {
+// validateTerms reports whether renewals fit into the TTL.
+func validateTerms(t *core.Terms, nodeTimeout time.Duration) error {
 	var broken []error
 	if nodeTimeout > t.TTL/4 {
 		broken = append(broken, fmt.Errorf("NodeTimeout %v: want at most TTL/4 = %v", nodeTimeout, t.TTL/4))
@@ -248,29 +236,15 @@ func (t *Terms) validate(nodeTimeout time.Duration) error {
 	return errors.Join(broken...)
 }
 
-// limits returns what does not depend on a lease's TTL.
-func (cfg Config) limits() limits {
-	return limits{
-		prefix: cfg.Prefix, nodeTimeout: cfg.NodeTimeout,
-		retryMin: cfg.RetryMin, retryMax: cfg.RetryMax,
-		guard: !cfg.DisableGuard, guardWindow: cfg.GuardWindow,
-		maxTTL: cfg.MaxTTL, maxTTLCap: cfg.MaxTTLCap, drift: cfg.Drift,
-		reserve: cfg.reserve(), heartbeat: cfg.beat(),
+// settings returns what the core needs of it.
+func (cfg Config) settings() core.Settings {
+	return core.Settings{
+		Nodes: len(cfg.Nodes), TTL: cfg.TTL, MaxTTL: cfg.MaxTTL, MaxTTLCap: cfg.MaxTTLCap,
+		Drift: cfg.Drift, Grace: cfg.Grace, RenewEvery: cfg.RenewEvery, NodeTimeout: cfg.NodeTimeout,
+		RetryMin: cfg.RetryMin, RetryMax: cfg.RetryMax, Guard: !cfg.DisableGuard, GuardWindow: cfg.GuardWindow,
+		Owner: cfg.Owner,
 	}
 }
-
-// reserve is for how long a node keeps a name for the first in its queue: long enough
-// to hear of it and to claim it, also from a node that is late.
-func (cfg Config) reserve() time.Duration { return 3 * cfg.NodeTimeout }
-
-// beat is about how often a waiter in a queue asks again: so seldom that it costs
-// next to nothing, and so often that one who was reserved for and does nothing is found
-// out soon.
-func (cfg Config) beat() time.Duration { return max(cfg.reserve(), cfg.RetryMin) }
-
-// alive is for how long a waiter in a queue counts as alive since it was heard of: one
-// beat may be lost.
-func (cfg Config) alive() time.Duration { return 2*cfg.beat() + cfg.NodeTimeout }
 
 // checkName reports what is wrong with a name.
 func (cfg Config) checkName(name string) error {
@@ -291,8 +265,8 @@ func checkOwner(what, owner string) error {
 	switch {
 	case len(owner) > maxOwner:
 		return fmt.Errorf("%s of %d bytes: want at most %d", what, len(owner), maxOwner)
-	case strings.HasPrefix(owner, reservation):
-		return fmt.Errorf("%s %q: want none that begins with %q, which marks a key as reserved for a waiter", what, owner, reservation)
+	case node.IsReservation(owner):
+		return fmt.Errorf("%s %q: want none that begins with %q, which marks a key as reserved for a waiter", what, owner, node.ReservationMark)
 	}
 	return nil
 }
@@ -341,8 +315,8 @@ func WithOwner(owner string) Option { return func(r *request) { r.owner, r.named
 // release ends Lead. At most 8760 h.
 func WithCoolDown(d time.Duration) Option { return func(r *request) { r.coolDown = d } }
 
-// waiter checks a request, all of it, and makes it a waiter.
-func (s *Supervisor) waiter(name string, opts []Option) (*waiter, error) {
+// request checks the options of an acquisition, all of them.
+func (s *Supervisor) request(name string, opts []Option) (core.Request, error) {
 	r := request{ttl: s.cfg.TTL}
 	for _, o := range opts {
 		o(&r)
@@ -371,16 +345,15 @@ func (s *Supervisor) waiter(name string, opts []Option) (*waiter, error) {
 		broken = append(broken, fmt.Errorf("WithCoolDown %v: want 0 to %v", r.coolDown, maxTime))
 	}
 	if broken != nil {
-		return nil, fmt.Errorf("acquire: %w", errors.Join(broken...))
+		return core.Request{}, fmt.Errorf("acquire: %w", errors.Join(broken...))
 	}
-	return &waiter{
-		Key: name, Owner: r.owner, Terms: terms, Attempts: r.attempts, NoRenew: r.noRenew, MaxHold: r.maxHold,
-		result: make(chan acquired, 1),
+	return core.Request{
+		Key: s.cfg.Prefix + name, Owner: r.owner, Terms: terms, Attempts: r.attempts, NoRenew: r.noRenew, MaxHold: r.maxHold,
 	}, nil
 }
 
 // termsFor returns the times of a lease with the given TTL.
-func (s *Supervisor) termsFor(ttl time.Duration) (*Terms, error) {
+func (s *Supervisor) termsFor(ttl time.Duration) (*core.Terms, error) {
 	if ttl == s.cfg.TTL {
 		return s.terms, nil
 	}
@@ -388,8 +361,8 @@ func (s *Supervisor) termsFor(ttl time.Duration) (*Terms, error) {
 	if ttl < minTTL || ttl > s.cfg.MaxTTL {
 		return nil, fmt.Errorf("TTL %v: want %v to MaxTTL = %v", ttl, minTTL, s.cfg.MaxTTL)
 	}
-	t := s.cfg.terms(ttl)
-	if err := t.validate(s.cfg.NodeTimeout); err != nil {
+	t := s.settings.Terms(ttl)
+	if err := validateTerms(t, s.cfg.NodeTimeout); err != nil {
 		return nil, err
 	}
 	return t, nil

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/leasehold-go/leasehold/node"
 )
 
 // Why an acquisition failed. Test with errors.Is; where the context ended the
@@ -45,7 +43,8 @@ var (
 	errNotOver   = errors.New("its former holder may still believe in it")
 )
 
-var errNoRoom = errors.New("too many commands are waiting for this node")
+// errHandingOver is for the second of two.
+var errHandingOver = errors.New("the lease is being handed over already")
 
 // Verdict is what a node said of a name.
 type Verdict uint8
@@ -209,23 +208,3 @@ func list(b *strings.Builder, nodes []Answer) {
 		b.WriteString(a.String())
 	}
 }
-
-// ownerOf returns whom a token of ours names; the values of other libraries name
-// nobody, and nor does a reservation.
-func ownerOf(token string) string {
-	if strings.HasPrefix(token, reservation) {
-		return ""
-	}
-	i := strings.LastIndexByte(token, '/')
-	if i < 0 || len(token)-i-1 != randomLen {
-		return ""
-	}
-	return token[:i]
-}
-
-// reservation begins the value of a key that is kept for a waiter: nobody holds the
-// name by it.
-const reservation = node.ReservationMark
-
-// randomLen is the length of what rand.Text returns: 128 bits in base32.
-const randomLen = 26

@@ -12,6 +12,7 @@ import (
 	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/lease"
 	"github.com/leasehold-go/leasehold/node"
+	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
 // A Holding is who holds a name, as the nodes said at one moment. A key that is
@@ -38,11 +39,6 @@ type Holding struct {
 	Nodes []Answer // what each node said
 }
 
-type inspected struct {
-	answers answers
-	err     error
-}
-
 // Inspect asks every node who holds a name. It is for display: by the time that
 // it returns, the answer may be another, so never decide by it whether to work;
 // acquire instead. It waits for every node that answers, a node timeout for one
@@ -59,59 +55,69 @@ func (s *Supervisor) inspect(ctx context.Context, name string, track bool) (Hold
 		return Holding{}, fmt.Errorf("inspect: %w", err)
 	}
 	h := Holding{Name: s.cfg.Prefix + name}
-	result := make(chan inspected, 1)
-	if !s.post(inspectMessage{h.Name, track, result}) {
+	c := newCall(opInspect)
+	if !s.post(inspectMessage{c, h.Name, track}) {
 		return h, fmt.Errorf("inspect %q: %w", h.Name, ErrClosed)
 	}
 	select {
-	case r := <-result:
-		if r.err != nil {
-			return h, fmt.Errorf("inspect %q: %w", h.Name, r.err)
+	case o := <-c.result:
+		if o.err != nil {
+			return h, fmt.Errorf("inspect %q: %w", h.Name, o.err)
 		}
-		h.Nodes = s.core.named(r.answers) // reads labels only, which never change
-		return h.judge(r.answers, s.core.quorum)
+		h.Nodes = s.answers(o.report)
+		return h.judge(o.report.Answers, s.quorum)
 	case <-ctx.Done():
 		return h, fmt.Errorf("inspect %q: %w", h.Name, ctx.Err())
 	}
 }
 
 type inspectMessage struct {
+	call  *call
 	key   string
 	track bool
-	asker chan<- inspected
 }
 
-func (m inspectMessage) apply(c *Core, now clock.Instant) { c.Inspect(now, m.key, m.track, m.asker) }
+func (m inspectMessage) apply(s *Supervisor, now clock.Instant) {
+	s.core.Inspect(now, m.key, m.track, s.number(m.call))
+}
 
 // judge fills in what a quorum of the answers says.
-func (h Holding) judge(as answers, quorum int) (Holding, error) {
+func (h Holding) judge(as []core.Answer, quorum int) (Holding, error) {
 	left := make(map[string][]time.Duration)
+	free, reached := 0, 0
 	for _, a := range as {
 		h.Fence = max(h.Fence, a.Fence)
 		h.Waiting = max(h.Waiting, a.Waiting)
-		if a.Verdict != Held || a.Value == "" || isReservation(a.Value) {
+		switch a.Verdict {
+		case core.VerdictUnreachable, core.VerdictSilent:
+			continue
+		case core.VerdictFree:
+			free++
+		}
+		reached++
+		if a.Verdict != core.VerdictHeld || a.Value == "" || node.IsReservation(a.Value) {
 			continue
 		}
 		d := a.Left
 		if d < 0 {
-			d = 1<<63 - 1
+			d = math.MaxInt64
 		}
 		left[a.Value] = append(left[a.Value], d)
 		if ds := left[a.Value]; len(ds) >= quorum {
 			slices.Sort(ds)
-			h.Held, h.Token, h.Owner = true, a.Value, ownerOf(a.Value)
+			h.Held, h.Token, h.Owner = true, a.Value, node.OwnerOf(a.Value)
 			h.Left = ds[len(ds)-quorum]
 		}
 	}
-	if h.Left == 1<<63-1 {
+	if h.Left == math.MaxInt64 {
 		h.Left = -1
 	}
 	if h.Held && h.Fence != 0 {
 		h.Since = time.UnixMicro(int64(h.Fence))
 	}
-	h.Free = as.with(Free).len() >= quorum
-	if reached := len(as) - (as.with(Unreachable) | as.with(Silent)).len(); reached < quorum {
-		return h, &AcquireError{Name: h.Name, Quorum: quorum, Nodes: h.Nodes, why: ErrNoQuorum, op: "inspect"}
+	h.Free = free >= quorum
+	if reached < quorum {
+		return h, &AcquireError{Name: h.Name, Quorum: quorum, Nodes: h.Nodes, why: ErrNoQuorum, op: opInspect}
 	}
 	return h, nil
 }
@@ -142,33 +148,33 @@ type NodeStatus struct {
 
 // Nodes returns how each node is, in the order of Config.Nodes.
 func (s *Supervisor) Nodes() []NodeStatus {
-	states := make([]node.State, len(s.actors))
-	list := make([]NodeStatus, len(s.actors))
-	young := make([]clock.Instant, len(s.actors))
-	s.read(func(c *Core) {
-		for i := range c.nodes {
-			p := &c.nodes[i]
-			states[i], young[i] = p.state, c.youngUntil(i)
-			list[i].Rate, list[i].Disagrees = p.rate(), p.disagrees
-			if p.twin != 0 {
-				states[i].Enrolled, states[i].Err = false, c.misconfigured()
-			}
+	views := make([]core.NodeView, len(s.labels))
+	var twins core.Twins
+	s.read(func(c *core.Core) {
+		twins = c.Twins()
+		for i := range views {
+			views[i] = c.Node(i)
 		}
 	})
 	now := s.clock.Now()
 	var offsets []time.Duration
-	for _, st := range states {
-		if st.OffsetAt != 0 {
+	for i := range views {
+		if st := &views[i].State; st.OffsetAt != 0 {
 			offsets = append(offsets, st.Offset)
 		}
 	}
 	slices.Sort(offsets)
-	for i, st := range states {
+	list := make([]NodeStatus, len(views))
+	for i, v := range views {
+		st := v.State
+		if v.Twin {
+			st.Enrolled, st.Err = false, s.twins(twins)
+		}
 		list[i] = NodeStatus{
-			Node: s.core.nodes[i].label, Enrolled: st.Enrolled, Err: st.Err,
-			Latency: st.Latency, Incarnation: st.Life, Rate: list[i].Rate, Guarded: st.Guarded,
+			Node: s.labels[i], Enrolled: st.Enrolled, Err: st.Err,
+			Latency: st.Latency, Incarnation: st.Life, Rate: v.Rate, Guarded: st.Guarded,
 			Tracks: st.Tracks, NoInbox: st.NoInbox,
-			Young: max(0, young[i].Sub(now)), MaxTTL: st.MaxTTL, Disagrees: list[i].Disagrees,
+			Young: max(0, v.YoungUntil.Sub(now)), MaxTTL: st.MaxTTL, Disagrees: s.disagreement(v.Disagreement),
 		}
 		if st.OffsetAt != 0 {
 			list[i].Offset = st.Offset - offsets[(len(offsets)-1)/2]
@@ -183,12 +189,11 @@ func (s *Supervisor) Leases() []*lease.Lease {
 	const piece = 4096 // for which the loop is away at once
 	byID := make(map[uint64]*lease.Lease)
 	for left := math.MaxInt; left > 0; {
-		s.read(func(c *Core) {
-			// From the last to the first, as a walk goes.
-			left = min(left, len(c.held))
+		s.read(func(c *core.Core) {
+			left = min(left, c.Counts().Held)
 			from := max(0, left-piece)
-			for _, t := range c.held[from:left] {
-				byID[t.id] = t.hold.lease.Lease()
+			for _, id := range c.HeldIDs(from, left) {
+				byID[id] = s.leases[core.Slot(id)].Lease()
 			}
 			left = from
 		})
@@ -198,26 +203,6 @@ func (s *Supervisor) Leases() []*lease.Lease {
 		list = append(list, byID[id])
 	}
 	return list
-}
-
-// read has the loop run f, which must not wait and must not change anything.
-func (s *Supervisor) read(f func(*Core)) {
-	m := readMessage{f, make(chan struct{})}
-	if !s.post(m) {
-		f(&s.core) // the loop has ended: the core does not change any more
-		return
-	}
-	<-m.done
-}
-
-type readMessage struct {
-	f    func(*Core)
-	done chan struct{}
-}
-
-func (m readMessage) apply(c *Core, _ clock.Instant) {
-	m.f(c)
-	close(m.done)
 }
 
 // Stats are counters since the supervisor was made, and how much there is of some
@@ -245,19 +230,7 @@ type Stats struct {
 type counters struct {
 	acquired, failed, released, lost, untold atomic.Uint64
 
-	idle    atomic.Int64 // time that the loop has slept
-	longest atomic.Int64 // that it has worked without sleeping, since it was read last
-	begun   clock.Instant
-}
-
-// worked takes in for how long the loop has worked at one stretch.
-func (n *counters) worked(d time.Duration) {
-	for {
-		was := n.longest.Load()
-		if int64(d) <= was || n.longest.CompareAndSwap(was, int64(d)) {
-			return
-		}
-	}
+	begun clock.Instant
 }
 
 // Stats returns the counters.
@@ -265,14 +238,12 @@ func (s *Supervisor) Stats() Stats {
 	st := Stats{
 		Acquired: s.count.acquired.Load(), Failed: s.count.failed.Load(), Released: s.count.released.Load(),
 		Lost: s.count.lost.Load(), Untold: s.count.untold.Load(),
-		Up: s.clock.Now().Sub(s.count.begun), Longest: time.Duration(s.count.longest.Swap(0)),
+		Up: s.clock.Now().Sub(s.count.begun), Longest: s.busy.takeLongest(),
 	}
-	s.read(func(c *Core) {
-		st.Held, st.Waiting = len(c.held), c.callers
-		for i := range c.nodes {
-			st.Owed += len(c.nodes[i].debts.owed)
-		}
+	s.read(func(c *core.Core) {
+		n := c.Counts()
+		st.Held, st.Waiting, st.Owed = n.Held, n.Waiting, n.Owed
 	})
-	st.Busy = max(0, st.Up-time.Duration(s.count.idle.Load()))
+	st.Busy = max(0, st.Up-time.Duration(s.busy.idle.Load()))
 	return st
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/leasehold-go/leasehold/clock"
-	"github.com/leasehold-go/leasehold/node"
 )
 
 // Revoke takes a lease away from its holder, whoever that is: the key is deleted on
@@ -29,90 +28,26 @@ func (s *Supervisor) Revoke(ctx context.Context, name, token string) error {
 	if token == "" {
 		return fmt.Errorf("revoke %q: no token: want that of the lease, as Inspect tells it", s.cfg.Prefix+name)
 	}
-	m := revokeMessage{s.cfg.Prefix + name, token, make(chan error, 1)}
+	key, c := s.cfg.Prefix+name, newCall(opRevoke)
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("revoke %q: not tried: %w", m.key, err)
+		return fmt.Errorf("revoke %q: not tried: %w", key, err)
 	}
-	if !s.post(m) {
-		return fmt.Errorf("revoke %q: %w", m.key, ErrClosed)
+	if !s.post(revokeMessage{c, key, token}) {
+		return fmt.Errorf("revoke %q: %w", key, ErrClosed)
 	}
 	select {
-	case err := <-m.answer:
-		return err
+	case o := <-c.result:
+		return o.err
 	case <-ctx.Done():
-		return fmt.Errorf("revoke %q: not confirmed by a quorum: %w", m.key, ctx.Err())
+		return fmt.Errorf("revoke %q: not confirmed by a quorum: %w", key, ctx.Err())
 	}
 }
 
 type revokeMessage struct {
+	call       *call
 	key, token string
-	answer     chan error
 }
 
-func (m revokeMessage) apply(c *Core, now clock.Instant) { c.Revoke(now, m.key, m.token, m.answer) }
-
-// A revocation is the taking away of somebody else's lease.
-type revocation struct {
-	answer  chan<- error // whoever asked; nil once answered
-	answers answers
-	deleted nodeSet // nodes that had the token
-}
-
-// revoke takes in that the lease with token is to be taken away. That is a tenure
-// which is given back without ever having been held here.
-func (c *Core) Revoke(now clock.Instant, key, token string, answer chan<- error) {
-	if c.closing {
-		c.effects = append(c.effects, Effect{Kind: EffectAnswered, answer: answer, err: fmt.Errorf("revoke %q: %w", key, ErrClosed)})
-		return
-	}
-	n := len(c.nodes)
-	t := &tenure{
-		id: c.newID(c.tenures.vacancy()), key: key, token: token, terms: &c.terms, begun: now,
-		votes: make([]vote, n), asked: all(n), // its holder has asked them
-	}
-	c.tenures.add(t)
-	c.giveBack(now, t, nil)
-	t.give.revoke = &revocation{answer: answer, answers: make(answers, n)}
-}
-
-// revoked takes in what a node said to the release of a lease that is taken away, and
-// tells who asked as soon as the outcome is certain.
-func (c *Core) onRevocation(now clock.Instant, t *tenure, i int, r node.Reply) {
-	v := t.give.revoke
-	if v == nil || v.answer == nil {
-		return
-	}
-	a := answer{At: now, Err: r.Err}
-	switch r.Status {
-	case node.OK:
-		v.deleted.add(i)
-		a.Verdict = Free
-	case node.Absent:
-		a.Verdict = Free
-	case node.Other:
-		a.Verdict = Held
-	default:
-		a.Verdict = Unreachable
-	}
-	v.answers[i] = a
-	others := v.answers.with(Held).len()
-	free := v.answers.with(Free).len()+others >= c.quorum
-	var why error
-	switch {
-	case others >= c.quorum:
-		why = ErrNotHolder
-	case free && v.deleted != 0 && others+t.give.unanswered.len() < c.quorum:
-	case t.give.unanswered != 0:
-		return
-	case !free:
-		why = ErrNoQuorum
-	case v.deleted == 0:
-		why = ErrNotHolder
-	}
-	var err error
-	if why != nil {
-		err = &AcquireError{Name: t.key, Quorum: c.quorum, Nodes: c.named(v.answers), why: why, op: "revoke"}
-	}
-	c.effects = append(c.effects, Effect{Kind: EffectAnswered, answer: v.answer, err: err})
-	v.answer = nil
+func (m revokeMessage) apply(s *Supervisor, now clock.Instant) {
+	s.core.Revoke(now, m.key, m.token, s.number(m.call))
 }

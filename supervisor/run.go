@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
 // Do runs fn once while name is held, and gives the name back when fn has
@@ -76,9 +77,9 @@ func (s *Supervisor) StepDown(ctx context.Context, name string) error {
 		return fmt.Errorf("step down: %w", err)
 	}
 	var held *lease.Lease
-	s.read(func(c *Core) {
-		if l := c.lines[s.cfg.Prefix+name]; l != nil && l.holder != nil {
-			held = l.holder.hold.lease.Lease()
+	s.read(func(c *core.Core) {
+		if id, ok := c.Holder(s.cfg.Prefix + name); ok {
+			held = s.leases[core.Slot(id)].Lease()
 		}
 	})
 	if held == nil {

@@ -35,7 +35,7 @@ import (
 type mutant struct {
 	name string
 	rule string // of the protocol
-	file string
+	file string // or the directory of one
 	old  string // found exactly once
 	new  string
 	test string // "package TestName": what must fail; the simulation by default
@@ -44,7 +44,7 @@ type mutant struct {
 // seeds is how many histories the simulation has to find a bug.
 const seeds = 20_000
 
-const simulation = "./supervisor TestSimulation$"
+const simulation = "./supervisor/internal/core TestSimulation$"
 
 var (
 	only     = flag.String("only", "", "plant only those whose name, file or test matches this regular expression")
@@ -241,16 +241,12 @@ func check(root, dir, id string, m mutant) (r result) {
 // plant writes the file with the bug in it, and the overlay that has the compiler
 // see that instead.
 func plant(root, dir, id string, m mutant) (string, error) {
-	path := filepath.Join(root, m.file)
-	text, err := os.ReadFile(path)
+	path, text, err := m.find(root)
 	if err != nil {
 		return "", err
 	}
-	if n := strings.Count(string(text), m.old); n != 1 {
-		return "", fmt.Errorf("its text is found %d times in %s: want once", n, m.file)
-	}
 	changed := filepath.Join(dir, id+".go")
-	if err := os.WriteFile(changed, []byte(strings.Replace(string(text), m.old, m.new, 1)), 0o600); err != nil {
+	if err := os.WriteFile(changed, []byte(strings.Replace(text, m.old, m.new, 1)), 0o600); err != nil {
 		return "", err
 	}
 	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{path: changed}})
@@ -259,6 +255,30 @@ func plant(root, dir, id string, m mutant) (string, error) {
 	}
 	name := filepath.Join(dir, id+".json")
 	return name, os.WriteFile(name, overlay, 0o600)
+}
+
+// find returns the file that a mutant changes, and its text.
+func (m mutant) find(root string) (path, text string, err error) {
+	paths := []string{filepath.Join(root, m.file)}
+	if s, err := os.Stat(paths[0]); err == nil && s.IsDir() {
+		// A pattern that is broken is the only error.
+		paths, _ = filepath.Glob(filepath.Join(paths[0], "*.go"))
+	}
+	found := 0
+	for _, p := range paths {
+		b, err := os.ReadFile(p)
+		if err != nil {
+			return "", "", err
+		}
+		if n := strings.Count(string(b), m.old); n > 0 {
+			found += n
+			path, text = p, string(b)
+		}
+	}
+	if found != 1 {
+		return "", "", fmt.Errorf("its text is found %d times in %s: want once", found, m.file)
+	}
+	return path, text, nil
 }
 
 func report(m mutant, r result) {

@@ -1,0 +1,72 @@
+package supervisor
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/leasehold-go/leasehold/node"
+	"github.com/leasehold-go/leasehold/supervisor/internal/core"
+)
+
+// A handleText is what the text of a handle says, after handleForm. Names and tokens may be
+// any bytes.
+type handleText struct {
+	Key   []byte        `json:"key"`
+	Token []byte        `json:"token"`
+	Fence uint64        `json:"fence"`
+	TTL   time.Duration `json:"ttl"`            // in nanoseconds
+	Over  bool          `json:"over,omitempty"` // nobody believes in the lease any more
+}
+
+const handleForm = "leasehold1."
+
+// encodeHandle returns the text of a handle. It is the key to the lease, and nothing to
+// be shown.
+func encodeHandle(h core.Handle) string {
+	b, _ := json.Marshal(handleText{[]byte(h.Key), []byte(h.Token), h.Fence, h.TTL, h.Over}) // of bytes and numbers, which cannot fail
+	return handleForm + base64.RawURLEncoding.EncodeToString(b)
+}
+
+// parseHandle reads a text. Its errors do not show it.
+func parseHandle(text string) (core.Handle, error) {
+	encoded, ok := strings.CutPrefix(text, handleForm)
+	if !ok {
+		return core.Handle{}, fmt.Errorf("broken handle: want one that begins with %q", handleForm)
+	}
+	var h handleText
+	b, err := base64.RawURLEncoding.DecodeString(encoded)
+	if err == nil {
+		err = json.Unmarshal(b, &h)
+	}
+	if err != nil {
+		return core.Handle{}, errors.New("broken handle: cut off or changed on the way")
+	}
+	return core.Handle{Key: string(h.Key), Token: string(h.Token), Fence: h.Fence, TTL: h.TTL, Over: h.Over}, nil
+}
+
+// heir checks whether the handle's lease fits this supervisor, all of it, and makes a
+// request for it.
+func (s *Supervisor) heir(h core.Handle) (core.Request, error) {
+	var broken []error
+	name, ok := strings.CutPrefix(h.Key, s.cfg.Prefix)
+	if !ok {
+		broken = append(broken, fmt.Errorf("handle of %.64q: want a name behind the prefix %q", h.Key, s.cfg.Prefix))
+	} else if err := s.cfg.checkName(name); err != nil {
+		broken = append(broken, err)
+	}
+	if i := len(h.Token) - node.TokenRandom - 1; i < 0 || h.Token[i] != '/' || checkOwner("", h.Token[:i]) != nil {
+		broken = append(broken, errors.New("handle with a broken token: want one of this library"))
+	}
+	if h.Fence == 0 {
+		broken = append(broken, errors.New("handle with fence 0: want more"))
+	}
+	terms, err := s.termsFor(h.TTL)
+	if err != nil {
+		broken = append(broken, fmt.Errorf("handle with %w", err))
+	}
+	return core.Request{Key: h.Key, Terms: terms}, errors.Join(broken...)
+}

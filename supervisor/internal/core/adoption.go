@@ -1,0 +1,419 @@
+package core
+
+import (
+	"slices"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// An adoption is the passing of a lease to this supervisor. It is an election among the
+// nodes that keep the former token, each of which swaps it for that of the attempt; a
+// quorum of those stores the fence. Until nobody believes in the former one any more the
+// lease is renewed, and nothing else.
+type adoption struct {
+	heir    *waiter
+	former  string   // the token of the handle
+	earlier []string // those of earlier attempts here
+	over    bool     // nobody believes in the former lease any more
+	elected bool     // a quorum has swapped the token, and stored the fence
+
+	overAt clock.Instant // what the nodes had promised to the former holder has run out then
+	absent nodeSet
+	other  nodeSet
+}
+
+// adoptions are the tokens of the attempts to adopt a handle, by its token: a node may
+// have swapped it for one whose answer was lost.
+type adoptions map[string][]string
+
+// maxAdoptions bounds of how many handles the attempts are remembered.
+const maxAdoptions = 256
+
+// Adopt begins to continue the lease of a handle for a caller. It is answered by EffectWon
+// or EffectFailed. Of the request only Call, Key, Terms and Owner count.
+func (c *Core) Adopt(now clock.Instant, r Request, h Handle) {
+	n := len(c.nodes)
+	w := &waiter{Request: r}
+	t := &tenure{
+		id: c.newID(c.tenures.vacancy()), key: h.Key, token: c.newToken(w.Owner), terms: w.Terms, begun: now,
+		votes: make([]vote, n), ballot: &ballot{answers: make(answers, n), highest: h.Fence},
+		adopt: &adoption{heir: w, former: h.Token, over: h.Over},
+	}
+	w.adoption = t
+	c.waiters[r.Call] = w
+	c.tenures.add(t)
+	c.adopting.add(t)
+	switch l := c.lines[t.key]; {
+	case c.unfit() != ReasonNone:
+		c.failAdoption(t, c.unfit())
+	case l != nil && l.holder != nil:
+		t.ballot.answers = c.ownAnswers(l.holder)
+		c.failAdoption(t, ReasonHeld)
+	case slices.ContainsFunc(c.adopting, func(o *tenure) bool { return o != t && o.adopt.former == t.adopt.former }):
+		// It would swap the token of the other one, which still counts these nodes.
+		c.failAdoption(t, ReasonHeld)
+	default:
+		t.adopt.earlier = c.attempts[t.adopt.former]
+		c.swapAll(now, t)
+	}
+}
+
+// swapAll has every node that has said nothing of a lease swap its token. One that keeps a
+// token of an earlier attempt is asked for that.
+func (c *Core) swapAll(now clock.Instant, t *tenure) {
+	if t.phase != phaseWaiting && t.phase != phaseElecting {
+		return
+	}
+	a, b := t.adopt, t.ballot
+	end := t.begun.Add(t.terms.Window)
+	c.alarms.set(t, min(end, now.Add(t.terms.Window/8)))
+	if t.phase == phaseWaiting {
+		fence, ok := c.proposal(now, b.highest)
+		if !ok {
+			return
+		}
+		if t.phase, t.fence = phaseElecting, fence; fence > maxFence {
+			c.exhausted(now, t)
+			return
+		}
+		if len(c.attempts) >= maxAdoptions {
+			clear(c.attempts)
+		}
+		c.attempts[a.former] = append(slices.Clone(a.earlier), t.token)
+	}
+	for i := range c.nodes {
+		if !(b.granted | a.absent | a.other | t.pending).has(i) {
+			c.swap(now, t, i, a.former)
+		}
+	}
+}
+
+func (c *Core) swap(now clock.Instant, t *tenure, i int, former string) {
+	v := &t.votes[i]
+	v.promise, v.life = now.Add(t.terms.TTL-t.terms.Drift), c.nodes[i].state.Life
+	t.asked.add(i)
+	t.pending.add(i)
+	c.send(i, node.Command{
+		ID: t.id, Op: node.Adopt, Name: t.key, Token: t.token, Former: former,
+		TTL: t.terms.TTL, Fence: t.fence, By: t.begun.Add(t.terms.Window),
+	})
+}
+
+// retryAdoptions is called when a node has been enrolled.
+func (c *Core) retryAdoptions(now clock.Instant) {
+	c.asking.begin(c, now, &c.adopting, task{kind: taskAdopt})
+}
+
+// swapped takes in that a node has swapped the token of a lease, or has not.
+func (c *Core) onAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
+	t.pending.del(i)
+	switch t.phase {
+	case phaseHeld:
+		c.onLateAdopt(now, t, i, r)
+		return
+	case phaseReleasing:
+		c.settled(now, t)
+		return
+	}
+	a, b := t.adopt, t.ballot
+	b.answers[i] = answerTo(now, r)
+	switch from := c.youngUntil(i); {
+	case r.Status == node.OK && now < from:
+		// The former token may have come back with a copy of the data, or by a command that
+		// was late, and somebody else count on what the node has forgotten: a rival, or who
+		// has adopted the handle before. As with a grant, the node does not count before it
+		// is grown. It is asked again.
+		t.votes[i].life = 0 // nor does a renewal right after: see renewed
+		b.answers[i] = Answer{Verdict: VerdictGuarded, Left: from.Sub(now), At: now}
+	case r.Status == node.OK:
+		t.votes[i].until = t.votes[i].promise
+		t.votes[i].life = c.nodes[i].state.Life
+		b.highest = max(b.highest, r.Fence)
+		left := r.Left
+		switch {
+		case left > 0:
+			left = min(left, c.settings.MaxTTLCap)
+		case c.nodes[i].state.Guarded:
+			left = c.widest // it had swapped it before, and its marker knows the former holder's MaxTTL
+		default:
+			left = c.settings.MaxTTLCap
+		}
+		if a.elected {
+			break // a quorum less this node keeps the former holder out already
+		}
+		a.overAt = max(a.overAt, now.Add(left+c.settings.DriftOf(max(left, c.widest))))
+		if t.phase == phaseElecting {
+			b.granted.add(i)
+			b.known.add(i)
+			if r.Raised {
+				b.raised.add(i)
+			}
+		}
+	case r.Status == node.Absent:
+		a.absent.add(i)
+	case r.Status == node.Other && slices.Contains(a.earlier, r.Value):
+		c.swap(now, t, i, r.Value)
+	case r.Status == node.Other:
+		a.other.add(i)
+	}
+	c.decideAdoption(now, t)
+}
+
+// swappedLate takes in the same of a lease that is held already.
+func (c *Core) onLateAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
+	v := &t.votes[i]
+	if now >= t.hold.until {
+		c.end(now, t, ReasonExpired)
+		return
+	}
+	switch from := c.healFrom(i, false); {
+	case r.Status == node.OK && now < from:
+		v.life = 0 // as if it had never been asked: see renewed
+		c.retryAt(now, t, i, from)
+	case r.Status == node.OK && v.until == 0:
+		v.until, v.life = v.promise, c.nodes[i].state.Life
+		c.firstVote(now, t, i)
+	case r.Status == node.Absent:
+		c.onKeyAbsent(now, t, i)
+	case r.Status == node.Other:
+		c.suspectOf(now, t, i, &t.withdrawn)
+		t.taken.add(i)
+	default:
+		c.retryLater(now, t, i)
+	}
+	c.recomputeDeadline(now, t)
+}
+
+// decideAdoption ends the election of an adoption as soon as its outcome is certain.
+func (c *Core) decideAdoption(now clock.Instant, t *tenure) {
+	a, b := t.adopt, t.ballot
+	if t.phase == phaseRaising { // a node may have said that the key is gone again
+		gone := b.answers.with(VerdictFree) | b.answers.with(VerdictHeld)
+		gone &^= b.granted | t.pending
+		a.absent |= gone & b.answers.with(VerdictFree)
+		a.other |= gone & b.answers.with(VerdictHeld)
+	}
+	switch {
+	case a.elected:
+	case now.Sub(t.begun) > t.terms.Window:
+		c.failAdoption(t, ReasonNoQuorum)
+	case len(c.nodes)-(a.absent|a.other).len() < c.quorum:
+		c.failAdoption(t, ReasonLost)
+	case b.raised.len() >= c.quorum:
+		c.elected(now, t)
+	case b.granted.len() < c.quorum:
+		if t.phase == phaseRaising { // a node did not answer: the swap there is asked for again
+			t.phase = phaseElecting
+			c.swapAll(now, t)
+		}
+	case t.phase == phaseElecting, (b.raised | t.pending&b.granted).len() < c.quorum:
+		c.raise(now, t)
+	}
+}
+
+// elected takes in that a lease was adopted, as far as the nodes go.
+func (c *Core) elected(now clock.Instant, t *tenure) {
+	t.adopt.elected = true
+	t.phase = phaseAdopting
+	c.adoptionDue(now, t)
+}
+
+// adoptionDue asks the nodes that have failed again, ends an adoption that takes too
+// long, keeps a lease until its former holder is over, or hands it out then.
+func (c *Core) adoptionDue(now clock.Instant, t *tenure) {
+	a := t.adopt
+	switch {
+	case a.elected && (a.over || now >= a.overAt):
+		c.completeAdoption(now, t)
+	case a.elected:
+		// The former holder may have been promised more than this lease's TTL.
+		ttl := max(t.terms.TTL, (a.overAt.Sub(now) + time.Millisecond).Truncate(time.Millisecond))
+		for i := range c.nodes {
+			if t.ballot.granted.has(i) && !t.pending.has(i) {
+				t.votes[i].promise = now.Add(t.terms.TTL - t.terms.Drift)
+				t.pending.add(i)
+				c.send(i, node.Command{ID: t.id, Op: node.Renew, Name: t.key, Token: t.token, TTL: ttl, By: now.Add(t.terms.TTL)})
+			}
+		}
+		c.alarms.set(t, min(a.overAt, now.Add(t.terms.RenewEvery)))
+	case now < t.begun.Add(t.terms.Window):
+		c.swapAll(now, t)
+	default:
+		c.failAdoption(t, ReasonNoQuorum)
+	}
+}
+
+// keptOn takes in an answer to the renewal of an adopted lease that has not begun.
+func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
+	t.pending.del(i)
+	a, b, v := t.adopt, t.ballot, &t.votes[i]
+	switch r.Status {
+	case node.OK:
+		if v.life == c.nodes[i].state.Life || now >= c.healFrom(i, v.until > now) {
+			v.until, v.life = v.promise, c.nodes[i].state.Life
+		}
+		return
+	case node.Absent:
+		a.absent.add(i)
+	case node.Other:
+		a.other.add(i)
+	default:
+		return
+	}
+	b.answers[i] = answerTo(now, r)
+	b.granted.del(i)
+	v.until = 0
+	if b.granted.len() < c.quorum {
+		c.failAdoption(t, ReasonLost)
+	}
+}
+
+// succeed hands an adopted lease to its heir. From here on it is a held lease like
+// any other; the votes of nodes that did not have it are on trial.
+func (c *Core) completeAdoption(now clock.Instant, t *tenure) {
+	a := t.adopt
+	until := deadline(t.votes, t.ballot.granted, c.quorum).Add(-t.terms.Grace)
+	if until <= now { // the answers were as old as the lease is long
+		c.failAdoption(t, ReasonNoQuorum)
+		return
+	}
+	l := c.lines[t.key]
+	if l == nil {
+		l = &line{}
+		c.lines[t.key] = l
+	}
+	if l.holder != nil { // it was adopted twice at the same time, or acquired meanwhile
+		c.failAdoption(t, ReasonHeld)
+		return
+	}
+	t.line, l.holder = l, t
+	if l.waitList != nil {
+		l.fence = max(l.fence, t.fence)
+	}
+	c.adopting.del(t)
+	c.held.add(t)
+	delete(c.attempts, a.former)
+	taken, elapsed := a.other, now.Sub(t.begun)
+	t.begun = now // it may have waited for its former holder
+	t.adopt, t.ballot, t.phase = nil, nil, phaseHeld
+	c.beginHold(t, a.heir, until)
+	c.tellWon(a.heir, t, until, elapsed)
+	for i := range c.nodes {
+		switch {
+		case a.absent.has(i):
+			c.suspectOf(now, t, i, &t.probation)
+		case a.other.has(i):
+			c.suspectOf(now, t, i, &t.withdrawn)
+			t.taken.add(i)
+		}
+	}
+	c.askTheRest(t, taken)
+	c.recomputeDeadline(now, t)
+	c.standBack(now, l)
+}
+
+// standBack has the waiters of a line send nothing, because this process itself holds
+// the name now.
+func (c *Core) standBack(now clock.Instant, l *line) {
+	if l.waitList == nil {
+		return
+	}
+	if w := l.first; w.Once {
+		c.fail(w.Call, c.failure(l, ReasonNone))
+		c.drop(now, l, w)
+		return
+	}
+	c.stopFirst(now, l)
+}
+
+// failAdoption tells the heir why there is no lease, and forgets the tenure. Nothing is
+// deleted: the former holder may still count these nodes, and what they have swapped runs
+// out by itself.
+func (c *Core) failAdoption(t *tenure, why Reason) {
+	r := c.report(t.key, why, t.ballot.answers)
+	r.Disagreement = c.disagreement()
+	c.fail(t.adopt.heir.Call, r)
+	t.adopt, t.ballot = nil, nil
+	c.adopting.del(t)
+	c.alarms.clear(t)
+	c.tenures.del(t)
+}
+
+// cancelAdoption fails an adoption whose heir has given up.
+func (c *Core) cancelAdoption(t *tenure) {
+	if t.adopt.elected {
+		c.failAdoption(t, ReasonFormerHolder)
+		return
+	}
+	c.failAdoption(t, ReasonNoQuorum)
+}
+
+// Disown ends a lease that was adopted a moment ago, and that nobody has heard of. The
+// handle, whose token is former, may be tried again.
+func (c *Core) Disown(now clock.Instant, id uint64, former string) {
+	if t := c.tenures.get(id); t != nil && t.phase == phaseHeld {
+		c.attempts[former] = []string{t.token} // which a quorum has now
+		c.disown(now, t)
+	}
+}
+
+// disown ends a lease here and leaves it to whoever has its handle: no node is told.
+func (c *Core) disown(now clock.Instant, t *tenure) {
+	if t == nil || t.phase != phaseHeld {
+		return
+	}
+	t.asked = 0
+	c.end(now, t, ReasonHandedOver)
+}
+
+// HandOver renews a lease at once, and disowns it when a quorum has confirmed that. It is
+// answered by EffectAnswered with the handle.
+func (c *Core) HandOver(now clock.Instant, id uint64, call Call) {
+	t := c.tenures.get(id)
+	if t == nil || t.phase != phaseHeld {
+		// Its holder asks the lease itself why.
+		c.answer(call, &Report{Reason: ReasonLost})
+		return
+	}
+	if x := t.hold.extend; x != nil && x.handOver != 0 {
+		c.answer(call, &Report{Key: t.key, Reason: ReasonHandingOver})
+		return
+	}
+	c.Extend(now, id, t.terms, call)
+	if x := t.hold.extend; x != nil {
+		x.handOver = call
+	}
+}
+
+// Keep hears that who wanted to hand a lease over waits no longer: it stays held here.
+func (c *Core) Keep(_ clock.Instant, id uint64, call Call) {
+	t := c.tenures.get(id)
+	if t == nil || t.phase != phaseHeld || t.hold.extend == nil || t.hold.extend.handOver != call {
+		return // it was answered
+	}
+	x := t.hold.extend
+	x.handOver = 0
+	x.waiters = slices.DeleteFunc(x.waiters, func(w Call) bool { return w == call })
+	c.answer(call, &Report{Key: t.key, Reason: ReasonKept})
+}
+
+// Handle returns what a held lease is continued with, or false if it is over.
+func (c *Core) Handle(now clock.Instant, id uint64) (Handle, bool) {
+	t := c.tenures.get(id)
+	if t == nil || t.phase != phaseHeld {
+		return Handle{}, false
+	}
+	return *t.handle(now), true
+}
+
+// handle returns what a held lease is continued with: with the TTL that a node may
+// yet shorten it to, if that is less than its own.
+func (t *tenure) handle(now clock.Instant) *Handle {
+	h := &Handle{Key: t.key, Token: t.token, Fence: t.fence, TTL: t.terms.TTL}
+	if short := t.hold.shortened(now); short != nil {
+		h.TTL = min(h.TTL, short.TTL)
+	}
+	return h
+}

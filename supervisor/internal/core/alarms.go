@@ -1,0 +1,183 @@
+package core
+
+import "github.com/leasehold-go/leasehold/clock"
+
+// An alarm is something that the core must look at once an instant has come.
+// It is embedded in what it belongs to.
+type alarm struct {
+	moment *moment // for which it is set; nil if it is not
+	index  int32   // there
+}
+
+func (a *alarm) bell() *alarm { return a }
+
+func (a *alarm) isSet() bool { return a.moment != nil }
+
+// due returns the instant for which it is set; Never if it is not.
+func (a *alarm) due() clock.Instant {
+	if a.moment == nil {
+		return clock.Never
+	}
+	return a.moment.at
+}
+
+// A sleeper is woken when its alarm is due. The alarm is no longer set then.
+type sleeper interface {
+	bell() *alarm
+	wake(c *Core, now clock.Instant)
+}
+
+// alarms are all that are set: a heap of moments, the earliest first, and who is to be
+// woken at each. Nearly all are of leases, many of which are renewed at the same
+// moment, so the heap stays small, and the leases that are not due are not touched.
+type alarms struct {
+	heap  []coming
+	at    map[clock.Instant]*moment
+	spare []*moment // to be used again
+	count int       // of alarms
+}
+
+// A moment is an instant at which somebody is to be woken.
+type moment struct {
+	at       clock.Instant
+	pos      int // in the heap
+	sleepers []sleeper
+}
+
+// coming is a moment in the heap, which says itself when it is: with very many, looking
+// at the moments themselves is what takes the time.
+type coming struct {
+	at clock.Instant
+	*moment
+}
+
+const (
+	children  = 4 // of each in the heap, at most
+	maxSpare  = 64
+	spareRoom = 1024 // for sleepers; a moment with more of it is not kept
+)
+
+// next returns the earliest instant for which one is set; Never if there is none.
+func (h *alarms) next() clock.Instant {
+	if len(h.heap) == 0 {
+		return clock.Never
+	}
+	return h.heap[0].at
+}
+
+// pop takes out one of the earliest alarms; there must be one. It returns who is to be
+// woken.
+func (h *alarms) pop() sleeper {
+	m := h.heap[0].moment
+	s := m.sleepers[len(m.sleepers)-1]
+	h.clear(s)
+	return s
+}
+
+func (h *alarms) set(s sleeper, at clock.Instant) {
+	a := s.bell()
+	if a.moment != nil {
+		if at == a.moment.at {
+			return // as after nearly every answer to a renewal
+		}
+		h.clear(s)
+	}
+	m := h.at[at]
+	if m == nil {
+		m = h.add(at)
+	}
+	a.moment, a.index = m, int32(len(m.sleepers))
+	m.sleepers = append(m.sleepers, s)
+	h.count++
+}
+
+func (h *alarms) clear(s sleeper) {
+	a := s.bell()
+	m := a.moment
+	if m == nil {
+		return
+	}
+	last := len(m.sleepers) - 1
+	if i := int(a.index); i < last {
+		m.sleepers[i] = m.sleepers[last]
+		m.sleepers[i].bell().index = a.index
+	}
+	m.sleepers[last] = nil
+	m.sleepers = m.sleepers[:last]
+	a.moment = nil
+	h.count--
+	if last == 0 {
+		h.remove(m)
+	}
+}
+
+func (h *alarms) add(at clock.Instant) *moment {
+	var m *moment
+	if n := len(h.spare); n > 0 {
+		m, h.spare = h.spare[n-1], h.spare[:n-1]
+	} else {
+		m = &moment{}
+	}
+	m.at = at
+	if h.at == nil {
+		h.at = make(map[clock.Instant]*moment)
+	}
+	h.at[at] = m
+	h.heap = append(h.heap, coming{at, m})
+	h.up(len(h.heap) - 1)
+	return m
+}
+
+// remove takes out a moment at which nobody is to be woken any more.
+func (h *alarms) remove(m *moment) {
+	delete(h.at, m.at)
+	last := len(h.heap) - 1
+	moved := h.heap[last]
+	h.heap[last] = coming{}
+	h.heap = h.heap[:last]
+	if i := m.pos; i < last {
+		h.put(i, moved)
+		h.up(i)
+		h.down(moved.pos)
+	}
+	if len(h.spare) < maxSpare && cap(m.sleepers) <= spareRoom {
+		h.spare = append(h.spare, m)
+	}
+}
+
+func (h *alarms) put(i int, d coming) {
+	h.heap[i] = d
+	d.pos = i
+}
+
+func (h *alarms) up(i int) {
+	d := h.heap[i]
+	for i > 0 {
+		parent := (i - 1) / children
+		if h.heap[parent].at <= d.at {
+			break
+		}
+		h.put(i, h.heap[parent])
+		i = parent
+	}
+	h.put(i, d)
+}
+
+func (h *alarms) down(i int) {
+	d := h.heap[i]
+	for {
+		first := children*i + 1
+		least, at := i, d.at
+		for child := first; child < min(first+children, len(h.heap)); child++ {
+			if h.heap[child].at < at {
+				least, at = child, h.heap[child].at
+			}
+		}
+		if least == i {
+			break
+		}
+		h.put(i, h.heap[least])
+		i = least
+	}
+	h.put(i, d)
+}

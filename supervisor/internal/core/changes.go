@@ -1,0 +1,88 @@
+package core
+
+import (
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// Servers that track what was read tell that a key has changed, which is then looked
+// at. It is never itself a reason, and nothing depends on it: what is not told is
+// found by the next renewal, or the next beat.
+
+// changed takes in that a node has said that a key was changed by somebody else.
+func (c *Core) onChange(now clock.Instant, i int, key string) {
+	if key == "*" {
+		p := &c.nodes[i]
+		p.heldChanges.begin(c, now, &c.held, task{kind: taskRecheck, node: i})
+		p.waitedChanges.begin(c, now, &c.waited, task{kind: taskRecheck, node: i})
+		return
+	}
+	if l := c.lines[key]; l != nil {
+		c.recheck(now, l, i)
+	}
+}
+
+// lookAgain asks a node about a lease that is held, or for a waiter.
+func (c *Core) recheck(now clock.Instant, l *line, i int) {
+	switch t := l.holder; {
+	case t != nil && t.hold.renewAt == clock.Never:
+		// It is not renewed before its holder says so.
+	case t != nil && t.pending.has(i):
+		t.askAgain.add(i) // what is under way may have been answered before that
+	case t != nil && now < t.hold.changesFrom:
+		// Somebody who changes it all the time must not have it renewed all the time.
+		o := t.hold.rare()
+		o.retry.add(i)
+		o.retryAt = min(o.retryAt, o.changesFrom)
+		c.schedule(t)
+	case t != nil:
+		t.hold.rare().changesFrom = now.Add(changesEvery)
+		c.renewAnd(now, t, all(len(c.nodes))) // one deletion rarely comes alone
+	case l.attempt != nil && l.attempt.phase == phaseQueued:
+		l.attempt.stand.tracked.del(i)
+		c.enqueue(now, l.attempt, i)
+	}
+}
+
+// track has a node tell when the name is let go by a client that hands nothing over,
+// of another library.
+func (c *Core) track(now clock.Instant, t *tenure, i int, r node.Reply) {
+	s := t.stand
+	if r.Status != node.Other || unheld(r) || node.IsReservation(r.Value) || node.OwnerOf(r.Value) != "" || s.tracked.has(i) || !c.nodes[i].state.Tracks {
+		return
+	}
+	s.tracked.add(i)
+	c.send(i, node.Command{ID: t.id, Op: node.Inspect, Name: t.key, Track: true, By: now.Add(t.terms.Window)})
+}
+
+// tracked takes in what a name was when the tracking of it began.
+func (c *Core) onTracking(now clock.Instant, t *tenure, i int, r node.Reply) {
+	if t.phase != phaseQueued {
+		return
+	}
+	if r.Status != node.OK && r.Status != node.Other {
+		t.stand.tracked.del(i)
+	}
+	if r.Status == node.Absent {
+		c.enqueue(now, t, i) // it was let go in between
+	}
+}
+
+// newsEvery is how often a lease is looked at because of what nodes tell.
+const changesEvery = 5 * time.Millisecond
+
+// trackAfter is when a new lease is renewed for the first time where that has its
+// keys tracked: what is held for less is not worth it.
+const trackAfter = 50 * time.Millisecond
+
+// tracks reports whether a node would tell of changes.
+func (c *Core) tracks() bool {
+	for i := range c.nodes {
+		if c.nodes[i].state.Tracks {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,301 @@
+package core
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// A Core decides. It is a function of (state, input, instant): it holds no channel, no
+// context and no clock, and does no IO. Each input — Acquire, Cancel, Release, Extend,
+// Inspect, Receive, Unsent, Hear, Tick, Close and the like — takes the present instant, and
+// appends to what is to be done: effects for callers and holders, and commands for nodes.
+// Package perform does that: effects right after each input, and commands, in their order,
+// after the effects of the last of a few inputs. So a holder hears that its lease is lost
+// before any node hears the release.
+type Core struct {
+	settings Settings
+	terms    *Terms        // of a lease that asks for no other TTL
+	random   *rand.ChaCha8 // tokens, and jitter
+	rand     *rand.Rand
+
+	nodes     []peer
+	quorum    int
+	tenures   table
+	waiters   map[Call]*waiter // who may give up
+	inquiries map[uint64]*inquiry
+	lines     map[string]*line
+	standing  map[string]*tenure // by token: those that may be reserved for
+	held      set[*tenure]
+	adopting  set[*tenure]
+	waited    set[*line]               // those that somebody waits in
+	contended map[string]clock.Instant // names that had to be waited for, by when they were given back
+	callers   int                      // who wait in lines
+	alarms    alarms
+	agreement
+	attempts adoptions
+	lastID   uint64
+	closing  bool
+	cut      bool // nothing can be sent any more
+
+	// Sweeps that are under way, or were.
+	proposing, retrying sweep[*line]
+	asking, ending      sweep[*tenure]
+
+	unreleased []*Report // by Close: what a quorum is not known to be free of
+
+	outbox         [][]node.Command // by node
+	spareBox       []node.Command
+	queued         int // in all of them
+	effects, spare []Effect
+}
+
+// New returns a core that knows nothing of its nodes yet.
+func New(s Settings) *Core {
+	c := &Core{
+		settings:  s,
+		terms:     s.Terms(s.TTL),
+		random:    rand.NewChaCha8(s.Seed),
+		agreement: agreement{widest: s.MaxTTL},
+		nodes:     make([]peer, s.Nodes),
+		outbox:    make([][]node.Command, s.Nodes),
+		quorum:    s.Nodes/2 + 1,
+		attempts:  make(adoptions),
+		standing:  make(map[string]*tenure),
+		contended: make(map[string]clock.Instant),
+		waiters:   make(map[Call]*waiter),
+		inquiries: make(map[uint64]*inquiry),
+		lines:     make(map[string]*line),
+	}
+	c.rand = rand.New(c.random)
+	return c
+}
+
+// A peer is what the core knows of one node.
+type peer struct {
+	label   string
+	state   node.State
+	debts   debts
+	backlog backlog
+
+	youth        youth
+	confirmed    clock.Instant // when what its marker has confirmed last was sent, while it was grown
+	known        bool          // enough others have confirmed theirs since its present life began: see youngUntil
+	twin         int           // one more than the index of the node that it is the same server as; 0 if there is none
+	foreign      map[string]sighting
+	disagreement Disagreement // how the nodes of others differ, by what they have left there
+
+	firstReading node.State    // the earliest reading of this incarnation's clock
+	ranAt        clock.Instant // when its clock was last seen to run away from ours; 0 if never
+	warned       map[WarningKind]bool
+
+	// Sweeps that are under way, or were, because of what it said.
+	heldChanges, filling      sweep[*tenure]
+	waitedChanges, requeueing sweep[*line]
+}
+
+// phase is where a tenure stands. It only moves forward.
+type phase uint8
+
+const (
+	phaseWaiting   phase = iota // the nodes' time is not known yet: nothing was sent
+	phaseQueued                 // it stands in the nodes' queues
+	phaseElecting               // grants or claims are out
+	phaseRaising                // q nodes granted; a higher fence is being stored on them
+	phaseAdopting               // renewals are out for a lease that is to be continued
+	phaseHeld                   // a quorum granted it
+	phaseReleasing              // it is over; releases are out
+)
+
+// A tenure is one attempt to hold a name, and, if it is won, the holding of it, up
+// to the last answer to its release.
+type tenure struct {
+	alarm
+	id       uint64
+	inSet    int32 // in the set of its phase
+	phase    phase
+	inQueues bool // its token stands, or stood, in the nodes' queues: see stand
+	behind   bool // and somebody else had the name, or was before it
+	hold     hold
+
+	asked   nodeSet // nodes that may have the key: not those that certainly never got a command
+	pending nodeSet // a command other than a release is unanswered
+	key     string  // the name, prefix included
+	token   string
+	terms   *Terms
+	fence   uint64
+	begun   clock.Instant // when its grants were queued
+	votes   []vote        // by node
+	line    *line
+
+	withdrawn nodeSet // nodes that said they do not keep it any more
+	taken     nodeSet // those of them that keep another value
+	probation nodeSet // nodes that had it no longer, or never, and were healed or will be
+	sent      nodeSet // nodes that may have got a command
+	askAgain  nodeSet // nodes to be asked once more as soon as they have answered
+
+	stand  *standing // from when it stands in the queue
+	ballot *ballot   // while it is an election
+	adopt  *adoption // while it is being adopted
+	give   *giving   // while it is given back
+}
+
+func (t *tenure) slot() *int32 { return &t.inSet }
+
+// newID returns an ID that was never used before, for the given slot of the table.
+func (c *Core) newID(slot uint64) uint64 {
+	c.lastID = (c.lastID>>slotBits+1)<<slotBits | slot
+	return c.lastID
+}
+
+// Next returns when Tick has something to do.
+func (c *Core) Next() clock.Instant { return c.alarms.next() }
+
+// Wait returns how long the loop may sleep at the present instant.
+func (c *Core) Wait(now clock.Instant) time.Duration {
+	return max(0, min(c.Next().Sub(now), maxSleep))
+}
+
+const (
+	// maxSleep bounds a sleep of the loop: timers do not see a suspension of the
+	// machine, so the clock is read at least so often.
+	maxSleep = time.Second
+
+	// maxWakes and maxSends bound the work of one tick, so that the loop is never away
+	// for long. What is left comes next, before which answers get a turn.
+	maxWakes = 256
+	maxSends = 1024
+)
+
+// Tick wakes what has become due.
+func (c *Core) Tick(now clock.Instant) {
+	for range maxWakes {
+		if c.alarms.next() > now || c.queued > maxSends {
+			return
+		}
+		c.alarms.pop().wake(c, now)
+	}
+}
+
+// Receive hears what a node answered, and how it is. What a second connection to one server says
+// is no vote of another one.
+func (c *Core) Receive(now clock.Instant, b node.Batch) {
+	c.onState(now, b.Node, b.State)
+	twin := c.nodes[b.Node].twin != 0
+	for _, r := range b.Replies {
+		if twin && r.Status != node.Unsent {
+			r = node.Reply{ID: r.ID, Op: r.Op, Err: FaultTwin}
+		}
+		c.onReply(now, b.Node, r)
+	}
+}
+
+// Unsent hears that a command found no room in its node's mailbox.
+func (c *Core) Unsent(now clock.Instant, i int, cmd node.Command) {
+	c.onReply(now, i, node.Reply{ID: cmd.ID, Op: cmd.Op, Status: node.Unsent, Err: FaultNoRoom})
+}
+
+func (c *Core) onReply(now clock.Instant, i int, r node.Reply) {
+	if r.Op == node.Sign {
+		c.onSign(i, r)
+		return
+	}
+	if r.Op == node.Inspect {
+		if q := c.inquiries[r.ID]; q != nil {
+			c.onInspect(now, q, i, r)
+		} else if t := c.tenures.get(r.ID); t != nil {
+			c.onTracking(now, t, i, r)
+		}
+		return
+	}
+	t := c.tenures.get(r.ID)
+	if t == nil {
+		if r.Op == node.Release {
+			c.onOwedRelease(now, i, r)
+		}
+		return
+	}
+	switch r.Op {
+	case node.Enqueue:
+		c.onEnqueue(now, t, i, r)
+	case node.Grant, node.Claim:
+		c.onGrant(now, t, i, r)
+	case node.Raise:
+		c.onRaise(now, t, i, r)
+	case node.Renew:
+		c.onRenewal(now, t, i, r)
+	case node.Heal:
+		c.onHeal(now, t, i, r)
+	case node.Adopt:
+		c.onAdopt(now, t, i, r)
+	case node.Release:
+		c.onRelease(now, t, i, r)
+	}
+}
+
+// onState hears how a node is.
+func (c *Core) onState(now clock.Instant, i int, s node.State) {
+	p := &c.nodes[i]
+	was := p.state
+	p.state = s
+	c.onClockReading(now, i, was)
+	c.agree(now, i, &was)
+	if was.OffsetAt == 0 && s.OffsetAt != 0 {
+		c.propose(now)
+	}
+	if s.Enrolled && !was.Enrolled {
+		c.effects = append(c.effects, Effect{Kind: EffectNodeUp, Node: i})
+		c.inspectServer(i)
+		c.collect(now, i)
+		c.retrySoon(now)
+		c.retryAdoptions(now)
+		c.fillIn(now, i)
+	}
+	if !s.Enrolled && s.Err != nil && (was.Enrolled || was.Err == nil) {
+		c.effects = append(c.effects, Effect{Kind: EffectNodeDown, Node: i, Err: s.Err})
+	}
+}
+
+// Close accepts nothing more and ends everything: very many leases a piece at a time.
+func (c *Core) Close(now clock.Instant) {
+	c.closing = true
+	for len(c.waited) > 0 {
+		l := c.waited[len(c.waited)-1]
+		c.dismiss(now, l, c.failure(l, ReasonClosed))
+	}
+	c.endAll(now, clock.Never, ReasonClosed)
+	for len(c.adopting) > 0 {
+		c.failAdoption(c.adopting[len(c.adopting)-1], ReasonClosed)
+	}
+	for _, t := range c.tenures.slots {
+		if t != nil {
+			c.releaseNow(now, t)
+		}
+	}
+	for _, id := range c.inquiryIDs() {
+		c.closeInquiry(c.inquiries[id], ReasonClosed)
+	}
+}
+
+// dismiss tells every waiter of a line that there is no lease, and why.
+func (c *Core) dismiss(now clock.Instant, l *line, r *Report) {
+	c.stopFirst(now, l)
+	for l.first != nil {
+		c.fail(l.first.Call, r)
+		c.removeWaiter(l, l.first)
+	}
+	c.forgetIdle(l.key, l)
+}
+
+// endAll ends every lease that began before an instant. The loop does what it has decided
+// between two pieces: holders need not wait until the last of very many is ended.
+func (c *Core) endAll(now, before clock.Instant, why Reason) {
+	c.alarms.clear(&c.ending) // this one ends what an earlier one had left
+	c.ending = sweep[*tenure]{hasty: true}
+	c.ending.begin(c, now, &c.held, task{kind: taskEnd, before: before, reason: why})
+}
+
+// Drained reports whether nothing is left to wait for after close.
+func (c *Core) Drained() bool { return c.closing && c.tenures.len() == 0 }

@@ -1,0 +1,115 @@
+package core
+
+import (
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// A Call is the number of somebody who waits for an answer. The caller of the core
+// chooses it, a fresh one each time and never 0, and finds it in the effect that answers.
+type Call uint64
+
+// A Request is one caller's wish for a lease.
+type Request struct {
+	Call     Call
+	Key      string
+	Owner    string // what its lease says of the holder; Settings.Owner if empty
+	Terms    *Terms
+	Attempts int  // how many it has left; 0 for as many as it takes
+	Once     bool // do not queue: TryAcquire
+	NoRenew  bool
+	MaxHold  time.Duration // 0 for no bound
+}
+
+// A Handle is what a lease is continued with.
+type Handle struct {
+	Key, Token string
+	Fence      uint64
+	TTL        time.Duration
+	Over       bool // nobody believes in the lease any more
+}
+
+// An Effect is something to be done for a caller or a holder.
+type Effect struct {
+	Kind    EffectKind
+	Reason  Reason        // Ended, and Warned for a pause
+	Node    int           // NodeUp, NodeDown
+	Call    Call          // Won, Failed, Answered, Inspected
+	ID      uint64        // Won, Renewed, Ended: the lease
+	Until   clock.Instant // Won, Renewed: when the lease will be lost
+	Grace   time.Duration // Won, Renewed: how much longer the nodes keep it
+	Elapsed time.Duration // Won and Answered: how long it took; Ended: how long it was held
+	Key     string        // Won, Ended
+	Token   string        // Won
+	Fence   uint64        // Won, Ended
+	Report  *Report       // Failed and Inspected; Answered if it has failed
+	Handle  *Handle       // Answered for HandOver
+	Warning *Warning      // Warned, Young
+	Err     error         // NodeDown: why, in the node's own words
+}
+
+// EffectKind says what is to be done.
+type EffectKind uint8
+
+const (
+	EffectWon       EffectKind = iota // hand a new lease to the caller
+	EffectFailed                      // tell the caller why there is no lease
+	EffectRenewed                     // the lease will be lost at Until
+	EffectEnded                       // the lease is over, because of Reason
+	EffectAnswered                    // tell the caller that it is done, or why not
+	EffectInspected                   // hand the nodes' answers to the caller
+	EffectNodeUp                      // a node was enrolled
+	EffectNodeDown                    // an enrolment has ended, because of Err
+	EffectWarned                      // something is not as it should be
+	EffectYoung                       // too few nodes are grown for a while
+)
+
+// warn has somebody told that something is not as it should be.
+func (c *Core) warn(w Warning) {
+	c.effects = append(c.effects, Effect{Kind: EffectWarned, Warning: &w})
+}
+
+// answer tells a caller that what was asked for is done, or, with a report, why not.
+func (c *Core) answer(call Call, r *Report) {
+	c.effects = append(c.effects, Effect{Kind: EffectAnswered, Call: call, Report: r})
+}
+
+// fail tells a caller why there is no lease.
+func (c *Core) fail(call Call, r *Report) {
+	delete(c.waiters, call)
+	c.effects = append(c.effects, Effect{Kind: EffectFailed, Call: call, Report: r})
+}
+
+// send has a node get a command, after all effects that were decided until now.
+func (c *Core) send(i int, cmd node.Command) {
+	c.outbox[i] = append(c.outbox[i], cmd)
+	c.queued++
+}
+
+// Idle reports whether nothing is to be performed.
+func (c *Core) Idle() bool { return len(c.effects)+c.queued == 0 }
+
+// TakeEffects returns the effects that were decided, in the order in which they are to be
+// performed. They are valid until ReturnEffects, before which the core may be given inputs.
+func (c *Core) TakeEffects() []Effect {
+	taken := c.effects
+	c.effects, c.spare = c.spare[:0], nil
+	return taken
+}
+
+// ReturnEffects gives what TakeEffects has returned back, to be used again.
+func (c *Core) ReturnEffects(taken []Effect) {
+	clear(taken)
+	c.spare = taken[:0]
+}
+
+// TakeCommands returns what a node is to be sent, in this order. It is valid until
+// TakeCommands is called again: inputs in between do not touch it.
+func (c *Core) TakeCommands(i int) []node.Command {
+	taken := c.outbox[i]
+	c.outbox[i], c.spareBox = c.spareBox, taken[:0]
+	c.queued -= len(taken)
+	return taken
+}

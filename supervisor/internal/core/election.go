@@ -1,0 +1,361 @@
+package core
+
+import (
+	"slices"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// A ballot is what the nodes answered to one attempt.
+type ballot struct {
+	answers  answers
+	granted  nodeSet
+	raised   nodeSet // the fence is larger than what they had stored, and is stored now
+	known    nodeSet // what they had stored is no more than highest, or than the fence first proposed
+	highest  uint64  // that they are known to have stored
+	outdated nodeSet // while raising: nodes whose next answer is to a lower fence
+	unsure   nodeSet // nodes that never answered a claim, which may arrive later than what follows
+
+	claims     bool          // it is for a waiter that stands in the queue
+	claimedAll bool          // every node was claimed at least once
+	patience   time.Duration // until all that have not granted are claimed again
+}
+
+// proposal returns the fence to propose: the nodes' time in microseconds, by the
+// median of their offsets, or one more than the highest that was seen. So no
+// client's wall clock matters. It reports false until the time of a quorum is
+// known. Offsets that are old, or of nodes that are unreachable, count only if there
+// are too few others.
+func (c *Core) proposal(now clock.Instant, seen uint64) (uint64, bool) {
+	var buf, stale [MaxNodes]time.Duration
+	offsets, old := buf[:0], stale[:0]
+	for i := range c.nodes {
+		s := &c.nodes[i].state
+		switch {
+		case s.OffsetAt == 0:
+		case s.Enrolled && now.Sub(s.OffsetAt) <= offsetFor:
+			offsets = append(offsets, s.Offset)
+		default:
+			old = append(old, s.Offset)
+		}
+	}
+	if len(offsets) < c.quorum {
+		offsets = append(offsets, old...)
+	}
+	if len(offsets) < c.quorum {
+		return 0, false
+	}
+	slices.Sort(offsets)
+	median := offsets[(len(offsets)-1)/2] // the lower one of an even number
+	return max(uint64((time.Duration(now)+median)/time.Microsecond), seen+1), true
+}
+
+// maxFence is the largest fence: nodes keep it as a float64, which is exact so far.
+const maxFence = 1 << 53
+
+// propose starts the attempts that have waited for the nodes' time.
+func (c *Core) propose(now clock.Instant) {
+	c.proposing.begin(c, now, &c.waited, task{kind: taskPropose})
+}
+
+// elect asks every node for its vote, all at once.
+func (c *Core) startElection(now clock.Instant, t *tenure, fence uint64) {
+	t.phase, t.fence, t.begun = phaseElecting, fence, now
+	end := now.Add(t.terms.Window)
+	c.alarms.set(t, end)
+	if fence > maxFence {
+		c.exhausted(now, t)
+		return
+	}
+	grown := all(len(c.nodes))
+	for i := range c.nodes {
+		if young := c.stillYoung(now, i); now < young {
+			// It may have forgotten a grant that its holder still believes in.
+			t.ballot.answers[i] = Answer{Verdict: VerdictGuarded, Left: young.Sub(now), At: now}
+			grown.del(i)
+		}
+	}
+	if grown.len() < c.quorum {
+		c.lose(now, t)
+		return
+	}
+	for i := range c.nodes {
+		if !grown.has(i) {
+			continue
+		}
+		t.votes[i].promise = now.Add(t.terms.TTL - t.terms.Drift)
+		t.votes[i].life = c.nodes[i].state.Life
+		t.asked.add(i)
+		t.pending.add(i)
+		c.send(i, node.Command{
+			ID: t.id, Op: node.Grant, Name: t.key, Token: t.token,
+			TTL: t.terms.TTL, Fence: fence, By: end,
+		})
+	}
+}
+
+// granted takes in an answer to a grant or a claim. One that comes after the election was won
+// still counts for what it is worth; one that comes after it was lost finds its
+// release already under way.
+func (c *Core) onGrant(now clock.Instant, t *tenure, i int, r node.Reply) {
+	t.pending.del(i)
+	v := &t.votes[i]
+	t.reached(i, r)
+	first := v.until == 0
+	if r.Status == node.OK {
+		v.until = v.promise
+		v.life = c.nodes[i].state.Life
+		if r.Op == node.Claim {
+			t.stand.gone.add(i)
+		}
+	}
+	if r.Op == node.Claim && r.Status == node.Unknown {
+		switch {
+		case t.phase == phaseHeld:
+			t.hold.onSilence(now, i)
+		case t.ballot != nil:
+			t.ballot.unsure.add(i)
+		}
+	}
+	if r.Op == node.Grant && r.Status == node.Other {
+		// It has said itself that it does not keep the token, and never will: every
+		// attempt has one of its own. So there is nothing to be given back there.
+		t.asked.del(i)
+	}
+	if t.askAgain.has(i) {
+		c.askPostponed(now, t, i)
+	}
+	switch t.phase {
+	case phaseElecting, phaseRaising:
+		b := t.ballot
+		b.answers[i] = answerTo(now, r)
+		if young := c.youngUntil(i); r.Status == node.Unsent && now < young {
+			// It was found to be young while the command was on its way to it.
+			b.answers[i] = Answer{Verdict: VerdictGuarded, Left: young.Sub(now), At: now}
+		}
+		if r.Status == node.OK && t.phase == phaseElecting {
+			b.granted.add(i)
+			b.highest = max(b.highest, r.Fence)
+			if r.Raised {
+				b.raised.add(i)
+			}
+			if r.Raised || r.Op == node.Claim { // a grant tells no more
+				b.known.add(i)
+			}
+		}
+		c.decide(now, t)
+	case phaseHeld:
+		if r.Status == node.OK {
+			if first {
+				c.firstVote(now, t, i)
+			}
+			c.recomputeDeadline(now, t)
+		}
+	case phaseReleasing:
+		c.settled(now, t)
+	}
+}
+
+// decide ends the election of votes as soon as its outcome is certain.
+func (c *Core) decide(now clock.Instant, t *tenure) {
+	b := t.ballot
+	if t.adopt != nil {
+		c.decideAdoption(now, t)
+		return
+	}
+	switch {
+	case now.Sub(t.begun) > t.terms.Window:
+		c.lose(now, t)
+	case b.raised.len() >= c.quorum:
+		c.win(now, t)
+	case t.phase == phaseElecting && b.granted.len() >= c.quorum:
+		c.raise(now, t)
+	case t.phase == phaseElecting && b.claims && !b.claimedAll:
+		// Nodes that have not been claimed may yet say that they have reserved it.
+	case t.phase == phaseElecting && (b.granted|t.pending).len() < c.quorum:
+		c.lose(now, t)
+	case t.phase == phaseRaising && b.granted.len() < c.quorum:
+		c.lose(now, t)
+	case t.phase == phaseRaising && (b.raised|t.pending&b.granted).len() < c.quorum:
+		c.raise(now, t) // one of them had a larger fence stored, which is known now
+	}
+}
+
+// raise has the nodes that have granted store a fence that is larger than all that
+// they are known to have stored when they granted. One that has not told what that was
+// tells it in its answer.
+func (c *Core) raise(now clock.Instant, t *tenure) {
+	b := t.ballot
+	t.fence = max(t.fence, b.highest) + 1
+	if b.granted&^b.known != 0 {
+		// What these have stored is often a claim, which is ahead of the nodes' time.
+		if fence, ok := c.proposal(now, 0); ok {
+			t.fence = max(t.fence, fence+2*claimLead)
+		}
+	}
+	if t.fence > maxFence {
+		c.exhausted(now, t)
+		return
+	}
+	t.phase, b.raised = phaseRaising, 0
+	c.alarms.set(t, t.begun.Add(t.terms.Window)) // nothing is canvassed any more
+	b.outdated = t.pending & b.granted
+	for i := range c.nodes {
+		if b.granted.has(i) && !b.outdated.has(i) {
+			c.raiseAt(t, i)
+		}
+	}
+}
+
+func (c *Core) raiseAt(t *tenure, i int) {
+	t.pending.add(i)
+	c.send(i, node.Command{
+		ID: t.id, Op: node.Raise, Name: t.key, Token: t.token,
+		Fence: t.fence, By: t.begun.Add(t.terms.Window),
+	})
+}
+
+// raised takes in an answer to a raise. What counts is what the node had stored when
+// it granted: whatever came later is of no lease, for the key is ours.
+func (c *Core) onRaise(now clock.Instant, t *tenure, i int, r node.Reply) {
+	t.pending.del(i)
+	if t.phase == phaseReleasing {
+		c.settled(now, t)
+	}
+	if t.phase != phaseRaising {
+		return
+	}
+	b := t.ballot
+	late := b.outdated.has(i)
+	b.outdated.del(i)
+	if r.Status != node.OK {
+		b.answers[i] = answerTo(now, r)
+		b.granted.del(i)
+		c.decide(now, t)
+		return
+	}
+	if !b.known.has(i) {
+		b.known.add(i)
+		b.highest = max(b.highest, r.Fence)
+	}
+	switch {
+	case late:
+		c.raiseAt(t, i)
+	case b.highest < t.fence:
+		b.raised.add(i)
+	}
+	c.decide(now, t)
+}
+
+// exhausted tells the first waiter that no larger fence can be stored for the name. The
+// same one a second time would order nothing.
+func (c *Core) exhausted(now clock.Instant, t *tenure) {
+	if t.adopt != nil {
+		c.failAdoption(t, ReasonFenceExhausted)
+		return
+	}
+	l := t.line
+	c.tally(l, t)
+	w := l.first
+	c.fail(w.Call, c.failure(l, ReasonFenceExhausted))
+	c.drop(now, l, w)
+}
+
+// win hands the lease to the first waiter.
+func (c *Core) win(now clock.Instant, t *tenure) {
+	if t.adopt != nil {
+		c.elected(now, t)
+		return
+	}
+	l := t.line
+	until := deadline(t.votes, t.counting(), c.quorum).Add(-t.terms.Grace)
+	if until <= now { // the answers were as old as the lease is long
+		c.lose(now, t)
+		return
+	}
+	w := l.first
+	c.removeWaiter(l, w)
+	l.attempt, l.holder = nil, t
+	l.resetCounters()
+	l.answers, l.why, l.fence = nil, ReasonNone, max(l.fence, t.fence)
+	c.forgetIdle(t.key, l)
+	unsure, taken := t.ballot.unsure, t.ballot.answers.with(VerdictHeld)
+	t.ballot = nil
+	t.phase = phaseHeld
+	c.beginHold(t, w, until)
+	for i := range c.nodes {
+		if unsure.has(i) {
+			t.hold.onSilence(now, i)
+		}
+	}
+	c.held.add(t)
+	c.tellWon(w, t, until, now.Sub(t.begun))
+	c.askTheRest(t, taken)
+	c.schedule(t)
+}
+
+// tellWon hands a lease to who has waited for it.
+func (c *Core) tellWon(w *waiter, t *tenure, until clock.Instant, took time.Duration) {
+	delete(c.waiters, w.Call)
+	c.effects = append(c.effects, Effect{
+		Kind: EffectWon, Call: w.Call, ID: t.id, Until: until, Grace: t.terms.Grace, Elapsed: took,
+		Key: t.key, Token: t.token, Fence: t.fence,
+	})
+}
+
+// lose gives back what an attempt got, and has the waiter try again later or
+// tells it why not.
+func (c *Core) lose(now clock.Instant, t *tenure) {
+	if t.adopt != nil {
+		c.failAdoption(t, ReasonNoQuorum)
+		return
+	}
+	l := t.line
+	c.tally(l, t)
+	refused, claims := l.answers.with(VerdictHeld), t.ballot.claims
+	c.abandon(now, t)
+	l.tries++
+	switch {
+	case refused == 0 || claims && l.why == ReasonNoQuorum:
+		c.pause(now, l)
+		return
+	case claims:
+		c.yield(now, l)
+		return
+	case l.usesQueue():
+		c.stand(now, l)
+		return
+	}
+	// Who holds it, and for how long? That tells when to try again, and is what the
+	// caller is told.
+	l.inquiry = c.inquire(now, l.key, false, refused)
+	l.inquiry.line, l.inquiry.asked = l, refused
+}
+
+// count draws up what the nodes answered to an attempt.
+func (c *Core) tally(l *line, t *tenure) {
+	l.answers, l.fence = t.ballot.answers, max(l.fence, t.ballot.highest)
+	for i := range l.answers {
+		a := &l.answers[i]
+		l.fence = max(l.fence, a.Fence)
+		if a.Verdict == VerdictSilent && t.phase == phaseWaiting {
+			*a = Answer{Verdict: VerdictUnreachable, Err: c.nodes[i].state.Err}
+		}
+	}
+	if l.ticket == 0 && t.phase != phaseWaiting {
+		l.ticket = t.fence
+	}
+	l.judge(c.quorum)
+}
+
+// judge works out what the answers amount to.
+func (l *line) judge(quorum int) {
+	as := l.answers
+	away := as.with(VerdictUnreachable) | as.with(VerdictSilent) | as.with(VerdictGuarded)
+	l.why = ReasonHeld
+	if len(as)-away.len() < quorum || as.with(VerdictHeld) == 0 {
+		l.why = ReasonNoQuorum
+	}
+}

@@ -1,0 +1,185 @@
+package core
+
+import (
+	"slices"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// This file is how the clients of a name find out whether they agree: on the largest TTL in
+// use, and on which nodes there are.
+
+// An agreement is what is known of the other clients.
+type agreement struct {
+	alarm                  // the next signing
+	widest   time.Duration // the largest MaxTTL that a node has ever told, or our own
+	text     string        // the fingerprint of our own electorate
+	young    nodeSet       // nodes that are not grown
+	warnedOf map[foreign]bool
+	apart    bool // the nodes' clocks were said to differ
+	few      bool // it was said that too few nodes are grown
+}
+
+// A foreign is a fingerprint that does not agree with ours, on one node.
+type foreign struct {
+	node int
+	text string
+}
+
+// A sighting is a fingerprint of other clients on one node.
+type sighting struct {
+	first, last time.Duration // until when it counted, as it was told first and last
+}
+
+// agree looks at what the state of a node says about the agreement.
+func (c *Core) agree(now clock.Instant, i int, was *node.State) {
+	p := &c.nodes[i]
+	s := &p.state
+	changed := s.Life != was.Life || s.Grown != was.Grown || s.MaxTTL != was.MaxTTL ||
+		s.Identity != was.Identity || s.Enrolled != was.Enrolled
+	if !changed && c.young == 0 {
+		return
+	}
+	if s.Grown {
+		p.confirmed = s.MarkedAt
+	}
+	if s.Life != was.Life {
+		p.known, p.confirmed = false, 0
+		clear(p.foreign)
+		p.disagreement = Disagreement{}
+	}
+	if changed {
+		c.widest = max(c.widest, s.MaxTTL)
+		if s.Guarded && !s.Grown {
+			c.young.add(i)
+		} else {
+			c.young.del(i)
+			c.alarms.clear(&p.youth)
+		}
+		if s.Grown && !was.Grown && was.Guarded {
+			c.retrySoon(now)
+		}
+		c.findTwins(now, i)
+		c.identify(now, i, s.Enrolled && !was.Enrolled)
+		if s.Life != was.Life && c.young.has(i) {
+			c.askMarkers(now, i)
+		}
+	}
+	for k := range c.nodes {
+		if c.young.has(k) {
+			c.countYouth(now, k)
+		}
+	}
+	if changed {
+		c.tellYoung(now)
+		c.warnIfApart(now)
+	}
+}
+
+// sign leaves our fingerprint on a node, and reads those of others.
+func (c *Core) sign(now clock.Instant, i int, grown bool) {
+	s := &c.nodes[i].state
+	if !s.Enrolled || !s.Guarded || c.closing {
+		return
+	}
+	c.send(i, node.Command{
+		Op: node.Sign, Token: c.text, TTL: c.settings.signedFor(), Grown: grown, Life: s.Life,
+		By: now.Add(c.settings.signEvery()),
+	})
+}
+
+// wake signs everywhere.
+func (a *agreement) wake(c *Core, now clock.Instant) {
+	if c.closing {
+		return
+	}
+	for i := range c.nodes {
+		c.sign(now, i, false)
+	}
+	c.warnIfApart(now)
+	c.alarms.set(a, now.Add(c.settings.signEvery()))
+}
+
+// identify works out our fingerprint, and leaves it: how many nodes there are, and the
+// identities of those that were met.
+func (c *Core) identify(now clock.Instant, i int, enrolled bool) {
+	var ids []string
+	for k := range c.nodes {
+		if id := c.nodes[k].state.Identity; id != "" {
+			ids = append(ids, id)
+		}
+	}
+	text := node.NewElectorate(len(c.nodes), ids).String()
+	switch {
+	case text != c.text:
+		c.text = text
+		for k := range c.nodes {
+			c.sign(now, k, false)
+		}
+	case enrolled:
+		c.sign(now, i, false)
+	}
+	if enrolled && !c.agreement.isSet() {
+		c.alarms.set(&c.agreement, now.Add(c.settings.signEvery()))
+	}
+}
+
+// onSign looks at the fingerprints that a node has.
+func (c *Core) onSign(i int, r node.Reply) {
+	if r.Status != node.OK {
+		return // the next one will do
+	}
+	p := &c.nodes[i]
+	p.disagreement = Disagreement{}
+	ours, _ := node.ParseElectorate(c.text)
+	alive := make(map[string]sighting)
+	for _, f := range node.Fingerprints(r.Value) {
+		theirs, ok := node.ParseElectorate(f.Text)
+		if !ok {
+			continue
+		}
+		unknown := 0
+		for _, id := range theirs.Identities {
+			if !slices.Contains(ours.Identities, id) {
+				unknown++
+			}
+		}
+		if theirs.Nodes == len(c.nodes) && len(ours.Identities)+unknown <= theirs.Nodes {
+			continue
+		}
+		x, seen := p.foreign[f.Text]
+		if !seen {
+			x.first = f.Until
+		}
+		x.last = f.Until
+		alive[f.Text] = x
+		// A node that was emptied gets another identity, which the others learn when they
+		// enrol again. So that many alone is told at once, and another identity only if
+		// it is still signed for when everybody has done so.
+		if theirs.Nodes == len(c.nodes) && x.last-x.first < 3*c.settings.signEvery()/2 {
+			continue
+		}
+		p.disagreement = Disagreement{Node: i, Nodes: theirs.Nodes, Unknown: unknown}
+		if key := (foreign{i, f.Text}); !c.warnedOf[key] {
+			if c.warnedOf == nil {
+				c.warnedOf = make(map[foreign]bool)
+			}
+			c.warnedOf[key] = true
+			c.warn(Warning{Kind: WarnDisagreement, Node: i, Count: theirs.Nodes, Unknown: unknown})
+		}
+	}
+	p.foreign = alive
+}
+
+// disagreement returns how other clients' nodes differ from ours, as the first node tells
+// that has anything to tell.
+func (c *Core) disagreement() Disagreement {
+	for i := range c.nodes {
+		if d := c.nodes[i].disagreement; d.Nodes != 0 {
+			return d
+		}
+	}
+	return Disagreement{}
+}

@@ -1,0 +1,217 @@
+package core
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// Verdict is what a node said of a name.
+type Verdict uint8
+
+const (
+	VerdictSilent      Verdict = iota // it has not answered yet
+	VerdictGranted                    // it gave its vote
+	VerdictFree                       // nobody has the key
+	VerdictHeld                       // another client has the key
+	VerdictGuarded                    // it was not asked: it is young
+	VerdictUnreachable                // it could not be asked, or its answer was an error
+)
+
+// An Answer is what one node said of one name.
+type Answer struct {
+	Node    int // filled in for a Report
+	Verdict Verdict
+	Value   string        // what the key holds, if Verdict is Held
+	Fence   uint64        // the stored one
+	Left    time.Duration // how long the key lives at most from at on; 0 if not known, -1 for ever
+	At      clock.Instant
+	Waiting int // how many stand in its queue, where that was asked
+	Err     error
+}
+
+// answers are those of all nodes, by index.
+type answers []Answer
+
+// answerTo reads the reply to a grant, a raise or an inspection.
+func answerTo(now clock.Instant, r node.Reply) Answer {
+	a := Answer{Value: r.Value, Fence: r.Fence, Left: r.Left, At: now, Err: r.Err}
+	if r.Op == node.Inspect {
+		a.Waiting = r.Ahead
+	}
+	switch {
+	case r.Status == node.Unknown || r.Status == node.Unsent:
+		a.Verdict = VerdictUnreachable
+	case r.Op == node.Enqueue && (r.Status == node.OK || unheld(r)):
+		a.Verdict = VerdictFree // but for the one that asks, nobody has it
+	case r.Status == node.OK && r.Op != node.Inspect:
+		a.Verdict = VerdictGranted
+	case r.Status == node.Absent:
+		a.Verdict = VerdictFree
+	default:
+		a.Verdict = VerdictHeld
+	}
+	return a
+}
+
+// unheld reports whether a node that has a waiter in its queue neither keeps the key
+// nor has reserved it: it is young, or has no room for a reservation.
+func unheld(r node.Reply) bool { return r.Status == node.Other && r.Value == "" && r.Left == 0 }
+
+// with returns the nodes with the given verdict.
+func (as answers) with(v Verdict) (nodes nodeSet) {
+	for i := range as {
+		if as[i].Verdict == v {
+			nodes.add(i)
+		}
+	}
+	return nodes
+}
+
+// merge takes over the answers of some nodes.
+func (as answers) merge(from answers, nodes nodeSet) {
+	for i := range as {
+		if nodes.has(i) {
+			as[i] = from[i]
+		}
+	}
+}
+
+// free returns when a quorum of nodes will be free unless the holder renews, or
+// Never if that is not known.
+func (as answers) free(now clock.Instant, quorum int) clock.Instant {
+	at := make([]clock.Instant, len(as))
+	for i, a := range as {
+		switch {
+		case a.Verdict == VerdictFree || a.Verdict == VerdictGranted:
+			at[i] = now
+		case (a.Verdict == VerdictHeld || a.Verdict == VerdictGuarded) && a.Left > 0:
+			at[i] = a.At.Add(a.Left)
+		default:
+			at[i] = clock.Never
+		}
+	}
+	slices.Sort(at)
+	return at[quorum-1]
+}
+
+// held reports whether a quorum of nodes keeps the same value, and not for a waiter.
+func (as answers) held(quorum int) bool {
+	for i := range as {
+		if as[i].Verdict != VerdictHeld || node.IsReservation(as[i].Value) {
+			continue
+		}
+		same := 1
+		for _, a := range as[i+1:] {
+			if a.Verdict == VerdictHeld && a.Value == as[i].Value {
+				same++
+			}
+		}
+		if same >= quorum {
+			return true
+		}
+	}
+	return false
+}
+
+// An inquiry is a question to some nodes: who holds a name?
+type inquiry struct {
+	id         uint64
+	key        string
+	answers    answers
+	asked      nodeSet
+	unanswered nodeSet
+
+	// Who gets the answers:
+	call   Call    // of Inspect; 0 if it is one of the others
+	waiter *waiter // of TryAcquire, which others of this process are before
+	line   *line   // whose first waiter was refused by these nodes
+}
+
+// inquire asks the given nodes. It ends with their last answer, which an actor gives
+// in bounded time even for a node that hangs.
+func (c *Core) inquire(now clock.Instant, key string, track bool, nodes nodeSet) *inquiry {
+	q := &inquiry{id: c.newID(noSlot), key: key, answers: make(answers, len(c.nodes)), asked: nodes, unanswered: nodes}
+	c.inquiries[q.id] = q
+	for i := range c.nodes {
+		if nodes.has(i) {
+			c.send(i, node.Command{ID: q.id, Op: node.Inspect, Name: key, Track: track, By: now.Add(c.terms.Window)})
+		}
+	}
+	return q
+}
+
+// inquiryIDs returns the IDs of all that are under way, in order.
+func (c *Core) inquiryIDs() []uint64 { return slices.Sorted(maps.Keys(c.inquiries)) }
+
+// onInspect hears what one node says to an inquiry.
+func (c *Core) onInspect(now clock.Instant, q *inquiry, i int, r node.Reply) {
+	q.answers[i] = answerTo(now, r)
+	if q.unanswered.del(i); q.unanswered != 0 {
+		return
+	}
+	if l := q.line; l != nil {
+		delete(c.inquiries, q.id)
+		l.inquiry = nil
+		l.answers.merge(q.answers, q.asked)
+		c.pause(now, l)
+		return
+	}
+	c.closeInquiry(q, ReasonNone)
+}
+
+// Inspect asks every node about a name. It is answered by EffectInspected, with
+// ReasonClosed if the core is closed before. track has the nodes tell of the next change.
+func (c *Core) Inspect(now clock.Instant, key string, track bool, call Call) {
+	if c.closing {
+		c.tellInspected(call, &Report{Key: key, Reason: ReasonClosed})
+		return
+	}
+	c.inquire(now, key, track, all(len(c.nodes))).call = call
+}
+
+func (c *Core) tellInspected(call Call, r *Report) {
+	c.effects = append(c.effects, Effect{Kind: EffectInspected, Call: call, Report: r})
+}
+
+// closeInquiry ends an inquiry: with all its answers, or early if the core is closed or
+// its caller has given up.
+func (c *Core) closeInquiry(q *inquiry, why Reason) {
+	delete(c.inquiries, q.id)
+	r := c.report(q.key, why, q.answers)
+	switch {
+	case q.call != 0:
+		c.tellInspected(q.call, r)
+	case q.waiter != nil:
+		if why == ReasonNone {
+			r.Reason = ReasonHeld
+		}
+		c.fail(q.waiter.Call, r)
+	}
+}
+
+// report returns what the nodes have said, and what it amounts to.
+func (c *Core) report(key string, why Reason, as answers) *Report {
+	r := &Report{Key: key, Reason: why, Answers: slices.Clone(as), Twins: c.twins()}
+	for i := range r.Answers {
+		r.Answers[i].Node = i
+	}
+	return r
+}
+
+// ownAnswers returns what the nodes said of a lease that this process holds.
+func (c *Core) ownAnswers(t *tenure) answers {
+	as := make(answers, len(c.nodes))
+	for i, v := range t.votes {
+		switch {
+		case t.suspect().has(i):
+			as[i].Verdict = VerdictUnreachable
+		case v.until != 0:
+			as[i] = Answer{Verdict: VerdictHeld, Value: t.token}
+		}
+	}
+	return as
+}

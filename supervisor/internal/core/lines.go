@@ -1,0 +1,270 @@
+package core
+
+import (
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+)
+
+// A line is all that this process wants of one name: the first waiter talks to the nodes,
+// the others wait behind it, first come, first served. Nobody talks to the nodes while this
+// process itself holds the name.
+type line struct {
+	holder    *tenure // this process's own
+	*waitList         // nil while nobody waits: most leases are held without
+}
+
+// A waitList is what a line has while somebody waits in it.
+type waitList struct {
+	alarm
+	key         string
+	inSet       int32    // of the lines that somebody waits in
+	first, last *waiter  // in the order in which they came
+	attempt     *tenure  // the first waiter's
+	inquiry     *inquiry // about who refused the first waiter
+
+	tries   int     // failed attempts of the first waiter
+	yields  int     // how often it has given way there
+	ticket  uint64  // its place in the nodes' queues: at least the fence that it proposed first; 0 before that
+	placed  bool    // a quorum has it behind all who came before
+	answers answers // the nodes' latest, shown to whoever gives up
+	why     Reason  // what they amount to: Held or NoQuorum
+	fence   uint64  // the highest seen
+}
+
+// A waiter is one caller of Acquire or Adopt who has not been answered.
+type waiter struct {
+	Request
+	prev, next *waiter  // in its line
+	inquiry    *inquiry // of TryAcquire, which others of this process are before
+	adoption   *tenure  // of Adopt
+}
+
+func (l *line) slot() *int32 { return &l.inSet }
+
+// Acquire begins to acquire a name for a caller. It is answered by EffectWon or
+// EffectFailed.
+func (c *Core) Acquire(now clock.Instant, r Request) {
+	if why := c.unfit(); why != ReasonNone {
+		c.fail(r.Call, c.report(r.Key, why, nil))
+		return
+	}
+	w := &waiter{Request: r}
+	c.waiters[r.Call] = w
+	l := c.lines[r.Key]
+	if l == nil {
+		l = &line{}
+		c.lines[r.Key] = l
+	}
+	if w.Once && (l.holder != nil || l.waitList != nil) {
+		// Somebody of this process is before it. An attempt of its own would only
+		// split the votes; it is told who holds the name instead.
+		w.inquiry = c.inquire(now, r.Key, false, all(len(c.nodes)))
+		w.inquiry.waiter = w
+		return
+	}
+	if l.waitList == nil {
+		l.waitList = &waitList{key: r.Key}
+		if l.holder != nil {
+			l.fence = l.holder.fence
+		}
+	}
+	c.addWaiter(l, w)
+	if l.first == w && l.holder == nil {
+		c.try(now, l)
+	}
+}
+
+// unfit returns why nothing can be acquired, or ReasonNone.
+func (c *Core) unfit() Reason {
+	switch {
+	case c.closing:
+		return ReasonClosed
+	case c.twins() != Twins{}:
+		return ReasonMisconfigured
+	}
+	return ReasonNone
+}
+
+// Cancel hears that a caller of Acquire or Adopt has given up. It is answered if it was
+// not answered before.
+func (c *Core) Cancel(now clock.Instant, call Call) {
+	w := c.waiters[call]
+	switch {
+	case w == nil:
+		return
+	case w.inquiry != nil:
+		c.closeInquiry(w.inquiry, ReasonNone)
+		return
+	case w.adoption != nil:
+		c.cancelAdoption(w.adoption)
+		return
+	}
+	l := c.lines[w.Key]
+	if w == l.first && l.attempt != nil && l.answers == nil {
+		c.tally(l, l.attempt) // half an answer is better than none, and worse than the last
+	}
+	c.fail(call, c.failure(l, ReasonNone))
+	c.drop(now, l, w)
+}
+
+// drop takes a waiter out of its line. If it was the first, the next one is at once in turn.
+func (c *Core) drop(now clock.Instant, l *line, w *waiter) {
+	key, first := l.key, l.first == w // the list may be gone below
+	c.removeWaiter(l, w)
+	if !first {
+		return
+	}
+	c.stopFirst(now, l)
+	l.resetCounters()
+	if l.first != nil && l.holder == nil {
+		c.try(now, l)
+	}
+	c.forgetIdle(key, l)
+}
+
+// stopFirst ends all that is under way for the first waiter of a line.
+func (c *Core) stopFirst(now clock.Instant, l *line) {
+	if l.attempt != nil {
+		c.abandon(now, l.attempt)
+	}
+	if l.inquiry != nil {
+		delete(c.inquiries, l.inquiry.id)
+		l.inquiry = nil
+	}
+	c.alarms.clear(l)
+}
+
+// addWaiter puts a waiter at the end of a line.
+func (c *Core) addWaiter(l *line, w *waiter) {
+	if w.prev = l.last; w.prev != nil {
+		w.prev.next = w
+	} else {
+		l.first = w
+	}
+	l.last = w
+	c.waited.add(l)
+	c.callers++
+}
+
+// removeWaiter takes a waiter out of its line, and does nothing else.
+func (c *Core) removeWaiter(l *line, w *waiter) {
+	if w.prev != nil {
+		w.prev.next = w.next
+	} else {
+		l.first = w.next
+	}
+	if w.next != nil {
+		w.next.prev = w.prev
+	} else {
+		l.last = w.prev
+	}
+	w.prev, w.next = nil, nil
+	c.callers--
+	if l.first == nil {
+		c.waited.del(l)
+	}
+}
+
+// resetCounters begins to count for another first waiter.
+func (l *line) resetCounters() { l.tries, l.yields, l.ticket, l.placed = 0, 0, 0, false }
+
+// forgetIdle forgets the list of a line that nobody waits in, and a line that nobody
+// stands in.
+func (c *Core) forgetIdle(key string, l *line) {
+	if l.waitList != nil && l.first == nil && l.attempt == nil {
+		c.alarms.clear(l)
+		l.waitList = nil
+	}
+	if l.waitList == nil && l.holder == nil {
+		delete(c.lines, key)
+	}
+}
+
+// try begins an attempt for the first waiter of a line, with a fresh token: a
+// late command of an earlier attempt can never touch this one.
+func (c *Core) try(now clock.Instant, l *line) {
+	if c.standIfContended(now, l) {
+		return
+	}
+	t := c.newAttempt(l)
+	c.alarms.set(t, now.Add(t.terms.Window))
+	if fence, ok := c.proposal(now, l.fence); ok {
+		c.startElection(now, t, fence)
+	}
+}
+
+// newAttempt returns the next attempt of the first waiter of a line.
+func (c *Core) newAttempt(l *line) *tenure {
+	n, w := len(c.nodes), l.first
+	t := &tenure{
+		id: c.newID(c.tenures.vacancy()), line: l, key: l.key, token: c.newToken(w.Owner), terms: w.Terms,
+		votes: make([]vote, n), ballot: &ballot{answers: make(answers, n)},
+	}
+	c.tenures.add(t)
+	l.attempt = t
+	return t
+}
+
+// pause puts the first waiter to sleep after a failed attempt, or sends it away if
+// that was its last.
+func (c *Core) pause(now clock.Instant, l *line) {
+	w := l.first
+	if w.Attempts > 0 {
+		if w.Attempts--; w.Attempts == 0 {
+			c.fail(w.Call, c.failure(l, ReasonNone))
+			c.drop(now, l, w)
+			return
+		}
+	}
+	at := now.Add(c.pauseAfter(l.tries))
+	if free := l.answers.free(now, c.quorum); free > now && free < at {
+		at = free // the holder's grant runs out before
+	}
+	c.alarms.set(l, at)
+}
+
+// wake lets the first waiter try again.
+func (l *line) wake(c *Core, now clock.Instant) {
+	if l.yields > 0 && l.why == ReasonHeld && l.usesQueue() {
+		c.stand(now, l)
+		return
+	}
+	c.try(now, l)
+}
+
+// retrySoon has the waiters that found no quorum try again, soon but not all at once:
+// a node has come back.
+func (c *Core) retrySoon(now clock.Instant) {
+	c.retrying.begin(c, now, &c.waited, task{kind: taskRetry})
+}
+
+func (c *Core) retryLine(now clock.Instant, l *line) {
+	if l.why != ReasonNoQuorum {
+		return
+	}
+	var a sleeper = l
+	if t := l.attempt; t != nil && t.phase == phaseQueued {
+		a = t
+	}
+	if at := now.Add(time.Duration(c.rand.Int64N(int64(c.settings.RetryMin)/4 + 1))); a.bell().isSet() && at < a.bell().due() {
+		c.alarms.set(a, at)
+	}
+}
+
+// failure returns why a waiter of a line gets no lease: what the nodes have said, unless
+// another reason is given.
+func (c *Core) failure(l *line, why Reason) *Report {
+	r := c.report(l.key, l.why, l.answers)
+	if l.holder != nil {
+		r = c.report(l.key, ReasonHeld, c.ownAnswers(l.holder))
+	}
+	r.Disagreement = c.disagreement()
+	if why != ReasonNone {
+		r.Reason = why
+	}
+	if r.Reason == ReasonNone {
+		r.Reason = ReasonNoQuorum
+	}
+	return r
+}

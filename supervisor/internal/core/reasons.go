@@ -1,0 +1,99 @@
+package core
+
+import "time"
+
+// A Reason says why something has ended, or was not done. It is kept as a number: the
+// words are those of whoever tells it.
+type Reason uint8
+
+const (
+	ReasonNone Reason = iota
+
+	// Why there is no lease.
+	ReasonHeld           // another client has the name
+	ReasonNoQuorum       // too few nodes could be reached
+	ReasonClosed         // the core was closed
+	ReasonMisconfigured  // two nodes are one server, see Report.Twins
+	ReasonFenceExhausted // no larger fence can be stored
+	ReasonNotHolder      // what was to be revoked does not hold the name
+	ReasonFormerHolder   // the former holder of what is adopted may still believe in it
+
+	// Why a lease is over.
+	ReasonReleased   // its holder gave it back
+	ReasonHandedOver // its holder handed it over
+	ReasonLost       // no reason is known
+	ReasonExpired    // it was not renewed in time
+	ReasonRevoked    // its key was deleted
+	ReasonTaken      // its key was overwritten
+	ReasonPaused     // the nodes' clocks ran away from ours
+	ReasonMaxHold    // it was held for its maximum
+
+	// Why something was not confirmed.
+	ReasonUnconfirmed // a quorum is not known to be free of the lease
+	ReasonHandingOver // it is being handed over already
+	ReasonKept        // its holder waits no longer, and keeps it
+)
+
+// A Report is why a caller did not get what it asked for, and what each node said.
+type Report struct {
+	Key          string
+	Reason       Reason
+	Answers      []Answer
+	Left         time.Duration // Unconfirmed: how long the key may remain at most
+	Twins        Twins         // Misconfigured
+	Disagreement Disagreement
+}
+
+// Twins are two nodes which are the same database of one server; zero if there are none.
+type Twins struct{ First, Second int }
+
+// A Disagreement is how the electorate of other clients differs from ours, as a node has
+// told; zero if it does not.
+type Disagreement struct {
+	Node    int // which has told
+	Nodes   int // how many they use
+	Unknown int // how many of them this client does not know
+}
+
+// A Fault is why an answer does not count, if it was not the node that said so.
+type Fault uint8
+
+const (
+	FaultNoRoom Fault = iota + 1 // the node's mailbox was full
+	FaultTwin                    // it is the same server as another node
+)
+
+// Error returns the fault in words.
+func (f Fault) Error() string {
+	if f == FaultTwin {
+		return "it is the same server as another node"
+	}
+	return "too many commands are waiting for this node"
+}
+
+// A Warning is something that is not as it should be.
+type Warning struct {
+	Kind    WarningKind
+	Node    int
+	Other   int           // another node
+	Count   int           // of nodes
+	Unknown int           // Disagreement: how many of them this client does not know
+	Time    time.Duration // by how much, or how long
+	Of      time.Duration // Paused: in how much of our own time
+	Policy  string        // Evicts
+}
+
+// WarningKind says what is not as it should be.
+type WarningKind uint8
+
+const (
+	WarnPaused       WarningKind = iota // the clocks of Count nodes ran away from ours, that of Node by Time in Of
+	WarnNoGuard                         // Node does not say which incarnation it is
+	WarnEvicts                          // Node may evict the keys of leases, by Policy
+	WarnCap                             // another client has a MaxTTL of Time, more than our MaxTTLCap
+	WarnTwins                           // Node and Other are the same database of one server
+	WarnDatabases                       // Node and Other are two databases of one server
+	WarnDisagreement                    // other clients on Node use Count nodes, of which Unknown are not known to us
+	WarnClocksApart                     // the clock of Node is Time ahead of that of Other
+	WarnYoung                           // Count nodes are young, so nothing is acquired for Time
+)

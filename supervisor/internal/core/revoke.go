@@ -1,0 +1,72 @@
+package core
+
+import (
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// A revocation is the taking away of somebody else's lease.
+type revocation struct {
+	call    Call // who asked; 0 once answered
+	answers answers
+	deleted nodeSet // nodes that had the token
+}
+
+// Revoke takes the lease with token away, and is answered by EffectAnswered. That is a tenure
+// which is given back without ever having been held here.
+func (c *Core) Revoke(now clock.Instant, key, token string, call Call) {
+	if c.closing {
+		c.answer(call, &Report{Key: key, Reason: ReasonClosed})
+		return
+	}
+	n := len(c.nodes)
+	t := &tenure{
+		id: c.newID(c.tenures.vacancy()), key: key, token: token, terms: c.terms, begun: now,
+		votes: make([]vote, n), asked: all(n), // its holder has asked them
+	}
+	c.tenures.add(t)
+	c.giveBack(now, t)
+	t.give.revoke = &revocation{call: call, answers: make(answers, n)}
+}
+
+// revoked takes in what a node said to the release of a lease that is taken away, and
+// tells who asked as soon as the outcome is certain.
+func (c *Core) onRevocation(now clock.Instant, t *tenure, i int, said node.Reply) {
+	v := t.give.revoke
+	if v == nil || v.call == 0 {
+		return
+	}
+	a := Answer{At: now, Err: said.Err}
+	switch said.Status {
+	case node.OK:
+		v.deleted.add(i)
+		a.Verdict = VerdictFree
+	case node.Absent:
+		a.Verdict = VerdictFree
+	case node.Other:
+		a.Verdict = VerdictHeld
+	default:
+		a.Verdict = VerdictUnreachable
+	}
+	v.answers[i] = a
+	others := v.answers.with(VerdictHeld).len()
+	free := v.answers.with(VerdictFree).len()+others >= c.quorum
+	var why Reason
+	switch {
+	case others >= c.quorum:
+		why = ReasonNotHolder
+	case free && v.deleted != 0 && others+t.give.unanswered.len() < c.quorum:
+	case t.give.unanswered != 0:
+		return
+	case !free:
+		why = ReasonNoQuorum
+	case v.deleted == 0:
+		why = ReasonNotHolder
+	}
+	var r *Report
+	if why != ReasonNone {
+		r = c.report(t.key, why, v.answers)
+	}
+	c.answer(v.call, r)
+	v.call = 0
+}

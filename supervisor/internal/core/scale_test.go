@@ -1,0 +1,257 @@
+package core
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
+	"github.com/leasehold-go/leasehold/supervisor/internal/perform"
+)
+
+// Whatever a node says, or comes due, of very many leases: no wake-up of the loop
+// deals with more than a few thousand commands, and every lease gets its turn.
+func TestWorkOfOneWakeUp(t *testing.T) {
+	const leases, most = 20_000, maxSends + sweepPiece*5
+	b := enrolled(t, 5)
+	for i := range leases {
+		b.hold(fmt.Sprint("name-", i))
+	}
+	b.log = nil
+	c := b.c
+	// round lets all that is due be done, and says yes to it.
+	asked := make(map[uint64]bool)
+	round := func(what string) {
+		t.Helper()
+		for end := b.now().Add(c.terms.TTL); len(asked) < leases; {
+			if b.now() > end {
+				t.Fatalf("%s: %d of %d asked after %v", what, len(asked), leases, c.terms.TTL)
+			}
+			b.clock.Advance(c.Wait(b.now()))
+			now := b.now()
+			c.Tick(now)
+			if n := c.queued; n > most {
+				t.Fatalf("%s: %d commands in one wake-up, want %d at most", what, n, most)
+			}
+			b.perform()
+			for _, s := range b.take(node.Renew) {
+				asked[s.cmd.ID] = true
+				c.onReply(now, s.node, node.Reply{ID: s.cmd.ID, Op: s.cmd.Op, Status: node.OK})
+			}
+			b.perform()
+			b.log = nil
+		}
+	}
+	c.Hear(b.now(), node.Wake{Node: 0, Key: "*"})
+	if n := c.queued; n > most {
+		t.Fatalf("news of all: %d commands at once", n)
+	}
+	round("news of all")
+
+	b.clock.Advance(c.terms.RenewEvery)
+	clear(asked)
+	round("all renewals due at once")
+	if len(c.held) != leases {
+		t.Errorf("%d leases are held, want %d", len(c.held), leases)
+	}
+}
+
+// BenchmarkWakeUp measures single wake-ups of the loop, apart from what the rest of a machine
+// does meanwhile, in the worst bursts of 100,000 leases on five nodes: all are renewed at
+// once; one node has forgotten all of them; all are lost at once.
+func BenchmarkWakeUp(bm *testing.B) {
+	const leases = 100_000
+	for _, burst := range []string{"renewed", "forgotten", "lost"} {
+		bm.Run(burst, func(bm *testing.B) {
+			var took []time.Duration
+			for range bm.N {
+				bm.StopTimer()
+				b := enrolled(bm, 5)
+				for i := range leases {
+					b.hold(fmt.Sprint("name-", i))
+					b.log, b.sent = nil, nil
+				}
+				c := b.c
+				runtime.GC()
+				bm.StartTimer()
+				var unanswered [5][]node.Reply
+				wakeUp := func(what func(now clock.Instant)) {
+					begun := time.Now()
+					what(b.now())
+					b.perform()
+					took = append(took, time.Since(begun))
+					for _, s := range b.sent {
+						r := node.Reply{ID: s.cmd.ID, Op: s.cmd.Op, Status: node.OK}
+						if burst == "forgotten" && s.node == 4 && r.Op == node.Renew {
+							r.Status = node.Absent
+						}
+						unanswered[s.node] = append(unanswered[s.node], r)
+					}
+					b.log, b.sent = b.log[:0], b.sent[:0]
+				}
+				switch burst {
+				case "renewed":
+					b.clock.Advance(c.terms.RenewEvery)
+				case "forgotten":
+					b.restart(4)
+					b.clock.Advance(c.terms.RenewEvery)
+				case "lost":
+					b.clock.Advance(c.terms.TTL)
+				}
+				for done := false; !done; {
+					done = c.Next() > b.now()
+					if !done {
+						wakeUp(c.Tick)
+					}
+					for i, rs := range unanswered {
+						if n := min(len(rs), 768); n > 0 {
+							done = false
+							unanswered[i] = rs[n:]
+							wakeUp(func(now clock.Instant) { c.Receive(now, node.Batch{Node: i, State: c.nodes[i].state, Replies: rs[:n]}) })
+						}
+					}
+				}
+				if n := len(c.held); n != leases && burst != "lost" || n != 0 && burst == "lost" {
+					bm.Fatalf("%d leases are held", n)
+				}
+			}
+			slices.Sort(took)
+			for name, q := range map[string]float64{"p50": .5, "p99": .99, "max": 1} {
+				bm.ReportMetric(float64(took[int(q*float64(len(took)-1))].Microseconds()), "us/"+name)
+			}
+			bm.ReportMetric(float64(len(took))/float64(bm.N), "wake-ups")
+		})
+	}
+}
+
+// The leases of a burst are not renewed in a burst.
+func TestRenewalsAreSpread(t *testing.T) {
+	const leases, tenth = 5_000, 100 * time.Millisecond
+	b := enrolled(t, 1)
+	for i := range leases {
+		b.hold(fmt.Sprint("name-", i))
+	}
+	c := b.c
+	var bursts []int
+	begun := b.now()
+	for b.now() < begun.Add(5*c.terms.TTL) {
+		b.clock.Advance(min(c.Wait(b.now()), tenth))
+		now := b.now()
+		c.Tick(now)
+		k := int(now.Sub(begun) / tenth)
+		for len(bursts) <= k {
+			bursts = append(bursts, 0)
+		}
+		bursts[k] += c.queued
+		perform.All(now, c, len(c.nodes), agreeable{b})
+	}
+	sum, most := 0, 0
+	for _, n := range bursts {
+		sum += n
+		most = max(most, n)
+	}
+	if mean := sum / len(bursts); 2*most > 3*mean {
+		t.Errorf("%d renewals in %v, and %d on average: want half as many more at most", most, tenth, mean)
+	} else {
+		t.Logf("%d renewals in %v at most, %d on average", most, tenth, mean)
+	}
+}
+
+// A lease that is held costs a known part of the heap: of the core, and what its
+// holder has in hand.
+func TestHeapOfALease(t *testing.T) {
+	const leases = 10_000
+	for n, most := range map[int]float64{1: 540, 5: 650} {
+		names := make([]string, leases)
+		for i := range names {
+			names[i] = fmt.Sprint("name-", i)
+		}
+		b := enrolled(t, n)
+		held := make([]*lease.Lease, leases)
+		heap := func() float64 {
+			runtime.GC()
+			var s runtime.MemStats
+			runtime.ReadMemStats(&s)
+			return float64(s.HeapAlloc)
+		}
+		before := heap()
+		for i, name := range names {
+			held[i] = b.hold(name)
+			b.log, b.sent = nil, nil
+		}
+		b.outcomes = nil // which the loop does not keep
+		each := (heap() - before) / leases
+		runtime.KeepAlive(names)
+		runtime.KeepAlive(held)
+		runtime.KeepAlive(b)
+		t.Logf("N=%d: %.0f B", n, each)
+		if each > most {
+			t.Errorf("N=%d: a lease costs %.0f B of heap, want %.0f at most", n, each, most)
+		}
+	}
+}
+
+// A renewal allocates nothing in the core.
+func TestRenewalAllocatesNothing(t *testing.T) {
+	b := enrolled(t, 5)
+	for i := range 1000 {
+		b.hold(fmt.Sprintf("lease-%d", i))
+	}
+	b.c.alarms.clear(&b.c.agreement) // fingerprints are no renewals
+	b.renewAll()
+	if n := testing.AllocsPerRun(20, b.renewAll); n != 0 {
+		t.Errorf("1,000 renewals on five nodes allocated %v times", n)
+	}
+}
+
+// Close has every lease released, although there are more than a mailbox takes; and
+// ends at once where nothing can be sent any more.
+func TestCloseWithLittleRoom(t *testing.T) {
+	const leases, room = 1000, 100
+	for _, cut := range []bool{false, true} {
+		b := enrolled(t, 3)
+		for i := range leases {
+			b.hold(fmt.Sprint("name-", i))
+		}
+		b.sent = nil
+		c := b.c
+		c.Close(b.now())
+		if n := leases - len(c.held); n != sweepPiece {
+			t.Fatalf("Close ended %d leases at once, want %d", n, sweepPiece)
+		}
+		released := make(map[send]bool)
+		for round := 0; !c.Drained(); round++ {
+			if round > 3*leases {
+				t.Fatalf("%d tenures are left", c.tenures.len())
+			}
+			b.perform()
+			taken := 0
+			for _, s := range b.take(node.Release) {
+				if taken++; taken > room {
+					c.Unsent(b.now(), s.node, s.cmd)
+					continue
+				}
+				released[s] = true
+				b.say(s, node.OK)
+			}
+			if cut {
+				c.Cut(b.now())
+				continue
+			}
+			b.advance(c.Wait(b.now()))
+		}
+		if n := len(released); !cut && n != 3*leases {
+			t.Errorf("%d releases were sent, want %d", n, 3*leases)
+		}
+		if got := len(c.unreleased) > 0; got != cut {
+			t.Errorf("cut %v: Close says of %d names that they may stay taken", cut, len(c.unreleased))
+		}
+		if n := b.alarms(); n > 0 {
+			t.Errorf("%d alarms are left", n)
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package core
+
+import (
+	"time"
+
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// Settings are what a core is made with. They are complete and were checked: whoever
+// makes a core fills in the defaults. See supervisor.Config for what each means.
+type Settings struct {
+	Nodes int // how many there are, 1 to MaxNodes
+
+	TTL, MaxTTL, MaxTTLCap time.Duration
+	Drift, Grace           time.Duration // 0 for those of each TTL
+	RenewEvery             time.Duration // of TTL
+	NodeTimeout            time.Duration
+	RetryMin, RetryMax     time.Duration
+	Guard                  bool
+	GuardWindow            time.Duration // for how long a node that forgot is young at least
+
+	Owner string   // what tokens say of the holder
+	Seed  [32]byte // of tokens and jitter: from a good source, as whoever knows it knows the tokens
+}
+
+// Terms are the times of a lease, all derived from its TTL. Leases of the same TTL share
+// one.
+type Terms struct {
+	TTL, Drift, Grace, RenewEvery time.Duration
+	Window                        time.Duration // an election takes at most so long
+}
+
+// MinGrace is the least grace of a lease.
+const MinGrace = 10 * time.Millisecond
+
+// Terms derives the times of a lease from its TTL.
+func (s *Settings) Terms(ttl time.Duration) *Terms {
+	t := &Terms{TTL: ttl, Drift: s.DriftOf(ttl), Grace: s.Grace, RenewEvery: s.RenewEvery, Window: ttl / 4}
+	if t.Grace == 0 {
+		t.Grace = max(ttl/20, MinGrace)
+	}
+	if ttl != s.TTL {
+		t.RenewEvery = time.Duration(float64(s.RenewEvery) * (float64(ttl) / float64(s.TTL)))
+	}
+	return t
+}
+
+// DriftOf returns the allowance for clock rates during a TTL.
+func (s *Settings) DriftOf(ttl time.Duration) time.Duration {
+	if s.Drift != 0 {
+		return s.Drift
+	}
+	return ttl/100 + 2*time.Millisecond
+}
+
+// Window returns for how long a node that forgot is young if leases last for maxTTL at
+// most.
+func (s *Settings) Window(maxTTL time.Duration) time.Duration {
+	return max(s.GuardWindow, maxTTL+s.DriftOf(maxTTL))
+}
+
+// Reserve is for how long a node keeps a name for the first in its queue: long enough
+// to hear of it and to claim it, also from a node that is late.
+func (s *Settings) Reserve() time.Duration { return 3 * s.NodeTimeout }
+
+// Heartbeat is about how often a waiter in a queue asks again: so seldom that it costs
+// next to nothing, and so often that one who was reserved for and does nothing is found
+// out soon.
+func (s *Settings) Heartbeat() time.Duration { return max(s.Reserve(), s.RetryMin) }
+
+// Alive is for how long a waiter in a queue counts as alive since it was heard of: one
+// heartbeat may be lost.
+func (s *Settings) Alive() time.Duration { return 2*s.Heartbeat() + s.NodeTimeout }
+
+// signEvery is how often a client leaves its fingerprint, and signedFor for how long one
+// counts: several may be lost.
+func (s *Settings) signEvery() time.Duration {
+	return min(max(s.MaxTTL/2, time.Second), 10*time.Second)
+}
+func (s *Settings) signedFor() time.Duration { return 4 * s.signEvery() }
+
+// pauseAfter returns how long to wait after so many failed attempts: jittered, so that
+// rivals do not collide for ever, and growing.
+func (c *Core) pauseAfter(tries int) time.Duration {
+	s := &c.settings
+	d := s.RetryMin
+	if spread := s.RetryMax - s.RetryMin; spread > 0 {
+		d += time.Duration(c.rand.Int64N(int64(spread) + 1))
+	}
+	for i := 1; i < min(tries, 5); i++ {
+		d += d / 2
+	}
+	return d
+}
+
+// newToken returns a fresh token: the owner, a slash, and 128 random bits. A token is
+// never used for a second attempt: a late command of the first would touch it.
+func (c *Core) newToken(owner string) string {
+	if owner == "" {
+		owner = c.settings.Owner
+	}
+	b := make([]byte, 0, len(owner)+1+node.TokenRandom)
+	b = append(append(b, owner...), '/')
+	for left, bits := 0, uint64(0); len(b) < cap(b); left -= 5 {
+		if left < 5 {
+			left, bits = 60, c.random.Uint64()
+		}
+		b = append(b, base32[bits&31])
+		bits >>= 5
+	}
+	return string(b)
+}
+
+const base32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"

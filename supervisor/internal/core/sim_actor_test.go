@@ -1,0 +1,711 @@
+package core
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+	"github.com/leasehold-go/leasehold/node/nodetest"
+)
+
+// A simActor does what node.Actor promises, over connections whose bytes may be
+// late or lost. It follows actor.go and session.go step by step; what it leaves out
+// is what the core cannot see: NOSCRIPT and malformed answers.
+type simActor struct {
+	c     *simClient
+	n     *simNode
+	state node.State
+
+	mailbox []node.Command
+	room    int
+	pumping bool
+	watched bool // a timer runs for the pipeline under way, or an earlier one
+
+	conn    *simConn // nil while there is none
+	attempt *simConn // to make one
+	hold    bool     // commands wait for the attempt
+	pipe    *simPipe // under way
+
+	life     string // the server's incarnation, and since when
+	known    string // the identity of this node's data, or what it is to be
+	grown    bool
+	age      time.Duration
+	fails    int
+	brokeAt  time.Duration // when the latest enrolment ended, or failed
+	used     clock.Instant
+	stealthy bool // the client library reconnects by itself
+	listener simListener
+
+	// The way to the node.
+	cutUntil  time.Duration
+	slowUntil time.Duration
+	slowBy    time.Duration
+	lateness  time.Duration // of some bytes
+	parked    time.Duration // until when they all wait at the sender; it may change
+	waiting   []func()      // they
+}
+
+// A simConn is one connection and its enrolment.
+type simConn struct {
+	boot   int
+	named  bool // with this enrolment's nonce
+	closed bool // by the client
+	dead   bool // the network drops everything
+	lost   error
+	marker string // what it must still say after every pipeline; "" without guard
+	proved bool
+	begun  clock.Instant
+
+	there, back time.Duration // when the latest bytes arrive: they stay in order
+}
+
+type simPipe struct {
+	conn     *simConn
+	life     string // of the node, when it was sent
+	boot     int
+	commands []node.Command
+	replies  []node.Reply
+	live     []int
+	few      [4]int // room for live
+	sent     clock.Instant
+	sentAt   time.Duration // the same in true time
+	withTime bool
+	tells    []*simLease // whose key the node does not have any more
+
+	step     int
+	half     bool // the SET of a grant is done, the rest is not
+	stranger bool
+	time     time.Duration // of the node, as told last
+	marker   string
+}
+
+var (
+	errReset    = errors.New("connection closed by the node")
+	errDial     = errors.New("connection refused")
+	errOverdue  = errors.New("no answer in time")
+	errForgot   = errors.New("the node has lost its marker")
+	errStranger = errors.New("another connection answered")
+	errUnsent   = errors.New("not sent")
+)
+
+const (
+	simHeartbeat = 10 * time.Second
+	simLastPause = 250 * time.Millisecond
+	// simGrownAfter is how much longer than the window a life must have lasted, by the
+	// node's clock, for it to count as grown although nobody has said so.
+	simGrownAfter = time.Hour
+)
+
+func (a *simActor) trySend(cmd node.Command) bool {
+	if cmd.Op == node.Enqueue {
+		a.listener.wanted = true
+		a.listen()
+	}
+	if (cmd.Op == node.Grant || cmd.Op == node.Enqueue || cmd.Op == node.Claim) && len(a.mailbox) >= (a.room+1)/2 || len(a.mailbox) >= a.room {
+		return false
+	}
+	a.mailbox = append(a.mailbox, cmd)
+	a.wake()
+	return true
+}
+
+func (a *simActor) wake() {
+	if a.pumping || len(a.mailbox) == 0 || a.pipe != nil || a.hold {
+		return
+	}
+	a.pumping = true
+	a.c.after(a.c.w.upTo(20*time.Microsecond), func() {
+		a.pumping = false
+		if len(a.mailbox) > 0 && a.pipe == nil && !a.hold {
+			a.handle()
+		}
+	})
+}
+
+// handle answers what is in the mailbox, by a pipeline if there is a connection.
+func (a *simActor) handle() {
+	take := len(a.mailbox)
+	if take > 1 && a.c.w.chance(0.1) {
+		take = 1 + a.c.w.rand.IntN(take) // the rest came a moment later
+	}
+	commands := slices.Clone(a.mailbox[:take])
+	a.mailbox = append(a.mailbox[:0], a.mailbox[take:]...)
+	defer a.wake()
+	if a.conn != nil && a.conn.lost != nil {
+		a.lose(a.conn.lost, nil)
+	}
+	replies := make([]node.Reply, len(commands))
+	for i, cmd := range commands {
+		replies[i] = node.Reply{ID: cmd.ID, Op: cmd.Op, Status: node.Unsent, Err: errUnsent}
+	}
+	if a.conn == nil {
+		a.tell(replies)
+		return
+	}
+	now := a.c.Now()
+	p := &simPipe{commands: commands, replies: replies}
+	live := p.few[:0]
+	for _, cmd := range commands {
+		if cmd.Op == node.Sign && cmd.Grown && cmd.Life == a.state.Life && now <= cmd.By {
+			a.grown, a.state.Grown = true, true
+		}
+	}
+	for i, cmd := range commands {
+		switch {
+		case now > cmd.By:
+		case (cmd.Op == node.Grant || cmd.Op == node.Claim) && !a.state.Grown:
+			a.c.w.stats.young++
+		case (cmd.Op == node.Heal || cmd.Op == node.Sign && cmd.Grown) && cmd.Life != a.state.Life:
+			a.c.w.stats.otherLife++
+		default:
+			replies[i].Status, replies[i].Err = node.Unknown, nil
+			live = append(live, i)
+		}
+	}
+	if len(live) == 0 {
+		a.tell(replies)
+		return
+	}
+	p.live = live
+	a.exchange(p)
+}
+
+// exchange sends a pipeline.
+func (a *simActor) exchange(p *simPipe) {
+	w := a.c.w
+	now := a.c.Now()
+	a.pipe = p
+	a.used = now
+	p.conn, p.sent, p.sentAt, p.life = a.conn, now, w.now, a.life
+	p.boot = p.conn.boot
+	p.withTime = p.withTime || now.Sub(a.state.OffsetAt) >= simHeartbeat
+	a.watch()
+	late := false
+	for _, i := range p.live {
+		cmd := &p.commands[i]
+		w.stats.sent[cmd.Op]++
+		late = late || w.aimAtSend(a, cmd)
+	}
+	slow := w.chance(0.1)
+	a.there(p.conn, late, func() { a.execute(p, slow) })
+}
+
+// watch gives up a pipeline that is not answered in time.
+func (a *simActor) watch() {
+	if a.watched {
+		return
+	}
+	a.watched = true
+	a.c.atLocal(a.pipe.sent.Add(a.c.w.timeout), func() {
+		a.watched = false
+		p := a.pipe
+		switch {
+		case p == nil:
+		case a.c.Now().Sub(p.sent) < a.c.w.timeout:
+			a.watch() // it is another one by now
+		default:
+			a.c.w.stats.timeouts++
+			a.failed(p, errOverdue)
+		}
+	})
+}
+
+// there carries bytes to the node. They may come late, also when the client has cut
+// the connection meanwhile, or never.
+func (a *simActor) there(s *simConn, late bool, arrive func()) {
+	w := a.c.w
+	if s.dead {
+		return
+	}
+	at := w.now + a.delay()
+	if a.cutUntil > w.now {
+		if w.chance(0.5) {
+			s.dead = true
+			return
+		}
+		at = a.cutUntil + a.delay()
+	}
+	if late || a.lateness > 0 && w.chance(0.3) {
+		at += w.upTo(max(a.lateness, w.maxTTL))
+	}
+	if !w.calm { // then all late bytes have come
+		at = min(at, w.faults.end)
+	}
+	s.there = max(at, s.there)
+	if a.parked <= w.now {
+		w.after(s.there-w.now, arrive)
+		return
+	}
+	a.waiting = append(a.waiting, arrive)
+}
+
+// park has all bytes wait at the sender up to an instant.
+func (a *simActor) park(until time.Duration) {
+	w := a.c.w
+	a.parked = min(until, w.faults.end)
+	w.after(a.parked-w.now, func() {
+		if w.now < a.parked {
+			return // it was changed
+		}
+		waiting := a.waiting
+		a.waiting = nil
+		d := a.delay()
+		for _, arrive := range waiting {
+			w.after(d, arrive)
+			d += w.upTo(50 * time.Microsecond)
+		}
+	})
+}
+
+// back carries bytes from the node.
+func (a *simActor) back(s *simConn, arrive func()) {
+	w := a.c.w
+	at := w.now + a.delay()
+	if a.cutUntil > w.now {
+		at = a.cutUntil + a.delay()
+	}
+	s.back = max(at, s.back)
+	a.c.after(s.back-w.now, func() {
+		if !s.closed {
+			arrive()
+		}
+	})
+}
+
+func (a *simActor) delay() time.Duration {
+	w := a.c.w
+	d := 100*time.Microsecond + w.upTo(time.Millisecond)
+	if a.slowUntil > w.now {
+		d += w.upTo(a.slowBy)
+	}
+	return d
+}
+
+// execute runs a pipeline on the node, command by command. Other clients' may come
+// in between, and so may the end of the process.
+func (a *simActor) execute(p *simPipe, slow bool) {
+	a.n.do(p.boot, func() {
+		w := a.c.w
+		n := a.n
+		if p.conn.closed {
+			w.stats.lateBytes++
+		}
+		for p.step <= len(p.live)+1 {
+			switch {
+			case p.step == 0:
+				if p.withTime {
+					p.time = n.clock.now()
+				}
+				p.step++
+			case p.step <= len(p.live):
+				if a.command(p, p.live[p.step-1]) {
+					p.step++
+				}
+			default:
+				p.marker = n.data.marker
+				p.step++
+			}
+			if slow && p.step <= len(p.live)+1 && w.chance(0.4) {
+				w.after(w.upTo(4*time.Millisecond), func() { a.execute(p, true) })
+				return
+			}
+		}
+		if w.changed {
+			w.changed = false
+			w.checkKept()
+		}
+		w.checkStranded()
+		a.back(p.conn, func() { a.answered(p) })
+	}, func() {
+		if a.stealthy && p.step == 0 && a.n.up && !p.conn.closed && !p.stranger {
+			// The library has dialled again, and sends it to whoever is there now.
+			p.stranger = true
+			p.boot = a.n.boot
+			a.execute(p, slow)
+			return
+		}
+		a.back(p.conn, func() { a.lost(p.conn, errReset) })
+	})
+}
+
+// command runs one command, or the first half of a grant, and reports whether it
+// is done.
+func (a *simActor) command(p *simPipe, i int) bool {
+	n, w := a.n, a.c.w
+	cmd, r := &p.commands[i], &p.replies[i]
+	n.runs, n.saved = true, false
+	defer func() { n.runs = false }()
+	if cmd.Op == node.Sign {
+		a.sign(p, cmd, r)
+		return true
+	}
+	k := w.nameIndex(cmd.Name)
+	value := n.key(k)
+	if cmd.Op == node.Grant {
+		if !p.half {
+			r.Status = node.Other
+			if value == "" {
+				r.Status = node.OK
+				n.set(k, cmd.Token, cmd.TTL, p.sentAt)
+				w.granted(n, k, cmd.Token)
+				w.aimAtVote(a)
+				if p.conn.closed {
+					w.leftTokens[cmd.Token] = leftLate
+				}
+			}
+			p.half = true
+			return false
+		}
+		p.half = false
+		r.Raised = n.raise(k, cmd.Fence)
+		return true
+	}
+	p.time = n.clock.now()
+	switch value {
+	case "":
+		r.Status = node.Absent
+	case cmd.Token:
+		r.Status = node.OK
+	default:
+		r.Status = node.Other
+	}
+	if (cmd.Op == node.Renew || cmd.Op == node.Heal) && strings.HasPrefix(value, "?") {
+		r.Status = node.Absent // a reservation must not keep a lease from being healed
+	}
+	a.act(p, k, cmd, r)
+	if r.Status == node.OK && cmd.Op != node.Release && cmd.Op != node.Leave && p.conn.closed {
+		w.leftTokens[cmd.Token] = leftLate // it came after its sender had given up on it
+	}
+	return true
+}
+
+// act is the scripts. The answer says how the key stands to the token.
+func (a *simActor) act(p *simPipe, k int, cmd *node.Command, r *node.Reply) {
+	n, w := a.n, a.c.w
+	value := n.key(k)
+	switch cmd.Op {
+	case node.Inspect:
+		if value != "" {
+			r.Status = node.OK
+			n.describe(k, r)
+		}
+		r.Fence = n.fenceOf(k)
+		for _, x := range n.queue(k) {
+			if x.alive > n.ms() {
+				r.Ahead++
+			}
+		}
+	case node.Enqueue, node.Claim, node.Leave:
+		a.queueing(k, cmd, r, p.sentAt)
+	case node.Adopt:
+		n.adopt(k, cmd, r, p.sentAt)
+	case node.Renew:
+		w.observes(n, p, k, cmd, r)
+		if r.Status == node.OK {
+			w.tell("node %d renews %s for %v", n.id, cmd.Token, cmd.TTL)
+			n.renew(k, cmd.TTL)
+		}
+	case node.Release:
+		if cmd.Queued {
+			n.leaveQueue(k, cmd.Token)
+			if value == node.Reserved(cmd.Token) {
+				r.Status = node.OK
+			}
+		}
+		if r.Status == node.OK {
+			w.deletes(n, k, value)
+			n.del(k)
+		}
+		a.hand(k, "")
+	case node.Raise:
+		if r.Status == node.OK {
+			r.Fence = n.fenceOf(k)
+			n.raise(k, cmd.Fence)
+		}
+	case node.Heal:
+		if r.Status == node.OK {
+			n.renew(k, cmd.TTL)
+		}
+		if r.Status == node.Absent {
+			n.set(k, cmd.Token, cmd.TTL, p.sentAt)
+			n.raise(k, cmd.Fence)
+			r.Status = node.OK
+		}
+	}
+}
+
+// sign is the script of that name.
+func (a *simActor) sign(p *simPipe, cmd *node.Command, r *node.Reply) {
+	p.time = a.n.clock.now()
+	life := ""
+	if cmd.Grown {
+		life = p.life // of when it was sent: its bytes may come late
+		a.c.w.tell("client %d says that node %d is grown", a.c.id, a.n.id)
+	}
+	r.Status, r.Value = node.OK, a.n.sign(cmd.Token, cmd.TTL, life)
+}
+
+// answered takes the answers to the pipeline.
+func (a *simActor) answered(p *simPipe) {
+	w := a.c.w
+	if a.pipe != p {
+		return
+	}
+	if p.stranger {
+		w.stats.strangers++
+		a.failed(p, errStranger)
+		return
+	}
+	if w.guard && p.marker != p.conn.marker {
+		w.stats.forgotten++
+		if nodetest.MayGrow(p.marker, a.life) {
+			w.stats.raised++
+		}
+		a.failed(p, errForgot)
+		return
+	}
+	if w.guard {
+		a.state.MarkedAt = p.sent
+	}
+	for _, l := range p.tells {
+		l.told.add(a.n.id)
+	}
+	now := a.c.Now()
+	if p.time != 0 {
+		a.measured(p.time, p.sent, now)
+	}
+	p.conn.proved = true
+	a.fails = 0
+	a.pipe = nil
+	for i := range p.replies {
+		w.stats.answers[p.replies[i].Op][p.replies[i].Status]++
+	}
+	a.tell(p.replies)
+	a.wake()
+}
+
+// failed answers a pipeline without knowing, and ends the enrolment.
+func (a *simActor) failed(p *simPipe, err error) {
+	for _, i := range p.live {
+		r := &p.replies[i]
+		*r = node.Reply{ID: r.ID, Op: r.Op, Err: err}
+		a.c.w.stats.answers[r.Op][r.Status]++
+	}
+	a.pipe = nil
+	a.lose(err, p.replies)
+}
+
+// lost is told that a connection is no more.
+func (a *simActor) lost(s *simConn, err error) {
+	switch {
+	case a.attempt == s:
+		a.notEnrolled(err)
+	case a.conn != s:
+	case a.pipe != nil:
+		a.failed(a.pipe, err)
+	case a.c.w.chance(0.3):
+		s.lost = err // it is noticed with the next command
+		a.c.after(a.c.w.upTo(time.Millisecond), func() {
+			if a.conn == s && a.pipe == nil {
+				a.lose(err, nil)
+			}
+		})
+	default:
+		a.lose(err, nil)
+	}
+}
+
+// lose ends the enrolment and begins another, at once unless it has been of no use.
+func (a *simActor) lose(err error, replies []node.Reply) {
+	s := a.conn
+	s.closed = true
+	a.listener.end()
+	a.conn, a.brokeAt = nil, a.c.w.now
+	a.state.Enrolled, a.state.Err = false, err
+	a.tell(replies)
+	if s.proved || a.c.Now().Sub(s.begun) >= simLastPause {
+		a.try(true)
+	} else {
+		a.pause()
+	}
+	a.wake()
+}
+
+func (a *simActor) pause() {
+	d := 40 * time.Millisecond << min(a.fails, 3)
+	d = min(d, simLastPause*2/3)
+	a.fails++
+	d = d/2 + a.c.w.upTo(d)
+	a.c.atLocal(a.c.Now().Add(d), func() {
+		if a.conn == nil && a.attempt == nil {
+			a.try(false)
+		}
+	})
+}
+
+// A simIdentity is what an enrolment finds out.
+type simIdentity struct {
+	run, incarnation   string
+	at                 time.Duration // the node's time
+	sent, back, heard  clock.Instant
+	marker, life, data string // "" without guard
+	marked             clock.Instant
+	age                time.Duration
+	grown              bool
+}
+
+// try enrols: it dials, asks who the server is, and compares with the marker.
+func (a *simActor) try(hold bool) {
+	c, n, w := a.c, a.n, a.c.w
+	a.hold = hold
+	s := &simConn{}
+	a.attempt = s
+	c.atLocal(c.Now().Add(w.timeout), func() {
+		if a.attempt == s {
+			a.notEnrolled(errOverdue)
+		}
+	})
+	a.there(s, false, func() {
+		if !n.up {
+			a.back(s, func() { a.lost(s, errDial) })
+			return
+		}
+		s.boot = n.boot
+		a.back(s, func() {
+			id := &simIdentity{sent: c.Now()}
+			a.onNode(s, func() {
+				s.named = true
+				id.run, id.incarnation, id.at = n.run, n.incarnation(), n.clock.now()
+				a.back(s, func() {
+					id.back, id.heard = c.Now(), c.Now()
+					s.begun = id.back
+					if !w.guard {
+						a.enrolled(s, id)
+						return
+					}
+					a.mark(s, id)
+				})
+			})
+		})
+	})
+}
+
+// mark has the node say which life this is.
+func (a *simActor) mark(s *simConn, id *simIdentity) {
+	c, n := a.c, a.n
+	id.marked = c.Now()
+	a.onNode(s, func() {
+		life, grown := n.enrol(c.cfg.MaxTTL, a.known)
+		marker, identity, now := n.data.marker, n.data.identity, n.clock.now()
+		a.back(s, func() {
+			id.heard = c.Now()
+			id.marker, id.life, id.grown, id.data = marker, life, grown, identity
+			_, since, _ := strings.Cut(life, " ")
+			us, err := strconv.ParseInt(since, 10, 64)
+			if err != nil {
+				c.w.fail("marker %q: %v", marker, err)
+			}
+			id.age = max(0, now-time.Duration(us)*time.Microsecond)
+			s.marker = marker
+			a.enrolled(s, id)
+		})
+	})
+}
+
+// onNode does something on the server that is being connected to.
+func (a *simActor) onNode(s *simConn, do func()) {
+	a.there(s, false, func() {
+		a.n.do(s.boot, do, func() { a.back(s, func() { a.lost(s, errReset) }) })
+	})
+}
+
+func (a *simActor) notEnrolled(err error) {
+	a.attempt.closed = true
+	a.attempt, a.hold, a.brokeAt = nil, false, a.c.w.now
+	changed := a.state.Err != err
+	a.state.Err = err
+	a.pause()
+	if changed {
+		a.tell(nil)
+	}
+	a.wake()
+}
+
+func (a *simActor) enrolled(s *simConn, id *simIdentity) {
+	w := a.c.w
+	a.conn = s
+	a.attempt, a.hold = nil, false
+	a.used = id.back
+	life := id.life
+	if !w.guard {
+		life = id.incarnation
+	}
+	st := &a.state
+	if st.Life == 0 || life != a.life {
+		st.Life++
+		st.LifeAt = id.heard
+		a.life, a.age = life, id.age
+		a.grown = id.age-simGrownAfter > a.c.core.settings.Window(a.c.cfg.MaxTTLCap)
+	}
+	a.grown = a.grown || id.grown
+	st.Enrolled, st.Err = true, nil
+	st.Guarded, st.Grown = w.guard, a.grown || !w.guard
+	st.Run, st.Identity, st.Age, st.MarkedAt = id.run, id.data, a.age, id.marked
+	if w.guard {
+		a.known = id.data
+		ms, err := strconv.ParseInt(strings.TrimPrefix(id.marker, id.life+" "), 10, 64)
+		if err != nil {
+			w.fail("marker %q: %v", id.marker, err)
+		}
+		st.MaxTTL = time.Duration(ms) * time.Millisecond
+	}
+	a.measured(id.at, id.sent, id.back)
+	w.stats.enrolments++
+	a.listen()
+	w.tell("client %d enrolled at node %d: life %d, grown %v, %q", a.c.id, a.n.id, st.Life, st.Grown, id.marker)
+	a.tell(nil)
+	a.wake()
+	a.beat(s)
+}
+
+// beat asks for the time if there was nothing else to ask for a while.
+func (a *simActor) beat(s *simConn) {
+	at := a.used.Add(simHeartbeat)
+	if now := a.c.Now(); at <= now {
+		at = now.Add(simHeartbeat)
+	}
+	a.c.atLocal(at, func() {
+		if a.conn != s {
+			return
+		}
+		if a.pipe == nil && a.c.Now().Sub(a.used) >= simHeartbeat {
+			a.exchange(&simPipe{withTime: true})
+		}
+		a.beat(s)
+	})
+}
+
+func (a *simActor) measured(at time.Duration, sent, back clock.Instant) {
+	at = at.Truncate(time.Microsecond)
+	middle := sent.Add(back.Sub(sent) / 2)
+	a.state.Offset, a.state.OffsetAt = at-time.Duration(middle), middle
+	a.state.Time, a.state.TimeSent, a.state.TimeBack = at, sent, back
+}
+
+func (a *simActor) tell(replies []node.Reply) {
+	b := node.Batch{Node: a.n.id, Replies: replies, State: a.state}
+	if a.c.w.trace != nil {
+		for _, r := range replies {
+			a.c.w.tell("client %d, node %d: %v of %d: %v %v", a.c.id, a.n.id, r.Op, r.ID, r.Status, r.Err)
+		}
+	}
+	c := a.c
+	now := c.Now()
+	c.core.Receive(now, b)
+	c.perform(now)
+	c.arm()
+}

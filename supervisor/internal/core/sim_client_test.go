@@ -1,0 +1,290 @@
+package core
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
+	"github.com/leasehold-go/leasehold/supervisor/internal/perform"
+)
+
+// A simClient is one process: a real core, its actors, and who calls it.
+type simClient struct {
+	w       *world
+	id      int
+	cfg     Settings
+	clock   rateClock
+	core    *Core
+	actors  []*simActor
+	dead    bool // the process has ended
+	crowded bool // its mailboxes have next to no room
+	idle    bool // nobody in it wants anything by himself
+
+	pausedUntil time.Duration
+	unseenAt    clock.Instant // when it was last paused without its own clock noticing
+	unseenFrom  time.Duration // the same in true time
+
+	tickAt  time.Duration
+	tickNo  int
+	workers []*simWorker
+
+	lastCall  Call
+	answered  map[Call]bool           // each is to be, once
+	following map[Call]func(e Effect) // what is done about some of them
+	leases    map[uint64]lease.Control
+}
+
+// newSimClient starts a process, and the callers in it unless it is to be idle.
+func newSimClient(w *world, id int, idle bool) *simClient {
+	c := &simClient{w: w, id: id, idle: idle, answered: map[Call]bool{}, following: map[Call]func(Effect){}, leases: map[uint64]lease.Control{}}
+	c.clock = rateClock{w: w, rate: w.rate(), base: time.Duration(simOrigin) + w.upTo(time.Hour), from: w.now}
+	maxTTL := w.widths[w.rand.IntN(len(w.widths))]
+	if maxTTL < w.maxTTL {
+		w.stats.disagreeing++
+	}
+	ttl := maxTTL
+	if w.chance(0.2) {
+		ttl = max(ttl/2, 5*w.timeout)
+	}
+	retry := ttl/40 + w.upTo(ttl/10)
+	c.cfg = Settings{
+		Nodes: len(w.nodes), TTL: ttl, MaxTTL: maxTTL, MaxTTLCap: w.most, RenewEvery: ttl / 3, NodeTimeout: w.timeout,
+		RetryMin: retry, RetryMax: 2 * retry, Guard: w.guard, Owner: fmt.Sprint(id),
+	}
+	binary.LittleEndian.PutUint64(c.cfg.Seed[:], w.seed)
+	binary.LittleEndian.PutUint64(c.cfg.Seed[8:], uint64(id))
+	c.core = New(c.cfg)
+	room := 8192
+	if w.chance(0.05) {
+		room = 2 + w.rand.IntN(8)
+		c.crowded = true
+	}
+	stealthy := w.chance(0.15)
+	for _, n := range w.nodes {
+		a := &simActor{c: c, n: n, room: room, stealthy: stealthy, known: w.newID()}
+		c.actors = append(c.actors, a)
+		a.try(true)
+	}
+	for k := range w.names {
+		if idle {
+			break
+		}
+		for range 1 + w.rand.IntN(5)/4 {
+			wk := &simWorker{c: c, key: k}
+			c.workers = append(c.workers, wk)
+			wk.think()
+		}
+	}
+	if !idle && len(w.names) > 1 && w.chance(0.4) {
+		g := &simGroup{}
+		for k := range w.names {
+			wk := &simWorker{c: c, key: k, group: g}
+			g.workers = append(g.workers, wk)
+		}
+		c.workers = append(c.workers, g.workers...)
+		g.workers[0].think()
+	}
+	w.clients = append(w.clients, c)
+	c.arm()
+	w.tell("client %d starts, TTL %v of %v", id, ttl, maxTTL)
+	return c
+}
+
+// Now is what the client's clock says: a simClient is a clock.Clock.
+func (c *simClient) Now() clock.Instant { return clock.Instant(c.clock.now()) }
+
+// NewTimer is never asked for.
+func (c *simClient) NewTimer(time.Duration) clock.Timer { panic("no timers here") }
+
+// after has something happen in this process: later if that is paused then, in an
+// order that nobody knows.
+func (c *simClient) after(d time.Duration, do func()) {
+	c.w.after(d, func() { c.when(do) })
+}
+
+func (c *simClient) when(do func()) {
+	switch {
+	case c.dead:
+	case c.pausedUntil > c.w.now:
+		c.after(c.pausedUntil-c.w.now+c.w.upTo(200*time.Microsecond), do)
+	default:
+		do()
+	}
+}
+
+// atLocal has something happen once the client's clock says so.
+func (c *simClient) atLocal(at clock.Instant, do func()) {
+	c.after(c.clock.until(time.Duration(at)), func() {
+		if c.Now() < at { // it stood still meanwhile
+			c.atLocal(at, do)
+			return
+		}
+		do()
+	})
+}
+
+// input gives the core one input, and does what it decides.
+func (c *simClient) input(f func(now clock.Instant)) {
+	now := c.Now()
+	f(now)
+	c.perform(now)
+	c.arm()
+}
+
+// arm has the core wake up when it wants to.
+func (c *simClient) arm() {
+	now := c.Now()
+	at := c.w.now + c.clock.until(time.Duration(now)+c.core.Wait(now))
+	if at == c.tickAt {
+		return
+	}
+	c.tickAt = at
+	c.tickNo++
+	no := c.tickNo
+	c.after(at-c.w.now, func() {
+		if c.tickNo != no {
+			return
+		}
+		c.tickAt = 0
+		now := c.Now()
+		c.core.Tick(now)
+		c.perform(now)
+		for _, t := range c.core.tenures.slots {
+			if t != nil && t.phase == phaseHeld && t.hold.until <= now {
+				c.w.fail("client %d woke up at %d and did not end %s, which was lost at %d", c.id, now, t.token, t.hold.until)
+			}
+		}
+		c.arm()
+	})
+}
+
+// perform does what the loop does.
+func (c *simClient) perform(now clock.Instant) { perform.All(now, c.core, len(c.actors), c) }
+
+// Send hands commands to an actor.
+func (c *simClient) Send(i int, commands []node.Command) (unsent []node.Command) {
+	for _, cmd := range commands {
+		if !c.actors[i].trySend(cmd) {
+			c.w.stats.noRoom++
+			unsent = append(unsent, cmd)
+		}
+	}
+	return unsent
+}
+
+// Effect does what concerns callers and holders.
+func (c *simClient) Effect(now clock.Instant, e Effect) {
+	w := c.w
+	switch e.Kind {
+	case EffectWon:
+		c.workerOf(e.Call).won(e)
+	case EffectFailed:
+		c.workerOf(e.Call).failed(e)
+	case EffectRenewed:
+		held := c.leases[e.ID]
+		if !held.Renewed(e.Until, e.Grace) {
+			why := ReasonExpired
+			if held.Lease().Err() == lease.ErrReleased {
+				why = ReasonReleased
+			}
+			c.core.HolderEnded(now, e.ID, why)
+			return
+		}
+		if l := w.leaseOf(held.Lease()); l != nil {
+			w.renewed(l, now, e.Until)
+		}
+	case EffectEnded:
+		held := c.leases[e.ID]
+		held.End(ends[e.Reason])
+		delete(c.leases, e.ID)
+		w.tell("client %d: %s is over: %v", c.id, held.Lease().Token(), ends[e.Reason])
+		if l := w.leaseOf(held.Lease()); l != nil {
+			w.ended(l, e.Reason)
+		}
+	case EffectAnswered:
+		if done, asked := c.answered[e.Call]; done || !asked {
+			w.fail("client %d: a caller was answered twice", c.id)
+		}
+		c.answered[e.Call] = true
+		if f := c.following[e.Call]; f != nil {
+			c.after(w.upTo(100*time.Microsecond), func() { f(e) })
+		}
+	case EffectNodeUp, EffectNodeDown, EffectYoung:
+	case EffectWarned:
+		w.stats.warnings++
+		w.tell("client %d: warning: %+v", c.id, *e.Warning)
+	default:
+		w.fail("client %d: an effect that nobody expects: %v", c.id, e.Kind)
+	}
+}
+
+func (c *simClient) workerOf(call Call) *simWorker {
+	for _, wk := range c.workers {
+		if wk.call == call {
+			return wk
+		}
+	}
+	c.w.fail("client %d: a result for nobody: there was one before", c.id)
+	return nil
+}
+
+// call returns the number of a caller.
+func (c *simClient) call() Call {
+	c.lastCall++
+	return c.lastCall
+}
+
+// answer returns that of one who is to be answered.
+func (c *simClient) answer() Call {
+	call := c.call()
+	c.answered[call] = false
+	return call
+}
+
+// kill ends the process.
+func (c *simClient) kill() {
+	c.dead = true
+	for _, a := range c.actors {
+		if a.c.w.chance(0.7) {
+			a.listener.end() // else nothing tells the node that its host is gone
+		}
+		if a.conn != nil {
+			a.conn.closed = true
+		}
+		if a.attempt != nil {
+			a.attempt.closed = true
+		}
+	}
+	for k := range c.w.leases {
+		for _, l := range c.w.leases[k] {
+			if l.c == c {
+				l.over = true
+			}
+		}
+	}
+}
+
+// pause stops the process; its own clock goes on, or stops too.
+func (c *simClient) pause(d time.Duration, unseen bool) {
+	w := c.w
+	c.pausedUntil = max(c.pausedUntil, w.until(d))
+	if unseen && !c.clock.stop {
+		c.clock.freeze(true)
+		c.unseenAt, c.unseenFrom = c.Now(), w.now
+		c.thaw()
+	}
+}
+
+func (c *simClient) thaw() {
+	w := c.w
+	w.after(c.pausedUntil-w.now, func() {
+		if w.now < c.pausedUntil {
+			c.thaw()
+			return
+		}
+		c.clock.freeze(false)
+	})
+}

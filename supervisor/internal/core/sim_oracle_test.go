@@ -1,0 +1,438 @@
+package core
+
+import (
+	"slices"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// This file is what a history is judged by. It knows what became of each key on each
+// node, and when, and asks no core what that thinks of its votes.
+
+// A simLease is a tenure as the world sees it.
+type simLease struct {
+	c       *simClient
+	wk      *simWorker
+	id      uint64
+	key     int
+	token   string
+	fence   uint64
+	ttl     time.Duration // the longest asked for
+	held    *lease.Lease
+	noRenew bool
+	begunAt time.Duration // when its election began, in true time
+	wonAt   time.Duration
+
+	until clock.Instant // by its client's clock
+	over  bool
+
+	// A rival was let in by what the protocol does not promise to survive.
+	interrupted   bool
+	interruptedAt clock.Instant // by its client's clock
+
+	// What became of its keys by hand.
+	spoilt   nodeSet // nodes that broke their promise, in true time last at
+	spoiltAt [5]time.Duration
+	told     nodeSet // those of them that have said so
+	blurred  nodeSet // those that can say so no longer: they have lost data since
+	late     nodeSet // nodes that got its key by its election after that
+	given    nodeSet // nodes that gave the key to whoever adopts the lease
+	revoked  bool    // a client was told to
+
+	// Of a scene.
+	rival  *simClient
+	healed *simNode
+}
+
+// An excuse is a reason why what is not promised did not happen.
+type excuse uint8
+
+const (
+	// Two believers, and the older one had lost votes by hand.
+	heldByHand excuse = iota
+	// Two believers, and the newer one had lost votes by hand before it won.
+	wonByHand
+	// Two believers, and one of them was stopped by what its clock does not see.
+	heldUnseen
+	wonUnseen
+	// A fence that is not larger: of one that had overlapped, so was excused already; of an
+	// adoption whose keys were taken by hand while it waited for the former holder;
+	// where so many clocks were stepped that the median is nobody's; of a winner that was
+	// stopped by what its clock does not see.
+	fenceOverlaps
+	fenceByHand
+	fenceStepped
+	fenceUnseen
+	// A holder that does not learn that it was not alone: a node forgot what was done there
+	// before it was asked; nodes started anew while the holder was stopped unseen; a node
+	// of the deletion is silent, and a grant that came later stands in for it.
+	learnErased
+	learnPaused
+	learnLate
+	// An adoption although somebody had the name since: its own keys were taken by hand
+	// while it waited, a command of the former holder's came late, or a node came back with
+	// a copy.
+	adoptByHand
+	adoptLate
+	adoptCopy
+	// A key that is left: its command came after its connection was given up, it is of a
+	// copy, its node's clock was put back, it was handed over and not adopted, or adopted
+	// in vain.
+	leftLate
+	leftCopy
+	leftBack
+	leftHandle
+	excuses
+)
+
+var excuseNames = [excuses]string{
+	heldByHand: "older holder's keys taken by hand", wonByHand: "newer holder's keys taken by hand",
+	heldUnseen: "older holder stopped unseen", wonUnseen: "newer holder stopped unseen",
+	fenceOverlaps: "fences of two that overlapped", fenceByHand: "fence of an adoption, keys taken by hand", fenceStepped: "fences after stepped clocks", fenceUnseen: "fence of one stopped unseen",
+	learnErased: "not learned, erased", learnPaused: "not learned, stopped unseen", learnLate: "not learned, late grant and silent node",
+	adoptByHand: "adopted after a rival, keys taken by hand",
+	adoptLate:   "adopted after a rival, late command", adoptCopy: "adopted after a rival, copy",
+	leftLate: "key left by a late command", leftCopy: "key left by a copy", leftBack: "key left, clock put back",
+	leftHandle: "key left of a handle",
+}
+
+func (w *world) excuse(e excuse, l *simLease) {
+	w.stats.excused[e]++
+	if l != nil {
+		w.tell("excused for %s: %s", l.token, excuseNames[e])
+	}
+}
+
+// probe asks the lease, as its holder does before a write.
+func (l *simLease) probe() {
+	if l.over {
+		return
+	}
+	if !l.held.Valid() {
+		l.over = true
+	}
+}
+
+func (w *world) leaseOf(held *lease.Lease) *simLease {
+	return w.leaseBy(w.nameIndex(held.Name()), held.Token())
+}
+
+// leaseBy returns a lease that may be believed in, or nil.
+func (w *world) leaseBy(k int, token string) *simLease {
+	for _, l := range w.leases[k] {
+		if l.token == token {
+			return l
+		}
+	}
+	return nil
+}
+
+func (w *world) nameIndex(name string) int {
+	i := slices.Index(w.names, name)
+	if i < 0 {
+		w.fail("what name is %q?", name)
+	}
+	return i
+}
+
+// believed reports whether its holder may act on it now.
+func (l *simLease) believed() bool { return !l.over && l.c.Now() < l.until }
+
+// unseen reports whether its holder was stopped by something that its clock does not
+// know of, so lately that what it believes may come from before.
+func (l *simLease) unseen() bool {
+	at := l.c.unseenAt
+	return at != 0 && l.c.Now().Sub(at) < l.c.w.maxTTL+l.c.w.maxTTL/4
+}
+
+// blinded reports whether its holder cannot learn what has become of it, and why.
+func (l *simLease) blinded() (excuse, bool) {
+	w := l.c.w
+	switch {
+	case l.blurred != 0:
+		return learnErased, true
+	case l.spoilt&^l.told != 0 && l.late != 0:
+		return learnLate, true
+	}
+	for _, n := range w.nodes {
+		if l.c.unseenAt != 0 && n.lifeAt > l.c.unseenFrom-w.maxTTL {
+			return learnPaused, true
+		}
+	}
+	return 0, false
+}
+
+// takenBefore notes which of a lease's keys were taken by hand before it was won: an heir
+// may wait for long with them.
+func (w *world) takenBefore(l *simLease) {
+	for _, n := range w.nodes {
+		for _, p := range n.spoilt {
+			if p.token != l.token || p.end < w.now {
+				continue
+			}
+			l.spoilt.add(n.id)
+			if n.lifeAt > p.at { // it lost, after that, what would have told of it
+				l.blurred.add(n.id)
+			}
+		}
+	}
+}
+
+// granted notes that a node has set a key by a grant or a claim.
+func (w *world) granted(n *simNode, k int, token string) {
+	if l := w.leaseBy(k, token); l != nil && l.spoilt != 0 {
+		l.late.add(n.id)
+	}
+}
+
+// observes notes what a node says of a lease that was taken away there.
+func (w *world) observes(n *simNode, p *simPipe, k int, cmd *node.Command, r *node.Reply) {
+	l := w.leaseBy(k, cmd.Token)
+	if l == nil || !l.spoilt.has(n.id) || l.blurred.has(n.id) {
+		return
+	}
+	switch r.Status {
+	case node.Absent, node.Other:
+		p.tells = append(p.tells, l)
+	case node.OK:
+		if n.data.keys[k].set < l.spoiltAt[n.id] {
+			l.spoilt.del(n.id) // its clock was stepped, and the key is there all the same
+		}
+	}
+}
+
+// deletes notes that a key is deleted by a release.
+func (w *world) deletes(n *simNode, k int, token string) {
+	l := w.leaseBy(k, token)
+	if l == nil || !l.believed() {
+		return
+	}
+	if !l.revoked {
+		w.fail("node %d: %s is released, and client %d believes in it", n.id, token, l.c.id)
+	}
+	n.spoils(k)
+}
+
+// support counts the nodes that keep a lease up to its deadline, or would, had they
+// not forgotten it, or had it not been taken from them.
+func (w *world) support(l *simLease) (kept, forgot, spoilt int) {
+	end := w.now + l.c.clock.until(time.Duration(l.until)+l.grace())
+	for _, n := range w.nodes {
+		k, f, s := n.keeps(l, end)
+		switch {
+		case k:
+			kept++
+		case f:
+			forgot++
+		case s:
+			spoilt++
+		}
+	}
+	return kept, forgot, spoilt
+}
+
+func (l *simLease) grace() time.Duration {
+	if t := l.c.core.tenures.get(l.id); t != nil {
+		return t.terms.Grace
+	}
+	return 0
+}
+
+// wonLease checks a new tenure: nobody else may believe in the name, the fence is
+// larger than all before, and a quorum keeps the key to the end.
+func (w *world) wonLease(l *simLease) {
+	w.stats.won++
+	if w.calm {
+		w.progress[l.key] = true
+	}
+	if w.ending {
+		w.fail("client %d got a lease that nobody waits for", l.c.id)
+	}
+	before := w.fence[l.key]
+	overlaps := false // with the tenure of that fence, which by then has been excused
+
+	others := w.leases[l.key][:0]
+	for _, o := range w.leases[l.key] {
+		if !o.believed() {
+			continue
+		}
+		others = append(others, o)
+		w.overlap(o, l)
+		overlaps = overlaps || o.fence == before
+	}
+	if l.fence <= before {
+		kept, forgot, _ := w.support(l)
+		switch {
+		case overlaps:
+			w.excuse(fenceOverlaps, l)
+		case l.wk.adopts != nil && kept+forgot < w.quorum:
+			w.excuse(fenceByHand, l)
+		case l.unseen():
+			w.excuse(fenceUnseen, l)
+		case w.anyMedian() && (w.lostData || w.keep < time.Hour):
+			w.excuse(fenceStepped, l)
+		default:
+			w.fail("client %d: fence %d of %s is not larger than %d, which was handed out before", l.c.id, l.fence, l.token, before)
+		}
+	}
+	w.fence[l.key] = max(before, l.fence)
+	w.leases[l.key] = append(others, l)
+	w.tenures[l.key] = append(w.tenures[l.key], l)
+	w.takenBefore(l)
+	if l.interrupted {
+		w.mustLearn(l)
+	}
+	w.checkSupport(l, "got")
+}
+
+// overlap judges two that believe at the same time: excused is the one that had lost votes
+// by hand, or was stopped unseen.
+func (w *world) overlap(o, l *simLease) {
+	interrupts := func(l *simLease, e excuse) {
+		if l.interrupted {
+			return
+		}
+		w.excuse(e, l)
+		l.interrupted, l.interruptedAt = true, l.c.Now()
+	}
+	mine, lapsed, lost := w.support(l)
+	switch {
+	case l.unseen() && mine < w.quorum: // its votes are older than it knows
+		interrupts(l, wonUnseen)
+		return
+	case mine+lapsed < w.quorum && mine+lapsed+lost >= w.quorum:
+		interrupts(l, wonByHand)
+		return
+	}
+	kept, forgot, spoilt := w.support(o)
+	clean := kept + forgot - w.late(o, l)
+	switch {
+	case o.unseen():
+		interrupts(o, heldUnseen)
+	case clean < w.quorum && clean+spoilt >= w.quorum:
+		interrupts(o, heldByHand)
+	default:
+		w.fail("two holders: client %d got %q with %s while client %d holds it with %s until %v from now (kept by %d, forgotten by %d, spoilt on %d)",
+			l.c.id, w.names[l.key], l.token, o.c.id, o.token, o.until.Sub(o.c.Now()), kept, forgot, spoilt)
+	}
+	w.mustLearn(o)
+}
+
+// late counts the nodes that keep a lease only since they have forgotten another one: no vote
+// of them counts so soon.
+func (w *world) late(o, l *simLease) (nodes int) {
+	for _, n := range w.nodes {
+		kept, _, _ := n.keeps(o, w.now)
+		_, forgot, _ := n.keeps(l, w.now)
+		if kept && forgot {
+			nodes++
+		}
+	}
+	return nodes
+}
+
+// anyMedian reports whether so many nodes' clocks were stepped that the median of a
+// quorum's may be one of theirs.
+func (w *world) anyMedian() bool { return w.stepped.len() > (w.quorum-1)/2 }
+
+// renewed checks a new end of a tenure.
+func (w *world) renewed(l *simLease, now, until clock.Instant) {
+	w.stats.renewals++
+	if now >= l.until {
+		w.fail("client %d: %s was lost at %d, and is revived at %d until %d", l.c.id, l.token, l.until, now, until)
+	}
+	if l.over {
+		w.fail("client %d: %s is over, and is renewed", l.c.id, l.token)
+	}
+	l.until = until
+	if l.interrupted && until > l.interruptedAt.Add(l.ttl) {
+		if e, blind := l.blinded(); blind {
+			w.excuse(e, l)
+		} else {
+			w.fail("client %d never learned that %s was interrupted %v ago: it is held for %v more", l.c.id, l.token, now.Sub(l.interruptedAt), until.Sub(now))
+		}
+	}
+	w.checkSupport(l, "renewed")
+}
+
+func (w *world) checkSupport(l *simLease, what string) {
+	if l.unseen() {
+		return
+	}
+	kept, forgot, spoilt := w.support(l)
+	if kept+forgot+spoilt < w.quorum {
+		w.fail("client %d %s %s until %v from now, but only %d nodes keep it for so long (%d have forgotten, %d were spoilt)",
+			l.c.id, what, l.token, l.until.Sub(l.c.Now()), kept, forgot, spoilt)
+	}
+}
+
+// checkKept checks, after a node has done something, that what is believed is still
+// kept.
+func (w *world) checkKept() {
+	for k := range w.names {
+		for _, l := range w.leases[k] {
+			if l.believed() {
+				w.checkSupport(l, "believes in")
+			}
+		}
+	}
+}
+
+// mustLearn checks that a holder who was interrupted learns it within a renewal
+// interval and a node timeout, if nothing else is in its way, such as a connection that
+// broke: answers are slow now and then without a fault. It was told of the rest by the
+// deadline in any case.
+func (w *world) mustLearn(l *simLease) {
+	if l.noRenew || l.unseen() {
+		return
+	}
+	c, from := l.c, w.now
+	t := c.core.tenures.get(l.id)
+	if t == nil {
+		return
+	}
+	w.after(t.terms.RenewEvery*101/100+2*w.timeout, func() {
+		for _, a := range c.actors {
+			if a.brokeAt >= from-w.maxTTL {
+				return
+			}
+		}
+		if !l.believed() || c.dead || w.faults.latest >= from-w.maxTTL {
+			return
+		}
+		if e, blind := l.blinded(); blind {
+			w.excuse(e, l)
+			return
+		}
+		w.fail("client %d has not learned within a renewal interval that %s was interrupted, although nothing else is wrong", c.id, l.token)
+	})
+}
+
+func (w *world) ended(l *simLease, why Reason) {
+	switch why {
+	case ReasonReleased:
+	case ReasonHandedOver:
+		w.stats.handOvers++
+		w.leftTokens[l.token] = leftHandle
+	case ReasonExpired:
+		w.stats.lost["expired"]++
+	case ReasonTaken:
+		w.stats.lost["taken"]++
+	case ReasonRevoked:
+		w.stats.lost["revoked"]++
+	case ReasonPaused:
+		w.stats.lost["paused"]++
+	case ReasonMaxHold:
+		w.stats.lost["max hold"]++
+	default:
+		w.stats.lost["closed"]++
+	}
+	l.over = true
+	if l.wk.lease == l && l.held.Err() != nil {
+		wk := l.wk
+		wk.c.after(wk.c.w.upTo(10*time.Millisecond), func() { wk.dropped(l) }) // it stops its work
+	}
+}

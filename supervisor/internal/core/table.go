@@ -1,0 +1,60 @@
+package core
+
+// A table has the tenures that are not forgotten. The ID of each tells its slot, so
+// that nothing is searched for: one is looked up for every answer of a node.
+type table struct {
+	slots []*tenure // nil where there is none
+	free  []uint32  // of the slots
+}
+
+// An ID is how many were given before it, and after that a slot. So none is ever
+// given twice.
+const (
+	slotBits = 24
+	noSlot   = 1<<slotBits - 1
+)
+
+// vacancy returns the slot of the next one.
+func (r *table) vacancy() uint64 {
+	if n := len(r.free); n > 0 {
+		return uint64(r.free[n-1])
+	}
+	return uint64(len(r.slots))
+}
+
+// add puts t in, whose ID is of the vacancy.
+func (r *table) add(t *tenure) {
+	slot := t.id & noSlot
+	if n := len(r.free); n > 0 {
+		r.free = r.free[:n-1]
+		r.slots[slot] = t
+		return
+	}
+	r.slots = append(r.slots, t)
+}
+
+// get returns the tenure with that ID, or nil.
+func (r *table) get(id uint64) *tenure {
+	slot := id & noSlot
+	if slot >= uint64(len(r.slots)) {
+		return nil
+	}
+	if t := r.slots[slot]; t != nil && t.id == id {
+		return t
+	}
+	return nil
+}
+
+// del takes t out, if it is in.
+func (r *table) del(t *tenure) {
+	if r.get(t.id) == t {
+		slot := t.id & noSlot
+		r.slots[slot] = nil
+		r.free = append(r.free, uint32(slot))
+	}
+}
+
+func (r *table) len() int { return len(r.slots) - len(r.free) }
+
+// Slot returns the slot of a lease, in a table that is as long as most leases were at once.
+func Slot(id uint64) int { return int(id & noSlot) }

@@ -1,0 +1,69 @@
+package core
+
+import (
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// Counts are how much there is of some things.
+type Counts struct {
+	Held    int // leases
+	Waiting int // callers who wait in lines
+	Owed    int // releases that a node has yet to confirm
+}
+
+// Counts returns how much there is now.
+func (c *Core) Counts() Counts {
+	n := Counts{Held: len(c.held), Waiting: c.callers}
+	for i := range c.nodes {
+		n.Owed += len(c.nodes[i].debts.owed)
+	}
+	return n
+}
+
+// Quorum returns how many nodes decide: more than half of those that are configured.
+func (c *Core) Quorum() int { return c.quorum }
+
+// Waiting returns how many callers wait in lines.
+func (c *Core) Waiting() int { return c.callers }
+
+// HeldIDs returns the IDs of the leases that are held from the i-th up to the j-th. To
+// see all of them in pieces, go from the last to the first, as a sweep does.
+func (c *Core) HeldIDs(i, j int) []uint64 {
+	ids := make([]uint64, 0, j-i)
+	for _, t := range c.held[i:j] {
+		ids = append(ids, t.id)
+	}
+	return ids
+}
+
+// Holder returns the ID of the lease that this process holds on a key, or false.
+func (c *Core) Holder(key string) (id uint64, ok bool) {
+	l := c.lines[key]
+	if l == nil || l.holder == nil {
+		return 0, false
+	}
+	return l.holder.id, true
+}
+
+// A NodeView is what is known of one node.
+type NodeView struct {
+	State        node.State
+	YoungUntil   clock.Instant // 0 if it is not young
+	Rate         float64       // how much faster than ours its clock runs, as a fraction; 0 if not known
+	Twin         bool          // it is the same server as another node, see Twins
+	Disagreement Disagreement
+}
+
+// Node returns what is known of a node.
+func (c *Core) Node(i int) NodeView {
+	p := &c.nodes[i]
+	return NodeView{
+		State: p.state, YoungUntil: c.youngUntil(i), Rate: p.rate(),
+		Twin: p.twin != 0, Disagreement: p.disagreement,
+	}
+}
+
+// Twins returns two nodes that are the same database of one server; zero if there are
+// none.
+func (c *Core) Twins() Twins { return c.twins() }

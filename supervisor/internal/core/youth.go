@@ -1,0 +1,129 @@
+package core
+
+import (
+	"slices"
+
+	"github.com/leasehold-go/leasehold/clock"
+)
+
+// This file is how long a node that may have forgotten something is asked for nothing.
+
+// A youth is that of one node: it ends when this process has known its present life
+// for the window.
+type youth struct {
+	alarm
+	node int
+}
+
+// youngUntil returns the instant up to which a node is asked for no vote, because it
+// may have forgotten one that is still believed in; 0 if it is not young. It is counted
+// from when we first heard of the node's present life, and on our own clock: a node's
+// clock may be set right after a restart.
+func (c *Core) youngUntil(i int) clock.Instant {
+	p := &c.nodes[i]
+	if p.state.Grown || !p.state.Guarded {
+		return 0
+	}
+	widest := c.widest
+	if !p.known {
+		// It may have forgotten a lease for a longer TTL than any we have heard of.
+		widest = max(widest, c.settings.MaxTTLCap)
+	}
+	return p.state.LifeAt.Add(c.settings.Window(widest))
+}
+
+// healFrom returns from when on every election is over that may have had a vote of an
+// earlier life of a node. Its window is longer, so a node that is grown needs no wait.
+// believed tells that the lease in question still counts on the earlier life: that gave
+// nobody else its vote meanwhile. Else it may have, and for longer than we have heard of.
+func (c *Core) healFrom(i int, believed bool) clock.Instant {
+	p := &c.nodes[i]
+	s := &p.state
+	if s.Guarded && s.Grown {
+		return 0
+	}
+	widest := c.widest
+	if s.Guarded && !p.known && !believed {
+		widest = max(widest, c.settings.MaxTTLCap)
+	}
+	return s.LifeAt.Add(widest/4 + c.settings.DriftOf(widest))
+}
+
+// tellYoung tells, once each time, that so many nodes are young that nothing can be
+// acquired, and for how long.
+func (c *Core) tellYoung(now clock.Instant) {
+	n := len(c.nodes)
+	if c.young.len() <= n-c.quorum {
+		c.few = false
+		return
+	}
+	if c.few {
+		return
+	}
+	c.few = true
+	until := make([]clock.Instant, n)
+	for i := range until {
+		until[i] = c.youngUntil(i)
+	}
+	slices.Sort(until)
+	left := until[c.quorum-1].Sub(now)
+	c.effects = append(c.effects, Effect{
+		Kind: EffectYoung, Elapsed: left, Warning: &Warning{Kind: WarnYoung, Count: c.young.len(), Time: left},
+	})
+}
+
+// askMarkers asks the others whether their markers still say the same, now that a node is
+// known to be young: any quorum that has granted a lease for a longer TTL, which that
+// node may have forgotten, has one of n-q+1 others in it.
+func (c *Core) askMarkers(now clock.Instant, young int) {
+	for i := range c.nodes {
+		if i != young {
+			c.sign(now, i, false)
+		}
+	}
+}
+
+// countYouth works out until when a node is young.
+func (c *Core) countYouth(now clock.Instant, i int) {
+	p := &c.nodes[i]
+	if !p.known {
+		sure := 0
+		for k := range c.nodes {
+			if k != i && c.nodes[k].state.Grown && c.nodes[k].confirmed > p.state.LifeAt {
+				sure++
+			}
+		}
+		p.known = sure >= len(c.nodes)-c.quorum+1
+	}
+	p.youth.node = i
+	switch at := c.youngUntil(i); {
+	case at > now:
+		c.alarms.set(&p.youth, at)
+	case p.youth.due() > now.Add(c.settings.NodeTimeout): // it is not being told
+		c.alarms.set(&p.youth, now)
+	}
+}
+
+// stillYoung returns the same as youngUntil, before a node is asked for a vote. If the
+// window ends at this instant and the alarm has not been heard, it has the marker say so
+// first: the actor would refuse the vote otherwise, and an attempt would be lost.
+func (c *Core) stillYoung(now clock.Instant, i int) clock.Instant {
+	until := c.youngUntil(i)
+	if y := &c.nodes[i].youth; y.isSet() && y.due() <= now && until <= now {
+		c.alarms.clear(y)
+		y.wake(c, now)
+	}
+	return until
+}
+
+// wake has a node's marker say that it is grown.
+func (y *youth) wake(c *Core, now clock.Instant) {
+	switch at := c.youngUntil(y.node); {
+	case at == 0 || c.closing:
+	case now < at:
+		c.alarms.set(y, at)
+	default:
+		c.sign(now, y.node, true)
+		c.alarms.set(y, now.Add(c.settings.NodeTimeout)) // unless its state says so before
+	}
+}

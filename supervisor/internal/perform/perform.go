@@ -1,0 +1,79 @@
+// Package perform does what a core has decided. The supervisor's loop, the tests of the
+// core, its benchmarks and its simulation all do it by these functions, so that what the
+// simulation plays is the order in which production performs. The model is the Ready of
+// etcd's raft.
+package perform
+
+import (
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// A Core has decided effects of type E for callers and holders, and commands for nodes.
+type Core[E any] interface {
+	// Idle reports whether there is nothing to be done.
+	Idle() bool
+	// TakeEffects returns the effects, in their order, and ReturnEffects takes them back.
+	TakeEffects() []E
+	ReturnEffects(taken []E)
+	// TakeCommands returns the commands for a node, in their order.
+	TakeCommands(node int) []node.Command
+	// Unsent hears that a command found no room.
+	Unsent(now clock.Instant, node int, cmd node.Command)
+}
+
+// A Doer does one thing of each kind. It does not wait.
+type Doer[E any] interface {
+	// Effect does what an effect asks for. It may give the core inputs.
+	Effect(now clock.Instant, e E)
+	// Send hands commands to a node, and returns those for which there is no room.
+	Send(node int, commands []node.Command) (unsent []node.Command)
+}
+
+// Effects does what concerns callers and holders, until there is no more of it.
+func Effects[E any](now clock.Instant, c Core[E], d Doer[E]) {
+	for {
+		effects := c.TakeEffects()
+		if len(effects) == 0 {
+			c.ReturnEffects(effects)
+			return
+		}
+		for i := range effects {
+			d.Effect(now, effects[i])
+		}
+		c.ReturnEffects(effects)
+	}
+}
+
+// All does everything that n nodes, callers and holders are concerned with: effects before
+// commands, so that a holder hears of the end of its lease before any node does.
+func All[E any](now clock.Instant, c Core[E], n int, d Doer[E]) {
+	for !c.Idle() {
+		Effects(now, c, d)
+		for i := range n {
+			commands := c.TakeCommands(i)
+			if len(commands) == 0 {
+				continue
+			}
+			for _, cmd := range d.Send(i, commands) {
+				c.Unsent(now, i, cmd)
+			}
+		}
+	}
+}
+
+// MaxHeard is how many messages are heard at one instant.
+const MaxHeard = 64
+
+// Messages gives the core up to MaxHeard messages at the same instant: to wait for the next
+// one and to read the clock costs more than most messages do. An instant that is a little
+// old promises less, never more. What they ask of the nodes shares pipelines; what they are
+// told is told between them. next hears one more message, or reports false.
+func Messages[E any](now clock.Instant, c Core[E], d Doer[E], next func() bool) {
+	for range MaxHeard {
+		Effects(now, c, d)
+		if !next() {
+			return
+		}
+	}
+}

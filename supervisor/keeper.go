@@ -1,0 +1,143 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/supervisor/internal/core"
+)
+
+// keeper is how a lease reaches its supervisor.
+type keeper struct {
+	s  *Supervisor
+	id uint64
+}
+
+// Release is called once, when the lease is over.
+func (k keeper) Release(ctx context.Context) error {
+	c := newCall(opRelease)
+	if !k.s.post(releaseMessage{c, k.id}) {
+		return nil // Close has given it back
+	}
+	if ctx.Err() != nil {
+		// Too late to wait, but many a process ends right after this call.
+		moment := k.s.clock.NewTimer(lastMoment)
+		defer moment.Stop()
+		select {
+		case o := <-c.result:
+			return o.err
+		case <-moment.C():
+		}
+	}
+	select {
+	case o := <-c.result:
+		return o.err
+	case <-ctx.Done():
+		k.s.post(stopWaitingMessage{c, k.id, ctx.Err()})
+		return (<-c.result).err
+	}
+}
+
+// lastMoment is how long Release waits if its context is done already.
+const lastMoment = 3 * time.Millisecond
+
+type releaseMessage struct {
+	call *call
+	id   uint64
+}
+
+func (m releaseMessage) apply(s *Supervisor, now clock.Instant) {
+	s.core.Release(now, m.id, s.number(m.call))
+}
+
+type stopWaitingMessage struct {
+	call *call
+	id   uint64
+	why  error
+}
+
+func (m stopWaitingMessage) apply(s *Supervisor, now clock.Instant) {
+	m.call.cause = m.why
+	s.core.StopWaiting(now, m.id)
+}
+
+// Extend renews at once, with another TTL.
+func (k keeper) Extend(ctx context.Context, ttl time.Duration) error {
+	terms, err := k.s.termsFor(ttl)
+	if err != nil {
+		return fmt.Errorf("extend: %w", err)
+	}
+	c := newCall(opExtend)
+	if !k.s.post(extendMessage{c, k.id, terms}) {
+		return lease.ErrClosed
+	}
+	select {
+	case o := <-c.result:
+		return o.err
+	case <-ctx.Done():
+		return fmt.Errorf("extend: not confirmed by a quorum: %w", ctx.Err())
+	}
+}
+
+type extendMessage struct {
+	call  *call
+	id    uint64
+	terms *core.Terms
+}
+
+func (m extendMessage) apply(s *Supervisor, now clock.Instant) {
+	s.core.Extend(now, m.id, m.terms, s.number(m.call))
+}
+
+// Handle returns what the lease is continued with, or nothing if it is over.
+func (k keeper) Handle() (text string) {
+	now := k.s.clock.Now()
+	k.s.read(func(c *core.Core) {
+		if h, ok := c.Handle(now, k.id); ok {
+			text = encodeHandle(h)
+		}
+	})
+	return text
+}
+
+// HandOver renews at once and ends the lease here.
+func (k keeper) HandOver(ctx context.Context) (string, error) {
+	c := newCall(opGive)
+	if !k.s.post(handOverMessage{c, k.id}) {
+		return "", lease.ErrClosed
+	}
+	var o outcome
+	select {
+	case o = <-c.result:
+	case <-ctx.Done():
+		k.s.post(keepMessage{c, k.id, ctx.Err()})
+		o = <-c.result
+	}
+	if o.err != nil {
+		return "", fmt.Errorf("hand over: %w", o.err)
+	}
+	return encodeHandle(*o.handle), nil
+}
+
+type handOverMessage struct {
+	call *call
+	id   uint64
+}
+
+func (m handOverMessage) apply(s *Supervisor, now clock.Instant) {
+	s.core.HandOver(now, m.id, s.number(m.call))
+}
+
+type keepMessage struct {
+	call *call
+	id   uint64
+	why  error
+}
+
+func (m keepMessage) apply(s *Supervisor, now clock.Instant) {
+	m.call.cause = m.why
+	s.core.Keep(now, m.id, m.call.number)
+}

@@ -1,0 +1,177 @@
+package supervisor
+
+import (
+	"runtime"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
+	"github.com/leasehold-go/leasehold/supervisor/internal/core"
+	"github.com/leasehold-go/leasehold/supervisor/internal/perform"
+)
+
+// run is the supervisor's goroutine. It alone touches s.core, and the select is
+// the only place where it waits: everybody may wait for the supervisor, so the
+// supervisor waits for nobody.
+func (s *Supervisor) run() {
+	defer close(s.done)
+	timer := s.clock.NewTimer(0)
+	defer timer.Stop()
+	stop := s.stop
+	armed := clock.Never // when the timer fires, which may be earlier than it must
+	wake := func() clock.Instant {
+		s.busy.woke()
+		now := s.clock.Now()
+		if now >= armed {
+			armed = clock.Never // the timer sees no suspension: it is set again, for what is due by now
+		}
+		return now
+	}
+	s.busy.begin()
+	for !s.core.Drained() {
+		if armed == clock.Never || s.core.Next() < armed {
+			now := s.clock.Now()
+			wait := s.core.Wait(now)
+			armed = now.Add(wait)
+			timer.Reset(wait)
+		}
+		var now clock.Instant
+		select {
+		case m := <-s.inbox: // unbuffered: what is accepted is handled
+			now = wake()
+			m.apply(s, now)
+			s.hear(now)
+		case b := <-s.replies: // one message per pipeline, not per command
+			now = wake()
+			s.core.Receive(now, b)
+		case w := <-s.wakes:
+			now = wake()
+			s.core.Hear(now, w)
+			s.watchers.touch(w.Key)
+		case <-timer.C():
+			now = wake()
+			armed = clock.Never
+			s.core.Tick(now)
+		case <-stop:
+			stop = nil // a nil channel is never ready
+			now = wake()
+			s.core.Close(now)
+		}
+		perform.All(now, s.core, len(s.actors), performer{s})
+		s.busy.sleeps()
+	}
+	for _, a := range s.actors {
+		a.Close() // its sole sender closes
+	}
+	go func() { _ = s.tasks.Wait(); close(s.replies); close(s.wakes) }()
+	go func() {
+		for range s.wakes { // and its listener a message
+		}
+	}()
+	for range s.replies { // an actor may still be handing over its last batch
+	}
+	s.kill()
+	s.stopTelling()
+}
+
+// hear hears whoever else is waiting to be heard, at the same instant. What they ask of the
+// nodes shares pipelines; so if several callers wait, those that were just told something
+// have their turn before.
+func (s *Supervisor) hear(now clock.Instant) {
+	yielded := false
+	perform.Messages(now, s.core, performer{s}, func() bool {
+		for {
+			select {
+			case m := <-s.inbox:
+				m.apply(s, now)
+				return true
+			default:
+			}
+			if yielded || s.core.Waiting() < 2 {
+				return false
+			}
+			runtime.Gosched()
+			yielded = true
+		}
+	})
+}
+
+// A performer does what the core has decided. None of it can wait: a send to a node
+// is refused if there is no room, answers go to channels with room for one, and
+// a close is a close.
+type performer struct{ s *Supervisor }
+
+// Send hands commands to a node's actor.
+func (p performer) Send(i int, commands []node.Command) (unsent []node.Command) {
+	return p.s.actors[i].TrySendAll(commands)
+}
+
+// Effect does what concerns a caller or a holder.
+func (p performer) Effect(now clock.Instant, e core.Effect) {
+	s := p.s
+	switch e.Kind {
+	case core.EffectWon:
+		s.won(e)
+	case core.EffectFailed:
+		if c := s.calls[e.Call]; c != nil {
+			err := s.acquireError(c.op, e.Report, c.cause)
+			s.answer(c, outcome{err: err})
+			s.tell(Event{Kind: Failed, Name: e.Report.Key, Err: err})
+		}
+	case core.EffectRenewed:
+		if l := s.leases[core.Slot(e.ID)]; !l.Renewed(e.Until, e.Grace) {
+			// The holder has read the clock, and knows that it is over, or has released it.
+			s.core.HolderEnded(now, e.ID, reasonOf(l.Lease().Err()))
+		}
+	case core.EffectEnded:
+		s.ended(e)
+	case core.EffectAnswered:
+		if c := s.calls[e.Call]; c != nil {
+			s.answer(c, outcome{err: s.failed(c, e.Report), handle: e.Handle})
+		}
+	case core.EffectInspected:
+		if c := s.calls[e.Call]; c != nil {
+			s.answer(c, outcome{err: reasons[e.Report.Reason], report: e.Report})
+		}
+	case core.EffectNodeUp:
+		s.tell(Event{Kind: NodeUp, Node: s.labels[e.Node]})
+	case core.EffectNodeDown:
+		s.tell(Event{Kind: NodeDown, Node: s.labels[e.Node], Err: e.Err})
+	case core.EffectWarned:
+		s.tell(Event{Kind: Warning, Node: s.labels[e.Warning.Node], Err: s.warning(e.Warning)})
+	case core.EffectYoung:
+		s.tell(Event{Kind: Young, Err: s.warning(e.Warning), Elapsed: e.Elapsed})
+	}
+}
+
+// won hands a new lease to the caller.
+func (s *Supervisor) won(e core.Effect) {
+	l, control := lease.New(lease.Spec{
+		Name: e.Key[len(s.cfg.Prefix):], Token: e.Token, Owner: node.OwnerOf(e.Token), Fence: e.Fence,
+		Clock: s.clock, Until: e.Until, Grace: e.Grace, Keeper: keeper{s, e.ID},
+	})
+	slot := core.Slot(e.ID)
+	for len(s.leases) <= slot {
+		s.leases = append(s.leases, lease.Control{})
+	}
+	s.leases[slot] = control
+	s.answer(s.calls[e.Call], outcome{lease: l, id: e.ID})
+	s.watchers.touch(e.Key)
+	s.tell(Event{Kind: Acquired, Name: e.Key, Fence: e.Fence, Elapsed: e.Elapsed})
+}
+
+// ended ends a lease, unless its holder was first.
+func (s *Supervisor) ended(e core.Effect) {
+	slot := core.Slot(e.ID)
+	l := s.leases[slot]
+	s.leases[slot] = lease.Control{}
+	l.End(endOf(e.Reason))
+	kind, why := Lost, l.Lease().Err()
+	switch why {
+	case lease.ErrReleased:
+		kind, why = Released, nil
+	case lease.ErrHandedOver:
+		kind = Released
+	}
+	s.tell(Event{Kind: kind, Name: e.Key, Fence: e.Fence, Err: why, Elapsed: e.Elapsed})
+}
