@@ -75,7 +75,6 @@ func New(s Settings) *Core {
 
 // A peer is what the core knows of one node.
 type peer struct {
-	label   string
 	state   node.State
 	debts   debts
 	backlog backlog
