@@ -158,8 +158,8 @@ func TestAdoptedIsKept(t *testing.T) {
 	}
 	l := b.got(w)
 	held := b.c.lines["x"].holder
-	if held.probation != 1<<0 || held.withdrawn != 1<<1 || held.taken != 1<<1 {
-		t.Fatalf("probation %b, withdrawn %b, taken %b", held.probation, held.withdrawn, held.taken)
+	if held.votes.suspect() != 1<<0|1<<1 || held.votes.of[0].standing != onProbation || held.votes.of[1].standing != taken {
+		t.Fatalf("votes %v", held.votes.of)
 	}
 	b.wantNodes(b.take(node.Heal)) // others must have confirmed before
 	b.answerAll(map[int]node.Status{0: node.Absent, 1: node.Other})

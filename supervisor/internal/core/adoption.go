@@ -38,7 +38,7 @@ func (c *Core) Adopt(now clock.Instant, r Request, h Handle) {
 	w := &waiter{Request: r}
 	t := &tenure{
 		id: c.newID(c.tenures.vacancy()), key: h.Key, token: c.newToken(w.Owner), terms: w.Terms, begun: now,
-		votes: make([]vote, n), ballot: &ballot{answers: make(answers, n), highest: h.Fence},
+		votes: newVotes(n), ballot: &ballot{answers: make(answers, n), highest: h.Fence},
 		adopt: &adoption{heir: w, former: h.Token, over: h.Over},
 	}
 	w.adoption = t
@@ -91,7 +91,7 @@ func (c *Core) swapAll(now clock.Instant, t *tenure) {
 }
 
 func (c *Core) swap(now clock.Instant, t *tenure, i int, former string) {
-	v := &t.votes[i]
+	v := &t.votes.of[i]
 	v.promise, v.life = now.Add(t.terms.TTL-t.terms.Drift), c.nodes[i].state.Life
 	t.asked.add(i)
 	t.pending.add(i)
@@ -125,11 +125,10 @@ func (c *Core) onAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 		// was late, and somebody else count on what the node has forgotten: a rival, or who
 		// has adopted the handle before. As with a grant, the node does not count before it
 		// is grown. It is asked again.
-		t.votes[i].life = 0 // nor does a renewal right after: see renewed
+		t.votes.of[i].life = 0 // nor does a renewal right after: see renewed
 		b.answers[i] = Answer{Verdict: VerdictGuarded, Left: from.Sub(now), At: now}
 	case r.Status == node.OK:
-		t.votes[i].until = t.votes[i].promise
-		t.votes[i].life = c.nodes[i].state.Life
+		t.votes.kept(i, c.nodes[i].state.Life)
 		b.highest = max(b.highest, r.Fence)
 		left := r.Left
 		switch {
@@ -163,7 +162,7 @@ func (c *Core) onAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 
 // swappedLate takes in the same of a lease that is held already.
 func (c *Core) onLateAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
-	v := &t.votes[i]
+	v := &t.votes.of[i]
 	if now >= t.hold.until {
 		c.end(now, t, ReasonExpired)
 		return
@@ -173,13 +172,12 @@ func (c *Core) onLateAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 		v.life = 0 // as if it had never been asked: see renewed
 		c.retryAt(now, t, i, from)
 	case r.Status == node.OK && v.until == 0:
-		v.until, v.life = v.promise, c.nodes[i].state.Life
+		t.votes.kept(i, c.nodes[i].state.Life)
 		c.firstVote(now, t, i)
 	case r.Status == node.Absent:
 		c.onKeyAbsent(now, t, i)
 	case r.Status == node.Other:
-		c.suspectOf(now, t, i, &t.withdrawn)
-		t.taken.add(i)
+		c.onOverwritten(now, t, i)
 	default:
 		c.retryLater(now, t, i)
 	}
@@ -232,7 +230,7 @@ func (c *Core) adoptionDue(now clock.Instant, t *tenure) {
 		ttl := max(t.terms.TTL, (a.overAt.Sub(now) + time.Millisecond).Truncate(time.Millisecond))
 		for i := range c.nodes {
 			if t.ballot.granted.has(i) && !t.pending.has(i) {
-				t.votes[i].promise = now.Add(t.terms.TTL - t.terms.Drift)
+				t.votes.of[i].promise = now.Add(t.terms.TTL - t.terms.Drift)
 				t.pending.add(i)
 				c.send(i, node.Command{ID: t.id, Op: node.Renew, Name: t.key, Token: t.token, TTL: ttl, By: now.Add(t.terms.TTL)})
 			}
@@ -248,11 +246,11 @@ func (c *Core) adoptionDue(now clock.Instant, t *tenure) {
 // keptOn takes in an answer to the renewal of an adopted lease that has not begun.
 func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
-	a, b, v := t.adopt, t.ballot, &t.votes[i]
+	a, b, v := t.adopt, t.ballot, &t.votes.of[i]
 	switch r.Status {
 	case node.OK:
 		if v.life == c.nodes[i].state.Life || now >= c.healFrom(i, v.until > now) {
-			v.until, v.life = v.promise, c.nodes[i].state.Life
+			t.votes.kept(i, c.nodes[i].state.Life)
 		}
 		return
 	case node.Absent:
@@ -264,7 +262,7 @@ func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 	}
 	b.answers[i] = answerTo(now, r)
 	b.granted.del(i)
-	v.until = 0
+	t.votes.forgot(i)
 	if b.granted.len() < c.quorum {
 		c.failAdoption(t, ReasonLost)
 	}
@@ -274,7 +272,7 @@ func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 // any other; the votes of nodes that did not have it are on trial.
 func (c *Core) completeAdoption(now clock.Instant, t *tenure) {
 	a := t.adopt
-	until := deadline(t.votes, t.ballot.granted, c.quorum).Add(-t.terms.Grace)
+	until := deadline(t.votes.of, t.ballot.granted, c.quorum).Add(-t.terms.Grace)
 	if until <= now { // the answers were as old as the lease is long
 		c.failAdoption(t, ReasonNoQuorum)
 		return
@@ -303,10 +301,11 @@ func (c *Core) completeAdoption(now clock.Instant, t *tenure) {
 	for i := range c.nodes {
 		switch {
 		case a.absent.has(i):
-			c.suspectOf(now, t, i, &t.probation)
+			if t.votes.lapsed(now, i, t.pending) {
+				c.askOthers(t, i)
+			}
 		case a.other.has(i):
-			c.suspectOf(now, t, i, &t.withdrawn)
-			t.taken.add(i)
+			c.onOverwritten(now, t, i)
 		}
 	}
 	c.askTheRest(t, taken)
@@ -357,63 +356,4 @@ func (c *Core) Disown(now clock.Instant, id uint64, former string) {
 		c.attempts[former] = []string{t.token} // which a quorum has now
 		c.disown(now, t)
 	}
-}
-
-// disown ends a lease here and leaves it to whoever has its handle: no node is told.
-func (c *Core) disown(now clock.Instant, t *tenure) {
-	if t == nil || t.phase != phaseHeld {
-		return
-	}
-	t.asked = 0
-	c.end(now, t, ReasonHandedOver)
-}
-
-// HandOver renews a lease at once, and disowns it when a quorum has confirmed that. It is
-// answered by EffectAnswered with the handle.
-func (c *Core) HandOver(now clock.Instant, id uint64, call Call) {
-	t := c.tenures.get(id)
-	if t == nil || t.phase != phaseHeld {
-		// Its holder asks the lease itself why.
-		c.answer(call, &Report{Reason: ReasonLost})
-		return
-	}
-	if x := t.hold.extend; x != nil && x.handOver != 0 {
-		c.answer(call, &Report{Key: t.key, Reason: ReasonHandingOver})
-		return
-	}
-	c.Extend(now, id, t.terms, call)
-	if x := t.hold.extend; x != nil {
-		x.handOver = call
-	}
-}
-
-// Keep hears that who wanted to hand a lease over waits no longer: it stays held here.
-func (c *Core) Keep(_ clock.Instant, id uint64, call Call) {
-	t := c.tenures.get(id)
-	if t == nil || t.phase != phaseHeld || t.hold.extend == nil || t.hold.extend.handOver != call {
-		return // it was answered
-	}
-	x := t.hold.extend
-	x.handOver = 0
-	x.waiters = slices.DeleteFunc(x.waiters, func(w Call) bool { return w == call })
-	c.answer(call, &Report{Key: t.key, Reason: ReasonKept})
-}
-
-// Handle returns what a held lease is continued with, or false if it is over.
-func (c *Core) Handle(now clock.Instant, id uint64) (Handle, bool) {
-	t := c.tenures.get(id)
-	if t == nil || t.phase != phaseHeld {
-		return Handle{}, false
-	}
-	return *t.handle(now), true
-}
-
-// handle returns what a held lease is continued with: with the TTL that a node may
-// yet shorten it to, if that is less than its own.
-func (t *tenure) handle(now clock.Instant) *Handle {
-	h := &Handle{Key: t.key, Token: t.token, Fence: t.fence, TTL: t.terms.TTL}
-	if short := t.hold.shortened(now); short != nil {
-		h.TTL = min(h.TTL, short.TTL)
-	}
-	return h
 }

@@ -41,7 +41,7 @@ func (c *Core) recheck(now clock.Instant, l *line, i int) {
 		t.hold.rare().changesFrom = now.Add(changesEvery)
 		c.renewAnd(now, t, all(len(c.nodes))) // one deletion rarely comes alone
 	case l.attempt != nil && l.attempt.phase == phaseQueued:
-		l.attempt.stand.tracked.del(i)
+		l.attempt.queuing.tracked.del(i)
 		c.enqueue(now, l.attempt, i)
 	}
 }
@@ -49,7 +49,7 @@ func (c *Core) recheck(now clock.Instant, l *line, i int) {
 // track has a node tell when the name is let go by a client that hands nothing over,
 // of another library.
 func (c *Core) track(now clock.Instant, t *tenure, i int, r node.Reply) {
-	s := t.stand
+	s := t.queuing
 	if r.Status != node.Other || unheld(r) || node.IsReservation(r.Value) || node.OwnerOf(r.Value) != "" || s.tracked.has(i) || !c.nodes[i].state.Tracks {
 		return
 	}
@@ -63,7 +63,7 @@ func (c *Core) onTracking(now clock.Instant, t *tenure, i int, r node.Reply) {
 		return
 	}
 	if r.Status != node.OK && r.Status != node.Other {
-		t.stand.tracked.del(i)
+		t.queuing.tracked.del(i)
 	}
 	if r.Status == node.Absent {
 		c.enqueue(now, t, i) // it was let go in between

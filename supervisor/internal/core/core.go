@@ -27,7 +27,7 @@ type Core struct {
 	waiters   map[Call]*waiter // who may give up
 	inquiries map[uint64]*inquiry
 	lines     map[string]*line
-	standing  map[string]*tenure // by token: those that may be reserved for
+	byToken   map[string]*tenure // by token: those that may be reserved for
 	held      set[*tenure]
 	adopting  set[*tenure]
 	waited    set[*line]               // those that somebody waits in
@@ -63,7 +63,7 @@ func New(s Settings) *Core {
 		outbox:    make([][]node.Command, s.Nodes),
 		quorum:    s.Nodes/2 + 1,
 		attempts:  make(adoptions),
-		standing:  make(map[string]*tenure),
+		byToken:   make(map[string]*tenure),
 		contended: make(map[string]clock.Instant),
 		waiters:   make(map[Call]*waiter),
 		inquiries: make(map[uint64]*inquiry),
@@ -93,60 +93,6 @@ type peer struct {
 	// Sweeps that are under way, or were, because of what it said.
 	heldChanges, filling      sweep[*tenure]
 	waitedChanges, requeueing sweep[*line]
-}
-
-// phase is where a tenure stands. It only moves forward.
-type phase uint8
-
-const (
-	phaseWaiting   phase = iota // the nodes' time is not known yet: nothing was sent
-	phaseQueued                 // it stands in the nodes' queues
-	phaseElecting               // grants or claims are out
-	phaseRaising                // q nodes granted; a higher fence is being stored on them
-	phaseAdopting               // renewals are out for a lease that is to be continued
-	phaseHeld                   // a quorum granted it
-	phaseReleasing              // it is over; releases are out
-)
-
-// A tenure is one attempt to hold a name, and, if it is won, the holding of it, up
-// to the last answer to its release.
-type tenure struct {
-	alarm
-	id       uint64
-	inSet    int32 // in the set of its phase
-	phase    phase
-	inQueues bool // its token stands, or stood, in the nodes' queues: see stand
-	behind   bool // and somebody else had the name, or was before it
-	hold     hold
-
-	asked   nodeSet // nodes that may have the key: not those that certainly never got a command
-	pending nodeSet // a command other than a release is unanswered
-	key     string  // the name, prefix included
-	token   string
-	terms   *Terms
-	fence   uint64
-	begun   clock.Instant // when its grants were queued
-	votes   []vote        // by node
-	line    *line
-
-	withdrawn nodeSet // nodes that said they do not keep it any more
-	taken     nodeSet // those of them that keep another value
-	probation nodeSet // nodes that had it no longer, or never, and were healed or will be
-	sent      nodeSet // nodes that may have got a command
-	askAgain  nodeSet // nodes to be asked once more as soon as they have answered
-
-	stand  *standing // from when it stands in the queue
-	ballot *ballot   // while it is an election
-	adopt  *adoption // while it is being adopted
-	give   *giving   // while it is given back
-}
-
-func (t *tenure) slot() *int32 { return &t.inSet }
-
-// newID returns an ID that was never used before, for the given slot of the table.
-func (c *Core) newID(slot uint64) uint64 {
-	c.lastID = (c.lastID>>slotBits+1)<<slotBits | slot
-	return c.lastID
 }
 
 // Next returns when Tick has something to do.
@@ -256,45 +202,3 @@ func (c *Core) onState(now clock.Instant, i int, s node.State) {
 		c.effects = append(c.effects, Effect{Kind: EffectNodeDown, Node: i, Err: s.Err})
 	}
 }
-
-// Close accepts nothing more and ends everything: very many leases a piece at a time.
-func (c *Core) Close(now clock.Instant) {
-	c.closing = true
-	for len(c.waited) > 0 {
-		l := c.waited[len(c.waited)-1]
-		c.dismiss(now, l, c.failure(l, ReasonClosed))
-	}
-	c.endAll(now, clock.Never, ReasonClosed)
-	for len(c.adopting) > 0 {
-		c.failAdoption(c.adopting[len(c.adopting)-1], ReasonClosed)
-	}
-	for _, t := range c.tenures.slots {
-		if t != nil {
-			c.releaseNow(now, t)
-		}
-	}
-	for _, id := range c.inquiryIDs() {
-		c.closeInquiry(c.inquiries[id], ReasonClosed)
-	}
-}
-
-// dismiss tells every waiter of a line that there is no lease, and why.
-func (c *Core) dismiss(now clock.Instant, l *line, r *Report) {
-	c.stopFirst(now, l)
-	for l.first != nil {
-		c.fail(l.first.Call, r)
-		c.removeWaiter(l, l.first)
-	}
-	c.forgetIdle(l.key, l)
-}
-
-// endAll ends every lease that began before an instant. The loop does what it has decided
-// between two pieces: holders need not wait until the last of very many is ended.
-func (c *Core) endAll(now, before clock.Instant, why Reason) {
-	c.alarms.clear(&c.ending) // this one ends what an earlier one had left
-	c.ending = sweep[*tenure]{hasty: true}
-	c.ending.begin(c, now, &c.held, task{kind: taskEnd, before: before, reason: why})
-}
-
-// Drained reports whether nothing is left to wait for after close.
-func (c *Core) Drained() bool { return c.closing && c.tenures.len() == 0 }

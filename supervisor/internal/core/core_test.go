@@ -1041,7 +1041,7 @@ func TestManyDebts(t *testing.T) {
 	b.drop(0)
 	const n = 3*maxCollect + 7
 	for i := range n {
-		b.c.owe(b.now(), &tenure{id: uint64(1000 + i), key: "x", votes: make([]vote, 1)}, 0)
+		b.c.owe(b.now(), &tenure{id: uint64(1000 + i), key: "x", votes: newVotes(1)}, 0)
 	}
 	b.enrol(0)
 	got := 0
@@ -1506,7 +1506,7 @@ func TestTrial(t *testing.T) {
 		b.say(s, node.OK)
 	}
 	tt := b.c.lines["x"].holder
-	if x := tt.hold.trials[0]; x.confirmed != 0 {
+	if x := tt.votes.trials[0]; x.confirmed != 0 {
 		t.Fatalf("confirmed by %b by answers to earlier renewals", x.confirmed)
 	}
 	again := b.take(node.Renew) // at once

@@ -23,14 +23,6 @@ type Request struct {
 	MaxHold  time.Duration // 0 for no bound
 }
 
-// A Handle is what a lease is continued with.
-type Handle struct {
-	Key, Token string
-	Fence      uint64
-	TTL        time.Duration
-	Over       bool // nobody believes in the lease any more
-}
-
 // An Effect is something to be done for a caller or a holder.
 type Effect struct {
 	Kind    EffectKind

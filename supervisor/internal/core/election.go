@@ -85,8 +85,8 @@ func (c *Core) startElection(now clock.Instant, t *tenure, fence uint64) {
 		if !grown.has(i) {
 			continue
 		}
-		t.votes[i].promise = now.Add(t.terms.TTL - t.terms.Drift)
-		t.votes[i].life = c.nodes[i].state.Life
+		t.votes.of[i].promise = now.Add(t.terms.TTL - t.terms.Drift)
+		t.votes.of[i].life = c.nodes[i].state.Life
 		t.asked.add(i)
 		t.pending.add(i)
 		c.send(i, node.Command{
@@ -101,14 +101,12 @@ func (c *Core) startElection(now clock.Instant, t *tenure, fence uint64) {
 // release already under way.
 func (c *Core) onGrant(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
-	v := &t.votes[i]
 	t.reached(i, r)
-	first := v.until == 0
+	first := false
 	if r.Status == node.OK {
-		v.until = v.promise
-		v.life = c.nodes[i].state.Life
+		first = t.votes.kept(i, c.nodes[i].state.Life)
 		if r.Op == node.Claim {
-			t.stand.gone.add(i)
+			t.queuing.gone.add(i)
 		}
 	}
 	if r.Op == node.Claim && r.Status == node.Unknown {
@@ -270,7 +268,7 @@ func (c *Core) win(now clock.Instant, t *tenure) {
 		return
 	}
 	l := t.line
-	until := deadline(t.votes, t.counting(), c.quorum).Add(-t.terms.Grace)
+	until := deadline(t.votes.of, t.counting(), c.quorum).Add(-t.terms.Grace)
 	if until <= now { // the answers were as old as the lease is long
 		c.lose(now, t)
 		return
@@ -325,7 +323,7 @@ func (c *Core) lose(now clock.Instant, t *tenure) {
 		c.yield(now, l)
 		return
 	case l.usesQueue():
-		c.stand(now, l)
+		c.enterQueue(now, l)
 		return
 	}
 	// Who holds it, and for how long? That tells when to try again, and is what the

@@ -37,8 +37,8 @@ func TestHealFindsAnother(t *testing.T) {
 	heals := b.forgets(0, 1)
 	held := b.c.lines["x"].holder
 	b.say(heals[0], node.Other)
-	if held.counting().has(0) || !held.taken.has(0) || held.votes[0].until != 0 {
-		t.Fatalf("counting %b, taken %b, until %v", held.counting(), held.taken, held.votes[0].until)
+	if held.counting().has(0) || held.votes.of[0].standing != taken || held.votes.of[0].until != 0 {
+		t.Fatalf("votes %v", held.votes.of)
 	}
 	if err := l.Err(); err != nil {
 		t.Fatalf("with two of three: %v", err)
@@ -57,10 +57,10 @@ func TestHealUnanswered(t *testing.T) {
 		b := enrolled(t, 3)
 		l := b.hold("x")
 		held := b.c.lines["x"].holder
-		before := held.votes[0].until
+		before := held.votes.of[0].until
 		heal := b.forgets(0)
 		b.say(heal[0], says)
-		if v := held.votes[0]; v.until != before || v.life != 1 || !held.counting().has(0) {
+		if v := held.votes.of[0]; v.until != before || v.life != 1 || !held.counting().has(0) {
 			t.Errorf("%v: until %v of life %d, want %v of the first", says, v.until, v.life, before)
 		}
 		if held.hold.isSilent(0) != late {
@@ -173,8 +173,8 @@ func (b *bench) onTrial(t *testing.T) (held *tenure, asked []send) {
 	held = b.c.lines["x"].holder
 	asked = b.take(node.Renew)
 	b.wantNodes(asked, 1, 2)
-	if held.votes[0].until == 0 || held.counting().has(0) {
-		t.Fatalf("until %v, counting %b: want it on trial, with the key", held.votes[0].until, held.counting())
+	if held.votes.of[0].until == 0 || held.counting().has(0) {
+		t.Fatalf("until %v, counting %b: want it on trial, with the key", held.votes.of[0].until, held.counting())
 	}
 	return held, asked
 }
@@ -225,7 +225,7 @@ func TestTrialBeginsAnewWithTheKey(t *testing.T) {
 		b.renewNow()
 		b.answerAll(map[int]node.Status{0: node.Absent})
 		held := b.c.lines["x"].holder
-		if x := held.hold.trials[0]; x.confirmed.len() != 2 {
+		if x := held.votes.trials[0]; x.confirmed.len() != 2 {
 			t.Fatalf("confirmed by %b", x.confirmed)
 		}
 		heal := b.take(node.Heal)[0]
@@ -236,7 +236,7 @@ func TestTrialBeginsAnewWithTheKey(t *testing.T) {
 			b.advance(b.c.terms.RenewEvery / 8)
 			b.say(b.take(node.Renew)[0], node.OK)
 		}
-		if x := held.hold.trials[0]; x.confirmed != 0 || held.counting().has(0) {
+		if x := held.votes.trials[0]; x.confirmed != 0 || held.counting().has(0) {
 			t.Errorf("%s: confirmed by %b, counting %b", how, x.confirmed, held.counting())
 		}
 	}
@@ -312,8 +312,8 @@ func TestOnlyWhatWasOursRaisesDoubt(t *testing.T) {
 	b.renewNow()
 	says := b.take(node.Renew)
 	b.say(to(says, 4), node.Absent)
-	if !mine.counting().has(3) || mine.probation != 1<<4 {
-		t.Fatalf("counting %b, on probation %b", mine.counting(), mine.probation)
+	if !mine.counting().has(3) || mine.votes.suspect() != 1<<4 || mine.votes.of[4].standing != onProbation {
+		t.Fatalf("votes %v", mine.votes.of)
 	}
 	if err := l.Err(); err != nil {
 		t.Error(err)

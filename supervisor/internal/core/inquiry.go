@@ -205,9 +205,9 @@ func (c *Core) report(key string, why Reason, as answers) *Report {
 // ownAnswers returns what the nodes said of a lease that this process holds.
 func (c *Core) ownAnswers(t *tenure) answers {
 	as := make(answers, len(c.nodes))
-	for i, v := range t.votes {
+	for i, v := range t.votes.of {
 		switch {
-		case t.suspect().has(i):
+		case t.votes.suspect().has(i):
 			as[i].Verdict = VerdictUnreachable
 		case v.until != 0:
 			as[i] = Answer{Verdict: VerdictHeld, Value: t.token}

@@ -184,7 +184,7 @@ func (c *Core) forgetIdle(key string, l *line) {
 // try begins an attempt for the first waiter of a line, with a fresh token: a
 // late command of an earlier attempt can never touch this one.
 func (c *Core) try(now clock.Instant, l *line) {
-	if c.standIfContended(now, l) {
+	if c.queueIfContended(now, l) {
 		return
 	}
 	t := c.newAttempt(l)
@@ -199,7 +199,7 @@ func (c *Core) newAttempt(l *line) *tenure {
 	n, w := len(c.nodes), l.first
 	t := &tenure{
 		id: c.newID(c.tenures.vacancy()), line: l, key: l.key, token: c.newToken(w.Owner), terms: w.Terms,
-		votes: make([]vote, n), ballot: &ballot{answers: make(answers, n)},
+		votes: newVotes(n), ballot: &ballot{answers: make(answers, n)},
 	}
 	c.tenures.add(t)
 	l.attempt = t
@@ -227,7 +227,7 @@ func (c *Core) pause(now clock.Instant, l *line) {
 // wake lets the first waiter try again.
 func (l *line) wake(c *Core, now clock.Instant) {
 	if l.yields > 0 && l.why == ReasonHeld && l.usesQueue() {
-		c.stand(now, l)
+		c.enterQueue(now, l)
 		return
 	}
 	c.try(now, l)

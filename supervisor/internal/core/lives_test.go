@@ -19,7 +19,7 @@ func (b *bench) keptData(i int, change ...func(*node.State)) { b.restart(i, chan
 // deletion.
 func (b *bench) deleted(i int) bool {
 	b.answerAll(map[int]node.Status{i: node.Absent})
-	return b.c.lines["x"].holder.withdrawn.has(i)
+	return b.c.lines["x"].holder.votes.of[i].standing == withdrawn
 }
 
 // renewNow asks all nodes at once.
@@ -87,12 +87,12 @@ func TestUnansweredVoteIsOfTheLifeThatWasAsked(t *testing.T) {
 	held := b.c.lines["x"].holder
 	b.renewNow()
 	b.answerAll(nil)
-	if held.votes[0].until != 0 {
+	if held.votes.of[0].until != 0 {
 		t.Fatal("it counts at once")
 	}
 	b.advance(b.c.healFrom(0, false).Sub(b.now()) - 1)
 	b.answerAll(nil)
-	if held.votes[0].until != 0 {
+	if held.votes.of[0].until != 0 {
 		t.Fatal("it counts too early")
 	}
 	b.advance(1)
@@ -187,12 +187,12 @@ func TestLateSwapOfAnotherLife(t *testing.T) {
 	b.keptData(0)
 	b.c.nodes[0].known = true // the others have told that nobody has a longer TTL
 	b.say(swaps[0], node.OK)
-	if held.votes[0].until != 0 {
+	if held.votes.of[0].until != 0 {
 		t.Error("it counts at once")
 	}
 	b.advance(b.healAfter())
 	b.answerAll(nil)
-	if held.votes[0].until == 0 {
+	if held.votes.of[0].until == 0 {
 		t.Error("it is not asked again")
 	}
 }
@@ -219,12 +219,12 @@ func TestSwapByAYoungNode(t *testing.T) {
 		}
 		b.advance(trackAfter)
 		b.answerAll(nil)
-		if held.votes[0].until != 0 {
+		if held.votes.of[0].until != 0 {
 			t.Errorf("late %v: the vote of a young node counts at once", late)
 		}
 		b.advance(b.healAfter())
 		b.answerAll(nil)
-		if held.votes[0].until == 0 {
+		if held.votes.of[0].until == 0 {
 			t.Errorf("late %v: it never counts", late)
 		}
 	}
@@ -233,10 +233,10 @@ func TestSwapByAYoungNode(t *testing.T) {
 // What a late answer to a swap says of the key is taken in like that of a renewal.
 func TestLateSwap(t *testing.T) {
 	for says, want := range map[node.Status]func(*tenure) bool{
-		node.OK:     func(t *tenure) bool { return t.counting().has(0) && t.votes[0].until != 0 },
-		node.Absent: func(t *tenure) bool { return t.probation.has(0) },
-		node.Other:  func(t *tenure) bool { return t.withdrawn.has(0) && t.taken.has(0) },
-		node.Unsent: func(t *tenure) bool { return t.hold.retry.has(0) && t.votes[0].until == 0 },
+		node.OK:     func(t *tenure) bool { return t.counting().has(0) && t.votes.of[0].until != 0 },
+		node.Absent: func(t *tenure) bool { return t.votes.of[0].standing == onProbation },
+		node.Other:  func(t *tenure) bool { return t.votes.of[0].standing == taken },
+		node.Unsent: func(t *tenure) bool { return t.hold.retry.has(0) && t.votes.of[0].until == 0 },
 	} {
 		b := enrolled(t, 3)
 		w := b.adopt("x")
@@ -247,7 +247,7 @@ func TestLateSwap(t *testing.T) {
 		held := b.c.lines["x"].holder
 		b.say(swaps[0], says)
 		if !want(held) {
-			t.Errorf("%v: withdrawn %b, taken %b, probation %b, until %v", says, held.withdrawn, held.taken, held.probation, held.votes[0].until)
+			t.Errorf("%v: votes %v", says, held.votes.of)
 		}
 	}
 }
@@ -297,7 +297,7 @@ func TestUnansweredVoteInTheSameLife(t *testing.T) {
 		b.got(w)
 		b.renewNow()
 		b.answerAll(nil)
-		if b.c.lines["x"].holder.votes[0].until == 0 {
+		if b.c.lines["x"].holder.votes.of[0].until == 0 {
 			t.Errorf("claimed %v: a key that this life was asked for does not count", claimed)
 		}
 	}

@@ -59,7 +59,7 @@ func TestOwedReleaseOfAWinner(t *testing.T) {
 		b.say(s, node.OK)
 	}
 	b.got(w)
-	b.c.Release(b.now(), b.c.standing[token].id, b.call())
+	b.c.Release(b.now(), b.c.byToken[token].id, b.call())
 	b.perform()
 	for _, s := range b.take(node.Release) {
 		b.say(s, node.Unknown)

@@ -18,7 +18,7 @@ import (
 // out, whatever it was told.
 
 // A standing is what a tenure needs while it stands in the queue.
-type standing struct {
+type queuing struct {
 	ticket   uint64        // its place: the last of those that it was given
 	in       nodeSet       // nodes that have it in their queue
 	exact    nodeSet       // those of them that have it at just this ticket
@@ -32,10 +32,10 @@ type standing struct {
 
 // stand has the first waiter of a line stand in the queue, with the token of its
 // next attempt.
-func (c *Core) stand(now clock.Instant, l *line) {
+func (c *Core) enterQueue(now clock.Instant, l *line) {
 	t := c.newAttempt(l)
-	t.phase, t.inQueues, t.stand = phaseQueued, true, &standing{ticket: l.ticket}
-	c.standing[t.token] = t
+	t.phase, t.inQueues, t.queuing = phaseQueued, true, &queuing{ticket: l.ticket}
+	c.byToken[t.token] = t
 	c.heartbeat(now, t)
 }
 
@@ -56,7 +56,7 @@ const maxContended = 1024
 // standAtOnce has the first waiter of a line stand in the queue if the name is crowded,
 // and reports whether it does. That costs one exchange more if nobody waits there any more;
 // then the next attempt is an ordinary one.
-func (c *Core) standIfContended(now clock.Instant, l *line) bool {
+func (c *Core) queueIfContended(now clock.Instant, l *line) bool {
 	at, was := c.contended[l.key]
 	if !was || l.tries > 0 || l.first.Attempts > 0 {
 		return false
@@ -67,7 +67,7 @@ func (c *Core) standIfContended(now clock.Instant, l *line) bool {
 		return false
 	}
 	l.ticket, l.answers = ticket, make(answers, len(c.nodes))
-	c.stand(now, l)
+	c.enterQueue(now, l)
 	return true
 }
 
@@ -75,7 +75,7 @@ func (c *Core) standIfContended(now clock.Instant, l *line) bool {
 // name. It comes again about when a reservation for somebody else, who does not claim
 // it, has lapsed; and soon where a part of a quorum has reserved the name.
 func (c *Core) heartbeat(now clock.Instant, t *tenure) {
-	s := t.stand
+	s := t.queuing
 	s.gaveWay = false
 	at := now.Add(c.jitter(c.settings.Heartbeat()))
 	if s.patience != 0 && t.promised(now) != 0 {
@@ -98,7 +98,7 @@ func (c *Core) enqueue(now clock.Instant, t *tenure, i int) {
 	t.asked.add(i)
 	t.pending.add(i)
 	c.send(i, node.Command{
-		ID: t.id, Op: node.Enqueue, Name: t.key, Token: t.token, Ticket: t.stand.ticket, New: !t.line.placed,
+		ID: t.id, Op: node.Enqueue, Name: t.key, Token: t.token, Ticket: t.queuing.ticket, New: !t.line.placed,
 		By: now.Add(t.terms.Window),
 	})
 }
@@ -112,7 +112,7 @@ func (c *Core) onEnqueue(now clock.Instant, t *tenure, i int, r node.Reply) {
 		c.settled(now, t)
 		return
 	case phaseQueued:
-		l, s := t.line, t.stand
+		l, s := t.line, t.queuing
 		switch {
 		case r.Status == node.OK:
 			t.askAgain.del(i)
@@ -151,7 +151,7 @@ func (c *Core) onEnqueue(now clock.Instant, t *tenure, i int, r node.Reply) {
 // the last of these tickets is its place on all of them. So it is behind everybody who
 // had a place before it came, whatever the clocks of the two say.
 func (c *Core) onTicket(now clock.Instant, t *tenure, i int, ticket uint64) {
-	l, s := t.line, t.stand
+	l, s := t.line, t.queuing
 	if ticket == 0 {
 		return
 	}
@@ -178,7 +178,7 @@ func (c *Core) onTicket(now clock.Instant, t *tenure, i int, ticket uint64) {
 
 // looked draws up what all nodes have said to a waiter.
 func (c *Core) reviewAnswers(now clock.Instant, t *tenure) {
-	l, s := t.line, t.stand
+	l, s := t.line, t.queuing
 	l.judge(c.quorum)
 	kept := t.promised(now)
 	switch {
@@ -215,8 +215,8 @@ const lapse = time.Millisecond
 
 // promised returns the nodes that have reserved the name for a waiter.
 func (t *tenure) promised(now clock.Instant) (nodes nodeSet) {
-	for i := range t.votes {
-		if t.stand.reserved.has(i) && t.votes[i].promise > now {
+	for i := range t.votes.of {
+		if t.queuing.reserved.has(i) && t.votes.of[i].promise > now {
 			nodes.add(i)
 		}
 	}
@@ -235,7 +235,7 @@ func (c *Core) Hear(now clock.Instant, w node.Wake) {
 		c.nodes[w.Node].requeueing.begin(c, now, &c.waited, task{kind: taskRequeue, node: w.Node})
 		return
 	}
-	if t := c.standing[w.Token]; t != nil {
+	if t := c.byToken[w.Token]; t != nil {
 		c.postpone(t, w.Node)
 		c.onReservation(now, t, w.Node)
 	}
@@ -247,132 +247,6 @@ func (c *Core) postpone(t *tenure, i int) {
 	if t.phase == phaseQueued && t.pending.has(i) {
 		t.askAgain.add(i)
 	}
-}
-
-// reserved takes in that a node has the name reserved for a waiter.
-func (c *Core) onReservation(now clock.Instant, t *tenure, i int) {
-	switch t.phase {
-	case phaseQueued:
-		s := t.stand
-		s.reserved.add(i)
-		t.votes[i].promise = now.Add(c.settings.Reserve())
-		if t.promised(now).len() >= c.quorum {
-			c.startClaims(now, t)
-		} else if s.patience == 0 {
-			s.patience = c.roundTrip()
-			c.alarms.set(t, min(t.due(), now.Add(s.patience)))
-		}
-	case phaseElecting, phaseRaising:
-		c.claim(now, t, i)
-	case phaseHeld:
-		if t.votes[i].until == 0 {
-			// The election is over. This must not hide a rival who has had the node since,
-			// and whose release has put it up for this lease: so it is not claimed, but
-			// healed, when a quorum of others has confirmed.
-			c.suspectOf(now, t, i, &t.probation)
-			c.recomputeDeadline(now, t)
-		}
-	}
-}
-
-// campaign begins the election of a waiter for whom a quorum has reserved the name.
-func (c *Core) startClaims(now clock.Instant, t *tenure) {
-	fence, ok := c.proposal(now, t.line.fence)
-	if !ok {
-		return // never: without it there was no ticket
-	}
-	kept := t.promised(now)
-	b := t.ballot
-	b.claims = true
-	copy(b.answers, t.line.answers)
-	b.patience = c.roundTrip()
-	// Whoever has just released often wants the name again at once. What it proposes
-	// raises the stored fence, though it is refused, just before the claims arrive: so
-	// they propose a little more, and need not raise it in another round trip.
-	t.phase, t.fence, t.begun = phaseElecting, fence+claimLead, now
-	if t.fence > maxFence {
-		c.exhausted(now, t)
-		return
-	}
-	c.alarms.set(t, now.Add(b.patience))
-	for i := range c.nodes {
-		if kept.has(i) {
-			c.claim(now, t, i)
-		}
-	}
-}
-
-// claimLead is by how many microseconds a claim proposes more than the nodes' time. It
-// is the same for all clients, so that the next claim proposes more than this one.
-const claimLead = 2000
-
-// claim asks one node for its vote, for a waiter that stands in its queue.
-func (c *Core) claim(now clock.Instant, t *tenure, i int) {
-	t.askAgain.del(i)
-	if t.phase != phaseElecting && t.phase != phaseRaising {
-		return
-	}
-	if t.votes[i].until != 0 {
-		return // it has given it
-	}
-	if t.pending.has(i) {
-		t.askAgain.add(i)
-		return
-	}
-	if young := c.stillYoung(now, i); now < young {
-		if b := t.ballot; b != nil {
-			b.answers[i] = Answer{Verdict: VerdictGuarded, Left: young.Sub(now), At: now}
-		}
-		return
-	}
-	t.votes[i].promise = t.promise(now, i)
-	t.votes[i].life = c.nodes[i].state.Life
-	t.asked.add(i)
-	t.pending.add(i)
-	c.send(i, node.Command{
-		ID: t.id, Op: node.Claim, Name: t.key, Token: t.token,
-		TTL: t.terms.TTL, Fence: t.fence, By: t.begun.Add(t.terms.Window),
-	})
-}
-
-// askAgainOf asks a node that has just answered what could not be asked meanwhile: for
-// its vote, while that is what is wanted, and else whether it still keeps the lease. A
-// lease that is held claims nothing so: such a vote would not be on trial.
-func (c *Core) askPostponed(now clock.Instant, t *tenure, i int) {
-	t.askAgain.del(i)
-	switch t.phase {
-	case phaseElecting, phaseRaising:
-		c.claim(now, t, i)
-	case phaseHeld:
-		c.renewAnd(now, t, 1<<i)
-	}
-}
-
-// canvass claims all nodes that have not granted yet, also those that did not say
-// that they have reserved the name. It comes again, more and more rarely, until the
-// election is over.
-func (c *Core) claimRest(now clock.Instant, t *tenure) {
-	b := t.ballot
-	b.claimedAll = true
-	b.patience *= 2
-	c.alarms.set(t, min(now.Add(b.patience), t.begun.Add(t.terms.Window)))
-	for i := range c.nodes {
-		if !t.pending.has(i) {
-			c.claim(now, t, i)
-		}
-	}
-	c.decide(now, t)
-}
-
-// yield has a waiter whose claims were refused stand in the queue anew: at once, and
-// when that comes again and again, after a while.
-func (c *Core) yield(now clock.Instant, l *line) {
-	if l.yields++; l.yields == 1 {
-		c.stand(now, l)
-		return
-	}
-	most := min(c.roundTrip()<<min(l.yields, 10), c.settings.RetryMin)
-	c.alarms.set(l, now.Add(time.Duration(c.rand.Int64N(int64(most)+1))))
 }
 
 // queues reports whether the first waiter of a line is to stand in the queue: one that
@@ -392,19 +266,9 @@ func (c *Core) roundTrip() time.Duration {
 	return min(2*d, c.settings.NodeTimeout/2)
 }
 
-// reached takes in whether a command has got to a node; if none of a tenure's has,
-// there is nothing to give back.
-func (t *tenure) reached(i int, r node.Reply) {
-	if r.Status != node.Unsent {
-		t.sent.add(i)
-	} else if !t.sent.has(i) {
-		t.asked.del(i)
-	}
-}
-
 // stands reports whether the token of a tenure may stand in the queue of a node, or
 // be what the name is reserved for there.
-func (t *tenure) stands(i int) bool { return t.inQueues && !t.stand.gone.has(i) }
+func (t *tenure) inQueueOf(i int) bool { return t.inQueues && !t.queuing.gone.has(i) }
 
 // leaveAll takes a lease that was won out of the queues in which it still stands: it
 // won before these nodes had answered its claim. It returns those that have something
@@ -412,7 +276,7 @@ func (t *tenure) stands(i int) bool { return t.inQueues && !t.stand.gone.has(i) 
 func (c *Core) leaveAll(now clock.Instant, t *tenure) (rest nodeSet) {
 	for i := range c.nodes {
 		switch {
-		case !t.stands(i) || !t.asked.has(i):
+		case !t.inQueueOf(i) || !t.asked.has(i):
 		case t.pending.has(i):
 			rest.add(i)
 		default:

@@ -133,7 +133,7 @@ func TestLateShorterClaim(t *testing.T) {
 		for _, s := range late {
 			b.say(s, node.Unknown)
 		}
-		held := b.c.standing[token]
+		held := b.c.byToken[token]
 		b.c.Extend(b.now(), held.id, termsOf(30*time.Second), b.call())
 		b.perform()
 		if d := held.hold.ttlCap; d == nil || d.capped == 0 || held.hold.shortened(b.now()) == nil {
@@ -238,9 +238,9 @@ func TestReservationsLapse(t *testing.T) {
 func TestLosersKeepTheirPlace(t *testing.T) {
 	b := enrolled(t, 3)
 	w, token := b.stand("x")
-	ticket := b.c.standing[token].stand.ticket + 3
+	ticket := b.c.byToken[token].queuing.ticket + 3
 	for i := range 2 {
-		b.c.onTicket(b.now(), b.c.standing[token], i, ticket)
+		b.c.onTicket(b.now(), b.c.byToken[token], i, ticket)
 	}
 	b.announce(token, 0, 1)
 	for _, s := range b.take(node.Claim) {
@@ -414,7 +414,7 @@ func TestCancelledWaiterLeavesQueues(t *testing.T) {
 		b.say(s, node.Other)
 	}
 	b.say(enqueues[2], node.OK)
-	if left := b.c.tenures.len() + len(b.c.lines) + len(b.c.inquiries) + b.alarms() + len(b.c.standing); left != 0 {
+	if left := b.c.tenures.len() + len(b.c.lines) + len(b.c.inquiries) + b.alarms() + len(b.c.byToken); left != 0 {
 		t.Errorf("%d things are left behind", left)
 	}
 	b.announce(enqueues[0].cmd.Token, 0) // comes too late
@@ -432,7 +432,7 @@ func TestReservedForHolder(t *testing.T) {
 		b.say(s, node.OK)
 	}
 	b.got(w)
-	held := b.c.standing[token]
+	held := b.c.byToken[token]
 	b.announce(token, 3)
 	b.wantNodes(b.take(node.Claim))
 	b.wantNodes(b.take(node.Heal))

@@ -22,7 +22,7 @@ func (c *Core) Revoke(now clock.Instant, key, token string, call Call) {
 	n := len(c.nodes)
 	t := &tenure{
 		id: c.newID(c.tenures.vacancy()), key: key, token: token, terms: c.terms, begun: now,
-		votes: make([]vote, n), asked: all(n), // its holder has asked them
+		votes: newVotes(n), asked: all(n), // its holder has asked them
 	}
 	c.tenures.add(t)
 	c.giveBack(now, t)

@@ -29,7 +29,7 @@ func TestKeyOfAnotherLifeAndALongerRival(t *testing.T) {
 	held := b.c.lines["x"].holder
 	for b.advance(b.healAfter() + 1); l.Err() == nil; b.advance(b.c.terms.RenewEvery / 4) {
 		b.answerAll(map[int]node.Status{0: node.Unknown})
-		if held.votes[2].until != 0 {
+		if held.votes.of[2].until != 0 {
 			t.Fatalf("it counts %v after the loss of data: a rival of the longest TTL may still win", b.now().Sub(b.c.nodes[2].state.LifeAt))
 		}
 	}

@@ -137,7 +137,7 @@ func (t *tenure) do(c *Core, now clock.Instant, what task) {
 	case taskRecheck:
 		c.recheck(now, t.line, what.node)
 	case taskFillIn:
-		if i := what.node; t.hold.renewAt != clock.Never && (t.votes[i].until == 0 || t.hold.retry.has(i)) {
+		if i := what.node; t.hold.renewAt != clock.Never && (t.votes.of[i].until == 0 || t.hold.retry.has(i)) {
 			c.renewAnd(now, t, 1<<i)
 		}
 	case taskAdopt:

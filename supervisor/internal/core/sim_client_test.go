@@ -156,6 +156,11 @@ func (c *simClient) arm() {
 			if t != nil && t.phase == phaseHeld && t.hold.until <= now {
 				c.w.fail("client %d woke up at %d and did not end %s, which was lost at %d", c.id, now, t.token, t.hold.until)
 			}
+			if t != nil {
+				if broken := t.votes.check(); broken != "" {
+					c.w.fail("client %d: %s of %s: %v", c.id, broken, t.token, t.votes.of)
+				}
+			}
 		}
 		c.arm()
 	})

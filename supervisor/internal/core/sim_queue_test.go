@@ -234,7 +234,7 @@ func (a *simActor) hear(m node.Wake) {
 // and counts as dead until its next beat.
 func (w *world) checkOrder(l *simLease, t *tenure) {
 	begun := w.now - time.Duration(float64(l.c.Now().Sub(t.begun))/l.c.clock.rate)
-	if w.faults.latest > begun-2*w.maxTTL-5*time.Second || w.stepped != 0 || l.unseen() || t.stand == nil {
+	if w.faults.latest > begun-2*w.maxTTL-5*time.Second || w.stepped != 0 || l.unseen() || t.queuing == nil {
 		return
 	}
 	for _, c := range w.clients {
@@ -243,7 +243,7 @@ func (w *world) checkOrder(l *simLease, t *tenure) {
 		}
 		for _, line := range c.core.waited {
 			o := line.attempt
-			if o == nil || o.phase != phaseQueued || o.key != t.key || !line.placed || o.stand.ticket >= t.stand.ticket {
+			if o == nil || o.phase != phaseQueued || o.key != t.key || !line.placed || o.queuing.ticket >= t.queuing.ticket {
 				continue
 			}
 			stood := 0
@@ -255,7 +255,7 @@ func (w *world) checkOrder(l *simLease, t *tenure) {
 				}
 			}
 			if stood == len(w.nodes) {
-				w.fail("client %d won %s with ticket %d before client %d, which stood in every queue with ticket %d", l.c.id, t.token, t.stand.ticket, c.id, o.stand.ticket)
+				w.fail("client %d won %s with ticket %d before client %d, which stood in every queue with ticket %d", l.c.id, t.token, t.queuing.ticket, c.id, o.queuing.ticket)
 			}
 		}
 	}

@@ -143,19 +143,19 @@ func TestKeyOfAnotherLife(t *testing.T) {
 	b.c.nodes[2].known = true // the others have told that nobody has a longer TTL
 	held := b.c.lines["x"].holder
 	b.answerAll(map[int]node.Status{0: node.Unknown})
-	if held.votes[2].until != 0 {
+	if held.votes.of[2].until != 0 {
 		t.Fatal("a key that another life was asked for counts at once")
 	}
 	// The rival's election had the vote of the life before. It gets node 0, where the
 	// holder's key has lapsed, and is over within W: so the holder is told by then.
 	b.advance(b.healAfter() - 1)
 	b.answerAll(map[int]node.Status{0: node.Unknown})
-	if held.votes[2].until != 0 {
+	if held.votes.of[2].until != 0 {
 		t.Fatal("it counts before the rival's election must be over")
 	}
 	b.advance(1)
 	b.answerAll(map[int]node.Status{0: node.Unknown})
-	if held.votes[2].until == 0 {
+	if held.votes.of[2].until == 0 {
 		t.Error("it does not count when that is over")
 	}
 	if err := l.Err(); err != nil {
@@ -198,7 +198,7 @@ func TestLateGrantBehindALapse(t *testing.T) {
 	b.advance(lateAfter + 1)
 	b.say(grants[2], node.OK) // behind the rival, who had nodes 0 and 2
 	held := b.c.lines["x"].holder
-	lapses := held.votes[0].until
+	lapses := held.votes.of[0].until
 	for b.now() < lapses {
 		b.round(map[int]node.Status{0: node.Unknown})
 	}

@@ -1,49 +1,248 @@
 package core
 
 import (
-	"math/bits"
+	"slices"
+	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
 )
 
-// MaxNodes is how many nodes a deployment has at most: a set of nodes is a word.
-const MaxNodes = 64
+// Votes are what is known of every node for one lease. The model is the Progress of etcd's
+// raft: all that changes a vote is a method here, named for what happened at the node.
+//
+// Invariants:
+//
+//  1. A vote counts unless it is on probation, withdrawn or taken.
+//  2. A vote that is late, on probation, withdrawn or taken has one trial; no other has one.
+//  3. When a vote ceases to count, its until becomes 0, and stays 0 until its node says
+//     again that it has the key.
+//  4. A vote that is on trial, late or not, confirms no other.
+//  5. A withdrawn vote becomes one that is on probation by nothing: only a passed trial
+//     ends it.
+type votes struct {
+	of     []vote  // by node
+	trials []trial // in the order in which they began
+}
 
-// A nodeSet is a set of nodes, by their index.
-type nodeSet uint64
-
-func (s nodeSet) has(i int) bool { return s&(1<<i) != 0 }
-func (s *nodeSet) add(i int)     { *s |= 1 << i }
-func (s *nodeSet) del(i int)     { *s &^= 1 << i }
-func (s nodeSet) len() int       { return bits.OnesCount64(uint64(s)) }
-
-// all returns the set of nodes 0 to n-1.
-func all(n int) nodeSet { return ^nodeSet(0) >> (MaxNodes - n) }
-
-// A vote is what is known of one node for one lease.
+// A vote is what is known of one node.
 type vote struct {
 	// promise is what until becomes when the node says yes to the latest grant or
 	// renewal: the instant before that was queued + TTL - drift.
 	promise clock.Instant
-	// until is the instant up to which the node surely keeps the lease. 0 if it
-	// never said so.
+	// until is the instant up to which the node surely keeps the lease. 0 if it is not
+	// known to have the key.
 	until clock.Instant
 	// life is the incarnation that was asked for the vote, or has answered last.
-	life uint32
+	life     uint32
+	standing standing
 }
 
-// A trial is what a vote that was withdrawn, or is on probation, must pass before it
-// counts again: enough other nodes must have answered renewals that were sent after
-// it was noticed, and then, when the node has the key again, renewals that were sent
-// after that was known. Otherwise a holder that heals faster than it learns of the
-// deletions would never know that it had not been alone. Which of the two is under way
-// is told by the vote: its until is 0 while the node lacks the key.
+// A standing says whether a vote counts.
+type standing uint8
+
+const (
+	counts      standing = iota // with its until
+	late                        // it counts as long as no other is withdrawn: its grant came late
+	onProbation                 // the node had the key no longer, or never
+	withdrawn                   // the node gave the key up before its time
+	taken                       // and keeps another value
+)
+
+// String returns the standing in words.
+func (s standing) String() string {
+	return [...]string{"counts", "late", "on probation", "withdrawn", "taken"}[s]
+}
+
+// String returns the vote in words.
+func (v vote) String() string {
+	if v.until == 0 {
+		return v.standing.String() + ", without the key"
+	}
+	return v.standing.String() + " until " + time.Duration(v.until).String()
+}
+
+// A trial is what a vote that is late or does not count must pass before it counts again:
+// enough other nodes must have answered renewals that were sent after it was noticed, and
+// then, when the node has the key again, renewals that were sent after that was known.
+// Otherwise a holder that heals faster than it learns of the deletions would never know
+// that it had not been alone. Which of the two is under way is told by the vote: its until
+// is 0 while the node lacks the key.
 type trial struct {
 	node      int
 	since     clock.Instant // when it was noticed first
 	early     nodeSet       // nodes that have yet to answer an earlier renewal
 	confirmed nodeSet       // nodes that have answered a later one
-	counts    bool          // as long as no vote is withdrawn: it is a late grant
+}
+
+func newVotes(n int) votes { return votes{of: make([]vote, n)} }
+
+// suspect returns the nodes whose votes do not count.
+func (vs *votes) suspect() (nodes nodeSet) {
+	for k := range vs.trials {
+		if i := vs.trials[k].node; vs.of[i].standing >= onProbation {
+			nodes.add(i)
+		}
+	}
+	return nodes
+}
+
+// onTrial returns the nodes whose votes are on trial, whether they count meanwhile or not.
+func (vs *votes) onTrial() (nodes nodeSet) {
+	for k := range vs.trials {
+		nodes.add(vs.trials[k].node)
+	}
+	return nodes
+}
+
+// trialOf returns the trial of node i's vote; nil if it is on none.
+func (vs *votes) trialOf(i int) *trial {
+	for k := range vs.trials {
+		if vs.trials[k].node == i {
+			return &vs.trials[k]
+		}
+	}
+	return nil
+}
+
+// kept hears that a node of that life has the key, by the latest promise. It reports
+// whether the node was not known to have it.
+func (vs *votes) kept(i int, life uint32) (first bool) {
+	v := &vs.of[i]
+	first = v.until == 0
+	v.until, v.life = v.promise, life
+	return first
+}
+
+// joined hears that a node was not known to have the key of a lease that is held already.
+// If it is on trial, that begins again, which joined reports: the others may have been lost
+// to a rival before the key was there. Else, if its grant came late, somebody may have
+// deleted the key on other nodes meanwhile, and a rival have come and gone on them and on
+// this one. Then it is late. pending are the nodes that have yet to answer a renewal.
+func (vs *votes) joined(now clock.Instant, i int, cameLate bool, pending nodeSet) (again bool) {
+	if x := vs.trialOf(i); x != nil {
+		x.early, x.confirmed = pending, 0
+		return true
+	}
+	if cameLate {
+		vs.of[i].standing = late
+		vs.trials = append(vs.trials, trial{node: i, since: now, early: pending})
+	}
+	return false
+}
+
+// deleted hears that a node gave the key up before its time. It reports whether a trial
+// has begun.
+func (vs *votes) deleted(now clock.Instant, i int, pending nodeSet) (began bool) {
+	return vs.suspend(now, i, withdrawn, pending)
+}
+
+// overwritten hears that a node keeps another value. It reports whether a trial has begun.
+func (vs *votes) overwritten(now clock.Instant, i int, pending nodeSet) (began bool) {
+	return vs.suspend(now, i, taken, pending)
+}
+
+// lapsed hears that a node has the key no longer, because its time was up, or never had
+// it. It reports whether a trial has begun.
+func (vs *votes) lapsed(now clock.Instant, i int, pending nodeSet) (began bool) {
+	if vs.of[i].until != 0 {
+		vs.doubtLate(now, pending) // somebody may have deleted it, and a rival have come by it
+	}
+	return vs.suspend(now, i, onProbation, pending)
+}
+
+// forgot hears that a node has lost its data, and may have given the name away already.
+func (vs *votes) forgot(i int) { vs.of[i].until = 0 }
+
+// suspend ends that a vote counts. Its trial begins, unless it was under way already and
+// the node was known to lack the key.
+func (vs *votes) suspend(now clock.Instant, i int, to standing, pending nodeSet) (began bool) {
+	v := &vs.of[i]
+	gone := v.standing >= withdrawn
+	x := vs.trialOf(i)
+	began = x == nil || v.until != 0 || to >= withdrawn && !gone
+	if began && x != nil {
+		vs.trials = slices.DeleteFunc(vs.trials, func(x trial) bool { return x.node == i })
+	}
+	if to >= withdrawn {
+		vs.doubtLate(now, pending)
+	}
+	if gone {
+		to = max(to, withdrawn)
+	}
+	v.standing, v.until = to, 0
+	if began {
+		vs.trials = append(vs.trials, trial{node: i, since: now, early: pending})
+	}
+	return began
+}
+
+// doubtLate has late votes that nobody has confirmed count no more: a vote was withdrawn, so
+// a rival may have had that node and theirs before these grants arrived.
+func (vs *votes) doubtLate(now clock.Instant, pending nodeSet) {
+	for k := range vs.trials {
+		if i := vs.trials[k].node; vs.of[i].standing == late {
+			vs.trials[k] = trial{node: i, since: now, early: pending}
+			vs.of[i].standing, vs.of[i].until = onProbation, 0
+		}
+	}
+}
+
+// confirmedBy hears that a node has renewed. The trials that this ends are over. It returns
+// the nodes that may be healed now, because enough others have confirmed, and whether the
+// answer came too early to confirm anything for one of the trials.
+func (vs *votes) confirmedBy(i, quorum int) (healable nodeSet, early bool) {
+	if len(vs.trials) == 0 {
+		return 0, false
+	}
+	unproven := vs.onTrial()
+	if unproven.has(i) {
+		return 0, false
+	}
+	for k := range vs.trials {
+		if x := &vs.trials[k]; x.early.has(i) {
+			x.early.del(i)
+			early = true
+		} else {
+			x.confirmed.add(i)
+		}
+	}
+	// A vote whose trial ends here was on trial until now, so it has confirmed no other.
+	vs.trials = slices.DeleteFunc(vs.trials, func(x trial) bool {
+		if (x.confirmed &^ unproven).len() < quorum {
+			return false
+		}
+		if vs.of[x.node].until == 0 {
+			healable.add(x.node)
+			return false
+		}
+		vs.of[x.node].standing = counts
+		return true
+	})
+	return healable, early
+}
+
+// confirmed returns the nodes that have confirmed a trial and are on none themselves.
+func (vs *votes) confirmed(x *trial) nodeSet { return x.confirmed &^ vs.onTrial() }
+
+// whyLost returns why a lease is lost of which too few votes count.
+func (vs *votes) whyLost() Reason {
+	gone, overwritten := 0, 0
+	for i := range vs.of {
+		switch vs.of[i].standing {
+		case withdrawn:
+			gone++
+		case taken:
+			gone++
+			overwritten++
+		}
+	}
+	switch {
+	case gone == 0:
+		return ReasonExpired
+	case 2*overwritten >= gone:
+		return ReasonTaken
+	}
+	return ReasonRevoked
 }
 
 // deadline returns the instant up to which at least need of the nodes in count

@@ -1,0 +1,146 @@
+package core
+
+import (
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// reserved takes in that a node has the name reserved for a waiter.
+func (c *Core) onReservation(now clock.Instant, t *tenure, i int) {
+	switch t.phase {
+	case phaseQueued:
+		s := t.queuing
+		s.reserved.add(i)
+		t.votes.of[i].promise = now.Add(c.settings.Reserve())
+		if t.promised(now).len() >= c.quorum {
+			c.startClaims(now, t)
+		} else if s.patience == 0 {
+			s.patience = c.roundTrip()
+			c.alarms.set(t, min(t.due(), now.Add(s.patience)))
+		}
+	case phaseElecting, phaseRaising:
+		c.claim(now, t, i)
+	case phaseHeld:
+		if t.votes.of[i].until == 0 {
+			// The election is over. This must not hide a rival who has had the node since,
+			// and whose release has put it up for this lease: so it is not claimed, but
+			// healed, when a quorum of others has confirmed.
+			if t.votes.lapsed(now, i, t.pending) {
+				c.askOthers(t, i)
+			}
+			c.recomputeDeadline(now, t)
+		}
+	}
+}
+
+// campaign begins the election of a waiter for whom a quorum has reserved the name.
+func (c *Core) startClaims(now clock.Instant, t *tenure) {
+	fence, ok := c.proposal(now, t.line.fence)
+	if !ok {
+		return // never: without it there was no ticket
+	}
+	kept := t.promised(now)
+	b := t.ballot
+	b.claims = true
+	copy(b.answers, t.line.answers)
+	b.patience = c.roundTrip()
+	// Whoever has just released often wants the name again at once. What it proposes
+	// raises the stored fence, though it is refused, just before the claims arrive: so
+	// they propose a little more, and need not raise it in another round trip.
+	t.phase, t.fence, t.begun = phaseElecting, fence+claimLead, now
+	if t.fence > maxFence {
+		c.exhausted(now, t)
+		return
+	}
+	c.alarms.set(t, now.Add(b.patience))
+	for i := range c.nodes {
+		if kept.has(i) {
+			c.claim(now, t, i)
+		}
+	}
+}
+
+// claimLead is by how many microseconds a claim proposes more than the nodes' time. It
+// is the same for all clients, so that the next claim proposes more than this one.
+const claimLead = 2000
+
+// claim asks one node for its vote, for a waiter that stands in its queue.
+func (c *Core) claim(now clock.Instant, t *tenure, i int) {
+	t.askAgain.del(i)
+	if t.phase != phaseElecting && t.phase != phaseRaising {
+		return
+	}
+	if t.votes.of[i].until != 0 {
+		return // it has given it
+	}
+	if t.pending.has(i) {
+		t.askAgain.add(i)
+		return
+	}
+	if young := c.stillYoung(now, i); now < young {
+		if b := t.ballot; b != nil {
+			b.answers[i] = Answer{Verdict: VerdictGuarded, Left: young.Sub(now), At: now}
+		}
+		return
+	}
+	t.votes.of[i].promise = t.promise(now, i)
+	t.votes.of[i].life = c.nodes[i].state.Life
+	t.asked.add(i)
+	t.pending.add(i)
+	c.send(i, node.Command{
+		ID: t.id, Op: node.Claim, Name: t.key, Token: t.token,
+		TTL: t.terms.TTL, Fence: t.fence, By: t.begun.Add(t.terms.Window),
+	})
+}
+
+// canvass claims all nodes that have not granted yet, also those that did not say
+// that they have reserved the name. It comes again, more and more rarely, until the
+// election is over.
+func (c *Core) claimRest(now clock.Instant, t *tenure) {
+	b := t.ballot
+	b.claimedAll = true
+	b.patience *= 2
+	c.alarms.set(t, min(now.Add(b.patience), t.begun.Add(t.terms.Window)))
+	for i := range c.nodes {
+		if !t.pending.has(i) {
+			c.claim(now, t, i)
+		}
+	}
+	c.decide(now, t)
+}
+
+// askAgainOf asks a node that has just answered what could not be asked meanwhile: for
+// its vote, while that is what is wanted, and else whether it still keeps the lease. A
+// lease that is held claims nothing so: such a vote would not be on trial.
+func (c *Core) askPostponed(now clock.Instant, t *tenure, i int) {
+	t.askAgain.del(i)
+	switch t.phase {
+	case phaseElecting, phaseRaising:
+		c.claim(now, t, i)
+	case phaseHeld:
+		c.renewAnd(now, t, 1<<i)
+	}
+}
+
+// yield has a waiter whose claims were refused stand in the queue anew: at once, and
+// when that comes again and again, after a while.
+func (c *Core) yield(now clock.Instant, l *line) {
+	if l.yields++; l.yields == 1 {
+		c.enterQueue(now, l)
+		return
+	}
+	most := min(c.roundTrip()<<min(l.yields, 10), c.settings.RetryMin)
+	c.alarms.set(l, now.Add(time.Duration(c.rand.Int64N(int64(most)+1))))
+}
+
+// reached takes in whether a command has got to a node; if none of a tenure's has,
+// there is nothing to give back.
+func (t *tenure) reached(i int, r node.Reply) {
+	if r.Status != node.Unsent {
+		t.sent.add(i)
+	} else if !t.sent.has(i) {
+		t.asked.del(i)
+	}
+}

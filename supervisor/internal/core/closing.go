@@ -1,0 +1,103 @@
+package core
+
+import (
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// Close accepts nothing more and ends everything: very many leases a piece at a time.
+func (c *Core) Close(now clock.Instant) {
+	c.closing = true
+	for len(c.waited) > 0 {
+		l := c.waited[len(c.waited)-1]
+		c.dismiss(now, l, c.failure(l, ReasonClosed))
+	}
+	c.endAll(now, clock.Never, ReasonClosed)
+	for len(c.adopting) > 0 {
+		c.failAdoption(c.adopting[len(c.adopting)-1], ReasonClosed)
+	}
+	for _, t := range c.tenures.slots {
+		if t != nil {
+			c.releaseNow(now, t)
+		}
+	}
+	for _, id := range c.inquiryIDs() {
+		c.closeInquiry(c.inquiries[id], ReasonClosed)
+	}
+}
+
+// dismiss tells every waiter of a line that there is no lease, and why.
+func (c *Core) dismiss(now clock.Instant, l *line, r *Report) {
+	c.stopFirst(now, l)
+	for l.first != nil {
+		c.fail(l.first.Call, r)
+		c.removeWaiter(l, l.first)
+	}
+	c.forgetIdle(l.key, l)
+}
+
+// endAll ends every lease that began before an instant. The loop does what it has decided
+// between two pieces: holders need not wait until the last of very many is ended.
+func (c *Core) endAll(now, before clock.Instant, why Reason) {
+	c.alarms.clear(&c.ending) // this one ends what an earlier one had left
+	c.ending = sweep[*tenure]{hasty: true}
+	c.ending.begin(c, now, &c.held, task{kind: taskEnd, before: before, reason: why})
+}
+
+// Drained reports whether nothing is left to wait for after close.
+func (c *Core) Drained() bool { return c.closing && c.tenures.len() == 0 }
+
+// A leaving is the releases that found no room at a node when everything was closed:
+// far more leases end then at once than a mailbox takes.
+type backlog struct {
+	alarm
+	node int
+	ids  []uint64 // of the tenures
+}
+
+// sendLater has the release of t sent to node i as soon as there may be room.
+func (c *Core) sendLater(now clock.Instant, t *tenure, i int) {
+	l := &c.nodes[i].backlog
+	l.node = i
+	l.ids = append(l.ids, t.id)
+	if !l.isSet() {
+		c.alarms.set(l, now.Add(collectMore))
+	}
+}
+
+func (l *backlog) wake(c *Core, now clock.Instant) {
+	n := min(len(l.ids), maxCollect)
+	for _, id := range l.ids[:n] {
+		c.sendRelease(c.tenures.get(id), l.node) // it is there as long as one is not answered
+	}
+	if l.ids = l.ids[n:]; len(l.ids) > 0 {
+		c.alarms.set(l, now.Add(collectMore))
+	}
+}
+
+// Cut hears that nothing can be sent any more: Close waits no longer.
+func (c *Core) Cut(now clock.Instant) {
+	c.cut = true
+	if !c.closing { // both were waiting to be heard: else what ends here would be in no error
+		c.Close(now)
+	}
+	c.alarms.clear(&c.ending)
+	for len(c.held) > 0 {
+		c.end(now, c.held[len(c.held)-1], ReasonClosed)
+	}
+	for i := range c.nodes {
+		l := &c.nodes[i].backlog
+		c.alarms.clear(l)
+		for _, id := range l.ids {
+			c.onRelease(now, c.tenures.get(id), i, node.Reply{ID: id, Op: node.Release, Status: node.Unsent, Err: FaultNoRoom})
+		}
+		l.ids = nil
+	}
+}
+
+// maxUnreleased bounds how many names the error of Close lists.
+const maxUnreleased = 100
+
+// Unreleased returns, once the core is drained, of which leases a quorum is not known to be
+// free: of the first hundred.
+func (c *Core) Unreleased() []*Report { return c.unreleased }

@@ -1,0 +1,125 @@
+package core
+
+import (
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// debts are the releases that one node has not confirmed: it was silent, and may
+// have the key, or may yet get a grant that lies in some buffer on the way. They
+// are sent again when it is enrolled anew, and now and then before.
+type debts struct {
+	alarm
+	node int
+	owed map[uint64]debt // by the tenure's ID
+	due  []uint64        // those that are to be sent, in this order; what is owed no more is skipped
+}
+
+type debt struct {
+	key, token string
+	queued     bool
+	until      clock.Instant // it is pointless after that
+	sent       bool          // and not answered yet
+}
+
+const (
+	// owedFor is how long a release is owed to a node whose answer to the grant is
+	// unknown. The bytes of a grant were never seen to arrive later; TTL ends its
+	// key in any case.
+	owedFor = 15 * time.Minute
+	// collectEvery is how often debts are tried on a node that stays enrolled.
+	collectEvery = time.Second / 4
+	// maxCollect bounds how many are looked at at once; the next ones follow soon.
+	maxCollect  = 256
+	collectMore = 5 * time.Millisecond
+)
+
+// owe notes that node i is to be sent the release of t once more.
+func (c *Core) owe(now clock.Instant, t *tenure, i int) {
+	if c.closing {
+		return
+	}
+	until := now.Add(owedFor)
+	if t.votes.of[i].until != 0 && !t.pending.has(i) && !t.hold.isSilent(i) {
+		// It has answered everything but the release: its key ends by itself.
+		until = now.Add(c.settings.MaxTTL + 2*t.terms.Drift + c.settings.NodeTimeout)
+	}
+	d := &c.nodes[i].debts
+	if d.owed == nil {
+		d.node, d.owed = i, make(map[uint64]debt)
+	}
+	if o, again := d.owed[t.id]; !again || o.sent {
+		d.due = append(d.due, t.id)
+	}
+	d.owed[t.id] = debt{key: t.key, token: t.token, queued: t.inQueueOf(i), until: until}
+	if !d.isSet() {
+		c.alarms.set(d, now.Add(collectEvery))
+	}
+}
+
+func (d *debts) wake(c *Core, now clock.Instant) { c.collect(now, d.node) }
+
+// collect sends releases that are owed to a node, those first that have waited
+// longest. While it is not enrolled, it forgets those that are pointless by now.
+func (c *Core) collect(now clock.Instant, i int) {
+	d := &c.nodes[i].debts
+	if len(d.owed) == 0 {
+		return
+	}
+	enrolled, more := c.nodes[i].state.Enrolled, false
+	for range min(len(d.due), maxCollect) {
+		id := d.due[0]
+		d.due = d.due[1:]
+		o, owed := d.owed[id]
+		switch {
+		case !owed || o.sent:
+			more = true
+		case now > o.until:
+			delete(d.owed, id)
+			more = true
+		case enrolled:
+			o.sent = true
+			d.owed[id] = o
+			c.send(i, node.Command{ID: id, Op: node.Release, Name: o.key, Token: o.token, Queued: o.queued, By: o.until})
+			more = true
+		default:
+			d.due = append(d.due, id)
+		}
+	}
+	at := now.Add(collectEvery)
+	if more && len(d.due) > 0 {
+		at = now.Add(collectMore)
+	}
+	c.alarms.set(d, at)
+	c.restIfPaid(d)
+}
+
+// paidUp has the debts of a node rest where there are none.
+func (c *Core) restIfPaid(d *debts) {
+	if len(d.owed) == 0 {
+		c.alarms.clear(d)
+		d.due = nil
+	}
+}
+
+// repaid takes in the answer to an owed release.
+func (c *Core) onOwedRelease(_ clock.Instant, i int, r node.Reply) {
+	d := &c.nodes[i].debts
+	o, ok := d.owed[r.ID]
+	if !ok {
+		return
+	}
+	switch r.Status {
+	case node.OK, node.Absent, node.Other:
+		delete(d.owed, r.ID)
+		c.restIfPaid(d)
+	default:
+		if o.sent {
+			d.due = append(d.due, r.ID)
+		}
+		o.sent = false
+		d.owed[r.ID] = o
+	}
+}

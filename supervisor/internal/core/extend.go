@@ -1,0 +1,78 @@
+package core
+
+import "github.com/leasehold-go/leasehold/clock"
+
+// An extension is a renewal by hand: it is done when a quorum has answered
+// renewals that were sent since it was asked for.
+type extension struct {
+	early   nodeSet // nodes that have yet to answer an earlier renewal
+	done    nodeSet
+	waiters []Call
+
+	handOver Call // that of them for which the lease ends here then; 0 without
+}
+
+// Extend renews a held lease at once, with another TTL. It is answered by EffectAnswered.
+func (c *Core) Extend(now clock.Instant, id uint64, terms *Terms, call Call) {
+	t := c.tenures.get(id)
+	if t == nil || t.phase != phaseHeld {
+		// Its holder asks the lease itself why.
+		c.answer(call, &Report{Reason: ReasonLost})
+		return
+	}
+	h := &t.hold
+	if grace := t.terms.Grace; grace < terms.Grace {
+		// The larger one of a longer TTL must not eat up what is left of a short one.
+		shared := *terms
+		shared.Grace = grace
+		terms = &shared
+	}
+	if terms.TTL > t.terms.TTL {
+		h.lengthened(now, t.terms, t.pending)
+	} else if terms.TTL < t.terms.TTL {
+		h.rare().longer = true
+	}
+	t.terms = terms
+	if h.extend == nil {
+		h.rare().extend = &extension{}
+	}
+	h.extend.early, h.extend.done = t.pending, 0
+	h.extend.waiters = append(h.extend.waiters, call)
+	if h.renewAt != clock.Never {
+		h.renewAt = c.nextRenewal(t, now, t.every(now))
+	}
+	h.regular(now)
+	c.renew(now, t, all(len(c.nodes)))
+	c.recomputeDeadline(now, t)
+}
+
+// extended takes in a renewal for an extension that is under way.
+func (c *Core) extended(now clock.Instant, t *tenure, i int) {
+	x := t.hold.extend
+	if x == nil {
+		return
+	}
+	if x.early.has(i) {
+		x.early.del(i)
+		c.renewAnd(now, t, 1<<i) // there is never more than one under way
+		return
+	}
+	x.done.add(i)
+	if (x.done & t.counting()).len() < c.quorum {
+		return
+	}
+	t.hold.rare().extend = nil
+	var handle *Handle
+	if x.handOver != 0 {
+		handle = t.handle(now)
+		handle.Over = true
+		c.disown(now, t) // before anybody is told that there is an heir
+	}
+	for _, w := range x.waiters {
+		e := Effect{Kind: EffectAnswered, Call: w}
+		if w == x.handOver {
+			e.Handle = handle
+		}
+		c.effects = append(c.effects, e)
+	}
+}

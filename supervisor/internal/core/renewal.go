@@ -1,0 +1,237 @@
+package core
+
+import (
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// slot returns how far apart the moments are at which leases are renewed: those that
+// are due within a slot are renewed together, and so share pipelines, one of which
+// costs as much as several dozen renewals. Slots are narrower where they would hold
+// more than a pipeline does: by half each time, so that a lease more or less does not
+// put the others out of step.
+func (c *Core) spacing(every time.Duration) clock.Instant {
+	n := leastMoments
+	for n*mostAtMoment < len(c.held) {
+		n *= 2
+	}
+	return clock.Instant(every/time.Duration(n) + 1)
+}
+
+const (
+	leastMoments = 40
+	mostAtMoment = 512
+)
+
+// nextRenewal returns when to renew a lease that was renewed at last. A lease that has
+// just begun is renewed at any moment of the interval but for its first quarter: many
+// may have begun at once, and a burst would come again and again.
+func (c *Core) nextRenewal(t *tenure, last clock.Instant, every time.Duration) clock.Instant {
+	d := c.jitter(every)
+	if last.Sub(t.begun) < every/4 {
+		d = every - time.Duration(c.rand.Int64N(int64(every)*3/4+1))
+	}
+	at := last.Add(d)
+	return at - at%c.spacing(every)
+}
+
+// jitter returns nine to ten tenths of d, so that leases which began together do
+// not stay in step.
+func (c *Core) jitter(d time.Duration) time.Duration {
+	return d - time.Duration(c.rand.Int64N(int64(d)/10+1))
+}
+
+// schedule sets the alarm of a held lease to what comes first.
+func (c *Core) schedule(t *tenure) {
+	h := &t.hold
+	c.alarms.set(t, min(h.until, h.endAt, h.leaveAt, h.renewAt, h.retryAt))
+}
+
+// promise returns until when node i will surely keep a lease, if it says yes to a
+// renewal or a claim that is queued now.
+func (t *tenure) promise(now clock.Instant, i int) clock.Instant {
+	ttl := t.terms.TTL
+	if short := t.hold.shortened(now); short != nil && t.hold.ttlCap.capped.has(i) {
+		ttl = min(ttl, short.TTL)
+	}
+	return now.Add(ttl - t.terms.Drift)
+}
+
+// every returns how often the nodes are to be asked.
+func (t *tenure) every(now clock.Instant) time.Duration {
+	if short := t.hold.shortened(now); short != nil {
+		return min(t.terms.RenewEvery, short.RenewEvery)
+	}
+	return t.terms.RenewEvery
+}
+
+// renewAnd sends renewals, and works out anew until when the lease is held if one of
+// them, for a shorter time than the node has promised, is the first since an extension.
+func (c *Core) renewAnd(now clock.Instant, t *tenure, nodes nodeSet) {
+	if c.renew(now, t, nodes) {
+		c.recomputeDeadline(now, t)
+	} else {
+		c.schedule(t)
+	}
+}
+
+// renew sends a renewal to each of the nodes that has none unanswered. It reports
+// whether that has shortened what a node has promised.
+func (c *Core) renew(now clock.Instant, t *tenure, nodes nodeSet) (shortened bool) {
+	nodes &^= t.pending
+	for i := range c.nodes {
+		if !nodes.has(i) {
+			continue
+		}
+		v := &t.votes.of[i]
+		v.promise = t.promise(now, i)
+		// A renewal for a shorter time than the node has promised shortens it as
+		// soon as it arrives, answered or not.
+		if v.until > v.promise {
+			v.until, shortened = v.promise, true
+		}
+		t.pending.add(i)
+		c.send(i, node.Command{ID: t.id, Op: node.Renew, Name: t.key, Token: t.token, TTL: t.terms.TTL, By: t.hold.until})
+	}
+	return shortened
+}
+
+// renewed takes in an answer to a renewal.
+func (c *Core) onRenewal(now clock.Instant, t *tenure, i int, r node.Reply) {
+	if t.phase == phaseAdopting {
+		c.onKeeping(now, t, i, r)
+		return
+	}
+	t.pending.del(i)
+	if t.phase != phaseHeld {
+		c.settled(now, t)
+		return
+	}
+	h := &t.hold
+	if t.askAgain.has(i) {
+		defer c.askPostponed(now, t, i)
+	}
+	if now >= h.until {
+		// The answer is too late, and a lease that was lost is never revived.
+		c.end(now, t, ReasonExpired)
+		return
+	}
+	if r.Status == node.Unknown {
+		h.onSilence(now, i)
+	} else {
+		h.onAnswer(i)
+	}
+	v := &t.votes.of[i]
+	switch r.Status {
+	case node.OK:
+		if from := c.healFrom(i, v.until > now); v.life != c.nodes[i].state.Life && now < from {
+			// It was asked for its vote in another life, and may have forgotten that: a
+			// command that came late has set the key. A rival whose election had the vote
+			// of that life may still win by it.
+			c.retryAt(now, t, i, from)
+			c.recomputeDeadline(now, t)
+			return
+		}
+		first := t.votes.kept(i, c.nodes[i].state.Life)
+		h.heard(i)
+		if first {
+			c.firstVote(now, t, i) // its grant was never answered, or it is on trial
+		}
+		c.confirm(now, t, i)
+		// Whoever waits for an extension finds it in the lease.
+		if c.recomputeDeadline(now, t); t.phase == phaseHeld {
+			c.extended(now, t, i)
+		}
+		return
+	case node.Absent:
+		c.onKeyAbsent(now, t, i)
+		if c.recomputeDeadline(now, t); t.phase == phaseHeld {
+			c.heal(now, t, i)
+			c.schedule(t)
+		}
+		return
+	case node.Other:
+		c.onOverwritten(now, t, i)
+	default:
+		c.retryLater(now, t, i)
+	}
+	c.recomputeDeadline(now, t)
+}
+
+// retryAt has a node asked again at an instant.
+func (c *Core) retryAt(now clock.Instant, t *tenure, i int, at clock.Instant) {
+	if t.hold.renewAt == clock.Never && t.hold.extend == nil {
+		return
+	}
+	o := t.hold.rare()
+	o.retry.add(i)
+	o.retryAt = min(o.retryAt, max(at, now))
+}
+
+// retryLater has a node asked again before the next regular renewal: after an
+// eighth of the interval, or of what is left of the lease if that is less, as after
+// an extension; then a quarter, then a half.
+func (c *Core) retryLater(now clock.Instant, t *tenure, i int) {
+	h := &t.hold
+	if h.renewAt == clock.Never && h.extend == nil {
+		return
+	}
+	o := h.rare()
+	o.retry.add(i)
+	if o.retryAt == clock.Never && o.fails < 3 {
+		o.retryAt = now.Add(c.jitter(min(t.every(now), h.until.Sub(now)) >> (3 - o.fails)))
+		o.fails++
+	}
+}
+
+// askTheRest has the nodes that did not vote for a new lease asked soon, but for those
+// where somebody else has the key: one that is young, or was late, may be healed. What
+// is held for less than a moment is not worth it.
+func (c *Core) askTheRest(t *tenure, taken nodeSet) {
+	for i := range c.nodes {
+		if t.votes.of[i].until == 0 && !t.pending.has(i) && !taken.has(i) && c.nodes[i].state.Enrolled {
+			c.retryAt(t.begun, t, i, t.begun.Add(trackAfter))
+		}
+	}
+}
+
+// fillIn asks a node that was just enrolled about the leases that do not have its vote,
+// or whose latest renewal it did not answer.
+func (c *Core) fillIn(now clock.Instant, i int) {
+	c.nodes[i].filling.begin(c, now, &c.held, task{kind: taskFillIn, node: i})
+}
+
+// lostAt returns when a held lease will be lost unless it is renewed; 0 if too few votes
+// count.
+func (c *Core) lostAt(t *tenure) clock.Instant {
+	until := deadline(t.votes.of, t.counting(), c.quorum)
+	if until == 0 {
+		return 0
+	}
+	return until.Add(-t.terms.Grace)
+}
+
+// reckon works out anew until when the lease is held, and ends it if that is now.
+func (c *Core) recomputeDeadline(now clock.Instant, t *tenure) {
+	h := &t.hold
+	until := c.lostAt(t)
+	if until > now && h.ask != 0 {
+		ask := h.ask
+		h.rare().ask = 0
+		if c.renew(now, t, ask) {
+			until = c.lostAt(t)
+		}
+	}
+	switch {
+	case until > now:
+		if until != h.until {
+			h.until = until
+			c.effects = append(c.effects, Effect{Kind: EffectRenewed, ID: t.id, Until: until, Grace: t.terms.Grace})
+		}
+		c.schedule(t)
+	default:
+		c.end(now, t, t.votes.whyLost())
+	}
+}

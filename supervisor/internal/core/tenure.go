@@ -1,0 +1,100 @@
+package core
+
+import "github.com/leasehold-go/leasehold/clock"
+
+// phase is where a tenure stands. It only moves forward.
+type phase uint8
+
+const (
+	phaseWaiting   phase = iota // the nodes' time is not known yet: nothing was sent
+	phaseQueued                 // it stands in the nodes' queues
+	phaseElecting               // grants or claims are out
+	phaseRaising                // q nodes granted; a higher fence is being stored on them
+	phaseAdopting               // renewals are out for a lease that is to be continued
+	phaseHeld                   // a quorum granted it
+	phaseReleasing              // it is over; releases are out
+)
+
+// A tenure is one attempt to hold a name, and, if it is won, the holding of it, up
+// to the last answer to its release.
+type tenure struct {
+	alarm
+	id       uint64
+	inSet    int32 // in the set of its phase
+	phase    phase
+	inQueues bool // its token stands, or stood, in the nodes' queues: see stand
+	behind   bool // and somebody else had the name, or was before it
+	hold     hold
+
+	asked   nodeSet // nodes that may have the key: not those that certainly never got a command
+	pending nodeSet // a command other than a release is unanswered
+	key     string  // the name, prefix included
+	token   string
+	terms   *Terms
+	fence   uint64
+	begun   clock.Instant // when its grants were queued
+	votes   votes
+	line    *line
+
+	sent     nodeSet // nodes that may have got a command
+	askAgain nodeSet // nodes to be asked once more as soon as they have answered
+
+	queuing *queuing  // from when it stands in the queue
+	ballot  *ballot   // while it is an election
+	adopt   *adoption // while it is being adopted
+	give    *giving   // while it is given back
+}
+
+func (t *tenure) slot() *int32 { return &t.inSet }
+
+// newID returns an ID that was never used before, for the given slot of the table.
+func (c *Core) newID(slot uint64) uint64 {
+	c.lastID = (c.lastID>>slotBits+1)<<slotBits | slot
+	return c.lastID
+}
+
+// wake looks at what has become due: the end of an election, or of a held lease,
+// or a renewal, or the end of an expired lease's grace.
+func (t *tenure) wake(c *Core, now clock.Instant) {
+	switch t.phase {
+	case phaseQueued:
+		c.heartbeat(now, t)
+	case phaseWaiting, phaseElecting, phaseRaising:
+		if t.adopt != nil {
+			c.adoptionDue(now, t)
+			return
+		}
+		if b := t.ballot; t.phase == phaseElecting && b.claims && now.Sub(t.begun) < t.terms.Window {
+			c.claimRest(now, t)
+			return
+		}
+		c.lose(now, t)
+	case phaseAdopting:
+		c.adoptionDue(now, t)
+	case phaseReleasing:
+		c.sendReleases(now, t)
+	case phaseHeld:
+		h := &t.hold
+		switch {
+		case now >= h.until:
+			c.end(now, t, ReasonExpired)
+		case now >= h.endAt:
+			c.end(now, t, ReasonMaxHold)
+		case now >= h.leaveAt:
+			h.rare().leaveAt = clock.Never
+			if c.leaveAll(now, t) != 0 {
+				h.rare().leaveAt = now.Add(c.settings.NodeTimeout)
+			}
+			c.schedule(t)
+		case now >= h.renewAt:
+			h.renewAt = c.nextRenewal(t, now, t.every(now))
+			h.regular(now)
+			c.renewAnd(now, t, all(len(c.nodes)))
+		default: // h.retryAt
+			again := h.retry
+			o := h.rare()
+			o.retryAt, o.retry = clock.Never, 0
+			c.renewAnd(now, t, again)
+		}
+	}
+}
