@@ -106,7 +106,7 @@ func (c *Core) retryAdoptions(now clock.Instant) {
 	c.asking.begin(c, now, &c.adopting, task{kind: taskAdopt})
 }
 
-// swapped takes in that a node has swapped the token of a lease, or has not.
+// onAdopt hears that a node has swapped the token of a lease, or has not.
 func (c *Core) onAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
 	switch t.phase {
@@ -160,7 +160,7 @@ func (c *Core) onAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 	c.decideAdoption(now, t)
 }
 
-// swappedLate takes in the same of a lease that is held already.
+// onLateAdopt hears the same of a lease that is held already.
 func (c *Core) onLateAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 	v := &t.votes.of[i]
 	if now >= t.hold.until {
@@ -211,7 +211,7 @@ func (c *Core) decideAdoption(now clock.Instant, t *tenure) {
 	}
 }
 
-// elected takes in that a lease was adopted, as far as the nodes go.
+// elected hears that a lease was adopted, as far as the nodes go.
 func (c *Core) elected(now clock.Instant, t *tenure) {
 	t.adopt.elected = true
 	t.phase = phaseAdopting
@@ -243,7 +243,7 @@ func (c *Core) adoptionDue(now clock.Instant, t *tenure) {
 	}
 }
 
-// keptOn takes in an answer to the renewal of an adopted lease that has not begun.
+// onKeeping hears an answer to the renewal of an adopted lease that has not begun.
 func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
 	a, b, v := t.adopt, t.ballot, &t.votes.of[i]
@@ -268,7 +268,7 @@ func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 	}
 }
 
-// succeed hands an adopted lease to its heir. From here on it is a held lease like
+// completeAdoption hands an adopted lease to its heir. From here on it is a held lease like
 // any other; the votes of nodes that did not have it are on trial.
 func (c *Core) completeAdoption(now clock.Instant, t *tenure) {
 	a := t.adopt

@@ -12,7 +12,7 @@ type ttlCap struct {
 	terms  *Terms        // the shortest of those
 }
 
-// unanswered takes in that node i may have got a renewal, or may get it yet.
+// onSilence hears that node i may have got a renewal, or may get it yet.
 func (h *hold) onSilence(now clock.Instant, i int) {
 	if h.ttlCap == nil {
 		h.rare().ttlCap = &ttlCap{}
@@ -21,11 +21,11 @@ func (h *hold) onSilence(now clock.Instant, i int) {
 	h.ttlCap.until = now.Add(owedFor)
 }
 
-// isLate reports whether node i may have got a renewal that it never answered, or may
+// isSilent reports whether node i may have got a renewal that it never answered, or may
 // get it yet. It may be asked of a tenure that was never held.
 func (h *hold) isSilent(i int) bool { return h.everHeld() && h.ttlCap != nil && h.ttlCap.silent.has(i) }
 
-// answered takes in that node i has no renewal before it that was not answered,
+// onAnswer hears that node i has no renewal before it that was not answered,
 // but for those that it never will.
 func (h *hold) onAnswer(i int) {
 	if h.ttlCap != nil && !h.isSilent(i) {
@@ -33,7 +33,7 @@ func (h *hold) onAnswer(i int) {
 	}
 }
 
-// lengthened takes in that renewals for a TTL are followed by such for a longer one,
+// lengthened hears that renewals for a TTL are followed by such for a longer one,
 // while some nodes have yet to answer.
 func (h *hold) lengthened(now clock.Instant, short *Terms, pending nodeSet) {
 	if h.ttlCap == nil {

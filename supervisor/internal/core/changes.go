@@ -11,7 +11,7 @@ import (
 // at. It is never itself a reason, and nothing depends on it: what is not told is
 // found by the next renewal, or the next beat.
 
-// changed takes in that a node has said that a key was changed by somebody else.
+// onChange hears that a node has said that a key was changed by somebody else.
 func (c *Core) onChange(now clock.Instant, i int, key string) {
 	if key == "*" {
 		p := &c.nodes[i]
@@ -24,7 +24,7 @@ func (c *Core) onChange(now clock.Instant, i int, key string) {
 	}
 }
 
-// lookAgain asks a node about a lease that is held, or for a waiter.
+// recheck asks a node about a lease that is held, or for a waiter.
 func (c *Core) recheck(now clock.Instant, l *line, i int) {
 	switch t := l.holder; {
 	case t != nil && t.hold.renewAt == clock.Never:
@@ -57,7 +57,7 @@ func (c *Core) track(now clock.Instant, t *tenure, i int, r node.Reply) {
 	c.send(i, node.Command{ID: t.id, Op: node.Inspect, Name: t.key, Track: true, By: now.Add(t.terms.Window)})
 }
 
-// tracked takes in what a name was when the tracking of it began.
+// onTracking hears what a name was when the tracking of it began.
 func (c *Core) onTracking(now clock.Instant, t *tenure, i int, r node.Reply) {
 	if t.phase != phaseQueued {
 		return

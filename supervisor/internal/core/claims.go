@@ -7,7 +7,7 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// reserved takes in that a node has the name reserved for a waiter.
+// onReservation hears that a node has the name reserved for a waiter.
 func (c *Core) onReservation(now clock.Instant, t *tenure, i int) {
 	switch t.phase {
 	case phaseQueued:
@@ -35,7 +35,7 @@ func (c *Core) onReservation(now clock.Instant, t *tenure, i int) {
 	}
 }
 
-// campaign begins the election of a waiter for whom a quorum has reserved the name.
+// startClaims begins the election of a waiter for whom a quorum has reserved the name.
 func (c *Core) startClaims(now clock.Instant, t *tenure) {
 	fence, ok := c.proposal(now, t.line.fence)
 	if !ok {
@@ -95,7 +95,7 @@ func (c *Core) claim(now clock.Instant, t *tenure, i int) {
 	})
 }
 
-// canvass claims all nodes that have not granted yet, also those that did not say
+// claimRest claims all nodes that have not granted yet, also those that did not say
 // that they have reserved the name. It comes again, more and more rarely, until the
 // election is over.
 func (c *Core) claimRest(now clock.Instant, t *tenure) {
@@ -111,7 +111,7 @@ func (c *Core) claimRest(now clock.Instant, t *tenure) {
 	c.decide(now, t)
 }
 
-// askAgainOf asks a node that has just answered what could not be asked meanwhile: for
+// askPostponed asks a node that has just answered what could not be asked meanwhile: for
 // its vote, while that is what is wanted, and else whether it still keeps the lease. A
 // lease that is held claims nothing so: such a vote would not be on trial.
 func (c *Core) askPostponed(now clock.Instant, t *tenure, i int) {
@@ -135,7 +135,7 @@ func (c *Core) yield(now clock.Instant, l *line) {
 	c.alarms.set(l, now.Add(time.Duration(c.rand.Int64N(int64(most)+1))))
 }
 
-// reached takes in whether a command has got to a node; if none of a tenure's has,
+// reached hears whether a command has got to a node; if none of a tenure's has,
 // there is nothing to give back.
 func (t *tenure) reached(i int, r node.Reply) {
 	if r.Status != node.Unsent {

@@ -96,7 +96,7 @@ func (c *Core) collect(now clock.Instant, i int) {
 	c.restIfPaid(d)
 }
 
-// paidUp has the debts of a node rest where there are none.
+// restIfPaid has the debts of a node rest where there are none.
 func (c *Core) restIfPaid(d *debts) {
 	if len(d.owed) == 0 {
 		c.alarms.clear(d)
@@ -104,7 +104,7 @@ func (c *Core) restIfPaid(d *debts) {
 	}
 }
 
-// repaid takes in the answer to an owed release.
+// onOwedRelease hears the answer to an owed release.
 func (c *Core) onOwedRelease(_ clock.Instant, i int, r node.Reply) {
 	d := &c.nodes[i].debts
 	o, ok := d.owed[r.ID]

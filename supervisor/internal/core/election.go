@@ -60,7 +60,7 @@ func (c *Core) propose(now clock.Instant) {
 	c.proposing.begin(c, now, &c.waited, task{kind: taskPropose})
 }
 
-// elect asks every node for its vote, all at once.
+// startElection asks every node for its vote, all at once.
 func (c *Core) startElection(now clock.Instant, t *tenure, fence uint64) {
 	t.phase, t.fence, t.begun = phaseElecting, fence, now
 	end := now.Add(t.terms.Window)
@@ -96,7 +96,7 @@ func (c *Core) startElection(now clock.Instant, t *tenure, fence uint64) {
 	}
 }
 
-// granted takes in an answer to a grant or a claim. One that comes after the election was won
+// onGrant hears an answer to a grant or a claim. One that comes after the election was won
 // still counts for what it is worth; one that comes after it was lost finds its
 // release already under way.
 func (c *Core) onGrant(now clock.Instant, t *tenure, i int, r node.Reply) {
@@ -215,7 +215,7 @@ func (c *Core) raiseAt(t *tenure, i int) {
 	})
 }
 
-// raised takes in an answer to a raise. What counts is what the node had stored when
+// onRaise hears an answer to a raise. What counts is what the node had stored when
 // it granted: whatever came later is of no lease, for the key is ours.
 func (c *Core) onRaise(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
@@ -332,7 +332,7 @@ func (c *Core) lose(now clock.Instant, t *tenure) {
 	l.inquiry.line, l.inquiry.asked = l, refused
 }
 
-// count draws up what the nodes answered to an attempt.
+// tally draws up what the nodes answered to an attempt.
 func (c *Core) tally(l *line, t *tenure) {
 	l.answers, l.fence = t.ballot.answers, max(l.fence, t.ballot.highest)
 	for i := range l.answers {

@@ -46,7 +46,7 @@ func (c *Core) Extend(now clock.Instant, id uint64, terms *Terms, call Call) {
 	c.recomputeDeadline(now, t)
 }
 
-// extended takes in a renewal for an extension that is under way.
+// extended hears a renewal for an extension that is under way.
 func (c *Core) extended(now clock.Instant, t *tenure, i int) {
 	x := t.hold.extend
 	if x == nil {

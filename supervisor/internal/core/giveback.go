@@ -90,7 +90,7 @@ func (c *Core) giveBackAt(at, now clock.Instant, t *tenure, call Call) {
 	c.sendReleases(now, t)
 }
 
-// hasten sends the releases of a tenure that is to be given back later.
+// releaseNow sends the releases of a tenure that is to be given back later.
 func (c *Core) releaseNow(now clock.Instant, t *tenure) {
 	if t.phase == phaseReleasing && t.isSet() {
 		c.alarms.clear(t)
@@ -114,7 +114,7 @@ func (c *Core) sendRelease(t *tenure, i int) {
 	c.send(i, node.Command{ID: t.id, Op: node.Release, Name: t.key, Token: t.token, Queued: t.inQueueOf(i), By: clock.Never})
 }
 
-// released takes in an answer to a release. Whatever a node said, it does not have
+// onRelease hears an answer to a release. Whatever a node said, it does not have
 // the key by this tenure's doing; if it said nothing, it is owed another.
 func (c *Core) onRelease(now clock.Instant, t *tenure, i int, r node.Reply) {
 	if c.closing && !c.cut && r.Err == FaultNoRoom {

@@ -41,7 +41,7 @@ func (c *Core) heal(now clock.Instant, t *tenure, i int) {
 	})
 }
 
-// healed takes in an answer to a heal. The vote of a node that had merely
+// onHeal hears an answer to a heal. The vote of a node that had merely
 // forgotten counts on; that of a suspect one stays on trial.
 func (c *Core) onHeal(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)

@@ -30,7 +30,7 @@ type queuing struct {
 	tracked  nodeSet       // nodes that will tell when a foreign holder lets go
 }
 
-// stand has the first waiter of a line stand in the queue, with the token of its
+// enterQueue has the first waiter of a line stand in the queue, with the token of its
 // next attempt.
 func (c *Core) enterQueue(now clock.Instant, l *line) {
 	t := c.newAttempt(l)
@@ -39,7 +39,7 @@ func (c *Core) enterQueue(now clock.Instant, l *line) {
 	c.heartbeat(now, t)
 }
 
-// crowd remembers that a lease which is over had been waited for: others may well be
+// markContended remembers that a lease which is over had been waited for: others may well be
 // waiting now, and an ordinary attempt would be refused, and cost every node a pipeline.
 func (c *Core) markContended(now clock.Instant, t *tenure) {
 	if !t.behind {
@@ -53,7 +53,7 @@ func (c *Core) markContended(now clock.Instant, t *tenure) {
 
 const maxContended = 1024
 
-// standAtOnce has the first waiter of a line stand in the queue if the name is crowded,
+// queueIfContended has the first waiter of a line stand in the queue if the name is crowded,
 // and reports whether it does. That costs one exchange more if nobody waits there any more;
 // then the next attempt is an ordinary one.
 func (c *Core) queueIfContended(now clock.Instant, l *line) bool {
@@ -71,7 +71,7 @@ func (c *Core) queueIfContended(now clock.Instant, l *line) bool {
 	return true
 }
 
-// beat tells every node that the waiter still stands there, and asks who has the
+// heartbeat tells every node that the waiter still stands there, and asks who has the
 // name. It comes again about when a reservation for somebody else, who does not claim
 // it, has lapsed; and soon where a part of a quorum has reserved the name.
 func (c *Core) heartbeat(now clock.Instant, t *tenure) {
@@ -103,7 +103,7 @@ func (c *Core) enqueue(now clock.Instant, t *tenure, i int) {
 	})
 }
 
-// enqueued takes in that a node has the waiter in its queue, and who has the name.
+// onEnqueue hears that a node has the waiter in its queue, and who has the name.
 func (c *Core) onEnqueue(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
 	t.reached(i, r)
@@ -146,7 +146,7 @@ func (c *Core) onEnqueue(now clock.Instant, t *tenure, i int, r node.Reply) {
 	}
 }
 
-// place takes in at which ticket a node has a waiter in its queue. A new one is put
+// onTicket hears at which ticket a node has a waiter in its queue. A new one is put
 // behind all that stand there, on each node by itself; as soon as a quorum has done so,
 // the last of these tickets is its place on all of them. So it is behind everybody who
 // had a place before it came, whatever the clocks of the two say.
@@ -176,7 +176,7 @@ func (c *Core) onTicket(now clock.Instant, t *tenure, i int, ticket uint64) {
 	}
 }
 
-// looked draws up what all nodes have said to a waiter.
+// reviewAnswers draws up what all nodes have said to a waiter.
 func (c *Core) reviewAnswers(now clock.Instant, t *tenure) {
 	l, s := t.line, t.queuing
 	l.judge(c.quorum)
@@ -241,7 +241,7 @@ func (c *Core) Hear(now clock.Instant, w node.Wake) {
 	}
 }
 
-// askOnceMore has a waiter ask a node again whose answer is under way: it may be older
+// postpone has a waiter ask a node again whose answer is under way: it may be older
 // than what the node has just said over another connection.
 func (c *Core) postpone(t *tenure, i int) {
 	if t.phase == phaseQueued && t.pending.has(i) {
@@ -249,7 +249,7 @@ func (c *Core) postpone(t *tenure, i int) {
 	}
 }
 
-// queues reports whether the first waiter of a line is to stand in the queue: one that
+// usesQueue reports whether the first waiter of a line is to stand in the queue: one that
 // counts its attempts makes them instead, and one that never knew the nodes' time has
 // no ticket yet.
 func (l *line) usesQueue() bool { return l.first.Attempts == 0 && l.ticket != 0 }
@@ -266,7 +266,7 @@ func (c *Core) roundTrip() time.Duration {
 	return min(2*d, c.settings.NodeTimeout/2)
 }
 
-// stands reports whether the token of a tenure may stand in the queue of a node, or
+// inQueueOf reports whether the token of a tenure may stand in the queue of a node, or
 // be what the name is reserved for there.
 func (t *tenure) inQueueOf(i int) bool { return t.inQueues && !t.queuing.gone.has(i) }
 

@@ -7,7 +7,7 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// slot returns how far apart the moments are at which leases are renewed: those that
+// spacing returns how far apart the moments are at which leases are renewed: those that
 // are due within a slot are renewed together, and so share pipelines, one of which
 // costs as much as several dozen renewals. Slots are narrower where they would hold
 // more than a pipeline does: by half each time, so that a lease more or less does not
@@ -98,7 +98,7 @@ func (c *Core) renew(now clock.Instant, t *tenure, nodes nodeSet) (shortened boo
 	return shortened
 }
 
-// renewed takes in an answer to a renewal.
+// onRenewal hears an answer to a renewal.
 func (c *Core) onRenewal(now clock.Instant, t *tenure, i int, r node.Reply) {
 	if t.phase == phaseAdopting {
 		c.onKeeping(now, t, i, r)
@@ -213,7 +213,7 @@ func (c *Core) lostAt(t *tenure) clock.Instant {
 	return until.Add(-t.terms.Grace)
 }
 
-// reckon works out anew until when the lease is held, and ends it if that is now.
+// recomputeDeadline works out anew until when the lease is held, and ends it if that is now.
 func (c *Core) recomputeDeadline(now clock.Instant, t *tenure) {
 	h := &t.hold
 	until := c.lostAt(t)

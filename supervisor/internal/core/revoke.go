@@ -29,7 +29,7 @@ func (c *Core) Revoke(now clock.Instant, key, token string, call Call) {
 	t.give.revoke = &revocation{call: call, answers: make(answers, n)}
 }
 
-// revoked takes in what a node said to the release of a lease that is taken away, and
+// onRevocation hears what a node said to the release of a lease that is taken away, and
 // tells who asked as soon as the outcome is certain.
 func (c *Core) onRevocation(now clock.Instant, t *tenure, i int, said node.Reply) {
 	v := t.give.revoke

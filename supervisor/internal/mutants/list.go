@@ -379,7 +379,7 @@ var mutants = []mutant{
 	{"a new waiter keeps the ticket that it brought", "ordered by a ticket that is the same on all nodes", core,
 		"	if !l.placed && ticket > s.ticket {", "	if false {", "./supervisor/internal/core TestRefusedWaiterStandsInQueue"},
 	{"a message that overtook an answer is forgotten", "a wake-up is only ever an optimisation", core,
-		"\t\tt.askAgain.add(i)\n\t}\n}\n\n// queues", "\t\tt.askAgain.del(i)\n\t}\n}\n\n// queues", "./supervisor/internal/core TestMessageOvertakesAnswer"},
+		"\t\tt.askAgain.add(i)\n\t}\n}\n\n// usesQueue", "\t\tt.askAgain.del(i)\n\t}\n}\n\n// usesQueue", "./supervisor/internal/core TestMessageOvertakesAnswer"},
 	{"nobody gives way", "all nodes use the same order, and votes are not split", core,
 		"s.head.len() < c.quorum && !s.gaveWay", "s.head.len() < 0", "./supervisor/internal/core TestGivesWay"},
 	{"a reservation for the holder counts at once", "counts again only when q other nodes have answered (why: a stale queue entry of the holder itself was reserved)", core + "/claims.go",
