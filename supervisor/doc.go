@@ -1,5 +1,30 @@
 // Package supervisor acquires names on independent Redis nodes and keeps the
-// leases on them.
+// leases on them. The holder of a lease keeps an instant for each node, until, up to which
+// that node surely keeps the lease:
+//
+//	until    = the instant before a command was queued + TTL - drift, if the node has said yes to it
+//	deadline = the q-th largest until of the votes that count, with q = n/2 + 1 of n nodes
+//	Lost     = deadline - grace
+//
+// At any instant before the deadline q nodes keep the token of the lease, so no other
+// lease can have q. A tenure is one attempt to hold a name and, if that is won, the
+// holding. It only moves forward:
+//
+//	Acquire        waiting ─▶ electing ─▶ raising ──────────────▶ held ─▶ releasing
+//	after refusal   queued ─▶ electing ─▶ raising ──────────────▶ held ─▶ releasing
+//	Adopt          waiting ─▶ electing ─▶ raising ─▶ adopting ──▶ held ─▶ releasing
+//
+//	waiting    the time of a quorum of nodes is not known yet
+//	queued     it stands in the queues of the nodes, until a quorum has reserved the name for it
+//	electing   grants, claims or swaps of the token are out, for TTL/4 at most
+//	raising    q nodes have granted, and store a higher fence; left out if they had less stored
+//	adopting   it is renewed until nobody believes in the former lease any more
+//	held       each node is renewed by itself
+//	releasing  it is over; releases are out
+//
+// A tenure that fails moves on to releasing. An adoption that fails is forgotten at once.
+// The next attempt is another tenure with another token. Ten histories in
+// docs/design.md show all this at work.
 //
 // # Usage
 //
@@ -51,13 +76,13 @@
 //
 // # What a holder owes
 //
-// Stop when Lost is closed. Where the lease has expired, lease.ErrExpired, that is the
+// Stop when Lost is closed. If the lease has expired, lease.ErrExpired, that is the
 // configured grace before the nodes may let anybody else in, so there is that much time
-// to stop in. With any other reason, as that it was revoked or taken, or that this
-// machine was paused, somebody else may hold the name already.
+// to stop in. With any other reason, for example that it was revoked or taken, or that
+// this machine was paused, somebody else may hold the name already.
 //
-// Ask Valid right before a write: it reads the clock, where a channel needs a
-// goroutine that is scheduled. And pass the Fence along with the write where the
+// Ask Valid right before a write: it reads the clock, but a channel needs a
+// goroutine that is scheduled. And pass the Fence along with the write if the
 // resource can check it, because no lease can stop a process that is frozen between
 // the question and the write.
 //
@@ -76,97 +101,83 @@
 //
 // Between them go values. The loop sends commands to the mailbox of a node's actor,
 // and never waits for room: a full mailbox is an answer at once. The actor hands
-// back one batch for each pipeline, and may wait for the loop, as may who listens to
-// a node with what it heard. So everybody may wait for the supervisor, and the
+// back one batch for each pipeline, and may wait for the loop, and so may the
+// listener of a node with what it heard. So everybody may wait for the supervisor, and the
 // supervisor waits for nobody, which leaves no cycle for a deadlock.
 //
 // Close closes s.stop. The loop then refuses work, ends every lease, which closes
 // its channels, sends the releases, and goes on until each of them is answered or
 // certain not to be. Very many leases end a piece at a time, each before its own
 // release. Then it closes the mailboxes, whose only sender it is; each
-// actor answers what it had taken and returns; behind the last of them s.replies is
+// actor answers what it had taken and returns; after the last of them s.replies is
 // closed, and the loop, which has drained it meanwhile, ends. In any other order an
 // actor could block on a batch that nobody takes, or a holder still believe in a
 // lease whose release is on its way. If the context of Close ends first, it cuts
 // the connections, and every actor answers the rest of its mailbox without sending.
 //
-// # Non-obvious
+// # Invariants
 //
-// The quorum is counted of the nodes that are configured, never of those that can
-// be reached: two halves of a network would each find one.
+// These are the rules that are not obvious. Comments of the code cite them by their
+// number.
 //
-// A promise counts from before its command was queued, never from its answer: the
-// node's clock for the key started somewhere in between.
-//
-// There are no rounds. Each node's promise moves when that node answers, and the
-// deadline of a lease is the q-th latest of them. A slow node delays no other, and
-// a late grant still strengthens the lease.
-//
-// Effects are performed before sends: a holder hears that its lease is lost before
-// any node hears the release, and so before anybody else can hold the name.
-//
-// A holder who saw the end is believed. Valid ends a lease whose time is over before
-// the loop has noticed; a renewal that the loop is just taking in must then not
-// bring it back, and the loop gives the lease up instead.
-//
-// Silence is not a no. A node that did not answer a grant may have the key, and may
-// get the command out of some buffer later: it is sent a release all the same, and
-// owes us an answer to it. These debts are sent again when the node is back, until
-// the key must have expired, or for a quarter of an hour where it is not known
-// whether the grant arrived. They outlive the attempt, and are dropped by Close.
-//
-// Every attempt has a token of its own, so that a release which arrives late cannot
-// touch the lease of the next attempt.
-//
-// A vote was withdrawn if the node said that the key is gone or another's. It passes two
-// trials before it counts again. The node is healed when a quorum of other nodes has
-// answered renewals that were sent after this was noticed: meanwhile a rival may have come
-// and gone on just those nodes. And the vote counts when a quorum of others has done so
-// again, after the node was known to have the key: the rival may have come between the
-// first confirmation and the heal. A grant that came late may have come after such a rival
-// too. It is in doubt as soon as a vote is withdrawn, or a lapsed one is found gone.
-//
-// A node that has forgotten, by a restart or a flush, is healed without losing its vote,
-// because every client's guard keeps it from being asked for a grant while it is young.
-// The healing waits until no election can still be counting a vote of its former life. If
-// the key is found in a life that was not asked for it, that counts after the same wait.
-//
-// Youth is counted on our own clock, from when we first heard of the life: a node's clock
-// may be set right after a restart. Who has known a life for the window writes that down
-// on the node, for those that come later.
-//
-// The window must outlast the longest lease that anybody may have been granted, so the
-// nodes' markers keep the largest MaxTTL of all clients. A node that forgot has forgotten
-// that too: its window is known when so many others have confirmed theirs that every
-// quorum has one of them, and is that of MaxTTLCap until then.
-//
-// A lease that is adopted has no history here. An adoption is an election among the nodes
-// that keep the former token. Each swaps it for one of the attempt's own. So the former
-// holder is told, and its late writes have a smaller fence. Nothing that the handle
-// says about time is believed. Unless its former holder has ended, the lease begins when
-// what the nodes had promised to that one has run out. A failed adoption releases nothing:
-// the former holder may still count these nodes, and the handle may be tried again.
-//
-// A line is the callers of this process that want one name. While one of them holds
-// it, the rest send nothing. When it is given back, the next grant goes out right
-// behind the release, in the same mailbox: commands of one node keep their order. Where
-// other processes wait, the release has reserved the name for one of them by then, and
-// that grant is refused: the line goes to the end of the queue.
-//
-// Who had to wait for a name and wants it again soon stands in the queue at once: an
-// attempt before that would be refused.
-//
-// A reservation is a promise, and no vote. Who has it claims the name once a quorum
-// has it reserved, and what counts is the answered claim. To the renewal and the heal of
-// a lease such a key is absent and not another's, because nobody holds it: the holder
-// has the node back by a heal, and the vote counts, or does not, as after any absence.
-//
-// A lease may be reserved a node that it was elected without, because its token still
-// stands in the queue there. It claims that node, and the vote is on probation: a rival
-// may have had it meanwhile.
-//
-// What a node tells unasked, of a reservation or of a key that has changed, is a reason
-// to ask and never to believe. All of it may be lost: a waiter asks about as
-// often as a reservation lasts, and when the holder's grant runs out, and a holder
-// renews.
+//  1. The quorum is counted of the nodes that are configured, never of those that can be
+//     reached. Two halves of a network would each find one.
+//  2. A promise counts from before its command was queued, never from its answer. The
+//     node's clock for the key started somewhere in between.
+//  3. There are no rounds. A promise moves when its node answers, so a slow node delays
+//     no other, and a late grant still strengthens the lease.
+//  4. Effects are performed before sends. A holder hears that its lease is lost before
+//     any node hears the release, and so before anybody else can hold the name.
+//  5. What is over stays over. Valid ends a lease whose time is up before the loop has
+//     noticed. A renewal that the loop hears then does not bring it back.
+//  6. Silence is not a no. A node that did not answer a grant may have the key, or get
+//     the command later. It is sent a release, and owes us an answer to it. Such debts
+//     outlive the attempt, until the key must have expired, or for a quarter of an hour
+//     if the grant may still arrive. Close drops them.
+//  7. Every attempt has a token of its own. A release that arrives late cannot touch the
+//     next attempt.
+//  8. A fence is stored on a quorum before the lease is handed out, and it is larger
+//     than any that these nodes had stored. So every later winner finds it on one of
+//     them.
+//  9. A vote that was withdrawn, or is on probation, passes two trials. A quorum of
+//     other nodes renews after this was noticed: only then is the node healed, because a
+//     rival may have come and gone on just those nodes. A quorum of others renews again
+//     after the node was known to have the key: only then does the vote count, because
+//     the rival may have come in between.
+//  10. A late grant may have come after such a rival. It counts, but is on probation as
+//     soon as a vote is withdrawn, or a lapsed one is found gone. A quorum of others
+//     ends the doubt by renewing.
+//  11. A node that has forgotten, by a restart or a flush, keeps its vote. The guard of
+//     every client keeps it from being asked for another while it is young. It is healed
+//     when no election can still count a vote of its former life. A key that is found in
+//     a life which was not asked for it counts after the same wait.
+//  12. Youth is counted on our own clock, from when we first heard of the life. The
+//     node's clock may be set right after a restart. A process that has known a life for
+//     the window writes that on the node, for those that come later.
+//  13. The window outlasts the longest lease that anybody may have been granted. So the
+//     nodes' markers keep the largest MaxTTL of all clients. A node that forgot has
+//     forgotten that too: its window is that of MaxTTLCap, until so many others have
+//     confirmed their markers that every quorum has one of them.
+//  14. A lease that is adopted has no history here. Each node that keeps the former token
+//     swaps it for one of the attempt's own. So the former holder is told, and its late
+//     writes have a smaller fence. Nothing that the handle says about time is believed.
+//  15. An adopted lease begins when what the nodes had promised to its former holder has
+//     run out, unless that one has ended. An adoption that fails releases nothing: the
+//     former holder may still count these nodes, and the handle may be tried again.
+//  16. Of the callers of this process that want one name, the line, only the first talks
+//     to the nodes, and nobody does while this process holds the name. The next command
+//     goes out right after the release, in the same mailbox: commands of one node keep
+//     their order.
+//  17. A caller who had to wait for a name, and wants it again soon, stands in the queue
+//     at once. An attempt before that would be refused.
+//  18. A reservation is a promise, and no vote. The waiter claims the name once a quorum
+//     has reserved it, and what counts is the answered claim.
+//  19. To a renewal and a heal a reserved key is absent and not another's, because nobody
+//     holds it. If a node that a lease was elected without reserves the name for it,
+//     that node is not claimed. Its vote is on probation: a rival may have had the node
+//     meanwhile.
+//  20. What a node tells unasked, of a reservation or of a key that has changed, is a
+//     reason to ask and never to believe. All of it may be lost: a waiter asks about as
+//     often as a reservation lasts, and when the holder's grant runs out, and a holder
+//     renews.
 package supervisor
