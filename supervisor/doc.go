@@ -32,12 +32,12 @@
 // [Supervisor.Close]. New does not wait for the nodes: it succeeds while they are
 // down.
 //
-// [Supervisor.Acquire] waits until a name is held, and returns a lease.Lease that
-// renews itself until it is released or lost. [Supervisor.TryAcquire] makes one
-// attempt. [Supervisor.Do] runs a function under a lease, [Supervisor.Lead] runs one
-// for as long as this process can be the one that does, and [Supervisor.StepDown] ends
-// that. [Supervisor.AcquireAll] acquires several names or none. A context bounds the
-// waiting for a name, and never the lease.
+// [Supervisor.Acquire] waits until a name is held, and returns a lease.Lease that renews
+// itself until it is released or lost. [Supervisor.TryAcquire] makes one attempt.
+// [Supervisor.Do] runs a function under a lease. [Supervisor.Lead] runs one for as long
+// as this process can be the one that does, and [Supervisor.StepDown] ends that.
+// [Supervisor.AcquireAll] acquires several names or none. A context bounds the waiting
+// for a name, and never the lease.
 //
 // [Supervisor.Inspect] and [Supervisor.Watch] show who holds a name, which
 // [WithOwner] tells them; neither is for deciding whether to work.
@@ -45,10 +45,9 @@
 // and [Supervisor.Adopt] give it to another process, without a moment in which the name
 // is free. The adopted lease has a token of its own and a larger fence.
 //
-// errors.Is tells a name that is held ([ErrHeld]) from nodes that cannot be
-// reached ([ErrNoQuorum]), from a supervisor that was closed ([ErrClosed]) and from one
-// whose nodes are one server twice ([ErrMisconfigured]). [AcquireError] lists what each
-// node answered.
+// errors.Is tells why there is no lease: the name is held ([ErrHeld]), too few nodes can
+// be reached ([ErrNoQuorum]), the supervisor was closed ([ErrClosed]), or two nodes are
+// one server ([ErrMisconfigured]). [AcquireError] lists what each node answered.
 //
 // A server that was never used, was restarted or has lost its data is young: it may have
 // forgotten a lease, and is asked for no new one for a window. If all nodes are young, or
@@ -62,58 +61,56 @@
 // at the latest, also while nodes hang: what is still to be told to a node is told
 // without the caller. Only Do and Lead go on until their function has returned.
 //
-// A lease is a value that may be handed to any goroutine. It is not re-entrant: a
-// second Acquire of a name, also by the same goroutine, waits for the first lease to
-// end. The callers of one process that wait for a name are served in the order in
-// which they came; only the first of them talks to the nodes. It stands in a queue
-// that the nodes keep, where processes are served in the order in which their first
-// waiters came. Before it does it makes one attempt, which may win a name that is just
-// free although others wait. With [WithAttempts] it makes those attempts, with a pause
-// after each, and does not stand there.
+// A lease is a value that may be handed to any goroutine. It is not re-entrant: a second
+// Acquire of a name, also by the same goroutine, waits for the first lease to end. The
+// callers of one process that wait for a name are served in the order in which they
+// came. Only the first of them talks to the nodes. It stands in a queue that the nodes
+// keep, where processes are served in the order in which their first waiters came.
+// Before it does it makes one attempt, which may win a name that is just free although
+// others wait. With [WithAttempts] it makes those attempts, with a pause after each, and
+// does not stand there.
 //
 // A node that hangs or is down delays nobody as long as a quorum answers: each node
 // has a goroutine and a connection of its own.
 //
 // # What a holder owes
 //
-// Stop when Lost is closed. If the lease has expired, lease.ErrExpired, that is the
-// configured grace before the nodes may let anybody else in, so there is that much time
-// to stop in. With any other reason, for example that it was revoked or taken, or that
-// this machine was paused, somebody else may hold the name already.
+// Stop when Lost is closed. If the lease has expired, lease.ErrExpired, the nodes let
+// nobody else in before the configured grace is over. There is that much time to stop
+// in. With any other reason, for example that it was revoked or taken, or that this
+// machine was paused, somebody else may hold the name already.
 //
-// Ask Valid right before a write: it reads the clock, but a channel needs a
-// goroutine that is scheduled. And pass the Fence along with the write if the
-// resource can check it, because no lease can stop a process that is frozen between
-// the question and the write.
+// Ask Valid right before a write: it reads the clock, but a channel needs a goroutine
+// that is scheduled. And pass the Fence along with the write if the resource can check
+// it. No lease can stop a process that is frozen between the question and the write.
 //
 // Release when the work is over. That is not needed for safety, the keys expire by
 // themselves; but others wait that long.
 //
 // # Goroutines and who closes what
 //
-// A supervisor runs one goroutine that decides and one for each node, and the
-// nodes' clients have a few of their own; a lease costs none. Once something has
-// waited for a name, a second connection to each node listens for what is reserved,
-// with a goroutine that makes it anew when it breaks. If there is an
-// Observer or a Logger, one more calls them. No goroutine is left when Close has
-// returned, but for an observer that is stuck, and that of a client which the
-// caller made, see node.Client.
+// A supervisor runs one goroutine that decides and one for each node. The nodes' clients
+// have a few of their own. A lease costs none. Once something has waited for a name, a
+// second connection to each node listens for what is reserved. A goroutine makes it
+// again when it breaks. If there is an Observer or a Logger, one more calls them. No
+// goroutine is left when Close has returned, except that of a stuck observer, and those
+// of a client which the caller made, see node.Client.
 //
-// Between them go values. The loop sends commands to the mailbox of a node's actor,
-// and never waits for room: a full mailbox is an answer at once. The actor hands
-// back one batch for each pipeline, and may wait for the loop, and so may the
-// listener of a node with what it heard. So everybody may wait for the supervisor, and the
-// supervisor waits for nobody, which leaves no cycle for a deadlock.
+// Between them go values. The loop sends commands to the mailbox of a node's actor, and
+// never waits for room: a full mailbox is an answer at once. The actor hands back one
+// batch for each pipeline. It may wait for the loop, and so may the listener of a node.
+// So everybody may wait for the supervisor, and the supervisor waits for nobody, which
+// leaves no cycle for a deadlock.
 //
-// Close closes s.stop. The loop then refuses work, ends every lease, which closes
-// its channels, sends the releases, and goes on until each of them is answered or
+// Close closes s.stop. The loop then refuses work, and ends every lease, which closes
+// its channels. It sends the releases, and goes on until each of them is answered or
 // certain not to be. Very many leases end a piece at a time, each before its own
-// release. Then it closes the mailboxes, whose only sender it is; each
-// actor answers what it had taken and returns; after the last of them s.replies is
-// closed, and the loop, which has drained it meanwhile, ends. In any other order an
-// actor could block on a batch that nobody takes, or a holder still believe in a
-// lease whose release is on its way. If the context of Close ends first, it cuts
-// the connections, and every actor answers the rest of its mailbox without sending.
+// release. Then it closes the mailboxes, whose only sender it is. Each actor answers
+// what it had taken and returns. After the last of them s.replies is closed. The loop
+// has drained it meanwhile, and ends. In any other order an actor could block on a batch
+// that nobody takes, or a holder believe in a lease whose release is on its way. If the
+// context of Close ends first, it cuts the connections, and every actor answers the rest
+// of its mailbox without sending.
 //
 // # Invariants
 //
@@ -164,8 +161,8 @@
 //  15. An adopted lease begins when what the nodes had promised to its former holder has
 //     run out, unless that one has ended. An adoption that fails releases nothing: the
 //     former holder may still count these nodes, and the handle may be tried again.
-//  16. Of the callers of this process that want one name, the line, only the first talks
-//     to the nodes, and nobody does while this process holds the name. The next command
+//  16. A line is the callers of this process that want one name. Only the first talks to
+//     the nodes, and nobody does while this process holds the name. The next command
 //     goes out right after the release, in the same mailbox: commands of one node keep
 //     their order.
 //  17. A caller who had to wait for a name, and wants it again soon, stands in the queue

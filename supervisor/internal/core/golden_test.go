@@ -359,6 +359,37 @@ func (h *history) duration(word string) time.Duration {
 	return d
 }
 
+// What docs/design.md quotes from a history stands there, word for word and in this order. A
+// line "…" leaves something out.
+func TestQuotations(t *testing.T) {
+	design, err := os.ReadFile("../../../docs/design.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	quoted := make(map[string]bool)
+	for _, block := range strings.Split(string(design), "\n```text ")[1:] {
+		block, _, _ = strings.Cut(block, "\n```")
+		name, quotation, _ := strings.Cut(block, "\n")
+		quoted[name] = true
+		text, err := os.ReadFile(filepath.Join("testdata", name+".txt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rest := "\n" + string(text)
+		for _, part := range strings.Split(quotation, "\n…\n") {
+			_, after, found := strings.Cut(rest, "\n"+part+"\n")
+			if !found {
+				t.Errorf("%s.txt does not say\n%s", name, part)
+			}
+			rest = "\n" + after
+		}
+	}
+	files, _ := filepath.Glob("testdata/*.txt")
+	if len(quoted) != len(files) {
+		t.Errorf("%d histories of %d are quoted", len(quoted), len(files))
+	}
+}
+
 // difference shows by which lines two texts differ, each with the line before.
 func difference(was, now string) string {
 	a, b := strings.Split(was, "\n"), strings.Split(now, "\n")
