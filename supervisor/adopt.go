@@ -55,7 +55,7 @@ func (s *Supervisor) Adopt(ctx context.Context, handle string, opts ...AdoptOpti
 	if !s.post(adoptMessage{c, r, h}) {
 		return nil, &AcquireError{Name: h.Key, Quorum: s.quorum, why: ErrClosed, op: opAdopt}
 	}
-	o := s.await(ctx, c)
+	o := s.await(ctx, c, h.Key)
 	if o.err != nil {
 		return nil, o.err
 	}

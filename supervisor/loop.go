@@ -87,7 +87,8 @@ func (s *Supervisor) hear(now clock.Instant) {
 				return true
 			default:
 			}
-			if yielded || s.core.Waiting() < 2 {
+			// With very many, all who can run would have their turn before the loop.
+			if n := s.core.Waiting(); yielded || n < 2 || n > maxYielding {
 				return false
 			}
 			runtime.Gosched()
@@ -95,6 +96,9 @@ func (s *Supervisor) hear(now clock.Instant) {
 		}
 	})
 }
+
+// maxYielding is how many callers may wait for the loop to let them have their turn.
+const maxYielding = 16 * perform.MaxHeard
 
 // A performer does what the core has decided. None of it can wait: a send to a node
 // is refused if there is no room, answers go to channels with room for one, and
@@ -114,7 +118,7 @@ func (p performer) Effect(now clock.Instant, e core.Effect) {
 		s.won(e)
 	case core.EffectFailed:
 		if c := s.calls[e.Call]; c != nil {
-			err := s.acquireError(c.op, e.Report, c.cause)
+			err := s.refusal(c, e.Report)
 			s.answer(c, outcome{err: err})
 			s.tell(Event{Kind: Failed, Name: e.Report.Key, Err: err})
 		}

@@ -28,10 +28,12 @@ type Supervisor struct {
 	actors   []*node.Actor
 
 	// The loop's alone:
-	core     *core.Core
-	calls    map[core.Call]*call // those that were not answered
-	lastCall core.Call
-	leases   []lease.Control // by the slots of their IDs
+	core      *core.Core
+	calls     map[core.Call]*call // those that were not answered
+	lastCall  core.Call
+	leases    []lease.Control // by the slots of their IDs
+	refused   *core.Report    // the latest, and the error that was made of it
+	refusedBy error
 
 	inbox   chan message
 	replies chan node.Batch
@@ -137,7 +139,7 @@ func (s *Supervisor) acquire(ctx context.Context, r core.Request) (*lease.Lease,
 	if !s.post(acquireMessage{c, r}) {
 		return nil, &AcquireError{Name: r.Key, Quorum: s.quorum, why: ErrClosed}
 	}
-	o := s.await(ctx, c)
+	o := s.await(ctx, c, r.Key)
 	if o.err != nil {
 		return nil, o.err
 	}
@@ -153,7 +155,7 @@ func (s *Supervisor) acquire(ctx context.Context, r core.Request) (*lease.Lease,
 }
 
 // await waits for the outcome of an acquisition or an adoption, which its context bounds.
-func (s *Supervisor) await(ctx context.Context, c *call) outcome {
+func (s *Supervisor) await(ctx context.Context, c *call, key string) outcome {
 	select {
 	case o := <-c.result:
 		return o
@@ -161,7 +163,18 @@ func (s *Supervisor) await(ctx context.Context, c *call) outcome {
 		// The loop decides whether the lease or the end of the context was first;
 		// either way there is one outcome, and it comes at once.
 		s.post(cancelMessage{c, ctx.Err()})
-		return <-c.result
+	case <-s.done:
+	}
+	select {
+	case o := <-c.result:
+		return o
+	case <-s.done:
+	}
+	select {
+	case o := <-c.result:
+		return o
+	default: // the context of Close had ended before the loop could tell everybody
+		return outcome{err: &AcquireError{Name: key, Quorum: s.quorum, why: ErrClosed, op: c.op}}
 	}
 }
 

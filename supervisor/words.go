@@ -72,6 +72,18 @@ func (s *Supervisor) acquireError(op string, r *core.Report, cause error) *Acqui
 	return e
 }
 
+// refusal returns why there is no lease. Very many who waited for one name may share a
+// report when all of them are dismissed: then they share the error as well.
+func (s *Supervisor) refusal(c *call, r *core.Report) error {
+	if c.cause != nil {
+		return s.acquireError(c.op, r, c.cause)
+	}
+	if s.refused != r {
+		s.refused, s.refusedBy = r, s.acquireError(c.op, r, nil)
+	}
+	return s.refusedBy
+}
+
 // unconfirmed returns why a name may stay taken.
 func (s *Supervisor) unconfirmed(r *core.Report, cause error) *ReleaseError {
 	return &ReleaseError{Name: r.Key, Left: r.Left, Nodes: s.answers(r), cause: cause}

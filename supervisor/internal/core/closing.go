@@ -26,16 +26,6 @@ func (c *Core) Close(now clock.Instant) {
 	}
 }
 
-// dismiss tells every waiter of a line that there is no lease, and why.
-func (c *Core) dismiss(now clock.Instant, l *line, r *Report) {
-	c.stopFirst(now, l)
-	for l.first != nil {
-		c.fail(l.first.Call, r)
-		c.removeWaiter(l, l.first)
-	}
-	c.forgetIdle(l.key, l)
-}
-
 // endAll ends every lease that began before an instant. The loop does what it has decided
 // between two pieces: holders need not wait until the last of very many is ended.
 func (c *Core) endAll(now, before clock.Instant, why Reason) {
@@ -45,7 +35,9 @@ func (c *Core) endAll(now, before clock.Instant, why Reason) {
 }
 
 // Drained reports whether nothing is left to wait for after close.
-func (c *Core) Drained() bool { return c.closing && c.tenures.len() == 0 }
+func (c *Core) Drained() bool {
+	return c.closing && c.tenures.len()+len(c.dismissals.lists) == 0
+}
 
 // A leaving is the releases that found no room at a node when everything was closed:
 // far more leases end then at once than a mailbox takes.
@@ -81,6 +73,9 @@ func (c *Core) Cut(now clock.Instant) {
 	if !c.closing { // both were waiting to be heard: else what ends here would be in no error
 		c.Close(now)
 	}
+	// Those who were not told yet see that there is nobody any more who could.
+	c.alarms.clear(&c.dismissals)
+	c.dismissals.lists, c.callers = nil, 0
 	c.alarms.clear(&c.ending)
 	for len(c.held) > 0 {
 		c.end(now, c.held[len(c.held)-1], ReasonClosed)

@@ -21,19 +21,21 @@ type Core struct {
 	random   *rand.ChaCha8 // tokens, and jitter
 	rand     *rand.Rand
 
-	nodes     []peer
-	quorum    int
-	tenures   table
-	waiters   map[Call]*waiter // who may give up
-	inquiries map[uint64]*inquiry
-	lines     map[string]*line
-	byToken   map[string]*tenure // by token: those that may be reserved for
-	held      set[*tenure]
-	adopting  set[*tenure]
-	waited    set[*line]               // those that somebody waits in
-	contended map[string]clock.Instant // names that had to be waited for, by when they were given back
-	callers   int                      // who wait in lines
-	alarms    alarms
+	nodes      []peer
+	quorum     int
+	tenures    table
+	waiters    map[Call]*waiter // who may give up
+	inquiries  map[uint64]*inquiry
+	lines      map[string]*line
+	byToken    map[string]*tenure // by token: those that may be reserved for
+	held       set[*tenure]
+	adopting   set[*tenure]
+	waited     set[*line]               // those that somebody waits in
+	contended  map[string]clock.Instant // names that had to be waited for, by when they were given back
+	callers    int                      // who wait in lines, or are to be told why not
+	ready      ready
+	dismissals dismissals
+	alarms     alarms
 	agreement
 	attempts adoptions
 	lastID   uint64

@@ -38,8 +38,8 @@ func (c *Core) HolderEnded(now clock.Instant, id uint64, why Reason) {
 	}
 }
 
-// end ends a held lease, once and for ever, and gives it back. The next waiter of
-// this process sends its grants right behind the releases.
+// end ends a held lease, once and for ever, and gives it back. The next waiter of this
+// process sends its grants right after the releases, see Serve.
 func (c *Core) end(now clock.Instant, t *tenure, why Reason) { c.endFor(now, t, why, 0) }
 
 // endFor does the same for a caller who is told when it is given back.
@@ -60,9 +60,7 @@ func (c *Core) endFor(now clock.Instant, t *tenure, why Reason, call Call) {
 		free = deadline(t.votes.of, t.counting(), c.quorum) // its holder has the grace to stop in
 	}
 	c.giveBackAt(free, now, t, call)
-	if l.waitList != nil && !c.closing {
-		c.try(now, l)
-	}
+	c.makeReady(l)
 	c.forgetIdle(t.key, l)
 }
 

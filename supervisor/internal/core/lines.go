@@ -23,6 +23,9 @@ type waitList struct {
 	attempt     *tenure  // the first waiter's
 	inquiry     *inquiry // about who refused the first waiter
 
+	ready     bool // it is on the list of those that may begin an attempt
+	dismissed bool // all in it are to be told that there is no lease
+
 	tries   int     // failed attempts of the first waiter
 	yields  int     // how often it has given way there
 	ticket  uint64  // its place in the nodes' queues: at least the fence that it proposed first; 0 before that
@@ -35,9 +38,10 @@ type waitList struct {
 // A waiter is one caller of Acquire or Adopt who has not been answered.
 type waiter struct {
 	Request
-	prev, next *waiter  // in its line
-	inquiry    *inquiry // of TryAcquire, which others of this process are before
-	adoption   *tenure  // of Adopt
+	list       *waitList // nil of Adopt, and of those with an inquiry of their own
+	prev, next *waiter   // in its line
+	inquiry    *inquiry  // of TryAcquire, which others of this process are before
+	adoption   *tenure   // of Adopt
 }
 
 func (l *line) slot() *int32 { return &l.inSet }
@@ -99,6 +103,8 @@ func (c *Core) Cancel(now clock.Instant, call Call) {
 	case w.adoption != nil:
 		c.cancelAdoption(w.adoption)
 		return
+	case w.list.dismissed:
+		return // it is about to be told
 	}
 	l := c.lines[w.Key]
 	if w == l.first && l.attempt != nil && l.answers == nil {
@@ -117,9 +123,7 @@ func (c *Core) drop(now clock.Instant, l *line, w *waiter) {
 	}
 	c.stopFirst(now, l)
 	l.resetCounters()
-	if l.first != nil && l.holder == nil {
-		c.try(now, l)
-	}
+	c.makeReady(l)
 	c.forgetIdle(key, l)
 }
 
@@ -142,28 +146,33 @@ func (c *Core) addWaiter(l *line, w *waiter) {
 	} else {
 		l.first = w
 	}
-	l.last = w
+	l.last, w.list = w, l.waitList
 	c.waited.add(l)
 	c.callers++
 }
 
 // removeWaiter takes a waiter out of its line, and does nothing else.
 func (c *Core) removeWaiter(l *line, w *waiter) {
+	c.unlink(l.waitList, w)
+	if l.first == nil {
+		c.waited.del(l)
+	}
+}
+
+// unlink takes a waiter out of its list.
+func (c *Core) unlink(list *waitList, w *waiter) {
 	if w.prev != nil {
 		w.prev.next = w.next
 	} else {
-		l.first = w.next
+		list.first = w.next
 	}
 	if w.next != nil {
 		w.next.prev = w.prev
 	} else {
-		l.last = w.prev
+		list.last = w.prev
 	}
 	w.prev, w.next = nil, nil
 	c.callers--
-	if l.first == nil {
-		c.waited.del(l)
-	}
 }
 
 // resetCounters begins to count for another first waiter.
@@ -255,10 +264,11 @@ func (c *Core) retryLine(now clock.Instant, l *line) {
 // failure returns why a waiter of a line gets no lease: what the nodes have said, unless
 // another reason is given.
 func (c *Core) failure(l *line, why Reason) *Report {
-	r := c.report(l.key, l.why, l.answers)
+	as, amounts := l.answers, l.why
 	if l.holder != nil {
-		r = c.report(l.key, ReasonHeld, c.ownAnswers(l.holder))
+		as, amounts = c.ownAnswers(l.holder), ReasonHeld
 	}
+	r := c.report(l.key, amounts, as)
 	r.Disagreement = c.disagreement()
 	if why != ReasonNone {
 		r.Reason = why

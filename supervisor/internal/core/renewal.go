@@ -109,10 +109,17 @@ func (c *Core) onRenewal(now clock.Instant, t *tenure, i int, r node.Reply) {
 		c.settled(now, t)
 		return
 	}
-	h := &t.hold
-	if t.askAgain.has(i) {
-		defer c.askPostponed(now, t, i)
+	again := t.askAgain.has(i)
+	t.askAgain.del(i)
+	c.onHeldRenewal(now, t, i, r)
+	if again && t.phase == phaseHeld {
+		c.renewAnd(now, t, 1<<i)
 	}
+}
+
+// onHeldRenewal hears an answer to a renewal of a lease that is held.
+func (c *Core) onHeldRenewal(now clock.Instant, t *tenure, i int, r node.Reply) {
+	h := &t.hold
 	if now >= h.until {
 		// The answer is too late, and a lease that was lost is never revived.
 		c.end(now, t, ReasonExpired)

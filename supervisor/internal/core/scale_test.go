@@ -255,3 +255,83 @@ func TestCloseWithLittleRoom(t *testing.T) {
 		}
 	}
 }
+
+// Very many callers wait for one name. However they end, no input and no tick does more
+// than a piece, the lease that is lost meanwhile is told first, and every caller is told.
+func TestManyWaitersOfOneName(t *testing.T) {
+	const callers = 20_000
+	for how, end := range map[string]func(b *bench, waiting []Call){
+		"closed": func(b *bench, _ []Call) { b.c.Close(b.now()) },
+		"the nodes are one server": func(b *bench, _ []Call) {
+			for i := range 2 {
+				s := b.state()
+				s.Run, s.Identity = "run", "id"
+				b.c.Receive(b.now(), node.Batch{Node: i, State: s})
+			}
+		},
+		"given up, the first first": func(b *bench, waiting []Call) {
+			for _, w := range waiting {
+				b.c.Cancel(b.now(), w)
+			}
+		},
+		"given up, the last first": func(b *bench, waiting []Call) {
+			for _, w := range slices.Backward(waiting) {
+				b.c.Cancel(b.now(), w)
+			}
+		},
+	} {
+		b := enrolled(t, 3)
+		b.hold("y")
+		b.hold("x")
+		var waiting []Call
+		for range callers {
+			waiting = append(waiting, b.acquire("x"))
+		}
+		b.sent, b.log = nil, nil
+		end(b, waiting)
+		b.perform()
+		if how == "closed" && b.log[0] != "ended" {
+			t.Errorf("%s: %s before the leases were told", how, b.log[0])
+		}
+		for round := 0; b.c.callers > 0; round++ {
+			if round > callers {
+				t.Fatalf("%s: %d callers were not told", how, b.c.callers)
+			}
+			told := len(b.outcomes)
+			b.clock.Advance(b.c.Wait(b.now()))
+			b.c.Tick(b.now())
+			b.perform()
+			if n := len(b.outcomes) - told; n > 2*maxServed {
+				t.Fatalf("%s: %d callers were told by one wake-up", how, n)
+			}
+			b.sent = nil
+		}
+		for _, w := range waiting {
+			if b.answer(w) == nil {
+				t.Fatalf("%s: a caller has got a lease", how)
+			}
+		}
+		if len(b.c.waiters) != 0 {
+			t.Errorf("%s: %d waiters are remembered", how, len(b.c.waiters))
+		}
+	}
+}
+
+// A lease is given back while very many wait for it, all of whom have given up but the
+// last: it begins one attempt, and not one for each of them.
+func TestGivenUpInTurn(t *testing.T) {
+	b := enrolled(t, 3)
+	b.hold("x")
+	var waiting []Call
+	for range 1000 {
+		waiting = append(waiting, b.acquire("x"))
+	}
+	b.c.Release(b.now(), b.c.lines["x"].holder.id, b.call())
+	for _, w := range waiting[:999] {
+		b.c.Cancel(b.now(), w)
+	}
+	b.perform()
+	if n := len(b.take(node.Grant)); n != 3 {
+		t.Errorf("%d grants were sent to three nodes", n)
+	}
+}

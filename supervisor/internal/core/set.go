@@ -85,10 +85,13 @@ func (w *sweep[T]) begin(c *Core, now clock.Instant, s *set[T], what task) {
 	}
 	w.of, w.task = s, what
 	w.remaining, w.restart = len(*s), false
-	w.wake(c, now)
+	w.piece(c, now)
 }
 
-func (w *sweep[T]) wake(c *Core, now clock.Instant) {
+func (w *sweep[T]) wake(c *Core, now clock.Instant) { w.piece(c, now) }
+
+// piece does it to the next few.
+func (w *sweep[T]) piece(c *Core, now clock.Instant) {
 	for range sweepPiece {
 		if w.remaining = min(w.remaining, len(*w.of)); w.remaining == 0 {
 			break

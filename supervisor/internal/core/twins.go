@@ -6,31 +6,44 @@ import "github.com/leasehold-go/leasehold/clock"
 // count twice. The one that was met last is not counted, and as long as there is such
 // a one nothing is acquired.
 func (c *Core) findTwins(now clock.Instant, i int) {
-	p := &c.nodes[i]
-	same := func(k int) bool {
-		s, o := &c.nodes[k].state, &p.state
-		if k == i || s.Run == "" || s.Run != o.Run {
-			return false
-		}
-		if s.Identity == "" && o.Identity == "" { // without a guard
-			return s.Database >= 0 && s.Database == o.Database
-		}
-		return s.Identity == o.Identity
-	}
+	var orphans nodeSet // that are not the same as this one any more, but may be as a third
 	for k := range c.nodes {
-		if c.nodes[k].twin == i+1 && !same(k) {
+		if c.nodes[k].twin == i+1 && !c.sameServer(i, k) {
 			c.nodes[k].twin = 0
-			defer c.findTwins(now, k) // it may be the same as a third one
+			orphans.add(k)
 		}
 	}
-	if p.twin != 0 && !same(p.twin-1) {
+	c.findTwinOf(now, i)
+	for k := len(c.nodes) - 1; k >= 0; k-- {
+		if orphans.has(k) {
+			c.findTwinOf(now, k)
+		}
+	}
+}
+
+// sameServer reports whether two nodes are one.
+func (c *Core) sameServer(i, k int) bool {
+	s, o := &c.nodes[k].state, &c.nodes[i].state
+	if k == i || s.Run == "" || s.Run != o.Run {
+		return false
+	}
+	if s.Identity == "" && o.Identity == "" { // without a guard
+		return s.Database >= 0 && s.Database == o.Database
+	}
+	return s.Identity == o.Identity
+}
+
+// findTwinOf looks for another node that is the same server as this one.
+func (c *Core) findTwinOf(now clock.Instant, i int) {
+	p := &c.nodes[i]
+	if p.twin != 0 && !c.sameServer(i, p.twin-1) {
 		p.twin = 0
 	}
 	for k := range c.nodes {
 		o := &c.nodes[k]
 		switch {
 		case k == i || p.state.Run == "" || o.state.Run != p.state.Run || p.twin != 0 || o.twin != 0:
-		case same(k):
+		case c.sameServer(i, k):
 			p.twin = k + 1
 			twins := c.twins()
 			c.warn(Warning{Kind: WarnTwins, Node: twins.First, Other: twins.Second})

@@ -111,13 +111,15 @@ func (c *Core) stillYoung(now clock.Instant, i int) clock.Instant {
 	until := c.youngUntil(i)
 	if y := &c.nodes[i].youth; y.isSet() && y.due() <= now && until <= now {
 		c.alarms.clear(y)
-		y.wake(c, now)
+		c.writeGrown(now, y)
 	}
 	return until
 }
 
-// wake has a node's marker say that it is grown.
-func (y *youth) wake(c *Core, now clock.Instant) {
+func (y *youth) wake(c *Core, now clock.Instant) { c.writeGrown(now, y) }
+
+// writeGrown has a node's marker say that it is grown.
+func (c *Core) writeGrown(now clock.Instant, y *youth) {
 	switch at := c.youngUntil(y.node); {
 	case at == 0 || c.closing:
 	case now < at:

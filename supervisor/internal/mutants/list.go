@@ -309,7 +309,7 @@ var mutants = []mutant{
 	{"the same server counts twice", "two connections that tell the same run id are one server", core,
 		"		if twin && r.Status != node.Unsent {", "		if twin && r.Status == node.Unsent {", "./supervisor/internal/core TestOneServerTwiceUnderALease"},
 	{"two databases are one", "with the same database that is a broken configuration; with different ones a warning", core,
-		"		return s.Identity == o.Identity\n", "		return true\n", "./supervisor/internal/core TestTwoDatabases"},
+		"\treturn s.Identity == o.Identity\n", "\treturn true\n", "./supervisor/internal/core TestTwoDatabases"},
 	{"a server that counts twice is acquired with", "a broken configuration, said in so many words", core,
 		"\t\treturn ReasonMisconfigured\n", "\t\treturn ReasonNone\n", "./supervisor/internal/core TestOneServerTwice$"},
 	{"other nodes are not told", "who sees another fingerprint alive warns", core + "/fingerprints.go",

@@ -11,6 +11,8 @@ import (
 
 // A Core has decided effects of type E for callers and holders, and commands for nodes.
 type Core[E any] interface {
+	// Serve decides what has become possible by the inputs.
+	Serve(now clock.Instant)
 	// Idle reports whether there is nothing to be done.
 	Idle() bool
 	// TakeEffects returns the effects, in their order, and ReturnEffects takes them back.
@@ -48,6 +50,8 @@ func Effects[E any](now clock.Instant, c Core[E], d Doer[E]) {
 // All does everything that n nodes, callers and holders are concerned with: effects before
 // commands, so that a holder hears of the end of its lease before any node does.
 func All[E any](now clock.Instant, c Core[E], n int, d Doer[E]) {
+	Effects(now, c, d)
+	c.Serve(now)
 	for !c.Idle() {
 		Effects(now, c, d)
 		for i := range n {

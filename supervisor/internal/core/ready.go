@@ -1,0 +1,109 @@
+package core
+
+import (
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+)
+
+// An end begins nothing: what ends a lease or loses an attempt puts the line on a list, and
+// whoever is first there is served after the input, a piece at a time. If each end began the
+// next election itself, the stack and the time of one input would grow with the waiters.
+
+// ready are the lists of waiters whose first may begin an attempt.
+type ready struct {
+	alarm // set if some are left over
+	lists []*waitList
+}
+
+// dismissals are the lists of waiters who are to be told that there is no lease.
+type dismissals struct {
+	alarm // the next piece
+	lists []dismissal
+}
+
+type dismissal struct {
+	list   *waitList
+	report *Report
+}
+
+const (
+	maxServed = 256 // lists, and waiters of those that are dismissed, at a time
+	// dismissPause is between two pieces: those who were told have their turn. Otherwise the
+	// loop would wait for very many of them when its time slice ends.
+	dismissPause = time.Millisecond
+)
+
+// makeReady has the first waiter of a line begin an attempt soon.
+func (c *Core) makeReady(l *line) {
+	if l.waitList == nil || l.ready || c.closing {
+		return
+	}
+	l.ready = true
+	c.ready.lists = append(c.ready.lists, l.waitList)
+}
+
+// Serve begins the attempts that have become possible by an input, in the order in which
+// they have. What is more than a piece comes after others had their turn.
+func (c *Core) Serve(now clock.Instant) {
+	if len(c.ready.lists) > 0 {
+		c.ready.wake(c, now)
+	}
+}
+
+func (r *ready) wake(c *Core, now clock.Instant) {
+	for n := 0; len(r.lists) > 0 && n < maxServed && c.queued <= maxSends; n++ {
+		list := r.lists[0]
+		r.lists[0], r.lists = nil, r.lists[1:]
+		list.ready = false
+		if l := c.lines[list.key]; l != nil && l.waitList == list && l.mayTry() {
+			c.try(now, l)
+		}
+	}
+	if len(r.lists) > 0 {
+		c.alarms.set(r, now)
+		return
+	}
+	r.lists = nil
+	c.alarms.clear(r)
+}
+
+// mayTry reports whether somebody waits in a line, and nothing is under way for it.
+func (l *line) mayTry() bool {
+	return l.first != nil && l.holder == nil && l.attempt == nil && l.inquiry == nil && !l.isSet()
+}
+
+// dismiss has every waiter of a line told that there is no lease, and why: the first of
+// them now, unless others are to be told before.
+func (c *Core) dismiss(now clock.Instant, l *line, r *Report) {
+	list := l.waitList
+	c.stopFirst(now, l)
+	c.waited.del(l)
+	l.waitList = nil
+	if l.holder == nil {
+		delete(c.lines, list.key)
+	}
+	list.dismissed = true
+	d := &c.dismissals
+	d.lists = append(d.lists, dismissal{list, r})
+	if !d.isSet() {
+		d.wake(c, now)
+	}
+}
+
+func (d *dismissals) wake(c *Core, now clock.Instant) {
+	for n := 0; len(d.lists) > 0 && n < maxServed; {
+		next := &d.lists[0]
+		if w := next.list.first; w != nil {
+			c.fail(w.Call, next.report)
+			c.unlink(next.list, w)
+			n++
+		}
+		if next.list.first == nil {
+			d.lists = d.lists[1:]
+		}
+	}
+	if len(d.lists) > 0 {
+		c.alarms.set(d, now.Add(dismissPause))
+	}
+}
