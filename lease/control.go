@@ -61,7 +61,8 @@ func (c Control) Lease() *Lease { return c.l }
 
 // Renewed moves the instant at which the lease will be lost, and says how much
 // longer the nodes keep it. It reports false, and does nothing, if the lease is
-// over: its holder has been told, and a lease never comes back.
+// over: its holder has been told, and a lease never comes back. See invariant 5 of
+// package supervisor.
 func (c Control) Renewed(until clock.Instant, grace time.Duration) bool {
 	for {
 		old := c.l.until.Load()

@@ -206,7 +206,8 @@ type State struct {
 	// server restarts, when another takes its place, and when it has lost its marker. An
 	// answer of another Life may come from a server that has forgotten everything.
 	Life uint32
-	// LifeAt is when this actor first heard from that incarnation.
+	// LifeAt is when this actor first heard from that incarnation. How long it is young is
+	// counted from then, see invariant 12 of package supervisor.
 	LifeAt clock.Instant
 	// Run is the server's run id, "" if it does not say. Identity is that of its data:
 	// two connections that tell the same Run and Identity are one node. It is "" where

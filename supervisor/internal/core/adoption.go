@@ -11,7 +11,7 @@ import (
 // An adoption is the passing of a lease to this supervisor. It is an election among the
 // nodes that keep the former token, each of which swaps it for that of the attempt; a
 // quorum of those stores the fence. Until nobody believes in the former one any more the
-// lease is renewed, and nothing else.
+// lease is renewed, and nothing else. See invariant 14 of package supervisor.
 type adoption struct {
 	heir    *waiter
 	former  string   // the token of the handle
@@ -314,7 +314,7 @@ func (c *Core) completeAdoption(now clock.Instant, t *tenure) {
 }
 
 // standBack has the waiters of a line send nothing, because this process itself holds
-// the name now.
+// the name now. See invariant 16 of package supervisor.
 func (c *Core) standBack(now clock.Instant, l *line) {
 	if l.waitList == nil {
 		return
@@ -329,7 +329,7 @@ func (c *Core) standBack(now clock.Instant, l *line) {
 
 // failAdoption tells the heir why there is no lease, and forgets the tenure. Nothing is
 // deleted: the former holder may still count these nodes, and what they have swapped runs
-// out by itself.
+// out by itself. See invariant 15 of package supervisor.
 func (c *Core) failAdoption(t *tenure, why Reason) {
 	r := c.report(t.key, why, t.ballot.answers)
 	r.Disagreement = c.disagreement()

@@ -11,7 +11,8 @@ import (
 // at. It is never itself a reason, and nothing depends on it: what is not told is
 // found by the next renewal, or the next beat.
 
-// onChange hears that a node has said that a key was changed by somebody else.
+// onChange hears that a node has said that a key was changed by somebody else. See
+// invariant 20 of package supervisor.
 func (c *Core) onChange(now clock.Instant, i int, key string) {
 	if key == "*" {
 		p := &c.nodes[i]

@@ -26,7 +26,8 @@ func (c *Core) onReservation(now clock.Instant, t *tenure, i int) {
 		if t.votes.of[i].until == 0 {
 			// The election is over. This must not hide a rival who has had the node since,
 			// and whose release has put it up for this lease: so it is not claimed, but
-			// healed, when a quorum of others has confirmed.
+			// healed, when a quorum of others has confirmed. See
+			// invariant 19 of package supervisor.
 			if t.votes.lapsed(now, i, t.pending) {
 				c.askOthers(t, i)
 			}

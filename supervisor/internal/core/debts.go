@@ -9,7 +9,8 @@ import (
 
 // debts are the releases that one node has not confirmed: it was silent, and may
 // have the key, or may yet get a grant that lies in some buffer on the way. They
-// are sent again when it is enrolled anew, and now and then before.
+// are sent again when it is enrolled again, and now and then before. See
+// invariant 6 of package supervisor.
 type debts struct {
 	alarm
 	node int

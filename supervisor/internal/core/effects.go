@@ -74,7 +74,8 @@ func (c *Core) fail(call Call, r *Report) {
 	c.effects = append(c.effects, Effect{Kind: EffectFailed, Call: call, Report: r})
 }
 
-// send has a node get a command, after all effects that were decided until now.
+// send has a node get a command, after all effects that were decided until now. See
+// invariant 4 of package supervisor.
 func (c *Core) send(i int, cmd node.Command) {
 	c.outbox[i] = append(c.outbox[i], cmd)
 	c.queued++

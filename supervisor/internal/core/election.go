@@ -183,7 +183,7 @@ func (c *Core) decide(now clock.Instant, t *tenure) {
 
 // raise has the nodes that have granted store a fence that is larger than all that
 // they are known to have stored when they granted. One that has not told what that was
-// tells it in its answer.
+// tells it in its answer. See invariant 8 of package supervisor.
 func (c *Core) raise(now clock.Instant, t *tenure) {
 	b := t.ballot
 	t.fence = max(t.fence, b.highest) + 1

@@ -11,7 +11,8 @@ import (
 // This file is how the clients of a name find out whether they agree: on the largest TTL in
 // use, and on which nodes there are.
 
-// An agreement is what is known of the other clients.
+// An agreement is what is known of the other clients. For widest see
+// invariant 13 of package supervisor.
 type agreement struct {
 	alarm                  // the next signing
 	widest   time.Duration // the largest MaxTTL that a node has ever told, or our own

@@ -13,9 +13,9 @@ import (
 // the first in the queue, and say so to that one's supervisor. Once a quorum has, the
 // waiter claims them all: that is an election like any other.
 //
-// A reservation is a promise and no vote: what counts is the answered claim. And it
-// is never needed: a waiter asks again after a pause, and when the holder's grant runs
-// out, whatever it was told.
+// A reservation is a promise and no vote: what counts is the answered claim, see
+// invariant 18 of package supervisor. And it is never needed: a waiter asks again after a
+// pause, and when the holder's grant runs out, whatever it was told.
 
 // A standing is what a tenure needs while it stands in the queue.
 type queuing struct {
@@ -55,7 +55,7 @@ const maxContended = 1024
 
 // queueIfContended has the first waiter of a line stand in the queue if the name is crowded,
 // and reports whether it does. That costs one exchange more if nobody waits there any more;
-// then the next attempt is an ordinary one.
+// then the next attempt is an ordinary one. See invariant 17 of package supervisor.
 func (c *Core) queueIfContended(now clock.Instant, l *line) bool {
 	at, was := c.contended[l.key]
 	if !was || l.tries > 0 || l.first.Attempts > 0 {

@@ -94,7 +94,8 @@ func (c *Core) pauseAfter(tries int) time.Duration {
 }
 
 // newToken returns a fresh token: the owner, a slash, and 128 random bits. A token is
-// never used for a second attempt: a late command of the first would touch it.
+// never used for a second attempt: a late command of the first would touch it. See
+// invariant 7 of package supervisor.
 func (c *Core) newToken(owner string) string {
 	if owner == "" {
 		owner = c.settings.Owner

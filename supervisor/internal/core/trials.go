@@ -23,7 +23,8 @@ func (c *Core) onKeyAbsent(now clock.Instant, t *tenure, i int) {
 		t.votes.forgot(i)
 	}
 	// Otherwise the node has restarted, and the guard keeps it from giving the name
-	// away for longer than it had promised it to this lease: the vote still counts.
+	// away for longer than it had promised it to this lease: the vote still counts. See
+	// invariant 11 of package supervisor.
 }
 
 // onDeleted hears that somebody has deleted the key on a node.

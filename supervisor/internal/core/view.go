@@ -21,7 +21,8 @@ func (c *Core) Counts() Counts {
 	return n
 }
 
-// Quorum returns how many nodes decide: more than half of those that are configured.
+// Quorum returns how many nodes decide: more than half of those that are configured. See
+// invariant 1 of package supervisor.
 func (c *Core) Quorum() int { return c.quorum }
 
 // Waiting returns how many callers wait in lines.

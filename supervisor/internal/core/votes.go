@@ -28,6 +28,7 @@ type votes struct {
 type vote struct {
 	// promise is what until becomes when the node says yes to the latest grant or
 	// renewal: the instant before that was queued + TTL - drift.
+	// See invariant 2 of package supervisor.
 	promise clock.Instant
 	// until is the instant up to which the node surely keeps the lease. 0 if it is not
 	// known to have the key.
@@ -66,7 +67,7 @@ func (v vote) String() string {
 // then, when the node has the key again, renewals that were sent after that was known.
 // Otherwise a holder that heals faster than it learns of the deletions would never know
 // that it had not been alone. Which of the two is under way is told by the vote: its until
-// is 0 while the node lacks the key.
+// is 0 while the node lacks the key. See invariant 9 of package supervisor.
 type trial struct {
 	node      int
 	since     clock.Instant // when it was noticed first
@@ -117,7 +118,8 @@ func (vs *votes) kept(i int, life uint32) (first bool) {
 // If it is on trial, that begins again, which joined reports: the others may have been lost
 // to a rival before the key was there. Else, if its grant came late, somebody may have
 // deleted the key on other nodes meanwhile, and a rival have come and gone on them and on
-// this one. Then it is late. pending are the nodes that have yet to answer a renewal.
+// this one. Then it is late. See invariant 10 of package supervisor. pending are the
+// nodes that have yet to answer a renewal.
 func (vs *votes) joined(now clock.Instant, i int, cameLate bool, pending nodeSet) (again bool) {
 	if x := vs.trialOf(i); x != nil {
 		x.early, x.confirmed = pending, 0
@@ -247,7 +249,7 @@ func (vs *votes) whyLost() Reason {
 
 // deadline returns the instant up to which at least need of the nodes in count
 // surely keep the lease: the need-th largest of their until, or 0 if they are too
-// few.
+// few. See invariant 3 of package supervisor.
 func deadline(votes []vote, count nodeSet, need int) clock.Instant {
 	var top [MaxNodes]clock.Instant // the largest so far, in falling order
 	n := 0
