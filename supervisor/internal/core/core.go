@@ -60,7 +60,7 @@ func New(s Settings) *Core {
 		settings:  s,
 		terms:     s.Terms(s.TTL),
 		random:    rand.NewChaCha8(s.Seed),
-		agreement: agreement{widest: s.MaxTTL},
+		agreement: agreement{widest: s.MaxTTL, warnedOf: make(map[foreign]bool)},
 		nodes:     make([]peer, s.Nodes),
 		outbox:    make([][]node.Command, s.Nodes),
 		quorum:    s.Nodes/2 + 1,

@@ -103,21 +103,15 @@ func (c *Core) onGrant(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
 	t.reached(i, r)
 	first := false
-	if r.Status == node.OK {
+	switch {
+	case r.Status == node.OK:
 		first = t.votes.kept(i, c.nodes[i].state.Life)
 		if r.Op == node.Claim {
 			t.queuing.gone.add(i)
 		}
-	}
-	if r.Op == node.Claim && r.Status == node.Unknown {
-		switch {
-		case t.phase == phaseHeld:
-			t.hold.onSilence(now, i)
-		case t.ballot != nil:
-			t.ballot.unsure.add(i)
-		}
-	}
-	if r.Op == node.Grant && r.Status == node.Other {
+	case r.Op == node.Claim && r.Status == node.Unknown:
+		t.claimUnanswered(now, i)
+	case r.Op == node.Grant && r.Status == node.Other:
 		// It has said itself that it does not keep the token, and never will: every
 		// attempt has one of its own. So there is nothing to be given back there.
 		t.asked.del(i)
@@ -127,23 +121,7 @@ func (c *Core) onGrant(now clock.Instant, t *tenure, i int, r node.Reply) {
 	}
 	switch t.phase {
 	case phaseElecting, phaseRaising:
-		b := t.ballot
-		b.answers[i] = answerTo(now, r)
-		if young := c.youngUntil(i); r.Status == node.Unsent && now < young {
-			// It was found to be young while the command was on its way to it.
-			b.answers[i] = Answer{Verdict: VerdictGuarded, Left: young.Sub(now), At: now}
-		}
-		if r.Status == node.OK && t.phase == phaseElecting {
-			b.granted.add(i)
-			b.highest = max(b.highest, r.Fence)
-			if r.Raised {
-				b.raised.add(i)
-			}
-			if r.Raised || r.Op == node.Claim { // a grant tells no more
-				b.known.add(i)
-			}
-		}
-		c.decide(now, t)
+		c.onVote(now, t, i, r)
 	case phaseHeld:
 		if r.Status == node.OK {
 			if first {
@@ -154,6 +132,37 @@ func (c *Core) onGrant(now clock.Instant, t *tenure, i int, r node.Reply) {
 	case phaseReleasing:
 		c.settled(now, t)
 	}
+}
+
+// claimUnanswered remembers that a claim may arrive at a node after what follows it.
+func (t *tenure) claimUnanswered(now clock.Instant, i int) {
+	switch {
+	case t.phase == phaseHeld:
+		t.hold.onSilence(now, i)
+	case t.ballot != nil:
+		t.ballot.unsure.add(i)
+	}
+}
+
+// onVote counts an answer to a grant or a claim while the election goes on.
+func (c *Core) onVote(now clock.Instant, t *tenure, i int, r node.Reply) {
+	b := t.ballot
+	b.answers[i] = answerTo(now, r)
+	if young := c.youngUntil(i); r.Status == node.Unsent && now < young {
+		// It was found to be young while the command was on its way to it.
+		b.answers[i] = Answer{Verdict: VerdictGuarded, Left: young.Sub(now), At: now}
+	}
+	if r.Status == node.OK && t.phase == phaseElecting {
+		b.granted.add(i)
+		b.highest = max(b.highest, r.Fence)
+		if r.Raised {
+			b.raised.add(i)
+		}
+		if r.Raised || r.Op == node.Claim { // a grant tells no more
+			b.known.add(i)
+		}
+	}
+	c.decide(now, t)
 }
 
 // decide ends the election of votes as soon as its outcome is certain.

@@ -52,21 +52,7 @@ func (c *Core) agree(now clock.Instant, i int, was *node.State) {
 		p.disagreement = Disagreement{}
 	}
 	if changed {
-		c.widest = max(c.widest, s.MaxTTL)
-		if s.Guarded && !s.Grown {
-			c.young.add(i)
-		} else {
-			c.young.del(i)
-			c.alarms.clear(&p.youth)
-		}
-		if s.Grown && !was.Grown && was.Guarded {
-			c.retrySoon(now)
-		}
-		c.findTwins(now, i)
-		c.identify(now, i, s.Enrolled && !was.Enrolled)
-		if s.Life != was.Life && c.young.has(i) {
-			c.askMarkers(now, i)
-		}
+		c.onChangedState(now, i, was)
 	}
 	for k := range c.nodes {
 		if c.young.has(k) {
@@ -76,6 +62,27 @@ func (c *Core) agree(now clock.Instant, i int, was *node.State) {
 	if changed {
 		c.tellYoung(now)
 		c.warnIfApart(now)
+	}
+}
+
+// onChangedState hears that a node is another one than before, in what concerns others.
+func (c *Core) onChangedState(now clock.Instant, i int, was *node.State) {
+	p := &c.nodes[i]
+	s := &p.state
+	c.widest = max(c.widest, s.MaxTTL)
+	if s.Guarded && !s.Grown {
+		c.young.add(i)
+	} else {
+		c.young.del(i)
+		c.alarms.clear(&p.youth)
+	}
+	if s.Grown && !was.Grown && was.Guarded {
+		c.retrySoon(now)
+	}
+	c.findTwins(now, i)
+	c.identify(now, i, s.Enrolled && !was.Enrolled)
+	if s.Life != was.Life && c.young.has(i) {
+		c.askMarkers(now, i)
 	}
 }
 
@@ -134,20 +141,14 @@ func (c *Core) onSign(i int, r node.Reply) {
 	}
 	p := &c.nodes[i]
 	p.disagreement = Disagreement{}
-	ours, _ := node.ParseElectorate(c.text)
 	alive := make(map[string]sighting)
 	for _, f := range node.Fingerprints(r.Value) {
 		theirs, ok := node.ParseElectorate(f.Text)
 		if !ok {
 			continue
 		}
-		unknown := 0
-		for _, id := range theirs.Identities {
-			if !slices.Contains(ours.Identities, id) {
-				unknown++
-			}
-		}
-		if theirs.Nodes == len(c.nodes) && len(ours.Identities)+unknown <= theirs.Nodes {
+		unknown, agrees := c.compare(theirs)
+		if agrees {
 			continue
 		}
 		x, seen := p.foreign[f.Text]
@@ -164,14 +165,23 @@ func (c *Core) onSign(i int, r node.Reply) {
 		}
 		p.disagreement = Disagreement{Node: i, Nodes: theirs.Nodes, Unknown: unknown}
 		if key := (foreign{i, f.Text}); !c.warnedOf[key] {
-			if c.warnedOf == nil {
-				c.warnedOf = make(map[foreign]bool)
-			}
 			c.warnedOf[key] = true
 			c.warn(Warning{Kind: WarnDisagreement, Node: i, Count: theirs.Nodes, Unknown: unknown})
 		}
 	}
 	p.foreign = alive
+}
+
+// compare returns how many nodes of others this client does not know, and whether all of
+// them may be the same nodes as ours.
+func (c *Core) compare(theirs node.Electorate) (unknown int, agrees bool) {
+	ours, _ := node.ParseElectorate(c.text)
+	for _, id := range theirs.Identities {
+		if !slices.Contains(ours.Identities, id) {
+			unknown++
+		}
+	}
+	return unknown, theirs.Nodes == len(c.nodes) && len(ours.Identities)+unknown <= theirs.Nodes
 }
 
 // disagreement returns how other clients' nodes differ from ours, as the first node tells
