@@ -177,4 +177,7 @@
 //     reason to ask and never to believe. All of it may be lost: a waiter asks about as
 //     often as a reservation lasts, and when the holder's grant runs out, and a holder
 //     renews.
+//  21. An end begins nothing. What ends a lease or loses an attempt puts the line on a
+//     list, which is served after the input, a piece at a time. So one input takes as
+//     long with very many waiters as with one.
 package supervisor
