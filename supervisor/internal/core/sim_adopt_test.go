@@ -60,10 +60,10 @@ func (wk *simWorker) handOver(l *simLease) {
 			w.adoptions(h)
 		}
 	}
-	c.input(func(now clock.Instant) { c.core.HandOver(now, l.id, answer) })
+	c.post(func(now clock.Instant) { c.core.HandOver(now, l.id, answer) })
 	if w.chance(0.1) {
 		c.after(w.upTo(2*time.Millisecond), func() {
-			c.input(func(now clock.Instant) { c.core.Keep(now, l.id, answer) })
+			c.post(func(now clock.Instant) { c.core.Keep(now, l.id, answer) })
 		})
 	}
 }
@@ -110,7 +110,7 @@ func (w *world) adopt(c *simClient, h *simHandle) {
 		c.workers = append(c.workers, wk)
 		w.tell("client %d adopts %s, over: %v", c.id, h.Token, now.Over)
 		q := Request{Call: wk.call, Key: w.names[h.former.key], Terms: terms}
-		c.input(func(at clock.Instant) { c.core.Adopt(at, q, now.Handle) })
+		c.post(func(at clock.Instant) { c.core.Adopt(at, q, now.Handle) })
 		if w.chance(0.1) {
 			c.after(w.between(0, 1), func() {
 				if wk.call == q.Call {
@@ -182,6 +182,6 @@ func (w *world) revoke(c *simClient, l *simLease) {
 	w.stats.revocations++
 	l.revoked = true
 	c.when(func() {
-		c.input(func(now clock.Instant) { c.core.Revoke(now, w.names[l.key], l.token, c.answer()) })
+		c.post(func(now clock.Instant) { c.core.Revoke(now, w.names[l.key], l.token, c.answer()) })
 	})
 }

@@ -32,8 +32,9 @@ type simClient struct {
 	workers []*simWorker
 
 	lastCall  Call
-	answered  map[Call]bool           // each is to be, once
-	following map[Call]func(e Effect) // what is done about some of them
+	answered  map[Call]bool             // each is to be, once
+	inbox     []func(now clock.Instant) // messages of callers
+	following map[Call]func(e Effect)   // what is done about some of them
 	leases    map[uint64]lease.Control
 }
 
@@ -126,11 +127,38 @@ func (c *simClient) atLocal(at clock.Instant, do func()) {
 	})
 }
 
-// input gives the core one input, and does what it decides.
-func (c *simClient) input(f func(now clock.Instant)) {
+// post has a caller's message heard: at once, or a little later together with others.
+func (c *simClient) post(m func(now clock.Instant)) {
+	c.inbox = append(c.inbox, m)
+	if c.w.chance(0.2) {
+		c.after(c.w.upTo(50*time.Microsecond), c.hear)
+		return
+	}
+	c.hear()
+}
+
+// input has a message heard at once, after those that came before.
+func (c *simClient) input(m func(now clock.Instant)) {
+	c.inbox = append(c.inbox, m)
+	c.hear()
+}
+
+// hear hears all that were posted, at one instant, as the loop does.
+func (c *simClient) hear() {
 	now := c.Now()
-	f(now)
-	c.perform(now)
+	next := func() bool {
+		if len(c.inbox) == 0 {
+			return false
+		}
+		m := c.inbox[0]
+		c.inbox = c.inbox[1:]
+		m(now)
+		return true
+	}
+	for next() {
+		perform.Messages(now, c.core, c, next)
+		c.perform(now)
+	}
 	c.arm()
 }
 

@@ -126,7 +126,7 @@ func (c *simClient) try(key int) {
 		wk := &simWorker{c: c, key: key, guest: true, brief: true, call: c.call()}
 		q := Request{Call: wk.call, Key: c.w.names[key], Terms: c.core.terms, Once: true, Attempts: 1}
 		c.workers = append(c.workers, wk)
-		c.input(func(now clock.Instant) { c.core.Acquire(now, q) })
+		c.post(func(now clock.Instant) { c.core.Acquire(now, q) })
 	})
 }
 

@@ -92,7 +92,7 @@ func (wk *simWorker) acquire() {
 			}
 		})
 	}
-	c.input(func(now clock.Instant) { c.core.Acquire(now, q) })
+	c.post(func(now clock.Instant) { c.core.Acquire(now, q) })
 }
 
 // cancel has the worker wait no longer.
@@ -204,7 +204,7 @@ func (wk *simWorker) release(l *simLease) {
 	w.stats.releases++
 	l.over = true
 	tell := func() {
-		c.input(func(now clock.Instant) { c.core.Release(now, l.id, c.answer()) })
+		c.post(func(now clock.Instant) { c.core.Release(now, l.id, c.answer()) })
 	}
 	if w.chance(0.3) {
 		c.after(w.upTo(2*time.Millisecond), tell) // the loop is busy
@@ -223,7 +223,7 @@ func (wk *simWorker) extend(l *simLease) {
 	terms := c.terms()
 	w.tell("client %d extends %s to %v", c.id, l.token, terms.TTL)
 	l.ttl = max(l.ttl, terms.TTL)
-	c.input(func(now clock.Instant) { c.core.Extend(now, l.id, terms, c.answer()) })
+	c.post(func(now clock.Instant) { c.core.Extend(now, l.id, terms, c.answer()) })
 }
 
 // stop has the worker want nothing more.
