@@ -137,7 +137,7 @@ func (n *Node) set(args []string) any {
 		}
 	}
 	t := n.turn()
-	ends, there := t.Ends(key)
+	_, ends, there := t.Peek(key)
 	var answer any = status("OK")
 	if o.get {
 		if answer = n.get([]string{key}); answer == failure(keyspace.ErrType) {

@@ -279,14 +279,12 @@ func (n *Node) Get(key string) (value string, left time.Duration, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	t := n.turn()
-	ends, ok := t.Ends(key)
+	value, ends, ok := t.Peek(key)
 	if !ok {
 		return "", 0, false
 	}
 	if set, err := t.Members(key); err == nil {
 		value = keyspace.ScoreText(set[len(set)-1].Score)
-	} else {
-		value, _ = t.Text(key)
 	}
 	if left = -1; ends != keyspace.Never {
 		left = time.Duration(t.PTTL(key)) * time.Millisecond

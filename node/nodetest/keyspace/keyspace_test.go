@@ -1,6 +1,7 @@
 package keyspace_test
 
 import (
+	"cmp"
 	"fmt"
 	"go/parser"
 	"go/token"
@@ -154,73 +155,88 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
-// Sorted sets are compared with a map that is sorted whenever it is asked.
+// A plainSet is a sorted set that is sorted whenever it is asked.
+type plainSet map[string]float64
+
+func (p plainSet) remove(name string) (removed int) {
+	if _, there := p[name]; there {
+		removed = 1
+	}
+	delete(p, name)
+	return removed
+}
+
+func (p plainSet) add(how keyspace.Add, m keyspace.Member) (added, changed int) {
+	old, there := p[m.Name]
+	switch {
+	case !there && how.XX, there && how.NX, there && m.Score == old:
+		return 0, 0
+	case there && how.GT && m.Score < old, there && how.LT && m.Score > old:
+		return 0, 0
+	}
+	p[m.Name] = m.Score
+	if there {
+		return 0, 1
+	}
+	return 1, 0
+}
+
+func (p plainSet) sorted() []string {
+	return slices.SortedFunc(maps.Keys(p), func(a, b string) int {
+		return cmp.Or(cmp.Compare(p[a], p[b]), strings.Compare(a, b))
+	})
+}
+
+func (p plainSet) between(low, high keyspace.Bound) []string {
+	return slices.DeleteFunc(p.sorted(), func(name string) bool {
+		f := p[name]
+		return f < low.Score || f == low.Score && low.Open || f > high.Score || f == high.Score && high.Open
+	})
+}
+
 func TestSortedSets(t *testing.T) {
 	r := rand.New(rand.NewPCG(2, 2))
+	ways := []keyspace.Add{{}, {NX: true}, {XX: true}, {GT: true}, {LT: true}, {XX: true, GT: true}}
 	for range 300 {
 		var s keyspace.Space
-		srv := &server{}
-		work := &keyspace.Turn{Space: &s, Server: srv}
-		plain := map[string]float64{}
+		plain := plainSet{}
 		for range 60 {
+			srv := &server{}
+			work := &keyspace.Turn{Space: &s, Server: srv}
 			m := keyspace.Member{Name: strconv.Itoa(r.IntN(6)), Score: float64(r.IntN(7) - 3)}
-			how := []keyspace.Add{{}, {NX: true}, {XX: true}, {GT: true}, {LT: true}, {XX: true, GT: true}}[r.IntN(6)]
-			srv.told = nil
-			old, there := plain[m.Name]
-			changes := false
+			how := ways[r.IntN(len(ways))]
+			var got, want [2]int
 			if r.IntN(3) == 0 {
-				changes = there
-				delete(plain, m.Name)
-				if removed, err := work.ZRem("s", m.Name, "nobody"); (removed == 1) != there || err != nil {
-					t.Fatalf("ZREM %v removes %d, %v", m, removed, err)
-				}
+				got[0], _ = work.ZRem("s", m.Name, "nobody")
+				want[0] = plain.remove(m.Name)
 			} else {
-				adds := !there && !how.XX
-				changes = adds || there && !how.NX && m.Score != old && (!how.GT || m.Score > old) && (!how.LT || m.Score < old)
-				if changes {
-					plain[m.Name] = m.Score
-				}
-				added, changed, err := work.ZAdd("s", how, m)
-				if (added == 1) != adds || (changed == 1) != (changes && !adds) || err != nil {
-					t.Fatalf("ZADD %+v of %v to %v: %d, %d, %v", how, m, plain, added, changed, err)
-				}
+				got[0], got[1], _ = work.ZAdd("s", how, m)
+				want[0], want[1] = plain.add(how, m)
 			}
-			if told := len(srv.told) > 0; told != changes {
-				t.Fatalf("a change is told: %v, want %v", srv.told, changes)
+			if got != want || (len(srv.told) > 0) != (want != [2]int{}) {
+				t.Fatalf("%+v of %v to what is %v now: %v, told %q: want %v", how, m, plain, got, srv.told, want)
 			}
-			compare(t, work, plain, keyspace.Bound{Score: float64(r.IntN(8) - 4), Open: r.IntN(2) == 0}, keyspace.Bound{Score: float64(r.IntN(8) - 4), Open: r.IntN(2) == 0})
+			bound := func() keyspace.Bound { return keyspace.Bound{Score: float64(r.IntN(8) - 4), Open: r.IntN(2) == 0} }
+			compare(t, work, plain, bound(), bound())
 		}
 	}
 }
 
-func compare(t *testing.T, work *keyspace.Turn, plain map[string]float64, low, high keyspace.Bound) {
+func compare(t *testing.T, work *keyspace.Turn, plain plainSet, low, high keyspace.Bound) {
 	t.Helper()
-	names := slices.SortedFunc(maps.Keys(plain), func(a, b string) int {
-		if plain[a] != plain[b] {
-			return int(plain[a] - plain[b])
-		}
-		return strings.Compare(a, b)
-	})
-	var within []string
-	for i, name := range names {
-		if rank, err := work.ZRank("s", name); rank != i || err != nil {
-			t.Fatalf("%s comes as %d, %v in %v", name, rank, err, plain)
-		}
-		if score, err := work.ZScore("s", name); score != plain[name] || err != nil {
-			t.Fatalf("%s has %v, %v in %v", name, score, err, plain)
-		}
-		f := plain[name]
-		if (f > low.Score || f == low.Score && !low.Open) && (f < high.Score || f == high.Score && !high.Open) {
-			within = append(within, name)
+	for i, name := range plain.sorted() {
+		rank, _ := work.ZRank("s", name)
+		if score, err := work.ZScore("s", name); rank != i || score != plain[name] || err != nil {
+			t.Fatalf("%s comes as %d with %v, %v in %v", name, rank, score, err, plain)
 		}
 	}
-	got, err := work.Between("s", low, high)
-	var are []string
-	for _, m := range got {
-		are = append(are, m.Name)
+	members, err := work.Between("s", low, high)
+	var got []string
+	for _, m := range members {
+		got = append(got, m.Name)
 	}
-	if !slices.Equal(are, within) || err != nil {
-		t.Fatalf("between %v and %v: %v, %v, want %v of %v", low, high, are, err, within, plain)
+	if want := plain.between(low, high); !slices.Equal(got, want) || err != nil {
+		t.Fatalf("between %v and %v: %v, %v, want %v of %v", low, high, got, err, want, plain)
 	}
 	if there := work.Kind("s") == keyspace.SortedSet; there != (len(plain) > 0) {
 		t.Fatalf("the key is there: %v, with %v", there, plain)

@@ -1,8 +1,6 @@
 package keyspace
 
 import (
-	"strings"
-
 	"github.com/leasehold-go/leasehold/node/internal/script"
 )
 
@@ -75,16 +73,15 @@ func (t *Turn) Sign(k *Own, fingerprint string, alive int64, life string) (finge
 		}
 	}
 	all, err := t.Members(k.Clients)
-	var b strings.Builder
+	lines := make([]byte, 0, 256)
 	for i, m := range all {
 		if i > 0 {
-			b.WriteByte('\n')
+			lines = append(lines, '\n')
 		}
-		b.WriteString(m.Name)
-		b.WriteByte(' ')
-		b.WriteString(ScoreText(m.Score))
+		lines = append(append(lines, m.Name...), ' ')
+		lines = appendScore(lines, m.Score)
 	}
-	return b.String(), err
+	return string(lines), err
 }
 
 // forgetUntil removes the members of a sorted set whose scores are not above a limit.

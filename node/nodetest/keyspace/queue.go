@@ -28,8 +28,28 @@ func (t *Turn) Waiters(queue string) []Waiter {
 	return all
 }
 
+// memberOf returns where one of the two members of a waiter is, "w" or "l", or -1.
+func memberOf(set []Member, kind byte, inbox, token string) int {
+	for i := range set {
+		name := set[i].Name
+		if len(name) == len(inbox)+len(token)+2 && name[0] == kind && name[len(inbox)+1] == ' ' &&
+			name[len(inbox)+2:] == token && name[1:len(inbox)+1] == inbox {
+			return i
+		}
+	}
+	return -1
+}
+
+// Alive reports whether a waiter stands in a queue and counts as alive. It does not count
+// as reading.
+func (t *Turn) Alive(queue, inbox, token string) bool {
+	set, _ := t.lookup(queue).members()
+	at := memberOf(set, 'l', inbox, token)
+	return at >= 0 && -set[at].Score > float64(t.ms())
+}
+
 // handOver reserves a key that is absent for the first living waiter. self is who asks, if
-// it waits.
+// it waits: its member.
 func (t *Turn) handOver(k *Keys, self string, reserve int64) {
 	for range 100 {
 		set, _ := t.Members(k.Queue)
@@ -41,7 +61,7 @@ func (t *Turn) handOver(k *Keys, self string, reserve int64) {
 		id := member[min(1, len(member)):]
 		inbox, token, named := strings.Cut(id, " ")
 		alive := "l" + id
-		if named && -scoreOf(set, alive) > float64(t.ms()) && (id == self || t.Server.Publish(inbox, token) > 0) {
+		if named && -scoreOf(set, alive) > float64(t.ms()) && (member == self || t.Server.Publish(inbox, token) > 0) {
 			if t.SetFor(k.Name, Reserved(token), reserve) == nil {
 				t.ZAdd(k.Queue, Add{}, Member{alive, float64(-t.ms())})
 			}
@@ -52,16 +72,24 @@ func (t *Turn) handOver(k *Keys, self string, reserve int64) {
 }
 
 // ahead returns how many stand before a waiter, 0 if it does not wait.
-func (t *Turn) ahead(queue, waiter string) int {
+func (t *Turn) ahead(queue, inbox, token string) int {
 	set, _ := t.Members(queue)
-	return max(0, indexOf(set, waiter)-below(set, Bound{0, true}))
+	return max(0, memberOf(set, 'w', inbox, token)-below(set, Bound{0, true}))
+}
+
+// leave takes a waiter out of a queue.
+func (t *Turn) leave(queue, inbox, token string) {
+	set, _ := t.lookup(queue).members()
+	if memberOf(set, 'w', inbox, token) >= 0 || memberOf(set, 'l', inbox, token) >= 0 {
+		t.ZRem(queue, script.Waiter(inbox, token), script.Alive(inbox, token))
+	}
 }
 
 // Leave is the script of that name. A key that holds the token is deleted if that is to be
 // released.
 func (t *Turn) Leave(k *Keys, inbox, token string, reserve int64, release bool) (says int) {
 	says, text := t.holds(k.Name, token)
-	t.ZRem(k.Queue, script.Waiter(inbox, token), script.Alive(inbox, token))
+	t.leave(k.Queue, inbox, token)
 	absent := says == Absent
 	switch {
 	case says == Ours:
@@ -93,15 +121,15 @@ func (t *Turn) Enqueue(k *Keys, inbox, token string, e Enqueuing) (a Answer, err
 	a.Ticket = NoScore()
 	text, is := t.Text(k.Name)
 	if text != token || is != String {
-		waiter := script.Waiter(inbox, token)
-		if a.Ticket, err = t.stand(k.Queue, waiter, e); err != nil {
+		var waiter string
+		if waiter, a.Ticket, err = t.stand(k.Queue, inbox, token, e); err != nil {
 			return a, err
 		}
 		if is == None && e.Reserve != 0 {
-			t.handOver(k, waiter[1:], e.Reserve)
+			t.handOver(k, waiter, e.Reserve)
 			text, _ = t.Text(k.Name)
 		}
-		a.Ahead = t.ahead(k.Queue, waiter)
+		a.Ahead = t.ahead(k.Queue, inbox, token)
 	}
 	a.Says, a.Value = Other, text
 	if text == token || IsReserved(text, token) {
@@ -111,34 +139,36 @@ func (t *Turn) Enqueue(k *Keys, inbox, token string, e Enqueuing) (a Answer, err
 	return a, nil
 }
 
-// stand has a waiter stand in a queue, or beat there, and returns its ticket.
-func (t *Turn) stand(queue, waiter string, e Enqueuing) (ticket float64, err error) {
-	if ticket = e.Ticket; e.New {
-		if ticket, err = t.newTicket(queue, waiter, ticket); err != nil {
-			return ticket, err
+// stand has a waiter stand in a queue, or beat there, and returns its member and its
+// ticket.
+func (t *Turn) stand(queue, inbox, token string, e Enqueuing) (waiter string, ticket float64, err error) {
+	set, _ := t.Members(queue)
+	var alive string
+	at, beat := memberOf(set, 'w', inbox, token), memberOf(set, 'l', inbox, token)
+	if at >= 0 && beat >= 0 {
+		waiter, alive = set[at].Name, set[beat].Name
+	} else {
+		waiter, alive = script.Waiter(inbox, token), script.Alive(inbox, token)
+	}
+	switch ticket = e.Ticket; {
+	case e.New && at >= 0:
+		ticket = set[at].Score
+	case e.New:
+		later, err := t.Between(queue, Bound{Score: ticket}, Most)
+		if err != nil {
+			return waiter, ticket, err
+		}
+		if len(later) > 0 {
+			ticket = later[len(later)-1].Score + 1
 		}
 	}
-	beat := Member{"l" + waiter[1:], float64(-t.ms() - e.Alive)}
-	if _, _, err = t.ZAdd(queue, Add{}, Member{waiter, ticket}, beat); err != nil {
-		return ticket, err
+	if _, _, err = t.ZAdd(queue, Add{}, Member{waiter, ticket}, Member{alive, float64(-t.ms() - e.Alive)}); err != nil {
+		return waiter, ticket, err
 	}
 	if t.PTTL(queue) < e.Alive {
 		_, err = t.PExpire(queue, e.Alive)
 	}
-	return ticket, err
-}
-
-// newTicket returns the ticket of a waiter that is to stand after all others, unless it
-// stands there already.
-func (t *Turn) newTicket(queue, waiter string, least float64) (float64, error) {
-	if mine, _ := t.ZScore(queue, waiter); IsScore(mine) {
-		return mine, nil
-	}
-	later, err := t.Between(queue, Bound{Score: least}, Most)
-	if err != nil || len(later) == 0 {
-		return least, err
-	}
-	return later[len(later)-1].Score + 1, nil
+	return waiter, ticket, err
 }
 
 // Claim is the script of that name.
@@ -154,12 +184,11 @@ func (t *Turn) Claim(k *Keys, inbox, token string, ttl int64, fence float64, ret
 		return nobody, nil
 	}
 	a = Answer{Says: Ours, Left: -2, Raised: raised}
-	waiter := script.Waiter(inbox, token)
 	says, text := t.holds(k.Name, token)
 	if says == Other && !IsReserved(text, token) {
-		a.Says, a.Value, a.Left, a.Ahead = Other, text, t.PTTL(k.Name), t.ahead(k.Queue, waiter)
+		a.Says, a.Value, a.Left, a.Ahead = Other, text, t.PTTL(k.Name), t.ahead(k.Queue, inbox, token)
 	} else {
-		t.ZRem(k.Queue, waiter, script.Alive(inbox, token))
+		t.leave(k.Queue, inbox, token)
 		err = t.SetFor(k.Name, token, ttl)
 	}
 	a.Fence = t.fence(k.Fence)

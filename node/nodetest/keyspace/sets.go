@@ -33,18 +33,20 @@ func NoScore() float64 { return math.NaN() }
 func IsScore(score float64) bool { return score == score }
 
 // ScoreText returns a score as Redis 7.0 writes it, by C's %.17g, and nothing for NoScore.
-func ScoreText(score float64) string {
+func ScoreText(score float64) string { return string(appendScore(nil, score)) }
+
+func appendScore(to []byte, score float64) []byte {
 	switch {
 	case !IsScore(score):
-		return ""
+		return to
 	case math.IsInf(score, 1):
-		return "inf"
+		return append(to, "inf"...)
 	case math.IsInf(score, -1):
-		return "-inf"
+		return append(to, "-inf"...)
 	case score == math.Trunc(score) && math.Abs(score) < 1e17 && score != 0:
-		return strconv.FormatInt(int64(score), 10)
+		return strconv.AppendInt(to, int64(score), 10)
 	}
-	return fmt.Sprintf("%.17g", score)
+	return fmt.Appendf(to, "%.17g", score)
 }
 
 // Whole returns a score that is a fence or a ticket, and 0 for NoScore.
@@ -90,8 +92,8 @@ func (t *Turn) write(key string, e *entry, set []Member) {
 	if e != nil {
 		ends = e.ends
 	}
-	t.put(&entry{name: key, set: set, ends: ends})
 	t.Server.Changes(key)
+	t.put(&entry{name: key, set: set, ends: ends})
 }
 
 // An Add is how ZADD treats members that are there, or are not.
@@ -112,9 +114,9 @@ func (t *Turn) ZAdd(key string, how Add, members ...Member) (added, changed int,
 		return 0, 0, err
 	}
 	var set []Member // nil as long as nothing has changed
-	own := func() {
+	own := func(room int) {
 		if set == nil {
-			set = append(make([]Member, 0, len(old)+len(members)), old...)
+			set = append(make([]Member, 0, len(old)+room), old...)
 		}
 	}
 	for _, m := range members {
@@ -127,22 +129,33 @@ func (t *Turn) ZAdd(key string, how Add, members ...Member) (added, changed int,
 		case at < 0 && how.XX:
 			continue
 		case at < 0:
-			own()
+			own(len(members))
 			added++
+			set = append(set, m)
+			at = len(set) - 1
 		case how.keeps(now[at].Score, m.Score):
 			continue
 		default:
-			own()
-			set = slices.Delete(set, at, at+1)
+			own(0)
+			set[at].Score = m.Score
 			changed++
 		}
-		at, _ = slices.BinarySearchFunc(set, m, Member.compare)
-		set = slices.Insert(set, at, m)
+		settle(set, at)
 	}
 	if set != nil {
 		t.write(key, e, set)
 	}
 	return added, changed, nil
+}
+
+// settle moves the one member that may be out of order to its place.
+func settle(set []Member, at int) {
+	for ; at > 0 && set[at].compare(set[at-1]) < 0; at-- {
+		set[at], set[at-1] = set[at-1], set[at]
+	}
+	for ; at+1 < len(set) && set[at].compare(set[at+1]) > 0; at++ {
+		set[at], set[at+1] = set[at+1], set[at]
+	}
 }
 
 // keeps reports whether a member that is there keeps its score.

@@ -19,8 +19,10 @@ import (
 // A Space is the keys of one server. Its zero value is empty. Copy it by [Space.Clone]
 // alone. Neither a space nor its clones may be used by two goroutines at once.
 type Space struct {
-	keys   []*entry // by name; what an entry holds is never changed
+	keys   []*entry // by name; what an entry holds is changed only if it is fresh
 	shared bool     // a clone has the same keys
+	fresh  *entry   // made since the last clone, so no other space has it
+	last   int      // where a key was found last: a command often comes back to one
 }
 
 // An entry is one key. A sorted set is never empty.
@@ -40,17 +42,21 @@ const Bad = math.MinInt64
 
 // Clone returns a space that is equal to s, and independent of it.
 func (s *Space) Clone() Space {
-	s.shared = true
+	s.shared, s.fresh = true, nil
 	return *s
 }
 
 // find returns where a key is, or belongs.
 func (s *Space) find(name string) (at int, found bool) {
+	if s.last < len(s.keys) && s.keys[s.last].name == name {
+		return s.last, true
+	}
 	low, high := 0, len(s.keys)
 	for low < high {
 		at := int(uint(low+high) >> 1)
 		switch c := strings.Compare(s.keys[at].name, name); {
 		case c == 0:
+			s.last = at
 			return at, true
 		case c < 0:
 			low = at + 1
@@ -71,6 +77,7 @@ func (s *Space) own() {
 
 func (s *Space) put(e *entry) {
 	at, found := s.find(e.name)
+	s.fresh = e
 	s.own()
 	if found {
 		s.keys[at] = e
@@ -126,7 +133,7 @@ type Server interface {
 	Publish(channel, message string) int
 	// Reads is called before a command reads a key, be it there or not.
 	Reads(key string)
-	// Changes is called after a command has changed a key.
+	// Changes is called before a command changes a key.
 	Changes(key string)
 	// Expires is called after an expired key was met and removed.
 	Expires(key string)

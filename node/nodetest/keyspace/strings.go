@@ -58,8 +58,8 @@ func (t *Turn) get(key string) (text string, err error) {
 
 // Set has a key hold a text up to the end of a millisecond.
 func (t *Turn) Set(key, text string, ends int64) {
-	t.put(&entry{name: key, text: text, ends: ends})
 	t.Server.Changes(key)
+	t.put(&entry{name: key, text: text, ends: ends})
 }
 
 // SetFor has a key hold a text for some milliseconds.
@@ -87,19 +87,20 @@ func (t *Turn) Del(key string) bool {
 	if t.lookup(key) == nil {
 		return false
 	}
+	t.Server.Changes(key)
 	at, _ := t.find(key)
 	t.remove(at)
-	t.Server.Changes(key)
 	return true
 }
 
-// Ends returns the last millisecond in which a key is there. It does not count as reading.
-func (t *Turn) Ends(key string) (ends int64, found bool) {
+// Peek returns the text that a key holds and the last millisecond in which it is there. It
+// does not count as reading.
+func (t *Turn) Peek(key string) (text string, ends int64, found bool) {
 	e := t.lookup(key)
 	if e == nil {
-		return 0, false
+		return "", 0, false
 	}
-	return e.ends, true
+	return e.text, e.ends, true
 }
 
 // PTTL returns how many milliseconds a key has left, -1 if it does not expire, -2 if there
@@ -129,7 +130,12 @@ func (t *Turn) PExpire(key string, ms int64) (bool, error) {
 	if e == nil {
 		return false, nil
 	}
-	t.put(&entry{name: key, text: e.text, set: e.set, ends: t.ms() + ms})
 	t.Server.Changes(key)
+	if e != t.fresh {
+		copied := *e
+		e = &copied
+		t.put(e)
+	}
+	e.ends = t.ms() + ms
 	return true, nil
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/node"
-	"github.com/leasehold-go/leasehold/node/nodetest"
+	"github.com/leasehold-go/leasehold/node/nodetest/keyspace"
 )
 
 // A simActor does what node.Actor promises, over connections whose bytes may be
@@ -306,7 +306,7 @@ func (a *simActor) execute(p *simPipe, slow bool) {
 					p.step++
 				}
 			default:
-				p.marker = n.data.marker
+				p.marker = n.text(simOwn.Marker)
 				p.step++
 			}
 			if slow && p.step <= len(p.live)+1 && w.chance(0.4) {
@@ -337,116 +337,149 @@ func (a *simActor) execute(p *simPipe, slow bool) {
 func (a *simActor) command(p *simPipe, i int) bool {
 	n, w := a.n, a.c.w
 	cmd, r := &p.commands[i], &p.replies[i]
-	n.runs, n.saved = true, false
-	defer func() { n.runs = false }()
+	t := n.begin()
 	if cmd.Op == node.Sign {
-		a.sign(p, cmd, r)
+		a.sign(t, p, cmd, r)
 		return true
 	}
 	k := w.nameIndex(cmd.Name)
-	value := n.key(k)
 	if cmd.Op == node.Grant {
-		if !p.half {
-			r.Status = node.Other
-			if value == "" {
-				r.Status = node.OK
-				n.set(k, cmd.Token, cmd.TTL, p.sentAt)
-				w.granted(n, k, cmd.Token)
-				w.aimAtVote(a)
-				if p.conn.closed {
-					w.leftTokens[cmd.Token] = leftLate
-				}
-			}
-			p.half = true
-			return false
-		}
-		p.half = false
-		r.Raised = n.raise(k, cmd.Fence)
-		return true
+		p.half = !p.half
+		return a.grant(t, p, k, cmd, r)
 	}
-	p.time = n.clock.now()
-	switch value {
-	case "":
-		r.Status = node.Absent
-	case cmd.Token:
-		r.Status = node.OK
-	default:
-		r.Status = node.Other
-	}
-	if (cmd.Op == node.Renew || cmd.Op == node.Heal) && strings.HasPrefix(value, "?") {
-		r.Status = node.Absent // a reservation must not keep a lease from being healed
-	}
-	a.act(p, k, cmd, r)
+	p.time = t.Now
+	was := simBefore{stands: n.queue(t, k)}
+	was.alive = cmd.Op == node.Enqueue && t.Alive(w.keys[k].Queue, a.c.channel, cmd.Token)
+	was.value, _, _ = t.Peek(w.keys[k].Name)
+	w.swaps(n, k, was.value, cmd)
+	w.deletes(n, k, was.value, cmd)
+	a.act(t, k, cmd, r)
+	a.note(t, p, k, was, cmd, r)
 	if r.Status == node.OK && cmd.Op != node.Release && cmd.Op != node.Leave && p.conn.closed {
 		w.leftTokens[cmd.Token] = leftLate // it came after its sender had given up on it
 	}
 	return true
 }
 
-// act is the scripts. The answer says how the key stands to the token.
-func (a *simActor) act(p *simPipe, k int, cmd *node.Command, r *node.Reply) {
+// grant is the two commands of one, and reports whether it is done.
+func (a *simActor) grant(t *keyspace.Turn, p *simPipe, k int, cmd *node.Command, r *node.Reply) bool {
 	n, w := a.n, a.c.w
-	value := n.key(k)
+	keys := &w.keys[k]
+	if !p.half {
+		r.Raised, _ = t.Propose(keys.Fence, float64(cmd.Fence))
+		t.PExpire(keys.Fence, w.keep.Milliseconds())
+		return true
+	}
+	r.Status = node.Other
+	if set, _ := t.SetFree(keys.Name, cmd.Token, cmd.TTL.Milliseconds()); set {
+		r.Status = node.OK
+		n.noteSet(k, cmd.Token, p.sentAt)
+		w.granted(n, k, cmd.Token)
+		w.aimAtVote(a)
+		if p.conn.closed {
+			w.leftTokens[cmd.Token] = leftLate
+		}
+	}
+	return false
+}
+
+// act has the node play the script, and decodes its answer.
+func (a *simActor) act(t *keyspace.Turn, k int, cmd *node.Command, r *node.Reply) {
+	keys, inbox := &a.c.w.keys[k], a.c.channel
+	ttl, fence, keep := cmd.TTL.Milliseconds(), float64(cmd.Fence), a.c.w.keep.Milliseconds()
+	reserve := int64(0) // a young node hands nothing over: what it has forgotten may be healed
+	if a.state.Grown {
+		reserve = a.c.cfg.Reserve().Milliseconds()
+	}
+	var it keyspace.Answer
+	var err error
 	switch cmd.Op {
 	case node.Inspect:
-		if value != "" {
-			r.Status = node.OK
-			n.describe(k, r)
-		}
-		r.Fence = n.fenceOf(k)
-		for _, x := range n.queue(k) {
-			if x.alive > n.ms() {
-				r.Ahead++
-			}
-		}
-	case node.Enqueue, node.Claim, node.Leave:
-		a.queueing(k, cmd, r, p.sentAt)
+		it = t.Inspect(keys)
+		describe(r, it)
+	case node.Enqueue:
+		it, err = t.Enqueue(keys, inbox, cmd.Token, keyspace.Enqueuing{
+			Ticket: float64(cmd.Ticket), New: cmd.New, Reserve: reserve, Alive: a.c.cfg.Alive().Milliseconds(),
+		})
+		describe(r, it)
+		r.Ticket = keyspace.Whole(it.Ticket)
+	case node.Claim:
+		it, err = t.Claim(keys, inbox, cmd.Token, ttl, fence, keep)
+		describe(r, it)
+	case node.Leave:
+		it.Says = t.Leave(keys, inbox, cmd.Token, reserve, false)
 	case node.Adopt:
-		n.adopt(k, cmd, r, p.sentAt)
+		it, err = t.Adopt(keys, cmd.Token, cmd.Former, ttl, fence, keep)
+		describe(r, it)
+	case node.Renew:
+		it.Says, err = t.Renew(keys.Name, cmd.Token, ttl)
+	case node.Release:
+		if cmd.Queued {
+			it.Says = t.Leave(keys, inbox, cmd.Token, reserve, true)
+		} else {
+			it.Says = t.Release(keys, cmd.Token, reserve)
+		}
+	case node.Raise:
+		var before float64
+		it.Says, before, err = t.Raise(keys, cmd.Token, fence, keep)
+		r.Fence = keyspace.Whole(before)
+	case node.Heal:
+		it.Says, err = t.Heal(keys, cmd.Token, ttl, fence, keep)
+	}
+	if err != nil || it.Says == keyspace.Broken {
+		a.c.w.fail("node %d: %v of %s: %+v, %v", a.n.id, cmd.Op, cmd.Token, it, err)
+	}
+	r.Status = [...]node.Status{keyspace.Absent: node.Absent, keyspace.Ours: node.OK, keyspace.Other: node.Other}[it.Says]
+}
+
+// describe fills in what four scripts answer alike, and Claim and Adopt of the fence.
+func describe(r *node.Reply, it keyspace.Answer) {
+	r.Value, r.Fence, r.Ahead, r.Raised = it.Value, keyspace.Whole(it.Fence), it.Ahead, it.Raised
+	r.Left = time.Duration(max(0, it.Left)) * time.Millisecond // -2 if there is no key; all others expire
+}
+
+// note notes what a script has done.
+func (a *simActor) note(t *keyspace.Turn, p *simPipe, k int, was simBefore, cmd *node.Command, r *node.Reply) {
+	n, w := a.n, a.c.w
+	switch cmd.Op {
+	case node.Claim:
+		if r.Status == node.OK {
+			n.noteSet(k, cmd.Token, p.sentAt)
+			w.granted(n, k, cmd.Token)
+			w.aimAtVote(a)
+		}
+		n.noteQueue(t, k, cmd, was)
+	case node.Heal:
+		if r.Status == node.OK && was.value != cmd.Token {
+			n.noteSet(k, cmd.Token, p.sentAt)
+		}
+	case node.Adopt:
+		if r.Status == node.OK {
+			n.notBroken(cmd.Token)
+		}
 	case node.Renew:
 		w.observes(n, p, k, cmd, r)
 		if r.Status == node.OK {
 			w.tell("node %d renews %s for %v", n.id, cmd.Token, cmd.TTL)
-			n.renew(k, cmd.TTL)
 		}
-	case node.Release:
-		if cmd.Queued {
-			n.leaveQueue(k, cmd.Token)
-			if value == node.Reserved(cmd.Token) {
-				r.Status = node.OK
-			}
-		}
-		if r.Status == node.OK {
-			w.deletes(n, k, value)
-			n.del(k)
-		}
-		a.hand(k, "")
-	case node.Raise:
-		if r.Status == node.OK {
-			r.Fence = n.fenceOf(k)
-			n.raise(k, cmd.Fence)
-		}
-	case node.Heal:
-		if r.Status == node.OK {
-			n.renew(k, cmd.TTL)
-		}
-		if r.Status == node.Absent {
-			n.set(k, cmd.Token, cmd.TTL, p.sentAt)
-			n.raise(k, cmd.Fence)
-			r.Status = node.OK
-		}
+	case node.Enqueue, node.Leave, node.Release:
+		n.noteQueue(t, k, cmd, was)
 	}
 }
 
 // sign is the script of that name.
-func (a *simActor) sign(p *simPipe, cmd *node.Command, r *node.Reply) {
-	p.time = a.n.clock.now()
+func (a *simActor) sign(t *keyspace.Turn, p *simPipe, cmd *node.Command, r *node.Reply) {
+	p.time = t.Now
 	life := ""
 	if cmd.Grown {
 		life = p.life // of when it was sent: its bytes may come late
 		a.c.w.tell("client %d says that node %d is grown", a.c.id, a.n.id)
 	}
-	r.Status, r.Value = node.OK, a.n.sign(cmd.Token, cmd.TTL, life)
+	all, err := t.Sign(&simOwn, cmd.Token, cmd.TTL.Milliseconds(), life)
+	if err != nil {
+		a.c.w.fail("node %d: sign: %v", a.n.id, err)
+	}
+	r.Status, r.Value = node.OK, all
 }
 
 // answered takes the answers to the pipeline.
@@ -462,7 +495,7 @@ func (a *simActor) answered(p *simPipe) {
 	}
 	if w.guard && p.marker != p.conn.marker {
 		w.stats.forgotten++
-		if nodetest.MayGrow(p.marker, a.life) {
+		if keyspace.MayGrow(p.marker, a.life) {
 			w.stats.raised++
 		}
 		a.failed(p, errForgot)
@@ -599,18 +632,22 @@ func (a *simActor) mark(s *simConn, id *simIdentity) {
 	c, n := a.c, a.n
 	id.marked = c.Now()
 	a.onNode(s, func() {
-		life, grown := n.enrol(c.cfg.MaxTTL, a.known)
-		marker, identity, now := n.data.marker, n.data.identity, n.clock.now()
+		t := n.begin()
+		e, err := t.Enrol(&simOwn, n.incarnation(), c.cfg.MaxTTL.Milliseconds(), a.known)
+		if err != nil {
+			c.w.fail("node %d: enrol: %v", n.id, err)
+		}
+		now := t.Now
 		a.back(s, func() {
 			id.heard = c.Now()
-			id.marker, id.life, id.grown, id.data = marker, life, grown, identity
-			_, since, _ := strings.Cut(life, " ")
+			id.marker, id.life, id.grown, id.data = e.Marker, e.Life, e.Grown, e.Identity
+			_, since, _ := strings.Cut(e.Life, " ")
 			us, err := strconv.ParseInt(since, 10, 64)
 			if err != nil {
-				c.w.fail("marker %q: %v", marker, err)
+				c.w.fail("marker %q: %v", e.Marker, err)
 			}
 			id.age = max(0, now-time.Duration(us)*time.Microsecond)
-			s.marker = marker
+			s.marker = e.Marker
 			a.enrolled(s, id)
 		})
 	})

@@ -121,8 +121,11 @@ func (w *world) adopt(c *simClient, h *simHandle) {
 	})
 }
 
-// swaps notes that a node gives a key to another token by adoption.
-func (w *world) swaps(n *simNode, k int, cmd *node.Command) {
+// swaps notes that a node is about to give a key to another token, if that is an adoption.
+func (w *world) swaps(n *simNode, k int, had string, cmd *node.Command) {
+	if cmd.Op != node.Adopt || had != cmd.Former {
+		return
+	}
 	if cmd.Token != cmd.Former {
 		w.formers[cmd.Token] = cmd.Former
 	}

@@ -16,6 +16,7 @@ type simClient struct {
 	w       *world
 	id      int
 	cfg     Settings
+	channel string // on which nodes tell it what they have reserved for it
 	clock   rateClock
 	core    *Core
 	actors  []*simActor
@@ -40,7 +41,7 @@ type simClient struct {
 
 // newSimClient starts a process, and the callers in it unless it is to be idle.
 func newSimClient(w *world, id int, idle bool) *simClient {
-	c := &simClient{w: w, id: id, idle: idle, answered: map[Call]bool{}, following: map[Call]func(Effect){}, leases: map[uint64]lease.Control{}}
+	c := &simClient{w: w, id: id, idle: idle, channel: fmt.Sprintf("%04d", id), answered: map[Call]bool{}, following: map[Call]func(Effect){}, leases: map[uint64]lease.Control{}}
 	c.clock = rateClock{w: w, rate: w.rate(), base: time.Duration(simOrigin) + w.upTo(time.Hour), from: w.now}
 	maxTTL := w.widths[w.rand.IntN(len(w.widths))]
 	if maxTTL < w.maxTTL {

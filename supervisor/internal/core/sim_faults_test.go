@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/leasehold-go/leasehold/node"
+	"github.com/leasehold-go/leasehold/node/nodetest/keyspace"
 )
 
 // A faultKind is something that goes wrong at a random moment.
@@ -109,6 +110,9 @@ func newWorld(seed uint64, stats *simStats) *world {
 		w.most = w.between(1, 2).Truncate(time.Millisecond)
 	}
 	w.names = []string{"a", "b", "c"}[:1+max(0, w.rand.IntN(12)-8)/2]
+	for i, name := range w.names {
+		w.keys[i] = keyspace.KeysOf(name)
+	}
 	w.keep = time.Hour
 	if w.chance(0.2) {
 		w.keep = w.maxTTL
@@ -493,7 +497,7 @@ func (w *world) faultByHand(k faultKind, n *simNode, c *simClient, d time.Durati
 	case adminSet:
 		k := w.rand.IntN(len(w.names))
 		n.spoils(k)
-		n.set(k, "admin", d, w.now)
+		n.set(k, "admin", d)
 	case adminRevoke:
 		w.takeAway(d)
 	case revoked:
@@ -580,7 +584,7 @@ func (w *world) crash(n *simNode, k faultKind) {
 	var data simData
 	switch k {
 	case crashFull:
-		data = n.data
+		data = n.data.clone()
 	case crashStale, failOver:
 		if at := len(n.past) - 1 - w.rand.IntN(1+len(n.past)); at >= 0 {
 			data = n.past[at]
@@ -588,7 +592,7 @@ func (w *world) crash(n *simNode, k faultKind) {
 				data = n.past[max(at, len(n.past)-1-w.rand.IntN(3))]
 			}
 		} else if len(n.past) < pastWrites/4 && w.chance(0.5) {
-			data = n.data
+			data = n.data.clone()
 		}
 	}
 	n.loses(data, n.clock)

@@ -1,18 +1,17 @@
 package core
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/leasehold-go/leasehold/node"
-	"github.com/leasehold-go/leasehold/node/nodetest"
+	"github.com/leasehold-go/leasehold/node/nodetest/keyspace"
 )
 
-// A simNode is one server, or one after the other in its place.
+// A simNode is one server, or one after the other in its place. What it keeps and does
+// with that is package keyspace's, which nodetest serves too.
 type simNode struct {
 	w     *world
 	id    int
@@ -27,43 +26,42 @@ type simNode struct {
 	earlierRun string // that of the server before the last failover; it may come back
 
 	data  simData
-	past  []simData // before the latest writes, oldest first
-	runs  bool      // a command, and
-	saved bool      // has written already
+	turn  keyspace.Turn // of what is being executed, on data
+	past  []simData     // before the latest writes, oldest first
+	saved bool          // past has what was there before what is being executed
 
 	// What it no longer keeps although it had promised to, by whose fault.
 	forgot []promise // it has lost data: the guard answers for it
 	spoilt []promise // an administrator's, or its clock's: nobody does
 }
 
+// A simData is what a server keeps, and what the world notes about that.
 type simData struct {
-	keys                    [maxNames]simKey
-	queues                  [maxNames][]simWaiter // by ticket; never changed in place
-	queueEnds               [maxNames]int64
-	fences                  [maxNames]simFence
-	marker, grown, identity string     // "" if there is none
-	prints                  []simPrint // never changed in place
+	space  keyspace.Space
+	keys   [maxNames]simKey
+	stands [maxNames][]simStand // never changed in place
 }
 
-type simKey struct {
-	value string
-	end   int64 // in ms of the node's clock
+func (d *simData) clone() simData {
+	other := *d
+	other.space = d.space.Clone()
+	return other
+}
 
-	// In true time.
+// A simKey is what is noted of a key, in true time.
+type simKey struct {
 	set, sent time.Duration // when it was set, and the command for that was sent
 	restored  bool          // it came back with a copy of the data
 }
 
-type simFence struct {
-	value uint64
-	end   int64
+// A simStand is who stands in a queue, and since when it came, or came back to life, or
+// was reserved for last.
+type simStand struct {
+	token string
+	since time.Duration
 }
 
-// A simPrint is a fingerprint of an electorate.
-type simPrint struct {
-	text string
-	end  int64
-}
+var simOwn = keyspace.OwnKeys()
 
 // A promise is a key as it would still be, in true time.
 type promise struct {
@@ -78,16 +76,66 @@ func newSimNode(w *world, id int) *simNode {
 	n := &simNode{w: w, id: id, up: true, boot: 1, lifeAt: -2 * time.Hour}
 	n.clock = w.nodeClock()
 	n.run, n.repl = w.newID(), w.newID()
+	n.turn = keyspace.Turn{Space: &n.data.space, Server: n}
 	since := n.clock.now() - 2*time.Hour
-	n.data.marker, n.data.grown = nodetest.Mark("", n.incarnation(), 0, since.Microseconds())
-	n.data.identity = w.newID()
+	marker, life := keyspace.Mark("", n.incarnation(), 0, since.Microseconds())
+	t := n.begin()
+	t.Set(simOwn.Marker, marker, keyspace.Never)
+	t.Set(simOwn.Grown, life, keyspace.Never)
+	t.Set(simOwn.Identity, w.newID(), keyspace.Never)
 	switch {
 	case w.chance(0.1): // a deployment that was just set up
 		n.data = simData{}
 	case w.chance(0.1): // one that processes only pass by
-		n.data.grown = ""
+		t.Del(simOwn.Grown)
 	}
+	n.past = n.past[:0]
 	return n
+}
+
+// now returns the turn of what is being executed, at the present instant.
+func (n *simNode) now() *keyspace.Turn {
+	n.turn.Now = n.clock.now()
+	return &n.turn
+}
+
+// begin is now for a command of its own: what one writes is lost with all of it.
+func (n *simNode) begin() *keyspace.Turn {
+	n.saved = false
+	return n.now()
+}
+
+// Changes keeps the data as they are before a command writes.
+func (n *simNode) Changes(key string) {
+	n.save()
+	n.w.changed = n.w.changed || !strings.HasPrefix(key, node.ReservedPrefix)
+}
+
+func (n *simNode) save() {
+	if n.saved {
+		return
+	}
+	n.saved = true
+	if n.past == nil {
+		n.past = make([]simData, 0, pastWrites)
+	}
+	if len(n.past) == pastWrites {
+		n.past = append(n.past[:0], n.past[pastWrites/2:]...)
+	}
+	n.past = append(n.past, n.data.clone())
+}
+
+func (n *simNode) Expires(string) {}
+func (n *simNode) Reads(string)   {}
+
+// Publish tells the process that listens to a channel.
+func (n *simNode) Publish(channel, token string) int {
+	for _, c := range n.w.clients {
+		if c.channel == channel && c.actors[n.id].announce(token) {
+			return 1
+		}
+	}
+	return 0
 }
 
 // nodeClock returns the clock of a server.
@@ -99,8 +147,6 @@ func (w *world) newID() string { w.lastID++; return fmt.Sprint("id", w.lastID) }
 
 // incarnation is what tells a server that has forgotten from one that has not.
 func (n *simNode) incarnation() string { return n.run + "/" + n.repl }
-
-func (n *simNode) ms() int64 { return n.clock.now().Milliseconds() }
 
 // do runs something on the server, once it is not hung; gone instead if that
 // process is no more.
@@ -118,149 +164,59 @@ func (n *simNode) do(boot int, do, gone func()) {
 
 // key returns what a key holds, or "".
 func (n *simNode) key(k int) string {
-	e := &n.data.keys[k]
-	if e.value != "" && n.ms() > e.end {
-		*e = simKey{}
-	}
-	return e.value
+	value, _, _ := n.now().Peek(n.w.keys[k].Name)
+	return value
 }
 
-// left returns for how long a node will keep a key that it has.
-func (n *simNode) left(k int) time.Duration {
-	return time.Duration(n.data.keys[k].end-n.ms()) * time.Millisecond
+// endOf returns when a key will be gone, in true time.
+func (n *simNode) endOf(k int) time.Duration {
+	_, end, _ := n.data.space.Look(n.w.keys[k].Name)
+	return endOf(end, &n.clock)
 }
 
-// endOf returns when a key will be gone.
-func (e *simKey) endOf(c *rateClock) time.Duration {
-	return c.when(time.Duration(e.end+1) * time.Millisecond)
+func endOf(end int64, c *rateClock) time.Duration {
+	return c.when(time.Duration(end+1) * time.Millisecond)
 }
 
-func (n *simNode) fenceOf(k int) uint64 {
-	e := &n.data.fences[k]
-	if e.value != 0 && n.ms() > e.end {
-		*e = simFence{}
-	}
-	return e.value
+// noteSet notes that a key was set, by a command that was sent at some time. A promise that
+// was broken and is given again is not broken any more.
+func (n *simNode) noteSet(k int, value string, sent time.Duration) {
+	n.notBroken(value)
+	n.data.keys[k] = simKey{set: n.w.now, sent: sent}
 }
 
-// written keeps the data as they are before a command writes: what a script writes is lost
-// with all of it.
-func (n *simNode) written() {
-	if n.runs && n.saved {
-		return
-	}
-	n.saved = true
-	if n.past == nil {
-		n.past = make([]simData, 0, pastWrites)
-	}
-	if len(n.past) == pastWrites {
-		n.past = append(n.past[:0], n.past[pastWrites/2:]...)
-	}
-	n.past = append(n.past, n.data)
-}
-
-// set sets a key, by a command that was sent at some time. A promise that was broken and is
-// given again is not broken any more.
-func (n *simNode) set(k int, value string, ttl, sent time.Duration) {
-	n.written()
+func (n *simNode) notBroken(value string) {
 	again := func(p promise) bool { return p.token == value }
 	n.forgot, n.spoilt = slices.DeleteFunc(n.forgot, again), slices.DeleteFunc(n.spoilt, again)
-	n.data.keys[k] = simKey{value: value, end: n.ms() + ttl.Milliseconds(), set: n.w.now, sent: sent}
-	n.w.changed = true
 }
 
-// renew sets a key's expiry anew.
-func (n *simNode) renew(k int, ttl time.Duration) {
-	n.written()
-	n.data.keys[k].end = n.ms() + ttl.Milliseconds()
-	n.w.changed = true
+// set sets a key by hand.
+func (n *simNode) set(k int, value string, ttl time.Duration) {
+	n.begin().SetFor(n.w.keys[k].Name, value, max(1, ttl.Milliseconds()))
+	n.noteSet(k, value, n.w.now)
 }
 
-func (n *simNode) del(k int) {
-	n.written()
-	n.data.keys[k] = simKey{}
-	n.w.changed = true
+// del deletes a key by hand.
+func (n *simNode) del(k int) { n.begin().Del(n.w.keys[k].Name) }
+
+// text returns what the server keeps of itself under a key.
+func (n *simNode) text(key string) string {
+	text, _, _ := n.now().Peek(key)
+	return text
 }
 
-// raise stores a fence if it is larger.
-func (n *simNode) raise(k int, fence uint64) (raised bool) {
-	n.written()
-	if fence > n.fenceOf(k) {
-		n.data.fences[k].value = fence
-		raised = true
+// queue returns who stands in the queue of a name, and since when.
+func (n *simNode) queue(t *keyspace.Turn, k int) []simStand {
+	if _, _, is := t.Peek(n.w.keys[k].Queue); !is {
+		return nil
 	}
-	n.data.fences[k].end = n.ms() + n.w.keep.Milliseconds()
-	return raised
-}
-
-// enrol is the script of that name. It returns the present life, and whether that is grown.
-func (n *simNode) enrol(maxTTL time.Duration, known string) (life string, grown bool) {
-	d := &n.data
-	marker, life := nodetest.Mark(d.marker, n.incarnation(), maxTTL.Milliseconds(), n.clock.now().Microseconds())
-	if marker != d.marker || d.identity == "" {
-		n.written()
-		d.marker = marker
-		if d.identity == "" {
-			d.identity = known
-		}
-	}
-	return life, d.grown == life
-}
-
-// sign is the script of that name.
-func (n *simNode) sign(text string, alive time.Duration, life string) (all string) {
-	n.written()
-	d := &n.data
-	if nodetest.MayGrow(d.marker, life) {
-		d.grown = life
-	}
-	now := n.ms()
-	mine := simPrint{text, now + alive.Milliseconds()}
-	prints := make([]simPrint, 0, len(d.prints)+1)
-	for _, p := range d.prints {
-		switch {
-		case p.text == text:
-			mine.end = max(mine.end, p.end)
-		case p.end > now:
-			prints = append(prints, p)
-		}
-	}
-	d.prints = append(prints, mine)
-	var b []byte
-	slices.SortFunc(d.prints, func(a, b simPrint) int { return cmp.Or(cmp.Compare(a.end, b.end), strings.Compare(a.text, b.text)) })
-	for i, p := range d.prints {
-		if i > 0 {
-			b = append(b, '\n')
-		}
-		b = strconv.AppendInt(append(append(b, p.text...), ' '), p.end, 10)
-	}
-	return string(b)
-}
-
-// adopt is the script of that name.
-func (n *simNode) adopt(k int, cmd *node.Command, r *node.Reply, sent time.Duration) {
-	switch value := n.key(k); value {
-	case cmd.Former, cmd.Token:
-		r.Status = node.OK
-		key := n.data.keys[k]
-		if value == cmd.Former {
-			r.Left = n.left(k)
-			n.w.swaps(n, k, cmd)
-		}
-		n.set(k, cmd.Token, max(cmd.TTL, n.left(k)), sent)
-		n.data.keys[k].set, n.data.keys[k].sent, n.data.keys[k].restored = key.set, key.sent, key.restored
-		r.Raised = n.raise(k, cmd.Fence)
-	case "":
-		r.Status = node.Absent
-	default:
-		r.Status = node.Other
-		n.describe(k, r)
-	}
-	r.Fence = n.fenceOf(k)
+	return n.data.stands[k]
 }
 
 // grown reports whether it says that nothing is forgotten which could matter.
-func (n *simNode) grown() bool { return nodetest.MayGrow(n.data.marker, n.data.grown) }
+func (n *simNode) grown() bool {
+	return keyspace.MayGrow(n.text(simOwn.Marker), n.text(simOwn.Grown))
+}
 
 // loses has the node go on with other data, by another clock maybe. What it had promised
 // is forgotten then.
@@ -268,14 +224,14 @@ func (n *simNode) loses(data simData, clock rateClock) {
 	w := n.w
 	n.forgot = slices.DeleteFunc(n.forgot, func(p promise) bool { return p.end < w.now })
 	for k := range w.names {
-		had, has := n.key(k), &data.keys[k]
-		end := n.data.keys[k].endOf(&n.clock)
-		if had != "" && (has.value != had || has.endOf(&clock) < end) {
+		had, end := n.key(k), n.endOf(k)
+		has, hasEnd, _ := data.space.Look(w.keys[k].Name)
+		if had != "" && (has != had || endOf(hasEnd, &clock) < end) {
 			n.forgot = append(n.forgot, promise{had, end, n.w.now})
 		}
-		if has.value != "" && has.value != had {
-			has.restored = true
-			w.leftTokens[has.value] = leftCopy
+		if has != "" && has != had {
+			data.keys[k].restored = true
+			w.leftTokens[has] = leftCopy
 		}
 	}
 	n.data, n.clock = data, clock
@@ -298,7 +254,8 @@ func (n *simNode) newLife() {
 
 // flush is FLUSHALL.
 func (n *simNode) flush() {
-	n.written()
+	n.begin()
+	n.save()
 	past := n.past
 	n.loses(simData{}, n.clock)
 	n.past = past
@@ -312,7 +269,7 @@ func (n *simNode) spoils(k int) {
 	}
 	w := n.w
 	n.spoilt = slices.DeleteFunc(n.spoilt, func(p promise) bool { return p.end < w.now })
-	n.spoilt = append(n.spoilt, promise{v, n.data.keys[k].endOf(&n.clock), n.w.now})
+	n.spoilt = append(n.spoilt, promise{v, n.endOf(k), n.w.now})
 	for _, l := range w.leases[k] {
 		if w.descends(v, l.token) {
 			l.spoilt.add(n.id)
@@ -363,7 +320,7 @@ func (n *simNode) restart(down time.Duration, failover bool) {
 // for long. The one that was there may be started again in its old place, with its data.
 func (n *simNode) replace(back time.Duration) {
 	w := n.w
-	data, clock := n.data, n.clock
+	data, clock := n.data.clone(), n.clock
 	n.loses(simData{}, w.nodeClock())
 	n.restart(0, false)
 	w.stats.spares++
@@ -402,7 +359,8 @@ func (n *simNode) jump(d time.Duration) {
 func (n *simNode) keeps(l *simLease, end time.Duration) (kept, forgot, spoilt bool) {
 	w := n.w
 	x := &n.data.keys[l.key]
-	has := n.key(l.key) != "" && w.descends(x.value, l.token) && x.endOf(&n.clock) >= end
+	value := n.key(l.key)
+	has := value != "" && w.descends(value, l.token) && n.endOf(l.key) >= end
 	broken := func(ps []promise) bool {
 		for i := range ps {
 			if ps[i].end >= end && w.descends(ps[i].token, l.token) {

@@ -204,8 +204,11 @@ func (w *world) observes(n *simNode, p *simPipe, k int, cmd *node.Command, r *no
 	}
 }
 
-// deletes notes that a key is deleted by a release.
-func (w *world) deletes(n *simNode, k int, token string) {
+// deletes notes that a key is about to be deleted, if that is a release.
+func (w *world) deletes(n *simNode, k int, token string, cmd *node.Command) {
+	if cmd.Op != node.Release || token != cmd.Token {
+		return
+	}
 	l := w.leaseBy(k, token)
 	if l == nil || !l.believed() {
 		return

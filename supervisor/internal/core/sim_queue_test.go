@@ -1,161 +1,58 @@
 package core
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/node"
+	"github.com/leasehold-go/leasehold/node/nodetest/keyspace"
 )
 
-// A simWaiter is who stands in the queue of one node.
-type simWaiter struct {
-	ticket uint64
-	inbox  *simActor
-	token  string
-	alive  int64         // in ms of the node's clock; it counts as dead after that
-	since  time.Duration // when it came, or came back to life, or was reserved for last
-}
-
-func (x simWaiter) String() string {
-	return fmt.Sprintf("%s ticket %d since %v, alive until %d", x.token, x.ticket, x.since, x.alive)
-}
-
-// describe fills in what a node says of a key that it has.
-func (n *simNode) describe(k int, r *node.Reply) {
-	if r.Value = n.key(k); r.Value != "" {
-		r.Left = n.left(k)
+// noteQueue notes what a script has done to the queue of a name. Before it the key had
+// another value, others stood there, and who asks was alive or not.
+func (n *simNode) noteQueue(t *keyspace.Turn, k int, cmd *node.Command, was simBefore) {
+	w, stands := n.w, was.stands
+	set, _ := t.Members(w.keys[k].Queue)
+	value, _, _ := t.Peek(w.keys[k].Name)
+	if was.alive && value == was.value && len(stands) == len(set)/2 {
+		return // nearly always: it is there still
 	}
-}
-
-// queueing is the scripts enqueue, claim and leave.
-func (a *simActor) queueing(k int, cmd *node.Command, r *node.Reply, sent time.Duration) {
-	n := a.n
-	value := n.key(k)
-	mine := value == cmd.Token || value == node.Reserved(cmd.Token)
-	switch cmd.Op {
-	case node.Enqueue:
-		if value != cmd.Token {
-			r.Ticket = n.enqueue(k, simWaiter{ticket: cmd.Ticket, inbox: a, token: cmd.Token}, cmd.New)
-			defer func() { r.Ahead = max(0, n.standsAt(k, cmd.Token)) }()
-		}
-		if value == "" {
-			a.hand(k, cmd.Token)
-			mine = n.key(k) == node.Reserved(cmd.Token)
-		}
-		r.Status = node.Other
-		if mine {
-			r.Status = node.OK
-		}
-		n.describe(k, r)
-		r.Fence = n.fenceOf(k)
-	case node.Claim:
-		r.Status = node.Other
-		r.Raised = n.raise(k, cmd.Fence)
-		r.Fence = n.fenceOf(k)
-		if value == "" || mine {
-			r.Status = node.OK
-			n.leaveQueue(k, cmd.Token)
-			n.set(k, cmd.Token, cmd.TTL, sent)
-			n.w.granted(n, k, cmd.Token)
-			n.w.aimAtVote(a)
+	stand := func(since time.Duration, token string) {
+		if i := slices.IndexFunc(stands, func(x simStand) bool { return x.token == token }); i >= 0 {
+			stands = slices.Clone(stands)
+			stands[i].since = since
 		} else {
-			n.describe(k, r)
-			r.Ahead = max(0, n.standsAt(k, cmd.Token))
+			stands = append(slices.Clip(stands), simStand{token, since})
 		}
-	case node.Leave:
-		n.leaveQueue(k, cmd.Token)
-		if value == node.Reserved(cmd.Token) {
-			n.del(k)
-			r.Status = node.OK
-		}
-		a.hand(k, "")
 	}
-}
-
-func (n *simNode) standsAt(k int, token string) int {
-	return slices.IndexFunc(n.queue(k), func(x simWaiter) bool { return x.token == token })
-}
-
-// queue returns who waits for a name: nobody once all heartbeats are past.
-func (n *simNode) queue(k int) []simWaiter {
-	if len(n.data.queues[k]) > 0 && n.ms() > n.data.queueEnds[k] {
-		n.data.queues[k] = nil
+	in := func(token string) bool {
+		return slices.ContainsFunc(set, func(m keyspace.Member) bool { return strings.HasSuffix(m.Name, token) })
 	}
-	return n.data.queues[k]
-}
-
-// enqueue has a waiter stand in a queue, or beat there, and returns at which ticket. One
-// that is new stands behind all.
-func (n *simNode) enqueue(k int, x simWaiter, isNew bool) uint64 {
-	n.written()
-	x.alive = n.ms() + x.inbox.c.cfg.Alive().Milliseconds()
-	x.since = n.w.now
-	q := slices.Clone(n.queue(k))
-	if len(q) == 0 {
-		n.data.queueEnds[k] = 0
+	switch {
+	case cmd.Op == node.Enqueue && value != cmd.Token && !was.alive:
+		stand(w.now, cmd.Token)
+	case cmd.Op != node.Enqueue && !in(cmd.Token):
+		stands = slices.DeleteFunc(slices.Clone(stands), func(x simStand) bool { return x.token == cmd.Token })
 	}
-	n.data.queueEnds[k] = max(n.data.queueEnds[k], x.alive)
-	if i := slices.IndexFunc(q, func(y simWaiter) bool { return y.token == x.token }); i >= 0 {
-		if q[i].alive > n.ms() {
-			x.since = q[i].since
-		}
-		if isNew {
-			x.ticket = q[i].ticket
-		}
-		q = slices.Delete(q, i, i+1)
-	} else if isNew && len(q) > 0 {
-		x.ticket = max(x.ticket, q[len(q)-1].ticket+1)
-	}
-	at, _ := slices.BinarySearchFunc(q, x, func(y, x simWaiter) int {
-		switch {
-		case y.ticket != x.ticket:
-			if y.ticket < x.ticket {
-				return -1
-			}
-			return 1
-		case y.inbox.c.id != x.inbox.c.id:
-			return y.inbox.c.id - x.inbox.c.id
-		}
-		return strings.Compare(y.token, x.token)
-	})
-	n.data.queues[k] = slices.Insert(q, at, x)
-	return x.ticket
-}
-
-func (n *simNode) leaveQueue(k int, token string) {
-	if n.standsAt(k, token) < 0 {
-		return
-	}
-	n.written()
-	n.data.queues[k] = slices.DeleteFunc(slices.Clone(n.data.queues[k]), func(x simWaiter) bool { return x.token == token })
-}
-
-// hand has a node reserve a key, unless it is young: it might then be healed.
-func (a *simActor) hand(k int, asker string) {
-	if a.state.Grown {
-		a.n.hand(k, asker)
-	}
-}
-
-// hand reserves a key that is free for the first living waiter.
-func (n *simNode) hand(k int, asker string) {
-	w := n.w
-	for n.key(k) == "" && len(n.queue(k)) > 0 {
-		x := n.data.queues[k][0]
-		if x.alive <= n.ms() || x.token != asker && !x.inbox.announce(x.token) {
-			w.stats.deadSkipped++
-			n.leaveQueue(k, x.token)
-			continue
-		}
+	if value != was.value && strings.HasPrefix(value, node.ReservationMark) {
 		w.stats.reservations++
-		n.set(k, node.Reserved(x.token), x.inbox.c.cfg.Reserve(), w.now)
-		q := slices.Clone(n.data.queues[k])
-		q[0].alive, q[0].since = n.ms(), w.now
-		n.data.queues[k] = q
+		n.noteSet(k, value, w.now)
+		stand(w.now, strings.TrimPrefix(value, node.ReservationMark))
 	}
+	if dead := len(stands) - len(set)/2; dead > 0 {
+		w.stats.deadSkipped += dead
+		stands = slices.DeleteFunc(slices.Clone(stands), func(x simStand) bool { return !in(x.token) })
+	}
+	n.data.stands[k] = stands
+}
+
+// A simBefore is how a name stands before a script.
+type simBefore struct {
+	value  string
+	stands []simStand
+	alive  bool // whose command it is
 }
 
 // A simListener is the subscription of an actor to its inbox.
@@ -248,7 +145,7 @@ func (w *world) checkOrder(l *simLease, t *tenure) {
 			}
 			stood := 0
 			for _, n := range w.nodes {
-				for _, x := range n.queue(l.key) {
+				for _, x := range n.queue(n.now(), l.key) {
 					if x.token == o.token && x.since < begun-c.cfg.Reserve()*101/100-w.timeout && n.up {
 						stood++
 					}
@@ -302,7 +199,7 @@ func (w *world) checkStranded() {
 	for k, name := range w.names {
 		free, waits := 0, time.Duration(0)
 		for _, n := range w.nodes {
-			if v := n.key(k); w.grown(n) && (v == "" || strings.HasPrefix(v, "?")) {
+			if v := n.key(k); (v == "" || strings.HasPrefix(v, "?")) && w.grown(n) {
 				free++
 			}
 		}
@@ -320,7 +217,8 @@ func (w *world) checkStranded() {
 		}
 		if w.now-w.strandedAt[k] > waits {
 			for _, n := range w.nodes {
-				w.tell("node %d: %q, %d ms left, at %d; queue %v", n.id, n.key(k), n.data.keys[k].end-n.ms(), n.ms(), n.queue(k))
+				t := n.now()
+				w.tell("node %d: %q, %d ms left, at %v; queue %v", n.id, n.key(k), t.PTTL(w.keys[k].Name), t.Now, t.Waiters(w.keys[k].Queue))
 			}
 			w.fail("%q is free for %v, and somebody waits for it", name, w.now-w.strandedAt[k])
 		}

@@ -142,7 +142,7 @@ func (w *world) takes(n *simNode, l *simLease) {
 // holder's grant lands there, and it renews that. Its key on A lapses, which it does not
 // reach any more, just before the rival's grant arrives there.
 func (w *world) lateAfterFlush(l *simLease, a, c *simNode) {
-	lapse := a.data.keys[l.key].endOf(&a.clock)
+	lapse := a.endOf(l.key)
 	lost := w.now + l.c.clock.until(time.Duration(l.until))
 	lands := lost - 12*time.Millisecond - w.upTo(10*time.Millisecond)
 	begins := lands - 2*time.Millisecond

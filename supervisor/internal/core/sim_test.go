@@ -114,7 +114,7 @@ func TestSimulation(t *testing.T) {
 		}
 		return
 	}
-	defer debug.SetGCPercent(debug.SetGCPercent(1000)) // histories are small, and soon garbage
+	defer debug.SetGCPercent(debug.SetGCPercent(2000)) // histories are small, and soon garbage
 	begin := time.Now()
 	// Without a number some that are always the same, and then fresh ones.
 	const fixed, seconds = 200, 3

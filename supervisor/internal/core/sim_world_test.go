@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node/nodetest/keyspace"
 )
 
 // A world is one history: clients with real cores, nodes in memory, and what goes
@@ -24,6 +25,7 @@ type world struct {
 	trace  func(format string, args ...any) // nil for none
 
 	names   []string
+	keys    [maxNames]keyspace.Keys // of the names
 	quorum  int
 	guard   bool
 	maxTTL  time.Duration   // the largest that a client may have

@@ -8,7 +8,7 @@ const (
 	session = "node/session.go"
 	pipes   = "node/pipeline.go"
 	script  = "node/internal/script/script.go"
-	marks   = "node/nodetest/keyspace/mark.go" // what the scripts make of a marker
+	keys    = "node/nodetest/keyspace" // the scripts as the simulation and nodetest play them
 )
 
 // real is where the scripts run: on a real server.
@@ -240,9 +240,9 @@ var mutants = []mutant{
 		"\treturn p.state.LifeAt.Add(c.settings.Window(widest))", "\treturn p.state.LifeAt.Add(c.settings.Window(widest) / 2)", "./supervisor TestAllRestartAtOnce"},
 	{"guard off", "a young node is asked for no grant", core,
 		"	if p.state.Grown || !p.state.Guarded {\n		return 0", "	if true {\n		return 0", "./supervisor/internal/core TestYoungNodesAreNotAsked"},
-	{"a missing marker is old, as played", "missing: since = now, always (why: a FLUSHALL looked old to a process that had just started: two holders for 9.4 of 10 s)", marks,
+	{"a missing marker is old, as played", "missing: since = now, always (why: a FLUSHALL looked old to a process that had just started: two holders for 9.4 of 10 s)", keys,
 		"	if run != incarnation {\n", "	if since == \"\" {\n		since = \"0\"\n	} else if run != incarnation {\n", ""},
-	{"another incarnation keeps its since, as played", "another: since = now", marks,
+	{"another incarnation keeps its since, as played", "another: since = now", keys,
 		"	if run != incarnation {\n", "	if run != incarnation && since == \"\" {\n", ""},
 	{"incarnation by run id alone, as played", "told by run id and master_replid (why: after a failover there and back the first server had its old run id, but not its data)", core,
 		"return n.run + \"/\" + n.repl", "return n.run", ""},
@@ -348,8 +348,8 @@ var mutants = []mutant{
 		"p.marker != p.conn.marker", "!strings.HasPrefix(p.marker, strings.SplitN(p.conn.marker, \" \", 2)[0])", ""},
 
 	// Releasing.
-	{"release deletes whatever is there", "compare-and-delete", core,
-		"		if r.Status == node.OK {\n			w.deletes(n, k, value)\n			n.del(k)\n		}\n		a.hand", "		if value != \"\" {\n			w.deletes(n, k, value)\n			n.del(k)\n		}\n		a.hand", ""},
+	{"release deletes whatever is there", "compare-and-delete", keys,
+		"	if says == Ours {\n		t.Del(k.Name)\n", "	if says != Absent {\n		t.Del(k.Name)\n", ""},
 	{"silent nodes get no release", "release on every node that was asked, also the silent ones", core,
 		"		if t.asked.has(i) {\n			c.sendRelease", "		if t.asked.has(i) && t.votes[i].until != 0 {\n			c.sendRelease", ""},
 	{"an unanswered release is not owed", "nothing is left behind", core,
@@ -394,10 +394,10 @@ var mutants = []mutant{
 		"	c.alarms.set(t, at)\n	for i := range", "	for i := range", "./supervisor/internal/core TestBeat$"},
 	{"a new subscription is not news", "after each rebuilding every waiter tries once", core,
 		"\t\t\tc.postpone(t, what.node)\n\t\t\tc.enqueue(now, t, what.node)\n", "\t\t\tc.postpone(t, what.node)\n", "./supervisor/internal/core TestNewSubscription"},
-	{"the last in line is served first, as played", "ordered by a ticket that is the same on all nodes", core,
-		"		x := n.data.queues[k][0]\n", "		x := n.data.queues[k][len(n.data.queues[k])-1]\n", ""},
-	{"the dead are not skipped, as played", "a heartbeat that lets the dead be skipped", core,
-		"if x.alive <= n.ms() || x.token != asker", "if x.token != asker && false || x.token != asker", ""},
+	{"the last in line is served first, as played", "ordered by a ticket that is the same on all nodes", keys,
+		"		member := set[first].Name\n", "		member := set[len(set)-1].Name\n", ""},
+	{"the dead are not skipped, as played", "a heartbeat that lets the dead be skipped", keys,
+		"if named && -scoreOf(set, alive) > float64(t.ms()) && (member", "if named && (member", ""},
 	{"script: claim without compare", "a script: compare the token", script,
 		"held == token or held == '?' .. token or not held and redis.call('EXISTS', name) == 0\n    local lined", "true\n    local lined", real},
 	{"script: the dead are not skipped", "a heartbeat that lets the dead be skipped", script,
