@@ -92,7 +92,7 @@ func TestHandleIsAdoptedOnce(t *testing.T) {
 				former, heirs := start(t, c), []*supervisor.Supervisor{start(t, c), start(t, c)}
 				held := acquire(t, former, "x")
 				v.over(held)
-				handle, busy := handOver(t, held), watchLoad()
+				handle, w := handOver(t, held), newWatch()
 				var mu sync.Mutex
 				var adopted []*lease.Lease
 				atOnce(len(heirs), func(i int) {
@@ -101,20 +101,25 @@ func TestHandleIsAdoptedOnce(t *testing.T) {
 					l, err := heirs[i].Adopt(ctx, handle)
 					mu.Lock()
 					defer mu.Unlock()
-					if err == nil {
+					switch {
+					case err == nil:
 						v.over(l)
 						adopted = append(adopted, l)
-					} else if !errors.Is(err, lease.ErrLost) && !busy() {
+					case errors.Is(err, lease.ErrLost):
+					case errors.Is(err, supervisor.ErrNoQuorum) && w.busy():
+						excuse(t, "%v; %v", err, w)
+					default:
 						t.Errorf("refused, but not because the lease is lost: %v", err)
 					}
 				})
-				if len(adopted) != 1 && !busy() {
+				if len(adopted) == 0 && w.busy() {
+					excuse(t, "no heir has the lease; %v", w)
+					t.SkipNow()
+				}
+				if len(adopted) != 1 {
 					t.Fatalf("%d heirs have the lease", len(adopted))
 				}
-				for _, l := range adopted {
-					kept(t, l, ttl)
-				}
-				n.add("heirs (number)", float64(len(adopted)))
+				kept(t, adopted[0], ttl)
 			})
 		})
 	}
@@ -153,7 +158,7 @@ func TestHandleOfALivingHolder(t *testing.T) {
 				handle := held.Handle()
 				kept(t, held, anyMoment())
 				x.part(list)
-				begun, before, busy := time.Now(), starved(), watchLoad()
+				begun, w := time.Now(), newWatch()
 				adopted, took := adopt(t, heir, handle)
 				if held.Valid() {
 					t.Errorf("adopted after %v, while the holder believes for another %v", took, held.Remaining())
@@ -163,16 +168,14 @@ func TestHandleOfALivingHolder(t *testing.T) {
 				defer tooLate.Stop()
 				select {
 				case <-held.Lost():
-					if !errors.Is(held.Err(), x.told) && !busy() {
+					if !errors.Is(held.Err(), x.told) && !w.expired(t, held) {
 						t.Errorf("the holder was told %v, want %v", held.Err(), x.told)
 					}
 				case <-tooLate.C:
 					t.Fatal("the holder was never told")
 				}
 				n.took("adopted after", took)
-				if most := guardWindow + slack + starved() - before; took > most {
-					t.Errorf("adopted after %v, want %v at most", took, most)
-				}
+				w.within(t, "adopted after", took, guardWindow+slack)
 				refused(t, late, handle)
 				kept(t, adopted, ttl)
 				n.took("the whole took", time.Since(begun))
@@ -203,13 +206,11 @@ func TestAdoptBehindACrash(t *testing.T) {
 				if known {
 					opts, most = []supervisor.AdoptOption{supervisor.FormerEnded()}, ttl/4+slack
 				}
-				before := starved()
+				meanwhile := newWatch()
 				adopted, took := adopt(t, heir, handle, opts...)
 				v.over(adopted)
 				n.took("adopted after", took)
-				if most += starved() - before; took > most {
-					t.Errorf("adopted after %v, want %v at most", took, most)
-				}
+				meanwhile.within(t, "adopted after", took, most)
 				refused(t, late, handle, supervisor.FormerEnded())
 				kept(t, adopted, ttl)
 				giveBack(t, adopted)

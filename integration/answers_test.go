@@ -245,6 +245,7 @@ func TestContainersAnswer(t *testing.T) {
 
 // runs makes k runs at once, each with names of its own; five share a supervisor.
 func (x trouble) runs(t *testing.T, list []front, k int) {
+	several(t, k)
 	shuffled := slices.Clone(list)
 	rand.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
 	two, third, three, healthy := shuffled[:2], shuffled[2:3], shuffled[:3], shuffled[2:]
@@ -257,7 +258,8 @@ func (x trouble) runs(t *testing.T, list []front, k int) {
 	for i := range k {
 		names[i], rivals[i] = fmt.Sprint(own, "-run-", i), fmt.Sprint(own, "-rival-", i)
 		if sups[i] = sups[max(0, i-1)]; i%5 == 0 {
-			sups[i] = supervise(t, proxied(list))
+			// This is not about slow nodes, and hundreds of calls at once are slow now and then.
+			sups[i] = supervise(t, proxied(list), func(cfg *supervisor.Config) { cfg.NodeTimeout = ttl / 5 })
 			grown(t, sups[i])
 		}
 		if err := third[0].do("SET", rivals[i], "another client", "PX", "60000"); err != nil {
@@ -301,8 +303,9 @@ func (x trouble) runs(t *testing.T, list []front, k int) {
 	}
 	atOnce(k, func(i int) { stays(t, leases[i], 2*ttl) })
 	atOnce(k, func(i int) {
-		if err := leases[i].Release(soon); err != nil && !overdue(err) && !errors.Is(err, lease.ErrLost) {
-			t.Errorf("two nodes in trouble: %v", err)
+		w := newWatch()
+		if err := leases[i].Release(soon); !errors.Is(err, lease.ErrLost) {
+			w.released(t, err)
 		}
 		for _, f := range healthy {
 			gone(t, f, names[i])
@@ -316,12 +319,11 @@ func (x trouble) runs(t *testing.T, list []front, k int) {
 	in = nil
 	atOnce(k, func(i int) {
 		l, err := sups[i].Acquire(soon, names[i])
-		if err == nil {
-			err = l.Release(soon)
-		}
-		if err != nil && !overdue(err) {
+		if err != nil {
 			t.Errorf("the trouble is over: %v", err)
+			return
 		}
+		newWatch().released(t, l.Release(soon))
 	})
 }
 
@@ -488,13 +490,6 @@ func closeSoon(sup *supervisor.Supervisor) {
 	_ = sup.Close(ctx)
 }
 
-// overdue tells whether a release was not confirmed because nodes were slow, which
-// on a busy machine is no fault. The key must go all the same.
-func overdue(err error) bool {
-	var e *supervisor.ReleaseError
-	return errors.As(err, &e) && strings.Contains(err.Error(), "no answer within")
-}
-
 // isRenewed waits until a new lease has been renewed. Before, a grant that came late, as
 // on a busy machine, is in doubt as soon as a key is deleted anywhere.
 func isRenewed(t *testing.T, l *lease.Lease) {
@@ -515,18 +510,14 @@ func isRenewed(t *testing.T, l *lease.Lease) {
 // stays wants the lease to be held for d.
 func stays(t *testing.T, l *lease.Lease, d time.Duration) {
 	t.Helper()
-	over, busy := time.NewTimer(d), watchLoad()
+	over, w := time.NewTimer(d), newWatch()
 	defer over.Stop()
 	select {
 	case <-l.Lost():
 	case <-over.C:
 	}
-	switch {
-	case l.Valid():
-	case errors.Is(l.Err(), lease.ErrExpired) && busy():
-		t.Logf("left out: this machine is too busy; lost with a healthy majority: %v", l.Err())
-	default:
-		t.Errorf("lost with a healthy majority: %v", l.Err())
+	if !l.Valid() && !w.expired(t, l) {
+		t.Errorf("lost with a healthy majority: %v; %v", l.Err(), w)
 	}
 }
 

@@ -74,7 +74,7 @@ func setBehindRestart(t *testing.T, list []*cluster.Clocked, newcomer, cutOff bo
 		rival = superviseSome(t, proxied(toRival), 2)
 	}
 	kept(t, held, anyMoment())
-	busy, before := watchLoad(), starved()
+	w := newWatch()
 	if cutOff {
 		toHolder[0].proxy.Cut()
 		toHolder[1].proxy.Cut()
@@ -109,7 +109,7 @@ func setBehindRestart(t *testing.T, list []*cluster.Clocked, newcomer, cutOff bo
 		toRival[1].proxy.Mend()
 	}
 	waits(t, rival)
-	d := duel{v, held, rival, guardWindow, busy, before}
+	d := duel{v, held, rival, guardWindow, w}
 	if cutOff {
 		d.afterTheWindow(t, from, n)
 	} else {

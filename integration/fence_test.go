@@ -189,7 +189,6 @@ func TestFencedStore(t *testing.T) {
 	c, at := processes(t, 5), processes(t, 1).Servers[0].Addr()
 	sup := supervise(t, c.Conns())
 	awake := make(chan struct{}, 1) // a worker that writes all the time occupies a core
-	room := make(chan struct{}, 10)
 	for _, way := range []string{beforeWrite, beforeSave, anywhere, hollow} {
 		t.Run(way, func(t *testing.T) {
 			var n notes
@@ -197,12 +196,8 @@ func TestFencedStore(t *testing.T) {
 			if way == hollow {
 				runs = min(2, runs)
 			}
-			atOnce(runs, func(i int) {
-				room <- struct{}{}
-				defer func() { <-room }()
-				t.Run(fmt.Sprint(i), func(t *testing.T) {
-					fencedStore(t, sup, c.URLs(), at, way, fmt.Sprintf("%s %d", way, i), awake, &n)
-				})
+			repeat(t, runs, 10, func(t *testing.T, i int) {
+				fencedStore(t, sup, c.URLs(), at, way, fmt.Sprintf("%s %d", way, i), awake, &n)
 			})
 			n.log(t)
 		})

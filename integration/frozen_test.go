@@ -97,9 +97,7 @@ func freezeAll(t *testing.T, c *cluster.Cluster, runs int) {
 	sup := supervise(t, c.Conns())
 	var n notes
 	awake := make(chan struct{}, 1) // a worker that writes occupies a core
-	atOnce(runs, func(i int) {
-		t.Run(fmt.Sprint(i), func(t *testing.T) { freeze(t, c, sup, fmt.Sprint("frozen-", i), awake, &n) })
-	})
+	repeat(t, runs, runs, func(t *testing.T, i int) { freeze(t, c, sup, fmt.Sprint("frozen-", i), awake, &n) })
 	n.log(t)
 }
 
@@ -155,9 +153,7 @@ func freeze(t *testing.T, c *cluster.Cluster, sup *supervisor.Supervisor, name s
 		t.Errorf("the worker has written %d times after it was continued, want once at most", late)
 	}
 	stays(t, rival, 0)
-	if err := rival.Release(t.Context()); err != nil && !overdue(err) {
-		t.Error(err)
-	}
+	newWatch().released(t, rival.Release(t.Context()))
 }
 
 func size(t *testing.T, file string) int64 {

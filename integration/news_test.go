@@ -39,7 +39,7 @@ func TestRevocationIsTold(t *testing.T) {
 			t.Run(x.name+", "+way.name, func(t *testing.T) {
 				sup := supervise(t, x.conns)
 				var n notes
-				for run := range howOften(t) {
+				repeat(t, howOften(t), 1, func(t *testing.T, run int) {
 					name := fmt.Sprint(x.name, way.name, run)
 					asked := followed(t, c)
 					l := acquire(t, sup, name)
@@ -47,17 +47,17 @@ func TestRevocationIsTold(t *testing.T) {
 						follows(t, c, asked) // from its first renewal on
 					}
 					kept(t, l, anyMoment())
-					before, begun, busy := starved(), time.Now(), watchLoad()
+					w, begun := newWatch(), time.Now()
 					atOnce(3, func(i int) {
 						if err := way.change(c.Servers[(run+i)%5], name); err != nil {
 							t.Error(err)
 						}
 					})
-					soon(t, &n, x.name+", "+way.name+" on three of five: told after", l.Lost(), begun, before, x.most, busy)
+					soon(t, &n, x.name+", "+way.name+" on three of five: told after", l.Lost(), begun, x.most, w)
 					if !errors.Is(l.Err(), way.want) {
 						t.Errorf("Err() = %v, want %v", l.Err(), way.want)
 					}
-				}
+				})
 				n.log(t)
 			})
 		}
@@ -81,7 +81,7 @@ func TestForeignHolderLetsGo(t *testing.T) {
 		t.Run(x.name, func(t *testing.T) {
 			sup := supervise(t, x.conns)
 			var n notes
-			for run := range howOften(t) {
+			repeat(t, howOften(t), 1, func(t *testing.T, run int) {
 				name := fmt.Sprint("foreign-", x.name, run)
 				for _, s := range c.Servers {
 					if _, err := s.Do("SET", name, "of another library", "NX", "PX", "60000"); err != nil {
@@ -97,34 +97,29 @@ func TestForeignHolderLetsGo(t *testing.T) {
 					follows(t, c, asked)
 				}
 				<-time.After(rand.N(ttl / 4)) // at any moment of its pause
-				before, begun, busy := starved(), time.Now(), watchLoad()
+				w, begun := newWatch(), time.Now()
 				atOnce(5, func(i int) {
 					if _, err := c.Servers[i].Do("DEL", name); err != nil {
 						t.Error(err)
 					}
 				})
-				soon(t, &n, x.name+", let go by a foreign holder: held after", got, begun, before, x.most, busy)
+				soon(t, &n, x.name+", let go by a foreign holder: held after", got, begun, x.most, w)
 				giveBack(t, l)
-			}
+			})
 			n.log(t)
 		})
 	}
 }
 
 // soon waits for something, and notes how long after its cause it came.
-func soon(t *testing.T, n *notes, what string, done <-chan struct{}, begun time.Time, before, most time.Duration, busy func() bool) {
+func soon(t *testing.T, n *notes, what string, done <-chan struct{}, begun time.Time, most time.Duration, w watch) {
 	t.Helper()
 	select {
 	case <-done:
 	case <-time.After(10 * time.Second):
 		t.Fatalf("%s: never", what)
 	}
-	took := time.Since(begun)
-	n.took(what, took)
-	if excuse := starved() - before; took > most+excuse && !busy() {
-		n.broke(what)
-		t.Logf("%s %v, want %v at most", what, took, most)
-	}
+	n.within(t, w, what, time.Since(begun), most)
 }
 
 // followed returns how often each server was asked to tell of the changes of what is

@@ -39,9 +39,9 @@ func revoke(t *testing.T, c *cluster.Cluster, runs int) {
 		t.Run(w.name, func(t *testing.T) {
 			sup := supervise(t, c.Conns())
 			var told notes
-			atOnce(runs, func(run int) {
+			repeat(t, runs, runs, func(t *testing.T, run int) {
 				name := fmt.Sprintf("%d-%d", i, run)
-				before := starved()
+				watch := newWatch()
 				l, err := sup.Acquire(t.Context(), name)
 				if err != nil {
 					t.Error(err)
@@ -51,7 +51,7 @@ func revoke(t *testing.T, c *cluster.Cluster, runs int) {
 				stays(t, l, rand.N(2*renewEvery)) // any moment between two renewals
 				// On a machine that stalls a third vote may be one that came late. It is in
 				// doubt as soon as a key is deleted, and then these two are too many.
-				stalled := func() bool { return !l.Valid() && starved()-before > nodeTimeout/2 }
+				stalled := func() bool { return !l.Valid() && watch.starved() > nodeTimeout/2 }
 				atOnce(w.nodes, func(k int) {
 					node := (run + k) % 5
 					<-time.After(time.Duration(k) * renewEvery / 4) // whoever does it by hand takes a while
@@ -75,13 +75,11 @@ func revoke(t *testing.T, c *cluster.Cluster, runs int) {
 					case <-over.C:
 					}
 					if stalled() {
-						t.Logf("left out: this machine stalled for %v: %v", starved()-before, l.Err())
+						excuse(t, "%v; %v", l.Err(), watch)
 						return
 					}
 					stays(t, l, 0)
-					if err := l.Release(t.Context()); err != nil && !overdue(err) {
-						t.Error(err)
-					}
+					newWatch().released(t, l.Release(t.Context()))
 					return
 				}
 				tooLate := time.NewTimer(3 * ttl)

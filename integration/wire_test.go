@@ -18,6 +18,7 @@ import (
 func TestOnTheWire(t *testing.T) {
 	t.Parallel()
 	const acquisitions = 1000
+	several(t, 2*acquisitions)
 	c := processes(t, 5)
 	// So long that nothing is renewed meanwhile; and over RESP2, where no lease is
 	// renewed early to have its key tracked.
@@ -131,8 +132,8 @@ func commandsOn(t *testing.T, s cluster.Server) map[string]int {
 
 // Where a round trip is long a lease with its fence takes one of them.
 func TestOneRoundTrip(t *testing.T) {
-	t.Parallel()
-	const oneWay = 20 * time.Millisecond
+	const oneWay, acquisitions = 20 * time.Millisecond, 100
+	several(t, acquisitions)
 	c := processes(t, 5)
 	list := fronts(t, c)
 	// A node that is late once enrols again, for which it needs three round trips.
@@ -141,14 +142,10 @@ func TestOneRoundTrip(t *testing.T) {
 		f.proxy.Delay(oneWay)
 	}
 	var n notes
-	for i := range 100 {
-		begun, busy := time.Now(), watchLoad()
+	for i := range acquisitions {
+		w, begun := newWatch(), time.Now()
 		l := acquire(t, sup, fmt.Sprint("far-", i%10))
-		took := time.Since(begun)
-		n.took(fmt.Sprintf("an acquisition over round trips of %v", 2*oneWay), took)
-		if took >= 4*oneWay && !busy() {
-			n.broke(fmt.Sprintf("an acquisition over round trips of %v", 2*oneWay))
-		}
+		n.within(t, w, fmt.Sprintf("an acquisition over round trips of %v", 2*oneWay), time.Since(begun), 4*oneWay)
 		giveBack(t, l)
 	}
 	n.log(t)
