@@ -235,7 +235,7 @@ func (c *Core) onRaise(now clock.Instant, t *tenure, i int, r node.Reply) {
 		return
 	}
 	b := t.ballot
-	late := b.outdated.has(i)
+	outdated := b.outdated.has(i)
 	b.outdated.del(i)
 	if r.Status != node.OK {
 		b.answers[i] = answerTo(now, r)
@@ -248,7 +248,7 @@ func (c *Core) onRaise(now clock.Instant, t *tenure, i int, r node.Reply) {
 		b.highest = max(b.highest, r.Fence)
 	}
 	switch {
-	case late:
+	case outdated:
 		c.raiseAt(t, i)
 	case b.highest < t.fence:
 		b.raised.add(i)
