@@ -115,11 +115,11 @@ func (t *Turn) Enqueue(k *Keys, inbox, token string, e Enqueuing) (a Answer, err
 	if e.Alive == Bad {
 		return a, Error("ERR attempt to perform arithmetic on a nil value")
 	}
+	text, is := t.Text(k.Name)
 	if t.misused(k.Queue) {
 		return nobody, nil
 	}
 	a.Ticket = NoScore()
-	text, is := t.Text(k.Name)
 	if text != token || is != String {
 		var waiter string
 		if waiter, a.Ticket, err = t.stand(k.Queue, inbox, token, e); err != nil {
