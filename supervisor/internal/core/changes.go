@@ -74,7 +74,7 @@ func (c *Core) onTracking(now clock.Instant, t *tenure, i int, r node.Reply) {
 // newsEvery is how often a lease is looked at because of what nodes tell.
 const changesEvery = 5 * time.Millisecond
 
-// trackAfter is when a new lease is renewed for the first time where that has its
+// trackAfter is when a new lease is renewed for the first time if that has its
 // keys tracked: what is held for less is not worth it.
 const trackAfter = 50 * time.Millisecond
 

@@ -47,7 +47,7 @@ func (c *Core) startClaims(now clock.Instant, t *tenure) {
 	b.claims = true
 	copy(b.answers, t.line.answers)
 	b.patience = c.roundTrip()
-	// Whoever has just released often wants the name again at once. What it proposes
+	// The client that has just released often wants the name again at once. What it proposes
 	// raises the stored fence, though it is refused, just before the claims arrive: so
 	// they propose a little more, and need not raise it in another round trip.
 	t.phase, t.fence, t.begun = phaseElecting, fence+claimLead, now
@@ -125,7 +125,7 @@ func (c *Core) askPostponed(now clock.Instant, t *tenure, i int) {
 	}
 }
 
-// yield has a waiter whose claims were refused stand in the queue anew: at once, and
+// yield has a waiter whose claims were refused stand in the queue again: at once, and
 // when that comes again and again, after a while.
 func (c *Core) yield(now clock.Instant, l *line) {
 	if l.yields++; l.yields == 1 {

@@ -12,7 +12,7 @@ import (
 // hundredth, before it is said to have run away from ours.
 const clockSlack = 2 * time.Millisecond
 
-// onClockReading compares a node's clock with ours, and loses every lease and election where a
+// onClockReading compares a node's clock with ours, and loses every lease and election if a
 // quorum of them has run away: this process was paused by something that its own clock does
 // not see, as a hypervisor's pause, and the keys have aged meanwhile.
 //

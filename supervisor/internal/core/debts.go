@@ -97,7 +97,7 @@ func (c *Core) collect(now clock.Instant, i int) {
 	c.restIfPaid(d)
 }
 
-// restIfPaid has the debts of a node rest where there are none.
+// restIfPaid has the debts of a node rest if there are none.
 func (c *Core) restIfPaid(d *debts) {
 	if len(d.owed) == 0 {
 		c.alarms.clear(d)

@@ -303,7 +303,7 @@ func (c *Core) win(now clock.Instant, t *tenure) {
 	c.schedule(t)
 }
 
-// tellWon hands a lease to who has waited for it.
+// tellWon hands a lease to the caller that has waited for it.
 func (c *Core) tellWon(w *waiter, t *tenure, until clock.Instant, took time.Duration) {
 	delete(c.waiters, w.Call)
 	c.effects = append(c.effects, Effect{

@@ -15,9 +15,9 @@ type giving struct {
 	revoke     *revocation // of somebody else's lease; nil of one's own
 }
 
-// Release hears that the holder gives the name up, and is answered by EffectAnswered; its lease is over already. A
-// renewal that was answered in between has found that out, or its time was up: then
-// it is being given back, and the holder waits for that.
+// Release hears that the holder gives the name up, whose lease is over already. It is answered
+// by EffectAnswered. If a renewal that was answered in between has found that out, or its time
+// was up, the lease is being given back already, and the holder waits for that.
 func (c *Core) Release(now clock.Instant, id uint64, call Call) {
 	switch t := c.tenures.get(id); {
 	case t != nil && t.phase == phaseHeld:
@@ -97,7 +97,7 @@ func (c *Core) releaseNow(now clock.Instant, t *tenure) {
 }
 
 // sendReleases sends a release to every node that may have the key, also to the silent
-// ones: the command may have arrived. It goes behind whatever was sent before.
+// ones: the command may have arrived. It goes after all that was sent before.
 func (c *Core) sendReleases(now clock.Instant, t *tenure) {
 	t.give.unanswered = t.asked
 	for i := range c.nodes {
@@ -124,7 +124,7 @@ func (c *Core) onRelease(now clock.Instant, t *tenure, i int, r node.Reply) {
 	switch r.Status {
 	case node.OK, node.Absent, node.Other:
 		t.give.holding.del(i)
-		c.onOwedRelease(now, i, r) // where this answers one that was sent again
+		c.onOwedRelease(now, i, r) // if this answers one that was sent again
 	default:
 		if t.give.errs == nil {
 			t.give.errs = make([]error, len(c.nodes))

@@ -26,7 +26,7 @@ func (c *Core) HandOver(now clock.Instant, id uint64, call Call) {
 	}
 }
 
-// Keep hears that who wanted to hand a lease over waits no longer: it stays held here.
+// Keep hears that the caller of HandOver waits no longer: the lease stays held here.
 func (c *Core) Keep(_ clock.Instant, id uint64, call Call) {
 	t := c.tenures.get(id)
 	if t == nil || t.phase != phaseHeld || t.hold.extend == nil || t.hold.extend.handOver != call {
@@ -65,7 +65,7 @@ func (t *tenure) handle(now clock.Instant) *Handle {
 	return h
 }
 
-// disown ends a lease here and leaves it to whoever has its handle: no node is told.
+// disown ends a lease here and leaves it to the owner of its handle: no node is told.
 func (c *Core) disown(now clock.Instant, t *tenure) {
 	if t == nil || t.phase != phaseHeld {
 		return

@@ -9,7 +9,7 @@ import (
 // fence: once every election that may have had the vote of an earlier incarnation of
 // the node is over, and in the present incarnation only. If its vote is suspect, a
 // quorum of others must have confirmed before that no rival has come between: the key
-// would look like an unbroken tenure to whoever adopts it. A vote that was withdrawn is
+// would look like an unbroken tenure to an heir. A vote that was withdrawn is
 // healed not before a renewal interval has passed.
 func (c *Core) heal(now clock.Instant, t *tenure, i int) {
 	h := &t.hold
@@ -23,7 +23,7 @@ func (c *Core) heal(now clock.Instant, t *tenure, i int) {
 			return
 		}
 		if v.standing >= withdrawn {
-			// Whoever takes a lease away may reach one node after the other: what was
+			// An operator who takes a lease away may reach one node after the other: what was
 			// deleted first must not be back when the last is reached.
 			at = max(at, x.since.Add(t.terms.RenewEvery))
 		}

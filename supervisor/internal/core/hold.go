@@ -21,7 +21,7 @@ type rareState struct {
 	longer      bool          // a node may have been sent a longer TTL than the present one
 	changesFrom clock.Instant // it is not looked at because of news before that
 	endAt       clock.Instant // the longest that the holder wants it; Never without
-	leaveAt     clock.Instant // it is taken out of the queues where it still stands; Never if it does not
+	leaveAt     clock.Instant // it is taken out of the queues in which it still stands; Never if it does not
 
 	extend *extension // one that is under way
 	ttlCap *ttlCap    // about renewals whose answer never came; nil without

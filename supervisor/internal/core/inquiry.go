@@ -29,7 +29,7 @@ type Answer struct {
 	Fence   uint64        // the stored one
 	Left    time.Duration // how long the key lives at most from at on; 0 if not known, -1 for ever
 	At      clock.Instant
-	Waiting int // how many stand in its queue, where that was asked
+	Waiting int // how many stand in its queue, if that was asked
 	Err     error
 }
 

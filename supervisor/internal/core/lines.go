@@ -7,7 +7,7 @@ import (
 )
 
 // A line is all that this process wants of one name: the first waiter talks to the nodes,
-// the others wait behind it, first come, first served. Nobody talks to the nodes while this
+// the others wait after it, first come, first served. Nobody talks to the nodes while this
 // process itself holds the name.
 type line struct {
 	holder    *tenure // this process's own
@@ -21,7 +21,7 @@ type waitList struct {
 	inSet       int32    // of the lines that somebody waits in
 	first, last *waiter  // in the order in which they came
 	attempt     *tenure  // the first waiter's
-	inquiry     *inquiry // about who refused the first waiter
+	inquiry     *inquiry // about the holder that the first waiter was refused for
 
 	ready     bool // it is on the list of those that may begin an attempt
 	dismissed bool // all in it are to be told that there is no lease
@@ -29,8 +29,8 @@ type waitList struct {
 	tries   int     // failed attempts of the first waiter
 	yields  int     // how often it has given way there
 	ticket  uint64  // its place in the nodes' queues: at least the fence that it proposed first; 0 before that
-	placed  bool    // a quorum has it behind all who came before
-	answers answers // the nodes' latest, shown to whoever gives up
+	placed  bool    // a quorum has it after all that came before
+	answers answers // the nodes' latest, shown to a caller that gives up
 	why     Reason  // what they amount to: Held or NoQuorum
 	fence   uint64  // the highest seen
 }

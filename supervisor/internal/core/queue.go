@@ -9,7 +9,7 @@ import (
 
 // This file is the story of a waiter between the attempt that was refused and the one
 // that wins: it stands in the queue on every node, in the order of its ticket, which
-// is the same on all of them. Whoever releases the name has each node reserve it for
+// is the same on all of them. A release has each node reserve the name for
 // the first in the queue, and say so to that one's supervisor. Once a quorum has, the
 // waiter claims them all: that is an election like any other.
 //
@@ -24,7 +24,7 @@ type queuing struct {
 	exact    nodeSet       // those of them that have it at just this ticket
 	reserved nodeSet       // nodes that have reserved the name for it; each vote's promise says for how long
 	head     nodeSet       // nodes that have it first in their queue, as they said last
-	patience time.Duration // until it looks where the other reservations stay; 0 while it waits for the first
+	patience time.Duration // until it asks the nodes that have not reserved; 0 while it waits for the first
 	gaveWay  bool          // since it beat last
 	gone     nodeSet       // nodes in whose queue it certainly does not stand any more
 	tracked  nodeSet       // nodes that will tell when a foreign holder lets go
@@ -72,8 +72,8 @@ func (c *Core) queueIfContended(now clock.Instant, l *line) bool {
 }
 
 // heartbeat tells every node that the waiter still stands there, and asks who has the
-// name. It comes again about when a reservation for somebody else, who does not claim
-// it, has lapsed; and soon where a part of a quorum has reserved the name.
+// name. The next one is due when another waiter's unclaimed reservation would lapse, or
+// sooner if some, but not a quorum of, nodes have reserved the name.
 func (c *Core) heartbeat(now clock.Instant, t *tenure) {
 	s := t.queuing
 	s.gaveWay = false

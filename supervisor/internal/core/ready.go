@@ -7,7 +7,7 @@ import (
 )
 
 // An end begins nothing: what ends a lease or loses an attempt puts the line on a list, and
-// whoever is first there is served after the input, a piece at a time. If each end began the
+// those on it are served after the input, a piece at a time. If each end began the
 // next election itself, the stack and the time of one input would grow with the waiters. See
 // invariant 21 of package supervisor.
 

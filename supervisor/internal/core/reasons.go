@@ -3,7 +3,7 @@ package core
 import "time"
 
 // A Reason says why something has ended, or was not done. It is kept as a number: the
-// words are those of whoever tells it.
+// words are those of package supervisor.
 type Reason uint8
 
 const (

@@ -9,7 +9,7 @@ import (
 
 // spacing returns how far apart the moments are at which leases are renewed: those that
 // are due within a slot are renewed together, and so share pipelines, one of which
-// costs as much as several dozen renewals. Slots are narrower where they would hold
+// costs as much as several dozen renewals. Slots are narrower if they would hold
 // more than a pipeline does: by half each time, so that a lease more or less does not
 // put the others out of step.
 func (c *Core) spacing(every time.Duration) clock.Instant {
@@ -67,7 +67,7 @@ func (t *tenure) every(now clock.Instant) time.Duration {
 	return t.terms.RenewEvery
 }
 
-// renewAnd sends renewals, and works out anew until when the lease is held if one of
+// renewAnd sends renewals, and works out again until when the lease is held if one of
 // them, for a shorter time than the node has promised, is the first since an extension.
 func (c *Core) renewAnd(now clock.Instant, t *tenure, nodes nodeSet) {
 	if c.renew(now, t, nodes) {
@@ -147,7 +147,7 @@ func (c *Core) onHeldRenewal(now clock.Instant, t *tenure, i int, r node.Reply) 
 			c.firstVote(now, t, i) // its grant was never answered, or it is on trial
 		}
 		c.confirm(now, t, i)
-		// Whoever waits for an extension finds it in the lease.
+		// The caller of Extend finds it in the lease.
 		if c.recomputeDeadline(now, t); t.phase == phaseHeld {
 			c.extended(now, t, i)
 		}
@@ -220,7 +220,7 @@ func (c *Core) lostAt(t *tenure) clock.Instant {
 	return until.Add(-t.terms.Grace)
 }
 
-// recomputeDeadline works out anew until when the lease is held, and ends it if that is now.
+// recomputeDeadline works out until when the lease is held, and ends it if that is now.
 func (c *Core) recomputeDeadline(now clock.Instant, t *tenure) {
 	h := &t.hold
 	until := c.lostAt(t)

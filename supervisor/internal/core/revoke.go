@@ -7,7 +7,7 @@ import (
 
 // A revocation is the taking away of somebody else's lease.
 type revocation struct {
-	call    Call // who asked; 0 once answered
+	call    Call // the caller; 0 once answered
 	answers answers
 	deleted nodeSet // nodes that had the token
 }
@@ -30,7 +30,7 @@ func (c *Core) Revoke(now clock.Instant, key, token string, call Call) {
 }
 
 // onRevocation hears what a node said to the release of a lease that is taken away, and
-// tells who asked as soon as the outcome is certain.
+// tells the caller as soon as the outcome is certain.
 func (c *Core) onRevocation(now clock.Instant, t *tenure, i int, said node.Reply) {
 	v := t.give.revoke
 	if v == nil || v.call == 0 {

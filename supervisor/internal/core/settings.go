@@ -6,8 +6,8 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// Settings are what a core is made with. They are complete and were checked: whoever
-// makes a core fills in the defaults. See supervisor.Config for what each means.
+// Settings are what a core is made with. They are complete and were checked: the
+// maker of a core fills in the defaults. See supervisor.Config for what each means.
 type Settings struct {
 	Nodes int // how many there are, 1 to MaxNodes
 
@@ -20,7 +20,7 @@ type Settings struct {
 	GuardWindow            time.Duration // for how long a node that forgot is young at least
 
 	Owner string   // what tokens say of the holder
-	Seed  [32]byte // of tokens and jitter: from a good source, as whoever knows it knows the tokens
+	Seed  [32]byte // of tokens and jitter: from a good source, as it tells all tokens
 }
 
 // Terms are the times of a lease, all derived from its TTL. Leases of the same TTL share

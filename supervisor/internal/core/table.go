@@ -3,7 +3,7 @@ package core
 // A table has the tenures that are not forgotten. The ID of each tells its slot, so
 // that nothing is searched for: one is looked up for every answer of a node.
 type table struct {
-	slots []*tenure // nil where there is none
+	slots []*tenure // nil if there is none
 	free  []uint32  // of the slots
 }
 
