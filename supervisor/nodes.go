@@ -1,0 +1,69 @@
+package supervisor
+
+import (
+	"slices"
+	"time"
+
+	"github.com/leasehold-go/leasehold/supervisor/internal/core"
+)
+
+// A NodeStatus is how one node is.
+type NodeStatus struct {
+	Node     string        // its address, without credentials
+	Enrolled bool          // commands are being sent to it
+	Err      error         // why not, in its own words
+	Latency  time.Duration // of the last exchange
+	Offset   time.Duration // how far its clock is ahead of the median of all nodes
+	Rate     float64       // how much faster than ours its clock runs, as a fraction; 0 if not known yet
+	Guarded  bool          // the server says which incarnation it is, so a loss of its data is noticed
+	Young    time.Duration // for how long it is still asked for no new lease, after it was started or has lost its data
+	MaxTTL   time.Duration // the largest of all clients, as its marker told; 0 if it is not Guarded
+	// Disagrees says how the nodes of other clients that use this one differ from ours, or
+	// is empty. Two clients that do not agree on the nodes can hold one name at once.
+	Disagrees string
+	Tracks    bool // the server tells at once when the key of a held lease is changed
+	// NoInbox is why the server cannot tell waiters at once that a name was handed to
+	// them, so that they only find out when they ask again; nil if it can, or if nothing
+	// has waited yet.
+	NoInbox error
+	// Incarnation counts the lives of its data that this supervisor has met, from
+	// 1: it grows when the server was restarted or replaced. 0 if it was not met.
+	Incarnation uint32
+}
+
+// Nodes returns how each node is, in the order of Config.Nodes.
+func (s *Supervisor) Nodes() []NodeStatus {
+	views := make([]core.NodeView, len(s.labels))
+	var twins core.Twins
+	s.read(func(c *core.Core) {
+		twins = c.Twins()
+		for i := range views {
+			views[i] = c.Node(i)
+		}
+	})
+	now := s.clock.Now()
+	var offsets []time.Duration
+	for i := range views {
+		if st := &views[i].State; st.OffsetAt != 0 {
+			offsets = append(offsets, st.Offset)
+		}
+	}
+	slices.Sort(offsets)
+	list := make([]NodeStatus, len(views))
+	for i, v := range views {
+		st := v.State
+		if v.Twin {
+			st.Enrolled, st.Err = false, s.twins(twins)
+		}
+		list[i] = NodeStatus{
+			Node: s.labels[i], Enrolled: st.Enrolled, Err: st.Err,
+			Latency: st.Latency, Incarnation: st.Life, Rate: v.Rate, Guarded: st.Guarded,
+			Tracks: st.Tracks, NoInbox: st.NoInbox,
+			Young: max(0, v.YoungUntil.Sub(now)), MaxTTL: st.MaxTTL, Disagrees: s.disagreement(v.Disagreement),
+		}
+		if st.OffsetAt != 0 {
+			list[i].Offset = st.Offset - offsets[(len(offsets)-1)/2]
+		}
+	}
+	return list
+}

@@ -1,0 +1,106 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/leasehold-go/leasehold/supervisor/internal/core"
+)
+
+// An Option changes one acquisition.
+type Option func(*request)
+
+// A request is what the options of one acquisition add up to.
+type request struct {
+	ttl      time.Duration
+	attempts int
+	counted  bool
+	noRenew  bool
+	maxHold  time.Duration
+	bounded  bool
+	owner    string
+	named    bool
+	coolDown time.Duration
+}
+
+// WithTTL has the lease last for another TTL than Config.TTL: 100 ms to
+// Config.MaxTTL.
+func WithTTL(ttl time.Duration) Option { return func(r *request) { r.ttl = ttl } }
+
+// WithoutRenewal has the lease end when its TTL does, unless Extend is called.
+func WithoutRenewal() Option { return func(r *request) { r.noRenew = true } }
+
+// WithMaxHold ends the lease with lease.ErrMaxHold once it has been held for d:
+// for work that must not block others for ever when it is stuck. More than 0, and at
+// most 8760 h.
+func WithMaxHold(d time.Duration) Option { return func(r *request) { r.maxHold, r.bounded = d, true } }
+
+// WithAttempts gives up after n attempts, 1 or more, with the error of the last. By
+// default Acquire tries until its context is done.
+func WithAttempts(n int) Option { return func(r *request) { r.attempts, r.counted = n, true } }
+
+// WithOwner has the lease say something else of its holder than Config.Owner: an
+// address at which it can be reached, say. Others read it with Inspect and Watch. 1
+// to 128 bytes, and nothing secret. It does not begin with "?".
+func WithOwner(owner string) Option { return func(r *request) { r.owner, r.named = owner, true } }
+
+// WithCoolDown has [Supervisor.Lead] wait for d, or up to a tenth longer, after each
+// tenure before it is a candidate again, so that another process gets a chance. With
+// it Lead also goes on after a lease that was released while its function ran, as by
+// [Supervisor.StepDown]. Only Lead heeds it. Default: no waiting after a loss, and a
+// release ends Lead. At most 8760 h.
+func WithCoolDown(d time.Duration) Option { return func(r *request) { r.coolDown = d } }
+
+// request checks the options of an acquisition, all of them.
+func (s *Supervisor) request(name string, opts []Option) (core.Request, error) {
+	r := request{ttl: s.cfg.TTL}
+	for _, o := range opts {
+		o(&r)
+	}
+	var broken []error
+	if err := s.cfg.checkName(name); err != nil {
+		broken = append(broken, err)
+	}
+	terms, err := s.termsFor(r.ttl)
+	if err != nil {
+		broken = append(broken, err)
+	}
+	if r.counted && r.attempts < 1 {
+		broken = append(broken, fmt.Errorf("WithAttempts %d: want at least 1", r.attempts))
+	}
+	if r.bounded && (r.maxHold <= 0 || r.maxHold > maxTime) {
+		broken = append(broken, fmt.Errorf("WithMaxHold %v: want more than 0 and at most %v", r.maxHold, maxTime))
+	}
+	if err := checkOwner("WithOwner", r.owner); err != nil {
+		broken = append(broken, err)
+	}
+	if r.named && r.owner == "" {
+		broken = append(broken, errors.New("WithOwner of 0 bytes: want at least 1"))
+	}
+	if r.coolDown < 0 || r.coolDown > maxTime {
+		broken = append(broken, fmt.Errorf("WithCoolDown %v: want 0 to %v", r.coolDown, maxTime))
+	}
+	if broken != nil {
+		return core.Request{}, fmt.Errorf("acquire: %w", errors.Join(broken...))
+	}
+	return core.Request{
+		Key: s.cfg.Prefix + name, Owner: r.owner, Terms: terms, Attempts: r.attempts, NoRenew: r.noRenew, MaxHold: r.maxHold,
+	}, nil
+}
+
+// termsFor returns the times of a lease with the given TTL.
+func (s *Supervisor) termsFor(ttl time.Duration) (*core.Terms, error) {
+	if ttl == s.cfg.TTL {
+		return s.terms, nil
+	}
+	ttl = ttl.Truncate(time.Millisecond)
+	if ttl < minTTL || ttl > s.cfg.MaxTTL {
+		return nil, fmt.Errorf("TTL %v: want %v to MaxTTL = %v", ttl, minTTL, s.cfg.MaxTTL)
+	}
+	t := s.settings.Terms(ttl)
+	if err := validateTerms(t, s.cfg.NodeTimeout); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
