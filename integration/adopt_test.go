@@ -175,7 +175,7 @@ func TestHandleOfALivingHolder(t *testing.T) {
 					t.Fatal("the holder was never told")
 				}
 				n.took("adopted after", took)
-				w.within(t, "adopted after", took, guardWindow+slack)
+				w.within(t, "adopted after", took, guardWindow+nodeTimeout)
 				refused(t, late, handle)
 				kept(t, adopted, ttl)
 				n.took("the whole took", time.Since(begun))
@@ -202,7 +202,7 @@ func TestAdoptBehindACrash(t *testing.T) {
 				<-time.After(anyMoment())
 				w.signal(syscall.SIGKILL)
 				var opts []supervisor.AdoptOption
-				most := guardWindow + slack
+				most := guardWindow + nodeTimeout // a round of the nodes after it
 				if known {
 					opts, most = []supervisor.AdoptOption{supervisor.FormerEnded()}, ttl/4+slack
 				}
