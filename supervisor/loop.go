@@ -59,6 +59,11 @@ func (s *Supervisor) run() {
 		}
 		perform.All(now, s.core, len(s.actors), performer{s})
 		s.busy.sleeps()
+		if s.core.Waiting() > maxYielding {
+			// Callers who hand over messages hand their time slice over as well, and it
+			// ends at any moment. So the loop takes a fresh one before it begins to work.
+			runtime.Gosched()
+		}
 	}
 	for _, a := range s.actors {
 		a.Close() // its sole sender closes
@@ -97,8 +102,9 @@ func (s *Supervisor) hear(now clock.Instant) {
 	})
 }
 
-// maxYielding is how many callers may wait for the loop to let them have their turn.
-const maxYielding = 16 * perform.MaxHeard
+// maxYielding is how many callers may wait for the loop to let them have their turn while
+// it works.
+const maxYielding = 1024
 
 // A performer does what the core has decided. None of it can wait: a send to a node
 // is refused if there is no room, answers go to channels with room for one, and
