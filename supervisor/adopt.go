@@ -51,11 +51,11 @@ func (s *Supervisor) Adopt(ctx context.Context, handle string, opts ...AdoptOpti
 	if err := ctx.Err(); err != nil {
 		return nil, &AcquireError{Name: h.Key, Quorum: s.quorum, why: errNotTried, cause: err, op: opAdopt}
 	}
-	c := newCall(opAdopt)
-	if !s.post(adoptMessage{c, r, h}) {
+	m := &adoptMessage{newCall(opAdopt), r, h}
+	if !s.post(m) {
 		return nil, &AcquireError{Name: h.Key, Quorum: s.quorum, why: ErrClosed, op: opAdopt}
 	}
-	o := s.await(ctx, c, h.Key)
+	o := s.await(ctx, &m.call, h.Key)
 	if o.err != nil {
 		return nil, o.err
 	}
@@ -80,13 +80,13 @@ type adoption struct{ formerEnded bool }
 func FormerEnded() AdoptOption { return func(a *adoption) { a.formerEnded = true } }
 
 type adoptMessage struct {
-	call    *call
+	call
 	request core.Request
 	handle  core.Handle
 }
 
-func (m adoptMessage) apply(s *Supervisor, now clock.Instant) {
-	m.request.Call = s.number(m.call)
+func (m *adoptMessage) apply(s *Supervisor, now clock.Instant) {
+	m.request.Call = s.number(&m.call)
 	s.core.Adopt(now, m.request, m.handle)
 }
 

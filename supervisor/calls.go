@@ -7,6 +7,7 @@ import (
 )
 
 // A call is somebody who waits for what the core decides. The core knows its number only.
+// It is embedded in the message that asks, so that both cost one allocation.
 type call struct {
 	op     string       // what was asked for, as errors begin
 	result chan outcome // with room for one; the loop sends on it
@@ -24,7 +25,7 @@ type outcome struct {
 	report *core.Report // of Inspect
 }
 
-func newCall(op string) *call { return &call{op: op, result: make(chan outcome, 1)} }
+func newCall(op string) call { return call{op: op, result: make(chan outcome, 1)} }
 
 // A message is something that a caller asks of the loop. Handling is its one
 // method, so that a message which nobody handles does not compile.

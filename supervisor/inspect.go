@@ -52,12 +52,12 @@ func (s *Supervisor) inspect(ctx context.Context, name string, track bool) (Hold
 		return Holding{}, fmt.Errorf("inspect: %w", err)
 	}
 	h := Holding{Name: s.cfg.Prefix + name}
-	c := newCall(opInspect)
-	if !s.post(inspectMessage{c, h.Name, track}) {
+	m := &inspectMessage{newCall(opInspect), h.Name, track}
+	if !s.post(m) {
 		return h, fmt.Errorf("inspect %q: %w", h.Name, ErrClosed)
 	}
 	select {
-	case o := <-c.result:
+	case o := <-m.result:
 		if o.err != nil {
 			return h, fmt.Errorf("inspect %q: %w", h.Name, o.err)
 		}
@@ -69,13 +69,13 @@ func (s *Supervisor) inspect(ctx context.Context, name string, track bool) (Hold
 }
 
 type inspectMessage struct {
-	call  *call
+	call
 	key   string
 	track bool
 }
 
-func (m inspectMessage) apply(s *Supervisor, now clock.Instant) {
-	s.core.Inspect(now, m.key, m.track, s.number(m.call))
+func (m *inspectMessage) apply(s *Supervisor, now clock.Instant) {
+	s.core.Inspect(now, m.key, m.track, s.number(&m.call))
 }
 
 // judge fills in what a quorum of the answers says.

@@ -18,8 +18,8 @@ type keeper struct {
 
 // Release is called once, when the lease is over.
 func (k keeper) Release(ctx context.Context) error {
-	c := newCall(opRelease)
-	if !k.s.post(releaseMessage{c, k.id}) {
+	m := &releaseMessage{newCall(opRelease), k.id}
+	if !k.s.post(m) {
 		return nil // Close has given it back
 	}
 	if ctx.Err() != nil {
@@ -27,17 +27,17 @@ func (k keeper) Release(ctx context.Context) error {
 		moment := k.s.clock.NewTimer(lastMoment)
 		defer moment.Stop()
 		select {
-		case o := <-c.result:
+		case o := <-m.result:
 			return o.err
 		case <-moment.C():
 		}
 	}
 	select {
-	case o := <-c.result:
+	case o := <-m.result:
 		return o.err
 	case <-ctx.Done():
-		k.s.post(stopWaitingMessage{c, k.id, ctx.Err()})
-		return (<-c.result).err
+		k.s.post(stopWaitingMessage{&m.call, k.id, ctx.Err()})
+		return (<-m.result).err
 	}
 }
 
@@ -45,12 +45,12 @@ func (k keeper) Release(ctx context.Context) error {
 const lastMoment = 3 * time.Millisecond
 
 type releaseMessage struct {
-	call *call
-	id   uint64
+	call
+	id uint64
 }
 
-func (m releaseMessage) apply(s *Supervisor, now clock.Instant) {
-	s.core.Release(now, m.id, s.number(m.call))
+func (m *releaseMessage) apply(s *Supervisor, now clock.Instant) {
+	s.core.Release(now, m.id, s.number(&m.call))
 }
 
 type stopWaitingMessage struct {
@@ -70,12 +70,12 @@ func (k keeper) Extend(ctx context.Context, ttl time.Duration) error {
 	if err != nil {
 		return fmt.Errorf("extend: %w", err)
 	}
-	c := newCall(opExtend)
-	if !k.s.post(extendMessage{c, k.id, terms}) {
+	m := &extendMessage{newCall(opExtend), k.id, terms}
+	if !k.s.post(m) {
 		return lease.ErrClosed
 	}
 	select {
-	case o := <-c.result:
+	case o := <-m.result:
 		return o.err
 	case <-ctx.Done():
 		return fmt.Errorf("extend: not confirmed by a quorum: %w", ctx.Err())
@@ -83,13 +83,13 @@ func (k keeper) Extend(ctx context.Context, ttl time.Duration) error {
 }
 
 type extendMessage struct {
-	call  *call
+	call
 	id    uint64
 	terms *core.Terms
 }
 
-func (m extendMessage) apply(s *Supervisor, now clock.Instant) {
-	s.core.Extend(now, m.id, m.terms, s.number(m.call))
+func (m *extendMessage) apply(s *Supervisor, now clock.Instant) {
+	s.core.Extend(now, m.id, m.terms, s.number(&m.call))
 }
 
 // Handle returns what the lease is continued with, or nothing if it is over.
@@ -105,16 +105,16 @@ func (k keeper) Handle() (text string) {
 
 // HandOver renews at once and ends the lease here.
 func (k keeper) HandOver(ctx context.Context) (string, error) {
-	c := newCall(opGive)
-	if !k.s.post(handOverMessage{c, k.id}) {
+	m := &handOverMessage{newCall(opGive), k.id}
+	if !k.s.post(m) {
 		return "", lease.ErrClosed
 	}
 	var o outcome
 	select {
-	case o = <-c.result:
+	case o = <-m.result:
 	case <-ctx.Done():
-		k.s.post(keepMessage{c, k.id, ctx.Err()})
-		o = <-c.result
+		k.s.post(keepMessage{&m.call, k.id, ctx.Err()})
+		o = <-m.result
 	}
 	if o.err != nil {
 		return "", fmt.Errorf("hand over: %w", o.err)
@@ -123,12 +123,12 @@ func (k keeper) HandOver(ctx context.Context) (string, error) {
 }
 
 type handOverMessage struct {
-	call *call
-	id   uint64
+	call
+	id uint64
 }
 
-func (m handOverMessage) apply(s *Supervisor, now clock.Instant) {
-	s.core.HandOver(now, m.id, s.number(m.call))
+func (m *handOverMessage) apply(s *Supervisor, now clock.Instant) {
+	s.core.HandOver(now, m.id, s.number(&m.call))
 }
 
 type keepMessage struct {

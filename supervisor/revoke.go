@@ -28,15 +28,16 @@ func (s *Supervisor) Revoke(ctx context.Context, name, token string) error {
 	if token == "" {
 		return fmt.Errorf("revoke %q: no token: want that of the lease, as Inspect tells it", s.cfg.Prefix+name)
 	}
-	key, c := s.cfg.Prefix+name, newCall(opRevoke)
+	key := s.cfg.Prefix + name
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("revoke %q: not tried: %w", key, err)
 	}
-	if !s.post(revokeMessage{c, key, token}) {
+	m := &revokeMessage{newCall(opRevoke), key, token}
+	if !s.post(m) {
 		return fmt.Errorf("revoke %q: %w", key, ErrClosed)
 	}
 	select {
-	case o := <-c.result:
+	case o := <-m.result:
 		return o.err
 	case <-ctx.Done():
 		return fmt.Errorf("revoke %q: not confirmed by a quorum: %w", key, ctx.Err())
@@ -44,10 +45,10 @@ func (s *Supervisor) Revoke(ctx context.Context, name, token string) error {
 }
 
 type revokeMessage struct {
-	call       *call
+	call
 	key, token string
 }
 
-func (m revokeMessage) apply(s *Supervisor, now clock.Instant) {
-	s.core.Revoke(now, m.key, m.token, s.number(m.call))
+func (m *revokeMessage) apply(s *Supervisor, now clock.Instant) {
+	s.core.Revoke(now, m.key, m.token, s.number(&m.call))
 }

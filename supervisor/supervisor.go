@@ -135,11 +135,11 @@ func (s *Supervisor) acquire(ctx context.Context, r core.Request) (*lease.Lease,
 	if err := ctx.Err(); err != nil {
 		return nil, &AcquireError{Name: r.Key, Quorum: s.quorum, why: errNotTried, cause: err}
 	}
-	c := newCall(opAcquire)
-	if !s.post(acquireMessage{c, r}) {
+	m := &acquireMessage{newCall(opAcquire), r}
+	if !s.post(m) {
 		return nil, &AcquireError{Name: r.Key, Quorum: s.quorum, why: ErrClosed}
 	}
-	o := s.await(ctx, c, r.Key)
+	o := s.await(ctx, &m.call, r.Key)
 	if o.err != nil {
 		return nil, o.err
 	}
@@ -147,7 +147,7 @@ func (s *Supervisor) acquire(ctx context.Context, r core.Request) (*lease.Lease,
 		// No lease is returned after its context was done. What becomes of the
 		// release is the loop's business.
 		if o.lease.Err() == nil {
-			s.post(releaseMessage{newCall(opRelease), o.id})
+			s.post(&releaseMessage{newCall(opRelease), o.id})
 		}
 		return nil, &AcquireError{Name: r.Key, Quorum: s.quorum, why: errGivenBack, cause: err}
 	}
@@ -179,12 +179,12 @@ func (s *Supervisor) await(ctx context.Context, c *call, key string) outcome {
 }
 
 type acquireMessage struct {
-	call    *call
+	call
 	request core.Request
 }
 
-func (m acquireMessage) apply(s *Supervisor, now clock.Instant) {
-	m.request.Call = s.number(m.call)
+func (m *acquireMessage) apply(s *Supervisor, now clock.Instant) {
+	m.request.Call = s.number(&m.call)
 	s.core.Acquire(now, m.request)
 }
 

@@ -100,9 +100,9 @@ func (c *Core) newToken(owner string) string {
 	if owner == "" {
 		owner = c.settings.Owner
 	}
-	b := make([]byte, 0, len(owner)+1+node.TokenRandom)
-	b = append(append(b, owner...), '/')
-	for left, bits := 0, uint64(0); len(b) < cap(b); left -= 5 {
+	var buf [192]byte // on the stack, and enough for every owner that a configuration allows
+	b := append(append(buf[:0], owner...), '/')
+	for left, bits := 0, uint64(0); len(b) < len(owner)+1+node.TokenRandom; left -= 5 {
 		if left < 5 {
 			left, bits = 60, c.random.Uint64()
 		}

@@ -101,7 +101,7 @@ var mutants = []mutant{
 	{"a lease returned after its context was done", "no lease is ever returned after its ctx was done", calls,
 		"	if err := ctx.Err(); err != nil {\n		// No lease is", "	if err := ctx.Err(); false {\n		// No lease is", "./supervisor TestNoLeaseAfterItsContext"},
 	{"a lease kept after its context was done", "a context that is done at the moment of winning leaves nothing behind", calls,
-		"\t\t\ts.post(releaseMessage{newCall(opRelease), o.id})\n", "", "./supervisor TestNoLeaseAfterItsContext"},
+		"\t\t\ts.post(&releaseMessage{newCall(opRelease), o.id})\n", "", "./supervisor TestNoLeaseAfterItsContext"},
 	{"leases returned after the context of all was done", "no lease is ever returned after its ctx was done", "supervisor/all.go",
 		"err == nil && done != nil {", "err == nil && done != nil && false {", "./supervisor TestNoLeasesAfterTheirContext"},
 	{"tried with a context that was done before", "no lease is ever returned after its ctx was done", calls,
