@@ -13,6 +13,7 @@ shown := sed -E '/no test files/d; /^=== /d; /^ +--- (PASS|SKIP)/d'
 FUZZTIME ?= 10s
 SEEDS ?= 100000
 NEMESIS ?= 5m
+BOUNDS ?= all
 
 .PHONY: help
 help:
@@ -43,6 +44,10 @@ nemesis: ## runs random faults on real servers for NEMESIS (5m); SEED=n repeats 
 .PHONY: sim
 sim: ## plays SEEDS (100000) histories of rivals on failing nodes; SEED=n replays one
 	@GOGC=400 go test ./supervisor/internal/core -run 'TestSimulation$$' -v -timeout 60m $(if $(SEED),-sim.seed=$(SEED),-sim.seeds=$(SEEDS))
+
+.PHONY: explore
+explore: ## searches all that can happen within small bounds; BOUNDS=name,... some of them
+	@GOGC=200 go test ./supervisor/internal/core -run 'TestExplore$$' -v -timeout 0 -explore $(BOUNDS) | $(shown)
 
 .PHONY: mutants
 mutants: ## plants bugs, one by one, and shows which test catches each

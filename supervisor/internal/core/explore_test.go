@@ -1,0 +1,232 @@
+package core
+
+import (
+	"flag"
+	"fmt"
+	"hash/maphash"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+)
+
+var (
+	exploreOnly   = flag.String("explore", "", "search the bounds of these names, or all, instead of the short ones")
+	exploreLevels = flag.Bool("explore.levels", false, "tell how far a search is")
+	exploreMost   = flag.Int("explore.states", 50_000_000, "give up after so many states")
+)
+
+// Bounds are what a search is complete within.
+type bounds struct {
+	name           string
+	nodes, clients int
+	ttl            int // in ticks
+	wishes         int // acquisitions of each client
+	quota
+	short bool // it is searched by go test
+}
+
+var searches = []bounds{
+	{name: "quick", nodes: 3, clients: 2, ttl: 4, wishes: 1, quota: quota{releases: 2}, short: true},
+	{name: "slow", nodes: 3, clients: 2, ttl: 4, wishes: 1, quota: quota{slow: 1, releases: 2}},
+	{name: "deletion", nodes: 3, clients: 2, ttl: 4, wishes: 1, quota: quota{slow: 2, deletions: 1, releases: 1}},
+	{name: "flush", nodes: 3, clients: 2, ttl: 4, wishes: 1, quota: quota{slow: 2, flushes: 1}},
+}
+
+// settings are those of the clients. A TTL ends just before its last tick, so that a key
+// whose time is up is gone then.
+func (b *bounds) settings() Settings {
+	ttl := time.Duration(b.ttl)*tick - time.Millisecond
+	return Settings{
+		Nodes: b.nodes, TTL: ttl, MaxTTL: ttl, MaxTTLCap: ttl, Drift: time.Millisecond, Grace: time.Millisecond,
+		RenewEvery: 2 * tick, NodeTimeout: time.Minute, RetryMin: tick, RetryMax: tick, Guard: true,
+	}
+}
+
+// A found is a situation that was met first by a move from another one.
+type found struct {
+	from uint32
+	move move
+}
+
+// A search looks at every situation within its bounds, those that take the fewest moves
+// first.
+type search struct {
+	b       *bounds
+	seeds   [2]maphash.Seed
+	shards  [256]shard
+	mu      sync.Mutex
+	found   []found
+	broken  string // what rule, if one is broken
+	lastOne found  // the move that broke it
+	moves   atomic.Int64
+}
+
+type shard struct {
+	sync.Mutex
+	seen map[[2]uint64]struct{}
+}
+
+type frontier struct {
+	no uint32
+	s  *situation
+}
+
+// run searches, and returns the trace to a violation, or nothing.
+func (h *search) run(most int) (trace []string, complete bool) {
+	h.seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
+	for i := range h.shards {
+		h.shards[i].seen = make(map[[2]uint64]struct{})
+	}
+	x := &stepper{b: h.b}
+	first := x.begin()
+	h.found = []found{{}}
+	h.isNew(newCoder(), first)
+	began := clock.System().Now()
+	for level, depth := []frontier{{0, first}}, 0; len(level) > 0; depth++ {
+		level = h.expand(level)
+		if *exploreLevels {
+			fmt.Printf("%v: after %d moves %d situations, %d of them new, %d moves tried\n",
+				clock.System().Now().Sub(began).Round(time.Second/10), depth+1, len(h.found), len(level), h.moves.Load())
+		}
+		if h.broken != "" {
+			return h.explain(), false
+		}
+		if len(h.found) > most {
+			return nil, false
+		}
+	}
+	return nil, true
+}
+
+// expand returns what is new after one move more.
+func (h *search) expand(level []frontier) (next []frontier) {
+	var wg sync.WaitGroup
+	var at atomic.Int64
+	parts := make([][]frontier, runtime.GOMAXPROCS(0))
+	for w := range parts {
+		wg.Go(func() {
+			x, e, moves := &stepper{b: h.b, owned: map[any]bool{}}, newCoder(), []move(nil)
+			for {
+				i := int(at.Add(1)) - 1
+				if i >= len(level) {
+					return
+				}
+				f := level[i]
+				level[i].s = nil
+				moves = x.moves(f.s, moves)
+				h.moves.Add(int64(len(moves)))
+				for _, m := range moves {
+					s := x.next(f.s, m)
+					if x.broken == "" && !h.isNew(e, s) {
+						continue
+					}
+					h.mu.Lock()
+					if x.broken != "" {
+						if h.broken == "" {
+							h.broken, h.lastOne = x.broken, found{f.no, m}
+						}
+					} else {
+						parts[w] = append(parts[w], frontier{uint32(len(h.found)), s})
+						h.found = append(h.found, found{f.no, m})
+					}
+					h.mu.Unlock()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return slices.Concat(parts...)
+}
+
+// isNew notes a situation, and reports whether neither it nor one that is the same but for
+// the names of nodes and clients was met before.
+func (h *search) isNew(e *coder, s *situation) bool {
+	least := e.least(s, int64(h.b.ttl), h.seeds) // nothing is counted for longer than a TTL
+	d := &h.shards[least[0]&255]
+	d.Lock()
+	defer d.Unlock()
+	if _, seen := d.seen[least]; seen {
+		return false
+	}
+	d.seen[least] = struct{}{}
+	return true
+}
+
+// explain plays the way to a violation again, and tells it.
+func (h *search) explain() (trace []string) {
+	var moves []move
+	for f := h.lastOne; ; f = h.found[f.from] {
+		moves = append(moves, f.move)
+		if f.from == 0 {
+			break
+		}
+	}
+	slices.Reverse(moves)
+	x := &stepper{b: h.b}
+	s := x.begin()
+	x.explain = func(format string, args ...any) { trace = append(trace, fmt.Sprintf(format, args...)) }
+	for _, m := range moves {
+		trace = append(trace, fmt.Sprintf("%g: %v", x.ticks(s.now), m))
+		s = x.next(s, m)
+	}
+	return append(trace, x.broken)
+}
+
+// TestExplore searches all interleavings of real cores within small bounds.
+func TestExplore(t *testing.T) {
+	for _, b := range searches {
+		if *exploreOnly == "" && !b.short || *exploreOnly != "" && *exploreOnly != "all" && !slices.Contains(strings.Split(*exploreOnly, ","), b.name) {
+			continue
+		}
+		t.Run(b.name, func(t *testing.T) {
+			h, began := &search{b: &b}, clock.System().Now()
+			trace, complete := h.run(*exploreMost)
+			t.Logf("%d states, %d moves, %v", len(h.found), h.moves.Load(), clock.System().Now().Sub(began).Round(time.Second/10))
+			if trace != nil {
+				t.Errorf("%s", strings.Join(trace, "\n"))
+			} else if !complete {
+				t.Error("not complete")
+			}
+		})
+	}
+}
+
+// What is made from a situation shares nothing with it that is written to.
+func TestExploreCopies(t *testing.T) {
+	b := searches[0]
+	b.quota = quota{slow: 2, restarts: 1, flushes: 1, cuts: 1, deletions: 1, refusals: 1, releases: 2}
+	x, e, chosen := &stepper{b: &b}, newCoder(), rand.New(rand.NewPCG(1, 2))
+	order, nodes := []int{0, 1}, []int{0, 1, 2}
+	code := func(s *situation) string {
+		e.now, e.tick, e.past = s.now, tick, 100
+		e.situation(s, order, nodes)
+		return string(e.buf)
+	}
+	for range 200 {
+		s := x.begin()
+		for range 60 {
+			before := code(s)
+			moves := x.moves(s, nil)
+			if len(moves) == 0 {
+				break
+			}
+			for _, m := range moves {
+				first := code(x.next(s, m))
+				if code(s) != before {
+					t.Fatalf("%v has changed what it began with", m)
+				}
+				if code(x.next(s, m)) != first {
+					t.Fatalf("%v has two outcomes", m)
+				}
+			}
+			s = x.next(s, moves[chosen.IntN(len(moves))])
+		}
+	}
+}
