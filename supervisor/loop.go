@@ -117,7 +117,7 @@ func (p performer) Send(i int, commands []node.Command) (unsent []node.Command) 
 }
 
 // Effect does what concerns a caller or a holder.
-func (p performer) Effect(now clock.Instant, e core.Effect) {
+func (p performer) Effect(now clock.Instant, e *core.Effect) {
 	s := p.s
 	switch e.Kind {
 	case core.EffectWon:
@@ -155,7 +155,7 @@ func (p performer) Effect(now clock.Instant, e core.Effect) {
 }
 
 // won hands a new lease to the caller.
-func (s *Supervisor) won(e core.Effect) {
+func (s *Supervisor) won(e *core.Effect) {
 	l, control := lease.New(lease.Spec{
 		Name: e.Key[len(s.cfg.Prefix):], Token: e.Token, Owner: node.OwnerOf(e.Token), Fence: e.Fence,
 		Clock: s.clock, Until: e.Until, Grace: e.Grace, Keeper: keeper{s, e.ID},
@@ -171,7 +171,7 @@ func (s *Supervisor) won(e core.Effect) {
 }
 
 // ended ends a lease, unless its holder was first.
-func (s *Supervisor) ended(e core.Effect) {
+func (s *Supervisor) ended(e *core.Effect) {
 	slot := core.Slot(e.ID)
 	l := s.leases[slot]
 	s.leases[slot] = lease.Control{}

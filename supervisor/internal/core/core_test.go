@@ -112,7 +112,7 @@ func (b *bench) Send(i int, commands []node.Command) []node.Command {
 }
 
 // Effect does what the loop does.
-func (b *bench) Effect(now clock.Instant, e Effect) {
+func (b *bench) Effect(now clock.Instant, e *Effect) {
 	switch e.Kind {
 	case EffectWon:
 		l, control := lease.New(lease.Spec{
@@ -145,7 +145,7 @@ func (b *bench) Effect(now clock.Instant, e Effect) {
 	case EffectWarned:
 		b.warned = append(b.warned, *e.Warning)
 	case EffectYoung:
-		b.young = append(b.young, e)
+		b.young = append(b.young, *e)
 	}
 }
 
@@ -1371,7 +1371,7 @@ func (a agreeable) Send(i int, commands []node.Command) []node.Command {
 	return nil
 }
 
-func (a agreeable) Effect(_ clock.Instant, e Effect) {
+func (a agreeable) Effect(_ clock.Instant, e *Effect) {
 	a.b.leases[Slot(e.ID)].Renewed(e.Until, e.Grace)
 }
 

@@ -730,7 +730,7 @@ func (x *stepper) Send(n int, commands []node.Command) []node.Command {
 }
 
 // Effect does what the loop does, and looks whether a rule is broken.
-func (x *stepper) Effect(now clock.Instant, e Effect) {
+func (x *stepper) Effect(now clock.Instant, e *Effect) {
 	s, q := x.s, x.party(x.of)
 	b := &q.lease
 	switch e.Kind {

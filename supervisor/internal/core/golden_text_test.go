@@ -109,7 +109,7 @@ func (h *history) command(cmd node.Command) string {
 }
 
 // Effect tells an effect.
-func (h *history) Effect(_ clock.Instant, e Effect) {
+func (h *history) Effect(_ clock.Instant, e *Effect) {
 	h.tellSends() // of the input before
 	switch e.Kind {
 	case EffectWon:

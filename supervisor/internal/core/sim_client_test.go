@@ -210,7 +210,7 @@ func (c *simClient) Send(i int, commands []node.Command) (unsent []node.Command)
 }
 
 // Effect does what concerns callers and holders.
-func (c *simClient) Effect(now clock.Instant, e Effect) {
+func (c *simClient) Effect(now clock.Instant, e *Effect) {
 	w := c.w
 	switch e.Kind {
 	case EffectWon:
@@ -244,7 +244,8 @@ func (c *simClient) Effect(now clock.Instant, e Effect) {
 		}
 		c.answered[e.Call] = true
 		if f := c.following[e.Call]; f != nil {
-			c.after(w.upTo(100*time.Microsecond), func() { f(e) })
+			told := *e
+			c.after(w.upTo(100*time.Microsecond), func() { f(told) })
 		}
 	case EffectNodeUp, EffectNodeDown, EffectYoung:
 	case EffectWarned:

@@ -119,7 +119,7 @@ func (c *simClient) fits(t *Terms) bool {
 	return t.TTL <= c.cfg.MaxTTL && c.cfg.NodeTimeout <= t.TTL/4 && t.RenewEvery+c.cfg.NodeTimeout+t.Grace+t.Drift < t.TTL
 }
 
-func (wk *simWorker) failed(e Effect) {
+func (wk *simWorker) failed(e *Effect) {
 	w := wk.c.w
 	wk.call = 0
 	if wk.adopts != nil {
@@ -140,7 +140,7 @@ func (wk *simWorker) failed(e Effect) {
 	wk.think()
 }
 
-func (wk *simWorker) won(e Effect) {
+func (wk *simWorker) won(e *Effect) {
 	c, w, t := wk.c, wk.c.w, wk.c.core.tenures.get(e.ID)
 	wk.call = 0
 	l := &simLease{

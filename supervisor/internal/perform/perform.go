@@ -26,8 +26,9 @@ type Core[E any] interface {
 
 // A Doer does one thing of each kind. It does not wait.
 type Doer[E any] interface {
-	// Effect does what an effect asks for. It may give the core inputs.
-	Effect(now clock.Instant, e E)
+	// Effect does what an effect asks for, and keeps no pointer to it. It may give the core
+	// inputs.
+	Effect(now clock.Instant, e *E)
 	// Send hands commands to a node, and returns those for which there is no room.
 	Send(node int, commands []node.Command) (unsent []node.Command)
 }
@@ -41,7 +42,7 @@ func Effects[E any](now clock.Instant, c Core[E], d Doer[E]) {
 			return
 		}
 		for i := range effects {
-			d.Effect(now, effects[i])
+			d.Effect(now, &effects[i])
 		}
 		c.ReturnEffects(effects)
 	}
