@@ -49,13 +49,14 @@ func Effects[E any](now clock.Instant, c Core[E], d Doer[E]) {
 }
 
 // All does everything that n nodes, callers and holders are concerned with: effects before
-// commands, so that a holder hears of the end of its lease before any node does.
+// the commands of each node, so that a holder hears of the end of its lease before any node
+// does. A node that has no room for a command may be what ends it.
 func All[E any](now clock.Instant, c Core[E], n int, d Doer[E]) {
 	Effects(now, c, d)
 	c.Serve(now)
 	for !c.Idle() {
-		Effects(now, c, d)
 		for i := range n {
+			Effects(now, c, d)
 			commands := c.TakeCommands(i)
 			if len(commands) == 0 {
 				continue
