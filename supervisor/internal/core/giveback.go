@@ -60,7 +60,7 @@ func (c *Core) endFor(now clock.Instant, t *tenure, why Reason, call Call) {
 		free = deadline(t.votes.of, t.counting(), c.quorum) // its holder has the grace to stop in
 	}
 	c.giveBackAt(free, now, t, call)
-	c.makeReady(l)
+	c.makeReady(now, l)
 	c.forgetIdle(t.key, l)
 }
 

@@ -123,7 +123,7 @@ func (c *Core) drop(now clock.Instant, l *line, w *waiter) {
 	}
 	c.stopFirst(now, l)
 	l.resetCounters()
-	c.makeReady(l)
+	c.makeReady(now, l)
 	c.forgetIdle(key, l)
 }
 

@@ -13,7 +13,7 @@ import (
 
 // ready are the lists of waiters whose first may begin an attempt.
 type ready struct {
-	alarm // set if some are left over
+	alarm // set while there are any: Serve may have been called already after this input
 	lists []*waitList
 }
 
@@ -36,12 +36,13 @@ const (
 )
 
 // makeReady has the first waiter of a line begin an attempt soon.
-func (c *Core) makeReady(l *line) {
+func (c *Core) makeReady(now clock.Instant, l *line) {
 	if l.waitList == nil || l.ready || c.closing {
 		return
 	}
 	l.ready = true
 	c.ready.lists = append(c.ready.lists, l.waitList)
+	c.alarms.set(&c.ready, now)
 }
 
 // Serve begins the attempts that have become possible by an input, in the order in which
@@ -62,7 +63,7 @@ func (r *ready) wake(c *Core, now clock.Instant) {
 		}
 	}
 	if len(r.lists) > 0 {
-		c.alarms.set(r, now)
+		c.alarms.set(r, now+1) // a tick at this instant would go on with it
 		return
 	}
 	r.lists = nil

@@ -335,3 +335,52 @@ func TestGivenUpInTurn(t *testing.T) {
 		t.Errorf("%d grants were sent to three nodes", n)
 	}
 }
+
+// crowdedNodes are nodes that have no room for a command.
+type crowdedNodes struct{ *bench }
+
+func (crowdedNodes) Send(_ int, commands []node.Command) []node.Command { return commands }
+
+// The first in a line gives up because no node has room. The next one tries at once, although
+// no answer of a node has the core look again.
+func TestNextInLineAfterNoRoom(t *testing.T) {
+	b := enrolled(t, 3)
+	b.c.alarms.clear(&b.c.agreement)
+	first := Request{Call: b.call(), Key: "x", Terms: b.c.terms, Attempts: 1}
+	second := Request{Call: b.call(), Key: "x", Terms: b.c.terms}
+	b.c.Acquire(b.now(), first)
+	b.c.Acquire(b.now(), second)
+	perform.All(b.now(), b.c, 3, crowdedNodes{b})
+	b.refused(first.Call, ReasonNoQuorum)
+	if wait := b.c.Wait(b.now()); wait != 0 {
+		t.Errorf("the next one waits %v for its turn", wait)
+	}
+	b.advance(0)
+	b.wantNodes(b.take(node.Grant), 0, 1, 2)
+}
+
+// Very many wait whose only attempt fails at once, because the nodes are young. No wake-up
+// serves more than a piece of them.
+func TestManyAttemptsThatFailAtOnce(t *testing.T) {
+	const callers = 20 * maxServed
+	b := enrolled(t, 3)
+	b.hold("x")
+	for range callers {
+		b.acquire("x", func(r *Request) { r.Attempts = 1 })
+	}
+	for i := range 3 {
+		b.restart(i)
+	}
+	b.c.Release(b.now(), b.c.lines["x"].holder.id, b.call())
+	b.perform()
+	for round := 0; b.c.callers > 0; round++ {
+		if round > callers {
+			t.Fatalf("%d callers were not told", b.c.callers)
+		}
+		told := len(b.outcomes)
+		b.advance(b.c.Wait(b.now()))
+		if n := len(b.outcomes) - told; n > 2*maxServed {
+			t.Fatalf("%d callers were told by one wake-up", n)
+		}
+	}
+}
