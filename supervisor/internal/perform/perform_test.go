@@ -43,7 +43,7 @@ func (s *script) Unsent(clock.Instant, int, node.Command) {
 	}
 }
 
-func (s *script) Effect(_ clock.Instant, e string) { s.log = append(s.log, e) }
+func (s *script) Effect(_ clock.Instant, e *string) { s.log = append(s.log, *e) }
 
 func (s *script) Send(i int, commands []node.Command) (unsent []node.Command) {
 	for _, c := range commands {
