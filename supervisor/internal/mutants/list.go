@@ -413,6 +413,28 @@ var mutants = []mutant{
 	{"script: a release hands nothing over", "release takes the first living waiter, reserves the key for it", script,
 		"pcall(handOver, KEYS[i], KEYS[n+i])\n", "false\n", real + "/queue/in_the_order_of_tickets"}, // each of the others waits as long
 
+	// Lines.
+	{"a node hears of an end before the holder, if another has no room", "A holder hears that its lease is lost before any node hears the release", "supervisor/internal/perform/perform.go",
+		"\t\tfor i := range n {\n\t\t\tEffects(now, c, d)\n", "\t\tEffects(now, c, d)\n\t\tfor i := range n {\n", "./supervisor/internal/perform TestEffectsBeforeSends"},
+	{"a turn waits for the next input", "What ends a lease or loses an attempt puts the line on a list, which is served after the input", core,
+		"\tc.alarms.set(&c.ready, now)\n", "", "./supervisor/internal/core TestNextInLineAfterNoRoom"},
+	{"one tick serves all that fail at once", "served after the input, a piece at a time", core,
+		"c.alarms.set(r, now+1)", "c.alarms.set(r, now)", "./supervisor/internal/core TestManyAttemptsThatFailAtOnce"},
+	{"the line is lost after a caller that left its middle", "the callers of this process are served in the order in which they came", core,
+		"\t\tw.prev.next = w.next\n", "", "./supervisor/internal/core TestLineWithGaps"},
+	{"who comes after the last has left is in no line", "the callers of this process are served in the order in which they came", core,
+		"\t\tlist.last = w.prev\n", "", "./supervisor/internal/core TestLineWithGaps"},
+	{"a turn is taken beside an heir", "nobody talks to the nodes while this process holds the name", core,
+		"l.first != nil && l.holder == nil &&", "l.first != nil &&", "./supervisor/internal/core TestTurnThatComesWithAnHeir"},
+	{"a single attempt beside a waiter", "TryAcquire fails with ErrHeld if this process has a caller who waits for the name", core,
+		"w.Once && (l.holder != nil || l.waitList != nil)", "w.Once && l.holder != nil", "./supervisor/internal/core TestTryBehindAWaiter"},
+	{"a caller who is to be told anyway gives up, and is told twice", "every caller is told once", core,
+		"\tlist.dismissed = true\n", "", "./supervisor/internal/core TestDismissedLines"},
+	{"a lease is forgotten with those who wait for it", "nobody talks to the nodes while this process holds the name", core,
+		"\tif l.holder == nil {\n\t\tdelete(c.lines, list.key)\n\t}\n\tlist", "\tdelete(c.lines, list.key)\n\tlist", "./supervisor/internal/core TestDismissedLines"},
+	{"each line that is dismissed has a piece of its own", "served after the input, a piece at a time", core,
+		"\tif !d.isSet() {\n\t\td.wake(c, now)\n\t}", "\td.wake(c, now)", "./supervisor/internal/core TestDismissedLines"},
+
 	// The scripts, on a real server.
 	{"script: release without compare", "compare-and-delete", script,
 		"  if held[i] == ARGV[i+1] then\n    out[i+2] = 1\n  elseif held[i] or call", "  if held[i] then\n    out[i+2] = 1\n  elseif held[i] or call", real},
