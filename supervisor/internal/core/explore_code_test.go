@@ -369,13 +369,19 @@ func newCoder() *coder { return &coder{} }
 
 // least returns what a situation has in common with all that differ from it by the names
 // of nodes and clients alone.
-func (e *coder) least(s *situation, past int64, seeds [2]maphash.Seed) (least [2]uint64) {
-	e.now, e.tick, e.past = s.now, tick, past
+func (e *coder) least(s *situation, b *bounds, seeds [2]maphash.Seed) (least [2]uint64) {
+	e.now, e.tick, e.past = s.now, tick, int64(b.ttl) // nothing is counted for longer
 	first := true
 	permute(len(s.parties), func(parties []int) {
+		if b.rivalry != nil && parties[0] != 0 {
+			return
+		}
 		looks := make([][]byte, len(s.servers))
 		for n := range looks {
-			looks[n] = s.look(n, parties)
+			if b.rivalry != nil {
+				looks[n] = []byte{byte(b.slowAt[0] >> n & 1), byte(b.slowAt[1] >> n & 1)} // the bounds tell them apart
+			}
+			looks[n] = append(looks[n], s.look(n, parties)...)
 		}
 		permute(len(s.servers), func(nodes []int) {
 			for i := range nodes[1:] {

@@ -24,19 +24,38 @@ var (
 
 // Bounds are what a search is complete within.
 type bounds struct {
-	name           string
-	nodes, clients int
-	ttl            int // in ticks
-	wishes         int // acquisitions of each client
+	name string
+	ttl  int // in ticks
 	quota
+	*rivalry
 	short bool // it is searched by go test
 }
 
+// A rivalry narrows what the clients do, so that a search gets further. Without one they are
+// alike: client 1 does whatever client 0 does.
+type rivalry struct {
+	asks   asking
+	atOnce bool       // nothing else happens while anything of client 1 is under way
+	aimed  bool       // things go wrong only while somebody has asked and has no answer
+	slowAt [2]nodeSet // the nodes from or to which something may be slow, by client
+}
+
+// An asking is when client 1 asks for the name.
+type asking uint8
+
+const (
+	askEver  asking = iota
+	askQuiet        // when nothing of client 0 is under way but what is slow
+	askAfter        // when something has gone wrong
+)
+
 var searches = []bounds{
-	{name: "quick", nodes: 3, clients: 2, ttl: 4, wishes: 1, quota: quota{releases: 2}, short: true},
-	{name: "slow", nodes: 3, clients: 2, ttl: 4, wishes: 1, quota: quota{slow: 1, releases: 2}},
-	{name: "deletion", nodes: 3, clients: 2, ttl: 4, wishes: 1, quota: quota{slow: 2, deletions: 1, releases: 1}},
-	{name: "flush", nodes: 3, clients: 2, ttl: 4, wishes: 1, quota: quota{slow: 2, flushes: 1}},
+	{name: "quick", ttl: 4, quota: quota{releases: 2}, short: true},
+	{name: "slow", ttl: 4, quota: quota{slow: 1, releases: 2}},
+	{name: "deletion", ttl: 2, quota: quota{slow: 2, deletions: 1, releases: 1},
+		rivalry: &rivalry{asks: askAfter, atOnce: true, slowAt: [2]nodeSet{7, 0}}},
+	{name: "flush", ttl: 5, quota: quota{slow: 3, flushes: 1},
+		rivalry: &rivalry{asks: askQuiet, aimed: true, slowAt: [2]nodeSet{5, 1}}},
 }
 
 // settings are those of the clients. A TTL ends just before its last tick, so that a key
@@ -44,8 +63,8 @@ var searches = []bounds{
 func (b *bounds) settings() Settings {
 	ttl := time.Duration(b.ttl)*tick - time.Millisecond
 	return Settings{
-		Nodes: b.nodes, TTL: ttl, MaxTTL: ttl, MaxTTLCap: ttl, Drift: time.Millisecond, Grace: time.Millisecond,
-		RenewEvery: 2 * tick, NodeTimeout: time.Minute, RetryMin: tick, RetryMax: tick, Guard: true,
+		Nodes: exploredNodes, TTL: ttl, MaxTTL: ttl, MaxTTLCap: ttl, Drift: time.Millisecond, Grace: time.Millisecond,
+		RenewEvery: time.Duration(b.ttl/2) * tick, NodeTimeout: time.Minute, RetryMin: tick, RetryMax: tick, Guard: true,
 	}
 }
 
@@ -148,7 +167,7 @@ func (h *search) expand(level []frontier) (next []frontier) {
 // isNew notes a situation, and reports whether neither it nor one that is the same but for
 // the names of nodes and clients was met before.
 func (h *search) isNew(e *coder, s *situation) bool {
-	least := e.least(s, int64(h.b.ttl), h.seeds) // nothing is counted for longer than a TTL
+	least := e.least(s, h.b, h.seeds)
 	d := &h.shards[least[0]&255]
 	d.Lock()
 	defer d.Unlock()

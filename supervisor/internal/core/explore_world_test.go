@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
@@ -128,22 +130,24 @@ const (
 
 func (m move) String() string {
 	words := [moveKinds]string{
-		"client %d asks for the name", "client %d releases it",
-		"node %[2]d runs what client %[1]d has sent, which hears the answer", "node %[2]d runs what client %[1]d has sent",
-		"client %d hears node %d",
-		"time will pass between client %d and node %d", "node %[2]d runs what client %[1]d has sent, and time will pass before it hears that",
-		"client %d enrols at node %d", "a tick passes",
-		"late bytes of client %d arrive at node %d", "node %[2]d restarts empty", "node %[2]d is flushed",
-		"client %d gives up its connection to node %d", "somebody deletes the key on node %[2]d",
-		"node %[2]d refuses what client %[1]d has sent",
+		"client P asks for the name", "client P releases it",
+		"node N runs what client P has sent, which hears the answer", "node N runs what client P has sent",
+		"client P hears node N", "time will pass between client P and node N",
+		"node N runs what client P has sent, and time will pass before it is heard",
+		"client P enrols at node N", "a tick passes", "late bytes of client P arrive at node N",
+		"node N restarts empty", "node N is flushed", "client P gives up its connection to node N",
+		"somebody deletes the key on node N", "node N refuses what client P has sent",
 	}
-	return fmt.Sprintf(words[m.kind]+"%.0[1]d%.0[2]d", m.party, m.node)
+	return strings.NewReplacer("P", strconv.Itoa(int(m.party)), "N", strconv.Itoa(int(m.node))).Replace(words[m.kind])
 }
 
 const (
-	explored = "x"
-	tick     = 50 * time.Millisecond
-	genesis  = clock.Instant(time.Hour)
+	explored        = "x"
+	exploredNodes   = 3
+	exploredClients = 2
+
+	tick    = 50 * time.Millisecond
+	genesis = clock.Instant(time.Hour)
 	// epoch is the servers' time less the clients': fences are large by it.
 	epoch = 100 * 365 * 24 * time.Hour
 )
@@ -188,21 +192,21 @@ func (x *stepper) Expires(string)             {}
 func (x *stepper) begin() *situation {
 	b := x.b
 	s := &situation{now: genesis, left: b.quota}
-	for n := range b.nodes {
+	for n := range exploredNodes {
 		s.servers = append(s.servers, &server{boot: 1 + n*100})
 	}
 	x.s, x.owned = s, map[any]bool{}
-	for p := range b.clients {
+	for p := range exploredClients {
 		set := b.settings()
 		set.Owner, set.Seed = fmt.Sprint(p), [32]byte{byte(p)}
 		c := New(set)
 		c.rand = rand.New(zeroes{})
 		c.alarms.set(&c.agreement, genesis+clock.Instant(1000*time.Hour)) // fingerprints are left out
-		s.parties = append(s.parties, &party{core: c, wishes: b.wishes})
-		for range b.nodes {
+		s.parties = append(s.parties, &party{core: c, wishes: 1})
+		for range exploredNodes {
 			s.links = append(s.links, &link{})
 		}
-		for n := range b.nodes {
+		for n := range exploredNodes {
 			x.enrol(p, n)
 			l := x.link(p, n)
 			x.open(n)
@@ -249,7 +253,7 @@ func (x *stepper) server(n int) *server {
 }
 
 func (x *stepper) link(p, n int) *link {
-	at := &x.s.links[p*x.b.nodes+n]
+	at := &x.s.links[p*exploredNodes+n]
 	if !x.owned[*at] {
 		q := **at
 		*at = &q
@@ -357,25 +361,40 @@ func (x *stepper) do(m move) {
 //     something next, before the client hears anything. What is believed overlaps in the
 //     same way whichever comes first.
 //   - If a renewal will find its key, and nothing else is under way for its client but
-//     such renewals, and nothing can go wrong any more, then it is the next: others find the
-//     name held before as well as after.
+//     such renewals, then it is the next, unless something goes wrong with its node before:
+//     others find the name held before as well as after. If anything may still go wrong, the
+//     others must have nothing to do until then.
 func (x *stepper) moves(s *situation, to []move) []move {
 	to = to[:0]
 	add := func(kind moveKind, p, n int) { to = append(to, move{kind, int8(p), int8(n)}) }
-	if p, n := x.plain(s); p >= 0 {
+	if p, n := x.plain(s); p >= 0 && (p == 0 || x.b.rivalry == nil || !x.b.atOnce) {
 		add(moveTrip, p, n)
-		if s.left.slow > 0 {
+		if x.maySlow(s, p, n) {
 			add(moveHold, p, n)
 			add(moveAnswerSlowly, p, n)
 		}
+		x.faults(s, n, add)
 		return to
 	}
-	busy := false
+	if x.b.rivalry != nil && x.b.atOnce {
+		for n, l := range s.links[exploredNodes:] {
+			switch {
+			case l.stage == stageSent:
+				add(moveTrip, 1, n)
+			case !l.state.Enrolled:
+				add(moveEnrol, 1, n)
+			case l.lags():
+				add(moveHear, 1, n)
+			}
+		}
+		if len(to) > 0 {
+			return to
+		}
+	}
 	for p, q := range s.parties {
-		busy = busy || q.call != 0 || q.lease.id != 0
-		links := s.links[p*x.b.nodes : (p+1)*x.b.nodes]
+		links := s.links[p*exploredNodes : (p+1)*exploredNodes]
 		waits := slices.ContainsFunc(links, func(l *link) bool { return l.fresh })
-		if !waits && q.wishes > 0 && q.call == 0 && q.lease.id == 0 {
+		if !waits && q.wishes > 0 && !x.bides(s, p) && q.call == 0 && q.lease.id == 0 {
 			add(moveAcquire, p, 0)
 		}
 		if !waits && q.lease.id != 0 && s.left.releases > 0 {
@@ -385,7 +404,7 @@ func (x *stepper) moves(s *situation, to []move) []move {
 			if len(l.late) > 0 {
 				add(moveLate, p, n)
 			}
-			if l.lags() && l.pace == prompt && s.left.slow > 0 {
+			if l.lags() && l.pace == prompt && x.maySlow(s, p, n) {
 				add(moveHold, p, n)
 			}
 			switch {
@@ -409,16 +428,8 @@ func (x *stepper) moves(s *situation, to []move) []move {
 			}
 		}
 	}
-	for n, v := range s.servers {
-		if s.left.restarts > 0 && busy {
-			add(moveRestart, 0, n)
-		}
-		if s.left.flushes > 0 && busy {
-			add(moveFlush, 0, n)
-		}
-		if s.left.deletions > 0 && v.has(s.now) && x.settled(s, v.value) {
-			add(moveDelete, 0, n)
-		}
+	for n := range s.servers {
+		x.faults(s, n, add)
 	}
 	if x.mayPass(s) {
 		add(moveTime, 0, 0)
@@ -426,16 +437,65 @@ func (x *stepper) moves(s *situation, to []move) []move {
 	return to
 }
 
+// faults adds what may go wrong with a node.
+func (x *stepper) faults(s *situation, n int, add func(kind moveKind, p, n int)) {
+	asked, holds := false, false
+	for _, q := range s.parties {
+		asked, holds = asked || q.call != 0, holds || q.lease.id != 0
+	}
+	if !asked && (!holds || x.b.rivalry != nil && x.b.aimed) {
+		return
+	}
+	if s.left.restarts > 0 {
+		add(moveRestart, 0, n)
+	}
+	if s.left.flushes > 0 {
+		add(moveFlush, 0, n)
+	}
+	if v := s.servers[n]; s.left.deletions > 0 && v.has(s.now) && x.settled(s, v.value) {
+		add(moveDelete, 0, n)
+	}
+}
+
+func (x *stepper) maySlow(s *situation, p, n int) bool {
+	return s.left.slow > 0 && (x.b.rivalry == nil || x.b.slowAt[p].has(n))
+}
+
+// bides reports whether a client must not ask yet.
+func (x *stepper) bides(s *situation, p int) bool {
+	if x.b.rivalry == nil || p == 0 {
+		return false
+	}
+	switch x.b.asks {
+	case askAfter:
+		return s.left.faults() == x.b.faults()
+	case askQuiet:
+		return slices.ContainsFunc(s.links[:exploredNodes], func(l *link) bool { return l.lags() && l.pace == prompt })
+	}
+	return false
+}
+
+// idle reports whether a client will never do anything more by itself.
+func (x *stepper) idle(s *situation, p int) bool {
+	q := s.parties[p]
+	return q.wishes == 0 && q.call == 0 && q.lease.id == 0 && !slices.ContainsFunc(s.links[p*exploredNodes:(p+1)*exploredNodes], (*link).lags)
+}
+
+func (q quota) faults() int8 { return q.restarts + q.flushes + q.cuts + q.deletions + q.refusals }
+
 // plain returns whose renewal, at which node, may as well be the next; -1 if there is none.
 func (x *stepper) plain(s *situation) (p, n int) {
-	if q := s.left; q.restarts+q.flushes+q.cuts+q.deletions+q.refusals > 0 {
+	if s.left.cuts+s.left.refusals > 0 {
 		return -1, -1
 	}
 	for p := range s.parties {
-		links, first := s.links[p*x.b.nodes:(p+1)*x.b.nodes], -1
+		links, first := s.links[p*exploredNodes:(p+1)*exploredNodes], -1
+		if o := (p + 1) % len(s.parties); s.left.faults() > 0 && !x.bides(s, o) && !x.idle(s, o) {
+			continue
+		}
 		for n, l := range links {
 			switch v := s.servers[n]; {
-			case len(s.links[(p+1)%len(s.parties)*x.b.nodes+n].late)+len(l.late) > 0:
+			case len(s.links[(p+1)%len(s.parties)*exploredNodes+n].late)+len(l.late) > 0:
 				first = -2
 			case l.pace == held || !l.lags() && len(l.mailbox) == 0:
 			case l.pace == prompt && l.stage == stageSent && !l.broken && len(l.replies) == 1 && len(l.pipe) == 1 &&
@@ -466,7 +526,7 @@ func (x *stepper) mayIntervene(s *situation, p int) bool {
 		}
 	}
 	for i, l := range s.links {
-		if len(l.late) > 0 || i/x.b.nodes != p && l.lags() {
+		if len(l.late) > 0 || i/exploredNodes != p && l.lags() {
 			return true
 		}
 	}
@@ -496,7 +556,7 @@ func serverTime(now clock.Instant) time.Duration { return epoch + time.Duration(
 func (x *stepper) open(n int) *server {
 	v := x.server(n)
 	for p := range x.s.parties {
-		if x.s.links[p*x.b.nodes+n].fresh {
+		if x.s.links[p*exploredNodes+n].fresh {
 			x.link(p, n).fresh = false
 		}
 	}
@@ -530,7 +590,7 @@ func (x *stepper) passTime() {
 	s := x.s
 	for i, l := range s.links {
 		if l.pace == held {
-			x.link(i/x.b.nodes, i%x.b.nodes).pace = ripe
+			x.link(i/exploredNodes, i%exploredNodes).pace = ripe
 		}
 	}
 	s.now = s.now.Add(tick)
@@ -667,9 +727,9 @@ func (x *stepper) settle(p int) {
 	for again := true; again; {
 		again = false
 		x.of = p
-		perform.All(x.s.now, c, x.b.nodes, x)
-		for n := range x.b.nodes {
-			if l := x.s.links[p*x.b.nodes+n]; l.state.Enrolled && l.stage == stageIdle && !l.broken && len(l.mailbox) > 0 {
+		perform.All(x.s.now, c, exploredNodes, x)
+		for n := range exploredNodes {
+			if l := x.s.links[p*exploredNodes+n]; l.state.Enrolled && l.stage == stageIdle && !l.broken && len(l.mailbox) > 0 {
 				again = x.depart(p, n) || again
 			}
 		}
