@@ -418,3 +418,27 @@ func TestNoTokenIsShown(t *testing.T) {
 		}
 	})
 }
+
+// That a lease was handed over is told as a release, with its reason: nothing was lost.
+func TestHandOverIsTold(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		var ends []supervisor.Event
+		sup := start(t, nodes, func(cfg *supervisor.Config) {
+			cfg.Observer = observer(func(e supervisor.Event) {
+				if e.Kind == supervisor.Released || e.Kind == supervisor.Lost {
+					ends = append(ends, e)
+				}
+			})
+		})
+		held := acquire(t, sup, "x")
+		if _, err := held.HandOver(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := sup.Close(t.Context()); err != nil { // all is told before it returns
+			t.Fatal(err)
+		}
+		if len(ends) != 1 || ends[0].Kind != supervisor.Released || ends[0].Err != lease.ErrHandedOver || ends[0].Fence != held.Fence() {
+			t.Errorf("told %+v", ends)
+		}
+	})
+}

@@ -434,6 +434,8 @@ var mutants = []mutant{
 		"\tif l.holder == nil {\n\t\tdelete(c.lines, list.key)\n\t}\n\tlist", "\tdelete(c.lines, list.key)\n\tlist", "./supervisor/internal/core TestDismissedLines"},
 	{"each line that is dismissed has a piece of its own", "served after the input, a piece at a time", core,
 		"\tif !d.isSet() {\n\t\td.wake(c, now)\n\t}", "\td.wake(c, now)", "./supervisor/internal/core TestDismissedLines"},
+	{"a lease that was handed over is told as lost", "HandOver ends the lease with ErrHandedOver: nothing was lost", "supervisor/loop.go",
+		"\tcase lease.ErrHandedOver:\n\t\tkind = Released\n", "", "./supervisor TestHandOverIsTold"},
 
 	// The scripts, on a real server.
 	{"script: release without compare", "compare-and-delete", script,
