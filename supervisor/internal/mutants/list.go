@@ -436,6 +436,8 @@ var mutants = []mutant{
 		"\tif !d.isSet() {\n\t\td.wake(c, now)\n\t}", "\td.wake(c, now)", "./supervisor/internal/core TestDismissedLines"},
 	{"a lease that was handed over is told as lost", "HandOver ends the lease with ErrHandedOver: nothing was lost", "supervisor/loop.go",
 		"\tcase lease.ErrHandedOver:\n\t\tkind = Released\n", "", "./supervisor TestHandOverIsTold"},
+	{"calls that were answered are remembered", "every caller is told once", "supervisor/calls.go",
+		"\tdelete(s.calls, c.number)\n", "", "./supervisor TestCallsAreForgotten"},
 
 	// The scripts, on a real server.
 	{"script: release without compare", "compare-and-delete", script,
