@@ -8,11 +8,11 @@ import (
 // Close accepts nothing more and ends everything: very many leases a piece at a time.
 func (c *Core) Close(now clock.Instant) {
 	c.closing = true
+	c.endAll(now, clock.Never, ReasonClosed) // before callers are told who may ask how a lease is
 	for len(c.waited) > 0 {
 		l := c.waited[len(c.waited)-1]
 		c.dismiss(now, l, c.failure(l, ReasonClosed))
 	}
-	c.endAll(now, clock.Never, ReasonClosed)
 	for len(c.adopting) > 0 {
 		c.failAdoption(c.adopting[len(c.adopting)-1], ReasonClosed)
 	}

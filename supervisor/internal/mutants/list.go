@@ -438,6 +438,8 @@ var mutants = []mutant{
 		"\tcase lease.ErrHandedOver:\n\t\tkind = Released\n", "", "./supervisor TestHandOverIsTold"},
 	{"calls that were answered are remembered", "every caller is told once", "supervisor/calls.go",
 		"\tdelete(s.calls, c.number)\n", "", "./supervisor TestCallsAreForgotten"},
+	{"callers hear of Close before the leases are over", "Close ends every lease with lease.ErrClosed", core,
+		"\tc.endAll(now, clock.Never, ReasonClosed) // before", "\tdefer c.endAll(now, clock.Never, ReasonClosed) // before", "./supervisor/internal/core TestHistories"},
 
 	// The scripts, on a real server.
 	{"script: release without compare", "compare-and-delete", script,
