@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,6 +73,40 @@ func TestCallsAreForgotten(t *testing.T) {
 		}
 		if n := len(s.calls); n != 0 {
 			t.Errorf("Close has left %d calls", n)
+		}
+	})
+}
+
+// Close whose context is done does not wait until very many callers are told, and none of
+// them waits for ever.
+func TestManyWaitersAndClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes := nodetest.Start(3)
+		defer func() {
+			for _, n := range nodes {
+				n.Close()
+			}
+		}()
+		s, err := New(Config{Nodes: nodetest.Conns(nodes), TTL: time.Second, MaxTTLCap: time.Second, Clock: clock.Runtime()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		const callers = 2000
+		errs := make(chan error, callers)
+		for range callers {
+			go func() {
+				_, err := s.Acquire(context.Background(), "x", WithAttempts(1000))
+				errs <- err
+			}()
+		}
+		synctest.Wait()
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		_ = s.Close(gone)
+		for range callers - 1 { // one has the lease
+			if err := <-errs; err != nil && !errors.Is(err, ErrClosed) {
+				t.Fatal(err)
+			}
 		}
 	})
 }

@@ -860,3 +860,16 @@ func TestWokenAfterASuspension(t *testing.T) {
 		}
 	})
 }
+
+// Release whose context ends before a silent node is given up says so.
+func TestReleaseEndsWithItsContext(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		held := acquire(t, start(t, nodes), "x")
+		for _, n := range nodes {
+			n.Hang()
+		}
+		if err := held.Release(within(t, 10*time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v", err)
+		}
+	})
+}

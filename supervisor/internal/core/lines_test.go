@@ -108,3 +108,26 @@ func TestDismissedLines(t *testing.T) {
 		t.Errorf("%d lines are remembered, and that of the lease %v", len(b.c.lines), ok)
 	}
 }
+
+// The first in a line was refused, and has asked who holds the name, before it won. The next
+// one has its turn nevertheless.
+func TestTurnAfterAnInquiry(t *testing.T) {
+	b := enrolled(t, 3)
+	first, second := b.acquire("x", func(r *Request) { r.Attempts = 2 }), b.acquire("x")
+	for _, s := range b.take(node.Grant) {
+		b.say(s, node.Other)
+	}
+	for _, s := range b.take(node.Inspect) {
+		b.say(s, node.Absent)
+	}
+	b.advance(b.c.Wait(b.now()))
+	for _, s := range b.take(node.Grant) {
+		b.say(s, node.OK)
+	}
+	b.got(first)
+	b.release("x")
+	for _, s := range b.take(node.Grant) {
+		b.say(s, node.OK)
+	}
+	b.got(second)
+}

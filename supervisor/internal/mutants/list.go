@@ -440,6 +440,12 @@ var mutants = []mutant{
 		"\tdelete(s.calls, c.number)\n", "", "./supervisor TestCallsAreForgotten"},
 	{"callers hear of Close before the leases are over", "Close ends every lease with lease.ErrClosed", core,
 		"\tc.endAll(now, clock.Never, ReasonClosed) // before", "\tdefer c.endAll(now, clock.Never, ReasonClosed) // before", "./supervisor/internal/core TestHistories"},
+	{"a turn is not taken after an inquiry", "the callers of this process are served in the order in which they came", core,
+		"\t\tl.inquiry = nil\n\t\tl.answers", "\t\tl.answers", "./supervisor/internal/core TestTurnAfterAnInquiry"},
+	{"Release does not say that its context has ended", "an error wraps that of the context if it ended the waiting", "supervisor/keeper.go",
+		"\tm.call.cause = m.why\n\ts.core.StopWaiting(", "\ts.core.StopWaiting(", "./supervisor TestReleaseEndsWithItsContext"},
+	{"a caller waits for a loop that has ended", "every caller is told once", "supervisor/supervisor.go",
+		"\tselect {\n\tcase o := <-c.result:\n\t\treturn o\n\tcase <-s.done:\n\t}\n", "\treturn <-c.result\n", "./supervisor TestManyWaitersAndClose"},
 
 	// The scripts, on a real server.
 	{"script: release without compare", "compare-and-delete", script,
