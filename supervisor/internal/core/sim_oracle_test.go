@@ -32,6 +32,7 @@ type simLease struct {
 	// A rival was let in by what the protocol does not promise to survive.
 	interrupted   bool
 	interruptedAt clock.Instant // by its client's clock
+	byHand        bool          // it was because of its keys, and not because of a pause
 
 	// What became of its keys by hand.
 	spoilt   nodeSet // nodes that broke their promise, in true time last at
@@ -174,6 +175,7 @@ func (w *world) takenBefore(l *simLease) {
 				continue
 			}
 			l.spoilt.add(n.id)
+			l.spoiltAt[n.id] = p.at
 			if n.lifeAt > p.at { // it lost, after that, what would have told of it
 				l.blurred.add(n.id)
 			}
@@ -300,6 +302,7 @@ func (w *world) overlap(o, l *simLease) {
 		}
 		w.excuse(e, l)
 		l.interrupted, l.interruptedAt = true, l.c.Now()
+		l.byHand = e == wonByHand || e == heldByHand
 	}
 	mine, lapsed, lost := w.support(l)
 	switch {
@@ -351,6 +354,9 @@ func (w *world) renewed(l *simLease, now, until clock.Instant) {
 		w.fail("client %d: %s is over, and is renewed", l.c.id, l.token)
 	}
 	l.until = until
+	if l.byHand && l.spoilt == 0 {
+		l.interrupted = false // clocks were stepped, but the keys were there all the time
+	}
 	if l.interrupted && until > l.interruptedAt.Add(l.ttl) {
 		if e, blind := l.blinded(); blind {
 			w.excuse(e, l)
