@@ -455,7 +455,7 @@ func (a *simActor) note(t *keyspace.Turn, p *simPipe, k int, was simBefore, cmd 
 		}
 	case node.Adopt:
 		if r.Status == node.OK {
-			n.notBroken(cmd.Token)
+			n.notBroken(k, cmd.Token)
 		}
 	case node.Renew:
 		w.observes(n, p, k, cmd, r)

@@ -178,15 +178,17 @@ func endOf(end int64, c *rateClock) time.Duration {
 	return c.when(time.Duration(end+1) * time.Millisecond)
 }
 
-// noteSet notes that a key was set, by a command that was sent at some time. A promise that
-// was broken and is given again is not broken any more.
+// noteSet notes that a key was set, by a command that was sent at some time.
 func (n *simNode) noteSet(k int, value string, sent time.Duration) {
-	n.notBroken(value)
+	n.notBroken(k, value)
 	n.data.keys[k] = simKey{set: n.w.now, sent: sent}
 }
 
-func (n *simNode) notBroken(value string) {
-	again := func(p promise) bool { return p.token == value }
+// notBroken notes that a promise which was broken is given again, if the key is there for no
+// less. For less, after an extension to a shorter TTL, it is the guard that keeps the rest.
+func (n *simNode) notBroken(k int, value string) {
+	end := n.endOf(k)
+	again := func(p promise) bool { return p.token == value && p.end <= end }
 	n.forgot, n.spoilt = slices.DeleteFunc(n.forgot, again), slices.DeleteFunc(n.spoilt, again)
 }
 
