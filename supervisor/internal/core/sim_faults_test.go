@@ -223,7 +223,7 @@ func (w *world) simulate() {
 	for !done() {
 		if !w.step(bound) {
 			for k, name := range w.names {
-				held := false
+				held := w.heldAt[k] > w.now-w.maxTTL
 				for _, l := range w.leases[k] {
 					held = held || l.believed()
 				}

@@ -314,6 +314,10 @@ func (w *world) overlap(o, l *simLease) {
 		return
 	}
 	kept, forgot, spoilt := w.support(o)
+	if w.descends(l.token, o.token) { // what the heir has says nothing of what o was promised
+		broken := w.brokenBy(o)
+		kept, spoilt = kept-broken, spoilt+broken
+	}
 	clean := kept + forgot - w.late(o, l)
 	switch {
 	case o.unseen():
@@ -325,6 +329,19 @@ func (w *world) overlap(o, l *simLease) {
 			l.c.id, w.names[l.key], l.token, o.c.id, o.token, o.until.Sub(o.c.Now()), kept, forgot, spoilt)
 	}
 	w.mustLearn(o)
+}
+
+// brokenBy counts the nodes that keep the name for an heir, but broke their promise to the
+// lease itself: their clocks were stepped, so the heir was told too little.
+func (w *world) brokenBy(o *simLease) (nodes int) {
+	end := w.now + o.c.clock.until(time.Duration(o.until)+o.grace())
+	for _, n := range w.nodes {
+		kept, _, _ := n.keeps(o, end)
+		if kept && slices.ContainsFunc(n.spoilt, func(p promise) bool { return p.token == o.token && p.end >= end }) {
+			nodes++
+		}
+	}
+	return nodes
 }
 
 // late counts the nodes that keep a lease only since they have forgotten another one: no vote
@@ -440,6 +457,7 @@ func (w *world) ended(l *simLease, why Reason) {
 		w.stats.lost["closed"]++
 	}
 	l.over = true
+	w.heldAt[l.key] = w.now
 	if l.wk.lease == l && l.held.Err() != nil {
 		wk := l.wk
 		wk.c.after(wk.c.w.upTo(10*time.Millisecond), func() { wk.dropped(l) }) // it stops its work

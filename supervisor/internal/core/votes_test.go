@@ -21,8 +21,6 @@ func (vs *votes) check() string {
 			return "a vote has two trials"
 		case (trials == 1) != (v.standing != counts):
 			return "invariant 2: a vote counts and is on trial, or neither"
-		case v.standing == late && v.until == 0:
-			return "invariant 3: a vote that counts has no key"
 		}
 	}
 	return ""
