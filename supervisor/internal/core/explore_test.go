@@ -36,7 +36,8 @@ type bounds struct {
 type rivalry struct {
 	asks   asking
 	atOnce bool       // nothing else happens while anything of client 1 is under way
-	aimed  bool       // things go wrong only while somebody has asked and has no answer
+	aimed  bool       // things go wrong only while client 1 has asked and has no answer
+	there  bool       // only what is on its way to a node takes time: answers are heard at once
 	slowAt [2]nodeSet // the nodes from or to which something may be slow, by client
 }
 
@@ -45,7 +46,7 @@ type asking uint8
 
 const (
 	askEver  asking = iota
-	askQuiet        // when nothing of client 0 is under way but what is slow
+	askQuiet        // when client 0 holds it, and nothing of that is under way but what is slow
 	askAfter        // when something has gone wrong
 )
 
@@ -55,7 +56,7 @@ var searches = []bounds{
 	{name: "deletion", ttl: 2, quota: quota{slow: 2, deletions: 1, releases: 1},
 		rivalry: &rivalry{asks: askAfter, atOnce: true, slowAt: [2]nodeSet{7, 0}}},
 	{name: "flush", ttl: 5, quota: quota{slow: 3, flushes: 1},
-		rivalry: &rivalry{asks: askQuiet, aimed: true, slowAt: [2]nodeSet{5, 1}}},
+		rivalry: &rivalry{asks: askQuiet, aimed: true, there: true, slowAt: [2]nodeSet{5, 1}}},
 }
 
 // settings are those of the clients. A TTL ends just before its last tick, so that a key

@@ -371,7 +371,9 @@ func (x *stepper) moves(s *situation, to []move) []move {
 		add(moveTrip, p, n)
 		if x.maySlow(s, p, n) {
 			add(moveHold, p, n)
-			add(moveAnswerSlowly, p, n)
+			if !x.there() {
+				add(moveAnswerSlowly, p, n)
+			}
 		}
 		x.faults(s, n, add)
 		return to
@@ -404,7 +406,7 @@ func (x *stepper) moves(s *situation, to []move) []move {
 			if len(l.late) > 0 {
 				add(moveLate, p, n)
 			}
-			if l.lags() && l.pace == prompt && x.maySlow(s, p, n) {
+			if l.lags() && l.pace == prompt && x.maySlow(s, p, n) && (l.stage == stageSent || !x.there()) {
 				add(moveHold, p, n)
 			}
 			switch {
@@ -412,7 +414,7 @@ func (x *stepper) moves(s *situation, to []move) []move {
 				continue
 			case l.stage == stageSent:
 				add(moveTrip, p, n)
-				if x.mayIntervene(s, p) {
+				if !x.there() && x.mayIntervene(s, p) {
 					add(moveRun, p, n)
 				}
 				if s.left.refusals > 0 {
@@ -439,11 +441,10 @@ func (x *stepper) moves(s *situation, to []move) []move {
 
 // faults adds what may go wrong with a node.
 func (x *stepper) faults(s *situation, n int, add func(kind moveKind, p, n int)) {
-	asked, holds := false, false
-	for _, q := range s.parties {
-		asked, holds = asked || q.call != 0, holds || q.lease.id != 0
+	if x.b.rivalry != nil && x.b.aimed && s.parties[1].call == 0 {
+		return
 	}
-	if !asked && (!holds || x.b.rivalry != nil && x.b.aimed) {
+	if !slices.ContainsFunc(s.parties, func(q *party) bool { return q.call != 0 || q.lease.id != 0 }) {
 		return
 	}
 	if s.left.restarts > 0 {
@@ -461,6 +462,8 @@ func (x *stepper) maySlow(s *situation, p, n int) bool {
 	return s.left.slow > 0 && (x.b.rivalry == nil || x.b.slowAt[p].has(n))
 }
 
+func (x *stepper) there() bool { return x.b.rivalry != nil && x.b.there }
+
 // bides reports whether a client must not ask yet.
 func (x *stepper) bides(s *situation, p int) bool {
 	if x.b.rivalry == nil || p == 0 {
@@ -470,7 +473,7 @@ func (x *stepper) bides(s *situation, p int) bool {
 	case askAfter:
 		return s.left.faults() == x.b.faults()
 	case askQuiet:
-		return slices.ContainsFunc(s.links[:exploredNodes], func(l *link) bool { return l.lags() && l.pace == prompt })
+		return s.parties[0].lease.id == 0 || slices.ContainsFunc(s.links[:exploredNodes], func(l *link) bool { return l.lags() && l.pace == prompt })
 	}
 	return false
 }
