@@ -373,7 +373,7 @@ func (e *coder) least(s *situation, b *bounds, seeds [2]maphash.Seed) (least [2]
 	e.now, e.tick, e.past = s.now, tick, int64(b.ttl) // nothing is counted for longer
 	first := true
 	permute(len(s.parties), func(parties []int) {
-		if b.rivalry != nil && parties[0] != 0 {
+		if !b.alike() && parties[0] != 0 {
 			return
 		}
 		looks := make([][]byte, len(s.servers))

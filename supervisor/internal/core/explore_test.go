@@ -41,6 +41,12 @@ type rivalry struct {
 	slowAt [2]nodeSet // the nodes from or to which something may be slow, by client
 }
 
+// alike reports whether the clients may be taken for each other.
+func (b *bounds) alike() bool {
+	r := b.rivalry
+	return r == nil || r.asks == askEver && !r.atOnce && !r.aimed && r.slowAt[0] == r.slowAt[1]
+}
+
 // An asking is when client 1 asks for the name.
 type asking uint8
 
@@ -51,12 +57,16 @@ const (
 )
 
 var searches = []bounds{
-	{name: "quick", ttl: 4, quota: quota{releases: 2}, short: true},
-	{name: "slow", ttl: 4, quota: quota{slow: 1, releases: 2}},
+	{name: "prompt", ttl: 4, quota: quota{releases: 2}, short: true},
+	{name: "restart", ttl: 2, quota: quota{restarts: 1, releases: 1}, rivalry: &rivalry{there: true}},
+	{name: "cut", ttl: 2, quota: quota{cuts: 1, releases: 1}, rivalry: &rivalry{there: true}},
+	{name: "refusal", ttl: 2, quota: quota{refusals: 1, releases: 1}, rivalry: &rivalry{there: true}},
+	{name: "flush", ttl: 2, quota: quota{flushes: 1, releases: 1}, rivalry: &rivalry{there: true}},
 	{name: "deletion", ttl: 2, quota: quota{slow: 2, deletions: 1, releases: 1},
-		rivalry: &rivalry{asks: askAfter, atOnce: true, slowAt: [2]nodeSet{7, 0}}},
-	{name: "flush", ttl: 5, quota: quota{slow: 3, flushes: 1},
+		rivalry: &rivalry{asks: askAfter, atOnce: true, there: true, slowAt: [2]nodeSet{7, 0}}},
+	{name: "election", ttl: 5, quota: quota{slow: 3, flushes: 1},
 		rivalry: &rivalry{asks: askQuiet, aimed: true, there: true, slowAt: [2]nodeSet{5, 1}}},
+	{name: "slow", ttl: 2, quota: quota{slow: 1, releases: 2}},
 }
 
 // settings are those of the clients. A TTL ends just before its last tick, so that a key

@@ -122,7 +122,8 @@ const (
 	moveLate         // bytes of a connection that was given up arrive
 	moveRestart
 	moveFlush
-	moveCut // a client gives a connection up
+	moveCut  // a client gives a connection up
+	moveLose // a node runs a pipeline, and its client gives the connection up before it hears that
 	moveDelete
 	moveRefuse // a node answers a pipeline by errors
 	moveKinds
@@ -136,6 +137,7 @@ func (m move) String() string {
 		"node N runs what client P has sent, and time will pass before it is heard",
 		"client P enrols at node N", "a tick passes", "late bytes of client P arrive at node N",
 		"node N restarts empty", "node N is flushed", "client P gives up its connection to node N",
+		"node N runs what client P has sent, which gives up before it hears that",
 		"somebody deletes the key on node N", "node N refuses what client P has sent",
 	}
 	return strings.NewReplacer("P", strconv.Itoa(int(m.party)), "N", strconv.Itoa(int(m.node))).Replace(words[m.kind])
@@ -191,7 +193,7 @@ func (x *stepper) Expires(string)             {}
 // begin returns the situation in which everybody is enrolled and all nodes are grown.
 func (x *stepper) begin() *situation {
 	b := x.b
-	s := &situation{now: genesis, left: b.quota}
+	s := &situation{now: genesis - clock.Instant(time.Hour/2), left: b.quota}
 	for n := range exploredNodes {
 		s.servers = append(s.servers, &server{boot: 1 + n*100})
 	}
@@ -217,6 +219,7 @@ func (x *stepper) begin() *situation {
 		}
 		x.settle(p)
 	}
+	s.now = genesis
 	return s
 }
 
@@ -321,9 +324,13 @@ func (x *stepper) do(m move) {
 		s.left.flushes--
 		v := x.open(n)
 		*v = server{boot: v.boot}
-	case moveCut:
+	case moveCut, moveLose:
 		s.left.cuts--
 		l := x.link(p, n)
+		if m.kind == moveLose {
+			x.execute(n, l)
+			l.stage = stageDone
+		}
 		if l.stage == stageSent {
 			l.late = append(slices.Clone(l.late), l.pipe)
 		}
@@ -419,6 +426,9 @@ func (x *stepper) moves(s *situation, to []move) []move {
 				}
 				if s.left.refusals > 0 {
 					add(moveRefuse, p, n)
+				}
+				if s.left.cuts > 0 {
+					add(moveLose, p, n)
 				}
 			case l.stage == stageDone || l.broken:
 				add(moveHear, p, n)
