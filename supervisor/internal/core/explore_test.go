@@ -24,8 +24,9 @@ var (
 
 // Bounds are what a search is complete within.
 type bounds struct {
-	name string
-	ttl  int // in ticks
+	name  string
+	ttl   int // in ticks
+	moves int // at most; 0 for as many as there are
 	quota
 	*rivalry
 	short bool // it is searched by go test
@@ -58,16 +59,20 @@ const (
 
 var searches = []bounds{
 	{name: "prompt", ttl: 4, quota: quota{releases: 2}, short: true},
-	{name: "restart", ttl: 2, quota: quota{restarts: 1, releases: 1}, rivalry: &rivalry{there: true}},
-	{name: "cut", ttl: 2, quota: quota{cuts: 1, releases: 1}, rivalry: &rivalry{there: true}},
-	{name: "refusal", ttl: 2, quota: quota{refusals: 1, releases: 1}, rivalry: &rivalry{there: true}},
-	{name: "flush", ttl: 2, quota: quota{flushes: 1, releases: 1}, rivalry: &rivalry{there: true}},
+	{name: "slow", ttl: 2, quota: quota{slow: 1, releases: 1}, rivalry: alikeThere},
+	{name: "restart", ttl: 2, quota: quota{restarts: 1, releases: 1}, rivalry: alikeThere},
+	{name: "cut", ttl: 2, quota: quota{cuts: 1, releases: 1}, rivalry: alikeThere},
+	{name: "refusal", ttl: 2, quota: quota{refusals: 1, releases: 1}, rivalry: alikeThere},
+	{name: "flush", ttl: 2, quota: quota{flushes: 1, releases: 1}, rivalry: alikeThere},
+	{name: "slow flush", ttl: 2, quota: quota{slow: 1, flushes: 1}, rivalry: alikeThere},
 	{name: "deletion", ttl: 2, quota: quota{slow: 2, deletions: 1, releases: 1},
 		rivalry: &rivalry{asks: askAfter, atOnce: true, there: true, slowAt: [2]nodeSet{7, 0}}},
-	{name: "election", ttl: 5, quota: quota{slow: 3, flushes: 1},
+	{name: "election", ttl: 5, moves: 22, quota: quota{slow: 3, flushes: 1},
 		rivalry: &rivalry{asks: askQuiet, aimed: true, there: true, slowAt: [2]nodeSet{5, 1}}},
-	{name: "slow", ttl: 2, quota: quota{slow: 1, releases: 2}},
 }
+
+// alikeThere are clients which are alike, and hear answers at once.
+var alikeThere = &rivalry{there: true, slowAt: [2]nodeSet{7, 7}}
 
 // settings are those of the clients. A TTL ends just before its last tick, so that a key
 // whose time is up is gone then.
@@ -119,7 +124,7 @@ func (h *search) run(most int) (trace []string, complete bool) {
 	h.found = []found{{}}
 	h.isNew(newCoder(), first)
 	began := clock.System().Now()
-	for level, depth := []frontier{{0, first}}, 0; len(level) > 0; depth++ {
+	for level, depth := []frontier{{0, first}}, 0; len(level) > 0 && (h.b.moves == 0 || depth < h.b.moves); depth++ {
 		level = h.expand(level)
 		if *exploreLevels {
 			fmt.Printf("%v: after %d moves %d situations, %d of them new, %d moves tried\n",

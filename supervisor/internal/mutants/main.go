@@ -46,6 +46,9 @@ const seeds = 20_000
 
 const simulation = "./supervisor/internal/core TestSimulation$"
 
+// search begins the name of a search within some bounds.
+const search = "./supervisor/internal/core TestExplore$/"
+
 var (
 	only     = flag.String("only", "", "plant only those whose name, file or test matches this regular expression")
 	markdown = flag.Bool("markdown", false, "print the table for docs/mutants.md")
@@ -215,6 +218,9 @@ func check(root, dir, id string, m mutant) (r result) {
 			n = 1000
 		}
 		exe.Args = append(exe.Args, fmt.Sprint("-sim.seeds=", n))
+	}
+	if strings.HasPrefix(m.test, search) {
+		exe.Args = append(exe.Args, "-explore=all") // of which the test's name chooses one
 	}
 	exe.Dir = filepath.Join(module, pkg)
 	exe.Env = append(os.Environ(), "GOMAXPROCS=1")
