@@ -298,7 +298,7 @@ func (p *codePlan) pointer(do func(func(*coder, unsafe.Pointer)), t reflect.Type
 
 func (p *codePlan) slice(do func(func(*coder, unsafe.Pointer)), t reflect.Type) {
 	elem, each := codePlanOf(t.Elem()), slices.Contains(byNode, t)
-	gaps := t == reflect.TypeFor[[]*tenure]()
+	tenures := t == reflect.TypeFor[[]*tenure]()
 	do(func(e *coder, at unsafe.Pointer) {
 		s := *(*[]byte)(at) // of whatever type: its length is right
 		data, n := unsafe.Pointer(unsafe.SliceData(s)), len(s)
@@ -309,16 +309,32 @@ func (p *codePlan) slice(do func(func(*coder, unsafe.Pointer)), t reflect.Type) 
 			}
 			return
 		}
-		for k := range n {
-			el := unsafe.Add(data, uintptr(k)*elem.size)
-			if gaps && *(*unsafe.Pointer)(el) == nil {
-				continue // a vacancy, and which one is taken next does not matter
+		if tenures { // by their age: which of them is in which slot does not matter
+			for last := (*tenure)(nil); ; e.byte(1) {
+				if last = older(*(*[]*tenure)(at), last); last == nil {
+					break
+				}
+				e.tell(unsafe.Pointer(&last), elem)
 			}
+			e.byte(0)
+			return
+		}
+		for k := range n {
 			e.byte(1)
-			e.tell(el, elem)
+			e.tell(unsafe.Add(data, uintptr(k)*elem.size), elem)
 		}
 		e.byte(0)
 	})
+}
+
+// older returns the oldest of some tenures that is younger than another one.
+func older(all []*tenure, than *tenure) (next *tenure) {
+	for _, t := range all {
+		if t != nil && (than == nil || t.id > than.id) && (next == nil || t.id < next.id) {
+			next = t
+		}
+	}
+	return next
 }
 
 func (e *coder) tell(at unsafe.Pointer, p *codePlan) {
@@ -459,6 +475,7 @@ func (e *coder) situation(s *situation, parties, nodes []int) {
 	e.big(s.fence)
 	for _, p := range parties {
 		q := s.parties[p]
+		e.ids = e.ids[:0] // each client has its own
 		e.number(uint64(q.wishes))
 		e.number(uint64(q.call))
 		b := q.lease

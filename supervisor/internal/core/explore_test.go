@@ -27,6 +27,7 @@ type bounds struct {
 	name  string
 	ttl   int // in ticks
 	moves int // at most; 0 for as many as there are
+	more  int // acquisitions that each client may ask for after its first
 	quota
 	*rivalry
 	short bool // it is searched by go test
@@ -60,6 +61,7 @@ const (
 var searches = []bounds{
 	{name: "prompt", ttl: 4, quota: quota{releases: 2}, short: true},
 	{name: "slow", ttl: 2, quota: quota{slow: 1, releases: 1}, rivalry: alikeThere},
+	{name: "tenures", ttl: 2, more: 1, quota: quota{releases: 3}, rivalry: alikeThere},
 	{name: "restart", ttl: 2, quota: quota{restarts: 1, releases: 1}, rivalry: alikeThere},
 	{name: "cut", ttl: 2, quota: quota{cuts: 1, releases: 1}, rivalry: alikeThere},
 	{name: "refusal", ttl: 2, quota: quota{refusals: 1, releases: 1}, rivalry: alikeThere},
@@ -263,5 +265,40 @@ func TestExploreCopies(t *testing.T) {
 			}
 			s = x.next(s, moves[chosen.IntN(len(moves))])
 		}
+	}
+}
+
+// Situations that are taken for the same have the same future: they are followed by the same
+// ones. So the search loses nothing.
+func TestExploreTakesOnlyTheSameForTheSame(t *testing.T) {
+	most := 20_000
+	if testing.Short() || *exploreOnly == "" {
+		most = 1000
+	}
+	for _, b := range searches {
+		x, e := &stepper{b: &b, owned: map[any]bool{}, every: true}, newCoder()
+		seeds := [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
+		after := make(map[[2]uint64][][2]uint64)
+		again := 0
+		for queue := []*situation{x.begin()}; len(queue) > 0 && len(after) < most; queue = queue[1:] {
+			var codes [][2]uint64
+			code := e.least(queue[0], &b, seeds)
+			first, met := after[code]
+			for _, m := range x.moves(queue[0], nil) {
+				next := x.next(queue[0], m)
+				codes = append(codes, e.least(next, &b, seeds))
+				if !met {
+					queue = append(queue, next)
+				}
+			}
+			slices.SortFunc(codes, func(a, b [2]uint64) int { return slices.Compare(a[:], b[:]) })
+			codes = slices.Compact(codes)
+			if after[code] = codes; met {
+				if again++; !slices.Equal(first, codes) {
+					t.Fatalf("%s: of two situations that are taken for the same, one is followed by %x and one by %x", b.name, first, codes)
+				}
+			}
+		}
+		t.Logf("%s: %d situations, %d met again", b.name, len(after), again)
 	}
 }

@@ -170,6 +170,7 @@ type stepper struct {
 	turn    keyspace.Turn
 	broken  string // the rule that is broken, if one is
 	explain func(format string, args ...any)
+	every   bool // no renewal is the next before others: see moves
 }
 
 func (x *stepper) tell(format string, args ...any) {
@@ -204,7 +205,7 @@ func (x *stepper) begin() *situation {
 		c := New(set)
 		c.rand = rand.New(zeroes{})
 		c.alarms.set(&c.agreement, genesis+clock.Instant(1000*time.Hour)) // fingerprints are left out
-		s.parties = append(s.parties, &party{core: c, wishes: 1})
+		s.parties = append(s.parties, &party{core: c, wishes: 1 + b.more})
 		for range exploredNodes {
 			s.links = append(s.links, &link{})
 		}
@@ -374,7 +375,7 @@ func (x *stepper) do(m move) {
 func (x *stepper) moves(s *situation, to []move) []move {
 	to = to[:0]
 	add := func(kind moveKind, p, n int) { to = append(to, move{kind, int8(p), int8(n)}) }
-	if p, n := x.plain(s); p >= 0 && (p == 0 || x.b.rivalry == nil || !x.b.atOnce) {
+	if p, n := x.plain(s); !x.every && p >= 0 && (p == 0 || x.b.rivalry == nil || !x.b.atOnce) {
 		add(moveTrip, p, n)
 		if x.maySlow(s, p, n) {
 			add(moveHold, p, n)
