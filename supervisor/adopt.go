@@ -51,7 +51,7 @@ func (s *Supervisor) Adopt(ctx context.Context, handle string, opts ...AdoptOpti
 	if err := ctx.Err(); err != nil {
 		return nil, &AcquireError{Name: h.Key, Quorum: s.quorum, why: errNotTried, cause: err, op: opAdopt}
 	}
-	m := &adoptMessage{newCall(opAdopt), r, h}
+	m := &adoptMessage{s.newCall(opAdopt), r, h}
 	if !s.post(m) {
 		return nil, &AcquireError{Name: h.Key, Quorum: s.quorum, why: ErrClosed, op: opAdopt}
 	}
@@ -86,7 +86,7 @@ type adoptMessage struct {
 }
 
 func (m *adoptMessage) apply(s *Supervisor, now clock.Instant) {
-	m.request.Call = s.number(&m.call)
+	m.request.Call = s.calls.add(&m.call)
 	s.core.Adopt(now, m.request, m.handle)
 }
 

@@ -59,7 +59,7 @@ func TestCallsAreForgotten(t *testing.T) {
 			_ = l.Release(t.Context())
 			time.Sleep(time.Second) // until all nodes have answered
 			left := 0
-			s.read(func(*core.Core) { left = len(s.calls) })
+			s.read(func(*core.Core) { left = s.calls.len() })
 			if left != 0 {
 				t.Errorf("%s: %d calls are remembered", what, left)
 			}
@@ -71,7 +71,7 @@ func TestCallsAreForgotten(t *testing.T) {
 		if err := s.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if n := len(s.calls); n != 0 {
+		if n := s.calls.len(); n != 0 {
 			t.Errorf("Close has left %d calls", n)
 		}
 	})

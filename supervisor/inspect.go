@@ -52,7 +52,7 @@ func (s *Supervisor) inspect(ctx context.Context, name string, track bool) (Hold
 		return Holding{}, fmt.Errorf("inspect: %w", err)
 	}
 	h := Holding{Name: s.cfg.Prefix + name}
-	m := &inspectMessage{newCall(opInspect), h.Name, track}
+	m := &inspectMessage{s.newCall(opInspect), h.Name, track}
 	if !s.post(m) {
 		return h, fmt.Errorf("inspect %q: %w", h.Name, ErrClosed)
 	}
@@ -75,7 +75,7 @@ type inspectMessage struct {
 }
 
 func (m *inspectMessage) apply(s *Supervisor, now clock.Instant) {
-	s.core.Inspect(now, m.key, m.track, s.number(&m.call))
+	s.core.Inspect(now, m.key, m.track, s.calls.add(&m.call))
 }
 
 // judge fills in what a quorum of the answers says.

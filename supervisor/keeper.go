@@ -18,7 +18,7 @@ type keeper struct {
 
 // Release is called once, when the lease is over.
 func (k keeper) Release(ctx context.Context) error {
-	m := &releaseMessage{newCall(opRelease), k.id}
+	m := &releaseMessage{k.s.newCall(opRelease), k.id}
 	if !k.s.post(m) {
 		return nil // Close has given it back
 	}
@@ -34,6 +34,7 @@ func (k keeper) Release(ctx context.Context) error {
 	}
 	select {
 	case o := <-m.result:
+		k.s.recycle(&m.call)
 		return o.err
 	case <-ctx.Done():
 		k.s.post(stopWaitingMessage{&m.call, k.id, ctx.Err()})
@@ -50,7 +51,7 @@ type releaseMessage struct {
 }
 
 func (m *releaseMessage) apply(s *Supervisor, now clock.Instant) {
-	s.core.Release(now, m.id, s.number(&m.call))
+	s.core.Release(now, m.id, s.calls.add(&m.call))
 }
 
 type stopWaitingMessage struct {
@@ -70,7 +71,7 @@ func (k keeper) Extend(ctx context.Context, ttl time.Duration) error {
 	if err != nil {
 		return fmt.Errorf("extend: %w", err)
 	}
-	m := &extendMessage{newCall(opExtend), k.id, terms}
+	m := &extendMessage{k.s.newCall(opExtend), k.id, terms}
 	if !k.s.post(m) {
 		return lease.ErrClosed
 	}
@@ -89,7 +90,7 @@ type extendMessage struct {
 }
 
 func (m *extendMessage) apply(s *Supervisor, now clock.Instant) {
-	s.core.Extend(now, m.id, m.terms, s.number(&m.call))
+	s.core.Extend(now, m.id, m.terms, s.calls.add(&m.call))
 }
 
 // Handle returns what the lease is continued with, or nothing if it is over.
@@ -105,7 +106,7 @@ func (k keeper) Handle() (text string) {
 
 // HandOver renews at once and ends the lease here.
 func (k keeper) HandOver(ctx context.Context) (string, error) {
-	m := &handOverMessage{newCall(opGive), k.id}
+	m := &handOverMessage{k.s.newCall(opGive), k.id}
 	if !k.s.post(m) {
 		return "", lease.ErrClosed
 	}
@@ -128,7 +129,7 @@ type handOverMessage struct {
 }
 
 func (m *handOverMessage) apply(s *Supervisor, now clock.Instant) {
-	s.core.HandOver(now, m.id, s.number(&m.call))
+	s.core.HandOver(now, m.id, s.calls.add(&m.call))
 }
 
 type keepMessage struct {

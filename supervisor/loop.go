@@ -123,9 +123,9 @@ func (p performer) Effect(now clock.Instant, e *core.Effect) {
 	case core.EffectWon:
 		s.won(e)
 	case core.EffectFailed:
-		if c := s.calls[e.Call]; c != nil {
+		if c := s.calls.get(e.Call); c != nil {
 			err := s.refusal(c, e.Report)
-			s.answer(c, outcome{err: err})
+			s.calls.answer(c, outcome{err: err})
 			s.tell(Event{Kind: Failed, Name: e.Report.Key, Err: err})
 		}
 	case core.EffectRenewed:
@@ -136,12 +136,12 @@ func (p performer) Effect(now clock.Instant, e *core.Effect) {
 	case core.EffectEnded:
 		s.ended(e)
 	case core.EffectAnswered:
-		if c := s.calls[e.Call]; c != nil {
-			s.answer(c, outcome{err: s.failed(c, e.Report), handle: e.Handle})
+		if c := s.calls.get(e.Call); c != nil {
+			s.calls.answer(c, outcome{err: s.failed(c, e.Report), handle: e.Handle})
 		}
 	case core.EffectInspected:
-		if c := s.calls[e.Call]; c != nil {
-			s.answer(c, outcome{err: reasons[e.Report.Reason], report: e.Report})
+		if c := s.calls.get(e.Call); c != nil {
+			s.calls.answer(c, outcome{err: reasons[e.Report.Reason], report: e.Report})
 		}
 	case core.EffectNodeUp:
 		s.tell(Event{Kind: NodeUp, Node: s.labels[e.Node]})
@@ -165,7 +165,7 @@ func (s *Supervisor) won(e *core.Effect) {
 		s.leases = append(s.leases, lease.Control{})
 	}
 	s.leases[slot] = control
-	s.answer(s.calls[e.Call], outcome{lease: l, id: e.ID})
+	s.calls.answer(s.calls.get(e.Call), outcome{lease: l, id: e.ID})
 	s.watchers.touch(e.Key)
 	s.tell(Event{Kind: Acquired, Name: e.Key, Fence: e.Fence, Elapsed: e.Elapsed})
 }

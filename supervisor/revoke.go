@@ -32,7 +32,7 @@ func (s *Supervisor) Revoke(ctx context.Context, name, token string) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("revoke %q: not tried: %w", key, err)
 	}
-	m := &revokeMessage{newCall(opRevoke), key, token}
+	m := &revokeMessage{s.newCall(opRevoke), key, token}
 	if !s.post(m) {
 		return fmt.Errorf("revoke %q: %w", key, ErrClosed)
 	}
@@ -50,5 +50,5 @@ type revokeMessage struct {
 }
 
 func (m *revokeMessage) apply(s *Supervisor, now clock.Instant) {
-	s.core.Revoke(now, m.key, m.token, s.number(&m.call))
+	s.core.Revoke(now, m.key, m.token, s.calls.add(&m.call))
 }

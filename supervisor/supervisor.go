@@ -29,12 +29,12 @@ type Supervisor struct {
 
 	// The loop's alone:
 	core      *core.Core
-	calls     map[core.Call]*call // those that were not answered
-	lastCall  core.Call
+	calls     calls
 	leases    []lease.Control // by the slots of their IDs
 	refused   *core.Report    // the latest, and the error that was made of it
 	refusedBy error
 
+	results sync.Pool // of the channels of calls that were answered
 	inbox   chan message
 	replies chan node.Batch
 	wakes   chan node.Wake
@@ -69,7 +69,7 @@ func New(cfg Config) (*Supervisor, error) {
 	ctx, kill := context.WithCancel(context.Background())
 	s := &Supervisor{
 		cfg: cfg, settings: settings, clock: cfg.Clock, terms: settings.Terms(cfg.TTL),
-		core: core.New(settings), calls: make(map[core.Call]*call),
+		core:  core.New(settings),
 		inbox: make(chan message), replies: make(chan node.Batch), wakes: make(chan node.Wake),
 		stop: make(chan struct{}), done: make(chan struct{}), kill: kill,
 	}
@@ -135,7 +135,7 @@ func (s *Supervisor) acquire(ctx context.Context, r core.Request) (*lease.Lease,
 	if err := ctx.Err(); err != nil {
 		return nil, &AcquireError{Name: r.Key, Quorum: s.quorum, why: errNotTried, cause: err}
 	}
-	m := &acquireMessage{newCall(opAcquire), r}
+	m := &acquireMessage{s.newCall(opAcquire), r}
 	if !s.post(m) {
 		return nil, &AcquireError{Name: r.Key, Quorum: s.quorum, why: ErrClosed}
 	}
@@ -147,7 +147,7 @@ func (s *Supervisor) acquire(ctx context.Context, r core.Request) (*lease.Lease,
 		// No lease is returned after its context was done. What becomes of the
 		// release is the loop's business.
 		if o.lease.Err() == nil {
-			s.post(&releaseMessage{newCall(opRelease), o.id})
+			s.post(&releaseMessage{s.newCall(opRelease), o.id})
 		}
 		return nil, &AcquireError{Name: r.Key, Quorum: s.quorum, why: errGivenBack, cause: err}
 	}
@@ -158,6 +158,7 @@ func (s *Supervisor) acquire(ctx context.Context, r core.Request) (*lease.Lease,
 func (s *Supervisor) await(ctx context.Context, c *call, key string) outcome {
 	select {
 	case o := <-c.result:
+		s.recycle(c)
 		return o
 	case <-ctx.Done():
 		// The loop decides whether the lease or the end of the context was first;
@@ -184,7 +185,7 @@ type acquireMessage struct {
 }
 
 func (m *acquireMessage) apply(s *Supervisor, now clock.Instant) {
-	m.request.Call = s.number(&m.call)
+	m.request.Call = s.calls.add(&m.call)
 	s.core.Acquire(now, m.request)
 }
 

@@ -42,7 +42,7 @@ func (c *Core) Adopt(now clock.Instant, r Request, h Handle) {
 		adopt: &adoption{heir: w, former: h.Token, over: h.Over},
 	}
 	w.adoption = t
-	c.waiters[r.Call] = w
+	c.waiters.add(w)
 	c.tenures.add(t)
 	c.adopting.add(t)
 	switch l := c.lines[t.key]; {

@@ -24,7 +24,7 @@ type Core struct {
 	nodes      []peer
 	quorum     int
 	tenures    table
-	waiters    map[Call]*waiter // who may give up
+	waiters    waitTable
 	inquiries  map[uint64]*inquiry
 	lines      map[string]*line
 	byToken    map[string]*tenure // by token: those that may be reserved for
@@ -67,7 +67,6 @@ func New(s Settings) *Core {
 		attempts:  make(adoptions),
 		byToken:   make(map[string]*tenure),
 		contended: make(map[string]clock.Instant),
-		waiters:   make(map[Call]*waiter),
 		inquiries: make(map[uint64]*inquiry),
 		lines:     make(map[string]*line),
 	}

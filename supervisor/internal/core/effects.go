@@ -7,8 +7,9 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// A Call is the number of somebody who waits for an answer. The caller of the core
-// chooses it, a fresh one each time and never 0, and finds it in the effect that answers.
+// A Call is the number by which the caller of the core knows who waits for an answer: it is
+// in the effect that answers. It is never 0, and its [Slot] is that of no other call that
+// was not answered.
 type Call uint64
 
 // A Request is one caller's wish for a lease.
@@ -70,7 +71,7 @@ func (c *Core) answer(call Call, r *Report) {
 
 // fail tells a caller why there is no lease.
 func (c *Core) fail(call Call, r *Report) {
-	delete(c.waiters, call)
+	c.waiters.del(call)
 	c.effects = append(c.effects, Effect{Kind: EffectFailed, Call: call, Report: r})
 }
 

@@ -305,7 +305,7 @@ func (c *Core) win(now clock.Instant, t *tenure) {
 
 // tellWon hands a lease to the caller that has waited for it.
 func (c *Core) tellWon(w *waiter, t *tenure, until clock.Instant, took time.Duration) {
-	delete(c.waiters, w.Call)
+	c.waiters.del(w.Call)
 	c.effects = append(c.effects, Effect{
 		Kind: EffectWon, Call: w.Call, ID: t.id, Until: until, Grace: t.terms.Grace, Elapsed: took,
 		Key: t.key, Token: t.token, Fence: t.fence,

@@ -54,7 +54,7 @@ func (c *Core) Acquire(now clock.Instant, r Request) {
 		return
 	}
 	w := &waiter{Request: r}
-	c.waiters[r.Call] = w
+	c.waiters.add(w)
 	l := c.lines[r.Key]
 	if l == nil {
 		l = &line{}
@@ -93,7 +93,7 @@ func (c *Core) unfit() Reason {
 // Cancel hears that a caller of Acquire or Adopt has given up. It is answered if it was
 // not answered before.
 func (c *Core) Cancel(now clock.Instant, call Call) {
-	w := c.waiters[call]
+	w := c.waiters.get(call)
 	switch {
 	case w == nil:
 		return

@@ -311,8 +311,10 @@ func TestManyWaitersOfOneName(t *testing.T) {
 				t.Fatalf("%s: a caller has got a lease", how)
 			}
 		}
-		if len(b.c.waiters) != 0 {
-			t.Errorf("%s: %d waiters are remembered", how, len(b.c.waiters))
+		for _, w := range b.c.waiters {
+			if w != nil {
+				t.Fatalf("%s: the waiter of call %d is remembered", how, w.Call)
+			}
 		}
 	}
 }

@@ -14,12 +14,15 @@ const (
 	noSlot   = 1<<slotBits - 1
 )
 
+// NextID returns the ID that follows the last one that was given, for a slot.
+func NextID(last uint64, slot int) uint64 { return (last>>slotBits+1)<<slotBits | uint64(slot) }
+
 // vacancy returns the slot of the next one.
-func (r *table) vacancy() uint64 {
+func (r *table) vacancy() int {
 	if n := len(r.free); n > 0 {
-		return uint64(r.free[n-1])
+		return int(r.free[n-1])
 	}
-	return uint64(len(r.slots))
+	return len(r.slots)
 }
 
 // add puts t in, whose ID is of the vacancy.
@@ -56,5 +59,31 @@ func (r *table) del(t *tenure) {
 
 func (r *table) len() int { return len(r.slots) - len(r.free) }
 
-// Slot returns the slot of a lease, in a table that is as long as most leases were at once.
+// Slot returns the slot of an ID, in a table that is as long as most of its kind were at once.
 func Slot(id uint64) int { return int(id & noSlot) }
+
+// A waitTable has the waiters who may give up, by the slots of their calls.
+type waitTable []*waiter
+
+func (t *waitTable) add(w *waiter) {
+	slot := Slot(uint64(w.Call))
+	for len(*t) <= slot {
+		*t = append(*t, nil)
+	}
+	(*t)[slot] = w
+}
+
+// get returns the waiter of a call, or nil.
+func (t waitTable) get(call Call) *waiter {
+	if slot := Slot(uint64(call)); slot < len(t) && t[slot] != nil && t[slot].Call == call {
+		return t[slot]
+	}
+	return nil
+}
+
+// del takes the waiter of a call out, if it is in.
+func (t waitTable) del(call Call) {
+	if t.get(call) != nil {
+		t[Slot(uint64(call))] = nil
+	}
+}

@@ -48,8 +48,8 @@ type tenure struct {
 func (t *tenure) slot() *int32 { return &t.inSet }
 
 // newID returns an ID that was never used before, for the given slot of the table.
-func (c *Core) newID(slot uint64) uint64 {
-	c.lastID = (c.lastID>>slotBits+1)<<slotBits | slot
+func (c *Core) newID(slot int) uint64 {
+	c.lastID = NextID(c.lastID, slot)
 	return c.lastID
 }
 
