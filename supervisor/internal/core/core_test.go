@@ -1365,8 +1365,9 @@ func (b *bench) renewAll() {
 type agreeable struct{ b *bench }
 
 func (a agreeable) Send(i int, commands []node.Command) []node.Command {
+	now := a.b.now()
 	for _, cmd := range commands {
-		a.b.c.onReply(a.b.now(), i, node.Reply{ID: cmd.ID, Op: cmd.Op, Status: node.OK})
+		a.b.c.onReply(now, i, node.Reply{ID: cmd.ID, Op: cmd.Op, Status: node.OK})
 	}
 	return nil
 }
