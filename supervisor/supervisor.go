@@ -28,11 +28,10 @@ type Supervisor struct {
 	actors   []*node.Actor
 
 	// The loop's alone:
-	core      *core.Core
-	calls     calls
-	leases    []lease.Control // by the slots of their IDs
-	refused   *core.Report    // the latest, and the error that was made of it
-	refusedBy error
+	core    *core.Core
+	calls   calls
+	leases  []lease.Control // by the slots of their IDs
+	refused refusal
 
 	results sync.Pool // of the channels of calls that were answered
 	inbox   chan message

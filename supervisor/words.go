@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -72,16 +73,26 @@ func (s *Supervisor) acquireError(op string, r *core.Report, cause error) *Acqui
 	return e
 }
 
-// refusal returns why there is no lease. Very many who waited for one name may share a
-// report when all of them are dismissed: then they share the error as well.
+// A refusal is the latest error that says why there is no lease, and what it was made of.
+type refusal struct {
+	op     string
+	report *core.Report
+	cause  error
+	err    error
+}
+
+// refusal returns why there is no lease. Very many who wait for one name may share a report,
+// because all of them are dismissed or give up: then they share the error as well.
 func (s *Supervisor) refusal(c *call, r *core.Report) error {
-	if c.cause != nil {
+	switch c.cause {
+	case nil, context.Canceled, context.DeadlineExceeded:
+	default: // it may be of a type that cannot be compared
 		return s.acquireError(c.op, r, c.cause)
 	}
-	if s.refused != r {
-		s.refused, s.refusedBy = r, s.acquireError(c.op, r, nil)
+	if last := &s.refused; last.report != r || last.op != c.op || last.cause != c.cause {
+		*last = refusal{c.op, r, c.cause, s.acquireError(c.op, r, c.cause)}
 	}
-	return s.refusedBy
+	return s.refused.err
 }
 
 // unconfirmed returns why a name may stay taken.

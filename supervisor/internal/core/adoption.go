@@ -49,7 +49,7 @@ func (c *Core) Adopt(now clock.Instant, r Request, h Handle) {
 	case c.unfit() != ReasonNone:
 		c.failAdoption(t, c.unfit())
 	case l != nil && l.holder != nil:
-		t.ballot.answers = c.ownAnswers(l.holder)
+		t.ballot.answers = c.ownAnswers(nil, l.holder)
 		c.failAdoption(t, ReasonHeld)
 	case slices.ContainsFunc(c.adopting, func(o *tenure) bool { return o != t && o.adopt.former == t.adopt.former }):
 		// It would swap the token of the other one, which still counts these nodes.

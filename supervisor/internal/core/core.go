@@ -46,6 +46,8 @@ type Core struct {
 	proposing, retrying sweep[*line]
 	asking, ending      sweep[*tenure]
 
+	failed     *Report   // the last that a waiter of a line was told
+	own        answers   // used again, see failure
 	unreleased []*Report // by Close: what a quorum is not known to be free of
 
 	outbox         [][]node.Command // by node

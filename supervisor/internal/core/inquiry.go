@@ -202,16 +202,17 @@ func (c *Core) report(key string, why Reason, as answers) *Report {
 	return r
 }
 
-// ownAnswers returns what the nodes said of a lease that this process holds.
-func (c *Core) ownAnswers(t *tenure) answers {
-	as := make(answers, len(c.nodes))
+// ownAnswers appends what the nodes said of a lease that this process holds.
+func (c *Core) ownAnswers(as answers, t *tenure) answers {
 	for i, v := range t.votes.of {
+		var a Answer
 		switch {
 		case t.votes.suspect().has(i):
-			as[i].Verdict = VerdictUnreachable
+			a.Verdict = VerdictUnreachable
 		case v.until != 0:
-			as[i] = Answer{Verdict: VerdictHeld, Value: t.token}
+			a = Answer{Verdict: VerdictHeld, Value: t.token}
 		}
+		as = append(as, a)
 	}
 	return as
 }

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"slices"
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
@@ -262,19 +263,39 @@ func (c *Core) retryLine(now clock.Instant, l *line) {
 }
 
 // failure returns why a waiter of a line gets no lease: what the nodes have said, unless
-// another reason is given.
+// another reason is given. Who gives up right after another one gets the same report if it
+// says the same: otherwise a hundred thousand of them keep the garbage collector busy, and
+// with it the loop.
 func (c *Core) failure(l *line, why Reason) *Report {
 	as, amounts := l.answers, l.why
 	if l.holder != nil {
-		as, amounts = c.ownAnswers(l.holder), ReasonHeld
+		c.own = c.ownAnswers(c.own[:0], l.holder)
+		as, amounts = c.own, ReasonHeld
 	}
-	r := c.report(l.key, amounts, as)
-	r.Disagreement = c.disagreement()
-	if why != ReasonNone {
-		r.Reason = why
+	switch {
+	case why != ReasonNone:
+	case amounts != ReasonNone:
+		why = amounts
+	default:
+		why = ReasonNoQuorum
 	}
-	if r.Reason == ReasonNone {
-		r.Reason = ReasonNoQuorum
+	if r := c.failed; r != nil && r.Key == l.key && r.Reason == why && r.Twins == c.twins() &&
+		r.Disagreement == c.disagreement() && sameAnswers(r.Answers, as) {
+		return r
 	}
-	return r
+	c.failed = c.report(l.key, why, as)
+	c.failed.Disagreement = c.disagreement()
+	return c.failed
+}
+
+// sameAnswers reports whether two lists are of the same answers. Errors are not compared, of
+// whatever type they are: a node gives one answer at an instant.
+func sameAnswers(as, bs answers) bool {
+	return slices.EqualFunc(as, bs, func(a, b Answer) bool {
+		if (a.Err != nil || b.Err != nil) && a.At == 0 {
+			return false
+		}
+		a.Node, a.Err, b.Node, b.Err = 0, nil, 0, nil
+		return a == b
+	})
 }
