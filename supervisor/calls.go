@@ -1,6 +1,9 @@
 package supervisor
 
 import (
+	"errors"
+	"sync"
+
 	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/lease"
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
@@ -95,6 +98,74 @@ func (t *calls) answer(c *call, o outcome) {
 
 // len returns how many there are.
 func (t *calls) len() int { return len(t.slots) - len(t.free) }
+
+// giveUps are the calls whose contexts have ended. They are on a list, and nobody waits for
+// the loop to take one: of a hundred thousand that give up at once, all would have to be
+// woken once more.
+type giveUps struct {
+	some chan struct{} // with room for one: there are some
+	mu   sync.Mutex
+	list []giveUp
+}
+
+type giveUp struct {
+	call *call
+	why  error
+}
+
+func (g *giveUps) add(c *call, why error) {
+	g.mu.Lock()
+	g.list = append(g.list, giveUp{c, why})
+	g.mu.Unlock()
+	g.signal()
+}
+
+func (g *giveUps) signal() {
+	select {
+	case g.some <- struct{}{}:
+	default:
+	}
+}
+
+// take appends the next few to a list of the loop's.
+func (g *giveUps) take(few []giveUp) []giveUp {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := min(maxGiveUps, len(g.list))
+	few = append(few, g.list[:n]...)
+	if g.list = g.list[n:]; len(g.list) > 0 {
+		g.signal()
+	} else {
+		g.list = nil
+	}
+	return few
+}
+
+// maxGiveUps is how many the loop hears of at one instant.
+const maxGiveUps = 256
+
+// hearGiveUps has the core hear of a few whose contexts have ended.
+func (s *Supervisor) hearGiveUps(now clock.Instant) {
+	s.givenUp = s.giveUps.take(s.givenUp[:0])
+	for _, g := range s.givenUp {
+		g.call.cause = g.why
+		s.core.Cancel(now, g.call.number)
+	}
+	clear(s.givenUp)
+}
+
+// errCut is the outcome of a call that the core could not answer any more, because the
+// context of Close has ended before.
+var errCut = errors.New("the context of Close has ended")
+
+// cutRest answers those that the core has not.
+func (t *calls) cutRest() {
+	for _, c := range t.slots {
+		if c != nil {
+			t.answer(c, outcome{err: errCut})
+		}
+	}
+}
 
 // read has the loop run f, which must not wait and must not change anything.
 func (s *Supervisor) read(f func(*core.Core)) {

@@ -77,6 +77,65 @@ func TestCallsAreForgotten(t *testing.T) {
 	})
 }
 
+// Very many may give up at once: all of them are told, a piece at a time, and those of one
+// name by one error.
+func TestManyGiveUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes := nodetest.Start(3)
+		defer func() {
+			for _, n := range nodes {
+				n.Close()
+			}
+		}()
+		s, err := New(Config{Nodes: nodetest.Conns(nodes), TTL: time.Second, MaxTTLCap: time.Second, Clock: clock.Runtime()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close(context.Background())
+		if _, err := s.Acquire(t.Context(), "x"); err != nil {
+			t.Fatal(err)
+		}
+		const callers = 3*maxGiveUps + 1
+		ctx, giveUp := context.WithCancel(t.Context())
+		errs := make(chan error, callers)
+		for range callers {
+			go func() {
+				_, err := s.Acquire(ctx, "x")
+				errs <- err
+			}()
+		}
+		synctest.Wait()
+		giveUp()
+		same := make(map[error]int)
+		for range callers {
+			same[<-errs]++
+		}
+		if len(same) != 1 {
+			t.Errorf("%d callers were told by %d errors", callers, len(same))
+		}
+		for err := range same {
+			if !errors.Is(err, ErrHeld) || !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		}
+		g := giveUps{some: make(chan struct{}, 1)}
+		for range callers {
+			g.add(&call{}, context.Canceled)
+		}
+		heard := 0
+		for len(g.some) > 0 {
+			<-g.some
+			n := len(g.take(nil))
+			if heard += n; n > maxGiveUps {
+				t.Errorf("the loop hears of %d at one instant", n)
+			}
+		}
+		if heard != callers {
+			t.Errorf("the loop hears of %d of %d", heard, callers)
+		}
+	})
+}
+
 // Close whose context is done does not wait until very many callers are told, and none of
 // them waits for ever.
 func TestManyWaitersAndClose(t *testing.T) {

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"runtime"
+	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/lease"
@@ -14,7 +15,10 @@ import (
 // the only place where it waits: everybody may wait for the supervisor, so the
 // supervisor waits for nobody.
 func (s *Supervisor) run() {
-	defer close(s.done)
+	defer func() {
+		close(s.done)
+		s.calls.cutRest() // Close does not wait for it
+	}()
 	timer := s.clock.NewTimer(0)
 	defer timer.Stop()
 	stop := s.stop
@@ -41,6 +45,9 @@ func (s *Supervisor) run() {
 			now = wake()
 			m.apply(s, now)
 			s.hear(now)
+		case <-s.giveUps.some:
+			now = wake()
+			s.hearGiveUps(now)
 		case b := <-s.replies: // one message per pipeline, not per command
 			now = wake()
 			s.core.Receive(now, b)
@@ -60,9 +67,10 @@ func (s *Supervisor) run() {
 		perform.All(now, s.core, len(s.actors), performer{s})
 		s.busy.sleeps()
 		if s.core.Waiting() > maxYielding {
-			// Callers who hand over messages hand their time slice over as well, and it
-			// ends at any moment. So the loop takes a fresh one before it begins to work.
-			runtime.Gosched()
+			// If all of these can run, whoever yields waits until each had its turn, and so
+			// does whoever is interrupted because its time slice ends. A timer wakes the
+			// loop before them, with a fresh one.
+			time.Sleep(nap)
 		}
 	}
 	for _, a := range s.actors {
@@ -102,9 +110,13 @@ func (s *Supervisor) hear(now clock.Instant) {
 	})
 }
 
-// maxYielding is how many callers may wait for the loop to let them have their turn while
-// it works.
-const maxYielding = 1024
+const (
+	// maxYielding is how many callers may wait for the loop to let them have their turn
+	// while it works.
+	maxYielding = 1024
+	// nap is how long the loop sleeps otherwise after each piece of work.
+	nap = 50 * time.Microsecond
+)
 
 // A performer does what the core has decided. None of it can wait: a send to a node
 // is refused if there is no room, answers go to channels with room for one, and

@@ -30,11 +30,13 @@ type Supervisor struct {
 	// The loop's alone:
 	core    *core.Core
 	calls   calls
+	givenUp []giveUp        // used again
 	leases  []lease.Control // by the slots of their IDs
 	refused refusal
 
 	results sync.Pool // of the channels of calls that were answered
 	inbox   chan message
+	giveUps giveUps
 	replies chan node.Batch
 	wakes   chan node.Wake
 	stop    chan struct{} // closed to begin the end
@@ -69,7 +71,7 @@ func New(cfg Config) (*Supervisor, error) {
 	s := &Supervisor{
 		cfg: cfg, settings: settings, clock: cfg.Clock, terms: settings.Terms(cfg.TTL),
 		core:  core.New(settings),
-		inbox: make(chan message), replies: make(chan node.Batch), wakes: make(chan node.Wake),
+		inbox: make(chan message), giveUps: giveUps{some: make(chan struct{}, 1)}, replies: make(chan node.Batch), wakes: make(chan node.Wake),
 		stop: make(chan struct{}), done: make(chan struct{}), kill: kill,
 	}
 	s.quorum = s.core.Quorum()
@@ -155,27 +157,20 @@ func (s *Supervisor) acquire(ctx context.Context, r core.Request) (*lease.Lease,
 
 // await waits for the outcome of an acquisition or an adoption, which its context bounds.
 func (s *Supervisor) await(ctx context.Context, c *call, key string) outcome {
+	var o outcome
 	select {
-	case o := <-c.result:
-		s.recycle(c)
-		return o
+	case o = <-c.result:
 	case <-ctx.Done():
 		// The loop decides whether the lease or the end of the context was first;
-		// either way there is one outcome, and it comes at once.
-		s.post(cancelMessage{c, ctx.Err()})
-	case <-s.done:
+		// either way there is one outcome.
+		s.giveUps.add(c, ctx.Err())
+		o = <-c.result
 	}
-	select {
-	case o := <-c.result:
-		return o
-	case <-s.done:
+	s.recycle(c)
+	if o.err == errCut {
+		o.err = &AcquireError{Name: key, Quorum: s.quorum, why: ErrClosed, op: c.op}
 	}
-	select {
-	case o := <-c.result:
-		return o
-	default: // the context of Close had ended before the loop could tell everybody
-		return outcome{err: &AcquireError{Name: key, Quorum: s.quorum, why: ErrClosed, op: c.op}}
-	}
+	return o
 }
 
 type acquireMessage struct {
@@ -186,16 +181,6 @@ type acquireMessage struct {
 func (m *acquireMessage) apply(s *Supervisor, now clock.Instant) {
 	m.request.Call = s.calls.add(&m.call)
 	s.core.Acquire(now, m.request)
-}
-
-type cancelMessage struct {
-	call *call
-	why  error
-}
-
-func (m cancelMessage) apply(s *Supervisor, now clock.Instant) {
-	m.call.cause = m.why
-	s.core.Cancel(now, m.call.number)
 }
 
 type cutMessage struct{}

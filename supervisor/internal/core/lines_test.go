@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -130,4 +131,42 @@ func TestTurnAfterAnInquiry(t *testing.T) {
 		b.say(s, node.OK)
 	}
 	b.got(second)
+}
+
+// A listed error is of a type that cannot be compared.
+type listed []string
+
+func (l listed) Error() string { return strings.Join(l, ", ") }
+
+// Those who give up at once share a report if it says the same, and only then.
+func TestReportsAreShared(t *testing.T) {
+	c := enrolled(t, 3).c
+	l := &line{waitList: &waitList{key: "x", why: ReasonHeld, answers: answers{
+		{Verdict: VerdictHeld, Value: "a/1", At: 5},
+		{Verdict: VerdictUnreachable, At: 6, Err: listed{"down"}},
+		{Verdict: VerdictUnreachable, Err: listed{"never up"}},
+	}}}
+	if c.failure(l, ReasonNone) == c.failure(l, ReasonNone) {
+		t.Error("an error that came at no known instant was taken for another one")
+	}
+	l.answers[2].At = 7
+	first := c.failure(l, ReasonNone)
+	if c.failure(l, ReasonNone) != first {
+		t.Error("two reports of the same answers")
+	}
+	for what, change := range map[string]func(){
+		"another name":       func() { l.key = "y" },
+		"another answer":     func() { l.answers[0] = Answer{Verdict: VerdictFree, At: 8} },
+		"another error":      func() { l.answers[1].At, l.answers[1].Err = 9, listed{"refused"} },
+		"another reason":     func() { l.why = ReasonNoQuorum },
+		"one answer fewer":   func() { l.answers = l.answers[:2] },
+		"who disagrees":      func() { c.nodes[1].disagreement = Disagreement{Node: 1, Nodes: 5} },
+		"nodes that are one": func() { c.nodes[1].twin = 1 },
+	} {
+		before := c.failure(l, ReasonNone)
+		change()
+		if c.failure(l, ReasonNone) == before {
+			t.Errorf("%s: the report is that of before", what)
+		}
+	}
 }
