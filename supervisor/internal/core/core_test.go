@@ -1439,6 +1439,7 @@ func (b *bench) answerAll(says map[int]node.Status) {
 func TestForgottenVoteCountsAndIsHealed(t *testing.T) {
 	b := enrolled(t, 3)
 	l := b.hold("x")
+	b.round(nil) // no regular renewal comes before the heal
 	b.restart(0)
 	b.restart(1)
 	b.advance(b.healAfter() / 2) // it is early, and a renewal by hand asks

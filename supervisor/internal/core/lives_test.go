@@ -32,8 +32,10 @@ func (b *bench) renewNow() {
 func TestRenewedVoteIsOfItsLife(t *testing.T) {
 	b := enrolled(t, 3)
 	b.hold("x")
+	b.round(nil) // no regular renewal comes before the life is known for long enough
 	b.keptData(0)
 	b.advance(b.healAfter())
+	b.renewNow()
 	b.answerAll(nil)
 	b.renewNow()
 	if !b.deleted(0) {

@@ -142,6 +142,7 @@ func TestKeyOfAnotherLife(t *testing.T) {
 	b.restart(2)
 	b.c.nodes[2].known = true // the others have told that nobody has a longer TTL
 	held := b.c.lines["x"].holder
+	b.renewNow()
 	b.answerAll(map[int]node.Status{0: node.Unknown})
 	if held.votes.of[2].until != 0 {
 		t.Fatal("a key that another life was asked for counts at once")
