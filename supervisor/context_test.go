@@ -165,3 +165,28 @@ func TestContextDoneWhileWaiting(t *testing.T) {
 		wantKeys(t, nodes, "x", held.Token(), 3)
 	})
 }
+
+// Release whose context is done already waits for a moment, so that the nodes hear of it
+// even if the process ends right after; and not for longer.
+func TestReleaseInTheLastMoment(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		sup := start(t, nodes)
+		held := acquire(t, sup, "x")
+		for _, n := range nodes {
+			n.Delay(time.Millisecond)
+		}
+		from := time.Now()
+		if err := held.Release(canceled()); err != nil || time.Since(from) < time.Millisecond {
+			t.Errorf("%v after %v", err, time.Since(from))
+		}
+		held = acquire(t, sup, "x")
+		for _, n := range nodes {
+			n.Hang()
+		}
+		from = time.Now()
+		err := held.Release(canceled())
+		if took := time.Since(from); !errors.Is(err, context.Canceled) || took != 3*time.Millisecond {
+			t.Errorf("%v after %v", err, took)
+		}
+	})
+}

@@ -228,3 +228,25 @@ func TestSince(t *testing.T) {
 		}
 	})
 }
+
+// A watch looks at once if a node tells of a change, and not only when it would have looked
+// anyway.
+func TestWatchIsWoken(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		v := watch(t.Context(), start(t, nodes), "x")
+		v.sees(t, "free")
+		for i := range 20 {
+			owner := fmt.Sprint("owner", i)
+			for _, n := range nodes {
+				n.Set("x", owner+"/ABCDEFGHIJKLMNOPQRSTUVWXYZ", ttl)
+			}
+			time.Sleep(ttl / 1000) // two looks are ttl/20 apart
+			synctest.Wait()
+			v.mu.Lock()
+			if n := len(v.told); n == 0 || v.told[n-1] != owner {
+				t.Errorf("told %v right after %s has it", v.told, owner)
+			}
+			v.mu.Unlock()
+		}
+	})
+}

@@ -1376,6 +1376,39 @@ func (a agreeable) Effect(_ clock.Instant, e *Effect) {
 	a.b.leases[Slot(e.ID)].Renewed(e.Until, e.Grace)
 }
 
+// An extension during another one is done when a quorum has answered renewals that were
+// sent since the second one was asked for.
+func TestExtendTwice(t *testing.T) {
+	b := enrolled(t, 3)
+	b.hold("x")
+	id := b.c.lines["x"].holder.id
+	b.round(nil)
+	first, second := b.call(), b.call()
+	b.c.Extend(b.now(), id, b.c.terms, first)
+	b.perform()
+	early := b.take(node.Renew)
+	b.say(to(early, 0), node.OK)
+	b.c.Extend(b.now(), id, b.c.terms, second)
+	b.perform()
+	again := b.take(node.Renew)
+	b.wantNodes(again, 0)
+	b.say(to(early, 1), node.OK)
+	b.say(to(early, 2), node.OK)
+	rest := b.take(node.Renew)
+	b.wantNodes(rest, 1, 2)
+	b.waits(first)
+	b.waits(second)
+	b.say(to(rest, 1), node.OK)
+	b.waits(second)
+	b.say(to(again, 0), node.OK)
+	if r := b.answer(first); r != nil {
+		t.Errorf("%+v", r)
+	}
+	if r := b.answer(second); r != nil {
+		t.Errorf("%+v", r)
+	}
+}
+
 // One renewal round in the pure core: ns and allocations for 1,000 leases on five
 // nodes.
 func BenchmarkRenewalRound(bm *testing.B) {
