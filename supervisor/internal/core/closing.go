@@ -9,10 +9,7 @@ import (
 func (c *Core) Close(now clock.Instant) {
 	c.closing = true
 	c.endAll(now, clock.Never, ReasonClosed) // before callers are told who may ask how a lease is
-	for len(c.waited) > 0 {
-		l := c.waited[len(c.waited)-1]
-		c.dismiss(now, l, c.failure(l, ReasonClosed))
-	}
+	c.dismissAll(now)
 	for len(c.adopting) > 0 {
 		c.failAdoption(c.adopting[len(c.adopting)-1], ReasonClosed)
 	}
@@ -22,7 +19,9 @@ func (c *Core) Close(now clock.Instant) {
 		}
 	}
 	for _, id := range c.inquiryIDs() {
-		c.closeInquiry(c.inquiries[id], ReasonClosed)
+		if q := c.inquiries[id]; q.line == nil {
+			c.closeInquiry(q, ReasonClosed)
+		}
 	}
 }
 
@@ -36,7 +35,7 @@ func (c *Core) endAll(now, before clock.Instant, why Reason) {
 
 // Drained reports whether nothing is left to wait for after close.
 func (c *Core) Drained() bool {
-	return c.closing && c.tenures.len()+len(c.dismissals.lists) == 0
+	return c.closing && c.tenures.len()+len(c.waited)+len(c.dismissals.lists) == 0
 }
 
 // A leaving is the releases that found no room at a node when everything was closed:
@@ -73,7 +72,11 @@ func (c *Core) Cut(now clock.Instant) {
 	if !c.closing { // both were waiting to be heard: else what ends here would be in no error
 		c.Close(now)
 	}
-	// Those who were not told yet see that there is nobody any more who could.
+	// Those who were not told yet are told by the loop, at its end.
+	c.alarms.clear(&c.dismissing)
+	for len(c.waited) > 0 {
+		c.takeList(now, c.waited[len(c.waited)-1])
+	}
 	c.alarms.clear(&c.dismissals)
 	c.dismissals.lists, c.callers = nil, 0
 	c.alarms.clear(&c.ending)

@@ -43,8 +43,8 @@ type Core struct {
 	cut      bool // nothing can be sent any more
 
 	// Sweeps that are under way, or were.
-	proposing, retrying sweep[*line]
-	asking, ending      sweep[*tenure]
+	proposing, retrying, dismissing sweep[*line]
+	asking, ending                  sweep[*tenure]
 
 	failed     *Report   // the last that a waiter of a line was told
 	own        answers   // used again, see failure

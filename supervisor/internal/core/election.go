@@ -277,6 +277,9 @@ func (c *Core) win(now clock.Instant, t *tenure) {
 		return
 	}
 	l := t.line
+	if c.dismissUnfit(now, l) {
+		return
+	}
 	until := deadline(t.votes.of, t.counting(), c.quorum).Add(-t.terms.Grace)
 	if until <= now { // the answers were as old as the lease is long
 		c.lose(now, t)

@@ -236,6 +236,9 @@ func (c *Core) pause(now clock.Instant, l *line) {
 
 // wake lets the first waiter try again.
 func (l *line) wake(c *Core, now clock.Instant) {
+	if c.dismissUnfit(now, l) {
+		return
+	}
 	if l.yields > 0 && l.why == ReasonHeld && l.usesQueue() {
 		c.enterQueue(now, l)
 		return

@@ -58,7 +58,7 @@ func (r *ready) wake(c *Core, now clock.Instant) {
 		list := r.lists[0]
 		r.lists[0], r.lists = nil, r.lists[1:]
 		list.ready = false
-		if l := c.lines[list.key]; l != nil && l.waitList == list && l.mayTry() {
+		if l := c.lines[list.key]; l != nil && l.waitList == list && l.mayTry() && !c.dismissUnfit(now, l) {
 			c.try(now, l)
 		}
 	}
@@ -75,9 +75,28 @@ func (l *line) mayTry() bool {
 	return l.first != nil && l.holder == nil && l.attempt == nil && l.inquiry == nil && !l.isSet()
 }
 
-// dismiss has every waiter of a line told that there is no lease, and why: the first of
-// them now, unless others are to be told before.
-func (c *Core) dismiss(now clock.Instant, l *line, r *Report) {
+// dismissAll dismisses all lines, of which there may be very many, a piece at a time. Until
+// it is its turn, a line gets answers, and begins nothing.
+func (c *Core) dismissAll(now clock.Instant) {
+	c.dismissing.hasty = true
+	c.dismissing.begin(c, now, &c.waited, task{kind: taskDismiss})
+}
+
+// dismissUnfit dismisses a line if nothing can be acquired, and reports whether it does.
+func (c *Core) dismissUnfit(now clock.Instant, l *line) bool {
+	switch why := c.unfit(); why {
+	case ReasonNone:
+		return false
+	case ReasonMisconfigured: // whatever the nodes have said
+		c.dismiss(now, l, c.report(l.key, why, nil))
+	default:
+		c.dismiss(now, l, c.failure(l, why))
+	}
+	return true
+}
+
+// takeList ends all that is under way for a line, and takes those who wait in it out.
+func (c *Core) takeList(now clock.Instant, l *line) *waitList {
 	list := l.waitList
 	c.stopFirst(now, l)
 	c.waited.del(l)
@@ -86,14 +105,24 @@ func (c *Core) dismiss(now clock.Instant, l *line, r *Report) {
 		delete(c.lines, list.key)
 	}
 	list.dismissed = true
+	return list
+}
+
+// dismiss has every waiter of a line told that there is no lease, and why: the first of
+// them now, unless others are to be told before.
+func (c *Core) dismiss(now clock.Instant, l *line, r *Report) {
+	list := c.takeList(now, l)
 	d := &c.dismissals
 	d.lists = append(d.lists, dismissal{list, r})
 	if !d.isSet() {
-		d.wake(c, now)
+		d.tellNext(c, now)
 	}
 }
 
-func (d *dismissals) wake(c *Core, now clock.Instant) {
+func (d *dismissals) wake(c *Core, now clock.Instant) { d.tellNext(c, now) }
+
+// tellNext tells the next piece.
+func (d *dismissals) tellNext(c *Core, now clock.Instant) {
 	for n := 0; len(d.lists) > 0 && n < maxServed; {
 		next := &d.lists[0]
 		if w := next.list.first; w != nil {

@@ -319,6 +319,134 @@ func TestManyWaitersOfOneName(t *testing.T) {
 	}
 }
 
+// Very many names are waited for, by one caller each. However all of that ends, no input and
+// no tick tells more than a piece, and nothing is acquired any more.
+func TestManyNamesThatAreWaitedFor(t *testing.T) {
+	const names = 5000
+	for how, end := range map[string]func(b *bench){
+		"closed": func(b *bench) { b.c.Close(b.now()) },
+		"the nodes are one server": func(b *bench) {
+			for i := range 2 {
+				s := b.state()
+				s.Run, s.Identity = "run", "id"
+				b.c.Receive(b.now(), node.Batch{Node: i, State: s})
+			}
+		},
+	} {
+		b := enrolled(t, 3)
+		var waiting []Call
+		var late []send // grants that the nodes answer only then
+		for i := range names {
+			name := fmt.Sprint("name", i)
+			if i%4 != 0 {
+				b.hold(name)
+			}
+			waiting = append(waiting, b.acquire(name))
+			late = append(late, b.take(node.Grant)...)
+		}
+		told := len(b.outcomes)
+		end(b)
+		b.perform()
+		for round := 0; b.c.callers > 0; round++ {
+			if round > names {
+				t.Fatalf("%s: %d callers were not told", how, b.c.callers)
+			}
+			if n := len(b.outcomes) - told; n > 2*maxServed {
+				t.Fatalf("%s: %d callers were told at once", how, n)
+			}
+			told = len(b.outcomes)
+			b.c.onReply(b.now(), late[0].node, node.Reply{ID: late[0].cmd.ID, Op: node.Grant, Status: node.OK})
+			late = late[1:]
+			b.clock.Advance(max(b.c.Wait(b.now()), time.Millisecond))
+			b.c.Tick(b.now())
+			b.perform()
+			b.sent = nil
+		}
+		for _, w := range waiting {
+			if b.answer(w) == nil {
+				t.Fatalf("%s: a caller has got a lease", how)
+			}
+		}
+		if len(b.c.waited) != 0 {
+			t.Errorf("%s: %d lines are left", how, len(b.c.waited))
+		}
+	}
+}
+
+// A line that is not dismissed yet begins nothing, wins nothing, and is cut with the rest.
+func TestDismissedInTurn(t *testing.T) {
+	begin := func() (*bench, Call, []send) {
+		b := enrolled(t, 3)
+		w := b.acquire("first", func(r *Request) { r.Attempts = 9 }) // the last in its turn
+		grants := b.take(node.Grant)
+		for i := range 2 * sweepPiece {
+			b.acquire(fmt.Sprint("name", i))
+		}
+		b.take(node.Grant)
+		b.c.Close(b.now())
+		b.perform()
+		b.waits(w)
+		return b, w, grants
+	}
+	b, w, grants := begin()
+	b.say(grants[0], node.OK)
+	b.say(grants[1], node.OK)
+	if r := b.answer(w); r == nil || r.Reason != ReasonClosed {
+		t.Errorf("%+v after Close", r)
+	}
+	b, w, grants = begin()
+	for _, g := range grants {
+		b.say(g, node.Other)
+	}
+	for _, s := range b.take(node.Inspect) {
+		b.say(s, node.Absent)
+	}
+	b.c.alarms.clear(&b.c.dismissing) // its turn is late
+	for range 5 {
+		b.advance(time.Second)
+	}
+	if r := b.answer(w); r == nil || r.Reason != ReasonClosed || len(b.take(node.Grant)) > 0 {
+		t.Errorf("%+v after Close", r)
+	}
+	b, w, _ = begin()
+	b.c.Cut(b.now())
+	b.perform()
+	if b.done(w) || len(b.c.waited) != 0 || b.c.callers != 0 || b.alarms() != 0 {
+		t.Errorf("told %v, %d lines and %d callers are left", b.done(w), len(b.c.waited), b.c.callers)
+	}
+}
+
+// The core is not drained before all were told, also if nothing is out for them.
+func TestNotDrainedBeforeAllAreTold(t *testing.T) {
+	b := enrolled(t, 3)
+	var waiting []Call
+	for i := range 2 * sweepPiece {
+		waiting = append(waiting, b.acquire(fmt.Sprint("name", i), func(r *Request) { r.Attempts = 9 }))
+		for _, s := range b.take(node.Grant) {
+			b.say(s, node.Other)
+		}
+		for _, s := range b.take(node.Inspect) {
+			b.say(s, node.Absent)
+		}
+		for _, s := range b.take(node.Release) {
+			b.say(s, node.OK)
+		}
+	}
+	if n := b.c.tenures.len(); n != 0 {
+		t.Fatalf("%d attempts are out", n)
+	}
+	b.c.Close(b.now())
+	b.perform()
+	for !b.c.Drained() {
+		b.advance(b.c.Wait(b.now()))
+	}
+	for _, w := range waiting {
+		if r := b.answer(w); r == nil || r.Reason != ReasonClosed {
+			t.Fatalf("%+v", r)
+		}
+	}
+}
+
 // A lease is given back while very many wait for it, all of whom have given up but the
 // last: it begins one attempt, and not one for each of them.
 func TestGivenUpInTurn(t *testing.T) {

@@ -48,7 +48,7 @@ type sweep[T member] struct {
 	task      task
 	remaining int  // how many of the first are still to be dealt with
 	restart   bool // all are, because of something that came meanwhile
-	hasty     bool // there is no pause between two pieces
+	hasty     bool // there is no pause between two pieces, but others get a turn
 }
 
 // A task is what a sweep does. It is a value, so that a core can be copied.
@@ -64,6 +64,7 @@ type taskKind uint8
 const (
 	taskPropose taskKind = iota // a line: begin an attempt that has waited for the nodes' time
 	taskRetry                   // a line: try again soon
+	taskDismiss                 // a line: nothing can be acquired any more
 	taskRequeue                 // a line: stand in the queue of a node again
 	taskRecheck                 // a line or a lease: ask a node whether anything has changed
 	taskFillIn                  // a lease: ask a node for its vote
@@ -105,7 +106,7 @@ func (w *sweep[T]) piece(c *Core, now clock.Instant) {
 	switch {
 	case w.remaining == 0:
 	case w.hasty:
-		c.alarms.set(w, now)
+		c.alarms.set(w, now+1) // a tick at this instant would go on with it
 	default:
 		c.alarms.set(w, now.Add(sweepPause))
 	}
@@ -122,6 +123,8 @@ func (l *line) do(c *Core, now clock.Instant, what task) {
 		}
 	case taskRetry:
 		c.retryLine(now, l)
+	case taskDismiss:
+		c.dismissUnfit(now, l)
 	case taskRequeue:
 		if t != nil && t.phase == phaseQueued {
 			c.postpone(t, what.node)

@@ -47,7 +47,7 @@ func (c *Core) findTwinOf(now clock.Instant, i int) {
 			p.twin = k + 1
 			twins := c.twins()
 			c.warn(Warning{Kind: WarnTwins, Node: twins.First, Other: twins.Second})
-			c.failAllWaiting(now)
+			c.failAll(now)
 		default:
 			c.warnOnce(Warning{Kind: WarnDatabases, Node: i, Other: k})
 		}
@@ -65,12 +65,9 @@ func (c *Core) twins() Twins {
 	return Twins{}
 }
 
-// failAllWaiting fails all who wait for a name, because of twins.
-func (c *Core) failAllWaiting(now clock.Instant) {
-	for len(c.waited) > 0 {
-		l := c.waited[len(c.waited)-1]
-		c.dismiss(now, l, c.report(l.key, ReasonMisconfigured, nil))
-	}
+// failAll fails all who wait for a name, because of twins.
+func (c *Core) failAll(now clock.Instant) {
+	c.dismissAll(now)
 	for len(c.adopting) > 0 {
 		c.failAdoption(c.adopting[len(c.adopting)-1], ReasonMisconfigured)
 	}
