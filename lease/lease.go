@@ -90,7 +90,7 @@ type ends struct {
 	contexts map[*leaseContext]struct{}
 }
 
-// lock returns ends, locked, and makes them where there are none yet.
+// lock returns ends, locked, and makes them if there are none yet.
 func (l *Lease) lock() *ends {
 	e := l.ends.Load()
 	if e == nil {
@@ -124,7 +124,7 @@ func (l *Lease) Fence() uint64 { return l.fence }
 
 // Lost returns a channel that is closed once, when the lease has ended without
 // its holder asking: a quorum of nodes no longer keeps it, or can no longer be
-// shown to. Where the lease was not renewed in time ([ErrExpired]), it is closed at least
+// shown to. If the lease was not renewed in time ([ErrExpired]), it is closed at least
 // the configured grace before another client can hold the name, as far as this process's
 // scheduler allows. With any other reason there is no grace: others may hold the name
 // already, or from now on. A holder that must be certain asks [Lease.Valid] right before
@@ -157,7 +157,7 @@ func (l *Lease) Done() <-chan struct{} {
 
 // Err returns nil while the lease is held, and why it ended afterwards: an error
 // that wraps [ErrLost], or [ErrReleased], or [ErrHandedOver]. It reads the clock, so it turns non-nil
-// in time even where the goroutine that closes Lost is late, and never turns back.
+// in time even if the goroutine that closes Lost is late, and never turns back.
 func (l *Lease) Err() error {
 	if l.Valid() {
 		return nil
@@ -253,7 +253,7 @@ func (c *leaseContext) end(why error) {
 // Extend renews the lease at once, with the given TTL, which stays in force for
 // the renewals to come. It returns nil when a quorum of nodes keeps the lease for
 // that long, and what [Lease.Err] does when the lease is over. With any other error it is
-// held: one about the TTL, before any node was asked, where that is less than 100 ms, more
+// held: one about the TTL, before any node was asked, if that is less than 100 ms, more
 // than the supervisor's MaxTTL, or too short for its other times; or ctx's, and then the
 // new TTL stays in force nevertheless. It waits for a quorum or for ctx. A lease that
 // renews itself has no need of it.

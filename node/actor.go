@@ -439,7 +439,7 @@ func (a *Actor) disbelieve(rs []rueidis.RedisResult, sent clock.Instant) (Status
 
 // measured takes in a node's time. It may be from the beginning of the round trip or from
 // its end: so a slow answer does not replace what a quicker one has told lately, as fences
-// that are proposed by it would go to and fro. But where the two cannot both be right, one
+// that are proposed by it would go to and fro. But if the two cannot both be right, one
 // of the clocks has moved, as in a pause that ours did not see.
 func (a *Actor) measured(nodeTime time.Duration, sent, back clock.Instant) {
 	a.state.Time, a.state.TimeSent, a.state.TimeBack = nodeTime, sent, back

@@ -13,12 +13,12 @@ type Op uint8
 const (
 	// Grant sets the key to Token for TTL if it is free, and proposes Fence.
 	Grant Op = iota + 1
-	// Raise stores the larger of Fence and what is stored, where the key still
+	// Raise stores the larger of Fence and what is stored, if the key still
 	// holds Token.
 	Raise
-	// Renew gives the key another TTL, where it still holds Token.
+	// Renew gives the key another TTL, if it still holds Token.
 	Renew
-	// Release deletes the key, where it still holds Token, and hands a key that is
+	// Release deletes the key, if it still holds Token, and hands a key that is
 	// absent over to who waits for it.
 	Release
 	// Inspect reads who holds the key. It changes nothing.

@@ -42,7 +42,7 @@ type session struct {
 	changed *changedKeys  // of those that are tracked; nil if nobody wants them
 	tracks  bool          // keys can be tracked
 	listens bool          // it is not enrolled, but subscribes
-	marker  string        // what it must still say behind every pipeline; "" without guard
+	marker  string        // what it must still say after every pipeline; "" without guard
 	life    string        // the beginning of the marker: the incarnation, and since when
 	single  bool          // keys of several names are refused in one call
 	begun   clock.Instant // when it was enrolled
@@ -228,7 +228,7 @@ func (s *session) isLost() bool {
 }
 
 // connect fills in the client. It blocks until a connection was made or ctx is
-// done. Where the client is a user's, lend makes the connection.
+// done. If the client is a user's, lend makes the connection.
 func (s *session) connect(c Conn, lend func(context.Context) (rueidis.DedicatedClient, error)) error {
 	if err := c.Err(); err != nil {
 		return err
@@ -420,7 +420,7 @@ func isIdentity(text string) bool { return text != "" && !strings.ContainsAny(te
 // newIdentity returns one for data that has none.
 func newIdentity() string { return rand.Text()[:10] }
 
-// info returns one section, or nothing where the server has no such section.
+// info returns one section, or nothing if the server has no such section.
 func info(r rueidis.RedisResult) (string, error) {
 	m, err := r.ToMessage()
 	if err == nil {

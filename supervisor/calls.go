@@ -9,7 +9,7 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
-// A call is somebody who waits for what the core decides. The core knows its number only.
+// A call is what one caller waits for. The core decides it, and knows its number only.
 // It is embedded in the message that asks, so that both cost one allocation.
 type call struct {
 	op     string       // what was asked for, as errors begin

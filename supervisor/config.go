@@ -59,7 +59,7 @@ type Config struct {
 
 	// RetryMin and RetryMax bound the pause of a waiter after its first failed
 	// attempt, which is drawn between them; it grows by half with each further
-	// one, up to fivefold. That is where no quorum could be reached, or with
+	// one, up to fivefold. That is if no quorum could be reached, or with
 	// WithAttempts: who waits for a name that is held stands in its queue, and asks
 	// again about every three node timeouts, RetryMin at least. Defaults 100 ms and
 	// 300 ms.
@@ -150,7 +150,7 @@ func (cfg Config) withDefaults() Config {
 	def(&cfg.MaxTTLCap, defaultCap)
 	ttl := cfg.TTL
 	if ttl < minTTL {
-		ttl = minTTL // that is an error of its own, and needs no others behind it
+		ttl = minTTL // that is an error of its own, and needs no others after it
 	}
 	def(&cfg.RenewEvery, ttl/3)
 	def(&cfg.NodeTimeout, ttl/20)
@@ -171,7 +171,7 @@ func (cfg Config) withDefaults() Config {
 }
 
 // validate reports every rule that the configuration breaks, each with the value
-// and the bound, behind the times that are too long.
+// and the bound, after the times that are too long.
 func (cfg Config) validate(long []error) error {
 	broken := long
 	want := func(ok bool, format string, args ...any) {

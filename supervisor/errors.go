@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Why an acquisition failed. Test with errors.Is; where the context ended the
+// Why an acquisition failed. Test with errors.Is; if the context ended the
 // waiting, the error is the context's as well.
 var (
 	// ErrHeld: another client has the name. Wait, or let it be.
@@ -80,7 +80,7 @@ type Answer struct {
 	Node    string        // the node's address, without credentials
 	Verdict Verdict       //
 	Owner   string        // where Held: who has the key; empty if it does not say, as clients of other libraries
-	Left    time.Duration // where Held: the key lives at most so long; 0 if not known, -1 if it does not expire. Where Guarded: for how long
+	Left    time.Duration // if Held: the key lives at most so long; 0 if not known, -1 if it does not expire. If Guarded: for how long
 	Err     error         // where Unreachable: why, in the node's own words
 }
 
@@ -116,7 +116,7 @@ type AcquireError struct {
 	Quorum int      // how many nodes must grant it
 	Nodes  []Answer // what each node said last; empty if none was asked, or none stood in the way
 
-	op        string // what was tried, where that was not to acquire
+	op        string // what was tried, if that was not to acquire
 	why       error
 	cause     error  // the context's
 	disagrees string // how other clients' nodes differ from ours; "" if they are not known to
@@ -181,7 +181,7 @@ type ReleaseError struct {
 	Nodes []Answer      // those that may keep the key, and why that is not known
 	Left  time.Duration // for how long at most
 
-	cause error // the context's, where that ended the waiting
+	cause error // the context's, if that ended the waiting
 }
 
 // Error names the name and the nodes.

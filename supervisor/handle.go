@@ -54,7 +54,7 @@ func (s *Supervisor) heir(h core.Handle) (core.Request, error) {
 	var broken []error
 	name, ok := strings.CutPrefix(h.Key, s.cfg.Prefix)
 	if !ok {
-		broken = append(broken, fmt.Errorf("handle of %.64q: want a name behind the prefix %q", h.Key, s.cfg.Prefix))
+		broken = append(broken, fmt.Errorf("handle of %.64q: want a name that begins with the prefix %q", h.Key, s.cfg.Prefix))
 	} else if err := s.cfg.checkName(name); err != nil {
 		broken = append(broken, err)
 	}

@@ -335,7 +335,7 @@ func TestBrokenHandles(t *testing.T) {
 			"a token":             {"me/ABCDEFGHIJKLMNOPQRSTUVWXYZ", []string{"broken handle: want one that begins"}},
 			"another version":     {"leasehold2.e30", []string{"broken handle: want one that begins"}},
 			"cut off":             {encode(t, good(func(map[string]any) {}))[:50], []string{"broken handle: cut off or changed"}},
-			"another prefix":      {encode(t, set("key", []byte("q:x"))), []string{`handle of "q:x": want a name behind the prefix "p:"`}},
+			"another prefix":      {encode(t, set("key", []byte("q:x"))), []string{`handle of "q:x": want a name that begins with the prefix "p:"`}},
 			"no name":             {encode(t, set("key", []byte("p:"))), []string{`name "": want at least one byte`}},
 			"a name too long":     {encode(t, set("key", []byte("p:"+strings.Repeat("n", 511)))), []string{"of 513 bytes with its prefix: want at most 512"}},
 			"a TTL above MaxTTL":  {encode(t, set("ttl", time.Minute)), []string{"handle with TTL 1m0s: want 100ms to MaxTTL = 20s"}},
@@ -346,8 +346,8 @@ func TestBrokenHandles(t *testing.T) {
 			"a foreign token":     {encode(t, set("token", []byte("secret-of-another-library"))), []string{"handle with a broken token"}},
 			"a reservation":       {encode(t, set("token", []byte("?me/ABCDEFGHIJKLMNOPQRSTUVWXYZ"))), []string{"handle with a broken token"}},
 			"an owner too long":   {encode(t, set("token", []byte(strings.Repeat("o", 129)+"/ABCDEFGHIJKLMNOPQRSTUVWXYZ"))), []string{"handle with a broken token"}},
-			"an empty one":        {encode(t, nil), []string{"want a name behind the prefix", "broken token", "fence 0", "TTL 0s"}},
-			"the name of its own": {encode(t, set("key", []byte("leasehold:x"))), []string{`handle of "leasehold:x": want a name behind the prefix "p:"`}},
+			"an empty one":        {encode(t, nil), []string{"want a name that begins with the prefix", "broken token", "fence 0", "TTL 0s"}},
+			"the name of its own": {encode(t, set("key", []byte("leasehold:x"))), []string{`handle of "leasehold:x": want a name that begins with the prefix "p:"`}},
 		} {
 			_, err := sup.Adopt(t.Context(), c.handle)
 			if err == nil {

@@ -39,13 +39,13 @@ type Holding struct {
 // Inspect asks every node who holds a name. It is for display: by the time that
 // it returns, the answer may be another, so never decide by it whether to work;
 // acquire instead. It waits for every node that answers, a node timeout for one
-// that does not, or for ctx. Held and Free are both false where no quorum says the
+// that does not, or for ctx. Held and Free are both false if no quorum says the
 // same; that so few nodes could be reached is an error that wraps [ErrNoQuorum].
 func (s *Supervisor) Inspect(ctx context.Context, name string) (Holding, error) {
 	return s.inspect(ctx, name, false)
 }
 
-// inspect has the nodes tell of the next change as well, where they can, if track is
+// inspect has the nodes tell of the next change as well, if they can and if track is
 // set.
 func (s *Supervisor) inspect(ctx context.Context, name string, track bool) (Holding, error) {
 	if err := s.cfg.checkName(name); err != nil {

@@ -33,7 +33,7 @@ type EventKind uint8
 const (
 	Acquired EventKind = iota + 1 // a lease was won, or adopted
 	Failed                        // an acquisition ended without a lease
-	Released                      // a holder gave its lease up; Err is lease.ErrHandedOver where it was handed over
+	Released                      // a holder gave its lease up; Err is lease.ErrHandedOver if it was handed over
 	Lost                          // a lease ended without its holder asking
 	NodeUp                        // a node was enrolled
 	NodeDown                      // a node's enrolment ended, or its first one failed

@@ -8,9 +8,9 @@ import (
 )
 
 // Revoke takes a lease away from its holder, whoever that is: the key is deleted on
-// every node where it holds token, as Inspect tells it. It is for operators who
+// every node on which it holds token, as Inspect tells it. It is for operators who
 // want a name free whose holder cannot be told to release it. The holder learns of it
-// with lease.ErrRevoked, at once where the nodes track keys, and otherwise at its next
+// with lease.ErrRevoked, at once if the nodes track keys, and otherwise at its next
 // renewal, a third of its TTL later at most: others may acquire the name before that,
 // and only fences keep its late writes out.
 //

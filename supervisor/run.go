@@ -14,7 +14,7 @@ import (
 // Do runs fn once while name is held, and gives the name back when fn has
 // returned or panicked. fn's context ends with the lease; [lease.FromContext]
 // takes the lease, and its fence, from it. Do returns fn's error; if the lease was
-// lost meanwhile, the error wraps lease.ErrLost as well, also where fn returned nil.
+// lost meanwhile, the error wraps lease.ErrLost as well, also if fn returned nil.
 func (s *Supervisor) Do(ctx context.Context, name string, fn func(ctx context.Context) error, opts ...Option) error {
 	held, err := s.Acquire(ctx, name, opts...)
 	if err != nil {
@@ -93,7 +93,7 @@ func (s *Supervisor) StepDown(ctx context.Context, name string) error {
 func under(ctx context.Context, held *lease.Lease, fn func(context.Context) error) (err, ended error) {
 	defer func() {
 		ended = held.Err()
-		// Release tells the nodes also where ctx is done. That it is not confirmed by
+		// Release tells the nodes also if ctx is done. That it is not confirmed by
 		// then concerns nobody here: the supervisor goes on, and the keys expire.
 		_ = held.Release(ctx)
 	}()

@@ -21,7 +21,7 @@ type Stats struct {
 	Waiting int // callers that wait for a name now
 	Owed    int // releases that a node has yet to confirm
 
-	// Busy is for how long the supervisor's goroutine has worked, of Up. Where
+	// Busy is for how long the supervisor's goroutine has worked, of Up. If
 	// their growth over a minute is nearly the same, it is saturated, and leases
 	// will be lost.
 	Busy, Up time.Duration

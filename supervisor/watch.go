@@ -14,12 +14,12 @@ import (
 // somebody else has the name (another token, so also another lease of the same
 // process), that it is free, or held again. What comes and goes between two looks is
 // not seen. The nodes are asked with Inspect about every TTL/20, 20 ms at least, and
-// at once when this process itself acquires the name, or where a server that tracks
+// at once when this process itself acquires the name, or if a server that tracks
 // keys tells of a change; like Inspect it is for display,
 // and never to decide by whether to work.
 //
 // An outage is told once, with its error and what each node said; the watch goes on,
-// and tells how it is when a quorum can be reached again. Where no quorum says the
+// and tells how it is when a quorum can be reached again. If no quorum says the
 // same, as during an election, that is told only if it lasts for two looks: Held and
 // Free are both false then.
 //
@@ -27,7 +27,7 @@ import (
 // the sequence ends, without an error, when ctx is done or the loop is left, and a
 // caller who is slow sees fewer changes. It ends with an error that wraps [ErrClosed]
 // when the supervisor is closed, and at once with one about a broken name. It may be
-// ranged over again, which begins anew.
+// ranged over again, which begins from the start.
 func (s *Supervisor) Watch(ctx context.Context, name string) iter.Seq2[Holding, error] {
 	return func(yield func(Holding, error) bool) {
 		if err := s.cfg.checkName(name); err != nil {
@@ -46,7 +46,7 @@ func (s *Supervisor) Watch(ctx context.Context, name string) iter.Seq2[Holding, 
 			if ctx.Err() != nil {
 				return
 			}
-			if errors.Is(err, ErrClosed) { // also where an outage was told before
+			if errors.Is(err, ErrClosed) { // also if an outage was told before
 				yield(h, err)
 				return
 			}

@@ -36,7 +36,7 @@
 //
 // When the lease is lost the whole group is sent SIGTERM, and SIGKILL when three
 // quarters of -grace (a fifth of the TTL) are over, which is before the nodes may let
-// others in. Where the lease was taken away, or this machine was paused, others may be
+// others in. If the lease was taken away, or this machine was paused, others may be
 // in already, and it is killed at once. On Linux the command is killed if this one dies. It is for jobs: a command
 // that reads a terminal is stopped, as others in the background.
 //

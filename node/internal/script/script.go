@@ -402,7 +402,7 @@ const (
 	enqueueEach
 )
 
-// Claim grants each key to its token, where it is absent, or reserved for the token,
+// Claim grants each key to its token, if it is absent, or reserved for the token,
 // or holds it already, takes the token out of its queue then, and proposes the fence in
 // any case; even if it is Broken, when the queue key is. KEYS: name, fence key, queue key.
 // ARGV of the call: the inbox; of a name: token, TTL in ms, fence, retention in ms. Answers for each name: Ours, Other or
@@ -467,7 +467,7 @@ const (
 	claimEach
 )
 
-// Heal grants each key to its lease again, where it is absent or reserved, with the lease's
+// Heal grants each key to its lease again, if it is absent or reserved, with the lease's
 // own fence. KEYS: name, fence key. ARGV: token, TTL in ms, fence, retention in ms.
 // Answers for each name: Ours, Other or Broken.
 var Heal = define(Script{

@@ -48,7 +48,7 @@ func (t *Turn) Alive(queue, inbox, token string) bool {
 	return at >= 0 && -set[at].Score > float64(t.ms())
 }
 
-// handOver reserves a key that is absent for the first living waiter. self is who asks, if
+// handOver reserves a key that is absent for the first living waiter. self is the member that asks, if
 // it waits: its member.
 func (t *Turn) handOver(k *Keys, self string, reserve int64) {
 	for range 100 {

@@ -217,7 +217,7 @@ func (p *codePlan) add(offset uintptr, t reflect.Type, isNode bool) {
 	}
 	switch t.Kind() {
 	case reflect.Struct:
-		if typeName(t) == "sweep" { // one that is not under way is begun anew
+		if typeName(t) == "sweep" { // one that is not under way begins from the start
 			rest := &codePlan{}
 			rest.fields(0, t)
 			do(func(e *coder, at unsafe.Pointer) {
