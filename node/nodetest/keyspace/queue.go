@@ -48,8 +48,8 @@ func (t *Turn) Alive(queue, inbox, token string) bool {
 	return at >= 0 && -set[at].Score > float64(t.ms())
 }
 
-// handOver reserves a key that is absent for the first living waiter. self is the member that asks, if
-// it waits: its member.
+// handOver reserves a key that is absent for the first living waiter. self is the member of
+// the one that asks, if it waits.
 func (t *Turn) handOver(k *Keys, self string, reserve int64) {
 	for range 100 {
 		set, _ := t.Members(k.Queue)
