@@ -274,9 +274,11 @@ func (n *simNode) spoils(k int) {
 	n.spoilt = append(n.spoilt, promise{v, n.endOf(k), n.w.now})
 	for _, l := range w.leases[k] {
 		if w.descends(v, l.token) {
+			if !l.spoilt.has(n.id) || l.told.has(n.id) { // else what came first is still to be told
+				l.spoiltAt[n.id] = w.now
+			}
 			l.spoilt.add(n.id)
 			l.told.del(n.id)
-			l.spoiltAt[n.id] = w.now
 		}
 	}
 }

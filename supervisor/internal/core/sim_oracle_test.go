@@ -32,7 +32,6 @@ type simLease struct {
 	// A rival was let in by what the protocol does not promise to survive.
 	interrupted   bool
 	interruptedAt clock.Instant // by its client's clock
-	byHand        bool          // it was because of its keys, and not because of a pause
 
 	// What became of its keys by hand.
 	spoilt   nodeSet // nodes that broke their promise, in true time last at
@@ -174,8 +173,10 @@ func (w *world) takenBefore(l *simLease) {
 			if p.token != l.token || p.end < w.now {
 				continue
 			}
-			l.spoilt.add(n.id)
-			l.spoiltAt[n.id] = p.at
+			if !l.spoilt.has(n.id) { // what came first counts: a rival may have been there since
+				l.spoilt.add(n.id)
+				l.spoiltAt[n.id] = p.at
+			}
 			if n.lifeAt > p.at { // it lost, after that, what would have told of it
 				l.blurred.add(n.id)
 			}
@@ -302,14 +303,13 @@ func (w *world) overlap(o, l *simLease) {
 		}
 		w.excuse(e, l)
 		l.interrupted, l.interruptedAt = true, l.c.Now()
-		l.byHand = e == wonByHand || e == heldByHand
 	}
 	mine, lapsed, lost := w.support(l)
 	switch {
 	case l.unseen() && mine < w.quorum: // its votes are older than it knows
 		interrupts(l, wonUnseen)
 		return
-	case mine+lapsed < w.quorum && mine+lapsed+lost >= w.quorum:
+	case mine+lapsed < w.quorum && mine+lapsed+lost >= w.quorum && w.untouched(l) < w.quorum:
 		interrupts(l, wonByHand)
 		return
 	}
@@ -329,6 +329,18 @@ func (w *world) overlap(o, l *simLease) {
 			l.c.id, w.names[l.key], l.token, o.c.id, o.token, o.until.Sub(o.c.Now()), kept, forgot, spoilt)
 	}
 	w.mustLearn(o)
+}
+
+// untouched counts the nodes that have let nobody in since they were given to a lease that is
+// won now: its key is there, for how long ever, or was forgotten.
+func (w *world) untouched(l *simLease) (nodes int) {
+	for _, n := range w.nodes {
+		_, forgot, _ := n.keeps(l, w.now)
+		if forgot || n.key(l.key) == l.token && !n.data.keys[l.key].restored {
+			nodes++
+		}
+	}
+	return nodes
 }
 
 // brokenBy counts the nodes that keep the name for an heir, but broke their promise to the
@@ -371,9 +383,6 @@ func (w *world) renewed(l *simLease, now, until clock.Instant) {
 		w.fail("client %d: %s is over, and is renewed", l.c.id, l.token)
 	}
 	l.until = until
-	if l.byHand && l.spoilt == 0 {
-		l.interrupted = false // clocks were stepped, but the keys were there all the time
-	}
 	if l.interrupted && until > l.interruptedAt.Add(l.ttl) {
 		if e, blind := l.blinded(); blind {
 			w.excuse(e, l)
