@@ -184,12 +184,14 @@ func (n *simNode) noteSet(k int, value string, sent time.Duration) {
 	n.data.keys[k] = simKey{set: n.w.now, sent: sent}
 }
 
-// notBroken notes that a promise which was broken is given again, if the key is there for no
-// less. For less, after an extension to a shorter TTL, it is the guard that keeps the rest.
+// notBroken notes that a promise which was broken is given again. If it was forgotten, and the
+// key is there for less, after an extension to a shorter TTL, the guard keeps the rest. Nobody
+// keeps the rest of what was broken by hand.
 func (n *simNode) notBroken(k int, value string) {
 	end := n.endOf(k)
-	again := func(p promise) bool { return p.token == value && p.end <= end }
-	n.forgot, n.spoilt = slices.DeleteFunc(n.forgot, again), slices.DeleteFunc(n.spoilt, again)
+	again := func(p promise) bool { return p.token == value }
+	n.forgot = slices.DeleteFunc(n.forgot, func(p promise) bool { return again(p) && p.end <= end })
+	n.spoilt = slices.DeleteFunc(n.spoilt, again)
 }
 
 // set sets a key by hand.
