@@ -129,6 +129,10 @@ func (w *world) swaps(n *simNode, k int, had string, cmd *node.Command) {
 	if cmd.Token != cmd.Former {
 		w.formers[cmd.Token] = cmd.Former
 	}
+	if n.swapped == nil {
+		n.swapped = map[string]time.Duration{}
+	}
+	n.swapped[cmd.Token] = n.endOf(k)
 	w.leftTokens[cmd.Token] = leftHandle // until the adoption is won
 	l := w.leaseBy(k, cmd.Former)
 	if l == nil || !l.believed() {

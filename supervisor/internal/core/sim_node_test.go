@@ -33,6 +33,10 @@ type simNode struct {
 	// What it no longer keeps although it had promised to, by whose fault.
 	forgot []promise // it has lost data: the guard answers for it
 	spoilt []promise // an administrator's, or its clock's: nobody does
+
+	// By the token of an adoption: when the former key would have been gone, in true time, as
+	// the node tells whoever adopts.
+	swapped map[string]time.Duration
 }
 
 // A simData is what a server keeps, and what the world notes about that.

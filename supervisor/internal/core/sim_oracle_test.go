@@ -315,7 +315,7 @@ func (w *world) overlap(o, l *simLease) {
 	}
 	kept, forgot, spoilt := w.support(o)
 	if w.descends(l.token, o.token) { // what the heir has says nothing of what o was promised
-		broken := w.brokenBy(o)
+		broken := w.brokenBy(o, l)
 		kept, spoilt = kept-broken, spoilt+broken
 	}
 	clean := kept + forgot - w.late(o, l)
@@ -344,12 +344,14 @@ func (w *world) untouched(l *simLease) (nodes int) {
 }
 
 // brokenBy counts the nodes that keep the name for an heir, but broke their promise to the
-// lease itself: their clocks were stepped, so the heir was told too little.
-func (w *world) brokenBy(o *simLease) (nodes int) {
+// lease itself: their clocks were stepped, so the heir was told too little. It must have waited
+// for as long as it was told.
+func (w *world) brokenBy(o, heir *simLease) (nodes int) {
 	end := w.now + o.c.clock.until(time.Duration(o.until)+o.grace())
 	for _, n := range w.nodes {
 		kept, _, _ := n.keeps(o, end)
-		if kept && slices.ContainsFunc(n.spoilt, func(p promise) bool { return p.token == o.token && p.end >= end }) {
+		broken := func(p promise) bool { return p.token == o.token && p.end >= end }
+		if told, is := n.swapped[heir.token]; is && told <= w.now && kept && slices.ContainsFunc(n.spoilt, broken) {
 			nodes++
 		}
 	}
