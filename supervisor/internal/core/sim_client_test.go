@@ -186,7 +186,7 @@ func (c *simClient) arm() {
 				c.w.fail("client %d woke up at %d and did not end %s, which was lost at %d", c.id, now, t.token, t.hold.until)
 			}
 			if t != nil {
-				if broken := t.votes.check(); broken != "" {
+				if broken := t.votes.check(c.w.guard); broken != "" {
 					c.w.fail("client %d: %s of %s: %v", c.id, broken, t.token, t.votes.of)
 				}
 			}

@@ -7,8 +7,9 @@ import (
 	"github.com/leasehold-go/leasehold/clock"
 )
 
-// check returns which invariant of votes is broken; "" if none is.
-func (vs *votes) check() string {
+// check returns which invariant of votes is broken; "" if none is. A core with the guard
+// forgets no vote, so each late one has its key.
+func (vs *votes) check(guard bool) string {
 	for i, v := range vs.of {
 		trials := 0
 		for _, x := range vs.trials {
@@ -21,6 +22,8 @@ func (vs *votes) check() string {
 			return "a vote has two trials"
 		case (trials == 1) != (v.standing != counts):
 			return "invariant 2: a vote counts and is on trial, or neither"
+		case guard && v.standing == late && v.until == 0:
+			return "invariant 3: a late vote has no key, and counts"
 		}
 	}
 	return ""
@@ -31,7 +34,7 @@ func (vs *votes) check() string {
 func TestVotesKeepTheirInvariants(t *testing.T) {
 	for seed := range uint64(2000) {
 		r := rand.New(rand.NewPCG(seed, 0))
-		n := 1 + r.IntN(5)
+		n, guard := 1+r.IntN(5), seed%2 == 0
 		vs := newVotes(n)
 		quorum := n/2 + 1
 		for step := range 60 {
@@ -51,6 +54,10 @@ func TestVotesKeepTheirInvariants(t *testing.T) {
 				vs.overwritten(now, i, pending)
 			case 4:
 				vs.lapsed(now, i, pending)
+			case 5:
+				if !guard {
+					vs.forgot(i)
+				}
 			default:
 				trial := vs.trialOf(i) != nil
 				healable, _ := vs.confirmedBy(i, quorum)
@@ -58,7 +65,7 @@ func TestVotesKeepTheirInvariants(t *testing.T) {
 					t.Fatalf("seed %d: invariant 4: node %d is on trial and confirms", seed, i)
 				}
 			}
-			if broken := vs.check(); broken != "" {
+			if broken := vs.check(guard); broken != "" {
 				t.Fatalf("seed %d, step %d: %s: %v, %+v", seed, step, broken, vs.of, vs.trials)
 			}
 			if what < 5 && before >= withdrawn && vs.of[i].standing < withdrawn {
