@@ -1,6 +1,7 @@
 package core
 
 import (
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -209,29 +210,23 @@ func (w *world) simulate() {
 	w.run(f.end)
 	w.mend()
 
-	// Somebody must get each name, or have it: when the nodes are old, the keys of
-	// the dead have expired and whoever has it now has given it back.
-	bound := w.now + 8*w.maxTTL + 2*w.most + 5*time.Second + w.setBack
-	done := func() bool {
-		for k := range w.names {
-			if !w.progress[k] {
-				return false
-			}
+	// Somebody must get each name: when the nodes are old, the keys of the dead have expired,
+	// and whoever has it has given it back. Whoever comes then has as long again.
+	within := 8*w.maxTTL + 2*w.most + 5*time.Second + w.setBack
+	for bound := w.now + within; slices.Contains(w.progress[:len(w.names)], false); {
+		if w.step(bound) {
+			continue
 		}
-		return true
-	}
-	for !done() {
-		if !w.step(bound) {
-			for k, name := range w.names {
-				held := w.heldAt[k] > w.now-w.maxTTL
-				for _, l := range w.leases[k] {
-					held = held || l.believed()
-				}
-				if !w.progress[k] && !held {
-					w.fail("nobody got %q for %v without faults", name, w.now-f.end)
-				}
+		bound = math.MaxInt64
+		for k, name := range w.names {
+			if w.progress[k] {
+				continue
 			}
-			break
+			free := max(w.freeSince(k), f.end)
+			if w.now-free >= within {
+				w.fail("nobody got %q for %v without faults", name, w.now-free)
+			}
+			bound = min(bound, free+within)
 		}
 	}
 
@@ -271,6 +266,16 @@ func (w *world) simulate() {
 	}
 	w.stats.time += w.now
 	w.stats.histories++
+}
+
+// freeSince returns since when nobody believes in a name: now if somebody does.
+func (w *world) freeSince(k int) time.Duration {
+	for _, l := range w.leases[k] {
+		if l.believed() {
+			return w.now
+		}
+	}
+	return w.heldAt[k]
 }
 
 func (w *world) start() {
