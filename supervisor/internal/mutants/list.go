@@ -189,7 +189,7 @@ var mutants = []mutant{
 	{"a vote that an adopted lease never had counts", "absent, until_i passed: on probation", core + "/adoption.go",
 		"\t\t\tif t.votes.lapsed(now, i, t.pending) {\n\t\t\t\tc.askOthers(t, i)\n\t\t\t}\n", "", "./supervisor/internal/core TestAdoptedIsKept"},
 	{"released when it is handed over", "an adoption takes the lease: a script swaps the token where it still is the handle's", core,
-		"	t.asked = 0\n", "", "./supervisor/internal/core TestHandOver$"},
+		"	t.asked = 0\n", "", "./supervisor TestHandOver$"},
 	{"adopted with the token of the handle", "an adoption takes the lease with a token of its own", core,
 		"key: h.Key, token: c.newToken(w.Owner),", "key: h.Key, token: h.Token,", ""},
 	{"the fence of the handle and no more", "a larger fence, raised as in an election, not to the handle's + 1", core,
