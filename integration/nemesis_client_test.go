@@ -192,7 +192,7 @@ func (h *hands) revoke(ctx context.Context) {
 		h.played("nobody to revoke")
 		return
 	}
-	h.write(entry{Revoked: &revocation{Token: x.Token, Call: h.clock.Now()}})
+	h.write(entry{Revoked: &revocation{Token: string(x.Token), Call: h.clock.Now()}})
 	if err := h.sup.Revoke(ctx, nemesisName, x.Token); err != nil {
 		h.played("not revoked")
 	} else {
@@ -254,7 +254,7 @@ func (h *hands) hold(l *lease.Lease, d time.Duration) error {
 	h.leases++
 	id := h.leases
 	h.mu.Unlock()
-	h.write(entry{Lease: id, Begun: &tenure{Fence: l.Fence(), Token: l.Token(), From: from}})
+	h.write(entry{Lease: id, Begun: &tenure{Fence: l.Fence(), Token: string(l.Token()), From: from}})
 	if handle := l.Handle(); handle != "" {
 		h.say("held", handle)
 	}

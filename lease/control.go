@@ -9,8 +9,9 @@ import (
 
 // Spec says what a new lease is.
 type Spec struct {
-	Name, Token, Owner string
-	Fence              uint64
+	Name, Owner string
+	Token       Token
+	Fence       uint64
 
 	// Clock is asked by Valid, Err and Remaining. Default: clock.System().
 	Clock clock.Clock

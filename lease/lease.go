@@ -66,10 +66,11 @@ var (
 // Release, Extend and HandOver wait for a quorum of nodes, or for their context; Handle
 // waits for the supervisor, which waits for nobody; the others return at once.
 type Lease struct {
-	name, token, owner string
-	fence              uint64
-	clock              clock.Clock
-	keeper             Keeper
+	name, owner string
+	token       Token
+	fence       uint64
+	clock       clock.Clock
+	keeper      Keeper
 
 	// until is the instant at which the lease is lost unless it is renewed, or
 	// over. Only a holder of ends sets it to over, together with err; a renewal moves
@@ -109,10 +110,9 @@ var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c
 // Name returns the name that is held, without the supervisor's prefix.
 func (l *Lease) Name() string { return l.name }
 
-// Token returns the value that stands under the name on the nodes: the owner, a
-// slash and 128 random bits, fresh for every attempt. Whoever knows it can delete
-// the key, so treat it as the lease itself.
-func (l *Lease) Token() string { return l.token }
+// Token returns the value that stands under the name on the nodes. Whoever knows it can
+// delete the key, so treat it as the lease itself.
+func (l *Lease) Token() Token { return l.token }
 
 // Owner returns whom others are shown as the holder.
 func (l *Lease) Owner() string { return l.owner }
@@ -274,9 +274,8 @@ func (l *Lease) Extend(ctx context.Context, ttl time.Duration) error {
 // Release gives the name up: Done is closed, then every node is told, and Release
 // waits until a quorum is free, or for ctx. The nodes are told even if ctx is done
 // already; it is then given a moment, 3 ms, in which nodes nearby can confirm it. A
-// context that was made by [Lease.Context] ends with the lease, so its parent and
-// its deadline are what bounds the waiting. Without either the nodes' own timeout
-// does.
+// context that was made by [Lease.Context], and so has just ended with the lease, is no
+// bound: its parent and its deadline are. Without either the nodes' own timeout is.
 //
 // It returns nil when a quorum is free again, and at once when the lease was
 // released before. On a lost lease it returns at once and says how it was lost
@@ -298,7 +297,9 @@ func (l *Lease) Release(ctx context.Context) error {
 	if l.keeper == nil {
 		return nil
 	}
-	if o, ok := ctx.Value(contextKey{}).(origin); ok && o.lease == l {
+	// A context that was made from this one and detached, or that has ended for another reason,
+	// is what the caller means.
+	if o, ok := ctx.Value(contextKey{}).(origin); ok && o.lease == l && context.Cause(ctx) == ErrReleased {
 		if end, ok := ctx.Deadline(); ok {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithDeadline(o.parent, end)

@@ -36,6 +36,7 @@ type keeper struct {
 	mu                sync.Mutex
 	releases, extends int
 	ctx               context.Context // of the last call
+	asked             error           // its Err() then, of Release
 	ttl               time.Duration
 }
 
@@ -43,7 +44,7 @@ func (k *keeper) Release(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.releases++
-	k.ctx = ctx
+	k.ctx, k.asked = ctx, ctx.Err()
 	return k.err
 }
 
@@ -570,4 +571,50 @@ func ExampleNew() {
 	// Output:
 	// nightly-report 34 <nil>
 	// true lease: lost: revoked: its key was deleted on too many nodes
+}
+
+// A context that was made of the lease, and has ended with it, is replaced by its parent and
+// its deadline; whatever else the caller gives is what bounds the waiting.
+func TestContextOfRelease(t *testing.T) {
+	parent, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for name, c := range map[string]struct {
+		of       func(held context.Context) context.Context
+		done     bool // when Release asks its keeper
+		deadline bool
+		itself   bool
+	}{
+		"of the lease": {of: func(ctx context.Context) context.Context { return ctx }},
+		"of the lease, with a deadline": {of: func(ctx context.Context) context.Context {
+			ctx, cancel := context.WithTimeout(ctx, time.Hour)
+			t.Cleanup(cancel)
+			return ctx
+		}, deadline: true},
+		"detached, with a deadline": {of: func(ctx context.Context) context.Context {
+			cancel()
+			ctx, end := context.WithTimeout(context.WithoutCancel(ctx), time.Hour)
+			t.Cleanup(end)
+			return ctx
+		}, deadline: true, itself: true},
+		"ended before": {of: func(ctx context.Context) context.Context {
+			ctx, cancel := context.WithCancel(ctx)
+			cancel()
+			return ctx
+		}, done: true, itself: true},
+	} {
+		k := &keeper{}
+		l, _, _ := held(k)
+		p := parent
+		if name != "detached, with a deadline" {
+			p = context.Background()
+		}
+		ctx := c.of(l.Context(p))
+		if err := l.Release(ctx); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		_, deadline := k.ctx.Deadline()
+		if (k.asked != nil) != c.done || deadline != c.deadline || (k.ctx == ctx) != c.itself {
+			t.Errorf("%s: asked with a context whose Err() is %v, deadline %v, the caller's %v", name, k.asked, deadline, k.ctx == ctx)
+		}
+	}
 }

@@ -46,7 +46,7 @@ func TestAcquireAll(t *testing.T) {
 			if l.Name() != names[i] || !l.Valid() {
 				t.Errorf("lease %d is of %q: %v", i, l.Name(), l.Err())
 			}
-			wantKeys(t, nodes, "p:"+names[i], l.Token(), 3)
+			wantKeys(t, nodes, "p:"+names[i], string(l.Token()), 3)
 		}
 		// They renew themselves, and are independent of each other now.
 		if err := leases[0].Release(t.Context()); err != nil {
@@ -115,7 +115,7 @@ func TestAcquireAllOrNothing(t *testing.T) {
 				}
 				synctest.Wait()
 				wantKeys(t, nodes, "a", "", 0)
-				wantKeys(t, nodes, "b", rival.Token(), 3)
+				wantKeys(t, nodes, "b", string(rival.Token()), 3)
 				wantKeys(t, nodes, "c", "", 0)
 				if st := sup.Stats(); st.Held+st.Waiting != 0 {
 					t.Errorf("%+v", st)

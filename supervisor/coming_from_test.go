@@ -325,7 +325,7 @@ func comingFromLock(t *testing.T) {
 			t.Error("not valid")
 		}
 		synctest.Wait()
-		wantKeys(t, nodes, "resource", held.Token(), 3)
+		wantKeys(t, nodes, "resource", string(held.Token()), 3)
 	})
 }
 
@@ -543,7 +543,7 @@ func comingFromValidityExpires(t *testing.T) {
 			from := time.Now()
 			ctx := held.Context(t.Context())
 			<-held.Lost()
-			wantKeys(t, nodes, "resource", held.Token(), 3)
+			wantKeys(t, nodes, "resource", string(held.Token()), 3)
 			for _, n := range nodes {
 				if _, left, _ := n.Get("resource"); left < 400*time.Millisecond || left > 800*time.Millisecond {
 					t.Errorf("rate %v: %v still keeps the key for %v when its holder is told", rate, n, left)

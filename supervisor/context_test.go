@@ -162,7 +162,7 @@ func TestContextDoneWhileWaiting(t *testing.T) {
 		if after := nodes[0].Commands()["SET"]; after != before {
 			t.Errorf("%d commands were sent for a context that was done before", after-before)
 		}
-		wantKeys(t, nodes, "x", held.Token(), 3)
+		wantKeys(t, nodes, "x", string(held.Token()), 3)
 	})
 }
 

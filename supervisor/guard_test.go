@@ -53,7 +53,7 @@ func TestRollingRestart(t *testing.T) {
 						t.Error("a second holder")
 					}
 					synctest.Wait()
-					wantKeys(t, nodes, "x", held.Token(), n)
+					wantKeys(t, nodes, "x", string(held.Token()), n)
 				})
 			})
 		}
@@ -108,7 +108,7 @@ func TestForgetfulNodesElectNobody(t *testing.T) {
 				held := acquire(t, holder, "x")
 				rival := start(t, nodes, as("rival", nodes))
 				time.Sleep(ttl / 2)
-				wantKeys(t, nodes, "x", held.Token(), 3)
+				wantKeys(t, nodes, "x", string(held.Token()), 3)
 				nodes[1].Restart()
 				nodes[2].Restart()
 				if cut {
@@ -236,7 +236,7 @@ func TestFlushAll(t *testing.T) {
 		if err := held.Err(); err != nil {
 			t.Errorf("all nodes were flushed: %v", err)
 		}
-		wantKeys(t, nodes, "x", held.Token(), 3)
+		wantKeys(t, nodes, "x", string(held.Token()), 3)
 		if _, err := fresh.TryAcquire(t.Context(), "x"); !errors.Is(err, supervisor.ErrHeld) {
 			t.Errorf("after the window: %v", err)
 		}

@@ -169,7 +169,7 @@ func TestAdoptAfterRestart(t *testing.T) {
 			t.Fatal(again.Err())
 		case <-time.After(5 * ttl):
 		}
-		wantKeys(t, nodes, "x", again.Token(), 3)
+		wantKeys(t, nodes, "x", string(again.Token()), 3)
 		if _, err := after.Adopt(t.Context(), handle); !errors.Is(err, supervisor.ErrHeld) {
 			t.Errorf("adopted twice: %v, want ErrHeld", err)
 		}
@@ -386,7 +386,7 @@ func TestNoTokenIsShown(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		random := token[strings.LastIndexByte(token, '/')+1:]
+		random := token[strings.LastIndexByte(string(token), '/')+1:]
 		held, err = sup.Adopt(t.Context(), handle)
 		if err != nil {
 			t.Fatal(err)
@@ -406,8 +406,8 @@ func TestNoTokenIsShown(t *testing.T) {
 		}
 		synctest.Wait()
 		text := logged.String() + fmt.Sprint(twice, revoke, held.Err(), lost, again, unreachable)
-		adopted := token[strings.LastIndexByte(token, '/')+1:]
-		if strings.Contains(text, random) || strings.Contains(text, adopted) || strings.Contains(text, handle) {
+		adopted := token[strings.LastIndexByte(string(token), '/')+1:]
+		if strings.Contains(text, string(random)) || strings.Contains(text, string(adopted)) || strings.Contains(text, handle) {
 			t.Errorf("a token or handle is shown: %s", text)
 		}
 		if !strings.Contains(text, `error="lease: handed over"`) {

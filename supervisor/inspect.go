@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/lease"
 	"github.com/leasehold-go/leasehold/node"
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
@@ -18,16 +19,16 @@ type Holding struct {
 	Name  string        // the name, prefix included
 	Held  bool          // a quorum of nodes keeps the same token
 	Free  bool          // a quorum of nodes keeps nothing
-	Owner string        // where Held: who; empty if the token does not say, as those of other libraries
-	Token string        // where Held: the value of the key; whoever knows it can delete it
-	Left  time.Duration // where Held: unless renewed, a quorum keeps it for so long at most; -1 for ever
+	Owner string        // if Held: who; empty if the token does not say, as those of other libraries
+	Token lease.Token   // if Held: the value of the key; whoever knows it can delete it, so it does not print itself
+	Left  time.Duration // if Held: unless renewed, a quorum keeps it for so long at most; -1 for ever
 	Fence uint64        // the highest that a node has stored for the name; 0 if none
 
 	// Waiting is how many callers of Acquire stand in line for the name, one for each
 	// process, on the node that knows of most. Some of them may be gone.
 	Waiting int
 
-	// Since is where Held when that lease began, at the latest, by the nodes' clocks;
+	// Since is, if Held, when that lease began, at the latest, by the nodes' clocks;
 	// zero if no node knows. It is Fence read as a time, and as exact as the nodes'
 	// clocks agree with each other if nobody has tried for the name since; attempts
 	// that were refused move it on.
@@ -102,7 +103,7 @@ func (h Holding) judge(as []core.Answer, quorum int) (Holding, error) {
 		left[a.Value] = append(left[a.Value], d)
 		if ds := left[a.Value]; len(ds) >= quorum {
 			slices.Sort(ds)
-			h.Held, h.Token, h.Owner = true, a.Value, node.OwnerOf(a.Value)
+			h.Held, h.Token, h.Owner = true, lease.Token(a.Value), node.OwnerOf(a.Value)
 			h.Left = ds[len(ds)-quorum]
 		}
 	}

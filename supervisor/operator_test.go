@@ -18,7 +18,7 @@ func TestRevoke(t *testing.T) {
 	bubble(t, 5, func(t *testing.T, nodes []*nodetest.Node) {
 		sup, operator := start(t, nodes, owner("holder")), start(t, nodes, owner("operator"))
 		held := acquire(t, sup, "x")
-		for _, token := range []string{"holder", held.Token() + "x", "holder/ABCDEFGHIJKLMNOPQRSTUVWXYZ"} {
+		for _, token := range []lease.Token{"holder", held.Token() + "x", "holder/ABCDEFGHIJKLMNOPQRSTUVWXYZ"} {
 			if err := operator.Revoke(t.Context(), "x", token); !errors.Is(err, supervisor.ErrNotHolder) {
 				t.Fatalf("%v, want ErrNotHolder", err)
 			}
@@ -27,7 +27,7 @@ func TestRevoke(t *testing.T) {
 			t.Fatalf("another name: %v, want ErrNotHolder", err)
 		}
 		synctest.Wait()
-		wantKeys(t, nodes, "x", held.Token(), 5)
+		wantKeys(t, nodes, "x", string(held.Token()), 5)
 
 		nodes[0].Hang()
 		h, err := operator.Inspect(t.Context(), "x")

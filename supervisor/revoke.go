@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/lease"
 )
 
 // Revoke takes a lease away from its holder, whoever that is: the key is deleted on
@@ -21,7 +22,7 @@ import (
 // told again when they can be. Either is an [*AcquireError] with what each node said.
 // It waits for every node, a node timeout for one that is silent, or for ctx, after
 // which the nodes are told nevertheless.
-func (s *Supervisor) Revoke(ctx context.Context, name, token string) error {
+func (s *Supervisor) Revoke(ctx context.Context, name string, token lease.Token) error {
 	if err := s.cfg.checkName(name); err != nil {
 		return fmt.Errorf("revoke: %w", err)
 	}
@@ -32,7 +33,7 @@ func (s *Supervisor) Revoke(ctx context.Context, name, token string) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("revoke %q: not tried: %w", key, err)
 	}
-	m := &revokeMessage{s.newCall(opRevoke), key, token}
+	m := &revokeMessage{s.newCall(opRevoke), key, string(token)}
 	if !s.post(m) {
 		return fmt.Errorf("revoke %q: %w", key, ErrClosed)
 	}

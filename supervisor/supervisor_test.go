@@ -113,7 +113,7 @@ func TestHeldUntilReleased(t *testing.T) {
 				if !held.Valid() || held.Fence() == 0 || held.Name() != "x" || held.Owner() != "me" {
 					t.Errorf("valid %v, fence %d, name %q, owner %q", held.Valid(), held.Fence(), held.Name(), held.Owner())
 				}
-				wantKeys(t, nodes, "x", held.Token(), n)
+				wantKeys(t, nodes, "x", string(held.Token()), n)
 				if err := held.Release(t.Context()); err != nil {
 					t.Fatal(err)
 				}

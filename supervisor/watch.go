@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/leasehold-go/leasehold/lease"
 	"iter"
 	"math/rand/v2"
 	"sync"
@@ -70,7 +71,7 @@ const minWatch = 20 * time.Millisecond
 // A sight is what a watcher was told last.
 type sight struct {
 	told, failed, held, free bool
-	token                    string
+	token                    lease.Token
 	unclear                  bool // the latest look, which was not told
 }
 

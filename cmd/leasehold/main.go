@@ -288,7 +288,7 @@ func show(j *job, args []string) int {
 		}
 		fmt.Fprintln(j.out, describe(h))
 		if *token && h.Held {
-			fmt.Fprintln(j.out, "token", h.Token)
+			fmt.Fprintln(j.out, "token", string(h.Token))
 		}
 		if h.Waiting > 0 {
 			fmt.Fprintln(j.out, h.Waiting, "waiting")
@@ -328,7 +328,7 @@ func revoke(j *job, args []string) int {
 		return nil
 	}
 	return j.ask(args, check, func(ctx context.Context, sup *supervisor.Supervisor) int {
-		if err := sup.Revoke(ctx, j.name, *token); err != nil {
+		if err := sup.Revoke(ctx, j.name, lease.Token(*token)); err != nil {
 			return j.fail(err)
 		}
 		return ok

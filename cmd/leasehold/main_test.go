@@ -207,7 +207,7 @@ func TestStatus(t *testing.T) {
 		}
 	}
 	p := start(t, urls, "show", "x")
-	if out := p.ends(t, ok); !strings.HasPrefix(out, "held by rival for ") || strings.Contains(out, held.Token()) || strings.Count(out, "\n") != 4 {
+	if out := p.ends(t, ok); !strings.HasPrefix(out, "held by rival for ") || strings.Contains(out, string(held.Token())) || strings.Count(out, "\n") != 4 {
 		t.Errorf("show: %q", out)
 	}
 	if out := start(t, urls, "show", "y").ends(t, no); !strings.HasPrefix(out, "free\n") {

@@ -185,7 +185,7 @@ func connected(c candidate) (n int) {
 // everywhere reports whether every embedded node keeps the leader's token.
 func (p *play) everywhere(t *tenure) bool {
 	for _, n := range p.nodes.Embedded {
-		if token, _, _ := n.Get(p.name); token != t.lease.Token() {
+		if token, _, _ := n.Get(p.name); token != string(t.lease.Token()) {
 			return false
 		}
 	}

@@ -165,7 +165,7 @@ func TestAdoptedIsKept(t *testing.T) {
 	b.answerAll(map[int]node.Status{0: node.Absent, 1: node.Other})
 	heals := b.take(node.Heal)
 	b.wantNodes(heals, 0)
-	if heals[0].cmd.Fence != l.Fence() || heals[0].cmd.Token != l.Token() {
+	if heals[0].cmd.Fence != l.Fence() || heals[0].cmd.Token != string(l.Token()) {
 		t.Errorf("healed with %+v", heals[0].cmd)
 	}
 	b.say(heals[0], node.OK)

@@ -116,7 +116,7 @@ func (b *bench) Effect(now clock.Instant, e *Effect) {
 	switch e.Kind {
 	case EffectWon:
 		l, control := lease.New(lease.Spec{
-			Name: e.Key, Token: e.Token, Fence: e.Fence, Clock: b.clock, Until: e.Until, Grace: e.Grace,
+			Name: e.Key, Token: lease.Token(e.Token), Fence: e.Fence, Clock: b.clock, Until: e.Until, Grace: e.Grace,
 		})
 		slot := Slot(e.ID)
 		if slot >= len(b.leases) {
@@ -851,7 +851,7 @@ func TestTryBehindOthers(t *testing.T) {
 		t.Fatal("an attempt beside the holder's")
 	}
 	for _, s := range b.take(node.Inspect) {
-		b.say(s, node.OK, func(r *node.Reply) { r.Value, r.Left = l.Token(), time.Second })
+		b.say(s, node.OK, func(r *node.Reply) { r.Value, r.Left = string(l.Token()), time.Second })
 	}
 	if e := b.refused(w, ReasonHeld); node.OwnerOf(e.Answers[2].Value) != "me" {
 		t.Errorf("held by %q", e.Answers[2].Value)
@@ -1495,7 +1495,7 @@ func TestForgottenVoteCountsAndIsHealed(t *testing.T) {
 	}
 	heals := b.take(node.Heal)
 	b.wantNodes(heals, 0, 1)
-	if c := heals[0].cmd; c.Fence != l.Fence() || c.Token != l.Token() || c.Life != 2 || c.TTL != b.c.terms.TTL {
+	if c := heals[0].cmd; c.Fence != l.Fence() || c.Token != string(l.Token()) || c.Life != 2 || c.TTL != b.c.terms.TTL {
 		t.Errorf("healed by %+v", c)
 	}
 	for _, s := range heals {

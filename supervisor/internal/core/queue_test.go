@@ -173,7 +173,7 @@ func TestClaimsWhenQuorumHasReserved(t *testing.T) {
 	b.say(claims[1], node.OK)
 	b.waits(w)
 	b.say(late[0], node.OK)
-	if l := b.got(w); l.Token() != token {
+	if l := b.got(w); string(l.Token()) != token {
 		t.Errorf("token %s, want %s", l.Token(), token)
 	}
 }

@@ -117,7 +117,7 @@ func (l *simLease) probe() {
 }
 
 func (w *world) leaseOf(held *lease.Lease) *simLease {
-	return w.leaseBy(w.nameIndex(held.Name()), held.Token())
+	return w.leaseBy(w.nameIndex(held.Name()), string(held.Token()))
 }
 
 // leaseBy returns a lease that may be believed in, or nil.

@@ -149,7 +149,7 @@ func (wk *simWorker) won(e *Effect) {
 		begunAt: w.now - time.Duration(float64(c.Now().Sub(t.begun))/c.clock.rate),
 	}
 	held, control := lease.New(lease.Spec{
-		Name: e.Key, Token: e.Token, Fence: e.Fence, Clock: c, Until: e.Until, Grace: e.Grace,
+		Name: e.Key, Token: lease.Token(e.Token), Fence: e.Fence, Clock: c, Until: e.Until, Grace: e.Grace,
 	})
 	c.leases[e.ID] = control
 	l.held = held

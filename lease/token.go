@@ -1,0 +1,65 @@
+package lease
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+)
+
+// A Token is what stands under a name on the nodes: the owner, a slash and 128 random bits,
+// fresh for every attempt. Whoever knows it can delete the key, so it shows itself on purpose
+// only: string(t) is the value. Every verb of package fmt, package slog and the encoders of
+// JSON and text print lease.Token(redacted) instead. They cannot know of it if it is in an
+// unexported field, or the key of a map in JSON.
+type Token string
+
+const redacted = "lease.Token(redacted)"
+
+// String returns a text that does not tell the token.
+func (Token) String() string { return redacted }
+
+// Format prints a text that does not tell the token, whatever the verb.
+func (Token) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// LogValue returns a text that does not tell the token.
+func (Token) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText returns a text that does not tell the token.
+func (Token) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// String describes the lease in one line, without its token.
+func (l *Lease) String() string {
+	state := "held"
+	if err := l.Err(); err != nil {
+		state = err.Error()
+	}
+	return fmt.Sprintf("lease of %q by %q with fence %d: %s", l.name, l.owner, l.fence, state)
+}
+
+// Format prints what String returns, whatever the verb.
+func (l *Lease) Format(f fmt.State, _ rune) {
+	if l == nil {
+		_, _ = io.WriteString(f, "<nil>")
+		return
+	}
+	_, _ = io.WriteString(f, l.String())
+}
+
+// LogValue returns the lease's name, owner and fence, and why it is over if it is.
+func (l *Lease) LogValue() slog.Value {
+	attrs := []slog.Attr{slog.String("name", l.name), slog.String("owner", l.owner), slog.Uint64("fence", l.fence)}
+	if err := l.Err(); err != nil {
+		attrs = append(attrs, slog.Any("over", err))
+	}
+	return slog.GroupValue(attrs...)
+}
+
+// MarshalJSON returns the lease's name, owner and fence, without its token.
+func (l *Lease) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Name  string `json:"name"`
+		Owner string `json:"owner"`
+		Fence uint64 `json:"fence"`
+	}{l.name, l.owner, l.fence})
+}

@@ -1,0 +1,59 @@
+package lease_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/leasehold-go/leasehold/lease"
+)
+
+// No way of printing a lease or a token shows the token, except that it is asked for.
+func TestTokenIsNotPrinted(t *testing.T) {
+	const secret = "me/ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	held, control := lease.New(lease.Spec{Name: "n", Token: secret, Owner: "me", Fence: 7})
+	control.Renewed(1<<62, 0)
+	if string(held.Token()) != secret {
+		t.Fatalf("the token is %q", string(held.Token()))
+	}
+	type holding struct {
+		Token lease.Token
+		Lease *lease.Lease
+	}
+	for _, v := range []any{
+		held, held.Token(), holding{held.Token(), held}, &holding{held.Token(), held},
+		[]lease.Token{held.Token()}, fmt.Errorf("%v: %w", held, fmt.Errorf("%v", held.Token())),
+	} {
+		var out bytes.Buffer
+		for _, verb := range strings.Fields("%v %+v %#v %s %q %x %X %d") {
+			fmt.Fprintf(&out, verb, v)
+		}
+		slog.New(slog.NewTextHandler(&out, nil)).Info("", "v", v)
+		slog.New(slog.NewJSONHandler(&out, nil)).Info("", "v", v)
+		b, err := json.Marshal(v)
+		if err != nil {
+			t.Errorf("%T: %v", v, err)
+		}
+		out.Write(b)
+		if s := out.String(); strings.Contains(s, "ABCDEF") || strings.Contains(strings.ToLower(s), fmt.Sprintf("%x", "ABCDEF")) {
+			t.Errorf("%T is printed as %s", v, s)
+		}
+	}
+	if got := fmt.Sprintf("%v %+v %#v", held.Token(), held.Token(), held.Token()); got != strings.TrimSpace(strings.Repeat("lease.Token(redacted) ", 3)) {
+		t.Error(got)
+	}
+	if got, want := fmt.Sprint(held), `lease of "n" by "me" with fence 7: held`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	control.End(lease.ErrRevoked)
+	if got := fmt.Sprint(held); !strings.Contains(got, "revoked") {
+		t.Error(got)
+	}
+	var none *lease.Lease
+	if got := fmt.Sprintf("%v", none); got != "<nil>" {
+		t.Error(got)
+	}
+}
