@@ -58,9 +58,21 @@ var (
 	// ErrMaxHold: it reached the longest time that its holder had asked for.
 	ErrMaxHold = fmt.Errorf("%w: held for its maximum", ErrLost)
 
-	// ErrClosed: the supervisor that kept it was closed.
-	ErrClosed = fmt.Errorf("%w: supervisor closed", ErrLost)
+	// ErrClosed: the supervisor that kept it was closed. It is also supervisor.ErrClosed.
+	ErrClosed error = closedError{}
 )
+
+// closedError is the type of [ErrClosed].
+type closedError struct{}
+
+func (closedError) Error() string { return ErrLost.Error() + ": supervisor closed" }
+func (closedError) Unwrap() error { return ErrLost }
+
+// Is reports whether target is of an acquisition that failed for the same reason.
+func (closedError) Is(target error) bool {
+	t, ok := target.(interface{ Closed() bool })
+	return ok && t.Closed()
+}
 
 // A Lease is one tenure of one name. All methods may be called from any goroutine.
 // Release, Extend and HandOver wait for a quorum of nodes, or for their context; Handle

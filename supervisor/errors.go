@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/leasehold-go/leasehold/lease"
 )
 
 // Why an acquisition failed. Test with errors.Is; if the context ended the
@@ -31,11 +33,23 @@ var (
 	// else has written it; delete the name's fence key on every node.
 	ErrFenceExhausted = errors.New("the fence of the name cannot grow any more")
 
-	// ErrClosed: the supervisor was closed. Make another.
-	ErrClosed = errors.New("supervisor closed")
+	// ErrClosed: the supervisor was closed. Make another. It is also lease.ErrClosed, but
+	// no loss: there was no lease.
+	ErrClosed error = closedError{}
 )
 
-// Why there is no lease where nothing but the end of the context stood in the way.
+// closedError is the type of [ErrClosed].
+type closedError struct{}
+
+func (closedError) Error() string { return "supervisor closed" }
+
+// Closed tells lease.ErrClosed that this is the same reason.
+func (closedError) Closed() bool { return true }
+
+// Is reports whether target is of a lease that has ended for the same reason.
+func (closedError) Is(target error) bool { return target == lease.ErrClosed }
+
+// Why there is no lease if nothing but the end of the context stood in the way.
 var (
 	errNotTried  = errors.New("not tried")
 	errGivenBack = errors.New("given back")

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -110,6 +111,29 @@ func TestCallsInWords(t *testing.T) {
 		err := s.failed(&call{op: c.op, cause: c.cause}, c.r)
 		if !errors.Is(err, c.is) || c.has != "" && !strings.Contains(err.Error(), c.has) {
 			t.Errorf("%s: %v, want %v, and %q in it", c.op, err, c.is, c.has)
+		}
+	}
+}
+
+// That the supervisor is closed is one reason, whether it ends a lease or an acquisition.
+func TestClosedIsOne(t *testing.T) {
+	refused := &AcquireError{Name: "x", why: ErrClosed}
+	for _, c := range []struct {
+		err, target error
+		want        bool
+	}{
+		{ErrClosed, lease.ErrClosed, true},
+		{lease.ErrClosed, ErrClosed, true},
+		{refused, lease.ErrClosed, true},
+		{fmt.Errorf("wrapped: %w", lease.ErrClosed), ErrClosed, true},
+		{lease.ErrClosed, lease.ErrLost, true},
+		{ErrClosed, lease.ErrLost, false},
+		{ErrHeld, lease.ErrClosed, false},
+		{lease.ErrExpired, ErrClosed, false},
+		{lease.ErrClosed, ErrHeld, false},
+	} {
+		if got := errors.Is(c.err, c.target); got != c.want {
+			t.Errorf("errors.Is(%v, %v) is %v", c.err, c.target, got)
 		}
 	}
 }
