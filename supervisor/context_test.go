@@ -3,6 +3,7 @@ package supervisor_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -187,6 +188,30 @@ func TestReleaseInTheLastMoment(t *testing.T) {
 		err := held.Release(canceled())
 		if took := time.Since(from); !errors.Is(err, context.Canceled) || took != 3*time.Millisecond {
 			t.Errorf("%v after %v", err, took)
+		}
+	})
+}
+
+// A healthy node that was not asked, because too few others can be, is not called
+// unreachable; and of one that is, the error says why.
+func TestNotAsked(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		nodes[0].Crash()
+		nodes[1].Hang()
+		sup := start(t, nodes)
+		time.Sleep(ttl)
+		_, err := sup.TryAcquire(t.Context(), "x")
+		var e *supervisor.AcquireError
+		if !errors.As(err, &e) || !errors.Is(err, supervisor.ErrNoQuorum) || len(e.Nodes) != 3 {
+			t.Fatal(err)
+		}
+		for i, want := range []supervisor.Verdict{supervisor.Unreachable, supervisor.Unreachable, supervisor.NotAsked} {
+			if a := e.Nodes[i]; a.Verdict != want || (a.Err == nil) != (want == supervisor.NotAsked) {
+				t.Errorf("%v, want %v", a, want)
+			}
+		}
+		if !strings.Contains(err.Error(), "not asked: no quorum") {
+			t.Error(err)
 		}
 	})
 }

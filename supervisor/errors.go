@@ -70,6 +70,7 @@ const (
 	Held                       // another client has the key
 	Guarded                    // it was not asked: it is young, and for Left may have forgotten a grant
 	Unreachable                // it could not be asked, or its answer was an error: see Err
+	NotAsked                   // it could have been asked, but too few other nodes could
 )
 
 // String returns the verdict in a word.
@@ -85,6 +86,8 @@ func (v Verdict) String() string {
 		return "guarded"
 	case Unreachable:
 		return "unreachable"
+	case NotAsked:
+		return "not asked: no quorum"
 	}
 	return "silent"
 }
@@ -93,9 +96,9 @@ func (v Verdict) String() string {
 type Answer struct {
 	Node    string        // the node's address, without credentials
 	Verdict Verdict       //
-	Owner   string        // where Held: who has the key; empty if it does not say, as clients of other libraries
+	Owner   string        // if Held: who has the key; empty if it does not say, as clients of other libraries
 	Left    time.Duration // if Held: the key lives at most so long; 0 if not known, -1 if it does not expire. If Guarded: for how long
-	Err     error         // where Unreachable: why, in the node's own words
+	Err     error         // if Unreachable: why, in the node's own words
 }
 
 // String returns the answer in one line.
@@ -146,7 +149,7 @@ func (e *AcquireError) Young() time.Duration {
 		switch a.Verdict {
 		case Guarded:
 			left = append(left, a.Left)
-		case Free, Granted, Silent:
+		case Free, Granted, Silent, NotAsked:
 			left = append(left, 0)
 		}
 	}

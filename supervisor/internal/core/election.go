@@ -351,7 +351,7 @@ func (c *Core) tally(l *line, t *tenure) {
 		a := &l.answers[i]
 		l.fence = max(l.fence, a.Fence)
 		if a.Verdict == VerdictSilent && t.phase == phaseWaiting {
-			*a = Answer{Verdict: VerdictUnreachable, Err: c.nodes[i].state.Err}
+			*a = c.unasked(i)
 		}
 	}
 	if l.ticket == 0 && t.phase != phaseWaiting {
@@ -360,10 +360,21 @@ func (c *Core) tally(l *line, t *tenure) {
 	l.judge(c.quorum)
 }
 
+// unasked returns why a node was not asked while the nodes' time is not known.
+func (c *Core) unasked(i int) Answer {
+	switch s := c.nodes[i].state; {
+	case s.Enrolled:
+		return Answer{Verdict: VerdictNotAsked}
+	case s.Err != nil:
+		return Answer{Verdict: VerdictUnreachable, Err: s.Err}
+	}
+	return Answer{Verdict: VerdictUnreachable, Err: FaultNotConnected}
+}
+
 // judge works out what the answers amount to.
 func (l *line) judge(quorum int) {
 	as := l.answers
-	away := as.with(VerdictUnreachable) | as.with(VerdictSilent) | as.with(VerdictGuarded)
+	away := as.with(VerdictUnreachable) | as.with(VerdictSilent) | as.with(VerdictGuarded) | as.with(VerdictNotAsked)
 	l.why = ReasonHeld
 	if len(as)-away.len() < quorum || as.with(VerdictHeld) == 0 {
 		l.why = ReasonNoQuorum

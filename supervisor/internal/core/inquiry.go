@@ -19,6 +19,7 @@ const (
 	VerdictHeld                       // another client has the key
 	VerdictGuarded                    // it was not asked: it is young
 	VerdictUnreachable                // it could not be asked, or its answer was an error
+	VerdictNotAsked                   // it could have been, but too few others could
 )
 
 // An Answer is what one node said of one name.

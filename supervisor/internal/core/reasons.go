@@ -59,14 +59,18 @@ type Disagreement struct {
 type Fault uint8
 
 const (
-	FaultNoRoom Fault = iota + 1 // the node's mailbox was full
-	FaultTwin                    // it is the same server as another node
+	FaultNoRoom       Fault = iota + 1 // the node's mailbox was full
+	FaultTwin                          // it is the same server as another node
+	FaultNotConnected                  // nothing is known of it yet
 )
 
 // Error returns the fault in words.
 func (f Fault) Error() string {
-	if f == FaultTwin {
+	switch f {
+	case FaultTwin:
 		return "it is the same server as another node"
+	case FaultNotConnected:
+		return "it is being connected to"
 	}
 	return "too many commands are waiting for this node"
 }
