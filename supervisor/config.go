@@ -246,10 +246,15 @@ func (cfg Config) settings() core.Settings {
 	}
 }
 
+// errNotMade is for the zero Supervisor.
+var errNotMade = errors.New("this Supervisor does nothing: want one that New has made")
+
 // checkName reports what is wrong with a name.
 func (cfg Config) checkName(name string) error {
 	key := cfg.Prefix + name
 	switch {
+	case cfg.Clock == nil:
+		return errNotMade
 	case name == "":
 		return fmt.Errorf("name %q: want at least one byte", name)
 	case len(key) > maxName:

@@ -441,3 +441,54 @@ func TestNoCredentialIsShown(t *testing.T) {
 		}
 	})
 }
+
+// The zero Supervisor fails at once, whatever is asked of it.
+func TestZeroSupervisor(t *testing.T) {
+	var s supervisor.Supervisor
+	ctx := t.Context()
+	for what, call := range map[string]func() error{
+		"Acquire":    func() error { _, err := s.Acquire(ctx, "x"); return err },
+		"TryAcquire": func() error { _, err := s.TryAcquire(ctx, "x"); return err },
+		"AcquireAll": func() error { _, err := s.AcquireAll(ctx, "x"); return err },
+		"Adopt":      func() error { _, err := s.Adopt(ctx, "x"); return err },
+		"Do":         func() error { return s.Do(ctx, "x", func(context.Context) error { return nil }) },
+		"Lead":       func() error { return s.Lead(ctx, "x", func(context.Context) error { return nil }) },
+		"StepDown":   func() error { return s.StepDown(ctx, "x") },
+		"Inspect":    func() error { _, err := s.Inspect(ctx, "x"); return err },
+		"Revoke":     func() error { return s.Revoke(ctx, "x", "y/z") },
+		"Watch": func() error {
+			for _, err := range s.Watch(ctx, "x") {
+				return err
+			}
+			return nil
+		},
+	} {
+		if err := call(); err == nil {
+			t.Errorf("%s succeeds", what)
+		}
+	}
+	if s.Leases() != nil || len(s.Nodes()) != 0 || s.Stats().Held != 0 || s.Close(ctx) != nil {
+		t.Error("it tells of something")
+	}
+}
+
+// A nil function and a nil option are errors before anything is acquired.
+func TestNilArguments(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, nodes []*nodetest.Node) {
+		s := start(t, nodes)
+		for what, err := range map[string]error{
+			"Do":                s.Do(t.Context(), "x", nil),
+			"Lead":              s.Lead(t.Context(), "x", nil),
+			"Do, option":        s.Do(t.Context(), "x", func(context.Context) error { return nil }, nil),
+			"Lead, option":      s.Lead(t.Context(), "x", func(context.Context) error { return nil }, nil),
+			"Acquire, option 2": func() error { _, err := s.Acquire(t.Context(), "x", supervisor.WithoutRenewal(), nil); return err }(),
+		} {
+			if err == nil || !strings.Contains(err.Error(), "nil") {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if st := s.Stats(); st.Acquired != 0 {
+			t.Errorf("%+v", st)
+		}
+	})
+}

@@ -13,6 +13,9 @@ import (
 // acquired.
 func (s *Supervisor) Leases() []*lease.Lease {
 	const piece = 4096 // for which the loop is away at once
+	if s.core == nil {
+		return nil // it is the zero Supervisor
+	}
 	byID := make(map[uint64]*lease.Lease)
 	for left := math.MaxInt; left > 0; {
 		s.read(func(c *core.Core) {

@@ -33,6 +33,9 @@ type NodeStatus struct {
 
 // Nodes returns how each node is, in the order of Config.Nodes.
 func (s *Supervisor) Nodes() []NodeStatus {
+	if s.core == nil {
+		return nil // it is the zero Supervisor
+	}
 	views := make([]core.NodeView, len(s.labels))
 	var twins core.Twins
 	s.read(func(c *core.Core) {

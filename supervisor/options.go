@@ -55,7 +55,10 @@ func WithCoolDown(d time.Duration) Option { return func(r *request) { r.coolDown
 // request checks the options of an acquisition, all of them.
 func (s *Supervisor) request(name string, opts []Option) (core.Request, error) {
 	r := request{ttl: s.cfg.TTL}
-	for _, o := range opts {
+	for i, o := range opts {
+		if o == nil {
+			return core.Request{}, fmt.Errorf("acquire: option %d is nil", i+1)
+		}
 		o(&r)
 	}
 	var broken []error

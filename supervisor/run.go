@@ -16,6 +16,9 @@ import (
 // takes the lease, and its fence, from it. Do returns fn's error; if the lease was
 // lost meanwhile, the error wraps lease.ErrLost as well, also if fn returned nil.
 func (s *Supervisor) Do(ctx context.Context, name string, fn func(ctx context.Context) error, opts ...Option) error {
+	if fn == nil {
+		return fmt.Errorf("do %q: want a function, not nil", s.cfg.Prefix+name)
+	}
 	held, err := s.Acquire(ctx, name, opts...)
 	if err != nil {
 		return err
@@ -34,9 +37,14 @@ func (s *Supervisor) Do(ctx context.Context, name string, fn func(ctx context.Co
 // [Supervisor.StepDown], ends Lead too, with fn's error; but [WithCoolDown] makes it
 // a candidate again after a while. If fn panics the name is given back.
 func (s *Supervisor) Lead(ctx context.Context, name string, fn func(ctx context.Context) error, opts ...Option) error {
+	if fn == nil {
+		return fmt.Errorf("lead %q: want a function, not nil", s.cfg.Prefix+name)
+	}
 	var r request
 	for _, o := range opts {
-		o(&r)
+		if o != nil { // Acquire says so
+			o(&r)
+		}
 	}
 	for {
 		held, err := s.Acquire(ctx, name, opts...)

@@ -38,6 +38,9 @@ type counters struct {
 
 // Stats returns the counters.
 func (s *Supervisor) Stats() Stats {
+	if s.core == nil {
+		return Stats{} // it is the zero Supervisor
+	}
 	st := Stats{
 		Acquired: s.count.acquired.Load(), Failed: s.count.failed.Load(), Released: s.count.released.Load(),
 		Lost: s.count.lost.Load(), Untold: s.count.untold.Load(),

@@ -196,6 +196,9 @@ func (cutMessage) apply(s *Supervisor, now clock.Instant) { s.core.Cut(now) }
 // Work that runs under a lease should have stopped before: others may start as
 // soon as Close has told the nodes.
 func (s *Supervisor) Close(ctx context.Context) error {
+	if s.done == nil {
+		return nil // it is the zero Supervisor
+	}
 	s.ending.Do(func() { close(s.stop) })
 	select {
 	case <-s.done:

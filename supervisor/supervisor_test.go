@@ -247,8 +247,8 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 			"TryAcquire": func(ctx context.Context) error { _, err := sup.TryAcquire(ctx, "z"); return err },
 			"Inspect":    func(ctx context.Context) error { _, err := sup.Inspect(ctx, "x"); return err },
 			"Extend":     func(ctx context.Context) error { return held.Extend(ctx, ttl) },
-			"Do":         func(ctx context.Context) error { return sup.Do(ctx, "y", nil) },
-			"Lead":       func(ctx context.Context) error { return sup.Lead(ctx, "y", nil) },
+			"Do":         func(ctx context.Context) error { return sup.Do(ctx, "y", func(context.Context) error { return nil }) },
+			"Lead":       func(ctx context.Context) error { return sup.Lead(ctx, "y", func(context.Context) error { return nil }) },
 			"Release":    held.Release,
 			"Close":      sup.Close,
 		} {

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"net"
 	"os"
-	"syscall"
 
 	"github.com/redis/rueidis"
 
@@ -71,7 +70,7 @@ func (n *Node) accept(client string) (net.Conn, <-chan struct{}, error) {
 		return nil, mended, nil
 	}
 	if !n.up {
-		return nil, nil, n.dialError(os.NewSyscallError("connect", syscall.ECONNREFUSED))
+		return nil, nil, n.dialError(os.NewSyscallError("connect", errRefused))
 	}
 	theirs, ours := net.Pipe()
 	n.lastID++

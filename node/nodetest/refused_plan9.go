@@ -1,0 +1,5 @@
+package nodetest
+
+import "errors"
+
+var errRefused = errors.New("connection refused")
