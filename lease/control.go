@@ -78,5 +78,7 @@ func (c Control) Renewed(until clock.Instant, grace time.Duration) bool {
 }
 
 // End ends the lease for the given reason, which is [ErrReleased] or [ErrHandedOver]
-// or wraps [ErrLost]. It reports false, and does nothing, if the lease was over already.
-func (c Control) End(why error) bool { return c.l.finish(why, over) }
+// or wraps [ErrLost]. It reports false, and does nothing, if the lease was over already. It
+// closes two channels at most and runs no code of others: the contexts that were made of the
+// lease are ended by a goroutine of their own, right after that.
+func (c Control) End(why error) bool { return c.l.finish(why, over, endContextsSoon) }

@@ -42,7 +42,7 @@ func (l *Lease) HandOver(ctx context.Context) (handle string, err error) {
 		return "", err
 	}
 	if l.keeper == nil {
-		l.finish(ErrHandedOver, over)
+		l.finish(ErrHandedOver, over, endContexts)
 		return "", nil
 	}
 	handle, err = l.keeper.HandOver(ctx)

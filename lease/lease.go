@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -100,7 +101,7 @@ type ends struct {
 	err      error // why it is over; nil while it is not
 	lost     chan struct{}
 	done     chan struct{}
-	contexts map[*leaseContext]struct{}
+	contexts map[any]*leaseContext // by their parents
 }
 
 // lock returns ends, locked, and makes them if there are none yet.
@@ -193,7 +194,7 @@ func (l *Lease) Valid() bool {
 		}
 		// What has been seen to be over stays over: else a renewal whose answer
 		// is being taken in right now would bring it back.
-		if l.finish(ErrExpired, until) {
+		if l.finish(ErrExpired, until, endContexts) {
 			return false
 		}
 	}
@@ -214,27 +215,46 @@ func (l *Lease) Remaining() time.Duration {
 }
 
 // Context returns a context that ends with the lease, or with parent if that ends
-// first. Its context.Cause is then [Lease.Err], or the parent's cause.
+// first. Its context.Cause is then [Lease.Err], or the parent's cause. With the same parent
+// it returns the same context, so a holder may ask for one for each piece of work. What is
+// kept for it is freed as soon as the parent is done, or the lease over: values that are of
+// one piece of work belong to a context that is made of the one returned.
 func (l *Lease) Context(parent context.Context) context.Context {
 	l.Valid() // one that has expired unseen is over
-	ctx, cancel := context.WithCancelCause(context.WithValue(parent, contextKey{}, origin{l, parent}))
-	c := &leaseContext{cancel: cancel}
-	e := l.lock() // before AfterFunc: with a parent that is done it runs at once
+	key := any(parent)
+	if !reflect.TypeOf(parent).Comparable() || !reflect.ValueOf(parent).Comparable() {
+		key = new(byte) // no other parent is known to be the same
+	}
+	e := l.lock()
+	c := e.contexts[key]
+	e.Unlock()
+	if c != nil {
+		return c.ctx
+	}
+	c = &leaseContext{}
+	c.ctx, c.cancel = context.WithCancelCause(context.WithValue(parent, contextKey{}, origin{l, parent}))
+	e.Lock() // before AfterFunc: with a parent that is done it runs at once
 	defer e.Unlock()
-	c.forget = context.AfterFunc(ctx, func() {
+	if first := e.contexts[key]; first != nil { // somebody else has asked meanwhile
+		c.cancel(nil)
+		return first.ctx
+	}
+	c.forget = context.AfterFunc(c.ctx, func() {
 		e.Lock()
 		defer e.Unlock()
-		delete(e.contexts, c)
+		if e.contexts[key] == c {
+			delete(e.contexts, key)
+		}
 	})
 	if e.err != nil {
 		c.end(e.err)
-		return ctx
+		return c.ctx
 	}
 	if e.contexts == nil {
-		e.contexts = make(map[*leaseContext]struct{})
+		e.contexts = make(map[any]*leaseContext)
 	}
-	e.contexts[c] = struct{}{}
-	return ctx
+	e.contexts[key] = c
+	return c.ctx
 }
 
 type contextKey struct{}
@@ -253,6 +273,7 @@ func FromContext(ctx context.Context) *Lease {
 }
 
 type leaseContext struct {
+	ctx    context.Context
 	cancel context.CancelCauseFunc
 	forget func() bool
 }
@@ -297,7 +318,7 @@ func (l *Lease) Extend(ctx context.Context, ttl time.Duration) error {
 // keys expire, and asks nothing of the caller.
 func (l *Lease) Release(ctx context.Context) error {
 	l.Valid() // a lease that has expired is lost, not released
-	if !l.finish(ErrReleased, over) {
+	if !l.finish(ErrReleased, over, endContexts) {
 		e := l.lock()
 		err := e.err
 		e.Unlock()
@@ -329,17 +350,36 @@ func isLoss(why error) bool { return why != nil && why != ErrReleased && why != 
 
 // finish ends the lease, once, and reports whether it was this call that did.
 // Unless seen is over, it does nothing if the lease was renewed since until was
-// read as seen.
-func (l *Lease) finish(why error, seen int64) bool {
+// read as seen. What is to become of the contexts that end with the lease is said by rest:
+// to end them calls code of their parents.
+func (l *Lease) finish(why error, seen int64, rest func(contexts map[any]*leaseContext, why error)) bool {
+	contexts, ended := l.markEnded(why, seen)
+	if len(contexts) > 0 {
+		rest(contexts, why)
+	}
+	return ended
+}
+
+func endContexts(contexts map[any]*leaseContext, why error) {
+	for _, c := range contexts {
+		c.end(why)
+	}
+}
+
+// endContextsSoon ends them without having its caller wait.
+func endContextsSoon(contexts map[any]*leaseContext, why error) { go endContexts(contexts, why) }
+
+// markEnded does what finish does, but for the contexts, which it returns.
+func (l *Lease) markEnded(why error, seen int64) (contexts map[any]*leaseContext, ended bool) {
 	e := l.lock()
 	defer e.Unlock()
 	if e.err != nil {
-		return false
+		return nil, false
 	}
 	if seen == over {
 		l.until.Store(over)
 	} else if !l.until.CompareAndSwap(seen, over) {
-		return false
+		return nil, false
 	}
 	e.err = why
 	if e.lost != nil && isLoss(why) {
@@ -348,9 +388,6 @@ func (l *Lease) finish(why error, seen int64) bool {
 	if e.done != nil {
 		close(e.done)
 	}
-	for c := range e.contexts {
-		c.end(why)
-	}
-	e.contexts = nil
-	return true
+	contexts, e.contexts = e.contexts, nil
+	return contexts, true
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -389,6 +390,7 @@ func TestContextEndsWithTheLease(t *testing.T) {
 		c.End(why)
 		late := l.Context(parent)
 		for name, ctx := range map[string]context.Context{"made before": ctx, "made afterwards": late} {
+			<-ctx.Done()
 			if ctx.Err() != context.Canceled || context.Cause(ctx) != why {
 				t.Errorf("%s: Err %v, cause %v; want the cause %v", name, ctx.Err(), context.Cause(ctx), why)
 			}
@@ -423,16 +425,20 @@ func TestContextEndsWithItsParent(t *testing.T) {
 			t.Errorf("with a parent that is done: cause %v, want %v", context.Cause(late), why)
 		}
 
-		// A holder may make a context for each piece of work: none is kept longer
-		// than its parent lives.
+		// A holder may ask for a context for each piece of work: one is kept for each
+		// parent, and no longer than that lives.
 		parent, end := context.WithCancelCause(context.Background())
-		var ctx context.Context
+		ctx := l.Context(parent)
 		for range 100 {
-			ctx = l.Context(parent)
+			if l.Context(parent) != ctx {
+				t.Error("the same parent has got another context")
+			}
+			l.Context(context.WithValue(parent, contextKey{}, 1))
+			l.Context(listContext{parent})
 		}
 		synctest.Wait()
-		if n := l.keptContexts(); n != 100 {
-			t.Errorf("%d contexts are kept, want 100", n)
+		if n := l.keptContexts(); n != 201 {
+			t.Errorf("%d contexts are kept, want 201", n)
 		}
 		end(why)
 		synctest.Wait()
@@ -450,6 +456,50 @@ func TestContextEndsWithItsParent(t *testing.T) {
 			t.Errorf("cause %v after the lease ended too, want %v still", context.Cause(ctx), why)
 		}
 	})
+}
+
+// A listContext cannot be compared.
+type listContext []context.Context
+
+func (c listContext) Deadline() (time.Time, bool) { return c[0].Deadline() }
+func (c listContext) Done() <-chan struct{}       { return c[0].Done() }
+func (c listContext) Err() error                  { return c[0].Err() }
+func (c listContext) Value(key any) any           { return c[0].Value(key) }
+
+// Whoever ends a lease runs no code of its holder's: that of a context's parent may wait for
+// whatever it likes.
+func TestEndRunsNothingOfOthers(t *testing.T) {
+	l, c, _ := held(nil)
+	parent := &slowContext{Context: context.Background(), asked: make(chan struct{}), wait: make(chan struct{})}
+	ctx := l.Context(parent)
+	parent.slow.Store(true)
+	lost := l.Lost()
+	if !c.End(ErrTaken) {
+		t.Fatal("not ended")
+	}
+	<-lost
+	<-parent.asked
+	close(parent.wait)
+	<-ctx.Done()
+	if context.Cause(ctx) != ErrTaken {
+		t.Error(context.Cause(ctx))
+	}
+}
+
+// A slowContext is asked for its channel when a child of it ends, and takes its time.
+type slowContext struct {
+	context.Context
+	slow  atomic.Bool
+	asked chan struct{}
+	wait  chan struct{}
+}
+
+func (c *slowContext) Done() <-chan struct{} {
+	if c.slow.CompareAndSwap(true, false) {
+		close(c.asked)
+		<-c.wait
+	}
+	return c.Context.Done()
 }
 
 func (l *Lease) keptContexts() int {
