@@ -81,4 +81,10 @@ func (c Control) Renewed(until clock.Instant, grace time.Duration) bool {
 // or wraps [ErrLost]. It reports false, and does nothing, if the lease was over already. It
 // closes two channels at most and runs no code of others: the contexts that were made of the
 // lease are ended by a goroutine of their own, right after that.
-func (c Control) End(why error) bool { return c.l.finish(why, over, endContextsSoon) }
+func (c Control) End(why error) bool {
+	ended := c.l.finish(why, over)
+	if ended {
+		c.l.endContextsSoon()
+	}
+	return ended
+}

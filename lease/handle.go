@@ -42,10 +42,15 @@ func (l *Lease) HandOver(ctx context.Context) (handle string, err error) {
 		return "", err
 	}
 	if l.keeper == nil {
-		l.finish(ErrHandedOver, over, endContexts)
+		if l.finish(ErrHandedOver, over) {
+			l.endContexts()
+		}
 		return "", nil
 	}
 	handle, err = l.keeper.HandOver(ctx)
+	if err == nil {
+		l.endContexts() // whose end may be under way
+	}
 	if err != nil && l.Err() != nil {
 		err = l.Err() // it ended meanwhile
 	}

@@ -17,8 +17,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -194,7 +196,8 @@ func (l *Lease) Valid() bool {
 		}
 		// What has been seen to be over stays over: else a renewal whose answer
 		// is being taken in right now would bring it back.
-		if l.finish(ErrExpired, until, endContexts) {
+		if l.finish(ErrExpired, until) {
+			l.endContexts()
 			return false
 		}
 	}
@@ -226,16 +229,16 @@ func (l *Lease) Context(parent context.Context) context.Context {
 		key = new(byte) // no other parent is known to be the same
 	}
 	e := l.lock()
-	c := e.contexts[key]
+	c, ended := e.contexts[key], e.err != nil
 	e.Unlock()
-	if c != nil {
+	if c != nil && !ended {
 		return c.ctx
 	}
 	c = &leaseContext{}
 	c.ctx, c.cancel = context.WithCancelCause(context.WithValue(parent, contextKey{}, origin{l, parent}))
 	e.Lock() // before AfterFunc: with a parent that is done it runs at once
 	defer e.Unlock()
-	if first := e.contexts[key]; first != nil { // somebody else has asked meanwhile
+	if first := e.contexts[key]; first != nil && e.err == nil { // somebody else has asked meanwhile
 		c.cancel(nil)
 		return first.ctx
 	}
@@ -318,7 +321,7 @@ func (l *Lease) Extend(ctx context.Context, ttl time.Duration) error {
 // keys expire, and asks nothing of the caller.
 func (l *Lease) Release(ctx context.Context) error {
 	l.Valid() // a lease that has expired is lost, not released
-	if !l.finish(ErrReleased, over, endContexts) {
+	if !l.finish(ErrReleased, over) {
 		e := l.lock()
 		err := e.err
 		e.Unlock()
@@ -327,6 +330,7 @@ func (l *Lease) Release(ctx context.Context) error {
 		}
 		return err
 	}
+	l.endContexts()
 	if l.keeper == nil {
 		return nil
 	}
@@ -350,36 +354,18 @@ func isLoss(why error) bool { return why != nil && why != ErrReleased && why != 
 
 // finish ends the lease, once, and reports whether it was this call that did.
 // Unless seen is over, it does nothing if the lease was renewed since until was
-// read as seen. What is to become of the contexts that end with the lease is said by rest:
-// to end them calls code of their parents.
-func (l *Lease) finish(why error, seen int64, rest func(contexts map[any]*leaseContext, why error)) bool {
-	contexts, ended := l.markEnded(why, seen)
-	if len(contexts) > 0 {
-		rest(contexts, why)
-	}
-	return ended
-}
-
-func endContexts(contexts map[any]*leaseContext, why error) {
-	for _, c := range contexts {
-		c.end(why)
-	}
-}
-
-// endContextsSoon ends them without having its caller wait.
-func endContextsSoon(contexts map[any]*leaseContext, why error) { go endContexts(contexts, why) }
-
-// markEnded does what finish does, but for the contexts, which it returns.
-func (l *Lease) markEnded(why error, seen int64) (contexts map[any]*leaseContext, ended bool) {
+// read as seen. The contexts that end with the lease are still to be ended: that calls code
+// of their parents.
+func (l *Lease) finish(why error, seen int64) bool {
 	e := l.lock()
 	defer e.Unlock()
 	if e.err != nil {
-		return nil, false
+		return false
 	}
 	if seen == over {
 		l.until.Store(over)
 	} else if !l.until.CompareAndSwap(seen, over) {
-		return nil, false
+		return false
 	}
 	e.err = why
 	if e.lost != nil && isLoss(why) {
@@ -388,6 +374,30 @@ func (l *Lease) markEnded(why error, seen int64) (contexts map[any]*leaseContext
 	if e.done != nil {
 		close(e.done)
 	}
-	contexts, e.contexts = e.contexts, nil
-	return contexts, true
+	return true
+}
+
+// endContexts ends the contexts of a lease that is over.
+func (l *Lease) endContexts() {
+	e := l.lock()
+	contexts := slices.Collect(maps.Values(e.contexts))
+	e.Unlock()
+	if contexts == nil {
+		return
+	}
+	for _, c := range contexts {
+		c.end(e.err) // which does not change any more
+	}
+	e.Lock()
+	e.contexts = nil
+	e.Unlock()
+}
+
+// endContextsSoon does so without having its caller wait.
+func (l *Lease) endContextsSoon() {
+	e := l.lock()
+	defer e.Unlock()
+	if len(e.contexts) > 0 {
+		go l.endContexts()
+	}
 }
