@@ -86,7 +86,7 @@ type adoptMessage struct {
 }
 
 func (m *adoptMessage) apply(s *Supervisor, now clock.Instant) {
-	m.request.Call = s.calls.add(&m.call)
+	m.request.Call = s.calls.add(&m.call, now)
 	s.core.Adopt(now, m.request, m.handle)
 }
 

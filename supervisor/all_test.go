@@ -180,3 +180,40 @@ func TestAcquireAllBrokenNames(t *testing.T) {
 		}
 	})
 }
+
+// An event tells how long a caller has waited, and apart from that how long its election took.
+func TestEventsTellTheWait(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		var mu sync.Mutex
+		var events []supervisor.Event
+		sup := start(t, nodes, func(cfg *supervisor.Config) {
+			cfg.Observer = observer(func(e supervisor.Event) {
+				mu.Lock()
+				defer mu.Unlock()
+				if e.Kind == supervisor.Acquired || e.Kind == supervisor.Failed {
+					events = append(events, e)
+				}
+			})
+		})
+		held := acquire(t, sup, "x")
+		const wait = 300 * time.Millisecond
+		if _, err := sup.Acquire(within(t, wait), "x"); err == nil {
+			t.Fatal("held twice")
+		}
+		time.AfterFunc(2*wait, func() { _ = held.Release(t.Context()) })
+		acquire(t, sup, "x")
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		if len(events) != 3 {
+			t.Fatalf("%+v", events)
+		}
+		gaveUp, won := events[1], events[2]
+		if gaveUp.Kind != supervisor.Failed || gaveUp.Waited != wait {
+			t.Errorf("%+v", gaveUp)
+		}
+		if won.Waited < 2*wait || won.Waited > 2*wait+ttl/10 || won.Elapsed > ttl/10 {
+			t.Errorf("%+v", won)
+		}
+	})
+}

@@ -15,8 +15,9 @@ type call struct {
 	op     string       // what was asked for, as errors begin
 	result chan outcome // with room for one; the loop sends on it
 
-	number core.Call // the loop's
-	cause  error     // the loop's: the end of its context, once the loop has heard of it
+	number core.Call     // the loop's
+	since  clock.Instant // the loop's: when it heard of the call
+	cause  error         // the loop's: the end of its context, once the loop has heard of it
 }
 
 // An outcome is what a call gets in the end.
@@ -67,7 +68,8 @@ type calls struct {
 }
 
 // add gives a call its number.
-func (t *calls) add(c *call) core.Call {
+func (t *calls) add(c *call, now clock.Instant) core.Call {
+	c.since = now
 	slot := len(t.slots)
 	if n := len(t.free); n > 0 {
 		slot, t.free = int(t.free[n-1]), t.free[:n-1]

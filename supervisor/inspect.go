@@ -76,7 +76,7 @@ type inspectMessage struct {
 }
 
 func (m *inspectMessage) apply(s *Supervisor, now clock.Instant) {
-	s.core.Inspect(now, m.key, m.track, s.calls.add(&m.call))
+	s.core.Inspect(now, m.key, m.track, s.calls.add(&m.call, now))
 }
 
 // judge fills in what a quorum of the answers says.

@@ -51,7 +51,7 @@ type releaseMessage struct {
 }
 
 func (m *releaseMessage) apply(s *Supervisor, now clock.Instant) {
-	s.core.Release(now, m.id, s.calls.add(&m.call))
+	s.core.Release(now, m.id, s.calls.add(&m.call, now))
 }
 
 type stopWaitingMessage struct {
@@ -90,7 +90,7 @@ type extendMessage struct {
 }
 
 func (m *extendMessage) apply(s *Supervisor, now clock.Instant) {
-	s.core.Extend(now, m.id, m.terms, s.calls.add(&m.call))
+	s.core.Extend(now, m.id, m.terms, s.calls.add(&m.call, now))
 }
 
 // Handle returns what the lease is continued with, or nothing if it is over.
@@ -129,7 +129,7 @@ type handOverMessage struct {
 }
 
 func (m *handOverMessage) apply(s *Supervisor, now clock.Instant) {
-	s.core.HandOver(now, m.id, s.calls.add(&m.call))
+	s.core.HandOver(now, m.id, s.calls.add(&m.call, now))
 }
 
 type keepMessage struct {

@@ -133,12 +133,12 @@ func (p performer) Effect(now clock.Instant, e *core.Effect) {
 	s := p.s
 	switch e.Kind {
 	case core.EffectWon:
-		s.won(e)
+		s.won(now, e)
 	case core.EffectFailed:
 		if c := s.calls.get(e.Call); c != nil {
 			err := s.refusal(c, e.Report)
 			s.calls.answer(c, outcome{err: err})
-			s.tell(Event{Kind: Failed, Name: e.Report.Key, Err: err})
+			s.tell(Event{Kind: Failed, Name: e.Report.Key, Err: err, Waited: now.Sub(c.since)})
 		}
 	case core.EffectRenewed:
 		if l := s.leases[core.Slot(e.ID)]; !l.Renewed(e.Until, e.Grace) {
@@ -167,7 +167,7 @@ func (p performer) Effect(now clock.Instant, e *core.Effect) {
 }
 
 // won hands a new lease to the caller.
-func (s *Supervisor) won(e *core.Effect) {
+func (s *Supervisor) won(now clock.Instant, e *core.Effect) {
 	l, control := lease.New(lease.Spec{
 		Name: e.Key[len(s.cfg.Prefix):], Token: lease.Token(e.Token), Owner: node.OwnerOf(e.Token), Fence: e.Fence,
 		Clock: s.clock, Until: e.Until, Grace: e.Grace, Keeper: keeper{s, e.ID},
@@ -177,9 +177,10 @@ func (s *Supervisor) won(e *core.Effect) {
 		s.leases = append(s.leases, lease.Control{})
 	}
 	s.leases[slot] = control
-	s.calls.answer(s.calls.get(e.Call), outcome{lease: l, id: e.ID})
+	c := s.calls.get(e.Call)
+	s.calls.answer(c, outcome{lease: l, id: e.ID})
 	s.watchers.touch(e.Key)
-	s.tell(Event{Kind: Acquired, Name: e.Key, Fence: e.Fence, Elapsed: e.Elapsed})
+	s.tell(Event{Kind: Acquired, Name: e.Key, Fence: e.Fence, Elapsed: e.Elapsed, Waited: now.Sub(c.since)})
 }
 
 // ended ends a lease, unless its holder was first.

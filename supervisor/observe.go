@@ -24,6 +24,7 @@ type Event struct {
 	Fence   uint64        // of a lease
 	Node    string        // of NodeUp, NodeDown and Warning: the node, without credentials; empty if it is not about one
 	Err     error         // of Failed, Lost, NodeDown, Warning and Young: why; of Released: see there
+	Waited  time.Duration // of Acquired and Failed: how long the caller had waited, the election included
 	Elapsed time.Duration // of Acquired: how long the election took; of Lost and Released: how long it was held; of Young: how long it will last
 }
 
@@ -149,6 +150,9 @@ func (s *Supervisor) announce(e Event) {
 		}
 		if e.Node != "" {
 			attrs = append(attrs, slog.String("node", e.Node))
+		}
+		if e.Waited != 0 {
+			attrs = append(attrs, slog.Duration("waited", e.Waited))
 		}
 		if e.Elapsed != 0 {
 			attrs = append(attrs, slog.Duration("elapsed", e.Elapsed))

@@ -51,5 +51,5 @@ type revokeMessage struct {
 }
 
 func (m *revokeMessage) apply(s *Supervisor, now clock.Instant) {
-	s.core.Revoke(now, m.key, m.token, s.calls.add(&m.call))
+	s.core.Revoke(now, m.key, m.token, s.calls.add(&m.call, now))
 }

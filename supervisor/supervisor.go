@@ -179,7 +179,7 @@ type acquireMessage struct {
 }
 
 func (m *acquireMessage) apply(s *Supervisor, now clock.Instant) {
-	m.request.Call = s.calls.add(&m.call)
+	m.request.Call = s.calls.add(&m.call, now)
 	s.core.Acquire(now, m.request)
 }
 
