@@ -21,6 +21,7 @@ const (
 	probeAfter  = 10 * time.Second // of silence, and the age at which an Offset is measured again
 	firstPause  = 20 * time.Millisecond
 	lastPause   = 250 * time.Millisecond // between two attempts to enrol
+	refusedFor  = 8 * time.Second        // between two of those that the server refuses for good
 	grownAfter  = time.Hour              // and the window: a life that began so long ago is grown
 )
 
@@ -58,6 +59,9 @@ type Actor struct {
 	holdBack bool // commands wait for the attempt that is under way
 	timer    clock.Timer
 	pause    *backoff.ExponentialBackOff
+	refused  *backoff.ExponentialBackOff // instead of pause, after a refusal for good
+	refusal  bool                        // that was the outcome of the latest attempt
+	tried    clock.Instant               // when that ended
 	state    State
 	run      identity      // the latest that was told
 	trip     time.Duration // in which State.Offset was measured
@@ -81,6 +85,7 @@ type enrolment struct {
 	session *session // nil if it failed
 	id      identity
 	err     error
+	refusal bool // for good
 }
 
 // NewActor returns an actor. It does nothing before [Actor.Run].
@@ -107,6 +112,7 @@ func NewActor(c Config) *Actor {
 		Config:  c,
 		mailbox: newMailbox(c.Mailbox),
 		pause:   newPause(lastPause),
+		refused: newPause(refusedFor),
 		known:   newIdentity(),
 		lender:  lender{client: c.Conn.client},
 		heard:   make(chan error),
@@ -249,6 +255,9 @@ func (a *Actor) handle(ctx context.Context, commands []Command) {
 		a.lose(ctx, nil)
 	}
 	if a.session == nil {
+		if a.attempt == nil && a.refusal && a.Clock.Now().Sub(a.tried) >= lastPause {
+			a.try(ctx, false) // somebody waits, and the server may have been mended
+		}
 		a.refuse(commands, a.state.Err)
 		return
 	}
@@ -396,6 +405,7 @@ func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 	if over == nil {
 		s.proved = true
 		a.pause.Reset()
+		a.refused.Reset()
 		a.state.Latency = back.Sub(sent)
 	}
 	return over
@@ -486,12 +496,13 @@ func (a *Actor) try(ctx context.Context, holdBack bool) {
 			id, err = s.enrol(a.Window > 0, a.MaxTTL, known)
 		}
 		s.stop()
+		refusal := isRefusal(err)
 		if err != nil {
 			err = s.why(err)
 			s.end()
 			s = nil
 		}
-		done <- enrolment{s, id, err}
+		done <- enrolment{s, id, err, refusal}
 	}(a.attempt)
 }
 
@@ -501,7 +512,12 @@ func (a *Actor) enrolled(e enrolment) {
 	if e.session == nil {
 		changed := a.state.Err == nil || a.state.Err.Error() != e.err.Error()
 		a.state.Err = e.err
-		a.timer.Reset(a.pause.NextBackOff())
+		a.refusal, a.tried = e.refusal, a.Clock.Now()
+		if e.refusal {
+			a.timer.Reset(a.refused.NextBackOff())
+		} else {
+			a.timer.Reset(a.pause.NextBackOff())
+		}
 		if changed {
 			a.tell()
 		}

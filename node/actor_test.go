@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -924,4 +925,50 @@ func TestShiftedAnswersAreNoVotes(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A server that refuses for good is asked more and more rarely, and at once if somebody waits;
+// one that will not refuse for long is asked as before.
+func TestRefusedForGood(t *testing.T) {
+	for _, c := range []struct {
+		command, answer string
+		forGood         bool
+	}{
+		{"HELLO", "-WRONGPASS invalid username-password pair or user is disabled.\r\n", true},
+		{"HELLO", "-ERR max number of clients reached\r\n", true},
+		{"INFO", "-NOPERM this user has no permissions to run the 'info' command\r\n", true},
+		{"HELLO", "-NOAUTH Authentication required.\r\n", true},
+		{"TIME", "-LOADING Redis is loading the dataset in memory\r\n", false},
+	} {
+		t.Run(c.answer, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := nodetest.New()
+				defer n.Close()
+				n.Reply(c.command, c.answer)
+				var dials atomic.Int64
+				o := n.Option("")
+				dial := o.DialCtxFn
+				o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, cfg *tls.Config) (net.Conn, error) {
+					dials.Add(1)
+					return dial(ctx, addr, d, cfg)
+				}
+				r := start(t, node.Option(o))
+				time.Sleep(time.Minute)
+				before := dials.Load()
+				time.Sleep(time.Minute)
+				if n := dials.Load() - before; (n <= 2*60/4) != c.forGood {
+					t.Errorf("dialled %d times in the second minute", n)
+				}
+				r.ask(grant("a", "1", 1))
+				n.Reply(c.command, "")
+				time.Sleep(300 * time.Millisecond)
+				from := time.Now()
+				r.ask(grant("a", "1", 1))
+				r.enrolled()
+				if took := time.Since(from); took > 300*time.Millisecond {
+					t.Errorf("enrolled %v after somebody has waited", took)
+				}
+			})
+		})
+	}
 }

@@ -3,11 +3,13 @@ package node
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -268,6 +270,23 @@ func (s *session) connect(c Conn, lend func(context.Context) (rueidis.DedicatedC
 
 // echoed is to how many bytes Redis cuts an argument that it repeats in an error.
 const echoed = 128
+
+// refusals are how the errors of a server begin that it gives again until somebody changes its
+// configuration, or ours.
+var refusals = []string{"WRONGPASS", "NOAUTH", "NOPERM", "DENIED", "AUTH ", "invalid password", "max number of clients"}
+
+// isRefusal reports whether a server refuses a connection for good.
+func isRefusal(err error) bool {
+	var reply *rueidis.RedisError
+	if errors.As(err, &reply) {
+		text := strings.TrimPrefix(reply.Error(), "ERR ")
+		return slices.ContainsFunc(refusals, func(begin string) bool { return strings.HasPrefix(text, begin) })
+	}
+	var certificate *tls.CertificateVerificationError
+	var op *net.OpError
+	return errors.Is(err, errCluster) || errors.As(err, &certificate) ||
+		errors.As(err, &op) && op.Op == "remote error" // an alert of TLS
+}
 
 // An identity is what an enrolment finds out.
 type identity struct {
