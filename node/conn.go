@@ -316,12 +316,7 @@ func dialerOf(o *rueidis.ClientOption) func(context.Context, string, *net.Dialer
 			return interruptible(ctx, func() (net.Conn, error) { return o.DialFn(dst, d, t) })
 		}
 	}
-	return func(ctx context.Context, dst string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
-		if t != nil {
-			return (&tls.Dialer{NetDialer: d, Config: t}).DialContext(ctx, "tcp", dst)
-		}
-		return d.DialContext(ctx, "tcp", dst)
-	}
+	return dialTCP
 }
 
 // interruptible returns when ctx is done, whether or not dial heeds it.
