@@ -382,7 +382,7 @@ func TestTwoDatabasesOfOneServer(t *testing.T) {
 		l := acquire(t, sup, "x")
 		for db := range 2 {
 			key, err := s.Do("EVAL", "redis.call('SELECT', ARGV[1]); return redis.call('GET', KEYS[1])", "1", "x", fmt.Sprint(db))
-			if err != nil || db == 0 && key != l.Token() {
+			if err != nil || db == 0 && key != string(l.Token()) {
 				t.Errorf("database %d has %v, %v", db, key, err)
 			}
 		}

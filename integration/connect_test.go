@@ -84,7 +84,7 @@ func reaches(t *testing.T, conn node.Conn, s cluster.Server, db int, user string
 		t.Fatal(err)
 	}
 	found, err := s.Do("EVAL", "redis.call('SELECT', ARGV[1]); return redis.call('GET', KEYS[1])", "1", "name", fmt.Sprint(db))
-	if err != nil || found != l.Token() {
+	if err != nil || found != string(l.Token()) {
 		t.Errorf("database %d has %v, %v, want the token", db, found, err)
 	}
 	clients, err := s.Do("CLIENT", "LIST")

@@ -107,7 +107,7 @@ func failOver(t *testing.T, n *notes) {
 	defer over.Stop()
 	if err := poll(failoverTTL-time.Since(killed), func() error {
 		value, err := replica.Do("GET", "x")
-		if err == nil && value != held.Token() {
+		if err == nil && value != string(held.Token()) {
 			err = fmt.Errorf("it keeps %v; the lease: %v", value, held.Err())
 		}
 		return err

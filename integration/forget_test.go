@@ -141,7 +141,7 @@ func (d duel) afterTheHolder(t *testing.T, lost server, n *notes) {
 	if !d.held.Valid() {
 		t.Fatalf("the holder lost it: %v", d.held.Err())
 	}
-	if token := mustDo(t, lost, "GET", "x"); token != d.held.Token() {
+	if token := mustDo(t, lost, "GET", "x"); token != string(d.held.Token()) {
 		t.Errorf("the node that forgot has %v, want the holder's token again", token)
 	}
 	giveBack(t, d.held)

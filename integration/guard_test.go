@@ -56,7 +56,7 @@ func rollingRestart(t *testing.T, c *cluster.Cluster, apart time.Duration, n *no
 	n.took("the least that the lease had left", leastLeft())
 	n.add("kept (1)", 1)
 	for i, s := range c.Servers {
-		if token, err := s.Do("GET", "x"); err != nil || token != held.Token() {
+		if token, err := s.Do("GET", "x"); err != nil || token != string(held.Token()) {
 			t.Errorf("server %d has %v, %v, want the holder's token again", i, token, err)
 		}
 	}

@@ -234,7 +234,7 @@ func (c *simClient) Effect(now clock.Instant, e *Effect) {
 		held := c.leases[e.ID]
 		held.End(ends[e.Reason])
 		delete(c.leases, e.ID)
-		w.tell("client %d: %s is over: %v", c.id, held.Lease().Token(), ends[e.Reason])
+		w.tell("client %d: %s is over: %v", c.id, string(held.Lease().Token()), ends[e.Reason])
 		if l := w.leaseOf(held.Lease()); l != nil {
 			w.ended(l, e.Reason)
 		}
