@@ -11,6 +11,7 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 	"github.com/redis/rueidis"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/node/internal/script"
@@ -73,6 +74,8 @@ type Actor struct {
 	used     clock.Instant // when the latest pipeline was sent
 	lender   lender
 	tasks    sync.WaitGroup
+
+	credentials singleflight.Group
 
 	// The inbox.
 	waits     bool          // something has waited: from now on it is listened to
@@ -482,7 +485,7 @@ func (a *Actor) tell() {
 func (a *Actor) try(ctx context.Context, holdBack bool) {
 	a.holdBack = holdBack
 	a.attempt = make(chan enrolment, 1)
-	s := newSession(ctx, a.Clock, a.Timeout)
+	s := newSession(ctx, a.Clock, a.Timeout, &a.credentials)
 	if a.Wakes != nil && a.Conn.client == nil {
 		s.changed = newChangedKeys()
 	}

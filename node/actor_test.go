@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/redis/rueidis"
+
 	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/node"
 	"github.com/leasehold-go/leasehold/node/nodetest"
@@ -971,4 +973,46 @@ func TestRefusedForGood(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A function of a user's for credentials that does not return keeps neither Run from ending
+// nor the state from telling what is waited for; one that is merely slow is waited for.
+func TestSlowCredentials(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		n.RequirePass("hunter2")
+		var calls atomic.Int64
+		o := n.Option("")
+		release := make(chan struct{})
+		o.AuthCredentialsFn = func(rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
+			calls.Add(1)
+			<-release
+			return rueidis.AuthCredentials{Username: "default", Password: "hunter2"}, nil
+		}
+		r := start(t, node.Option(o))
+		r.until("an error", func(s node.State) bool { return s.Err != nil })
+		if !strings.Contains(r.state.Err.Error(), "AuthCredentialsFn has not returned within 200ms") {
+			t.Error(r.state.Err)
+		}
+		time.Sleep(10 * timeout)
+		if n := calls.Load(); n != 1 {
+			t.Errorf("called %d times before it has returned", n)
+		}
+		from := time.Now()
+		r.cancel()
+		<-r.done
+		if took := time.Since(from); took != 0 {
+			t.Errorf("ended after %v", took)
+		}
+
+		calls.Store(0)
+		slow := start(t, node.Option(o))
+		time.AfterFunc(3*timeout/2, func() { close(release) })
+		from = time.Now()
+		slow.enrolled()
+		if took := time.Since(from); took > 3*timeout || calls.Load() > 2 {
+			t.Errorf("enrolled after %v and %d calls", took, calls.Load())
+		}
+	})
 }

@@ -64,7 +64,7 @@ func (l *listener) run() {
 // which. Over RESP2 a client whose subscription has died never makes another: so each
 // time it is a new one.
 func (l *listener) subscribe() (was bool, err error) {
-	s := newSession(l.ctx, l.Clock, l.Timeout)
+	s := newSession(l.ctx, l.Clock, l.Timeout, &l.credentials)
 	s.listens = true
 	l.tasks.Go(s.watchdog)
 	defer s.end()

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/node/internal/script"
@@ -58,17 +59,21 @@ type session struct {
 
 	lost chan struct{} // closed when the connection broke, also while idle
 
-	mu      sync.Mutex
-	wires   map[*wire]struct{} // open ones
-	sealed  bool               // connected: no further dial of a data server, but by one that listens
-	ended   bool               // no further dial at all
-	broken  error              // why lost is closed
-	secrets []string
+	mu     sync.Mutex
+	wires  map[*wire]struct{} // open ones
+	sealed bool               // connected: no further dial of a data server, but by one that listens
+	ended  bool               // no further dial at all
+	broken error              // why lost is closed
+
+	credentials   *singleflight.Group // the calls of a user's AuthCredentialsFn
+	inCredentials atomic.Int32        // how many of them are waited for
+	secrets       []string
 }
 
-func newSession(ctx context.Context, clk clock.Clock, timeout time.Duration) *session {
+func newSession(ctx context.Context, clk clock.Clock, timeout time.Duration, credentials *singleflight.Group) *session {
 	s := &session{
-		clock: clk, timeout: timeout, nonce: "leasehold-" + rand.Text(),
+		credentials: credentials,
+		clock:       clk, timeout: timeout, nonce: "leasehold-" + rand.Text(),
 		begin: make(chan struct{}, 1), lost: make(chan struct{}), wires: map[*wire]struct{}{},
 		closing: func() {},
 	}
@@ -111,6 +116,9 @@ func (s *session) watchdog() {
 }
 
 func (s *session) overdue() error {
+	if s.inCredentials.Load() > 0 {
+		return fmt.Errorf("AuthCredentialsFn has not returned within %v: %w", s.timeout, context.DeadlineExceeded)
+	}
 	return fmt.Errorf("no answer within %v: %w", s.timeout, context.DeadlineExceeded)
 }
 
@@ -245,6 +253,11 @@ func (s *session) connect(c Conn, lend func(context.Context) (rueidis.DedicatedC
 		s.closing = func() { go d.Close() }
 		return nil
 	}
+	if fn := c.opt.AuthCredentialsFn; fn != nil {
+		o := *c.opt
+		o.AuthCredentialsFn = s.bounded(fn)
+		c.opt = &o
+	}
 	o := c.options(s.timeout, s.dial, func(p string) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -266,6 +279,27 @@ func (s *session) connect(c Conn, lend func(context.Context) (rueidis.DedicatedC
 		s.client, s.closing = client, client.Close
 	}
 	return err
+}
+
+// bounded returns a function for credentials that ends with the session. A user's that does
+// not return is not called once more for the same address until it has.
+func (s *session) bounded(fn func(rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error)) func(rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
+	return func(c rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
+		s.inCredentials.Add(1)
+		defer s.inCredentials.Add(-1)
+		address := ""
+		if c.Address != nil {
+			address = c.Address.String()
+		}
+		result := s.credentials.DoChan(address, func() (any, error) { return fn(c) })
+		select {
+		case r := <-result:
+			got, _ := r.Val.(rueidis.AuthCredentials)
+			return got, r.Err
+		case <-s.ctx.Done():
+			return rueidis.AuthCredentials{}, context.Cause(s.ctx)
+		}
+	}
 }
 
 // echoed is to how many bytes Redis cuts an argument that it repeats in an error.
