@@ -175,6 +175,9 @@ func (e *AcquireError) Error() string {
 		fmt.Fprintf(&b, " (%d of %d nodes needed)", e.Quorum, len(e.Nodes))
 		list(&b, e.Nodes)
 	}
+	if left := e.Young(); left > 0 {
+		fmt.Fprintf(&b, "; too few nodes may be asked for %v: Config.MaxTTLCap bounds that time, and Config.DisableGuard ends it", left.Round(time.Millisecond))
+	}
 	if e.disagrees != "" {
 		fmt.Fprintf(&b, "; the clients do not agree on the nodes: %s", e.disagrees)
 	}

@@ -24,7 +24,7 @@ func Example() {
 	}
 	defer sup.Close(context.Background())
 
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	held, err := sup.Acquire(ctx, "nightly-report") // waits until held, or until ctx is done
 	if err != nil {
