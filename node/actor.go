@@ -22,6 +22,7 @@ const (
 	probeAfter  = 10 * time.Second // of silence, and the age at which an Offset is measured again
 	firstPause  = 20 * time.Millisecond
 	lastPause   = 250 * time.Millisecond // between two attempts to enrol
+	neededFor   = 2 * time.Second        // for so long the pauses are short
 	refusedFor  = 8 * time.Second        // between two of those that the server refuses for good
 	grownAfter  = time.Hour              // and the window: a life that began so long ago is grown
 )
@@ -63,6 +64,7 @@ type Actor struct {
 	refused  *backoff.ExponentialBackOff // instead of pause, after a refusal for good
 	refusal  bool                        // that was the outcome of the latest attempt
 	tried    clock.Instant               // when that ended
+	needed   clock.Instant               // when a lease was last to be kept or given back without a connection
 	state    State
 	run      identity      // the latest that was told
 	trip     time.Duration // in which State.Offset was measured
@@ -258,7 +260,13 @@ func (a *Actor) handle(ctx context.Context, commands []Command) {
 		a.lose(ctx, nil)
 	}
 	if a.session == nil {
-		if a.attempt == nil && a.refusal && a.Clock.Now().Sub(a.tried) >= lastPause {
+		now := a.Clock.Now()
+		if slices.ContainsFunc(commands, func(c Command) bool { return c.Op == Renew || c.Op == Release }) {
+			a.needed = now
+		}
+		switch pause := now.Sub(a.tried); {
+		case a.attempt != nil:
+		case a.refusal && pause >= lastPause, !a.refusal && a.isNeeded(now) && pause >= firstPause:
 			a.try(ctx, false) // somebody waits, and the server may have been mended
 		}
 		a.refuse(commands, a.state.Err)
@@ -509,6 +517,11 @@ func (a *Actor) try(ctx context.Context, holdBack bool) {
 	}(a.attempt)
 }
 
+// isNeeded reports whether a lease is to be kept or given back for which each moment counts.
+func (a *Actor) isNeeded(now clock.Instant) bool {
+	return a.needed != 0 && now.Sub(a.needed) < neededFor
+}
+
 // enrolled takes the outcome of an attempt.
 func (a *Actor) enrolled(e enrolment) {
 	a.attempt, a.holdBack = nil, false
@@ -516,9 +529,12 @@ func (a *Actor) enrolled(e enrolment) {
 		changed := a.state.Err == nil || a.state.Err.Error() != e.err.Error()
 		a.state.Err = e.err
 		a.refusal, a.tried = e.refusal, a.Clock.Now()
-		if e.refusal {
+		switch {
+		case e.refusal:
 			a.timer.Reset(a.refused.NextBackOff())
-		} else {
+		case a.isNeeded(a.tried):
+			a.timer.Reset(firstPause)
+		default:
 			a.timer.Reset(a.pause.NextBackOff())
 		}
 		if changed {

@@ -1,14 +1,20 @@
 package supervisor_test
 
 import (
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/leasehold-go/leasehold/node"
 	"github.com/leasehold-go/leasehold/node/nodetest"
 	"github.com/leasehold-go/leasehold/supervisor"
 )
@@ -241,4 +247,57 @@ func TestFlushAll(t *testing.T) {
 			t.Errorf("after the window: %v", err)
 		}
 	})
+}
+
+// A held lease asks the nodes as soon as they are back: its promise grows again within the
+// reconnecting, whenever the outage ends. The wires break, and connections are refused.
+func TestOutageShorterThanALease(t *testing.T) {
+	var after []time.Duration
+	for i := range 20 {
+		bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+			var mu sync.Mutex
+			var wires []net.Conn
+			cut := false
+			conns := make([]node.Conn, len(nodes))
+			for k, n := range nodes {
+				o := n.Option("")
+				dial := o.DialCtxFn
+				o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, cfg *tls.Config) (net.Conn, error) {
+					mu.Lock()
+					defer mu.Unlock()
+					if cut {
+						return nil, errors.New("connection refused")
+					}
+					c, err := dial(ctx, addr, d, cfg)
+					wires = append(wires, c)
+					return c, err
+				}
+				conns[k] = node.Option(o)
+			}
+			held := acquire(t, start(t, nodes, func(cfg *supervisor.Config) { cfg.Nodes = conns }), "x")
+			time.Sleep(ttl/2 + time.Duration(i)*17*time.Millisecond)
+			mu.Lock()
+			cut = true
+			for _, c := range wires {
+				c.Close()
+			}
+			mu.Unlock()
+			time.Sleep(ttl * 4 / 10)
+			mu.Lock()
+			cut = false
+			mu.Unlock()
+			was, from := held.Remaining(), time.Now()
+			for held.Remaining() <= was && time.Since(from) < ttl {
+				time.Sleep(time.Millisecond)
+			}
+			after = append(after, time.Since(from))
+			if err := held.Err(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	slices.Sort(after)
+	if median := after[len(after)/2]; median >= 20*time.Millisecond {
+		t.Errorf("kept again after %v, a median of %v", after, median)
+	}
 }
