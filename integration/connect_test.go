@@ -164,6 +164,14 @@ func TestConnectTLS(t *testing.T) {
 	trusting := rueidis.ClientOption{InitAddress: []string{addr}, TLSConfig: &tls.Config{RootCAs: pool, ServerName: "127.0.0.1"}}
 	reaches(t, node.URL("rediss://"+addr+"?skip_verify=true"), s, 0, "default")
 	reaches(t, node.Option(trusting), s, 0, "default")
+	files := func(names ...string) string {
+		q := url.Values{}
+		for i := 0; i < len(names); i += 2 {
+			q.Set(names[i], filepath.Join(dir, names[i+1]))
+		}
+		return "rediss://" + addr + "?" + q.Encode()
+	}
+	reaches(t, node.URL(files("cacert", "ca.pem")), s, 0, "default")
 
 	stranger := watchedFor(t, node.URL("rediss://"+addr))
 	if !strings.Contains(stranger, "certificate") {
@@ -176,6 +184,7 @@ func TestConnectTLS(t *testing.T) {
 	mutual := trusting
 	mutual.TLSConfig = &tls.Config{RootCAs: pool, ServerName: "127.0.0.1", Certificates: []tls.Certificate{cert}}
 	reaches(t, node.Option(mutual), s, 0, "default")
+	reaches(t, node.URL(files("cacert", "ca.pem", "cert", "cert.pem", "key", "key.pem")), s, 0, "default")
 }
 
 // watchedFor returns why an acquisition over a connection fails, as it must.

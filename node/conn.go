@@ -35,6 +35,12 @@ type Conn struct {
 //
 // What has no scheme is taken for host:port or host:port/db. A wrong URL is told
 // by [Conn.Err].
+//
+// With TLS these parameters name files in PEM, as the flags of redis-cli do, which are read
+// at once: cacert, of the authorities that are trusted instead of the system's; cert and key,
+// of the client's own certificate. sni is the name that the server's certificate must be of,
+// instead of the host's. Sentinels are spoken to as their servers are, with TLS or without;
+// they may have a user and a password of their own, sentinel_username and sentinel_password.
 func URL(s string) Conn {
 	full := s
 	if s != "" && !strings.Contains(s, "://") {
@@ -213,7 +219,11 @@ func parse(s string) (rueidis.ClientOption, error) {
 	if i := strings.IndexAny(rest, "/?#"); err != nil || i >= 0 && strings.Contains(rest[i:], "@") {
 		return rueidis.ClientOption{}, errors.New("broken user or password: they must be percent-encoded")
 	}
-	return opt, nil
+	u, err := url.Parse(s)
+	if err != nil {
+		return rueidis.ClientOption{}, errors.New("broken") // it was parsed above
+	}
+	return opt, addSecurity(&opt, u.Query())
 }
 
 // withoutUser removes everything up to the last @ behind the scheme.
