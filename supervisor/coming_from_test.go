@@ -552,6 +552,7 @@ func comingFromValidityExpires(t *testing.T) {
 			if lasted := time.Since(from).Truncate(time.Microsecond); rate == 1 && lasted != (10000-102-500)*time.Millisecond {
 				t.Errorf("lasted %v, want the TTL less drift and grace", lasted)
 			}
+			<-ctx.Done()
 			if held.Valid() || held.Err() != lease.ErrExpired || context.Cause(ctx) != lease.ErrExpired {
 				t.Errorf("valid %v, Err %v, cause %v", held.Valid(), held.Err(), context.Cause(ctx))
 			}
