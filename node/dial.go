@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
 )
 
 // dialTCP connects to a server. A name may have several addresses, the first of which is dead:
@@ -77,7 +79,7 @@ func race(ctx context.Context, addresses []string, within time.Duration, dial fu
 	defer cancel()
 	results := make(chan result)
 	step := within / time.Duration(max(1, len(addresses)-1))
-	timer := time.NewTimer(step)
+	timer := clock.Runtime().NewTimer(step)
 	defer timer.Stop()
 	begun := 0
 	begin := func() {
@@ -111,7 +113,7 @@ func race(ctx context.Context, addresses []string, within time.Duration, dial fu
 			if failures++; failures == len(addresses) {
 				return nil, failed
 			}
-		case <-timer.C:
+		case <-timer.C():
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}

@@ -21,6 +21,8 @@ func (s *Supervisor) run() {
 	}()
 	timer := s.clock.NewTimer(0)
 	defer timer.Stop()
+	napping := clock.Runtime().NewTimer(nap)
+	defer napping.Stop()
 	stop := s.stop
 	armed := clock.Never // when the timer fires, which may be earlier than it must
 	wake := func() clock.Instant {
@@ -70,7 +72,8 @@ func (s *Supervisor) run() {
 			// If all of these can run, whoever yields waits until each had its turn, and so
 			// does whoever is interrupted because its time slice ends. A timer wakes the
 			// loop before them, with a fresh one.
-			time.Sleep(nap)
+			napping.Reset(nap)
+			<-napping.C()
 		}
 	}
 	for _, a := range s.actors {
