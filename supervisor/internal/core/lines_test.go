@@ -146,7 +146,7 @@ func TestReportsAreShared(t *testing.T) {
 		{Verdict: VerdictUnreachable, At: 6, Err: listed{"down"}},
 		{Verdict: VerdictUnreachable, Err: listed{"never up"}},
 	}}}
-	if c.failure(l, ReasonNone) == c.failure(l, ReasonNone) {
+	if one, other := c.failure(l, ReasonNone), c.failure(l, ReasonNone); one == other {
 		t.Error("an error that came at no known instant was taken for another one")
 	}
 	l.answers[2].At = 7
