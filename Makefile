@@ -46,8 +46,8 @@ sim: ## plays SEEDS (100000) histories of rivals on failing nodes; SEED=n replay
 	@GOGC=400 go test ./supervisor/internal/core -run 'TestSimulation$$' -v -timeout 60m $(if $(SEED),-sim.seed=$(SEED),-sim.seeds=$(SEEDS))
 
 .PHONY: explore
-explore: ## searches all that can happen within small bounds, in three minutes; BOUNDS=name,... some of them
-	@GOGC=60 go test ./supervisor/internal/core -run 'TestExplore$$' -v -timeout 0 -explore $(BOUNDS) | $(shown)
+explore: ## searches all that can happen within small bounds, in three to six minutes; BOUNDS=name,... some of them
+	@GOGC=60 go test ./supervisor/internal/core -run 'TestExplore$$' -v -timeout 0 -explore '$(BOUNDS)' | $(shown)
 
 .PHONY: mutants
 mutants: ## plants bugs, one by one, and shows which test catches each
