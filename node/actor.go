@@ -22,7 +22,7 @@ const (
 	probeAfter  = 10 * time.Second // of silence, and the age at which an Offset is measured again
 	firstPause  = 20 * time.Millisecond
 	lastPause   = 250 * time.Millisecond // between two attempts to enrol
-	neededFor   = 2 * time.Second        // for so long the pauses are short
+	neededFor   = 2 * time.Second        // after it was lost, and was needed: for so long the pauses are short
 	refusedFor  = 8 * time.Second        // between two of those that the server refuses for good
 	grownAfter  = time.Hour              // and the window: a life that began so long ago is grown
 )
@@ -63,8 +63,10 @@ type Actor struct {
 	pause    *backoff.ExponentialBackOff
 	refused  *backoff.ExponentialBackOff // instead of pause, after a refusal for good
 	refusal  bool                        // that was the outcome of the latest attempt
+	answered bool                        // the server is there, and has said no to it
 	tried    clock.Instant               // when that ended
 	needed   clock.Instant               // when a lease was last to be kept or given back without a connection
+	lostAt   clock.Instant               // when the latest connection was
 	state    State
 	run      identity      // the latest that was told
 	trip     time.Duration // in which State.Offset was measured
@@ -91,6 +93,8 @@ type enrolment struct {
 	id      identity
 	err     error
 	refusal bool // for good
+
+	answered bool // the server is there, and has said no
 }
 
 // NewActor returns an actor. It does nothing before [Actor.Run].
@@ -266,7 +270,7 @@ func (a *Actor) handle(ctx context.Context, commands []Command) {
 		}
 		switch pause := now.Sub(a.tried); {
 		case a.attempt != nil:
-		case a.refusal && pause >= lastPause, !a.refusal && a.isNeeded(now) && pause >= firstPause:
+		case a.refusal && pause >= lastPause, !a.answered && a.isNeeded(now) && pause >= firstPause:
 			a.try(ctx, false) // somebody waits, and the server may have been mended
 		}
 		a.refuse(commands, a.state.Err)
@@ -507,19 +511,21 @@ func (a *Actor) try(ctx context.Context, holdBack bool) {
 			id, err = s.enrol(a.Window > 0, a.MaxTTL, known)
 		}
 		s.stop()
-		refusal := isRefusal(err)
+		refusal, answered := isRefusal(err), errors.As(err, new(*rueidis.RedisError))
 		if err != nil {
 			err = s.why(err)
 			s.end()
 			s = nil
 		}
-		done <- enrolment{s, id, err, refusal}
+		done <- enrolment{s, id, err, refusal, answered}
 	}(a.attempt)
 }
 
-// isNeeded reports whether a lease is to be kept or given back for which each moment counts.
+// isNeeded reports whether a connection that was lost a moment ago is missed by a lease that is
+// to be kept or given back. To one that stays away, so many attempts of each process would be a
+// load.
 func (a *Actor) isNeeded(now clock.Instant) bool {
-	return a.needed != 0 && now.Sub(a.needed) < neededFor
+	return a.needed != 0 && now.Sub(a.needed) < neededFor && now.Sub(a.lostAt) < neededFor
 }
 
 // enrolled takes the outcome of an attempt.
@@ -528,11 +534,11 @@ func (a *Actor) enrolled(e enrolment) {
 	if e.session == nil {
 		changed := a.state.Err == nil || a.state.Err.Error() != e.err.Error()
 		a.state.Err = e.err
-		a.refusal, a.tried = e.refusal, a.Clock.Now()
+		a.refusal, a.answered, a.tried = e.refusal, e.answered, a.Clock.Now()
 		switch {
 		case e.refusal:
 			a.timer.Reset(a.refused.NextBackOff())
-		case a.isNeeded(a.tried):
+		case a.isNeeded(a.tried) && !a.answered:
 			a.timer.Reset(firstPause)
 		default:
 			a.timer.Reset(a.pause.NextBackOff())
@@ -591,6 +597,7 @@ func (a *Actor) lose(ctx context.Context, over error) {
 	}
 	a.session = nil
 	s.end()
+	a.lostAt = a.Clock.Now()
 	a.state.Enrolled, a.state.Tracks, a.state.Err = false, false, over
 	a.tell()
 	if ctx.Err() != nil {

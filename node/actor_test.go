@@ -1016,3 +1016,51 @@ func TestSlowCredentials(t *testing.T) {
 		}
 	})
 }
+
+// A node that a lease needs is tried often right after it was lost, and not for as long as it
+// stays away; nor if it is there and says no.
+func TestNeededNode(t *testing.T) {
+	for _, c := range []struct {
+		how         string
+		lose        func(n *nodetest.Node)
+		least, most int64 // attempts in the first second
+	}{
+		{"crashed", (*nodetest.Node).Crash, 30, 60},
+		{"loading", func(n *nodetest.Node) {
+			n.Reply("TIME", "-LOADING Redis is loading the dataset in memory\r\n")
+			n.Restart()
+		}, 4, 16},
+	} {
+		t.Run(c.how, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := nodetest.New()
+				defer n.Close()
+				var dials atomic.Int64
+				o := n.Option("")
+				dial := o.DialCtxFn
+				o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, cfg *tls.Config) (net.Conn, error) {
+					dials.Add(1)
+					return dial(ctx, addr, d, cfg)
+				}
+				r := start(t, node.Option(o))
+				r.enrolled()
+				c.lose(n)
+				second := func() int64 {
+					before := dials.Load()
+					for range 10 {
+						r.ask(on(node.Renew, "a", "1"))
+						time.Sleep(100 * time.Millisecond)
+					}
+					return dials.Load() - before
+				}
+				if n := second(); n < c.least || n > c.most {
+					t.Errorf("tried %d times in the first second", n)
+				}
+				time.Sleep(8 * time.Second)
+				if n := second(); n > 12 {
+					t.Errorf("tried %d times in the tenth second", n)
+				}
+			})
+		})
+	}
+}
