@@ -334,8 +334,8 @@ func (l *Lease) Release(ctx context.Context) error {
 	if l.keeper == nil {
 		return nil
 	}
-	// A context that was made from this one and detached, or that has ended for another reason,
-	// is what the caller means.
+	// Only a context that this release has just ended is replaced. One that was detached from
+	// the lease, or has ended for another reason, bounds the waiting as it is.
 	if o, ok := ctx.Value(contextKey{}).(origin); ok && o.lease == l && context.Cause(ctx) == ErrReleased {
 		if end, ok := ctx.Deadline(); ok {
 			var cancel context.CancelFunc
