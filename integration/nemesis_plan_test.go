@@ -97,13 +97,13 @@ func draw(seed uint64, length time.Duration) plan {
 		case k < 26:
 			f.kind, f.d = swapped, between(time.Millisecond, nemesisTTL)
 			each(anyone)
-		case k < 38:
+		case k < 35:
 			f.kind, f.d = stopped, between(20*time.Millisecond, 3*nemesisTTL)
 			each(anyone)
-		case k < 41:
+		case k < 38:
 			f.kind = flushed
 			each(anyone)
-		case k < 48:
+		case k < 45:
 			f.kind, f.d = froze, between(20*time.Millisecond, 3*nemesisTTL)
 			targets = []target{{r.IntN(nemesisClients), anyone}}
 		case k < 52:

@@ -217,7 +217,7 @@ func (n *nemesis) anybody() *client { return n.clients[rand.IntN(len(n.clients))
 func (n *nemesis) play(x target, f fault) {
 	switch {
 	case f.kind == revoked:
-		awhile(n.held)
+		awhile(n.held, nemesisTTL)
 		n.anybody().tell("revoke")
 	case f.kind == came:
 		n.anybody().tell("come")
@@ -234,13 +234,13 @@ func (n *nemesis) play(x target, f fault) {
 	}
 }
 
-// awhile waits until something happens, for two seconds at most.
-func awhile(what chan struct{}) {
+// awhile waits until something happens, for so long at most.
+func awhile(what chan struct{}, most time.Duration) {
 	select {
 	case <-what: // which was a while ago
 	default:
 	}
-	over := time.NewTimer(2 * time.Second)
+	over := time.NewTimer(most)
 	defer over.Stop()
 	select {
 	case <-what:
@@ -439,7 +439,7 @@ func (c *client) tell(line string) {
 // murder kills the process, while it has the name if it gets it soon, has somebody adopt
 // what it held, and starts another one.
 func (c *client) murder() {
-	awhile(c.held)
+	awhile(c.held, 3*nemesisTTL)
 	c.mu.Lock()
 	w, ended := c.w, c.ended
 	c.mu.Unlock()
@@ -450,10 +450,10 @@ func (c *client) murder() {
 	c.mu.Lock()
 	last := c.last
 	c.mu.Unlock()
-	if last != "" && rand.IntN(4) > 0 {
+	if last != "" && rand.IntN(8) > 0 {
 		for range 1 + rand.IntN(4)/3 {
 			heir := c.n.clients[(c.i+1+rand.IntN(nemesisClients-1))%nemesisClients]
-			heir.tell("adopt " + []string{"ended", "ended", "living"}[rand.IntN(3)] + " " + last)
+			heir.tell("adopt " + []string{"ended", "ended", "ended", "living"}[rand.IntN(4)] + " " + last)
 		}
 	}
 	c.start()
