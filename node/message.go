@@ -143,10 +143,14 @@ type Reply struct {
 	// Left is how long the key will live at most, of Inspect and Enqueue, and of Claim
 	// and Adopt if Other; -1 if for ever. Of Adopt if OK it is how long the key would have
 	// lived with Former; 0 if it held Token already, so that this is not known.
-	Left  time.Duration
-	Value string // of the same but Adopt if OK: what the key holds; of Sign: the fingerprints, see [Fingerprints]
-	Ahead int    // of Enqueue, and of Claim if Other: how many stand before it in this node's queue; of Inspect: how many stand there and are alive
-	Err   error  // why Status is Unknown or Unsent, in the node's own words; else nil
+	Left time.Duration
+	// Value is what the key holds, of the same but Adopt if OK, and of Renew and Heal if Other,
+	// the beginning of it; of Sign: the fingerprints, see [Fingerprints].
+	Value string
+	Ahead int // of Enqueue, and of Claim if Other: how many stand before it in this node's queue; of Inspect: how many stand there and are alive
+	// Err is why Status is Unknown or Unsent, in the node's own words; else nil. It can be
+	// compared with ==, and what many commands have failed by is one value.
+	Err error
 }
 
 // ReservedPrefix begins every key and channel that leasehold keeps for itself on a node.

@@ -2,6 +2,7 @@ package node
 
 import (
 	"math"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -187,8 +188,17 @@ func (a *answer) holding(r *Reply) {
 	r.Fence = a.score(script.Fence)
 }
 
-// status reads what the script says of the key.
+// status reads what the script says of the key. Two of them tell the value that stands in the
+// way instead.
 func (a *answer) status(may *[script.Broken + 1]bool, r *Reply) {
+	if (r.Op == Renew || r.Op == Heal) && a.elements[script.Says].IsString() {
+		var is bool
+		if r.Value, is = strings.CutPrefix(a.text(script.Says), script.Told); !is {
+			a.err = unexpected(a.script, "a string")
+		}
+		r.Status = Other
+		return
+	}
 	n := a.number(script.Says, script.Broken)
 	if a.err != nil {
 		return

@@ -59,6 +59,25 @@ type pipeline struct {
 
 	ttl  time.Duration // the latest, and
 	text script.Millis // how it is sent
+
+	failed *failure // the latest
+}
+
+// A failure is why commands were not done. It can be compared, of whatever type err is.
+type failure struct{ err error }
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// failure returns the one with the text of err: what very many commands fail by is one value.
+func (p *pipeline) failure(err error) error {
+	if err == nil {
+		return nil
+	}
+	if p.failed == nil || p.failed.Error() != err.Error() {
+		p.failed = &failure{err}
+	}
+	return p.failed
 }
 
 // retained is a fence whose retention was set.
@@ -102,6 +121,7 @@ func (p *pipeline) unsent(i int, err error) {
 
 // fail answers every live command alike.
 func (p *pipeline) fail(status Status, err error) {
+	err = p.failure(err)
 	for _, i := range p.live {
 		p.replies[i].Status, p.replies[i].Err = status, err
 	}
@@ -260,8 +280,9 @@ func (p *pipeline) read(rs []rueidis.RedisResult, s *session, last bool) (at tim
 			continue
 		}
 		why := s.why(bad)
+		shared := p.failure(why)
 		for _, i := range live { // a key may be set all the same
-			p.replies[i] = Reply{ID: p.replies[i].ID, Op: p.replies[i].Op, Err: why}
+			p.replies[i] = Reply{ID: p.replies[i].ID, Op: p.replies[i].Op, Err: shared}
 		}
 		if over == nil && endsEnrolment(bad) {
 			over = why

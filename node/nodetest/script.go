@@ -148,8 +148,16 @@ func all(keys []string) *keyspace.Keys {
 }
 
 func renew(t *keyspace.Turn, out []any, keys, call, args []string) ([]any, error) {
-	says, err := t.Renew(keys[0], args[0], millis(call[1]))
-	return append(out, int64(says)), err
+	a, err := t.Renew(keys[0], args[0], millis(call[1]))
+	return keeping(out, a), err
+}
+
+// keeping appends what two scripts answer alike: what an other's key holds, if that is a string.
+func keeping(out []any, a keyspace.Answer) []any {
+	if a.Value != "" {
+		return append(out, a.Value)
+	}
+	return append(out, int64(a.Says))
 }
 
 func release(t *keyspace.Turn, out []any, keys, call, args []string) ([]any, error) {
@@ -188,8 +196,8 @@ func claim(t *keyspace.Turn, out []any, keys, call, args []string) ([]any, error
 }
 
 func heal(t *keyspace.Turn, out []any, keys, _, args []string) ([]any, error) {
-	says, err := t.Heal(fenced(keys), args[0], millis(args[1]), float(args[2]), millis(args[3]))
-	return append(out, int64(says)), err
+	a, err := t.Heal(fenced(keys), args[0], millis(args[1]), float(args[2]), millis(args[3]))
+	return keeping(out, a), err
 }
 
 func adopt(t *keyspace.Turn, out []any, keys, _, args []string) ([]any, error) {

@@ -64,23 +64,38 @@ const (
 // Where the answer to one name has what. All begin with what the script says of the key,
 // and four of them go on alike.
 const (
-	Says  = iota
-	Value // of Inspect, Enqueue, Claim and Adopt: what the key holds, or an empty string
-	Left  // of the same: the key's PTTL in ms as Redis tells it
-	Fence // of the same: the stored fence as a decimal string, or an empty string
+	Says  = iota // instead of Other, Renew and Heal tell what the key holds, if that is a string: see Told
+	Value        // of Inspect, Enqueue, Claim and Adopt: what the key holds, or an empty string
+	Left         // of the same: the key's PTTL in ms as Redis tells it
+	Fence        // of the same: the stored fence as a decimal string, or an empty string
 	holding
 )
+
+// Told begins what a renewal or a heal tells of another's value, so that no other answer passes
+// for one. MaxTold is how much of the value follows: more than a token has, and little enough
+// if somebody else has made it very long.
+const (
+	Told    = "="
+	MaxTold = 256
+)
+
+// others is a function that tells what a key holds which is another's.
+var others = `
+local function others(held)
+  return held and '` + Told + `' .. string.sub(held, 1, ` + strconv.Itoa(MaxTold) + `) or 2
+end
+`
 
 // MaxNames is how many names one call carries at most.
 const MaxNames = 64
 
 // Renew extends each key that still holds its token. KEYS: name. ARGV of the call: 1
 // to read the keys once more, because a change ends their being tracked; TTL in ms; of a
-// name: token. Answers for each name: Absent, Ours or Other.
+// name: token. Answers for each name: Absent, Ours or Other, see Says.
 var Renew = define(Script{
 	Name: "renew", KeysOf: kinds{Name}, Says: says(Absent, Ours, Other), Each: Says + 1,
 	Call: len(RenewCall(nil, false, "")), Args: len(RenewArgs(nil, "")),
-}, promised+`
+}, promised+others+`
 local out = redis.call('TIME')
 local held = redis.call('MGET', unpack(KEYS))
 for i, name in ipairs(KEYS) do
@@ -90,7 +105,7 @@ for i, name in ipairs(KEYS) do
   elseif promised(held[i]) then
     out[i+2] = 0
   elseif held[i] or redis.call('EXISTS', name) == 1 then
-    out[i+2] = 2
+    out[i+2] = others(held[i])
   else
     out[i+2] = 0
   end
@@ -469,11 +484,11 @@ const (
 
 // Heal grants each key to its lease again, if it is absent or reserved, with the lease's
 // own fence. KEYS: name, fence key. ARGV: token, TTL in ms, fence, retention in ms.
-// Answers for each name: Ours, Other or Broken.
+// Answers for each name: Ours, Other, see Says, or Broken.
 var Heal = define(Script{
 	Name: "heal", KeysOf: kinds{Name, FenceKey}, Says: says(Ours, Other, Broken), Each: Says + 1,
 	Args: len(HealArgs(nil, "", "", 0, "")),
-}, promised+`
+}, promised+others+`
 local out = redis.call('TIME')
 local n = #KEYS / 2
 for i = 1, n do
@@ -485,7 +500,7 @@ for i = 1, n do
     redis.call('PEXPIRE', name, ttl)
     out[i+2] = 1
   elseif not promised(held) and (held or redis.call('EXISTS', name) == 1) then
-    out[i+2] = 2
+    out[i+2] = others(held)
   elseif kind ~= 'zset' and kind ~= 'none' then
     out[i+2] = 3
   else

@@ -87,7 +87,7 @@ var table = []struct {
 	{node.Heal, expired, none, node.Reply{Status: node.OK}, "", ours, ttl, "10", retained},
 	{node.Heal, ours, "9", node.Reply{Status: node.OK}, "", ours, ttl, "9", fenceTTL},
 	{node.Heal, forever, none, node.Reply{Status: node.OK}, "", ours, ttl, none, 0},
-	{node.Heal, others, "9", node.Reply{Status: node.Other}, "", others, prepared, "9", fenceTTL},
+	{node.Heal, others, "9", node.Reply{Status: node.Other, Value: rival}, "", others, prepared, "9", fenceTTL},
 	{node.Heal, waits, "9", node.Reply{Status: node.OK}, "", ours, ttl, "10", retained},
 	{node.Heal, wrong, "9", node.Reply{Status: node.Other}, "", wrong, forAll, "9", fenceTTL},
 
@@ -95,7 +95,7 @@ var table = []struct {
 	{node.Renew, expired, none, node.Reply{Status: node.Absent}, "", free, 0, none, 0},
 	{node.Renew, ours, "9", node.Reply{Status: node.OK}, "", ours, ttl, "9", fenceTTL},
 	{node.Renew, forever, none, node.Reply{Status: node.OK}, "", ours, ttl, none, 0},
-	{node.Renew, others, none, node.Reply{Status: node.Other}, "", others, prepared, none, 0},
+	{node.Renew, others, none, node.Reply{Status: node.Other, Value: rival}, "", others, prepared, none, 0},
 	{node.Renew, waits, none, node.Reply{Status: node.Absent}, "", waits, prepared, none, 0},
 	{node.Renew, wrong, none, node.Reply{Status: node.Other}, "", wrong, forAll, none, 0},
 

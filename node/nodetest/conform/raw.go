@@ -161,7 +161,7 @@ var rows = []struct {
 	{is("SET", "k", "t"), "OK", ""},
 	{is("EVAL", script.Renew.Text, "2", "k", "none", "0", "x", "t", "t"), "-ERR", ""},
 	{is("EVAL", script.Renew.Text, "2", "k", "none", "1", "100000", "t", "t"), "~ :1 :0]~", ""},
-	{is("EVALSHA", script.Renew.SHA, "1", "k", "0", "1000", "u"), "~ :2]~", ""},
+	{is("EVALSHA", script.Renew.SHA, "1", "k", "0", "1000", "u"), "~ =t]~", ""},
 	{is("EVAL", script.Raise.Text, "2", "k", "kf", "t", "x", "1000"), "-ERR", ""},
 	{is("EXISTS", "kf"), ":0", ""},
 	{is("EVAL", script.Raise.Text, "2", "k", "kf", "t", "8", "x"), "-ERR", ""},

@@ -61,13 +61,20 @@ func (t *Turn) holds(key, token string) (says int, text string) {
 }
 
 // keeps is what a script says of a key that keeps a lease or may be healed: nobody has one
-// that is reserved.
-func (t *Turn) keeps(key, token string) (says int) {
-	says, text := t.holds(key, token)
-	if says == Other && promised(text) {
-		return Absent
+// that is reserved. Of another's text it tells what that is, after Told.
+func (t *Turn) keeps(key, token string) (says int, others string) {
+	text, is := t.Text(key)
+	switch {
+	case is == None:
+		return Absent, ""
+	case is != String:
+		return Other, ""
+	case text == token:
+		return Ours, ""
+	case promised(text):
+		return Absent, ""
 	}
-	return says
+	return Other, script.Told + text[:min(len(text), script.MaxTold)]
 }
 
 // promised tells a reservation from the values of other clients.
@@ -108,11 +115,11 @@ func (t *Turn) Propose(key string, fence float64) (raised bool, err error) {
 func (t *Turn) misused(key string) bool { return t.lookup(key).kind() == String }
 
 // Renew is the script of that name. The key is not read again after it was changed.
-func (t *Turn) Renew(key, token string, ttl int64) (says int, err error) {
-	if says = t.keeps(key, token); says == Ours {
+func (t *Turn) Renew(key, token string, ttl int64) (a Answer, err error) {
+	if a.Says, a.Value = t.keeps(key, token); a.Says == Ours {
 		_, err = t.PExpire(key, ttl)
 	}
-	return says, err
+	return a, err
 }
 
 // Release is the script of that name. Nothing is handed over if reserve is 0.
@@ -156,21 +163,21 @@ func (t *Turn) Inspect(k *Keys) Answer {
 }
 
 // Heal is the script of that name.
-func (t *Turn) Heal(k *Keys, token string, ttl int64, fence float64, retention int64) (says int, err error) {
-	says = t.keeps(k.Name, token)
+func (t *Turn) Heal(k *Keys, token string, ttl int64, fence float64, retention int64) (a Answer, err error) {
+	a.Says, a.Value = t.keeps(k.Name, token)
 	switch {
-	case says == Ours:
+	case a.Says == Ours:
 		_, err = t.PExpire(k.Name, ttl)
-	case says == Other:
+	case a.Says == Other:
 	case t.misused(k.Fence):
-		return Broken, nil
+		a.Says = Broken
 	default:
 		if err = t.SetFor(k.Name, token, ttl); err == nil {
 			_, err = t.raise(k.Fence, fence, retention)
 		}
-		says = Ours
+		a.Says = Ours
 	}
-	return says, err
+	return a, err
 }
 
 // Adopt is the script of that name.

@@ -684,9 +684,13 @@ func (x *stepper) run(cmd *node.Command, r *node.Reply, life string) {
 		says, before, err = t.Raise(k, cmd.Token, float64(cmd.Fence), retention)
 		r.Fence = keyspace.Whole(before)
 	case node.Renew:
-		says, err = t.Renew(k.Name, cmd.Token, ttl)
+		var a keyspace.Answer // whose it is decides nothing
+		a, err = t.Renew(k.Name, cmd.Token, ttl)
+		says = a.Says
 	case node.Heal:
-		says, err = t.Heal(k, cmd.Token, ttl, float64(cmd.Fence), retention)
+		var a keyspace.Answer
+		a, err = t.Heal(k, cmd.Token, ttl, float64(cmd.Fence), retention)
+		says = a.Says
 	case node.Release:
 		says = t.Release(k, cmd.Token, 0)
 	case node.Inspect:

@@ -412,7 +412,7 @@ func (a *simActor) act(t *keyspace.Turn, k int, cmd *node.Command, r *node.Reply
 		it, err = t.Adopt(keys, cmd.Token, cmd.Former, ttl, fence, keep)
 		describe(r, it)
 	case node.Renew:
-		it.Says, err = t.Renew(keys.Name, cmd.Token, ttl)
+		it, err = t.Renew(keys.Name, cmd.Token, ttl)
 	case node.Release:
 		if cmd.Queued {
 			it.Says = t.Leave(keys, inbox, cmd.Token, reserve, true)
@@ -424,7 +424,7 @@ func (a *simActor) act(t *keyspace.Turn, k int, cmd *node.Command, r *node.Reply
 		it.Says, before, err = t.Raise(keys, cmd.Token, fence, keep)
 		r.Fence = keyspace.Whole(before)
 	case node.Heal:
-		it.Says, err = t.Heal(keys, cmd.Token, ttl, fence, keep)
+		it, err = t.Heal(keys, cmd.Token, ttl, fence, keep)
 	}
 	if err != nil || it.Says == keyspace.Broken {
 		a.c.w.fail("node %d: %v of %s: %+v, %v", a.n.id, cmd.Op, cmd.Token, it, err)

@@ -485,7 +485,7 @@ var mutants = []mutant{
 	{"script: raise lowers", "stores the larger of T and what is there", script,
 		"    redis.call('ZADD', fence, 'GT', ARGV[3*i-1], 'f')", "    redis.call('ZADD', fence, ARGV[3*i-1], 'f')", real},
 	{"script: heal says yes to another's key", "heal: grant it to this lease again, where it is absent", script,
-		"  elseif not promised(held) and (held or redis.call('EXISTS', name) == 1) then\n    out[i+2] = 2\n  elseif kind", "  elseif false then\n    out[i+2] = 2\n  elseif kind", real},
+		"  elseif not promised(held) and (held or redis.call('EXISTS', name) == 1) then\n    out[i+2] = others(held)\n  elseif kind", "  elseif false then\n    out[i+2] = 2\n  elseif kind", real},
 	{"script: the marker is not written", "compares with the marker, and writes it there", script,
 		"redis.call('SET', KEYS[1], marker)", "-- forgotten", real},
 	{"script: a missing marker is old", "missing: since = now, always", script,
