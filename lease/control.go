@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
@@ -78,13 +79,32 @@ func (c Control) Renewed(until clock.Instant, grace time.Duration) bool {
 }
 
 // End ends the lease for the given reason, which is [ErrReleased] or [ErrHandedOver]
-// or wraps [ErrLost]. It reports false, and does nothing, if the lease was over already. It
-// closes two channels at most and runs no code of others: the contexts that were made of the
+// or wraps [ErrLost], as a [*LostError] does. It reports false if the lease was over already,
+// and does nothing then, but that a lease which its holder has seen to expire is told the
+// nodes' reasons of a [*LostError]. It closes two channels at most and runs no code of others: the contexts that were made of the
 // lease are ended by a goroutine of their own, right after that.
 func (c Control) End(why error) bool {
 	ended := c.l.finish(why, over)
 	if ended {
 		c.l.endContextsSoon()
+	} else {
+		c.l.explain(why)
 	}
 	return ended
+}
+
+// explain has a lease that has expired by the clock tell why it was not renewed.
+func (l *Lease) explain(why error) {
+	lost, ok := why.(*LostError)
+	if !ok {
+		return
+	}
+	if !errors.Is(lost, ErrExpired) { // as it has been seen to be: that does not change
+		lost = &LostError{ErrExpired, lost.Nodes}
+	}
+	e := l.lock()
+	defer e.Unlock()
+	if e.err == error(expired) {
+		e.err = lost
+	}
 }

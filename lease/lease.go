@@ -46,6 +46,11 @@ var (
 	// It alone leaves the configured grace to stop in.
 	ErrExpired = fmt.Errorf("%w: not renewed in time", ErrLost)
 
+	// ErrForgotten: it has expired because most of its nodes have lost their data: they were
+	// restarted without it, or flushed. It wraps [ErrExpired]. If the guard is off, others may
+	// hold the name already.
+	ErrForgotten error = forgottenError{}
+
 	// ErrRevoked: the key was deleted on so many nodes that no quorum keeps it.
 	ErrRevoked = fmt.Errorf("%w: revoked: its key was deleted on too many nodes", ErrLost)
 
@@ -64,6 +69,14 @@ var (
 	// ErrClosed: the supervisor that kept it was closed. It is also supervisor.ErrClosed.
 	ErrClosed error = closedError{}
 )
+
+// forgottenError is the type of [ErrForgotten].
+type forgottenError struct{}
+
+func (forgottenError) Error() string {
+	return ErrLost.Error() + ": forgotten: most of its nodes were restarted or flushed"
+}
+func (forgottenError) Unwrap() error { return ErrExpired }
 
 // closedError is the type of [ErrClosed].
 type closedError struct{}
@@ -170,9 +183,10 @@ func (l *Lease) Done() <-chan struct{} {
 	return e.done
 }
 
-// Err returns nil while the lease is held, and why it ended afterwards: an error
-// that wraps [ErrLost], or [ErrReleased], or [ErrHandedOver]. It reads the clock, so it turns non-nil
-// in time even if the goroutine that closes Lost is late, and never turns back.
+// Err returns nil while the lease is held, and why it ended afterwards: a [*LostError], which
+// wraps [ErrLost] and tells what was wrong at which node; or [ErrReleased], or [ErrHandedOver].
+// It reads the clock, so it turns non-nil in time even if the goroutine that closes Lost is
+// late, and never turns back.
 func (l *Lease) Err() error {
 	if l.Valid() {
 		return nil
@@ -196,7 +210,7 @@ func (l *Lease) Valid() bool {
 		}
 		// What has been seen to be over stays over: else a renewal whose answer
 		// is being taken in right now would bring it back.
-		if l.finish(ErrExpired, until) {
+		if l.finish(expired, until) {
 			l.endContexts()
 			return false
 		}
@@ -380,13 +394,13 @@ func (l *Lease) finish(why error, seen int64) bool {
 // endContexts ends the contexts of a lease that is over.
 func (l *Lease) endContexts() {
 	e := l.lock()
-	contexts := slices.Collect(maps.Values(e.contexts))
+	contexts, why := slices.Collect(maps.Values(e.contexts)), e.err
 	e.Unlock()
 	if contexts == nil {
 		return
 	}
 	for _, c := range contexts {
-		c.end(e.err) // which does not change any more
+		c.end(why)
 	}
 	e.Lock()
 	e.contexts = nil

@@ -170,13 +170,13 @@ func TestErrReadsTheClock(t *testing.T) {
 			if ask(l) {
 				t.Fatal("held at the instant of its end")
 			}
-			if !isClosed(lost) || !isClosed(l.Done()) || l.Err() != ErrExpired {
+			if !isClosed(lost) || !isClosed(l.Done()) || !errors.Is(l.Err(), ErrExpired) {
 				t.Errorf("what was seen to be over is not: Err %v", l.Err())
 			}
 			if c.Renewed(m.Now().Add(ttl), grace) || l.Valid() {
 				t.Error("a lease came back that was seen to be over")
 			}
-			if c.End(ErrRevoked) || l.Err() != ErrExpired {
+			if c.End(ErrRevoked) || !errors.Is(l.Err(), ErrExpired) {
 				t.Errorf("the reason changed to %v", l.Err())
 			}
 		})
@@ -197,7 +197,7 @@ func TestRenewed(t *testing.T) {
 		t.Fatal("Renewed = false on a held lease")
 	}
 	m.Advance(time.Second)
-	if l.Err() != ErrExpired {
+	if !errors.Is(l.Err(), ErrExpired) {
 		t.Errorf("Err = %v, want ErrExpired", l.Err())
 	}
 }
@@ -295,7 +295,7 @@ func TestReleaseOfALostLease(t *testing.T) {
 	// One that has expired is lost too, though nobody has noticed yet.
 	l, _, m := held(k)
 	m.Advance(ttl)
-	if err := l.Release(context.Background()); err != ErrExpired {
+	if err := l.Release(context.Background()); !errors.Is(err, ErrExpired) {
 		t.Errorf("Release = %v, want ErrExpired", err)
 	}
 	if !isClosed(l.Lost()) {
@@ -331,7 +331,7 @@ func TestExtend(t *testing.T) {
 		t.Errorf("Extend without a keeper = %v", err)
 	}
 	m.Advance(ttl)
-	if err := l.Extend(t.Context(), time.Minute); err != ErrExpired {
+	if err := l.Extend(t.Context(), time.Minute); !errors.Is(err, ErrExpired) {
 		t.Errorf("Extend of an expired lease = %v, want ErrExpired", err)
 	}
 }
@@ -409,7 +409,7 @@ func TestContextEndsWhenExpiryIsSeen(t *testing.T) {
 	ctx := l.Context(context.Background())
 	m.Advance(ttl)
 	l.Valid()
-	if context.Cause(ctx) != ErrExpired {
+	if !errors.Is(context.Cause(ctx), ErrExpired) {
 		t.Errorf("cause %v, want ErrExpired", context.Cause(ctx))
 	}
 }

@@ -78,7 +78,8 @@
 // Stop when Lost is closed. If the lease has expired, lease.ErrExpired, the nodes let
 // nobody else in before the configured grace is over. There is that much time to stop
 // in. With any other reason, for example that it was revoked or taken, or that this
-// machine was paused, somebody else may hold the name already.
+// machine was paused, somebody else may hold the name already. lease.LostError lists what was
+// wrong at each node: in Err, in the event, in the log and in the cause of a context.
 //
 // Ask Valid right before a write: it reads the clock, but a channel needs a goroutine
 // that is scheduled. And pass the Fence along with the write if the resource can check

@@ -267,7 +267,7 @@ func TestHandOverWithoutQuorum(t *testing.T) {
 		if took := time.Since(from); handle != "" || !errors.Is(err, context.DeadlineExceeded) || took != 37*time.Millisecond || !held.Valid() {
 			t.Errorf("%q, %v after %v, and the lease is %v", handle, err, took, held.Err())
 		}
-		if handle, err = held.HandOver(t.Context()); handle != "" || !errors.Is(err, lease.ErrExpired) || held.Err() != lease.ErrExpired {
+		if handle, err = held.HandOver(t.Context()); handle != "" || !errors.Is(err, lease.ErrExpired) || held.Err() != err {
 			t.Errorf("%q, %v, and the lease is %v", handle, err, held.Err())
 		}
 		if handle := held.Handle(); handle != "" {

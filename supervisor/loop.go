@@ -191,7 +191,11 @@ func (s *Supervisor) ended(e *core.Effect) {
 	slot := core.Slot(e.ID)
 	l := s.leases[slot]
 	s.leases[slot] = lease.Control{}
-	l.End(endOf(e.Reason))
+	if e.Report != nil {
+		l.End(s.lossOf(e.Report))
+	} else {
+		l.End(endOf(e.Reason))
+	}
 	kind, why := Lost, l.Lease().Err()
 	switch why {
 	case lease.ErrReleased:

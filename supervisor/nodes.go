@@ -9,15 +9,17 @@ import (
 
 // A NodeStatus is how one node is.
 type NodeStatus struct {
-	Node     string        // its address, without credentials
-	Enrolled bool          // commands are being sent to it
-	Err      error         // why not, in its own words
-	Latency  time.Duration // of the last exchange
-	Offset   time.Duration // how far its clock is ahead of the median of all nodes
-	Rate     float64       // how much faster than ours its clock runs, as a fraction; 0 if not known yet
-	Guarded  bool          // the server says which incarnation it is, so a loss of its data is noticed
-	Young    time.Duration // for how long it is still asked for no new lease, after it was started or has lost its data
-	MaxTTL   time.Duration // the largest of all clients, as its marker told; 0 if it is not Guarded
+	Node     string // its address, without credentials
+	Enrolled bool   // commands are being sent to it
+	// Err is why not, in its own words. Of a node that is Enrolled it is why the latest renewal
+	// of a lease there has failed, for a minute, or until one succeeds.
+	Err     error
+	Latency time.Duration // of the last exchange
+	Offset  time.Duration // how far its clock is ahead of the median of all nodes
+	Rate    float64       // how much faster than ours its clock runs, as a fraction; 0 if not known yet
+	Guarded bool          // the server says which incarnation it is, so a loss of its data is noticed
+	Young   time.Duration // for how long it is still asked for no new lease, after it was started or has lost its data
+	MaxTTL  time.Duration // the largest of all clients, as its marker told; 0 if it is not Guarded
 	// Disagrees says how the nodes of other clients that use this one differ from ours, or
 	// is empty. Two clients that do not agree on the nodes can hold one name at once.
 	Disagrees string
@@ -63,6 +65,9 @@ func (s *Supervisor) Nodes() []NodeStatus {
 			Latency: st.Latency, Incarnation: st.Life, Rate: v.Rate, Guarded: st.Guarded,
 			Tracks: st.Tracks, NoInbox: st.NoInbox,
 			Young: max(0, v.YoungUntil.Sub(now)), MaxTTL: st.MaxTTL, Disagrees: s.disagreement(v.Disagreement),
+		}
+		if st.Enrolled && v.Failing != nil && now.Sub(v.FailedAt) < time.Minute {
+			list[i].Err = v.Failing
 		}
 		if st.OffsetAt != 0 {
 			list[i].Offset = st.Offset - offsets[(len(offsets)-1)/2]

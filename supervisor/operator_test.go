@@ -41,7 +41,7 @@ func TestRevoke(t *testing.T) {
 		wantKeys(t, nodes[1:], "x", "", 0)
 		from := time.Now()
 		<-held.Lost()
-		if took := time.Since(from); took > ttl/3 || held.Err() != lease.ErrRevoked {
+		if took := time.Since(from); took > ttl/3 || !errors.Is(held.Err(), lease.ErrRevoked) {
 			t.Errorf("told %v after %v", held.Err(), took)
 		}
 		nodes[0].Resume()

@@ -33,6 +33,7 @@ type Supervisor struct {
 	givenUp []giveUp        // used again
 	leases  []lease.Control // by the slots of their IDs
 	refused refusal
+	lost    lostFor
 
 	results sync.Pool // of the channels of calls that were answered
 	inbox   chan message

@@ -31,6 +31,8 @@ var reasons = [...]error{
 	core.ReasonTaken:          lease.ErrTaken,
 	core.ReasonPaused:         lease.ErrPaused,
 	core.ReasonMaxHold:        lease.ErrMaxHold,
+	core.ReasonForgotten:      lease.ErrForgotten,
+	core.ReasonNotRenewed:     errNotRenewed,
 	core.ReasonHandingOver:    errHandingOver,
 }
 
@@ -42,6 +44,41 @@ func endOf(r core.Reason) error {
 	}
 	return reasons[r]
 }
+
+// A lostFor is the latest error that says why a lease was lost, and what it was made of: very
+// many that are lost for the same reasons share it.
+type lostFor struct {
+	report *core.Report
+	err    *lease.LostError
+}
+
+// lossOf returns why a lease is over.
+func (s *Supervisor) lossOf(r *core.Report) error {
+	if last := &s.lost; last.report != r {
+		*last = lostFor{r, &lease.LostError{Kind: endOf(r.Reason)}}
+		for _, f := range r.Flaws {
+			err := f.Err
+			switch {
+			case err == core.FaultTwin:
+				err = s.twins(r.Twins)
+			case f.Apart:
+				err = fmt.Errorf("not connected: %w", err)
+			}
+			last.err.Nodes = append(last.err.Nodes, lease.NodeReason{Node: s.labels[f.Node], Err: err})
+		}
+	}
+	return s.lost.err
+}
+
+// errNotRenewed is lease.ErrExpired of a lease that nobody was to renew.
+var errNotRenewed error = notRenewedError{}
+
+type notRenewedError struct{}
+
+func (notRenewedError) Error() string {
+	return lease.ErrExpired.Error() + ": it was acquired without renewal"
+}
+func (notRenewedError) Unwrap() error { return lease.ErrExpired }
 
 // reasonOf returns the reason for which a lease has ended by its holder's doing, who may
 // have been the first to see that its time was over.

@@ -119,6 +119,7 @@ func (c *Core) onAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 	}
 	a, b := t.adopt, t.ballot
 	b.answers[i] = answerTo(now, r)
+	c.heardOf(now, t, i, r)
 	switch from := c.youngUntil(i); {
 	case r.Status == node.OK && now < from:
 		// The former token may have come back with a copy of the data, or by a command that
@@ -163,6 +164,7 @@ func (c *Core) onAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 // onLateAdopt hears the same of a lease that is held already.
 func (c *Core) onLateAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 	v := &t.votes.of[i]
+	c.heardOf(now, t, i, r)
 	if now >= t.hold.until {
 		c.end(now, t, ReasonExpired)
 		return
@@ -247,6 +249,7 @@ func (c *Core) adoptionDue(now clock.Instant, t *tenure) {
 func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
 	a, b, v := t.adopt, t.ballot, &t.votes.of[i]
+	c.heardOf(now, t, i, r)
 	switch r.Status {
 	case node.OK:
 		if v.life == c.nodes[i].state.Life || now >= c.healFrom(i, v.until > now) {

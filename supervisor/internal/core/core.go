@@ -46,9 +46,11 @@ type Core struct {
 	proposing, retrying, dismissing sweep[*line]
 	asking, ending                  sweep[*tenure]
 
-	failed     *Report   // the last that a waiter of a line was told
-	own        answers   // used again, see failure
-	unreleased []*Report // by Close: what a quorum is not known to be free of
+	failed     *Report    // the last that a waiter of a line was told
+	own        answers    // used again, see failure
+	lost       *Report    // of the lease that was lost last
+	causes     [2][]cause // of that, and used again
+	unreleased []*Report  // by Close: what a quorum is not known to be free of
 
 	outbox         [][]node.Command // by node
 	spareBox       []node.Command
@@ -88,6 +90,7 @@ type peer struct {
 	twin         int           // one more than the index of the node that it is the same server as; 0 if there is none
 	foreign      map[string]sighting
 	disagreement Disagreement // how the nodes of others differ, by what they have left there
+	failures     failures
 
 	firstReading node.State    // the earliest reading of this incarnation's clock
 	ranAt        clock.Instant // when its clock was last seen to run away from ours; 0 if never

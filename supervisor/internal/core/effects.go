@@ -37,7 +37,7 @@ type Effect struct {
 	Key     string        // Won, Ended
 	Token   string        // Won
 	Fence   uint64        // Won, Ended
-	Report  *Report       // Failed and Inspected; Answered if it has failed
+	Report  *Report       // Failed and Inspected; Answered if it has failed; Ended for a loss
 	Handle  *Handle       // Answered for HandOver
 	Warning *Warning      // Warned, Young
 	Err     error         // NodeDown: why, in the node's own words

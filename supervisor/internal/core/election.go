@@ -102,6 +102,7 @@ func (c *Core) startElection(now clock.Instant, t *tenure, fence uint64) {
 func (c *Core) onGrant(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
 	t.reached(i, r)
+	c.heardOf(now, t, i, r)
 	first := false
 	switch {
 	case r.Status == node.OK:

@@ -44,10 +44,20 @@ func (c *Core) end(now clock.Instant, t *tenure, why Reason) { c.endFor(now, t, 
 
 // endFor does the same for a caller who is told when it is given back.
 func (c *Core) endFor(now clock.Instant, t *tenure, why Reason, call Call) {
-	c.effects = append(c.effects, Effect{Kind: EffectEnded, ID: t.id, Reason: why, Key: t.key, Fence: t.fence, Elapsed: now.Sub(t.begun)})
+	var lost *Report
+	if why != ReasonReleased && why != ReasonHandedOver {
+		lost = c.loss(now, t, why)
+	}
+	c.effects = append(c.effects, Effect{
+		Kind: EffectEnded, ID: t.id, Reason: why, Report: lost, Key: t.key, Fence: t.fence, Elapsed: now.Sub(t.begun),
+	})
 	if x := t.hold.extend; x != nil {
+		ended := lost
+		if ended == nil {
+			ended = &Report{Key: t.key, Reason: why}
+		}
 		for _, w := range x.waiters {
-			c.answer(w, &Report{Key: t.key, Reason: why})
+			c.answer(w, ended)
 		}
 		t.hold.rare().extend = nil
 	}

@@ -50,6 +50,7 @@ func (c *Core) onHeal(now clock.Instant, t *tenure, i int, r node.Reply) {
 		return
 	}
 	h := &t.hold
+	c.heardOf(now, t, i, r)
 	if now >= h.until {
 		c.end(now, t, ReasonExpired)
 		return

@@ -27,6 +27,8 @@ const (
 	ReasonTaken      // its key was overwritten
 	ReasonPaused     // the nodes' clocks ran away from ours
 	ReasonMaxHold    // it was held for its maximum
+	ReasonForgotten  // it has expired because most nodes have lost their data; of a Report only
+	ReasonNotRenewed // it has expired as it was meant to, without renewal; of a Report only
 
 	// Why something was not confirmed.
 	ReasonUnconfirmed // a quorum is not known to be free of the lease
@@ -39,6 +41,7 @@ type Report struct {
 	Key          string
 	Reason       Reason
 	Answers      []Answer
+	Flaws        []Flaw        // of a lease that was lost: of the nodes that do not keep it
 	Left         time.Duration // Unconfirmed: how long the key may remain at most
 	Twins        Twins         // Misconfigured
 	Disagreement Disagreement
@@ -55,13 +58,25 @@ type Disagreement struct {
 	Unknown int // how many of them this client does not know
 }
 
-// A Fault is why an answer does not count, if it was not the node that said so.
+// A Fault is why an answer does not count, if it was not the node that said so, or why a node
+// does not keep a lease any more.
 type Fault uint8
 
 const (
 	FaultNoRoom       Fault = iota + 1 // the node's mailbox was full
 	FaultTwin                          // it is the same server as another node
 	FaultNotConnected                  // nothing is known of it yet
+
+	FaultDeleted  // somebody has deleted the key
+	FaultGone     // somebody has deleted the key, or all data: such a node does not tell which
+	FaultForgot   // it has lost its data since it gave its vote
+	FaultExpired  // the key has expired there
+	FaultNeverHad // it has not had the key, as it did not grant it
+	FaultUnproven // its vote was not confirmed by enough others since something was wrong with it
+	FaultNoAnswer // a command was not answered yet
+	FaultLate     // it has answered, but too late
+	FaultNotAsked // it should have been asked by now, so this process was paused or is too busy
+	faultNoted    // see failures
 )
 
 // Error returns the fault in words.
@@ -71,6 +86,24 @@ func (f Fault) Error() string {
 		return "it is the same server as another node"
 	case FaultNotConnected:
 		return "it is being connected to"
+	case FaultDeleted:
+		return "its key was deleted"
+	case FaultGone:
+		return "its key was deleted, or its data flushed"
+	case FaultForgot:
+		return "it forgot its data (restarted or flushed)"
+	case FaultExpired:
+		return "its key has expired, because it was not renewed there in time"
+	case FaultNeverHad:
+		return "it did not have the key"
+	case FaultUnproven:
+		return "its vote was in doubt, and not confirmed by enough other nodes yet"
+	case FaultNoAnswer:
+		return "no answer yet"
+	case FaultLate:
+		return "its answer came too late"
+	case FaultNotAsked:
+		return "not asked in time: this process was paused or is too busy"
 	}
 	return "too many commands are waiting for this node"
 }

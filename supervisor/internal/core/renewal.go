@@ -120,6 +120,7 @@ func (c *Core) onRenewal(now clock.Instant, t *tenure, i int, r node.Reply) {
 // onHeldRenewal hears an answer to a renewal of a lease that is held.
 func (c *Core) onHeldRenewal(now clock.Instant, t *tenure, i int, r node.Reply) {
 	h := &t.hold
+	c.heardOf(now, t, i, r)
 	if now >= h.until {
 		// The answer is too late, and a lease that was lost is never revived.
 		c.end(now, t, ReasonExpired)

@@ -234,6 +234,7 @@ func (c *simClient) Effect(now clock.Instant, e *Effect) {
 		held := c.leases[e.ID]
 		held.End(ends[e.Reason])
 		delete(c.leases, e.ID)
+		c.wantFlaws(e)
 		w.tell("client %d: %s is over: %v", c.id, string(held.Lease().Token()), ends[e.Reason])
 		if l := w.leaseOf(held.Lease()); l != nil {
 			w.ended(l, e.Reason)
@@ -253,6 +254,27 @@ func (c *simClient) Effect(now clock.Instant, e *Effect) {
 		w.tell("client %d: warning: %+v", c.id, *e.Warning)
 	default:
 		w.fail("client %d: an effect that nobody expects: %v", c.id, e.Kind)
+	}
+}
+
+// wantFlaws wants a lost lease to say what was wrong with so many nodes that the others are no
+// quorum, one thing of each.
+func (c *simClient) wantFlaws(e *Effect) {
+	if e.Reason != ReasonExpired && e.Reason != ReasonRevoked && e.Reason != ReasonTaken {
+		return
+	}
+	if t := c.core.tenures.get(e.ID); t.hold.renewAt == clock.Never {
+		return
+	}
+	last := -1
+	for _, f := range e.Report.Flaws {
+		if f.Node <= last || f.Err == nil {
+			c.w.fail("client %d: the reasons of a loss are %v", c.id, e.Report.Flaws)
+		}
+		last = f.Node
+	}
+	if n := len(c.actors); n-len(e.Report.Flaws) >= c.core.quorum {
+		c.w.fail("client %d: a lease was lost, %v, and of %d nodes there was only this wrong: %v", c.id, e.Reason, n, e.Report.Flaws)
 	}
 }
 

@@ -36,6 +36,10 @@ type vote struct {
 	// life is the incarnation that was asked for the vote, or has answered last.
 	life     uint32
 	standing standing
+	// fault is what is wrong with it since the node last said that it has the key, and failure the
+	// number of what the node has said then. Neither decides anything.
+	fault   Fault
+	failure uint16
 }
 
 // A standing says whether a vote counts.
@@ -111,6 +115,9 @@ func (vs *votes) kept(i int, life uint32) (first bool) {
 	v := &vs.of[i]
 	first = v.until == 0
 	v.until, v.life = v.promise, life
+	if v.standing < onProbation {
+		v.fault = 0
+	}
 	return first
 }
 
@@ -217,7 +224,7 @@ func (vs *votes) confirmedBy(i, quorum int) (healable nodeSet, early bool) {
 			healable.add(x.node)
 			return false
 		}
-		vs.of[x.node].standing = counts
+		vs.of[x.node].standing, vs.of[x.node].fault = counts, 0
 		return true
 	})
 	return healable, early

@@ -1,0 +1,48 @@
+package lease
+
+import "strings"
+
+// A LostError is why a lease was lost: what [Lease.Err] returns then. It wraps Kind, and so
+// [ErrLost]: branch with errors.Is, and use errors.As to show what was wrong at which node.
+// Very many leases that are lost for the same reasons share one, so do not change it.
+type LostError struct {
+	// Kind is [ErrExpired], [ErrForgotten], [ErrRevoked], [ErrTaken], [ErrPaused],
+	// [ErrMaxHold] or [ErrClosed].
+	Kind error
+	// Nodes are those that do not keep the lease, in the order of Config.Nodes. One that has
+	// renewed it in time is not among them. They are empty if it did not end because of its
+	// nodes; and at first if the holder has asked for Err before its supervisor has noticed
+	// that the time was up.
+	Nodes []NodeReason
+}
+
+// A NodeReason is why one node does not keep a lease.
+type NodeReason struct {
+	Node string // its address, without credentials
+	Err  error  // the node's own words; or what it is known to have done, or not to have done
+}
+
+// Error returns the kind and every node's reason, in one line.
+func (e *LostError) Error() string {
+	var b strings.Builder
+	b.WriteString(e.Kind.Error())
+	for i, n := range e.Nodes {
+		sep := "; "
+		if i == 0 {
+			sep = ": "
+		}
+		b.WriteString(sep)
+		b.WriteString(n.Node)
+		b.WriteString(": ")
+		b.WriteString(strings.Join(strings.Fields(n.Err.Error()), " "))
+	}
+	return b.String()
+}
+
+// Unwrap returns the kind. What the nodes said is not wrapped: that one of them did not answer
+// in time is not that a deadline of the caller's was exceeded.
+func (e *LostError) Unwrap() error { return e.Kind }
+
+// expired is why a lease is lost that was seen to have expired before its supervisor has said
+// why.
+var expired = &LostError{Kind: ErrExpired}

@@ -1,0 +1,207 @@
+package core
+
+import (
+	"slices"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// This file is why a lease is lost, node by node. A vote keeps two small numbers for that: a
+// fault, and which of the node's latest failures it is. A hundred thousand leases that are
+// lost for the same reasons share one report.
+
+// A Flaw is why a node does not keep a lease any more.
+type Flaw struct {
+	Node  int
+	Err   error // the node's own, a Fault or an Overwritten
+	Apart bool  // Err is why there was no connection
+}
+
+// Overwritten is the error of a node that keeps another value.
+type Overwritten struct {
+	Owner  string // of that value; "" if it does not say
+	Forgot bool   // the node had lost its data before
+}
+
+// Error returns whose the value is.
+func (o Overwritten) Error() string {
+	text := "overwritten by another client"
+	if o.Owner != "" {
+		text = "overwritten by " + o.Owner
+	}
+	if o.Forgot {
+		text = "it forgot its data (restarted or flushed), and was then " + text
+	}
+	return text
+}
+
+// failures are the latest errors of one node.
+type failures struct {
+	kept    []failure
+	latest  uint16 // its number: that of the next one is larger by one
+	lacking bool   // the latest renewal has failed
+}
+
+// A failure is why a node did not do what it was asked.
+type failure struct {
+	err   error
+	at    clock.Instant // of the last command that it was said to
+	apart bool          // there was no connection
+}
+
+const keptFailures = 32 // a power of two
+
+// note returns the number of a failure, which is that of the one before if it is the same.
+func (f *failures) note(now clock.Instant, err error, apart bool) uint16 {
+	if len(f.kept) == 0 {
+		f.kept = make([]failure, keptFailures)
+	} else if last := f.get(f.latest); last.err == err && last.apart == apart {
+		last.at = now
+		return f.latest
+	}
+	f.latest++
+	f.kept[f.latest%keptFailures] = failure{err, now, apart}
+	return f.latest
+}
+
+// known returns the number under which a failure is still known: that of the latest if it is
+// too old.
+func (f *failures) known(number uint16) uint16 {
+	if f.latest-number >= keptFailures {
+		return f.latest
+	}
+	return number
+}
+
+// get returns a failure that is known.
+func (f *failures) get(number uint16) *failure { return &f.kept[number%keptFailures] }
+
+// heardOf remembers what an answer of node i tells of its vote for a lease, before that is
+// counted. What it does to the vote is the matter of others.
+func (c *Core) heardOf(now clock.Instant, t *tenure, i int, r node.Reply) {
+	p, v := &c.nodes[i], &t.votes.of[i]
+	if r.Op == node.Renew || r.Op == node.Heal {
+		p.failures.lacking = r.Err != nil || r.Status == node.Unsent
+	}
+	forgot := v.life != 0 && v.life != p.state.Life
+	switch r.Status {
+	case node.OK:
+		if t.phase == phaseHeld && now >= t.hold.until {
+			v.fault = FaultLate
+		}
+	case node.Other:
+		c.blame(now, t, i, Overwritten{node.OwnerOf(r.Value), forgot}, false)
+	case node.Absent:
+		switch {
+		case v.standing >= withdrawn: // it is as it was
+		case forgot:
+			v.fault = FaultForgot
+		case v.until == 0 && (v.standing < onProbation || v.fault == FaultNeverHad):
+			v.fault = FaultNeverHad
+		case now >= v.until:
+			v.fault = FaultExpired
+		case !p.state.Guarded:
+			v.fault = FaultGone
+		default:
+			v.fault = FaultDeleted
+		}
+	case node.Unknown, node.Unsent:
+		switch apart := r.Status == node.Unsent && !p.state.Enrolled; {
+		case v.standing >= withdrawn: // that counts for more
+		case r.Err == nil:
+			v.fault = FaultNotConnected
+		default:
+			c.blame(now, t, i, r.Err, apart)
+		}
+	}
+}
+
+// blame has an error be why node i does not keep a lease.
+func (c *Core) blame(now clock.Instant, t *tenure, i int, err error, apart bool) {
+	v := &t.votes.of[i]
+	v.fault, v.failure = faultNoted, c.nodes[i].failures.note(now, err, apart)
+}
+
+// A cause is a flaw as two numbers.
+type cause struct {
+	node    int
+	fault   Fault
+	failure uint16
+}
+
+// causeOf returns why node i does not keep a lease beyond now; none if it does.
+func (c *Core) causeOf(now clock.Instant, t *tenure, i int) Fault {
+	v, renewal := &t.votes.of[i], t.hold.renewAt
+	switch {
+	case v.standing < onProbation && v.until.Add(-t.terms.Grace) > now:
+		return 0
+	case v.fault != 0:
+		return v.fault
+	case renewal == clock.Never: // it was not asked, and need not have been
+		return 0
+	case v.standing >= onProbation:
+		return FaultUnproven
+	case t.pending.has(i):
+		return FaultNoAnswer
+	case v.until == 0:
+		return FaultNeverHad
+	case renewal <= now:
+		return FaultNotAsked
+	}
+	return FaultLate
+}
+
+// loss returns why a lease is lost: for which reason, and what is wrong with each node that
+// does not keep it. The report is that of the lease before if it says the same.
+func (c *Core) loss(now clock.Instant, t *tenure, why Reason) *Report {
+	causes, forgot := c.causes[1][:0], 0
+	if why != ReasonClosed && why != ReasonMaxHold {
+		for i := range c.nodes {
+			fault := c.causeOf(now, t, i)
+			if fault == 0 {
+				continue
+			}
+			x := cause{node: i, fault: fault}
+			if fault == faultNoted {
+				x.failure = c.nodes[i].failures.known(t.votes.of[i].failure)
+			}
+			if fault == FaultForgot {
+				forgot++
+			}
+			causes = append(causes, x)
+		}
+	}
+	switch {
+	case why != ReasonExpired:
+	case 2*forgot > len(causes):
+		why = ReasonForgotten
+	case len(causes) == 0 && t.hold.renewAt == clock.Never:
+		why = ReasonNotRenewed
+	}
+	c.causes[1] = causes
+	if r := c.lost; r != nil && r.Reason == why && r.Twins == c.twins() && slices.Equal(causes, c.causes[0]) {
+		return r
+	}
+	c.causes[0], c.causes[1] = c.causes[1], c.causes[0]
+	r := &Report{Reason: why, Twins: c.twins()}
+	for _, x := range causes {
+		f := Flaw{Node: x.node, Err: x.fault}
+		if x.fault == faultNoted {
+			noted := c.nodes[x.node].failures.get(x.failure)
+			f.Err, f.Apart = noted.err, noted.apart
+		}
+		r.Flaws = append(r.Flaws, f)
+	}
+	c.lost = r
+	return r
+}
+
+// present returns why the latest renewal of a node has failed; nothing if it has not, or if
+// there was no connection, which the node's State tells.
+func (f *failures) present() failure {
+	if !f.lacking || len(f.kept) == 0 || f.get(f.latest).apart {
+		return failure{}
+	}
+	return *f.get(f.latest)
+}

@@ -1,0 +1,158 @@
+package core
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+var (
+	errRight  = errors.New("NOPERM no right")
+	errMemory = errors.New("OOM no memory")
+)
+
+// failRenewals has a node fail every renewal that is out.
+func (b *bench) failRenewals(i int, err error) {
+	for _, s := range b.take(node.Renew) {
+		if s.node == i {
+			b.say(s, node.Unknown, func(r *node.Reply) { r.Err = err })
+		} else {
+			b.sent = append(b.sent, s)
+		}
+	}
+}
+
+// expire lets the time of all leases run out, unanswered.
+func (b *bench) expire() { b.advance(b.c.terms.TTL) }
+
+var lossesOfNodes = []struct {
+	name   string
+	do     func(b *bench)
+	reason Reason
+	flaws  []Flaw
+}{
+	{"not asked", func(b *bench) { b.clock.Advance(time.Hour); b.advance(0) }, ReasonExpired,
+		[]Flaw{{Node: 0, Err: FaultNotAsked}, {Node: 1, Err: FaultNotAsked}, {Node: 2, Err: FaultNotAsked}}},
+	{"no answer", func(b *bench) { b.advance(b.c.terms.RenewEvery); b.expire() }, ReasonExpired,
+		[]Flaw{{Node: 0, Err: FaultNoAnswer}, {Node: 1, Err: FaultNoAnswer}, {Node: 2, Err: FaultNoAnswer}}},
+	{"too late", func(b *bench) {
+		b.advance(b.c.terms.RenewEvery)
+		s := to(b.take(node.Renew), 1)
+		b.clock.Advance(b.c.terms.TTL)
+		b.say(s, node.OK)
+	}, ReasonExpired, []Flaw{{Node: 0, Err: FaultNoAnswer}, {Node: 1, Err: FaultLate}, {Node: 2, Err: FaultNoAnswer}}},
+	{"the latest failure of each", func(b *bench) {
+		b.advance(b.c.terms.RenewEvery)
+		b.failRenewals(0, errRight)
+		b.failRenewals(1, errRight)
+		b.advance(b.c.terms.RenewEvery)
+		b.failRenewals(1, errMemory)
+		b.expire()
+	}, ReasonExpired, []Flaw{{Node: 0, Err: errRight}, {Node: 1, Err: errMemory}, {Node: 2, Err: FaultNoAnswer}}},
+	{"a failure that was overcome", func(b *bench) {
+		b.advance(b.c.terms.RenewEvery)
+		b.failRenewals(0, errRight)
+		b.answerAll(nil)
+		b.round(nil)
+		b.advance(b.c.terms.RenewEvery)
+		b.expire()
+	}, ReasonExpired, []Flaw{{Node: 0, Err: FaultNoAnswer}, {Node: 1, Err: FaultNoAnswer}, {Node: 2, Err: FaultNoAnswer}}},
+	{"one that has renewed", func(b *bench) {
+		b.advance(b.c.terms.RenewEvery)
+		sends := b.take(node.Renew)
+		b.say(to(sends, 0), node.Absent)
+		b.say(to(sends, 1), node.Absent)
+	}, ReasonRevoked, []Flaw{{Node: 0, Err: FaultDeleted}, {Node: 1, Err: FaultDeleted}}},
+	{"deleted, then silent", func(b *bench) {
+		b.round(map[int]node.Status{0: node.Absent})
+		b.advance(b.c.terms.RenewEvery)
+		b.failRenewals(0, errRight)
+		b.failRenewals(1, errMemory)
+		b.expire()
+	}, ReasonExpired, []Flaw{{Node: 0, Err: FaultDeleted}, {Node: 1, Err: errMemory}, {Node: 2, Err: FaultNoAnswer}}},
+	{"away", func(b *bench) {
+		b.drop(0)
+		b.advance(b.c.terms.RenewEvery)
+		for _, i := range []int{0, 1} {
+			b.say(to(b.sent, i), node.Unsent)
+		}
+		b.expire()
+	}, ReasonExpired, []Flaw{{0, errDown, true}, {Node: 1, Err: errDown}, {Node: 2, Err: FaultNoAnswer}}},
+	{"forgotten", func(b *bench) {
+		for i := range 3 {
+			b.restart(i)
+		}
+		b.round(map[int]node.Status{0: node.Absent, 1: node.Absent, 2: node.Absent})
+		b.expire()
+	}, ReasonForgotten, []Flaw{{Node: 0, Err: FaultForgot}, {Node: 1, Err: FaultForgot}, {Node: 2, Err: FaultForgot}}},
+}
+
+// Each node has one reason: what is wrong with it now. One that keeps the lease has none.
+func TestReasonsOfALoss(t *testing.T) {
+	for _, c := range lossesOfNodes {
+		t.Run(c.name, func(t *testing.T) {
+			b := enrolled(t, 3)
+			l := b.hold("x")
+			b.round(nil)
+			c.do(b)
+			if !errors.Is(l.Err(), lease.ErrLost) || b.c.lost == nil {
+				t.Fatalf("Err() = %v", l.Err())
+			}
+			if r := b.c.lost; r.Reason != c.reason || !slices.Equal(r.Flaws, c.flaws) {
+				t.Errorf("%v: %v\nwant %v: %v", r.Reason, r.Flaws, c.reason, c.flaws)
+			}
+		})
+	}
+}
+
+// Two leases that one node refuses for different reasons are told each its own.
+func TestReasonsOfTwoLeases(t *testing.T) {
+	b := enrolled(t, 1)
+	b.hold("x")
+	b.hold("y")
+	want := map[string]error{"x": errRight, "y": errMemory}
+	b.advance(b.c.terms.RenewEvery)
+	for _, s := range b.take(node.Renew) {
+		b.say(s, node.Unknown, func(r *node.Reply) { r.Err = want[s.cmd.Name] })
+	}
+	for name := range want {
+		h := b.c.lines[name].holder
+		if got := b.c.loss(h.votes.of[0].until, h, ReasonExpired).Flaws; !slices.Equal(got, []Flaw{{Node: 0, Err: want[name]}}) {
+			t.Errorf("%s: %v, want %v", name, got, want[name])
+		}
+	}
+}
+
+// A failure that is too old to be known is told as the latest one of its node.
+func TestFailuresAreFew(t *testing.T) {
+	var f failures
+	first := f.note(1, errRight, false)
+	if again := f.note(2, errRight, false); again != first {
+		t.Errorf("the same one is number %d and %d", first, again)
+	}
+	for i := range keptFailures - 1 {
+		f.note(3, fmt.Errorf("failure %d", i), false)
+	}
+	if got := f.get(f.known(first)).err; got != errRight {
+		t.Errorf("%v, want the first", got)
+	}
+	f.note(4, errMemory, true)
+	if got := f.get(f.known(first)); got.err != errMemory || !got.apart {
+		t.Errorf("%+v, want the latest", got)
+	}
+}
+
+// What is told of a loss costs a held lease nothing: a vote is no larger for it.
+func TestSizeOfAVote(t *testing.T) {
+	const word = unsafe.Sizeof(uintptr(0))
+	without := unsafe.Offsetof(vote{}.standing) + unsafe.Sizeof(vote{}.standing)
+	if got := unsafe.Sizeof(vote{}); got > (without+word-1)/word*word {
+		t.Errorf("%d bytes, and %d without what is wrong with it", got, without)
+	}
+}
