@@ -72,8 +72,8 @@ type many struct {
 	watch watch
 }
 
-// stage logs for how long the supervisor's goroutine was away at most, since the last
-// stage.
+// stage logs for how long the supervisor's goroutine was away at most, in the last half to
+// whole minute.
 func (m *many) stage(format string, args ...any) {
 	m.Helper()
 	m.Logf("%s; the loop was away for %v at most", fmt.Sprintf(format, args...), m.sup.Stats().Longest)
@@ -320,7 +320,6 @@ func (m *many) loseAll(ttl time.Duration) {
 			told[i] = now()
 		})
 	}
-	m.sup.Stats()
 	w := newWatch()
 	defer pause(m.T, m.c.Servers[:3])()
 	// What was answered before may be read a moment later, and counts.

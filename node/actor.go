@@ -422,6 +422,8 @@ func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 		a.pause.Reset()
 		a.refused.Reset()
 		a.state.Latency = back.Sub(sent)
+		a.state.RoundTrips++
+		a.state.RoundTripTime += back.Sub(sent)
 	}
 	return over
 }

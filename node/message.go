@@ -251,4 +251,8 @@ type State struct {
 	OffsetAt clock.Instant
 	// Latency is how long the last answered pipeline took.
 	Latency time.Duration
+	// RoundTrips is how many pipelines it has answered, and RoundTripTime how long all of them
+	// took together.
+	RoundTrips    uint64
+	RoundTripTime time.Duration
 }

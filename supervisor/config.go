@@ -212,6 +212,9 @@ func (cfg Config) validate(long []error) error {
 			broken = append(broken, err)
 		}
 	}
+	if f, is := cfg.Observer.(ObserverFunc); is {
+		want(f != nil, "Observer: want a function, not nil")
+	}
 	if err := checkOwner("Owner", cfg.Owner); err != nil {
 		broken = append(broken, err)
 	}

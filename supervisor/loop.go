@@ -164,6 +164,8 @@ func (p performer) Effect(now clock.Instant, e *core.Effect) {
 		s.tell(Event{Kind: NodeDown, Node: s.labels[e.Node], Err: e.Err})
 	case core.EffectWarned:
 		s.tell(Event{Kind: Warning, Node: s.labels[e.Warning.Node], Err: s.warning(e.Warning)})
+	case core.EffectWaits:
+		s.tell(Event{Kind: Waiting, Name: e.Key})
 	case core.EffectYoung:
 		s.tell(Event{Kind: Young, Err: s.warning(e.Warning), Elapsed: e.Elapsed})
 	}

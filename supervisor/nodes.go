@@ -15,6 +15,12 @@ type NodeStatus struct {
 	// of a lease there has failed, for a minute, or until one succeeds.
 	Err     error
 	Latency time.Duration // of the last exchange
+	// RoundTrips is how many pipelines of commands it has answered since New, and RoundTripTime
+	// how long these took together: how much the one has grown, divided by how much the other
+	// has, is the mean latency of that time.
+	RoundTrips    uint64
+	RoundTripTime time.Duration
+
 	Offset  time.Duration // how far its clock is ahead of the median of all nodes
 	Rate    float64       // how much faster than ours its clock runs, as a fraction; 0 if not known yet
 	Guarded bool          // the server says which incarnation it is, so a loss of its data is noticed
@@ -62,7 +68,7 @@ func (s *Supervisor) Nodes() []NodeStatus {
 		}
 		list[i] = NodeStatus{
 			Node: s.labels[i], Enrolled: st.Enrolled, Err: st.Err,
-			Latency: st.Latency, Incarnation: st.Life, Rate: v.Rate, Guarded: st.Guarded,
+			Latency: st.Latency, RoundTrips: st.RoundTrips, RoundTripTime: st.RoundTripTime, Incarnation: st.Life, Rate: v.Rate, Guarded: st.Guarded,
 			Tracks: st.Tracks, NoInbox: st.NoInbox,
 			Young: max(0, v.YoungUntil.Sub(now)), MaxTTL: st.MaxTTL, Disagrees: s.disagreement(v.Disagreement),
 		}

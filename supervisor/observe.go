@@ -17,10 +17,16 @@ type Observer interface {
 	Observe(Event)
 }
 
+// ObserverFunc is a function that is an [Observer].
+type ObserverFunc func(Event)
+
+// Observe calls f.
+func (f ObserverFunc) Observe(e Event) { f(e) }
+
 // An Event is something that happened.
 type Event struct {
 	Kind    EventKind
-	Name    string        // of a lease, and of Failed: the name, prefix included
+	Name    string        // of a lease, and of Waiting and Failed: the name, prefix included
 	Fence   uint64        // of a lease
 	Node    string        // of NodeUp, NodeDown and Warning: the node, without credentials; empty if it is not about one
 	Err     error         // of Failed, Lost, NodeDown, Warning and Young: why; of Released: see there
@@ -39,6 +45,7 @@ const (
 	NodeUp                        // a node was enrolled
 	NodeDown                      // a node's enrolment ended, or its first one failed
 	Warning                       // something is not as it should be
+	Waiting                       // a caller does not get its lease at once, and waits from now on: Acquired or Failed follows
 	Young                         // so many nodes are young that nothing can be acquired for Elapsed
 )
 
@@ -57,6 +64,8 @@ func (k EventKind) String() string {
 		return "node up"
 	case NodeDown:
 		return "node down"
+	case Waiting:
+		return "waiting"
 	case Young:
 		return "nodes are young"
 	}
@@ -77,6 +86,8 @@ func (s *Supervisor) tell(e Event) {
 		s.count.released.Add(1)
 	case Lost:
 		s.count.lost.Add(1)
+	case Waiting:
+		s.count.waits.Add(1)
 	}
 	if s.told == nil {
 		return
@@ -133,7 +144,7 @@ func (s *Supervisor) announce(e Event) {
 	if l := s.cfg.Logger; l != nil {
 		level := slog.LevelInfo
 		switch e.Kind {
-		case Failed:
+		case Failed, Waiting:
 			level = slog.LevelDebug // its caller has the error
 		case Lost, NodeDown, Warning:
 			level = slog.LevelWarn

@@ -10,17 +10,19 @@ import (
 // A saturation tells how busy the loop is, as the gauge of that name in hashicorp/raft. It
 // reads a clock that costs half as much as the other.
 type saturation struct {
-	idle    atomic.Int64 // time that the loop has slept
-	longest atomic.Int64 // that it has worked without sleeping, since it was read last
+	idle   atomic.Int64    // time that the loop has slept
+	worked [2]atomic.Int64 // the longest without sleeping, in the present half-minute and in the one before
 
 	clock        clock.Clock // the loop's alone, as are these
 	fellAsleepAt clock.Instant
 	wokeAt       clock.Instant
+	since        clock.Instant // when the present half-minute began
 }
 
 func (m *saturation) begin() {
 	m.clock = clock.Runtime()
 	m.fellAsleepAt = m.clock.Now()
+	m.since = m.fellAsleepAt
 }
 
 // woke is called when the loop begins to work.
@@ -32,14 +34,18 @@ func (m *saturation) woke() {
 // sleeps is called when it has done so.
 func (m *saturation) sleeps() {
 	m.fellAsleepAt = m.clock.Now()
-	d := int64(m.fellAsleepAt.Sub(m.wokeAt))
-	for {
-		was := m.longest.Load()
-		if d <= was || m.longest.CompareAndSwap(was, d) {
-			return
-		}
+	if m.fellAsleepAt.Sub(m.since) >= halfMinute { // the loop wakes every second
+		m.worked[1].Store(m.worked[0].Swap(0))
+		m.since = m.fellAsleepAt
+	}
+	if d := int64(m.fellAsleepAt.Sub(m.wokeAt)); d > m.worked[0].Load() {
+		m.worked[0].Store(d)
 	}
 }
 
-// takeLongest returns the longest stretch of work since it was called last.
-func (m *saturation) takeLongest() time.Duration { return time.Duration(m.longest.Swap(0)) }
+const halfMinute = 30 * time.Second
+
+// longest returns the longest stretch of work in the last half to whole minute.
+func (m *saturation) longest() time.Duration {
+	return time.Duration(max(m.worked[0].Load(), m.worked[1].Load()))
+}

@@ -228,6 +228,7 @@ func (c *Core) adoptionDue(now clock.Instant, t *tenure) {
 	case a.elected && (a.over || now >= a.overAt):
 		c.completeAdoption(now, t)
 	case a.elected:
+		c.waits(a.heir)
 		// The former holder may have been promised more than this lease's TTL.
 		ttl := max(t.terms.TTL, (a.overAt.Sub(now) + time.Millisecond).Truncate(time.Millisecond))
 		for i := range c.nodes {
@@ -327,6 +328,7 @@ func (c *Core) standBack(now clock.Instant, l *line) {
 		c.drop(now, l, w)
 		return
 	}
+	c.waits(l.first)
 	c.stopFirst(now, l)
 }
 

@@ -50,7 +50,8 @@ type Core struct {
 	own        answers    // used again, see failure
 	lost       *Report    // of the lease that was lost last
 	causes     [2][]cause // of that, and used again
-	unreleased []*Report  // by Close: what a quorum is not known to be free of
+	margins    margins
+	unreleased []*Report // by Close: what a quorum is not known to be free of
 
 	outbox         [][]node.Command // by node
 	spareBox       []node.Command

@@ -29,12 +29,12 @@ type Effect struct {
 	Kind    EffectKind
 	Reason  Reason        // Ended, and Warned for a pause
 	Node    int           // NodeUp, NodeDown
-	Call    Call          // Won, Failed, Answered, Inspected
+	Call    Call          // Won, Failed, Answered, Inspected, Waits
 	ID      uint64        // Won, Renewed, Ended: the lease
 	Until   clock.Instant // Won, Renewed: when the lease will be lost
 	Grace   time.Duration // Won, Renewed: how much longer the nodes keep it
 	Elapsed time.Duration // Won and Answered: how long it took; Ended: how long it was held
-	Key     string        // Won, Ended
+	Key     string        // Won, Ended, Waits
 	Token   string        // Won
 	Fence   uint64        // Won, Ended
 	Report  *Report       // Failed and Inspected; Answered if it has failed; Ended for a loss
@@ -57,6 +57,7 @@ const (
 	EffectNodeDown                    // an enrolment has ended, because of Err
 	EffectWarned                      // something is not as it should be
 	EffectYoung                       // too few nodes are grown for a while
+	EffectWaits                       // the caller gets no answer at once, and waits from now on
 )
 
 // warn has somebody told that something is not as it should be.
@@ -73,6 +74,15 @@ func (c *Core) answer(call Call, r *Report) {
 func (c *Core) fail(call Call, r *Report) {
 	c.waiters.del(call)
 	c.effects = append(c.effects, Effect{Kind: EffectFailed, Call: call, Report: r})
+}
+
+// waits tells, once, that a caller of Acquire or Adopt does not get its answer at once.
+func (c *Core) waits(w *waiter) {
+	if w.waits {
+		return
+	}
+	w.waits = true
+	c.effects = append(c.effects, Effect{Kind: EffectWaits, Call: w.Call, Key: w.Key})
 }
 
 // send has a node get a command, after all effects that were decided until now. See

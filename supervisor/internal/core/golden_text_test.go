@@ -131,6 +131,7 @@ func (h *history) Effect(_ clock.Instant, e *Effect) {
 		letter := h.letter(h.c.tenures.get(e.ID).token)
 		h.over = append(h.over, "end "+letter)
 		h.write("=>", "%s is over: %s", letter, reasonNames[e.Reason])
+	case EffectWaits: // as is seen
 	case EffectNodeUp:
 		h.write("=>", "node %d is enrolled", e.Node)
 	case EffectNodeDown:

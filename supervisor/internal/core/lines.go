@@ -43,6 +43,7 @@ type waiter struct {
 	prev, next *waiter   // in its line
 	inquiry    *inquiry  // of TryAcquire, which others of this process are before
 	adoption   *tenure   // of Adopt
+	waits      bool      // that was told
 }
 
 func (l *line) slot() *int32 { return &l.inSet }
@@ -77,6 +78,8 @@ func (c *Core) Acquire(now clock.Instant, r Request) {
 	c.addWaiter(l, w)
 	if l.first == w && l.holder == nil {
 		c.try(now, l)
+	} else {
+		c.waits(w)
 	}
 }
 
@@ -227,6 +230,7 @@ func (c *Core) pause(now clock.Instant, l *line) {
 			return
 		}
 	}
+	c.waits(w)
 	at := now.Add(c.pauseAfter(l.tries))
 	if free := l.answers.free(now, c.quorum); free > now && free < at {
 		at = free // the holder's grant runs out before

@@ -36,6 +36,7 @@ func (c *Core) enterQueue(now clock.Instant, l *line) {
 	t := c.newAttempt(l)
 	t.phase, t.inQueues, t.queuing = phaseQueued, true, &queuing{ticket: l.ticket}
 	c.byToken[t.token] = t
+	c.waits(l.first)
 	c.heartbeat(now, t)
 }
 

@@ -235,6 +235,9 @@ func (c *Core) recomputeDeadline(now clock.Instant, t *tenure) {
 	switch {
 	case until > now:
 		if until != h.until {
+			if until > h.until {
+				c.margins.renewed(now, h.until.Sub(now), t.terms.TTL)
+			}
 			h.until = until
 			c.effects = append(c.effects, Effect{Kind: EffectRenewed, ID: t.id, Until: until, Grace: t.terms.Grace})
 		}

@@ -248,6 +248,8 @@ func (c *simClient) Effect(now clock.Instant, e *Effect) {
 			told := *e
 			c.after(w.upTo(100*time.Microsecond), func() { f(told) })
 		}
+	case EffectWaits:
+		c.workerOf(e.Call)
 	case EffectNodeUp, EffectNodeDown, EffectYoung:
 	case EffectWarned:
 		w.stats.warnings++

@@ -1,6 +1,8 @@
 package core
 
 import (
+	"time"
+
 	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/node"
 )
@@ -19,6 +21,55 @@ func (c *Core) Counts() Counts {
 		n.Owed += len(c.nodes[i].debts.owed)
 	}
 	return n
+}
+
+// Margins are how near to their ends leases were renewed.
+type Margins struct {
+	Least  time.Duration // in the last half to whole minute; 0 if none was renewed
+	Tenths [10]uint64    // renewals, by how many tenths of its TTL the lease would still have been held
+}
+
+// margins are what they are drawn up from.
+type margins struct {
+	tenths [10]uint64
+	least  [2]time.Duration // of the present half-minute and of the one before; 0 if none was renewed
+	since  clock.Instant
+}
+
+const halfMinute = 30 * time.Second
+
+// renewed hears that a lease goes on which would have been lost so much later.
+func (m *margins) renewed(now clock.Instant, left, ttl time.Duration) {
+	m.tenths[min(max(0, 10*left/ttl), 9)]++
+	if now.Sub(m.since) >= halfMinute {
+		m.least = m.recent(now)
+		m.least[0], m.least[1], m.since = 0, m.least[0], now
+	}
+	if m.least[0] == 0 || left < m.least[0] {
+		m.least[0] = left
+	}
+}
+
+// recent returns what of least is not too old.
+func (m *margins) recent(now clock.Instant) [2]time.Duration {
+	switch age := now.Sub(m.since); {
+	case age < halfMinute:
+		return m.least
+	case age < 2*halfMinute:
+		return [2]time.Duration{m.least[0]}
+	}
+	return [2]time.Duration{}
+}
+
+// Margins returns how near to their ends leases were renewed.
+func (c *Core) Margins(now clock.Instant) Margins {
+	m := Margins{Tenths: c.margins.tenths}
+	for _, least := range c.margins.recent(now) {
+		if least != 0 && (m.Least == 0 || least < m.Least) {
+			m.Least = least
+		}
+	}
+	return m
 }
 
 // Quorum returns how many nodes decide: more than half of those that are configured. See
