@@ -265,13 +265,13 @@ func (a *Actor) handle(ctx context.Context, commands []Command) {
 	}
 	if a.session == nil {
 		now := a.Clock.Now()
-		if slices.ContainsFunc(commands, func(c Command) bool { return c.Op == Renew || c.Op == Release }) {
-			a.needed = now
-		}
+		a.need(commands, now)
 		switch pause := now.Sub(a.tried); {
 		case a.attempt != nil:
 		case a.refusal && pause >= lastPause, !a.answered && a.isNeeded(now) && pause >= firstPause:
 			a.try(ctx, false) // somebody waits, and the server may have been mended
+		case !a.answered && a.isNeeded(now):
+			a.timer.Reset(firstPause - pause)
 		}
 		a.refuse(commands, a.state.Err)
 		return
@@ -284,10 +284,18 @@ func (a *Actor) handle(ctx context.Context, commands []Command) {
 		over = a.exchange(now, false)
 	}
 	if over != nil {
+		a.need(commands, now)
 		a.lose(ctx, over)
 		return
 	}
 	a.tell()
+}
+
+// need notes that commands which get no answer are to keep a lease or give it back.
+func (a *Actor) need(commands []Command, now clock.Instant) {
+	if slices.ContainsFunc(commands, func(c Command) bool { return c.Op == Renew || c.Op == Release }) {
+		a.needed = now
+	}
 }
 
 // guard takes out what this incarnation must not be asked: a grant or a claim while it
@@ -530,6 +538,14 @@ func (a *Actor) isNeeded(now clock.Instant) bool {
 	return a.needed != 0 && now.Sub(a.needed) < neededFor && now.Sub(a.lostAt) < neededFor
 }
 
+// nextPause returns how long to wait before the next attempt.
+func (a *Actor) nextPause(now clock.Instant) time.Duration {
+	if a.isNeeded(now) && !a.answered {
+		return firstPause
+	}
+	return a.pause.NextBackOff()
+}
+
 // enrolled takes the outcome of an attempt.
 func (a *Actor) enrolled(e enrolment) {
 	a.attempt, a.holdBack = nil, false
@@ -537,20 +553,17 @@ func (a *Actor) enrolled(e enrolment) {
 		changed := a.state.Err == nil || a.state.Err.Error() != e.err.Error()
 		a.state.Err = e.err
 		a.refusal, a.answered, a.tried = e.refusal, e.answered, a.Clock.Now()
-		switch {
-		case e.refusal:
+		if e.refusal {
 			a.timer.Reset(a.refused.NextBackOff())
-		case a.isNeeded(a.tried) && !a.answered:
-			a.timer.Reset(firstPause)
-		default:
-			a.timer.Reset(a.pause.NextBackOff())
+		} else {
+			a.timer.Reset(a.nextPause(a.tried))
 		}
 		if changed {
 			a.tell()
 		}
 		return
 	}
-	a.session = e.session
+	a.session, a.refusal, a.answered = e.session, false, false
 	a.loaded = [lastOp + 1]bool{}
 	clear(a.pipe.retained)
 	a.used = e.session.begun
@@ -609,5 +622,5 @@ func (a *Actor) lose(ctx context.Context, over error) {
 		a.try(ctx, true)
 		return
 	}
-	a.timer.Reset(a.pause.NextBackOff())
+	a.timer.Reset(a.nextPause(a.lostAt))
 }

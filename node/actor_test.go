@@ -1064,3 +1064,51 @@ func TestNeededNode(t *testing.T) {
 		})
 	}
 }
+
+// A node that a release needs is tried every 20 ms right after it was lost, whether the release
+// came then, or failed with the connection.
+func TestNeededForRelease(t *testing.T) {
+	for how, lose := range map[string]func(n *nodetest.Node, r *rig) string{
+		"it comes after the loss": func(n *nodetest.Node, r *rig) string {
+			r.ask(on(node.Renew, "a", "1")) // the connection was of use, so another one is made at once
+			n.Crash()
+			r.ended()
+			return statuses(r.ask(on(node.Release, "a", "1")))
+		},
+		"it fails with the connection": func(n *nodetest.Node, r *rig) string {
+			n.Hang()
+			r.send(on(node.Release, "a", "1"))
+			synctest.Wait()
+			n.Crash()
+			return statuses(r.wait(1))
+		},
+	} {
+		t.Run(how, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := nodetest.New()
+				defer n.Close()
+				dialled := make(chan time.Time, 1000)
+				o := n.Option("")
+				dial := o.DialCtxFn
+				o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, cfg *tls.Config) (net.Conn, error) {
+					dialled <- time.Now()
+					return dial(ctx, addr, d, cfg)
+				}
+				r := start(t, node.Option(o))
+				r.enrolled()
+				<-dialled
+				said := lose(n, r)
+				last := time.Now()
+				for range 20 {
+					at := <-dialled
+					if pause := at.Sub(last); pause > 20*time.Millisecond {
+						t.Fatalf("tried again after %v (%s)", pause, said)
+					}
+					last = at
+				}
+				n.Recover()
+				r.enrolled()
+			})
+		})
+	}
+}
