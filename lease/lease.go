@@ -91,7 +91,7 @@ func (closedError) Is(target error) bool {
 }
 
 // A Lease is one tenure of one name. All methods may be called from any goroutine.
-// Release, Extend and HandOver wait for a quorum of nodes, or for their context; Handle
+// Release, Extend and HandOver wait for a quorum of nodes, or for their context, see each; Handle
 // waits for the supervisor, which waits for nobody; the others return at once.
 type Lease struct {
 	name, owner string
@@ -321,18 +321,24 @@ func (l *Lease) Extend(ctx context.Context, ttl time.Duration) error {
 	return err
 }
 
-// Release gives the name up: Done is closed, then every node is told, and Release
-// waits until a quorum is free, or for ctx. The nodes are told even if ctx is done
-// already; it is then given a moment, 3 ms, in which nodes nearby can confirm it. A
-// context that was made by [Lease.Context], and so has just ended with the lease, is no
-// bound: its parent and its deadline are. Without either the nodes' own timeout is.
+// Release gives the name up: Done is closed, then every node is told, and Release waits until
+// a quorum is free. It uses the time that ctx gives: nodes that cannot be reached are told as
+// soon as they can, until ctx is done, or until the keys must have expired. It returns nil if
+// the name is free: a quorum has confirmed it, or the keys have expired. If ctx is done before, the
+// error names the nodes that may keep the key, and says for how long at most. It asks nothing
+// of the caller: the nodes are told as soon as they can be reached, and Close of the supervisor
+// waits for that.
 //
-// It returns nil when a quorum is free again, and at once when the lease was
-// released before. On a lost lease it returns at once and says how it was lost
-// (an error that wraps [ErrLost]), and on one that was handed over [ErrHandedOver]:
-// informational, nothing is left to do. Any other
-// error means that the name may stay taken on the nodes that it names until their
-// keys expire, and asks nothing of the caller.
+// A ctx that never ends, as context.Background(), bounds nothing. So Release waits for a quarter of
+// the TTL then, which is as long as a node may take to answer: a caller that merely defers
+// it is not held up for longer by nodes that are down. A ctx that is done already is given a
+// moment, 3 ms, in which nodes nearby can confirm the release; they are told in any case. A
+// context that was made by [Lease.Context], and so has just ended with the lease, is no bound: its
+// parent and its deadline are.
+//
+// It returns nil at once if the lease was released before. On a lost lease it returns at once and
+// says how it was lost (an error that wraps [ErrLost]), and on one that was handed over
+// [ErrHandedOver]: informational, nothing is left to do.
 func (l *Lease) Release(ctx context.Context) error {
 	l.Valid() // a lease that has expired is lost, not released
 	if !l.finish(ErrReleased, over) {

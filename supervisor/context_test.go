@@ -189,6 +189,19 @@ func TestReleaseInTheLastMoment(t *testing.T) {
 		if took := time.Since(from); !errors.Is(err, context.Canceled) || took != 3*time.Millisecond {
 			t.Errorf("%v after %v", err, took)
 		}
+		for _, n := range nodes {
+			n.Recover()
+		}
+		held = acquire(t, sup, "y")
+		for _, n := range nodes {
+			n.Crash()
+		}
+		time.Sleep(100 * time.Millisecond) // they are known to be down: there is nothing to wait for
+		from = time.Now()
+		err = held.Release(canceled())
+		if took := time.Since(from); err == nil || took != 0 {
+			t.Errorf("%v after %v", err, took)
+		}
 	})
 }
 

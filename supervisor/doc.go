@@ -104,8 +104,9 @@
 // leaves no cycle for a deadlock.
 //
 // Close closes s.stop. The loop then refuses work, and ends every lease, which closes
-// its channels. It sends the releases, and goes on until each of them is answered or
-// certain not to be. Very many leases end a piece at a time, each before its own
+// its channels. It sends the releases, and goes on until each node has answered, and of
+// each name a quorum is free or the keys must have expired. Meanwhile actors connect again, and
+// what is owed is sent again. Very many leases end a piece at a time, each before its own
 // release. Then it closes the mailboxes, whose only sender it is. Each actor answers
 // what it had taken and returns. After the last of them s.replies is closed. The loop
 // has drained it meanwhile, and ends. In any other order an actor could block on a batch
@@ -131,7 +132,8 @@
 //  6. Silence is not a no. A node that did not answer a grant may have the key, or get
 //     the command later. It is sent a release, and owes us an answer to it. Such debts
 //     outlive the attempt, until the key must have expired, or for a quarter of an hour
-//     if the grant may still arrive. Close drops them.
+//     if the grant may still arrive. Release and Close wait for them as long as no quorum
+//     is free, and until the keys must have expired. What only a minority owes Close drops.
 //  7. Every attempt has a token of its own. A release that arrives late cannot touch the
 //     next attempt.
 //  8. A fence is stored on a quorum before the lease is handed out, and it is larger

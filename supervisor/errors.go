@@ -194,12 +194,12 @@ func (e *AcquireError) Unwrap() []error {
 
 // ReleaseError says that a name was given up, but that a quorum of nodes is not
 // known to be free of it: they did not confirm it, and keep the key until it
-// expires at most. It asks nothing of the caller: the nodes are told again when
-// they can be reached.
+// expires at most. It asks nothing of the caller. If it is of Release, the nodes are told again
+// when they can be reached, and Close waits for that; if it is of Close, nobody tells them.
 type ReleaseError struct {
 	Name  string        // the name, prefix included
 	Nodes []Answer      // those that may keep the key, and why that is not known
-	Left  time.Duration // for how long at most
+	Left  time.Duration // for how long at most, from when the waiting ended
 
 	cause error // the context's, if that ended the waiting
 }
@@ -207,7 +207,7 @@ type ReleaseError struct {
 // Error names the name and the nodes.
 func (e *ReleaseError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "release %q: not confirmed by a quorum; for %v at most the key may stay on", e.Name, e.Left)
+	fmt.Fprintf(&b, "release %q: not confirmed by a quorum; for %v at most the key may stay on", e.Name, e.Left.Round(time.Millisecond))
 	list(&b, e.Nodes)
 	if e.cause != nil {
 		fmt.Fprintf(&b, ": %v", e.cause)

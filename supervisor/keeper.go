@@ -18,11 +18,15 @@ type keeper struct {
 
 // Release is called once, when the lease is over.
 func (k keeper) Release(ctx context.Context) error {
-	m := &releaseMessage{k.s.newCall(opRelease), k.id}
+	late := ctx.Err() != nil
+	m := &releaseMessage{k.s.newCall(opRelease), k.id, ctx.Done() == nil, late}
 	if !k.s.post(m) {
+		if r := k.s.core.LeftBy(k.id); r != nil {
+			return k.s.unconfirmed(r, nil)
+		}
 		return nil // Close has given it back
 	}
-	if ctx.Err() != nil {
+	if late {
 		// Too late to wait, but many a process ends right after this call.
 		moment := k.s.clock.NewTimer(lastMoment)
 		defer moment.Stop()
@@ -47,11 +51,19 @@ const lastMoment = 3 * time.Millisecond
 
 type releaseMessage struct {
 	call
-	id uint64
+	id      uint64
+	endless bool // its context never ends
+	late    bool // its context is done
 }
 
 func (m *releaseMessage) apply(s *Supervisor, now clock.Instant) {
 	s.core.Release(now, m.id, s.calls.add(&m.call, now))
+	switch {
+	case m.endless:
+		s.core.Bound(now, m.id)
+	case m.late:
+		s.core.Hasten(now, m.id)
+	}
 }
 
 type stopWaitingMessage struct {

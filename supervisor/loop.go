@@ -64,6 +64,9 @@ func (s *Supervisor) run() {
 		case <-stop:
 			stop = nil // a nil channel is never ready
 			now = wake()
+			if s.endless {
+				s.core.BoundClose()
+			}
 			s.core.Close(now)
 		}
 		perform.All(now, s.core, len(s.actors), performer{s})

@@ -14,7 +14,8 @@ import (
 // Do runs fn once while name is held, and gives the name back when fn has
 // returned or panicked. fn's context ends with the lease; [lease.FromContext]
 // takes the lease, and its fence, from it. Do returns fn's error; if the lease was
-// lost meanwhile, the error wraps lease.ErrLost as well, also if fn returned nil.
+// lost meanwhile, the error wraps lease.ErrLost as well, also if fn returned nil. It waits for the
+// nodes as Release does with ctx; a name that they do not confirm to be free by then is no error.
 func (s *Supervisor) Do(ctx context.Context, name string, fn func(ctx context.Context) error, opts ...Option) error {
 	if fn == nil {
 		return fmt.Errorf("do %q: want a function, not nil", s.cfg.Prefix+name)
@@ -102,7 +103,7 @@ func under(ctx context.Context, held *lease.Lease, fn func(context.Context) erro
 	defer func() {
 		ended = held.Err()
 		// Release tells the nodes also if ctx is done. That it is not confirmed by
-		// then concerns nobody here: the supervisor goes on, and the keys expire.
+		// then concerns nobody here: the supervisor goes on, and so does Close.
 		_ = held.Release(ctx)
 	}()
 	return fn(held.Context(ctx)), nil

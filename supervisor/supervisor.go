@@ -45,6 +45,7 @@ type Supervisor struct {
 	kill    context.CancelFunc
 	tasks   errgroup.Group // the actors
 	ending  sync.Once
+	endless bool // the context of Close never ends; written before stop is closed
 	told    chan Event
 	telling sync.WaitGroup
 	count   counters
@@ -149,7 +150,7 @@ func (s *Supervisor) acquire(ctx context.Context, r core.Request) (*lease.Lease,
 		// No lease is returned after its context was done. What becomes of the
 		// release is the loop's business.
 		if o.lease.Err() == nil {
-			s.post(&releaseMessage{s.newCall(opRelease), o.id})
+			s.post(&releaseMessage{s.newCall(opRelease), o.id, false, false})
 		}
 		return nil, &AcquireError{Name: r.Key, Quorum: s.quorum, why: errGivenBack, cause: err}
 	}
@@ -189,10 +190,17 @@ type cutMessage struct{}
 func (cutMessage) apply(s *Supervisor, now clock.Instant) { s.core.Cut(now) }
 
 // Close ends the supervisor: it accepts nothing more, ends every lease with
-// lease.ErrClosed, tells all nodes at once, and stops every goroutine. It waits for
-// the nodes until ctx is done, and then cuts the connections. Its error says which
-// names may stay taken until their keys expire. Closing it again waits for the
-// same end and returns the same error.
+// lease.ErrClosed, tells all nodes at once, and stops every goroutine.
+//
+// It waits for what is owed: for each of these leases, for releases that were not confirmed,
+// and for acquisitions that came to nothing, as far as a node may have the key. Nodes that
+// are down are connected to again, and told again, until a quorum of them is free of each
+// name, or the keys must have expired: then Close returns nil, and every name is free. When
+// ctx is done it cuts the connections, and its error, a [*ReleaseError] for each of up to a
+// hundred names, says which may stay taken, on which nodes and for how long at most. A context
+// that never ends, as context.Background(), is no reason to wait for nodes that are down: for each
+// name Close waits then for a quarter of its TTL, and until each node has answered or the node
+// timeout is over. Closing it again waits for the same end and returns the same error.
 //
 // Work that runs under a lease should have stopped before: others may start as
 // soon as Close has told the nodes.
@@ -200,7 +208,10 @@ func (s *Supervisor) Close(ctx context.Context) error {
 	if s.done == nil {
 		return nil // it is the zero Supervisor
 	}
-	s.ending.Do(func() { close(s.stop) })
+	s.ending.Do(func() {
+		s.endless = ctx.Done() == nil
+		close(s.stop)
+	})
 	select {
 	case <-s.done:
 	case <-ctx.Done():
@@ -210,8 +221,8 @@ func (s *Supervisor) Close(ctx context.Context) error {
 	}
 	s.waitTold(ctx)
 	var unreleased []error
-	for _, r := range s.core.Unreleased() {
-		unreleased = append(unreleased, s.unconfirmed(r, nil))
+	for _, u := range s.core.Unreleased() {
+		unreleased = append(unreleased, s.unconfirmed(u.Report, nil))
 	}
 	return errors.Join(unreleased...)
 }

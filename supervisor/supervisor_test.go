@@ -717,7 +717,7 @@ func TestCloseWithoutNodes(t *testing.T) {
 		acquire(t, sup, "x")
 		nodes[0].Crash()
 		nodes[1].Hang()
-		err := sup.Close(t.Context())
+		err := sup.Close(within(t, ttl/2))
 		var e *supervisor.ReleaseError
 		if !errors.As(err, &e) || e.Name != "x" || len(e.Nodes) != 2 {
 			t.Errorf("error %v", err)

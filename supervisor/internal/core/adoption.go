@@ -255,6 +255,7 @@ func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 	case node.OK:
 		if v.life == c.nodes[i].state.Life || now >= c.healFrom(i, v.until > now) {
 			t.votes.kept(i, c.nodes[i].state.Life)
+			t.votes.loose.add(i) // it may have been renewed for what the former holder was promised
 		}
 		return
 	case node.Absent:

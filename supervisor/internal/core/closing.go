@@ -5,7 +5,9 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// Close accepts nothing more and ends everything: very many leases a piece at a time.
+// Close accepts nothing more and ends everything: very many leases a piece at a time. What is
+// owed is sent on until a quorum is free of each name, or the keys must have expired, or until
+// Cut.
 func (c *Core) Close(now clock.Instant) {
 	c.closing = true
 	c.endAll(now, clock.Never, ReasonClosed) // before callers are told who may ask how a lease is
@@ -14,9 +16,14 @@ func (c *Core) Close(now clock.Instant) {
 		c.failAdoption(c.adopting[len(c.adopting)-1], ReasonClosed)
 	}
 	for _, t := range c.tenures.slots {
-		if t != nil {
-			c.releaseNow(now, t)
+		if t == nil || t.give == nil {
+			continue
 		}
+		if c.bounded && t.give.leave == 0 {
+			t.give.leave = now.Add(t.terms.Window)
+			c.awaitRelease(t)
+		}
+		c.releaseNow(now, t)
 	}
 	for _, id := range c.inquiryIDs() {
 		if q := c.inquiries[id]; q.line == nil {
@@ -24,6 +31,10 @@ func (c *Core) Close(now clock.Instant) {
 		}
 	}
 }
+
+// BoundClose hears, before Close, that its caller has no end of its own. It waits for each name as
+// the caller of a release does that is bounded, see Bound, but until each node has answered.
+func (c *Core) BoundClose() { c.bounded = true }
 
 // endAll ends every lease that began before an instant. The loop does what it has decided
 // between two pieces: holders need not wait until the last of very many is ended.
@@ -33,7 +44,8 @@ func (c *Core) endAll(now, before clock.Instant, why Reason) {
 	c.ending.begin(c, now, &c.held, task{kind: taskEnd, before: before, reason: why})
 }
 
-// Drained reports whether nothing is left to wait for after close.
+// Drained reports whether nothing is left to wait for after Close. A release that only a minority
+// of nodes owes us is not waited for.
 func (c *Core) Drained() bool {
 	return c.closing && c.tenures.len()+len(c.waited)+len(c.dismissals.lists) == 0
 }
@@ -90,12 +102,34 @@ func (c *Core) Cut(now clock.Instant) {
 			c.onRelease(now, c.tenures.get(id), i, node.Reply{ID: id, Op: node.Release, Status: node.Unsent, Err: FaultNoRoom})
 		}
 		l.ids = nil
+		c.alarms.clear(&c.nodes[i].debts)
+	}
+	for _, t := range c.tenures.slots {
+		if t != nil && t.give != nil {
+			c.settled(now, t)
+		}
 	}
 }
 
 // maxUnreleased bounds how many names the error of Close lists.
 const maxUnreleased = 100
 
-// Unreleased returns, once the core is drained, of which leases a quorum is not known to be
+// An Unreleased is a tenure of which a quorum is not known to be free, and why.
+type Unreleased struct {
+	ID     uint64
+	Report *Report
+}
+
+// Unreleased returns, once the core is drained, of which tenures a quorum is not known to be
 // free: of the first hundred.
-func (c *Core) Unreleased() []*Report { return c.unreleased }
+func (c *Core) Unreleased() []Unreleased { return c.unreleased }
+
+// LeftBy returns why a quorum is not known to be free of a tenure that Close gave up, or nil.
+func (c *Core) LeftBy(id uint64) *Report {
+	for _, u := range c.unreleased {
+		if u.ID == id {
+			return u.Report
+		}
+	}
+	return nil
+}

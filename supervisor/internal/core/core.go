@@ -40,6 +40,7 @@ type Core struct {
 	attempts adoptions
 	lastID   uint64
 	closing  bool
+	bounded  bool // and Close waits no longer than nodes may take to answer
 	cut      bool // nothing can be sent any more
 
 	// Sweeps that are under way, or were.
@@ -51,7 +52,7 @@ type Core struct {
 	lost       *Report    // of the lease that was lost last
 	causes     [2][]cause // of that, and used again
 	margins    margins
-	unreleased []*Report // by Close: what a quorum is not known to be free of
+	unreleased []Unreleased // by Close: what a quorum is not known to be free of
 
 	outbox         [][]node.Command // by node
 	spareBox       []node.Command
@@ -168,6 +169,9 @@ func (c *Core) onReply(now clock.Instant, i int, r node.Reply) {
 			c.onOwedRelease(now, i, r)
 		}
 		return
+	}
+	if r.Op != node.Release && (r.Status == node.OK || r.Status == node.Unknown) {
+		t.votes.loose.add(i) // until it is known what that is worth
 	}
 	switch r.Op {
 	case node.Enqueue:

@@ -874,8 +874,8 @@ func TestTryBehindOthersEnds(t *testing.T) {
 	b.refused(w, ReasonClosed)
 }
 
-// A tenure is forgotten also where its release found no room in the mailbox while
-// a renewal was under way.
+// A tenure is forgotten also if its release found no room in the mailbox while a renewal was
+// under way: when the release that is owed since has been answered.
 func TestForgottenWithoutRoomForRelease(t *testing.T) {
 	b := enrolled(t, 1)
 	b.hold("x")
@@ -885,13 +885,18 @@ func TestForgottenWithoutRoomForRelease(t *testing.T) {
 	b.perform()
 	b.c.Unsent(b.now(), 0, b.take(node.Release)[0].cmd)
 	b.say(renewal, node.OK)
-	if b.c.tenures.len() != 0 || len(b.c.nodes[0].debts.owed) != 1 {
+	if b.c.tenures.len() != 1 || len(b.c.nodes[0].debts.owed) != 1 {
 		t.Errorf("%d tenures, %d debts", b.c.tenures.len(), len(b.c.nodes[0].debts.owed))
+	}
+	b.advance(collectEvery)
+	b.say(b.take(node.Release)[0], node.OK)
+	if b.c.tenures.len() != 0 || len(b.c.nodes[0].debts.owed) != 0 || b.alarms() != 0 {
+		t.Errorf("%d tenures, %d debts, %d alarms", b.c.tenures.len(), len(b.c.nodes[0].debts.owed), b.alarms())
 	}
 }
 
-// A release is confirmed when a quorum is free, fails as soon as that cannot be
-// known, and is owed to a node that did not answer until it is enrolled anew.
+// A release is confirmed when a quorum is free, and is owed to a node that did not answer
+// until it is enrolled again. Whoever waits no longer is told which nodes may keep the key.
 func TestRelease(t *testing.T) {
 	b := enrolled(t, 3)
 	b.hold("x")
@@ -932,8 +937,17 @@ func TestRelease(t *testing.T) {
 	releases = b.take(node.Release)
 	b.say(releases[0], node.Unknown)
 	b.say(releases[1], node.Unknown)
-	if r := b.refused(answer, ReasonUnconfirmed); len(r.Answers) != 3 || r.Left != b.c.terms.TTL {
+	b.waits(answer)
+	b.c.StopWaiting(b.now(), releases[0].cmd.ID)
+	b.perform()
+	r := b.refused(answer, ReasonUnconfirmed)
+	if len(r.Answers) != 3 || r.Left != b.c.terms.TTL {
 		t.Fatalf("%+v, want the three nodes that may keep the key, and for how long", r)
+	}
+	for i, want := range []Verdict{VerdictUnreachable, VerdictUnreachable, VerdictSilent} {
+		if a := r.Answers[i]; a.Verdict != want || (a.Err != nil) != (want == VerdictUnreachable) {
+			t.Errorf("node %d: %+v", i, a)
+		}
 	}
 }
 
@@ -950,6 +964,8 @@ func TestReleaseBehindAShorterTTL(t *testing.T) {
 	b.c.Release(b.now(), id, answer)
 	b.perform()
 	b.say(b.take(node.Release)[0], node.Unknown)
+	b.c.StopWaiting(b.now(), id)
+	b.perform()
 	if r := b.refused(answer, ReasonUnconfirmed); r.Left != b.c.settings.MaxTTL {
 		t.Errorf("%+v, want %v", r, b.c.settings.MaxTTL)
 	}
@@ -978,6 +994,8 @@ func TestReleaseBehindARenewal(t *testing.T) {
 			t.Fatal("confirmed by one node of three")
 		}
 		b.say(releases[1], says)
+		b.c.StopWaiting(b.now(), id)
+		b.perform()
 		if r := b.answer(answer); (r == nil) != (says == node.OK) {
 			t.Errorf("%+v after two nodes of three said %v", r, says)
 		}

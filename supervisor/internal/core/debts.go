@@ -39,7 +39,12 @@ const (
 
 // owe notes that node i is to be sent the release of t once more.
 func (c *Core) owe(now clock.Instant, t *tenure, i int) {
-	if c.closing {
+	if c.cut {
+		return
+	}
+	d := &c.nodes[i].debts
+	if o, again := d.owed[t.id]; again {
+		c.unpaid(i, t.id, o)
 		return
 	}
 	until := now.Add(owedFor)
@@ -47,17 +52,24 @@ func (c *Core) owe(now clock.Instant, t *tenure, i int) {
 		// It has answered everything but the release: its key ends by itself.
 		until = now.Add(c.settings.MaxTTL + 2*t.terms.Drift + c.settings.NodeTimeout)
 	}
-	d := &c.nodes[i].debts
 	if d.owed == nil {
 		d.node, d.owed = i, make(map[uint64]debt)
 	}
-	if o, again := d.owed[t.id]; !again || o.sent {
-		d.due = append(d.due, t.id)
-	}
+	d.due = append(d.due, t.id)
 	d.owed[t.id] = debt{key: t.key, token: t.token, queued: t.inQueueOf(i), until: until}
 	if !d.isSet() {
 		c.alarms.set(d, now.Add(collectEvery))
 	}
+}
+
+// unpaid hears that a release which was sent again was not answered either.
+func (c *Core) unpaid(i int, id uint64, o debt) {
+	d := &c.nodes[i].debts
+	if o.sent {
+		d.due = append(d.due, id)
+	}
+	o.sent = false
+	d.owed[id] = o
 }
 
 func (d *debts) wake(c *Core, now clock.Instant) { c.collect(now, d.node) }
@@ -117,10 +129,6 @@ func (c *Core) onOwedRelease(_ clock.Instant, i int, r node.Reply) {
 		delete(d.owed, r.ID)
 		c.restIfPaid(d)
 	default:
-		if o.sent {
-			d.due = append(d.due, r.ID)
-		}
-		o.sent = false
-		d.owed[r.ID] = o
+		c.unpaid(i, r.ID, o)
 	}
 }

@@ -1,23 +1,34 @@
 package core
 
 import (
+	"slices"
+	"time"
+
 	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// A giving is the giving back of one tenure.
+// A giving is the giving back of one tenure. It ends when every node has answered its first
+// release, and a quorum is free or the keys must have expired.
 type giving struct {
-	answer     Call // the caller of Release, or 0
+	answer     Call          // the caller of Release, or 0
+	patience   clock.Instant // until when that caller waits, who has no end of its own; 0 if it has
+	hasty      bool          // that caller has no time left
 	begun      clock.Instant
-	holding    nodeSet     // nodes that may still have the key
-	unanswered nodeSet     // a release is unanswered
-	errs       []error     // by node; nil while there is none
-	revoke     *revocation // of somebody else's lease; nil of one's own
+	told       bool          // the releases were sent
+	holding    nodeSet       // nodes that may still have the key
+	unanswered nodeSet       // the first release is unanswered
+	expires    clock.Instant // a quorum is free then, whatever the nodes say; 0 while all have yet to answer
+	leave      clock.Instant // Close waits no longer than that, and for the answers; 0 if its context bounds it
+	errs       []error       // by node; nil while there is none
+	revoke     *revocation   // of somebody else's lease; nil of one's own
 }
 
 // Release hears that the holder gives the name up, whose lease is over already. It is answered
-// by EffectAnswered. If a renewal that was answered in between has found that out, or its time
-// was up, the lease is being given back already, and the holder waits for that.
+// by EffectAnswered: as soon as a quorum is free or the keys must have expired, or when
+// StopWaiting, Bound, Hasten or Cut ends the waiting. If a renewal that was answered in between has found
+// out that the lease is over, or its time was up, the lease is being given back already, and the
+// holder waits for that.
 func (c *Core) Release(now clock.Instant, id uint64, call Call) {
 	switch t := c.tenures.get(id); {
 	case t != nil && t.phase == phaseHeld:
@@ -27,7 +38,25 @@ func (c *Core) Release(now clock.Instant, id uint64, call Call) {
 		c.releaseNow(now, t)
 		c.settled(now, t)
 	default:
-		c.answer(call, nil)
+		c.answer(call, c.LeftBy(id))
+	}
+}
+
+// Bound hears that the caller of Release has no end of its own. It waits for as long as a node may
+// take to answer: who merely defers a release must not be held up by nodes that are down.
+func (c *Core) Bound(now clock.Instant, id uint64) {
+	if t := c.tenures.get(id); t != nil && t.give != nil && t.give.answer != 0 {
+		t.give.patience = now.Add(t.terms.Window)
+		c.awaitRelease(t)
+	}
+}
+
+// Hasten hears that the caller of Release has no time left. It waits for the answers that are on
+// their way, as long as a quorum may be free by them, and not for nodes that are down.
+func (c *Core) Hasten(now clock.Instant, id uint64) {
+	if t := c.tenures.get(id); t != nil && t.give != nil && t.give.answer != 0 {
+		t.give.hasty = true
+		c.settled(now, t)
 	}
 }
 
@@ -91,6 +120,9 @@ func (c *Core) giveBackAt(at, now clock.Instant, t *tenure, call Call) {
 	t.phase = phaseReleasing
 	t.ballot = nil
 	t.give = &giving{answer: call, begun: now, holding: t.asked, unanswered: t.asked}
+	if c.bounded {
+		t.give.leave = now.Add(t.terms.Window)
+	}
 	if at > now {
 		c.alarms.set(t, at)
 		return
@@ -100,7 +132,7 @@ func (c *Core) giveBackAt(at, now clock.Instant, t *tenure, call Call) {
 
 // releaseNow sends the releases of a tenure that is to be given back later.
 func (c *Core) releaseNow(now clock.Instant, t *tenure) {
-	if t.phase == phaseReleasing && t.isSet() {
+	if t.give != nil && !t.give.told {
 		c.alarms.clear(t)
 		c.sendReleases(now, t)
 	}
@@ -109,7 +141,7 @@ func (c *Core) releaseNow(now clock.Instant, t *tenure) {
 // sendReleases sends a release to every node that may have the key, also to the silent
 // ones: the command may have arrived. It goes after all that was sent before.
 func (c *Core) sendReleases(now clock.Instant, t *tenure) {
-	t.give.unanswered = t.asked
+	t.give.told, t.give.unanswered = true, t.asked
 	for i := range c.nodes {
 		if t.asked.has(i) {
 			c.sendRelease(t, i)
@@ -125,7 +157,7 @@ func (c *Core) sendRelease(t *tenure, i int) {
 // onRelease hears an answer to a release. Whatever a node said, it does not have
 // the key by this tenure's doing; if it said nothing, it is owed another.
 func (c *Core) onRelease(now clock.Instant, t *tenure, i int, r node.Reply) {
-	if c.closing && !c.cut && r.Err == FaultNoRoom {
+	if c.closing && !c.cut && r.Err == FaultNoRoom && t.give.unanswered.has(i) {
 		c.sendLater(now, t, i)
 		return
 	}
@@ -147,49 +179,118 @@ func (c *Core) onRelease(now clock.Instant, t *tenure, i int, r node.Reply) {
 	c.settled(now, t)
 }
 
-// settled tells the caller as soon as a quorum is free, or cannot be known to be,
-// and forgets the tenure after the last answer.
+// settled tells the caller as soon as a quorum is free, and forgets the tenure when there is
+// nothing to wait for any more. What a minority may still keep is owed without it.
 func (c *Core) settled(now clock.Instant, t *tenure) {
 	g := t.give
 	g.holding &= t.asked
-	if g.answer != 0 {
-		n := len(c.nodes)
-		if n-g.holding.len() >= c.quorum {
-			c.effects = append(c.effects, Effect{Kind: EffectAnswered, Call: g.answer, Elapsed: now.Sub(g.begun)})
-			g.answer = 0
-		} else if g.unanswered == 0 || n-(g.holding&^g.unanswered).len() < c.quorum {
-			c.answer(g.answer, c.unconfirmed(t))
-			g.answer = 0
-		}
+	answered := g.unanswered == 0 && t.pending == 0
+	free := len(c.nodes)-g.holding.len() >= c.quorum
+	if answered && !free && g.expires == 0 {
+		g.expires = c.keysEnd(now, t)
 	}
-	if g.unanswered == 0 && t.pending == 0 {
-		c.tenures.del(t)
-		delete(c.byToken, t.token)
-		if c.closing && t.hold.everHeld() && len(c.nodes)-g.holding.len() < c.quorum && len(c.unreleased) < maxUnreleased {
-			c.unreleased = append(c.unreleased, c.unconfirmed(t))
-		}
+	free = free || g.expires != 0 && now >= g.expires
+	switch {
+	case g.answer == 0:
+	case free:
+		c.effects = append(c.effects, Effect{Kind: EffectAnswered, Call: g.answer, Elapsed: now.Sub(g.begun)})
+		g.answer = 0
+	case g.patience != 0 && now >= g.patience, g.hasty && len(c.nodes)-(g.holding&^g.unanswered).len() < c.quorum:
+		c.StopWaiting(now, t.id)
+	}
+	switch {
+	case !answered:
+	case free || g.revoke != nil || c.cut || g.leave != 0 && now >= g.leave:
+		c.forgetReleased(now, t, free)
+	default:
+		c.awaitRelease(t)
 	}
 }
 
+// forgetReleased ends the giving back of a tenure.
+func (c *Core) forgetReleased(now clock.Instant, t *tenure, free bool) {
+	c.StopWaiting(now, t.id)
+	c.alarms.clear(t)
+	c.tenures.del(t)
+	delete(c.byToken, t.token)
+	if c.closing && !free && t.give.revoke == nil && len(c.unreleased) < maxUnreleased {
+		c.unreleased = append(c.unreleased, Unreleased{t.id, c.unconfirmed(now, t)})
+	}
+}
+
+// awaitRelease has a tenure looked at when somebody has waited for its release long enough.
+func (c *Core) awaitRelease(t *tenure) {
+	g := t.give
+	at := clock.Never
+	if g.answer != 0 && g.patience != 0 {
+		at = g.patience
+	}
+	if g.expires != 0 {
+		at = min(at, g.expires)
+		if g.leave != 0 {
+			at = min(at, g.leave)
+		}
+	}
+	if g.told && at != clock.Never {
+		c.alarms.set(t, at)
+	}
+}
+
+// keysEnd returns when so many keys of a tenure must have expired that a quorum is free. Every
+// node has answered what it was sent, or was given up by now. What it may execute later all the
+// same is owed a release for longer, see owe.
+func (c *Core) keysEnd(now clock.Instant, t *tenure) clock.Instant {
+	g := t.give
+	ttl := t.longestTTL(c)
+	latest := now.Add(ttl + c.settings.DriftOf(ttl))
+	if t.begun == 0 {
+		latest = now.Add(c.settings.Reserve()) // it never had more than its place in the queues
+	}
+	var buf [MaxNodes]clock.Instant
+	ends := buf[:0]
+	for i := range c.nodes {
+		if !g.holding.has(i) {
+			continue
+		}
+		end := latest
+		if v := &t.votes.of[i]; v.until != 0 && !t.votes.loose.has(i) && ttl == t.terms.TTL {
+			// It said yes, within the window as all answers do, and has got nothing since.
+			end = min(end, v.until.Add(2*t.terms.Drift+t.terms.Window))
+		}
+		ends = append(ends, end)
+	}
+	slices.Sort(ends)
+	return ends[len(ends)-(len(c.nodes)-c.quorum)-1]
+}
+
+// longestTTL returns the longest for which a node may have been sent the key.
+func (t *tenure) longestTTL(c *Core) time.Duration {
+	if t.hold.everHeld() && t.hold.longer {
+		return c.settings.MaxTTL // a node that missed the shorter renewals keeps the longer
+	}
+	return t.terms.TTL
+}
+
 // StopWaiting hears that the caller of Release waits no longer.
-func (c *Core) StopWaiting(_ clock.Instant, id uint64) {
+func (c *Core) StopWaiting(now clock.Instant, id uint64) {
 	t := c.tenures.get(id)
 	if t == nil || t.give == nil || t.give.answer == 0 {
 		return // it was answered
 	}
-	c.answer(t.give.answer, c.unconfirmed(t))
+	c.answer(t.give.answer, c.unconfirmed(now, t))
 	t.give.answer = 0
 }
 
 // unconfirmed reports the nodes which may still have the key.
-func (c *Core) unconfirmed(t *tenure) *Report {
+func (c *Core) unconfirmed(now clock.Instant, t *tenure) *Report {
 	e := c.report(t.key, ReasonUnconfirmed, nil)
-	e.Left = t.terms.TTL
-	if t.hold.everHeld() && t.hold.longer {
-		e.Left = c.settings.MaxTTL // a node that missed the shorter renewals keeps the longer
+	g := t.give
+	e.Left = t.longestTTL(c)
+	if g.expires != 0 {
+		e.Left = g.expires.Sub(now)
 	}
 	for i := range c.nodes {
-		if g := t.give; g.holding.has(i) {
+		if g.holding.has(i) {
 			a := Answer{Node: i, Verdict: VerdictSilent}
 			if !g.unanswered.has(i) {
 				a.Verdict, a.Err = VerdictUnreachable, g.errs[i]

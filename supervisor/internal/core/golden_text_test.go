@@ -218,8 +218,8 @@ func (h *history) tellDrained() {
 	}
 	h.drained = true
 	h.write("=>", "drained")
-	for _, r := range h.c.Unreleased() {
-		h.write("=>", "%s: %s", r.Key, h.report(r))
+	for _, u := range h.c.Unreleased() {
+		h.write("=>", "%s: %s", u.Report.Key, h.report(u.Report))
 	}
 }
 

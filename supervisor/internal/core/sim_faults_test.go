@@ -322,7 +322,7 @@ func (w *world) checkClean() {
 				why, excused = leftBack, true
 			}
 			for _, c := range w.clients {
-				if node.OwnerOf(v) != c.cfg.Owner || c.dead || c.crowded || c.core.closing {
+				if node.OwnerOf(v) != c.cfg.Owner || c.dead || c.crowded {
 					continue
 				}
 				if !excused {

@@ -474,3 +474,30 @@ func (w *world) ended(l *simLease, why Reason) {
 		wk.c.after(wk.c.w.upTo(10*time.Millisecond), func() { wk.dropped(l) }) // it stops its work
 	}
 }
+
+// released checks that a quorum does not have the key of a lease whose holder was told that the
+// name is free.
+func (w *world) released(l *simLease, r *Report) {
+	if r != nil {
+		return
+	}
+	w.stats.freed++
+	kept, back := 0, false
+	for _, n := range w.nodes {
+		if n.key(l.key) == l.token {
+			kept++
+			back = back || n.setBack
+		}
+	}
+	if len(w.nodes)-kept >= w.quorum {
+		return
+	}
+	why, excused := w.leftTokens[l.token]
+	if !excused && back {
+		why, excused = leftBack, true
+	}
+	if !excused {
+		w.fail("client %d was told that %s is given back, and %d of %d nodes keep it", l.c.id, l.token, kept, len(w.nodes))
+	}
+	w.excuse(why, l)
+}

@@ -28,12 +28,12 @@ type simStats struct {
 	histories, events int
 	time              time.Duration
 
-	won, renewals, releases, cancels, extends, held, noQuorum int
-	lost                                                      map[string]int
-	faults                                                    [faultKinds]int
-	sent                                                      [node.Sign + 1]int
-	answers                                                   [node.Sign + 1][node.Other + 1]int
-	handed, reservations, deadSkipped                         int
+	won, renewals, releases, freed, cancels, extends, held, noQuorum int
+	lost                                                             map[string]int
+	faults                                                           [faultKinds]int
+	sent                                                             [node.Sign + 1]int
+	answers                                                          [node.Sign + 1][node.Other + 1]int
+	handed, reservations, deadSkipped                                int
 
 	enrolments, timeouts, lateBytes, strangers, forgotten, raised, young, otherLife, noRoom, warnings, aims int
 
@@ -170,7 +170,7 @@ func (s *simStats) add(o *simStats) {
 		{&s.young, &o.young}, {&s.otherLife, &o.otherLife}, {&s.noRoom, &o.noRoom}, {&s.warnings, &o.warnings},
 		{&s.aims, &o.aims}, {&s.handed, &o.handed}, {&s.reservations, &o.reservations}, {&s.deadSkipped, &o.deadSkipped}, {&s.raised, &o.raised},
 		{&s.adoptions, &o.adoptions}, {&s.adopted, &o.adopted}, {&s.refused, &o.refused}, {&s.livingAdopted, &o.livingAdopted},
-		{&s.handOvers, &o.handOvers}, {&s.revocations, &o.revocations}, {&s.all, &o.all}, {&s.flushes, &o.flushes},
+		{&s.handOvers, &o.handOvers}, {&s.freed, &o.freed}, {&s.revocations, &o.revocations}, {&s.all, &o.all}, {&s.flushes, &o.flushes},
 		{&s.spares, &o.spares}, {&s.sparesBack, &o.sparesBack}, {&s.steps, &o.steps}, {&s.disagreeing, &o.disagreeing},
 		{&s.newcomers, &o.newcomers},
 	} {
@@ -199,8 +199,8 @@ func (s *simStats) add(o *simStats) {
 func (s *simStats) String() string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, "\n  "+format, args...) }
-	line("%d acquisitions, %d renewals, %d releases, %d extensions, %d cancelled, %d refused as held, %d without a quorum; lost: %v",
-		s.won, s.renewals, s.releases, s.extends, s.cancels, s.held, s.noQuorum, s.lost)
+	line("%d acquisitions, %d renewals, %d releases (%d confirmed), %d extensions, %d cancelled, %d refused as held, %d without a quorum; lost: %v",
+		s.won, s.renewals, s.releases, s.freed, s.extends, s.cancels, s.held, s.noQuorum, s.lost)
 	for op := node.Grant; op <= node.Sign; op++ {
 		line("%-8s %8d sent, answered:", op, s.sent[op])
 		for st, n := range s.answers[op] {

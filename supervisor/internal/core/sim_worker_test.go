@@ -204,7 +204,9 @@ func (wk *simWorker) release(l *simLease) {
 	w.stats.releases++
 	l.over = true
 	tell := func() {
-		c.post(func(now clock.Instant) { c.core.Release(now, l.id, c.answer()) })
+		call := c.answer()
+		c.following[call] = func(e Effect) { w.released(l, e.Report) }
+		c.post(func(now clock.Instant) { c.core.Release(now, l.id, call) })
 	}
 	if w.chance(0.3) {
 		c.after(w.upTo(2*time.Millisecond), tell) // the loop is busy

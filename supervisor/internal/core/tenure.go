@@ -54,7 +54,7 @@ func (c *Core) newID(slot int) uint64 {
 }
 
 // wake looks at what has become due: the end of an election, or of a held lease,
-// or a renewal, or the end of an expired lease's grace.
+// or a renewal, or the end of an expired lease's grace, or of waiting for a release.
 func (t *tenure) wake(c *Core, now clock.Instant) {
 	switch t.phase {
 	case phaseQueued:
@@ -72,7 +72,11 @@ func (t *tenure) wake(c *Core, now clock.Instant) {
 	case phaseAdopting:
 		c.adoptionDue(now, t)
 	case phaseReleasing:
-		c.sendReleases(now, t)
+		if !t.give.told {
+			c.sendReleases(now, t)
+			return
+		}
+		c.settled(now, t)
 	case phaseHeld:
 		h := &t.hold
 		switch {

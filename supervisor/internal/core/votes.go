@@ -22,6 +22,9 @@ import (
 type votes struct {
 	of     []vote  // by node
 	trials []trial // in the order in which they began
+	// loose are nodes that may keep the key for longer than until says: a later command was not
+	// answered, or its answer is not believed.
+	loose nodeSet
 }
 
 // A vote is what is known of one node.
@@ -115,6 +118,7 @@ func (vs *votes) kept(i int, life uint32) (first bool) {
 	v := &vs.of[i]
 	first = v.until == 0
 	v.until, v.life = v.promise, life
+	vs.loose.del(i)
 	if v.standing < onProbation {
 		v.fault = 0
 	}

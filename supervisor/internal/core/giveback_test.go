@@ -1,0 +1,543 @@
+package core
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// cutOff has a lease released while so many nodes answer nothing, and are found to be away. It
+// returns the caller and the lease's ID.
+func (b *bench) cutOff(name string, away int) (answer Call, id uint64) {
+	b.t.Helper()
+	id, answer = b.c.lines[name].holder.id, b.call()
+	b.c.Release(b.now(), id, answer)
+	b.perform()
+	for _, s := range b.take(node.Release) {
+		if s.node < away {
+			b.say(s, node.Unknown)
+		} else {
+			b.say(s, node.OK)
+		}
+	}
+	for i := range away {
+		b.drop(i)
+	}
+	return answer, id
+}
+
+// wantNothingLeft wants nothing to be remembered.
+func (b *bench) wantNothingLeft() {
+	b.t.Helper()
+	debts := 0
+	for i := range b.c.nodes {
+		debts += len(b.c.nodes[i].debts.owed)
+	}
+	if b.c.tenures.len()+debts+b.alarms() != 0 {
+		b.t.Errorf("%d tenures, %d debts and %d alarms are left", b.c.tenures.len(), debts, b.alarms())
+	}
+}
+
+// A release that a majority did not answer is sent again as soon as nodes are back, and its caller
+// waits until a quorum is free.
+func TestReleaseWaitsForNodes(t *testing.T) {
+	for _, n := range []int{1, 2, 3, 5} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			b := enrolled(t, n)
+			b.hold("x")
+			quorum := b.c.quorum
+			answer, _ := b.cutOff("x", quorum)
+			b.advance(300 * time.Millisecond)
+			b.wantNodes(b.take(node.Release))
+			needed := 2*quorum - n // so many of those that are away
+			for i := range quorum {
+				if i < needed {
+					b.waits(answer)
+				}
+				b.enrol(i)
+				owed := b.take(node.Release)
+				b.wantNodes(owed, i)
+				b.say(owed[0], node.OK)
+			}
+			if r := b.answer(answer); r != nil {
+				t.Errorf("%+v", r)
+			}
+			b.wantNothingLeft()
+		})
+	}
+}
+
+// A release that is not answered the second time either is sent again, and its failures do not
+// make it owed for longer.
+func TestReleaseIsOwedForAsLong(t *testing.T) {
+	b := enrolled(t, 1)
+	b.hold("x")
+	answer, id := b.cutOff("x", 1)
+	until := b.c.nodes[0].debts.owed[id].until
+	for range 3 {
+		b.enrol(0)
+		b.say(b.take(node.Release)[0], node.Unknown)
+		b.drop(0)
+		b.advance(100 * time.Millisecond)
+	}
+	b.waits(answer)
+	if got := b.c.nodes[0].debts.owed[id].until; got != until {
+		t.Errorf("it is owed for %v longer", got.Sub(until))
+	}
+}
+
+// When the keys must have expired the name is free, whether a node says so or not. A node that
+// has answered everything but the release keeps the key as long as it has said; one that has not
+// may have executed something until it was given up.
+func TestReleaseUntilTheKeysExpire(t *testing.T) {
+	for _, silent := range []bool{false, true} {
+		b := enrolled(t, 3)
+		b.hold("x", func(r *Request) { r.NoRenew = !silent })
+		terms := b.c.terms
+		b.advance(terms.RenewEvery)
+		for _, s := range b.take(node.Renew) {
+			b.say(s, node.Unknown)
+		}
+		answer, _ := b.cutOff("x", 2)
+		want := terms.TTL - terms.RenewEvery + terms.Drift + terms.Window
+		if silent {
+			want = terms.TTL + terms.Drift
+		}
+		b.advance(want - 1)
+		b.waits(answer)
+		b.advance(1)
+		if r := b.answer(answer); r != nil {
+			t.Errorf("%+v", r)
+		}
+		if n := b.c.tenures.len(); n != 0 {
+			t.Errorf("%d tenures are left", n)
+		}
+	}
+}
+
+// Of five nodes, three may have the key, so it is enough if one of these has expired.
+func TestReleaseUntilEnoughKeysExpire(t *testing.T) {
+	b := enrolled(t, 5)
+	b.hold("x")
+	terms := b.c.terms
+	b.advance(terms.RenewEvery)
+	for _, s := range b.take(node.Renew) {
+		if s.node == 0 {
+			continue // it is still to answer when the lease is released
+		}
+		b.say(s, []node.Status{0, node.Unknown, node.Unsent, node.OK, node.OK}[s.node])
+	}
+	id, answer := b.c.lines["x"].holder.id, b.call()
+	b.c.Release(b.now(), id, answer)
+	b.perform()
+	begun := b.now()
+	for _, s := range b.take(node.Release) {
+		if s.node < 3 {
+			b.say(s, node.Unknown)
+		} else {
+			b.say(s, node.OK)
+		}
+	}
+	b.clock.Advance(100 * time.Millisecond)
+	b.c.onReply(b.now(), 0, node.Reply{ID: id, Op: node.Renew, Status: node.OK})
+	b.perform()
+	// That of node 2 is of the grant. Node 0 has got another renewal, and node 1 may have.
+	end := begun.Add(terms.TTL - terms.RenewEvery + terms.Drift + terms.Window)
+	b.advance(end.Sub(b.now()) - 1)
+	b.waits(answer)
+	b.advance(1)
+	if r := b.answer(answer); r != nil {
+		t.Errorf("%+v", r)
+	}
+	// If two nodes must be free of three that may have executed a renewal lately, it takes longer.
+	b = enrolled(t, 3)
+	b.hold("y")
+	b.advance(terms.RenewEvery)
+	renewals := b.take(node.Renew)
+	id, answer = b.c.lines["y"].holder.id, b.call()
+	b.c.Release(b.now(), id, answer)
+	b.perform()
+	for _, s := range b.take(node.Release) {
+		b.say(s, node.Unknown)
+	}
+	b.clock.Advance(100 * time.Millisecond)
+	for _, s := range renewals {
+		b.say(s, node.OK)
+	}
+	b.advance(terms.TTL + terms.Drift - 1)
+	b.waits(answer)
+	b.advance(1)
+	if r := b.answer(answer); r != nil {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Whoever waits no longer is told which nodes may keep the key, why, and for how long from then
+// on. The release is sent again all the same.
+func TestReleaseIsSentWithoutItsCaller(t *testing.T) {
+	b := enrolled(t, 3)
+	b.hold("x")
+	answer, id := b.cutOff("x", 2)
+	b.advance(time.Second)
+	b.c.StopWaiting(b.now(), id)
+	b.perform()
+	r := b.refused(answer, ReasonUnconfirmed)
+	terms := b.c.terms
+	if want := terms.TTL + terms.Drift - time.Second; r.Left != want || len(r.Answers) != 2 || r.Answers[1].Err != errDown {
+		t.Errorf("%+v, want nodes 0 and 1, for %v", r, want)
+	}
+	for i := range 2 {
+		b.enrol(i)
+		b.say(b.take(node.Release)[0], node.OK)
+	}
+	b.wantNothingLeft()
+}
+
+// Who has no end of its own waits for a quarter of the TTL, whether nodes are down or slow.
+func TestBoundRelease(t *testing.T) {
+	for _, down := range []bool{false, true} {
+		b := enrolled(t, 3)
+		long := termsOf(4 * b.c.terms.TTL)
+		b.hold("x", func(r *Request) { r.Terms = long })
+		id, answer := b.c.lines["x"].holder.id, b.call()
+		b.c.Release(b.now(), id, answer)
+		b.c.Bound(b.now(), id)
+		b.perform()
+		releases := b.take(node.Release)
+		if down {
+			for _, s := range releases {
+				b.say(s, node.Unsent)
+			}
+		}
+		b.advance(long.Window - 1)
+		b.waits(answer)
+		b.advance(1)
+		b.refused(answer, ReasonUnconfirmed)
+		if !down {
+			for _, s := range releases {
+				b.say(s, node.OK)
+			}
+			b.wantNothingLeft()
+		} else if n := b.c.tenures.len(); n != 1 {
+			t.Errorf("%d tenures are remembered", n)
+		}
+	}
+	b := enrolled(t, 3)
+	b.hold("x")
+	id, answer := b.c.lines["x"].holder.id, b.call()
+	b.c.Release(b.now(), id, answer)
+	b.c.Bound(b.now(), id)
+	b.perform()
+	for _, s := range b.take(node.Release) {
+		b.say(s, node.OK)
+	}
+	if r := b.answer(answer); r != nil {
+		t.Errorf("%+v", r)
+	}
+	b.wantNothingLeft()
+	b.c.Bound(b.now(), id) // it is over already
+}
+
+// The next waiter of this process asks as soon as a node is back, right after the release.
+func TestReleaseDelaysNoWaiter(t *testing.T) {
+	b := enrolled(t, 1)
+	b.hold("x")
+	w := b.acquire("x")
+	answer, _ := b.cutOff("x", 1)
+	for _, s := range b.take(node.Grant) {
+		b.say(s, node.Unsent)
+	}
+	b.enrol(0)
+	b.log = nil
+	b.say(b.take(node.Release)[0], node.OK)
+	if r := b.answer(answer); r != nil {
+		t.Errorf("%+v", r)
+	}
+	b.advance(b.c.settings.RetryMin / 4)
+	for _, s := range b.take(node.Grant) {
+		b.say(s, node.OK)
+	}
+	b.got(w)
+}
+
+// Close waits for what is owed: for a release whose caller waits no longer, and for an election
+// that came to nothing.
+func TestCloseWaitsForWhatIsOwed(t *testing.T) {
+	for what, begin := range map[string]func(b *bench){
+		"a release": func(b *bench) {
+			b.hold("x")
+			_, id := b.cutOff("x", 2)
+			b.c.StopWaiting(b.now(), id)
+		},
+		"a lost lease": func(b *bench) {
+			b.hold("x")
+			b.c.HolderEnded(b.now(), b.c.lines["x"].holder.id, ReasonTaken)
+			b.perform()
+			for _, s := range b.take(node.Release) {
+				b.say(s, node.Unknown)
+			}
+			b.drop(0)
+			b.drop(1)
+		},
+		"an election": func(b *bench) {
+			w := b.acquire("x")
+			for _, s := range b.take(node.Grant) {
+				b.say(s, node.Unknown)
+			}
+			b.c.Cancel(b.now(), w)
+			b.perform()
+			b.drop(0)
+			b.drop(1)
+			for _, s := range b.take(node.Release) {
+				b.say(s, node.Unsent)
+			}
+		},
+		"a lease that Close ends": func(b *bench) {
+			b.hold("x")
+			b.c.Close(b.now())
+			b.perform()
+			for _, s := range b.take(node.Release) {
+				b.say(s, node.Unknown)
+			}
+			b.drop(0)
+			b.drop(1)
+		},
+	} {
+		for _, cut := range []bool{false, true} {
+			b := enrolled(t, 3)
+			begin(b)
+			b.perform()
+			b.take(node.Release)
+			if !b.c.closing {
+				b.c.Close(b.now())
+				b.perform()
+			}
+			b.advance(time.Second)
+			if b.c.Drained() {
+				t.Fatalf("%s: drained while a quorum may have the key", what)
+			}
+			if cut {
+				b.c.Cut(b.now())
+				b.perform()
+				if n := len(b.c.Unreleased()); !b.c.Drained() || n != 1 || b.c.Unreleased()[0].Report.Left > b.c.terms.TTL {
+					t.Errorf("%s: drained %v, %d names may stay taken: %+v", what, b.c.Drained(), n, b.c.Unreleased())
+				}
+				b.wantNoAlarms()
+				continue
+			}
+			for i := 0; i < 2 && !b.c.Drained(); i++ {
+				b.enrol(i)
+				for _, s := range on(b.take(node.Release), i) {
+					b.say(s, node.OK)
+				}
+			}
+			if n := len(b.c.Unreleased()); !b.c.Drained() || n != 0 {
+				t.Errorf("%s: drained %v, %d names may stay taken", what, b.c.Drained(), n)
+			}
+		}
+	}
+}
+
+// wantNoAlarms wants nothing to be done any more.
+func (b *bench) wantNoAlarms() {
+	b.t.Helper()
+	if n := b.alarms(); n != 0 {
+		b.t.Errorf("%d alarms are left", n)
+	}
+}
+
+// Close waits for the expiry of the keys at most, and what has expired is free.
+func TestCloseUntilTheKeysExpire(t *testing.T) {
+	b := enrolled(t, 3)
+	b.hold("x")
+	b.c.Close(b.now())
+	b.perform()
+	for _, s := range b.take(node.Release) {
+		b.say(s, node.Unsent)
+	}
+	for i := range 3 {
+		b.drop(i)
+	}
+	end := b.c.terms.TTL + b.c.terms.Drift
+	b.advance(end - 1)
+	if b.c.Drained() {
+		t.Fatal("drained before the keys must have expired")
+	}
+	b.advance(1)
+	if n := len(b.c.Unreleased()); !b.c.Drained() || n != 0 {
+		t.Errorf("drained %v, %d names may stay taken", b.c.Drained(), n)
+	}
+}
+
+// A minority is not waited for once it has answered, or was given up.
+func TestCloseWaitsForNoMinority(t *testing.T) {
+	b := enrolled(t, 3)
+	b.hold("x")
+	b.c.Close(b.now())
+	b.perform()
+	for _, s := range b.take(node.Release) {
+		if s.node == 2 {
+			b.say(s, node.Unknown)
+			b.drop(2)
+			continue
+		}
+		b.say(s, node.OK)
+	}
+	if n := len(b.c.Unreleased()); !b.c.Drained() || n != 0 {
+		t.Errorf("drained %v, %d names may stay taken", b.c.Drained(), n)
+	}
+}
+
+// Who waits in the queues and was never reserved for has no key. What may be reserved for it
+// lapses soon.
+func TestCloseAndTheQueues(t *testing.T) {
+	b := enrolled(t, 3)
+	b.stand("x")
+	b.c.Close(b.now())
+	b.perform()
+	for _, s := range b.take(node.Release) {
+		b.say(s, node.Unknown)
+	}
+	for i := range 3 {
+		b.drop(i)
+	}
+	b.advance(b.c.settings.Reserve())
+	if n := len(b.c.Unreleased()); !b.c.Drained() || n != 0 {
+		t.Errorf("drained %v, %d names may stay taken", b.c.Drained(), n)
+	}
+}
+
+// Close of who has no end of its own waits for each name as such a release does: a quarter of its
+// TTL, and until every node has answered. What it could not give back it names, also to a holder
+// that releases too late.
+func TestBoundClose(t *testing.T) {
+	b := enrolled(t, 3)
+	long := termsOf(2 * b.c.terms.TTL)
+	b.hold("x")
+	b.hold("y", func(r *Request) { r.Terms = long })
+	b.hold("z")
+	ids := map[string]uint64{}
+	for _, name := range []string{"x", "y", "z"} {
+		ids[name] = b.c.lines[name].holder.id
+	}
+	_, _ = b.cutOff("x", 3)
+	b.c.BoundClose()
+	b.c.Close(b.now())
+	b.perform()
+	var last send
+	for _, s := range b.take(node.Release) {
+		switch {
+		case s.cmd.Name == "z" && s.node == 2:
+			last = s
+		case s.cmd.Name == "z" && s.node == 1:
+			b.say(s, node.OK)
+		default:
+			b.say(s, node.Unsent)
+		}
+	}
+	b.advance(long.Window)
+	if b.c.Drained() {
+		t.Fatal("drained before every node has answered")
+	}
+	b.say(last, node.Unsent)
+	if !b.c.Drained() {
+		t.Fatal("not drained")
+	}
+	var names []string
+	for _, u := range b.c.Unreleased() {
+		names = append(names, u.Report.Key)
+		if r := b.c.LeftBy(u.ID); r != u.Report || u.ID != ids[r.Key] {
+			t.Errorf("%+v", r)
+		}
+	}
+	if fmt.Sprint(names) != "[x y z]" {
+		t.Errorf("%v may stay taken", names)
+	}
+	answer := b.call()
+	b.c.Release(b.now(), ids["z"], answer)
+	b.perform()
+	b.refused(answer, ReasonUnconfirmed)
+	for i := range b.c.nodes {
+		b.c.alarms.clear(&b.c.nodes[i].debts) // they are of no use any more
+	}
+	b.wantNoAlarms()
+}
+
+// A release that is sent again while everything is closed may find no room either.
+func TestOwedReleaseWithoutRoom(t *testing.T) {
+	b := enrolled(t, 1)
+	b.hold("x")
+	b.cutOff("x", 1)
+	b.c.Close(b.now())
+	b.perform()
+	b.enrol(0)
+	s := b.take(node.Release)[0]
+	b.c.Unsent(b.now(), 0, s.cmd)
+	b.advance(collectEvery)
+	again := b.take(node.Release)
+	b.wantNodes(again, 0)
+	b.say(again[0], node.OK)
+	if !b.c.Drained() {
+		t.Error("not drained")
+	}
+}
+
+// So many keys must have expired that a quorum is free: two of these four, of five nodes.
+func TestExpiryIsOfTheQuorum(t *testing.T) {
+	c := New(defaults(5, 3*time.Second))
+	tn := &tenure{begun: 1, terms: c.terms, votes: newVotes(5), give: &giving{holding: all(4)}}
+	tn.hold = hold{rareState: &noRare}
+	for i, until := range []time.Duration{3, 1, 4, 2} {
+		tn.votes.of[i].until = clock.Instant(until * time.Millisecond)
+	}
+	want := clock.Instant(2 * time.Millisecond).Add(2*c.terms.Drift + c.terms.Window)
+	if got := c.keysEnd(clock.Instant(time.Hour), tn); got != want {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// Who has no time left waits for what is on its way, as long as a quorum may be free by it.
+func TestHastyRelease(t *testing.T) {
+	for _, says := range []node.Status{node.OK, node.Unknown} {
+		b := enrolled(t, 3)
+		b.hold("x")
+		id, answer := b.c.lines["x"].holder.id, b.call()
+		b.c.Release(b.now(), id, answer)
+		b.c.Hasten(b.now(), id)
+		b.perform()
+		releases := b.take(node.Release)
+		b.say(releases[0], node.Unsent)
+		b.waits(answer)
+		b.say(releases[1], says)
+		if says == node.OK {
+			b.waits(answer)
+			b.say(releases[2], node.OK)
+			if r := b.answer(answer); r != nil {
+				t.Errorf("%+v", r)
+			}
+			continue
+		}
+		b.refused(answer, ReasonUnconfirmed)
+		b.c.Hasten(b.now(), id) // it was answered
+		b.say(releases[2], node.OK)
+		b.say(b.resent(1), node.OK)
+		b.say(b.resent(0), node.OK)
+		b.wantNothingLeft()
+	}
+}
+
+// resent returns what is sent to a node of what it owes.
+func (b *bench) resent(i int) send {
+	b.t.Helper()
+	for range 3 {
+		if there := on(b.sent, i); len(there) > 0 {
+			return there[len(there)-1]
+		}
+		b.advance(collectEvery)
+	}
+	b.t.Fatalf("node %d is asked for nothing", i)
+	return send{}
+}
