@@ -89,9 +89,12 @@ func Option(o rueidis.ClientOption) Conn {
 	return c
 }
 
-// Client returns a Conn that borrows one connection of the client for itself, as
-// Client.Dedicate does. The client stays the caller's, who closes it after the
-// supervisor. Its own timeouts hold: a node that hangs may occupy a goroutine for
+// Client returns a Conn that borrows a connection of the client for itself, as
+// Client.Dedicate does, and another one once something has waited. It keeps both, so the
+// client's pool (BlockingPoolSize, 1,000 unless set) must have two for each supervisor that
+// uses it, beside those of the caller's own blocking commands. If none is free, that is why the
+// node is not enrolled, or why waiters are not told at once: see State.Err and State.NoInbox.
+// The client stays the caller's, who closes it after the supervisor. Its own timeouts hold: a node that hangs may occupy a goroutine for
 // as long as they are, and a connection that broke while idle is noticed only
 // when it is used again, after ten seconds at most. [URL] and [Option] have
 // neither weakness. A client of a cluster is refused.

@@ -175,6 +175,46 @@ func TestClient(t *testing.T) {
 	})
 }
 
+// A client without a free connection is told from a node that does not answer, both where it
+// is to enrol and where it is to wait, and is used as soon as there is one.
+func TestClientWithTooSmallAPool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		o := node.OptionOf(n.Conn())
+		o.ForceSingleClient, o.DisableCache = true, true
+		o.BlockingPoolSize = 1
+		client, err := rueidis.NewClient(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		names := func(what string, err error) {
+			t.Helper()
+			if err == nil || !strings.Contains(err.Error(), "BlockingPoolSize") {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		first, _ := listening(t, node.Client(client), "in")
+		wantStatuses(t, first.ask(enqueue("a", "1", 1)), "ok")
+		time.Sleep(2 * timeout)
+		wantStatuses(t, first.ask(on(node.Leave, "a", "1")), "ok")
+		names("NoInbox", first.state.NoInbox)
+
+		begin := time.Now()
+		second := start(t, node.Client(client))
+		wantStatuses(t, second.ask(grant("a", "1", 1)), "unsent")
+		if took := time.Since(begin); took != timeout {
+			t.Errorf("it has taken %v", took)
+		}
+		names("Err", second.state.Err)
+		first.cancel()
+		<-first.done
+		second.enrolled()
+		wantStatuses(t, second.ask(grant("a", "1", 1)), "ok")
+	})
+}
+
 func TestRESP2(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := nodetest.New()

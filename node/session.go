@@ -67,6 +67,7 @@ type session struct {
 
 	credentials   *singleflight.Group // the calls of a user's AuthCredentialsFn
 	inCredentials atomic.Int32        // how many of them are waited for
+	borrowing     atomic.Bool         // a connection of a user's client is waited for
 	secrets       []string
 }
 
@@ -118,6 +119,9 @@ func (s *session) watchdog() {
 func (s *session) overdue() error {
 	if s.inCredentials.Load() > 0 {
 		return fmt.Errorf("AuthCredentialsFn has not returned within %v: %w", s.timeout, context.DeadlineExceeded)
+	}
+	if s.borrowing.Load() {
+		return fmt.Errorf("no connection from the client within %v: its pool has none free, of which each supervisor keeps two for each node (BlockingPoolSize), or the node does not answer: %w", s.timeout, context.DeadlineExceeded)
 	}
 	return fmt.Errorf("no answer within %v: %w", s.timeout, context.DeadlineExceeded)
 }
@@ -244,7 +248,9 @@ func (s *session) connect(c Conn, lend func(context.Context) (rueidis.DedicatedC
 		return err
 	}
 	if c.client != nil {
+		s.borrowing.Store(true)
 		d, err := lend(s.ctx)
+		s.borrowing.Store(false)
 		if err != nil {
 			return err
 		}

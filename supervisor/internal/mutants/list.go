@@ -324,6 +324,8 @@ var mutants = []mutant{
 		"\tfor i := range c.nodes {\n\t\tc.sign(now, i, false)\n\t}\n\tc.warnIfApart", "\tc.warnIfApart", "./supervisor/internal/core TestFingerprint$"},
 	{"a failed acquisition does not say that clients disagree", "in the error of an acquisition that fails", core + "/lines.go",
 		"\tc.failed.Disagreement = c.disagreement()\n", "", "./supervisor/internal/core TestDisagreement"},
+	{"a client without a free connection is taken for a node that does not answer", "the reason is in its own words", session,
+		"	if s.borrowing.Load() {\n", "	if false {\n", "./node TestClientWithTooSmallAPool"},
 	{"a server in cluster mode is enrolled", "a server in cluster mode is refused at the enrolment (why: two thirds of 1,000 leases were lost by CROSSSLOT)", session,
 		"field(server, \"redis_mode\") == \"cluster\" || field(server, \"server_mode\") == \"cluster\"", "false", "./node TestClusterModeRefused"},
 	{"CROSSSLOT is an error", "an answer CROSSSLOT to a call of several names is followed by calls of one", pipes,
