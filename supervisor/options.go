@@ -28,7 +28,8 @@ type request struct {
 // Config.MaxTTL.
 func WithTTL(ttl time.Duration) Option { return func(r *request) { r.ttl = ttl } }
 
-// WithoutRenewal has the lease end when its TTL does, unless Extend is called.
+// WithoutRenewal has the lease end when its TTL does, unless Extend is called. It looks who
+// has the key as often as it would be renewed, so Lost tells of a revocation all the same.
 func WithoutRenewal() Option { return func(r *request) { r.noRenew = true } }
 
 // WithMaxHold ends the lease with lease.ErrMaxHold once it has been held for d:

@@ -29,7 +29,7 @@ func (c *Core) onChange(now clock.Instant, i int, key string) {
 func (c *Core) recheck(now clock.Instant, l *line, i int) {
 	switch t := l.holder; {
 	case t != nil && t.hold.renewAt == clock.Never:
-		// It is not renewed before its holder says so.
+		c.lookSoon(now, t) // it is not renewed before its holder says so
 	case t != nil && t.pending.has(i):
 		t.askAgain.add(i) // what is under way may have been answered before that
 	case t != nil && now < t.hold.changesFrom:

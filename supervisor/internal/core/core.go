@@ -158,7 +158,9 @@ func (c *Core) onReply(now clock.Instant, i int, r node.Reply) {
 	if r.Op == node.Inspect {
 		if q := c.inquiries[r.ID]; q != nil {
 			c.onInspect(now, q, i, r)
-		} else if t := c.tenures.get(r.ID); t != nil {
+		} else if t := c.tenures.get(r.ID); t != nil && t.hold.isLooking(i) {
+			c.onLook(now, t, i, r)
+		} else if t != nil {
 			c.onTracking(now, t, i, r)
 		}
 		return

@@ -40,6 +40,8 @@ func (c *Core) Extend(now clock.Instant, id uint64, terms *Terms, call Call) {
 	h.extend.waiters = append(h.extend.waiters, call)
 	if h.renewAt != clock.Never {
 		h.renewAt = c.nextRenewal(t, now, t.every(now))
+	} else {
+		h.rare().lookAt = c.nextRenewal(t, now, terms.RenewEvery)
 	}
 	h.regular(now)
 	c.renew(now, t, all(len(c.nodes)))

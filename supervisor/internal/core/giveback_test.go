@@ -101,6 +101,9 @@ func TestReleaseUntilTheKeysExpire(t *testing.T) {
 		for _, s := range b.take(node.Renew) {
 			b.say(s, node.Unknown)
 		}
+		for _, s := range b.take(node.Inspect) {
+			b.say(s, node.Unknown) // a look leaves nothing behind
+		}
 		answer, _ := b.cutOff("x", 2)
 		want := terms.TTL - terms.RenewEvery + terms.Drift + terms.Window
 		if silent {

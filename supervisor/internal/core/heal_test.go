@@ -287,6 +287,9 @@ func TestUnrenewedIsNotMended(t *testing.T) {
 	b.restart(1)
 	for range 10 {
 		b.advance(b.c.terms.TTL / 20)
+		for _, s := range b.take(node.Inspect) {
+			b.look(s)
+		}
 	}
 	b.wantNodes(b.take(node.Renew))
 	b.c.Extend(b.now(), b.c.lines["x"].holder.id, b.c.terms, b.call())

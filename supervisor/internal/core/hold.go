@@ -20,6 +20,8 @@ type rareState struct {
 	fails       uint8         // retries since the last regular renewal
 	longer      bool          // a node may have been sent a longer TTL than the present one
 	changesFrom clock.Instant // it is not looked at because of news before that
+	lookAt      clock.Instant // the next look of a lease that does not renew itself; Never of others
+	looking     nodeSet       // nodes that have yet to answer one
 	endAt       clock.Instant // the longest that the holder wants it; Never without
 	leaveAt     clock.Instant // it is taken out of the queues in which it still stands; Never if it does not
 
@@ -31,7 +33,7 @@ type rareState struct {
 var noRare = newRare()
 
 func newRare() rareState {
-	return rareState{retryAt: clock.Never, endAt: clock.Never, leaveAt: clock.Never}
+	return rareState{retryAt: clock.Never, lookAt: clock.Never, endAt: clock.Never, leaveAt: clock.Never}
 }
 
 // rare returns the lease's own rareState, to be written to.
@@ -57,7 +59,7 @@ func (h *hold) regular(now clock.Instant) {
 	if o.ttlCap != nil && now >= o.ttlCap.until {
 		o.ttlCap = nil
 	}
-	if !o.longer && o.changesFrom <= now && o.endAt == clock.Never && o.leaveAt == clock.Never &&
+	if !o.longer && o.changesFrom <= now && o.lookAt == clock.Never && o.endAt == clock.Never && o.leaveAt == clock.Never &&
 		o.extend == nil && o.ttlCap == nil && o.ask == 0 {
 		h.rareState = &noRare
 	}
@@ -74,11 +76,14 @@ func (h *hold) heard(i int) {
 func (c *Core) beginHold(t *tenure, w *waiter, until clock.Instant) {
 	t.hold = hold{until: until, renewAt: clock.Never, rareState: &noRare}
 	h := &t.hold
-	if !w.NoRenew {
-		h.renewAt = c.nextRenewal(t, t.begun, t.terms.RenewEvery)
-		if c.tracks() {
-			h.renewAt = min(h.renewAt, t.begun.Add(c.jitter(trackAfter)))
-		}
+	first := c.nextRenewal(t, t.begun, t.terms.RenewEvery)
+	if c.tracks() {
+		first = min(first, t.begun.Add(c.jitter(trackAfter)))
+	}
+	if w.NoRenew {
+		h.rare().lookAt = first
+	} else {
+		h.renewAt = first
 	}
 	if w.MaxHold > 0 {
 		h.rare().endAt = t.begun.Add(w.MaxHold)

@@ -176,8 +176,8 @@ func (c *Core) loss(now clock.Instant, t *tenure, why Reason) *Report {
 	case why != ReasonExpired:
 	case 2*forgot > len(causes):
 		why = ReasonForgotten
-	case len(causes) == 0 && t.hold.renewAt == clock.Never:
-		why = ReasonNotRenewed
+	case t.hold.renewAt == clock.Never && len(c.nodes)-len(causes) >= c.quorum:
+		why, causes = ReasonNotRenewed, causes[:0] // a minority has lost it, which ends nothing
 	}
 	c.causes[1] = causes
 	if r := c.lost; r != nil && r.Reason == why && r.Twins == c.twins() && slices.Equal(causes, c.causes[0]) {

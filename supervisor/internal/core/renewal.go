@@ -46,7 +46,7 @@ func (c *Core) jitter(d time.Duration) time.Duration {
 // schedule sets the alarm of a held lease to what comes first.
 func (c *Core) schedule(t *tenure) {
 	h := &t.hold
-	c.alarms.set(t, min(h.until, h.endAt, h.leaveAt, h.renewAt, h.retryAt))
+	c.alarms.set(t, min(h.until, h.endAt, h.leaveAt, h.renewAt, h.lookAt, h.retryAt))
 }
 
 // promise returns until when node i will surely keep a lease, if it says yes to a

@@ -462,6 +462,10 @@ func (a *simActor) note(t *keyspace.Turn, p *simPipe, k int, was simBefore, cmd 
 		if r.Status == node.OK {
 			w.tell("node %d renews %s for %v", n.id, cmd.Token, cmd.TTL)
 		}
+	case node.Inspect:
+		if t := a.c.core.tenures.get(cmd.ID); t != nil {
+			w.looks(n, p, k, t.token, r)
+		}
 	case node.Enqueue, node.Leave, node.Release:
 		n.noteQueue(t, k, cmd, was)
 	}

@@ -207,6 +207,18 @@ func (w *world) observes(n *simNode, p *simPipe, k int, cmd *node.Command, r *no
 	}
 }
 
+// looks notes the same of a lease that only looks.
+func (w *world) looks(n *simNode, p *simPipe, k int, token string, r *node.Reply) {
+	says := *r
+	switch {
+	case r.Status == node.OK && node.IsReservation(r.Value):
+		says.Status = node.Absent
+	case r.Status == node.OK && r.Value != token:
+		says.Status = node.Other
+	}
+	w.observes(n, p, k, &node.Command{Token: token}, &says)
+}
+
 // deletes notes that a key is about to be deleted, if that is a release.
 func (w *world) deletes(n *simNode, k int, token string, cmd *node.Command) {
 	if cmd.Op != node.Release || token != cmd.Token {
@@ -423,7 +435,7 @@ func (w *world) checkKept() {
 // broke: answers are slow now and then without a fault. It was told of the rest by the
 // deadline in any case.
 func (w *world) mustLearn(l *simLease) {
-	if l.noRenew || l.unseen() {
+	if l.unseen() {
 		return
 	}
 	c, from := l.c, w.now

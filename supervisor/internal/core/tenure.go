@@ -94,6 +94,8 @@ func (t *tenure) wake(c *Core, now clock.Instant) {
 			h.renewAt = c.nextRenewal(t, now, t.every(now))
 			h.regular(now)
 			c.renewAnd(now, t, all(len(c.nodes)))
+		case now >= h.lookAt:
+			c.lookDue(now, t)
 		default: // h.retryAt
 			again := h.retry
 			o := h.rare()

@@ -39,7 +39,7 @@ var mutants = []mutant{
 	{"a shorter renewal does not shorten at once", "a node keeps a lease to until_i", core,
 		"			v.until, shortened = v.promise, true\n", "", "./supervisor/internal/core TestExtend$"},
 	{"not lost when the deadline passes", "lost, at once and for ever, when the deadline passes", core,
-		"min(h.until, h.endAt, h.leaveAt, h.renewAt, h.retryAt)", "min(h.endAt, h.leaveAt, h.renewAt, h.retryAt)", ""},
+		"min(h.until, h.endAt, h.leaveAt, h.renewAt, h.lookAt, h.retryAt)", "min(h.endAt, h.leaveAt, h.renewAt, h.lookAt, h.retryAt)", ""},
 	{"told at the deadline, not before", "Lost closes at deadline - grace", core,
 		"\treturn until.Add(-t.terms.Grace)\n", "\treturn until\n", ""},
 	{"given back before the grace is over", "told before and not after: somebody else may start when the nodes are told", core,
@@ -442,6 +442,18 @@ var mutants = []mutant{
 		"      lined = redis.pcall('ZREM', queue, 'w' .. id, 'l' .. id)\n", "      lined = 0\n", real},
 	{"script: a release hands nothing over", "release takes the first living waiter, reserves the key for it", script,
 		"pcall(handOver, KEYS[i], KEYS[n+i])\n", "false\n", real + "/queue/in_the_order_of_tickets"}, // each of the others waits as long
+
+	// Leases that look.
+	{"a lease without renewal does not look", "deleting the key on a majority is how an operator revokes a lease", core + "/hold.go",
+		"\t\th.rare().lookAt = first\n", "\t\t_ = first\n", "./supervisor TestUnrenewedIsRevoked"},
+	{"a look moves until_i", "until_i moves only when that node has answered with a grant or a renewal", core + "/looks.go",
+		"\t\t\tc.confirm(now, t, i)\n\t\t}\n\t\treturn\n", "\t\t\tt.votes.of[i].until = now.Add(t.terms.TTL - t.terms.Drift)\n\t\t\tc.recomputeDeadline(now, t)\n\t\t}\n\t\treturn\n", ""},
+	{"a look finds another's value, and says nothing", "another value: withdrawn", core + "/looks.go",
+		"\t\tr.Status = node.Other\n\t\tc.heardOf(now, t, i, r)\n\t\tc.onOverwritten(now, t, i)\n", "\t\treturn\n", "./supervisor TestUnrenewedIsRevoked"},
+	{"what nodes tell of an unrenewed lease is not looked at", "a revocation is told at once where keys are tracked", core + "/changes.go",
+		"\t\tc.lookSoon(now, t) // it is", "\t\t// it is", "./supervisor TestUnrenewedIsRevoked"},
+	{"a look confirms what was sent before it", "renewals sent after it was noticed", core + "/looks.go",
+		"\t\t\tt.pending.add(i)\n\t\t\tc.send(i, node.Command{ID: t.id, Op: node.Inspect", "\t\t\tc.send(i, node.Command{ID: t.id, Op: node.Inspect", "./supervisor/internal/core TestLooksConfirmNothingEarlier"},
 
 	// Lines.
 	{"a node hears of an end before the holder, if another has no room", "A holder hears that its lease is lost before any node hears the release", "supervisor/internal/perform/perform.go",
