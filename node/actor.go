@@ -186,6 +186,9 @@ func (a *Actor) Run(ctx context.Context) {
 		case a.session != nil && a.session.isLost():
 			a.lose(attempts, nil)
 			continue
+		case a.session != nil && len(a.pipe.rest) > 0:
+			a.handle(attempts, a.goOn())
+			continue
 		case a.session != nil:
 			lost = a.session.lost
 		case a.holdBack:
@@ -251,6 +254,26 @@ func (a *Actor) disconnect() {
 // drain takes a batch and whatever else is waiting, until that fills a pipeline.
 func (a *Actor) drain(batch []Command) []Command {
 	a.queued = a.mailbox.take(a.queued[:0], batch)
+	return a.queued
+}
+
+// goOn returns what hands over the names of which the latest pipeline has met only dead
+// waiters, and whatever is waiting. By a release, of a token that nobody has: it does no
+// more than that, and only while the key is absent. If it does not get through, the next
+// heartbeat of a waiter goes on.
+func (a *Actor) goOn() []Command {
+	a.queued = a.queued[:0]
+	for _, name := range a.pipe.rest {
+		a.queued = append(a.queued, Command{Op: Release, Name: name, Token: a.session.nonce, By: clock.Never, own: true})
+	}
+	a.pipe.rest = a.pipe.rest[:0]
+	select {
+	case batch, ok := <-a.mailbox.batches:
+		if ok {
+			a.queued = a.mailbox.take(a.queued, batch)
+		}
+	default:
+	}
 	return a.queued
 }
 
@@ -497,8 +520,8 @@ func (a *Actor) refuse(commands []Command, err error) {
 
 // tell hands over the replies of the pipeline, if any, and the state.
 func (a *Actor) tell() {
-	b := Batch{Node: a.Index, Replies: a.pipe.replies, State: a.state}
-	a.pipe.replies = nil
+	b := Batch{Node: a.Index, Replies: a.pipe.replies[a.pipe.own:], State: a.state}
+	a.pipe.replies, a.pipe.own = nil, 0
 	clear(a.pipe.multi) // the library has these back, and its pools are collected
 	a.Replies <- b
 }
@@ -610,7 +633,7 @@ func (a *Actor) lose(ctx context.Context, over error) {
 	if over == nil {
 		over = s.why(s.broken)
 	}
-	a.session = nil
+	a.session, a.pipe.rest = nil, nil
 	s.end()
 	a.lostAt = a.Clock.Now()
 	a.state.Enrolled, a.state.Tracks, a.state.Err = false, false, over

@@ -90,6 +90,8 @@ type Command struct {
 	Grown  bool          // of Sign: Life is grown, see State.Grown
 	Life   uint32        // of Heal, and of Sign with Grown: the State.Life for which it is meant
 	By     clock.Instant // it is not sent after this instant, because nobody wants it any more
+
+	own bool // the actor's, which tells nobody of it
 }
 
 // Status is what is known of a node after a [Command]. Silence is not a no: only

@@ -188,24 +188,26 @@ func (a *answer) holding(r *Reply) {
 	r.Fence = a.score(script.Fence)
 }
 
-// status reads what the script says of the key. Two of them tell the value that stands in the
-// way instead.
-func (a *answer) status(may *[script.Broken + 1]bool, r *Reply) {
+// status reads what the script says of the key, and reports whether its hand-over is to go on.
+// Two of them tell the value that stands in the way instead.
+func (a *answer) status(by *script.Script, r *Reply) (unfinished bool) {
 	if (r.Op == Renew || r.Op == Heal) && a.elements[script.Says].IsString() {
 		var is bool
 		if r.Value, is = strings.CutPrefix(a.text(script.Says), script.Told); !is {
 			a.err = unexpected(a.script, "a string")
 		}
 		r.Status = Other
-		return
+		return false
 	}
-	n := a.number(script.Says, script.Broken)
+	n := a.number(script.Says, script.Broken|script.Unfinished)
 	if a.err != nil {
-		return
+		return false
 	}
-	if !may[n] {
+	unfinished = n&script.Unfinished != 0
+	n &^= script.Unfinished
+	if !by.Says[n] || unfinished && !by.Hands {
 		a.err = unexpected(a.script, n)
-		return
+		return false
 	}
 	switch n {
 	case script.Absent:
@@ -217,4 +219,5 @@ func (a *answer) status(may *[script.Broken + 1]bool, r *Reply) {
 	case script.Broken:
 		r.Err = errBroken
 	}
+	return unfinished
 }

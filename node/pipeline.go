@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,8 +50,10 @@ type pipeline struct {
 	single   bool          // each call of a script carries one name
 	tracks   bool          // the node tells what becomes of keys that are read
 	commands []Command
-	replies  []Reply // of the commands, by index; the receiver of the Batch owns them
-	live     []int   // indices of the commands that are to be sent
+	replies  []Reply  // of the commands, by index; the receiver of the Batch owns them
+	own      int      // how many of the first commands are the actor's
+	rest     []string // names whose hand-over is to go on, see script.Unfinished
+	live     []int    // indices of the commands that are to be sent
 	calls    []call
 	answer   answer // to the name that is being read
 	multi    []rueidis.Completed
@@ -100,9 +103,12 @@ type call struct {
 func (p *pipeline) accept(commands []Command, now clock.Instant) {
 	p.commands = commands
 	p.replies = make([]Reply, len(commands))
-	p.live = p.live[:0]
+	p.own, p.live = 0, p.live[:0]
 	for i := range commands {
 		c := &commands[i]
+		if c.own {
+			p.own++
+		}
 		p.replies[i] = Reply{ID: c.ID, Op: c.Op}
 		switch {
 		case c.Op < Grant || c.Op > lastOp:
@@ -436,12 +442,15 @@ func (p *pipeline) readScript(all []rueidis.RedisMessage, by Op, live []int) (ti
 	for k, i := range live {
 		a.elements = all[2+op.Each*k:][:op.Each]
 		r := &p.replies[i]
-		a.status(&op.Says, r)
+		unfinished := a.status(op.Script, r)
 		if a.err == nil && op.read != nil {
 			op.read(a, r)
 		}
 		if a.err != nil {
 			break
+		}
+		if name := p.commands[i].Name; unfinished && !slices.Contains(p.rest, name) {
+			p.rest = append(p.rest, name)
 		}
 	}
 	a.elements = nil

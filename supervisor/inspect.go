@@ -25,7 +25,8 @@ type Holding struct {
 	Fence uint64        // the highest that a node has stored for the name; 0 if none
 
 	// Waiting is how many callers of Acquire stand in line for the name, one for each
-	// process, on the node that knows of most. Some of them may be gone.
+	// process, on the node that knows of most. Who has died is counted for two heartbeats
+	// more, about seven node timeouts.
 	Waiting int
 
 	// Since is, if Held, when that lease began, at the latest, by the nodes' clocks;

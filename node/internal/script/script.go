@@ -40,6 +40,7 @@ type Script struct {
 	Keys   int                        // KEYS for each name
 	Call   int                        // ARGV of the call, before those of the names
 	Args   int                        // ARGV for each name
+	Hands  bool                       // it hands over, and so may say that this is Unfinished
 }
 
 // Millis is a time as it is sent, in ms.
@@ -59,6 +60,11 @@ const (
 	Ours   = 1 // it holds the token, and was changed as asked
 	Other  = 2 // it holds something else, of whatever type
 	Broken = 3 // the fence or the queue key is no sorted set, and the key is as it was
+
+	// Unfinished is added to one of these if the key was to be handed over, and all of the
+	// MaxLooks that stood first in the queue were dead, and were dropped. The next Release of
+	// the name, whoever's, goes on.
+	Unfinished = 4
 )
 
 // Where the answer to one name has what. All begin with what the script says of the key,
@@ -121,31 +127,73 @@ func RenewCall(to []string, readAgain bool, ttl Millis) []string {
 }
 func RenewArgs(to []string, token string) []string { return append(to, token) }
 
+// MaxLooks is how many entries of queues one call looks at, whatever it does with them: so
+// very many dead do not keep the server from everybody else. They cost about 2 µs each.
+const MaxLooks = 500
+
+// looks is how many entries this call may still look at.
+var looks = `
+local looks = ` + strconv.Itoa(MaxLooks) + `
+`
+
 // handOver is a function that reserves a key, which must be absent or the caller's to
 // delete, for the first living waiter, and tells its inbox. It returns true if there is
-// one. One whose heartbeat is past, or whose inbox
+// one, and as its second value true if it has found none among as many as it may look at, so
+// that there may be more: see Unfinished. One whose heartbeat is past, or whose inbox
 // nobody listens to, is dropped. The waiter counts as dead until its next heartbeat,
 // so that one who does nothing costs a single reservation. self is who calls, if it
 // waits: the answer tells it. It is called by pcall: what it may not do, for want of
 // memory or of a right, or because the queue is none, must not fail what was asked.
-// It needs now, the node's time in ms, and reserve, for how long in ms.
-const handOver = `
+// It needs now, the node's time in ms, and reserve, for how long in ms. Nearly always the
+// first one is alive, so it looks at one, then at ten, then at a hundred at a time.
+var handOver = looks + `
 local function handOver(name, queue, self)
-  for _ = 1, 100 do
-    local first = redis.call('ZRANGEBYSCORE', queue, 0, '+inf', 'LIMIT', 0, 1)[1]
-    if not first then
-      return
+  local some = 1
+  while looks > 0 do
+    some = math.min(some, looks)
+    local first = redis.call('ZRANGEBYSCORE', queue, 0, '+inf', 'LIMIT', 0, some)
+    local dead, living = {}, nil
+    for _, member in ipairs(first) do
+      looks = looks - 1
+      local id = string.sub(member, 2)
+      local space = string.find(id, ' ', 1, true)
+      local alive = redis.call('ZSCORE', queue, 'l' .. id)
+      if space and alive and -alive > now and (id == self or
+          redis.call('PUBLISH', string.sub(id, 1, space - 1), string.sub(id, space + 1)) > 0) then
+        living = id
+        redis.call('SET', name, '?' .. string.sub(id, space + 1), 'PX', reserve)
+        redis.call('ZADD', queue, -now, 'l' .. id)
+        break
+      end
+      dead[#dead+1], dead[#dead+2] = member, 'l' .. id
     end
-    local id = string.sub(first, 2)
-    local space = string.find(id, ' ', 1, true)
-    local alive = redis.call('ZSCORE', queue, 'l' .. id)
-    if space and alive and -alive > now and (id == self or
-        redis.call('PUBLISH', string.sub(id, 1, space - 1), string.sub(id, space + 1)) > 0) then
-      redis.call('SET', name, '?' .. string.sub(id, space + 1), 'PX', reserve)
-      redis.call('ZADD', queue, -now, 'l' .. id)
-      return true
+    if dead[1] then
+      redis.call('ZREM', queue, unpack(dead))
     end
-    redis.call('ZREM', queue, first, 'l' .. id)
+    if living or #first < some then
+      return living ~= nil
+    end
+    some = math.min(10 * some, 100)
+  end
+  return false, true
+end
+`
+
+// bury is a function that drops those from a queue whose heartbeat is past, wherever they
+// stand: a queue in use does not grow, also if its name is never free. One for whom the key is
+// reserved counts as dead, and must still be seen to stand before the others: so they are
+// dropped once they have been dead for as long as a reservation lasts. It needs now, looks
+// and reserve.
+const bury = `
+local function bury(queue)
+  local dead = redis.call('ZRANGEBYSCORE', queue, reserve - now, '(0', 'LIMIT', 0, looks)
+  local n = #dead
+  if n > 0 then
+    looks = looks - n
+    for i = 1, n do
+      dead[n+i] = 'w' .. string.sub(dead[i], 2)
+    end
+    redis.call('ZREM', queue, unpack(dead))
   end
 end
 `
@@ -178,13 +226,13 @@ local now = out[1] * 1000 + math.floor(out[2] / 1000)
 // pay for no more than one EXISTS.
 var Release = define(Script{
 	Name: "release", KeysOf: kinds{Name, QueueKey}, Says: says(Absent, Ours, Other), Each: Says + 1,
-	Call: len(ReleaseCall(nil, "")), Args: len(ReleaseArgs(nil, "")),
+	Call: len(ReleaseCall(nil, "")), Args: len(ReleaseArgs(nil, "")), Hands: true,
 }, `
 local call = redis.call
 local out = call('TIME')
 local n = #KEYS / 2
 local held = call('MGET', unpack(KEYS, 1, n))
-local mine, handed
+local mine, handed, rest
 for i = 1, n do
   if held[i] == ARGV[i+1] then
     out[i+2] = 1
@@ -197,11 +245,14 @@ end
 local reserve = ARGV[1]
 if reserve ~= '0' and call('EXISTS', unpack(KEYS, n + 1)) > 0 then
 `+clock+handOver+`
-  handed = {}
+  handed, rest = {}, {}
   for i = 1, n do
     if out[i+2] ~= 2 then
-      local done, said = pcall(handOver, KEYS[i], KEYS[n+i])
+      local done, said, more = pcall(handOver, KEYS[i], KEYS[n+i])
       handed[i] = done and said
+      if done and more then
+        rest[#rest+1] = i + 2
+      end
     end
   end
 end
@@ -217,6 +268,11 @@ end
 if mine then
   call('DEL', unpack(mine))
 end
+if rest then
+  for _, i in ipairs(rest) do
+    out[i] = out[i] + 4
+  end
+end
 return out
 `)
 
@@ -230,7 +286,7 @@ func ReleaseArgs(to []string, token string) []string   { return append(to, token
 // (the key held the token, or a reservation for it) or Other.
 var Leave = define(Script{
 	Name: "leave", KeysOf: kinds{Name, QueueKey}, Says: says(Absent, Ours, Other), Each: Says + 1,
-	Call: len(LeaveCall(nil, "", "")), Args: len(LeaveArgs(nil, "", false)),
+	Call: len(LeaveCall(nil, "", "")), Args: len(LeaveArgs(nil, "", false)), Hands: true,
 }, `
 local out = redis.call('TIME')
 local n = #KEYS / 2
@@ -255,7 +311,10 @@ for i = 1, n do
     absent = true
   end
   if absent and reserve ~= '0' then
-    pcall(handOver, name, queue)
+    local done, _, more = pcall(handOver, name, queue)
+    if done and more then
+      out[i+2] = out[i+2] + 4
+    end
   end
 end
 return out
@@ -349,8 +408,8 @@ return out
 const InspectWaiting = holding
 
 // Enqueue puts each token into its queue, or refreshes its heartbeat there, unless the
-// key holds it; and hands over a key that is absent. One that is new stands behind all
-// others, whatever its ticket. KEYS: name, fence key, queue key. ARGV of the call: the
+// key holds it; drops some of the dead; and hands over a key that is absent. One that is new
+// stands behind all others, whatever its ticket. KEYS: name, fence key, queue key. ARGV of the call: the
 // inbox; how long a reservation lasts in ms, 0 to hand over nothing; how long the
 // heartbeat counts in ms; of a name: token, ticket, and 1 if it is new. Answers for
 // each name: Ours (the key is reserved for the token, or holds it), Other (it is not)
@@ -358,12 +417,12 @@ const InspectWaiting = holding
 // ticket here as a decimal string, or an empty string if it is not in the queue.
 var Enqueue = define(Script{
 	Name: "enqueue", KeysOf: kinds{Name, FenceKey, QueueKey}, Says: says(Ours, Other, Broken), Each: enqueueEach,
-	Call: len(EnqueueCall(nil, "", "", "")), Args: len(EnqueueArgs(nil, "", 0, false)),
+	Call: len(EnqueueCall(nil, "", "", "")), Args: len(EnqueueArgs(nil, "", 0, false)), Hands: true,
 }, misused+`
 local out = redis.call('TIME')
 local n = #KEYS / 3
 local inbox, reserve, alive = ARGV[1], ARGV[2], tonumber(ARGV[3])
-`+clock+handOver+`
+`+clock+handOver+bury+`
 for i = 1, n do
   local name, fence, queue = KEYS[i], KEYS[n+i], KEYS[2*n+i]
   local token, ticket = ARGV[3*i+1], ARGV[3*i+2]
@@ -376,24 +435,31 @@ for i = 1, n do
   elseif type(mine) == 'table' then
     return mine
   else
+    local more
     out[at+4], out[at+5] = 0, ''
     if held ~= token then
       if ARGV[3*i+3] == '1' then
-        local later = not mine and redis.call('ZRANGEBYSCORE', queue, ticket, '+inf', 'WITHSCORES')
-        ticket = mine or later[1] and string.format('%.0f', later[#later] + 1) or ticket
+        local later = mine and 0 or redis.call('ZCOUNT', queue, ticket, '+inf')
+        if later > 0 then
+          local last = redis.call('ZRANGEBYSCORE', queue, ticket, '+inf', 'WITHSCORES', 'LIMIT', later - 1, 1)
+          ticket = string.format('%.0f', last[2] + 1)
+        end
+        ticket = mine or ticket
       end
       redis.call('ZADD', queue, ticket, 'w' .. id, -now - alive, 'l' .. id)
+      bury(queue)
       out[at+5] = ticket
       if redis.call('PTTL', queue) < alive then
         redis.call('PEXPIRE', queue, alive)
       end
       if not held and reserve ~= '0' and redis.call('EXISTS', name) == 0 then
-        pcall(handOver, name, queue, id)
+        local done, _, rest = pcall(handOver, name, queue, id)
+        more = done and rest
         held = redis.call('MGET', name)[1]
       end
       out[at+4] = redis.call('ZRANK', queue, 'w' .. id) - redis.call('ZCOUNT', queue, '-inf', '(0')
     end
-    out[at] = (held == token or held == '?' .. token) and 1 or 2
+    out[at] = ((held == token or held == '?' .. token) and 1 or 2) + (more and 4 or 0)
     out[at+1] = held or ''
     out[at+2] = redis.call('PTTL', name)
     local stored = redis.pcall('ZSCORE', fence, 'f')

@@ -32,6 +32,8 @@ func queue(t *testing.T, target Target) {
 		{"equal tickets", (*queueing).equalTickets},
 		{"of a free key", (*queueing).freeKey},
 		{"the dead are skipped", (*queueing).deadSkipped},
+		{"more dead than one call looks at", (*queueing).manyDead},
+		{"the dead leave a queue in use", (*queueing).deadDropped},
 		{"a reservation is another's value", (*queueing).othersValue},
 		{"claims", (*queueing).claims},
 		{"leaving", (*queueing).leaving},
@@ -151,10 +153,12 @@ func (q *queueing) deadSkipped(t *testing.T) {
 	for i := range 5 {
 		q.mute.expect(t, q.at(uint64(i), fmt.Sprint("m", i)), held(i))
 		q.b.expect(t, q.at(uint64(10+i), fmt.Sprint("b", i)), held(2*i+1))
-		q.b.ask("ZADD", script.QueueKey(q.name), "-5", script.Alive("inbox-b", fmt.Sprint("b", i)))
 	}
 	q.b.ask("ZADD", script.QueueKey(q.name), "7", "garbage", "8", "w")
 	q.a.expect(t, q.at(20, "a"), held(12))
+	for i := range 5 {
+		q.b.ask("ZADD", script.QueueKey(q.name), past, script.Alive("inbox-b", fmt.Sprint("b", i)))
+	}
 	q.a.expect(t, q.on(node.Inspect, ""), node.Reply{Status: node.OK, Value: rival, Left: prepared, Ahead: 6}) // the living
 	q.mute.expect(t, q.on(node.Release, rival), node.Reply{Status: node.OK})
 	q.a.wake(t, "a")
@@ -165,6 +169,106 @@ func (q *queueing) deadSkipped(t *testing.T) {
 	q.a.expect(t, q.at(20, "a"), reserved(node.Other, "b", 0))
 	q.b.expect(t, q.on(node.Leave, "b"), node.Reply{Status: node.OK})
 	q.a.wake(t, "a")
+}
+
+// dead has very many stand in the queue whose inbox nobody listens to.
+func (q *queueing) dead(t *testing.T, n int, until string) {
+	t.Helper()
+	words := []string{"ZADD", script.QueueKey(q.name)}
+	for i := range n {
+		token := fmt.Sprint("dead", i)
+		words = append(words, "7", script.Waiter("inbox-x", token), until, script.Alive("inbox-x", token))
+	}
+	if got := q.a.ask(words...); got != fmt.Sprint(":", 2*n) {
+		t.Fatal(got)
+	}
+}
+
+const (
+	toCome = "-99999999999999" // when a heartbeat is over, as it is kept
+	past   = "-5"
+)
+
+// stand checks how many members the queue has: two for each that stands there.
+func (q *queueing) stand(t *testing.T, n int) {
+	t.Helper()
+	if got := q.a.ask("ZCARD", script.QueueKey(q.name)); got != fmt.Sprint(":", 2*n) {
+		t.Errorf("%s members in the queue, want two for each of %d", got, n)
+	}
+}
+
+func (q *queueing) manyDead(t *testing.T) {
+	const more = 3
+	ms := script.InMillis(reserve)
+	by := func(s script.Script, args ...string) []string {
+		words := []string{"EVAL", s.Text, fmt.Sprint(s.Keys)}
+		for _, key := range s.KeysOf {
+			words = append(words, key(q.name))
+		}
+		return append(words, args...)
+	}
+	for _, c := range []struct {
+		what  string
+		key   string
+		says  int
+		left  int
+		words []string
+	}{
+		{"release", rival, script.Ours, 1, by(script.Release, script.ReleaseArgs(script.ReleaseCall(nil, ms), rival)...)},
+		{"release of nothing", "", script.Absent, 1, by(script.Release, script.ReleaseArgs(script.ReleaseCall(nil, ms), rival)...)},
+		{"leave", "?a", script.Ours, 1, by(script.Leave, script.LeaveArgs(script.LeaveCall(nil, "inbox-a", ms), "a", false)...)},
+		{"enqueue", "", script.Other, 2, by(script.Enqueue, script.EnqueueArgs(script.EnqueueCall(nil, "inbox-a", ms, ms), "a", 9, false)...)},
+	} {
+		q.a.ask("DEL", q.name, script.QueueKey(q.name))
+		q.dead(t, script.MaxLooks+more, toCome)
+		q.b.ask("ZADD", script.QueueKey(q.name), "8", script.Waiter("inbox-b", "b"), toCome, script.Alive("inbox-b", "b"))
+		if c.key != "" {
+			q.a.ask("SET", q.name, c.key)
+		}
+		answer := strings.Fields(q.a.ask(c.words...))
+		if says := strings.Trim(answer[min(2, len(answer)-1)], ":[]"); says != fmt.Sprint(c.says+script.Unfinished) {
+			t.Errorf("%s: %q, want to be told that it is unfinished", c.what, answer)
+		}
+		q.stand(t, more+c.left)
+		q.a.lookValue(t, q.name, "nil")
+		q.b.silent(t)
+		// Any release goes on.
+		q.mute.expect(t, q.on(node.Release, "x"), node.Reply{Status: node.Absent})
+		q.b.wake(t, "b")
+		q.stand(t, c.left)
+	}
+	// An actor does so by itself.
+	q.a.ask("DEL", q.name, script.QueueKey(q.name))
+	q.a.prepare(t, q.name, others, none)
+	q.dead(t, 3*script.MaxLooks+more, toCome)
+	q.b.ask("ZADD", script.QueueKey(q.name), "8", script.Waiter("inbox-b", "b"), toCome, script.Alive("inbox-b", "b"))
+	q.mute.expect(t, q.on(node.Release, rival), node.Reply{Status: node.OK})
+	for range 3 {
+		if b := q.mute.batch(t); len(b.Replies) != 0 {
+			t.Errorf("%+v is told of what nobody has asked", b.Replies)
+		}
+	}
+	q.b.wake(t, "b")
+	q.stand(t, 1)
+	q.b.expect(t, q.on(node.Leave, "b"), node.Reply{Status: node.OK})
+	q.b.gone(t, q.name)
+}
+
+func (q *queueing) deadDropped(t *testing.T) {
+	q.a.prepare(t, q.name, others, none)
+	q.a.expect(t, q.at(1, "a"), held(0))
+	q.dead(t, script.MaxLooks+3, past)
+	q.b.expect(t, q.at(20, "b"), held(4)) // three that are dead are left before it
+	q.stand(t, 5)
+	q.a.expect(t, q.at(1, "a"), held(0))
+	q.stand(t, 2)
+	q.a.expect(t, q.on(node.Inspect, ""), node.Reply{Status: node.OK, Value: rival, Left: prepared, Ahead: 2})
+	// Who comes back has kept its place, if it knows that.
+	q.b.ask("ZADD", script.QueueKey(q.name), past, script.Alive("inbox-a", "a"))
+	q.b.expect(t, q.at(20, "b"), held(0))
+	q.stand(t, 1)
+	q.a.expect(t, q.at(1, "a"), held(0))
+	q.b.expect(t, q.at(20, "b"), held(1))
 }
 
 func (q *queueing) othersValue(t *testing.T) {

@@ -49,26 +49,62 @@ func (t *Turn) Alive(queue, inbox, token string) bool {
 }
 
 // handOver reserves a key that is absent for the first living waiter. self is the member of
-// the one that asks, if it waits.
-func (t *Turn) handOver(k *Keys, self string, reserve int64) {
-	for range 100 {
+// the one that asks, if it waits. It returns Unfinished if it has met only dead among as many
+// as it may look at, and else 0.
+func (t *Turn) handOver(k *Keys, self string, reserve int64) (unfinished int) {
+	for some := 1; t.looks() > 0; some = min(10*some, 100) {
+		some = min(some, t.looks())
 		set, _ := t.Members(k.Queue)
-		first := below(set, Bound{0, true})
-		if first == len(set) {
-			return
-		}
-		member := set[first].Name
-		id := member[min(1, len(member)):]
-		inbox, token, named := strings.Cut(id, " ")
-		alive := "l" + id
-		if named && -scoreOf(set, alive) > float64(t.ms()) && (member == self || t.Server.Publish(inbox, token) > 0) {
-			if t.SetFor(k.Name, Reserved(token), reserve) == nil {
+		first := set[below(set, Bound{0, true}):]
+		first = first[:min(some, len(first))]
+		var dead []string
+		living := false
+		for i := range first {
+			t.Looked++
+			id := first[i].Name[min(1, len(first[i].Name)):]
+			inbox, token, named := strings.Cut(id, " ")
+			alive := "l" + id
+			if named && -scoreOf(set, alive) > float64(t.ms()) && (first[i].Name == self || t.Server.Publish(inbox, token) > 0) {
+				if t.SetFor(k.Name, Reserved(token), reserve) != nil {
+					return 0
+				}
 				t.ZAdd(k.Queue, Add{}, Member{alive, float64(-t.ms())})
+				living = true
+				break
 			}
-			return
+			dead = append(dead, first[i].Name, alive)
 		}
-		t.ZRem(k.Queue, member, alive)
+		t.ZRem(k.Queue, dead...)
+		if living || len(first) < some {
+			return 0
+		}
 	}
+	return Unfinished
+}
+
+// bury drops those from a queue whose heartbeat has been past for as long as a reservation
+// lasts, wherever they stand.
+func (t *Turn) bury(queue string, reserve int64) {
+	past, _ := t.Between(queue, Bound{Score: float64(reserve - t.ms())}, Bound{0, true})
+	past = past[:min(len(past), t.looks())]
+	if len(past) == 0 {
+		return
+	}
+	t.Looked += len(past)
+	dead := make([]string, 0, 2*len(past))
+	for _, m := range past {
+		dead = append(dead, m.Name, "w"+m.Name[min(1, len(m.Name)):])
+	}
+	t.ZRem(queue, dead...)
+}
+
+// looks is how many entries of queues the call may still look at.
+func (t *Turn) looks() int {
+	most := t.MaxLooks
+	if most == 0 {
+		most = script.MaxLooks
+	}
+	return most - t.Looked
 }
 
 // ahead returns how many stand before a waiter, 0 if it does not wait.
@@ -98,7 +134,7 @@ func (t *Turn) Leave(k *Keys, inbox, token string, reserve int64, release bool) 
 		says, absent = Ours, t.Del(k.Name)
 	}
 	if absent && reserve != 0 {
-		t.handOver(k, "", reserve)
+		says |= t.handOver(k, "", reserve)
 	}
 	return says
 }
@@ -112,7 +148,7 @@ type Enqueuing struct {
 
 // Enqueue is the script of that name.
 func (t *Turn) Enqueue(k *Keys, inbox, token string, e Enqueuing) (a Answer, err error) {
-	if e.Alive == Bad {
+	if e.Alive == Bad || e.Reserve == Bad {
 		return a, Error("ERR attempt to perform arithmetic on a nil value")
 	}
 	text, is := t.Text(k.Name)
@@ -120,13 +156,14 @@ func (t *Turn) Enqueue(k *Keys, inbox, token string, e Enqueuing) (a Answer, err
 		return nobody, nil
 	}
 	a.Ticket = NoScore()
+	unfinished := 0
 	if text != token || is != String {
 		var waiter string
 		if waiter, a.Ticket, err = t.stand(k.Queue, inbox, token, e); err != nil {
 			return a, err
 		}
 		if is == None && e.Reserve != 0 {
-			t.handOver(k, waiter, e.Reserve)
+			unfinished = t.handOver(k, waiter, e.Reserve)
 			text, _ = t.Text(k.Name)
 		}
 		a.Ahead = t.ahead(k.Queue, inbox, token)
@@ -135,6 +172,7 @@ func (t *Turn) Enqueue(k *Keys, inbox, token string, e Enqueuing) (a Answer, err
 	if text == token || IsReserved(text, token) {
 		a.Says = Ours
 	}
+	a.Says |= unfinished
 	a.Left, a.Fence = t.PTTL(k.Name), t.fence(k.Fence)
 	return a, nil
 }
@@ -165,6 +203,7 @@ func (t *Turn) stand(queue, inbox, token string, e Enqueuing) (waiter string, ti
 	if _, _, err = t.ZAdd(queue, Add{}, Member{waiter, ticket}, Member{alive, float64(-t.ms() - e.Alive)}); err != nil {
 		return waiter, ticket, err
 	}
+	t.bury(queue, e.Reserve)
 	if t.PTTL(queue) < e.Alive {
 		_, err = t.PExpire(queue, e.Alive)
 	}

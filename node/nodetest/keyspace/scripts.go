@@ -25,6 +25,8 @@ const (
 	Ours   = script.Ours   // it holds the token, and was changed as asked
 	Other  = script.Other  // it holds something else, of whatever type
 	Broken = script.Broken // the fence or the queue key is no sorted set, and the key is as it was
+
+	Unfinished = script.Unfinished // is added: the hand-over is to go on
 )
 
 // Reserved returns what a lock key holds that is reserved for a token.
@@ -129,7 +131,7 @@ func (t *Turn) Release(k *Keys, token string, reserve int64) (says int) {
 		t.Del(k.Name)
 	}
 	if says != Other && reserve != 0 {
-		t.handOver(k, "", reserve)
+		says |= t.handOver(k, "", reserve)
 	}
 	return says
 }

@@ -171,6 +171,13 @@ func (t *Turn) ZRem(key string, names ...string) (removed int, err error) {
 		return 0, err
 	}
 	isOne := func(m Member) bool { return slices.Contains(names, m.Name) }
+	if len(names) > fewNames {
+		all := make(map[string]bool, len(names))
+		for _, name := range names {
+			all[name] = true
+		}
+		isOne = func(m Member) bool { return all[m.Name] }
+	}
 	if !slices.ContainsFunc(old, isOne) {
 		return 0, nil
 	}
@@ -182,6 +189,9 @@ func (t *Turn) ZRem(key string, names ...string) (removed int, err error) {
 	}
 	return len(old) - len(set), nil
 }
+
+// fewNames are compared with each member one by one.
+const fewNames = 8
 
 // Members returns a sorted set, by score and then by name. It must not be changed.
 func (t *Turn) Members(key string) ([]Member, error) { return t.read(key).members() }

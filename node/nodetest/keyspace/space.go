@@ -145,6 +145,9 @@ type Turn struct {
 	*Space
 	Server Server
 	Now    time.Duration // of the server's clock, since the Unix epoch
+
+	Looked   int // entries of queues that the call has looked at
+	MaxLooks int // how many it may look at; 0 for script.MaxLooks
 }
 
 func (t *Turn) ms() int64 { return t.Now.Milliseconds() }

@@ -21,6 +21,7 @@ type simActor struct {
 	state node.State
 
 	mailbox []node.Command
+	rest    []string // names whose hand-over is to go on
 	room    int
 	pumping bool
 	watched bool // a timer runs for the pipeline under way, or an earlier one
@@ -69,6 +70,8 @@ type simPipe struct {
 	boot     int
 	commands []node.Command
 	replies  []node.Reply
+	own      int      // how many of the first commands are the actor's
+	rest     []string // names whose hand-over is to go on
 	live     []int
 	few      [4]int // room for live
 	sent     clock.Instant
@@ -114,13 +117,13 @@ func (a *simActor) trySend(cmd node.Command) bool {
 }
 
 func (a *simActor) wake() {
-	if a.pumping || len(a.mailbox) == 0 || a.pipe != nil || a.hold {
+	if a.pumping || len(a.mailbox)+len(a.rest) == 0 || a.pipe != nil || a.hold {
 		return
 	}
 	a.pumping = true
 	a.c.after(a.c.w.upTo(20*time.Microsecond), func() {
 		a.pumping = false
-		if len(a.mailbox) > 0 && a.pipe == nil && !a.hold {
+		if len(a.mailbox)+len(a.rest) > 0 && a.pipe == nil && !a.hold {
 			a.handle()
 		}
 	})
@@ -138,6 +141,11 @@ func (a *simActor) handle() {
 	if a.conn != nil && a.conn.lost != nil {
 		a.lose(a.conn.lost, nil)
 	}
+	own := len(a.rest)
+	for i, name := range a.rest {
+		commands = slices.Insert(commands, i, node.Command{Op: node.Release, Name: name, Token: "nobody's", By: clock.Never})
+	}
+	a.rest = nil
 	replies := make([]node.Reply, len(commands))
 	for i, cmd := range commands {
 		replies[i] = node.Reply{ID: cmd.ID, Op: cmd.Op, Status: node.Unsent, Err: errUnsent}
@@ -147,7 +155,7 @@ func (a *simActor) handle() {
 		return
 	}
 	now := a.c.Now()
-	p := &simPipe{commands: commands, replies: replies}
+	p := &simPipe{commands: commands, replies: replies, own: own}
 	live := p.few[:0]
 	for _, cmd := range commands {
 		if cmd.Op == node.Sign && cmd.Grown && cmd.Life == a.state.Life && now <= cmd.By {
@@ -353,7 +361,10 @@ func (a *simActor) command(p *simPipe, i int) bool {
 	was.value, _, _ = t.Peek(w.keys[k].Name)
 	w.swaps(n, k, was.value, cmd)
 	w.deletes(n, k, was.value, cmd)
-	a.act(t, k, cmd, r)
+	if a.act(t, k, cmd, r) {
+		w.stats.unfinished++
+		p.rest = append(p.rest, cmd.Name)
+	}
 	a.note(t, p, k, was, cmd, r)
 	if r.Status == node.OK && cmd.Op != node.Release && cmd.Op != node.Leave && p.conn.closed {
 		w.leftTokens[cmd.Token] = leftLate // it came after its sender had given up on it
@@ -383,8 +394,9 @@ func (a *simActor) grant(t *keyspace.Turn, p *simPipe, k int, cmd *node.Command,
 	return false
 }
 
-// act has the node play the script, and decodes its answer.
-func (a *simActor) act(t *keyspace.Turn, k int, cmd *node.Command, r *node.Reply) {
+// act has the node play the script, and decodes its answer. It reports whether its hand-over is
+// to go on.
+func (a *simActor) act(t *keyspace.Turn, k int, cmd *node.Command, r *node.Reply) (unfinished bool) {
 	keys, inbox := &a.c.w.keys[k], a.c.channel
 	ttl, fence, keep := cmd.TTL.Milliseconds(), float64(cmd.Fence), a.c.w.keep.Milliseconds()
 	reserve := int64(0) // a young node hands nothing over: what it has forgotten may be healed
@@ -429,7 +441,8 @@ func (a *simActor) act(t *keyspace.Turn, k int, cmd *node.Command, r *node.Reply
 	if err != nil || it.Says == keyspace.Broken {
 		a.c.w.fail("node %d: %v of %s: %+v, %v", a.n.id, cmd.Op, cmd.Token, it, err)
 	}
-	r.Status = [...]node.Status{keyspace.Absent: node.Absent, keyspace.Ours: node.OK, keyspace.Other: node.Other}[it.Says]
+	r.Status = [...]node.Status{keyspace.Absent: node.Absent, keyspace.Ours: node.OK, keyspace.Other: node.Other}[it.Says&^keyspace.Unfinished]
+	return it.Says&keyspace.Unfinished != 0
 }
 
 // describe fills in what four scripts answer alike, and Claim and Adopt of the fence.
@@ -521,7 +534,8 @@ func (a *simActor) answered(p *simPipe) {
 	for i := range p.replies {
 		w.stats.answers[p.replies[i].Op][p.replies[i].Status]++
 	}
-	a.tell(p.replies)
+	a.rest = p.rest
+	a.tell(p.replies[p.own:])
 	a.wake()
 }
 
@@ -533,7 +547,7 @@ func (a *simActor) failed(p *simPipe, err error) {
 		a.c.w.stats.answers[r.Op][r.Status]++
 	}
 	a.pipe = nil
-	a.lose(err, p.replies)
+	a.lose(err, p.replies[p.own:])
 }
 
 // lost is told that a connection is no more.
@@ -561,7 +575,7 @@ func (a *simActor) lose(err error, replies []node.Reply) {
 	s := a.conn
 	s.closed = true
 	a.listener.end()
-	a.conn, a.brokeAt = nil, a.c.w.now
+	a.conn, a.rest, a.brokeAt = nil, nil, a.c.w.now
 	a.state.Enrolled, a.state.Err = false, err
 	a.tell(replies)
 	if s.proved || a.c.Now().Sub(s.begun) >= simLastPause {

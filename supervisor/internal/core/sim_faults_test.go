@@ -120,6 +120,9 @@ func newWorld(seed uint64, stats *simStats) *world {
 	}
 	// Where fences are forgotten, the order rests on the clocks, which must not differ by
 	// more than the window.
+	if w.chance(0.5) {
+		w.maxLooks = 1 + w.rand.IntN(3) // else nobody dies so often that a hand-over must go on
+	}
 	w.spread = w.widths[len(w.widths)-1] / 10
 	if w.chance(0.5) {
 		w.spread *= 8

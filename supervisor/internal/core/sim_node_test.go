@@ -80,7 +80,7 @@ func newSimNode(w *world, id int) *simNode {
 	n := &simNode{w: w, id: id, up: true, boot: 1, lifeAt: -2 * time.Hour}
 	n.clock = w.nodeClock()
 	n.run, n.repl = w.newID(), w.newID()
-	n.turn = keyspace.Turn{Space: &n.data.space, Server: n}
+	n.turn = keyspace.Turn{Space: &n.data.space, Server: n, MaxLooks: w.maxLooks}
 	since := n.clock.now() - 2*time.Hour
 	marker, life := keyspace.Mark("", n.incarnation(), 0, since.Microseconds())
 	t := n.begin()
@@ -105,7 +105,7 @@ func (n *simNode) now() *keyspace.Turn {
 
 // begin is now for a command of its own: what one writes is lost with all of it.
 func (n *simNode) begin() *keyspace.Turn {
-	n.saved = false
+	n.saved, n.turn.Looked = false, 0
 	return n.now()
 }
 

@@ -35,6 +35,8 @@ type world struct {
 	keep    time.Duration // of fences
 	spread  time.Duration // of the nodes' clocks
 
+	maxLooks int // how many entries of queues one call looks at; 0 for as many as a server
+
 	nodes   []*simNode
 	clients []*simClient
 	lastID  int
