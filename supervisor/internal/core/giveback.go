@@ -43,11 +43,15 @@ func (c *Core) Release(now clock.Instant, id uint64, call Call) {
 }
 
 // Bound hears that the caller of Release has no end of its own. It waits for as long as a node may
-// take to answer: who merely defers a release must not be held up by nodes that are down.
+// take to answer: who merely defers a release must not be held up by nodes that are down. That
+// needs an alarm only once a node has failed. Until then each answers in its own time, and to
+// set one for each release would cost as much as the release.
 func (c *Core) Bound(now clock.Instant, id uint64) {
 	if t := c.tenures.get(id); t != nil && t.give != nil && t.give.answer != 0 {
 		t.give.patience = now.Add(t.terms.Window)
-		c.awaitRelease(t)
+		if t.give.errs != nil {
+			c.awaitRelease(t)
+		}
 	}
 }
 
@@ -175,6 +179,7 @@ func (c *Core) onRelease(now clock.Instant, t *tenure, i int, r node.Reply) {
 		if t.asked.has(i) {
 			c.owe(now, t, i)
 		}
+		c.awaitRelease(t)
 	}
 	c.settled(now, t)
 }
