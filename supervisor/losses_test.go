@@ -75,6 +75,8 @@ var losses = []loss{
 		}},
 	{name: "deleted", do: onNodes(both, func(n *nodetest.Node) { n.Del("x") }), kind: lease.ErrRevoked,
 		nodes: map[int]string{0: "its key was deleted", 1: "its key was deleted"}},
+	{name: "deleted without renewal", do: onNodes(both, func(n *nodetest.Node) { n.Del("x") }), kind: lease.ErrRevoked,
+		opts: []supervisor.Option{supervisor.WithoutRenewal()}, nodes: map[int]string{0: "its key was deleted", 1: "its key was deleted"}},
 	{name: "overwritten", kind: lease.ErrTaken,
 		nodes: map[int]string{0: "overwritten by rival:1", 1: "overwritten by another client"},
 		do: func(_ *testing.T, _ *supervisor.Supervisor, nodes []*nodetest.Node) {
