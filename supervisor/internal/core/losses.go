@@ -52,11 +52,12 @@ type failure struct {
 
 const keptFailures = 32 // a power of two
 
-// note returns the number of a failure, which is that of the one before if it is the same.
+// note returns the number of a failure, which is that of the one before if it says the same.
+// That goes by the text: a user's dialer may return errors that cannot be compared.
 func (f *failures) note(now clock.Instant, err error, apart bool) uint16 {
 	if len(f.kept) == 0 {
 		f.kept = make([]failure, keptFailures)
-	} else if last := f.get(f.latest); last.err == err && last.apart == apart {
+	} else if last := f.get(f.latest); last.apart == apart && last.err.Error() == err.Error() {
 		last.at = now
 		return f.latest
 	}

@@ -136,6 +136,11 @@ func TestFailuresAreFew(t *testing.T) {
 	if again := f.note(2, errRight, false); again != first {
 		t.Errorf("the same one is number %d and %d", first, again)
 	}
+	same := f.note(2, listed{"no route"}, false)
+	if again := f.note(2, listed{"no route"}, false); again != same {
+		t.Errorf("the same text is number %d and %d", same, again)
+	}
+	first = f.note(2, errRight, false)
 	for i := range keptFailures - 1 {
 		f.note(3, fmt.Errorf("failure %d", i), false)
 	}
