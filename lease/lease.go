@@ -17,10 +17,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"reflect"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -116,16 +114,22 @@ type ends struct {
 	err      error // why it is over; nil while it is not
 	lost     chan struct{}
 	done     chan struct{}
-	contexts map[any]*leaseContext // by their parents
+	contexts atomic.Pointer[contexts] // nil until there is one; it needs no lock
 }
 
-// lock returns ends, locked, and makes them if there are none yet.
-func (l *Lease) lock() *ends {
+// toEnd returns ends, and makes them if there are none yet.
+func (l *Lease) toEnd() *ends {
 	e := l.ends.Load()
 	if e == nil {
 		l.ends.CompareAndSwap(nil, &ends{})
 		e = l.ends.Load() // somebody else may have been first
 	}
+	return e
+}
+
+// lock returns ends, locked.
+func (l *Lease) lock() *ends {
+	e := l.toEnd()
 	e.Lock()
 	return e
 }
@@ -191,6 +195,11 @@ func (l *Lease) Err() error {
 	if l.Valid() {
 		return nil
 	}
+	return l.reason()
+}
+
+// reason returns why a lease is over.
+func (l *Lease) reason() error {
 	e := l.lock()
 	defer e.Unlock()
 	return e.err
@@ -242,35 +251,29 @@ func (l *Lease) Context(parent context.Context) context.Context {
 	if !reflect.TypeOf(parent).Comparable() || !reflect.ValueOf(parent).Comparable() {
 		key = new(byte) // no other parent is known to be the same
 	}
-	e := l.lock()
-	c, ended := e.contexts[key], e.err != nil
-	e.Unlock()
-	if c != nil && !ended {
+	all := l.toEnd().makeContexts()
+	if c := all.get(key); c != nil && l.until.Load() != over {
 		return c.ctx
 	}
-	c = &leaseContext{}
+	c := &leaseContext{}
 	c.ctx, c.cancel = context.WithCancelCause(context.WithValue(parent, contextKey{}, origin{l, parent}))
-	e.Lock() // before AfterFunc: with a parent that is done it runs at once
-	defer e.Unlock()
-	if first := e.contexts[key]; first != nil && e.err == nil { // somebody else has asked meanwhile
+	all.Lock() // before AfterFunc: with a parent that is done it runs at once
+	// The end of the lease comes to all that is kept here before it takes the lock, and what
+	// comes later sees that it is over.
+	ended := l.until.Load() == over
+	if first := all.of[key]; first != nil && !ended { // somebody else has asked meanwhile
+		all.Unlock()
 		c.cancel(nil)
 		return first.ctx
 	}
-	c.forget = context.AfterFunc(c.ctx, func() {
-		e.Lock()
-		defer e.Unlock()
-		if e.contexts[key] == c {
-			delete(e.contexts, key)
-		}
-	})
-	if e.err != nil {
-		c.end(e.err)
-		return c.ctx
+	c.forget = context.AfterFunc(c.ctx, func() { all.forget(key, c) })
+	if !ended {
+		all.keep(key, c)
 	}
-	if e.contexts == nil {
-		e.contexts = make(map[any]*leaseContext)
+	all.Unlock()
+	if ended {
+		c.end(l.reason())
 	}
-	e.contexts[key] = c
 	return c.ctx
 }
 
@@ -282,22 +285,23 @@ type origin struct {
 	parent context.Context
 }
 
+// originOf returns what a context of l was made from that ctx is, or was made from. It may be
+// a context of another lease, which that was given.
+func (l *Lease) originOf(ctx context.Context) (origin, bool) {
+	for {
+		o, ok := ctx.Value(contextKey{}).(origin)
+		if !ok || o.lease == l {
+			return o, ok
+		}
+		ctx = o.parent
+	}
+}
+
 // FromContext returns the lease that ctx was made from with [Lease.Context], or
 // nil: the innermost, if there are several.
 func FromContext(ctx context.Context) *Lease {
 	o, _ := ctx.Value(contextKey{}).(origin)
 	return o.lease
-}
-
-type leaseContext struct {
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	forget func() bool
-}
-
-func (c *leaseContext) end(why error) {
-	c.forget() // or else it would start a goroutine to do what its caller does
-	c.cancel(why)
 }
 
 // Extend renews the lease at once, with the given TTL, which stays in force for
@@ -340,15 +344,13 @@ func (l *Lease) Extend(ctx context.Context, ttl time.Duration) error {
 // says how it was lost (an error that wraps [ErrLost]), and on one that was handed over
 // [ErrHandedOver]: informational, nothing is left to do.
 func (l *Lease) Release(ctx context.Context) error {
+	alive := ctx.Err() == nil
 	l.Valid() // a lease that has expired is lost, not released
 	if !l.finish(ErrReleased, over) {
-		e := l.lock()
-		err := e.err
-		e.Unlock()
-		if err == ErrReleased {
-			return nil
+		if err := l.reason(); err != ErrReleased {
+			return err
 		}
-		return err
+		return nil
 	}
 	l.endContexts()
 	if l.keeper == nil {
@@ -356,7 +358,7 @@ func (l *Lease) Release(ctx context.Context) error {
 	}
 	// Only a context that this release has just ended is replaced. One that was detached from
 	// the lease, or has ended for another reason, bounds the waiting as it is.
-	if o, ok := ctx.Value(contextKey{}).(origin); ok && o.lease == l && context.Cause(ctx) == ErrReleased {
+	if o, ok := l.originOf(ctx); ok && alive && context.Cause(ctx) == ErrReleased {
 		if end, ok := ctx.Deadline(); ok {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithDeadline(o.parent, end)
@@ -395,29 +397,4 @@ func (l *Lease) finish(why error, seen int64) bool {
 		close(e.done)
 	}
 	return true
-}
-
-// endContexts ends the contexts of a lease that is over.
-func (l *Lease) endContexts() {
-	e := l.lock()
-	contexts, why := slices.Collect(maps.Values(e.contexts)), e.err
-	e.Unlock()
-	if contexts == nil {
-		return
-	}
-	for _, c := range contexts {
-		c.end(why)
-	}
-	e.Lock()
-	e.contexts = nil
-	e.Unlock()
-}
-
-// endContextsSoon does so without having its caller wait.
-func (l *Lease) endContextsSoon() {
-	e := l.lock()
-	defer e.Unlock()
-	if len(e.contexts) > 0 {
-		go l.endContexts()
-	}
 }

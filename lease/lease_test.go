@@ -503,9 +503,10 @@ func (c *slowContext) Done() <-chan struct{} {
 }
 
 func (l *Lease) keptContexts() int {
-	e := l.lock()
-	defer e.Unlock()
-	return len(e.contexts)
+	all := l.toEnd().makeContexts()
+	all.Lock()
+	defer all.Unlock()
+	return len(all.of)
 }
 
 func TestFromContext(t *testing.T) {
@@ -666,5 +667,104 @@ func TestContextOfRelease(t *testing.T) {
 		if (k.asked != nil) != c.done || deadline != c.deadline || (k.ctx == ctx) != c.itself {
 			t.Errorf("%s: asked with a context whose Err() is %v, deadline %v, the caller's %v", name, k.asked, deadline, k.ctx == ctx)
 		}
+	}
+}
+
+// What is kept for a great many contexts is freed with the last of them, and not only with the
+// lease.
+func TestManyContexts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, c, _ := held(nil)
+		stays, end := context.WithCancel(context.Background())
+		defer end()
+		l.Context(stays)
+		all, endAll := context.WithCancel(context.Background())
+		for i := range 10_000 {
+			l.Context(context.WithValue(all, contextKey{}, i))
+		}
+		endAll()
+		synctest.Wait()
+		kept := l.toEnd().makeContexts()
+		if len(kept.of) != 1 || kept.most > 64 {
+			t.Errorf("%d contexts are kept, in a map for %d", len(kept.of), kept.most)
+		}
+		if ctx := l.Context(stays); ctx.Err() != nil {
+			t.Error(ctx.Err())
+		}
+		c.End(ErrTaken)
+		synctest.Wait()
+		if n := l.keptContexts(); n != 0 {
+			t.Errorf("%d contexts are kept by a lease that is over", n)
+		}
+	})
+}
+
+// Whoever ends a lease does not wait for those that are forgetting contexts.
+func TestEndWaitsForNoContext(t *testing.T) {
+	l, c, _ := held(nil)
+	ctx := l.Context(context.Background())
+	all := l.toEnd().makeContexts()
+	all.Lock() // as they do
+	ended := make(chan bool, 1)
+	go func() { ended <- c.End(ErrTaken) }()
+	select {
+	case ok := <-ended:
+		if !ok {
+			t.Error("not ended")
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it waits")
+	}
+	all.Unlock()
+	<-ctx.Done()
+}
+
+// A context that is made while the lease ends has ended, and none is kept.
+func TestContextWhileItEnds(t *testing.T) {
+	for range 1000 {
+		l, c, _ := held(nil)
+		parent, cancel := context.WithCancel(context.Background())
+		var wg sync.WaitGroup
+		wg.Go(func() { c.End(ErrRevoked) })
+		wg.Go(func() {
+			ctx := l.Context(parent)
+			<-ctx.Done()
+			if context.Cause(ctx) != ErrRevoked {
+				t.Error(context.Cause(ctx))
+			}
+		})
+		wg.Wait()
+		l.endContexts()
+		if n := l.keptContexts(); n != 0 {
+			t.Fatalf("%d contexts are kept", n)
+		}
+		cancel()
+	}
+}
+
+// A context of a lease may have been made of one of another lease.
+func TestContextOfNestedLeases(t *testing.T) {
+	k := &keeper{}
+	outer, _, _ := held(k)
+	inner, _, _ := held(&keeper{})
+	ctx, cancel := context.WithTimeout(inner.Context(outer.Context(context.Background())), time.Hour)
+	defer cancel()
+	if err := outer.Release(ctx); err != nil || k.asked != nil {
+		t.Errorf("%v: asked with a context whose Err() is %v", err, k.asked)
+	}
+	if _, ok := k.ctx.Deadline(); !ok {
+		t.Error("the deadline was dropped")
+	}
+
+	// One that has ended with another lease has not ended because of this one.
+	k = &keeper{}
+	outer, _, _ = held(k)
+	inner, _, _ = held(&keeper{})
+	ended := inner.Context(outer.Context(context.Background()))
+	if err := inner.Release(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := outer.Release(ended); err != nil || k.ctx != ended {
+		t.Errorf("%v: asked with %v", err, k.ctx)
 	}
 }

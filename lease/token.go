@@ -9,9 +9,9 @@ import (
 
 // A Token is what stands under a name on the nodes: the owner, a slash and 128 random bits,
 // fresh for every attempt. Whoever knows it can delete the key, so it shows itself on purpose
-// only: string(t) is the value. Every verb of package fmt, package slog and the encoders of
+// only: string(t) is the value. Every verb of package fmt for a text, package slog and the encoders of
 // JSON and text print lease.Token(redacted) instead. They cannot know of it if it is in an
-// unexported field, or the key of a map in JSON.
+// unexported field, or the key of a map in JSON; nor if fmt is given %p or %w, which go vet finds.
 type Token string
 
 const redacted = "lease.Token(redacted)"
@@ -48,6 +48,9 @@ func (l *Lease) Format(f fmt.State, _ rune) {
 
 // LogValue returns the lease's name, owner and fence, and why it is over if it is.
 func (l *Lease) LogValue() slog.Value {
+	if l == nil {
+		return slog.AnyValue(nil)
+	}
 	attrs := []slog.Attr{slog.String("name", l.name), slog.String("owner", l.owner), slog.Uint64("fence", l.fence)}
 	if err := l.Err(); err != nil {
 		attrs = append(attrs, slog.Any("over", err))

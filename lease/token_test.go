@@ -24,7 +24,7 @@ func TestTokenIsNotPrinted(t *testing.T) {
 		Lease *lease.Lease
 	}
 	for _, v := range []any{
-		held, held.Token(), holding{held.Token(), held}, &holding{held.Token(), held},
+		(*lease.Lease)(nil), held, held.Token(), holding{held.Token(), held}, &holding{held.Token(), held},
 		[]lease.Token{held.Token()}, fmt.Errorf("%v: %w", held, fmt.Errorf("%v", held.Token())),
 	} {
 		var out bytes.Buffer
@@ -38,7 +38,7 @@ func TestTokenIsNotPrinted(t *testing.T) {
 			t.Errorf("%T: %v", v, err)
 		}
 		out.Write(b)
-		if s := out.String(); strings.Contains(s, "ABCDEF") || strings.Contains(strings.ToLower(s), fmt.Sprintf("%x", "ABCDEF")) {
+		if s := out.String(); strings.Contains(s, "panicked") || strings.Contains(s, "ABCDEF") || strings.Contains(strings.ToLower(s), fmt.Sprintf("%x", "ABCDEF")) {
 			t.Errorf("%T is printed as %s", v, s)
 		}
 	}
