@@ -11,7 +11,6 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 	"github.com/redis/rueidis"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/node/internal/script"
@@ -79,7 +78,7 @@ type Actor struct {
 	lender   lender
 	tasks    sync.WaitGroup
 
-	credentials singleflight.Group
+	callouts callouts
 
 	// The inbox.
 	waits     bool          // something has waited: from now on it is listened to
@@ -530,7 +529,7 @@ func (a *Actor) tell() {
 func (a *Actor) try(ctx context.Context, holdBack bool) {
 	a.holdBack = holdBack
 	a.attempt = make(chan enrolment, 1)
-	s := newSession(ctx, a.Clock, a.Timeout, &a.credentials)
+	s := newSession(ctx, a.Clock, a.Timeout, &a.callouts)
 	if a.Wakes != nil && a.Conn.client == nil {
 		s.changed = newChangedKeys()
 	}
@@ -573,8 +572,8 @@ func (a *Actor) nextPause(now clock.Instant) time.Duration {
 func (a *Actor) enrolled(e enrolment) {
 	a.attempt, a.holdBack = nil, false
 	if e.session == nil {
-		changed := a.state.Err == nil || a.state.Err.Error() != e.err.Error()
-		a.state.Err = e.err
+		changed := a.state.Err == nil || a.state.Err.Error() != e.err.Error() || a.state.Reconnecting
+		a.state.Err, a.state.Reconnecting = e.err, false
 		a.refusal, a.answered, a.tried = e.refusal, e.answered, a.Clock.Now()
 		if e.refusal {
 			a.timer.Reset(a.refused.NextBackOff())
@@ -605,7 +604,7 @@ func (a *Actor) enrolled(e enrolment) {
 		a.grown = e.id.age-grownAfter > a.Window
 	}
 	a.grown = a.grown || e.id.grown
-	a.state.Enrolled, a.state.Err = true, nil
+	a.state.Enrolled, a.state.Err, a.state.Reconnecting = true, nil, false
 	a.state.Tracks = a.session.tracks
 	a.state.Latency = e.id.latency
 	a.state.Evicts = e.id.evicts
@@ -627,7 +626,8 @@ func (a *Actor) enrolled(e enrolment) {
 }
 
 // lose ends the enrolment, tells that together with the replies of the pipeline,
-// and tries again: at once, unless the connection has never been of any use.
+// and tries again: at once, unless the connection has never been of any use. That a connection
+// ends is ordinary, unless the server answers what it was not asked.
 func (a *Actor) lose(ctx context.Context, over error) {
 	s := a.session
 	if over == nil {
@@ -636,14 +636,14 @@ func (a *Actor) lose(ctx context.Context, over error) {
 	a.session, a.pipe.rest = nil, nil
 	s.end()
 	a.lostAt = a.Clock.Now()
+	again := ctx.Err() == nil && (s.proved || a.lostAt.Sub(s.begun) >= lastPause)
+	a.state.Reconnecting = again && over != errShifted
 	a.state.Enrolled, a.state.Tracks, a.state.Err = false, false, over
 	a.tell()
-	if ctx.Err() != nil {
-		return
-	}
-	if s.proved || a.Clock.Now().Sub(s.begun) >= lastPause {
+	switch {
+	case again:
 		a.try(ctx, true)
-		return
+	case ctx.Err() == nil:
+		a.timer.Reset(a.nextPause(a.lostAt))
 	}
-	a.timer.Reset(a.nextPause(a.lostAt))
 }

@@ -940,6 +940,10 @@ func TestRefusedForGood(t *testing.T) {
 		{"HELLO", "-ERR max number of clients reached\r\n", true},
 		{"INFO", "-NOPERM this user has no permissions to run the 'info' command\r\n", true},
 		{"HELLO", "-NOAUTH Authentication required.\r\n", true},
+		{"HELLO", "-ERR DB index is out of range\r\n", true},
+		{"HELLO", "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n" + nodetest.EOF, true},
+		{"EVAL", "-ERR The user executing the script can't run this command or subcommand script: 1, on @user_script:1.\r\n", true},
+		{"INFO", "$40\r\n# Replication\r\nrole:slave\r\nmaster_replid\r\n", false}, // it may be promoted
 		{"TIME", "-LOADING Redis is loading the dataset in memory\r\n", false},
 	} {
 		t.Run(c.answer, func(t *testing.T) {
@@ -954,7 +958,7 @@ func TestRefusedForGood(t *testing.T) {
 					dials.Add(1)
 					return dial(ctx, addr, d, cfg)
 				}
-				r := start(t, node.Option(o))
+				r := start(t, node.Option(o), func(c *node.Config) { c.Window = time.Second })
 				time.Sleep(time.Minute)
 				before := dials.Load()
 				time.Sleep(time.Minute)

@@ -261,6 +261,9 @@ func (c Conn) options(timeout time.Duration,
 		}
 	}
 	dial := dialerOf(c.opt)
+	if dial == nil {
+		dial = dialTCP
+	}
 	o.DialFn = nil
 	// The library passes the Sentinel's net.Dialer where it dials a Sentinel, so
 	// a resolver of its own tells which of the two it is.
@@ -316,43 +319,3 @@ const (
 	sentinelPing    = 5 * time.Second
 	sentinelRefresh = 5 * time.Second
 )
-
-// dialerOf returns the option's own way to dial.
-func dialerOf(o *rueidis.ClientOption) func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
-	switch {
-	case o.DialCtxFn != nil:
-		return func(ctx context.Context, dst string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
-			return interruptible(ctx, func() (net.Conn, error) { return o.DialCtxFn(ctx, dst, d, t) })
-		}
-	case o.DialFn != nil:
-		return func(ctx context.Context, dst string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
-			return interruptible(ctx, func() (net.Conn, error) { return o.DialFn(dst, d, t) })
-		}
-	}
-	return dialTCP
-}
-
-// interruptible returns when ctx is done, whether or not dial heeds it.
-func interruptible(ctx context.Context, dial func() (net.Conn, error)) (net.Conn, error) {
-	type result struct {
-		conn net.Conn
-		err  error
-	}
-	done := make(chan result) // unbuffered: the connection has one owner
-	go func() {
-		c, err := dial()
-		select {
-		case done <- result{c, err}:
-		case <-ctx.Done():
-			if c != nil {
-				_ = c.Close()
-			}
-		}
-	}()
-	select {
-	case r := <-done:
-		return r.conn, r.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}

@@ -42,16 +42,21 @@ type listener struct {
 }
 
 func (l *listener) run() {
-	pause := newPause(lastInboxPause)
+	pause, refused := newPause(lastInboxPause), newPause(refusedFor)
 	timer := l.Clock.NewTimer(0)
 	defer timer.Stop()
 	for {
-		was, err := l.subscribe()
+		was, refusal, err := l.subscribe()
 		if was {
 			pause.Reset()
+			refused.Reset()
 		}
 		l.report(l.ctx, err)
-		timer.Reset(pause.NextBackOff())
+		if refusal {
+			timer.Reset(refused.NextBackOff())
+		} else {
+			timer.Reset(pause.NextBackOff())
+		}
 		select {
 		case <-timer.C():
 		case <-l.ctx.Done():
@@ -61,16 +66,16 @@ func (l *listener) run() {
 }
 
 // subscribe returns when the subscription has ended, or did not come about, and tells
-// which. Over RESP2 a client whose subscription has died never makes another: so each
-// time it is a new one.
-func (l *listener) subscribe() (was bool, err error) {
-	s := newSession(l.ctx, l.Clock, l.Timeout, &l.credentials)
+// which, and whether the server refuses it for good. Over RESP2 a client whose subscription has
+// died never makes another: so each time it is a new one.
+func (l *listener) subscribe() (was, refusal bool, err error) {
+	s := newSession(l.ctx, l.Clock, l.Timeout, &l.callouts)
 	s.listens = true
 	l.tasks.Go(s.watchdog)
 	defer s.end()
 	s.start(l.Clock.Now())
 	if err := s.connect(l.Conn, l.inboxes.lend); err != nil {
-		return false, s.why(err)
+		return false, isRefusal(err), s.why(err)
 	}
 	s.step()
 	var up atomic.Bool
@@ -88,10 +93,11 @@ func (l *listener) subscribe() (was bool, err error) {
 	err = s.client.Receive(ctx, s.client.B().Subscribe().Channel(l.Inbox).Build(), func(m rueidis.PubSubMessage) {
 		l.wake(s.ctx, m.Message)
 	})
+	refusal = isRefusal(err)
 	if err = s.why(err); err == nil {
 		err = errUnsubscribed
 	}
-	return up.Load(), err
+	return up.Load(), refusal, err
 }
 
 func (l *listener) wake(ctx context.Context, token string) {

@@ -205,6 +205,40 @@ func TestInboxRefused(t *testing.T) {
 	}
 }
 
+// Where a user may not subscribe, that is tried more and more rarely; and less than a second after
+// it broke otherwise.
+func TestInboxRefusedForGood(t *testing.T) {
+	for _, c := range []struct {
+		answer      string
+		least, most int // in ten minutes
+	}{
+		{"-NOPERM No permissions to access a channel\r\n", 50, 150},
+		{"-LOADING Redis is loading the dataset in memory\r\n", 500, 1000},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			n := nodetest.New()
+			defer n.Close()
+			n.Reply("SUBSCRIBE", c.answer)
+			r := start(t, n.Conn(), func(cfg *node.Config) { cfg.Inbox, cfg.Wakes = "in", make(chan node.Wake, 1000) })
+			r.ask(grant("a", "1", 1), enqueue("a", "2", 1))
+			time.Sleep(time.Minute)
+			before := n.Commands()["HELLO"]
+			time.Sleep(10 * time.Minute)
+			if got := n.Commands()["HELLO"] - before; got < c.least || got > c.most {
+				t.Errorf("%q: tried %d times in ten minutes", c.answer, got)
+			}
+			n.Reply("SUBSCRIBE", "")
+			time.Sleep(9 * time.Second)
+			for len(r.replies) > 0 {
+				r.batch()
+			}
+			if r.state.NoInbox != nil {
+				t.Error(r.state.NoInbox)
+			}
+		})
+	}
+}
+
 // Nothing is left when Run has returned, whatever the listener was about to do.
 func TestInboxLeavesNothing(t *testing.T) {
 	for _, tc := range []struct {

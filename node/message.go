@@ -208,6 +208,9 @@ type State struct {
 	Enrolled bool
 	// Err is why it is not enrolled, or nil if it is, or if that was not tried yet.
 	Err error
+	// Reconnecting tells that the connection has ended as connections do, and that the first
+	// attempt to make it anew is under way.
+	Reconnecting bool
 	// Life counts the incarnations that this actor has met, from 1: one ends when the
 	// server restarts, when another takes its place, and when it has lost its marker. An
 	// answer of another Life may come from a server that has forgotten everything.

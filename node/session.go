@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/node/internal/script"
@@ -65,16 +64,14 @@ type session struct {
 	ended  bool               // no further dial at all
 	broken error              // why lost is closed
 
-	credentials   *singleflight.Group // the calls of a user's AuthCredentialsFn
-	inCredentials atomic.Int32        // how many of them are waited for
-	borrowing     atomic.Bool         // a connection of a user's client is waited for
-	secrets       []string
+	callouts *callouts
+	waits    map[string]int // what is waited for besides the server, by how many
+	secrets  []string
 }
 
-func newSession(ctx context.Context, clk clock.Clock, timeout time.Duration, credentials *singleflight.Group) *session {
+func newSession(ctx context.Context, clk clock.Clock, timeout time.Duration, callouts *callouts) *session {
 	s := &session{
-		credentials: credentials,
-		clock:       clk, timeout: timeout, nonce: "leasehold-" + rand.Text(),
+		callouts: callouts, clock: clk, timeout: timeout, nonce: "leasehold-" + rand.Text(),
 		begin: make(chan struct{}, 1), lost: make(chan struct{}), wires: map[*wire]struct{}{},
 		closing: func() {},
 	}
@@ -117,13 +114,7 @@ func (s *session) watchdog() {
 }
 
 func (s *session) overdue() error {
-	if s.inCredentials.Load() > 0 {
-		return fmt.Errorf("AuthCredentialsFn has not returned within %v: %w", s.timeout, context.DeadlineExceeded)
-	}
-	if s.borrowing.Load() {
-		return fmt.Errorf("no connection from the client within %v: its pool has none free, of which each supervisor keeps two for each node (BlockingPoolSize), or the node does not answer: %w", s.timeout, context.DeadlineExceeded)
-	}
-	return fmt.Errorf("no answer within %v: %w", s.timeout, context.DeadlineExceeded)
+	return fmt.Errorf("%s within %v: %w", s.waitedFor(), s.timeout, context.DeadlineExceeded)
 }
 
 // start has the watchdog count from now until stop.
@@ -248,9 +239,9 @@ func (s *session) connect(c Conn, lend func(context.Context) (rueidis.DedicatedC
 		return err
 	}
 	if c.client != nil {
-		s.borrowing.Store(true)
+		done := s.waitFor(inClient)
 		d, err := lend(s.ctx)
-		s.borrowing.Store(false)
+		done()
 		if err != nil {
 			return err
 		}
@@ -259,11 +250,14 @@ func (s *session) connect(c Conn, lend func(context.Context) (rueidis.DedicatedC
 		s.closing = func() { go d.Close() }
 		return nil
 	}
-	if fn := c.opt.AuthCredentialsFn; fn != nil {
-		o := *c.opt
-		o.AuthCredentialsFn = s.bounded(fn)
-		c.opt = &o
+	own := *c.opt
+	if fn := own.AuthCredentialsFn; fn != nil {
+		own.AuthCredentialsFn = s.withCredentials(fn)
 	}
+	if dial := dialerOf(&own); dial != nil {
+		own.DialCtxFn = s.withDialer(dial)
+	}
+	c.opt = &own
 	o := c.options(s.timeout, s.dial, func(p string) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -287,33 +281,15 @@ func (s *session) connect(c Conn, lend func(context.Context) (rueidis.DedicatedC
 	return err
 }
 
-// bounded returns a function for credentials that ends with the session. A user's that does
-// not return is not called once more for the same address until it has.
-func (s *session) bounded(fn func(rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error)) func(rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
-	return func(c rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
-		s.inCredentials.Add(1)
-		defer s.inCredentials.Add(-1)
-		address := ""
-		if c.Address != nil {
-			address = c.Address.String()
-		}
-		result := s.credentials.DoChan(address, func() (any, error) { return fn(c) })
-		select {
-		case r := <-result:
-			got, _ := r.Val.(rueidis.AuthCredentials)
-			return got, r.Err
-		case <-s.ctx.Done():
-			return rueidis.AuthCredentials{}, context.Cause(s.ctx)
-		}
-	}
-}
-
 // echoed is to how many bytes Redis cuts an argument that it repeats in an error.
 const echoed = 128
 
 // refusals are how the errors of a server begin that it gives again until somebody changes its
 // configuration, or ours.
-var refusals = []string{"WRONGPASS", "NOAUTH", "NOPERM", "DENIED", "AUTH ", "invalid password", "max number of clients"}
+var refusals = []string{
+	"WRONGPASS", "NOAUTH", "NOPERM", "DENIED", "AUTH ", "invalid password", "max number of clients",
+	"DB index", "The user executing the script can't",
+}
 
 // isRefusal reports whether a server refuses a connection for good.
 func isRefusal(err error) bool {
@@ -323,9 +299,9 @@ func isRefusal(err error) bool {
 		return slices.ContainsFunc(refusals, func(begin string) bool { return strings.HasPrefix(text, begin) })
 	}
 	var certificate *tls.CertificateVerificationError
-	var op *net.OpError
-	return errors.Is(err, errCluster) || errors.As(err, &certificate) ||
-		errors.As(err, &op) && op.Op == "remote error" // an alert of TLS
+	var plain tls.RecordHeaderError // it does not speak TLS
+	return errors.Is(err, errCluster) || errors.Is(err, errNoRedis) || errors.As(err, &certificate) || errors.As(err, &plain) ||
+		isAlert(err)
 }
 
 // An identity is what an enrolment finds out.
@@ -533,10 +509,11 @@ func (s *session) why(err error) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
+	theirs := errors.As(err, new(*credentialsError))
+	if !theirs && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)) {
 		return s.overdue() // the library, or the dialer, was quicker than the watchdog
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, net.ErrClosed) {
+	if !theirs && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, net.ErrClosed)) {
 		return fmt.Errorf("connection closed by the node: %w", err)
 	}
 	s.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 )
@@ -122,7 +123,31 @@ func (w *wire) Write(p []byte) (int, error) {
 	if err := w.written.scan(p); err != nil {
 		return 0, err
 	}
-	return w.Conn.Write(p)
+	n, err := w.Conn.Write(p)
+	if err != nil {
+		err = w.saidBefore(err)
+	}
+	return n, err
+}
+
+// saidBefore returns why a server has refused TLS, instead of the error of a write. It does so
+// after our side of the handshake, as for the want of a certificate, and then closes
+// the connection: the alert is there to be read, but a write only sees that it was closed.
+func (w *wire) saidBefore(err error) error {
+	t, ok := w.Conn.(*tls.Conn)
+	if !ok || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	if _, said := t.Read(make([]byte, 1)); isAlert(said) {
+		return said
+	}
+	return err
+}
+
+// isAlert reports whether an error is what the other side has said by TLS.
+func isAlert(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
 }
 
 func (w *wire) Read(p []byte) (int, error) {
@@ -462,6 +487,6 @@ func number(p []byte) (int64, bool) {
 	return int64(n), true
 }
 
-func malformed(what string, c byte) error {
-	return fmt.Errorf("the server does not speak the Redis protocol: %s %q", what, c)
-}
+var errNoRedis = errors.New("the server does not speak the Redis protocol")
+
+func malformed(what string, c byte) error { return fmt.Errorf("%w: %s %q", errNoRedis, what, c) }

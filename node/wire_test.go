@@ -207,7 +207,7 @@ func FuzzInbox(f *testing.F) {
 			}
 		}()
 		l := listener{Actor: a, ctx: ctx}
-		if _, err := l.subscribe(); err == nil {
+		if _, _, err := l.subscribe(); err == nil {
 			t.Error("it ended without an error")
 		}
 		cancel()

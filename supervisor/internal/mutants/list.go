@@ -325,7 +325,7 @@ var mutants = []mutant{
 	{"a failed acquisition does not say that clients disagree", "in the error of an acquisition that fails", core + "/lines.go",
 		"\tc.failed.Disagreement = c.disagreement()\n", "", "./supervisor/internal/core TestDisagreement"},
 	{"a client without a free connection is taken for a node that does not answer", "the reason is in its own words", session,
-		"	if s.borrowing.Load() {\n", "	if false {\n", "./node TestClientWithTooSmallAPool"},
+		"		done := s.waitFor(inClient)\n", "		done := func() {}\n", "./node TestClientWithTooSmallAPool"},
 	{"a server in cluster mode is enrolled", "a server in cluster mode is refused at the enrolment (why: two thirds of 1,000 leases were lost by CROSSSLOT)", session,
 		"field(server, \"redis_mode\") == \"cluster\" || field(server, \"server_mode\") == \"cluster\"", "false", "./node TestClusterModeRefused"},
 	{"CROSSSLOT is an error", "an answer CROSSSLOT to a call of several names is followed by calls of one", pipes,
