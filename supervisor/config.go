@@ -94,8 +94,9 @@ type Config struct {
 
 	// Logger is told of leases that are won or released and of nodes that are enrolled at
 	// level info, of leases that are lost, nodes that are not enrolled any more and
-	// warnings at level warn, and of acquisitions that failed at level debug. What ends
-	// because of Close is told at level info. Default silent.
+	// warnings at level warn, and of acquisitions that failed and connections that were made
+	// anew at once at level debug. What ends because of Close is told at level info. Default
+	// silent.
 	Logger *slog.Logger
 
 	// Clock is asked for the time. Default clock.System().

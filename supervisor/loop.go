@@ -165,6 +165,8 @@ func (p performer) Effect(now clock.Instant, e *core.Effect) {
 		s.tell(Event{Kind: NodeUp, Node: s.labels[e.Node]})
 	case core.EffectNodeDown:
 		s.tell(Event{Kind: NodeDown, Node: s.labels[e.Node], Err: e.Err})
+	case core.EffectReconnected:
+		s.tell(Event{Kind: Reconnected, Node: s.labels[e.Node], Err: e.Err})
 	case core.EffectWarned:
 		s.tell(Event{Kind: Warning, Node: s.labels[e.Warning.Node], Err: s.warning(e.Warning)})
 	case core.EffectWaits:

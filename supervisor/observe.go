@@ -28,8 +28,8 @@ type Event struct {
 	Kind    EventKind
 	Name    string        // of a lease, and of Waiting and Failed: the name, prefix included
 	Fence   uint64        // of a lease
-	Node    string        // of NodeUp, NodeDown and Warning: the node, without credentials; empty if it is not about one
-	Err     error         // of Failed, Lost, NodeDown, Warning and Young: why; of Released: see there
+	Node    string        // of NodeUp, NodeDown, Reconnected and Warning: the node, without credentials; empty if it is not about one
+	Err     error         // of Failed, Lost, NodeDown, Warning and Young: why; of Reconnected: why the former connection had ended; of Released: see there
 	Waited  time.Duration // of Acquired and Failed: how long the caller had waited, the election included
 	Elapsed time.Duration // of Acquired: how long the election took; of Lost and Released: how long it was held; of Young: how long it will last
 }
@@ -38,15 +38,16 @@ type Event struct {
 type EventKind uint8
 
 const (
-	Acquired EventKind = iota + 1 // a lease was won, or adopted
-	Failed                        // an acquisition ended without a lease
-	Released                      // a holder gave its lease up; Err is lease.ErrHandedOver if it was handed over
-	Lost                          // a lease ended without its holder asking
-	NodeUp                        // a node was enrolled
-	NodeDown                      // a node's enrolment ended, or its first one failed
-	Warning                       // something is not as it should be
-	Waiting                       // a caller does not get its lease at once, and waits from now on: Acquired or Failed follows
-	Young                         // so many nodes are young that nothing can be acquired for Elapsed
+	Acquired    EventKind = iota + 1 // a lease was won, or adopted
+	Failed                           // an acquisition ended without a lease
+	Released                         // a holder gave its lease up; Err is lease.ErrHandedOver if it was handed over
+	Lost                             // a lease ended without its holder asking
+	NodeUp                           // a node was enrolled
+	NodeDown                         // a node's enrolment ended and was not made anew at once, or its first one failed
+	Warning                          // something is not as it should be
+	Waiting                          // a caller does not get its lease at once, and waits from now on: Acquired or Failed follows
+	Young                            // so many nodes are young that nothing can be acquired for Elapsed
+	Reconnected                      // a connection had ended, as one that was idle, and was made anew at once to the same data
 )
 
 // String returns the kind in words.
@@ -68,6 +69,8 @@ func (k EventKind) String() string {
 		return "waiting"
 	case Young:
 		return "nodes are young"
+	case Reconnected:
+		return "node reconnected"
 	}
 	return "warning"
 }
@@ -144,12 +147,12 @@ func (s *Supervisor) announce(e Event) {
 	if l := s.cfg.Logger; l != nil {
 		level := slog.LevelInfo
 		switch e.Kind {
-		case Failed, Waiting:
-			level = slog.LevelDebug // its caller has the error
+		case Failed, Waiting, Reconnected:
+			level = slog.LevelDebug // its caller has the error; and the others are ordinary
 		case Lost, NodeDown, Warning:
 			level = slog.LevelWarn
 		}
-		if errors.Is(e.Err, lease.ErrClosed) {
+		if errors.Is(e.Err, lease.ErrClosed) || errors.Is(e.Err, context.Canceled) && s.isClosing() {
 			level = slog.LevelInfo // somebody asked for it
 		}
 		attrs := make([]slog.Attr, 0, 4)
@@ -175,5 +178,15 @@ func (s *Supervisor) announce(e Event) {
 	}
 	if s.cfg.Observer != nil {
 		s.cfg.Observer.Observe(e)
+	}
+}
+
+// isClosing reports whether Close was called.
+func (s *Supervisor) isClosing() bool {
+	select {
+	case <-s.stop:
+		return true
+	default:
+		return false
 	}
 }

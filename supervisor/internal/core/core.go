@@ -83,6 +83,7 @@ func New(s Settings) *Core {
 // A peer is what the core knows of one node.
 type peer struct {
 	state   node.State
+	away    bool // it was told that it is not enrolled
 	debts   debts
 	backlog backlog
 
@@ -203,15 +204,34 @@ func (c *Core) onState(now clock.Instant, i int, s node.State) {
 	if was.OffsetAt == 0 && s.OffsetAt != 0 {
 		c.propose(now)
 	}
+	c.tellNode(i, &was)
 	if s.Enrolled && !was.Enrolled {
-		c.effects = append(c.effects, Effect{Kind: EffectNodeUp, Node: i})
 		c.inspectServer(i)
 		c.collect(now, i)
 		c.retrySoon(now)
 		c.retryAdoptions(now)
 		c.fillIn(now, i)
 	}
-	if !s.Enrolled && s.Err != nil && (was.Enrolled || was.Err == nil) {
-		c.effects = append(c.effects, Effect{Kind: EffectNodeDown, Node: i, Err: s.Err})
+}
+
+// tellNode has somebody told that a node has come or gone. A connection that ended, and was
+// made anew at the first attempt, to the same data, is ordinary.
+func (c *Core) tellNode(i int, was *node.State) {
+	p := &c.nodes[i]
+	s := &p.state
+	down := Effect{Kind: EffectNodeDown, Node: i, Err: s.Err}
+	switch {
+	case !s.Enrolled && s.Err != nil && !s.Reconnecting && !p.away:
+		p.away = true
+		c.effects = append(c.effects, down)
+	case s.Enrolled && !was.Enrolled && was.Reconnecting && s.Life == was.Life:
+		c.effects = append(c.effects, Effect{Kind: EffectReconnected, Node: i, Err: was.Err})
+	case s.Enrolled && !was.Enrolled:
+		if was.Reconnecting {
+			down.Err = was.Err
+			c.effects = append(c.effects, down)
+		}
+		p.away = false
+		c.effects = append(c.effects, Effect{Kind: EffectNodeUp, Node: i})
 	}
 }

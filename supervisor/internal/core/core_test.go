@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -1833,4 +1834,53 @@ func TestPausedElection(t *testing.T) {
 	said(b.take(node.Adopt)[0], 2*time.Hour)
 	b.refused(w, ReasonNoQuorum)
 	b.wantNodes(b.take(node.Release))
+}
+
+// That a node has gone is told once, and a connection that is made anew at the first attempt, to
+// the same data, is ordinary.
+func TestNodesAreTold(t *testing.T) {
+	b := newBench(t, 1)
+	hear := func(change func(s *node.State)) string {
+		s := b.state()
+		change(&s)
+		b.c.Receive(b.now(), node.Batch{State: s})
+		var told []string
+		for _, e := range b.c.effects {
+			switch e.Kind {
+			case EffectNodeUp:
+				told = append(told, "up")
+			case EffectNodeDown:
+				told = append(told, fmt.Sprint("down: ", e.Err))
+			case EffectReconnected:
+				told = append(told, fmt.Sprint("anew: ", e.Err))
+			}
+		}
+		b.perform()
+		return strings.Join(told, ", ")
+	}
+	gone := func(err error, reconnecting bool) func(*node.State) {
+		return func(s *node.State) { s.Enrolled, s.Err, s.Reconnecting = false, err, reconnecting }
+	}
+	cut := errors.New("cut")
+	for i, step := range []struct {
+		change func(*node.State)
+		want   string
+	}{
+		{gone(nil, false), ""},
+		{gone(errDown, false), "down: connection refused"},
+		{gone(cut, false), ""},
+		{func(*node.State) {}, "up"},
+		{gone(cut, true), ""},
+		{func(*node.State) {}, "anew: cut"},
+		{gone(cut, true), ""},
+		{gone(errDown, false), "down: connection refused"},
+		{gone(cut, false), ""},
+		{func(*node.State) {}, "up"},
+		{gone(cut, true), ""},
+		{func(s *node.State) { s.Life = 2 }, "down: cut, up"}, // it has lost its data
+	} {
+		if got := hear(step.change); got != step.want {
+			t.Errorf("step %d: told %q, want %q", i, got, step.want)
+		}
+	}
 }

@@ -28,7 +28,7 @@ type Request struct {
 type Effect struct {
 	Kind    EffectKind
 	Reason  Reason        // Ended, and Warned for a pause
-	Node    int           // NodeUp, NodeDown
+	Node    int           // NodeUp, NodeDown, Reconnected
 	Call    Call          // Won, Failed, Answered, Inspected, Waits
 	ID      uint64        // Won, Renewed, Ended: the lease
 	Until   clock.Instant // Won, Renewed: when the lease will be lost
@@ -40,24 +40,25 @@ type Effect struct {
 	Report  *Report       // Failed and Inspected; Answered if it has failed; Ended for a loss
 	Handle  *Handle       // Answered for HandOver
 	Warning *Warning      // Warned, Young
-	Err     error         // NodeDown: why, in the node's own words
+	Err     error         // NodeDown, Reconnected: why, in the node's own words
 }
 
 // EffectKind says what is to be done.
 type EffectKind uint8
 
 const (
-	EffectWon       EffectKind = iota // hand a new lease to the caller
-	EffectFailed                      // tell the caller why there is no lease
-	EffectRenewed                     // the lease will be lost at Until
-	EffectEnded                       // the lease is over, because of Reason
-	EffectAnswered                    // tell the caller that it is done, or why not
-	EffectInspected                   // hand the nodes' answers to the caller
-	EffectNodeUp                      // a node was enrolled
-	EffectNodeDown                    // an enrolment has ended, because of Err
-	EffectWarned                      // something is not as it should be
-	EffectYoung                       // too few nodes are grown for a while
-	EffectWaits                       // the caller gets no answer at once, and waits from now on
+	EffectWon         EffectKind = iota // hand a new lease to the caller
+	EffectFailed                        // tell the caller why there is no lease
+	EffectRenewed                       // the lease will be lost at Until
+	EffectEnded                         // the lease is over, because of Reason
+	EffectAnswered                      // tell the caller that it is done, or why not
+	EffectInspected                     // hand the nodes' answers to the caller
+	EffectNodeUp                        // a node was enrolled
+	EffectNodeDown                      // an enrolment has ended, because of Err, and is not made anew at once
+	EffectReconnected                   // an enrolment had ended, because of Err, and was made anew at once
+	EffectWarned                        // something is not as it should be
+	EffectYoung                         // too few nodes are grown for a while
+	EffectWaits                         // the caller gets no answer at once, and waits from now on
 )
 
 // warn has somebody told that something is not as it should be.

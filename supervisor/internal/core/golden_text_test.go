@@ -136,6 +136,8 @@ func (h *history) Effect(_ clock.Instant, e *Effect) {
 		h.write("=>", "node %d is enrolled", e.Node)
 	case EffectNodeDown:
 		h.write("=>", "node %d is away: %v", e.Node, e.Err)
+	case EffectReconnected:
+		h.write("=>", "node %d is connected anew: %v", e.Node, e.Err)
 	case EffectWarned, EffectYoung:
 		w := e.Warning
 		switch w.Kind {

@@ -250,7 +250,7 @@ func (c *simClient) Effect(now clock.Instant, e *Effect) {
 		}
 	case EffectWaits:
 		c.workerOf(e.Call)
-	case EffectNodeUp, EffectNodeDown, EffectYoung:
+	case EffectNodeUp, EffectNodeDown, EffectReconnected, EffectYoung:
 	case EffectWarned:
 		w.stats.warnings++
 		w.tell("client %d: warning: %+v", c.id, *e.Warning)
