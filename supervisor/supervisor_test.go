@@ -517,6 +517,26 @@ func TestNodesComeUpLater(t *testing.T) {
 	})
 }
 
+// A node that refuses for good is connected to at once if somebody waits for it.
+func TestRefusedNodeIsTriedForAWaiter(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, nodes []*nodetest.Node) {
+		for range 5 {
+			nodes[0].RequirePass("right")
+			sup := start(t, nodes)
+			time.Sleep(time.Minute) // by now it is tried every few seconds
+			nodes[0].RequirePass("")
+			begun := time.Now()
+			_, err := sup.Acquire(within(t, time.Minute), "x")
+			if took := time.Since(begun); err != nil || took > time.Second {
+				t.Fatalf("%v after %v", err, took)
+			}
+			if err := sup.Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
 // Inspect shows who holds a name, and how each node answered.
 func TestInspect(t *testing.T) {
 	bubble(t, 5, func(t *testing.T, nodes []*nodetest.Node) {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
 )
 
 // A line is all that this process wants of one name: the first waiter talks to the nodes,
@@ -204,6 +205,14 @@ func (c *Core) try(now clock.Instant, l *line) {
 	c.alarms.set(t, now.Add(t.terms.Window))
 	if fence, ok := c.proposal(now, l.fence); ok {
 		c.startElection(now, t, fence)
+		return
+	}
+	// A node that refuses to be connected to is tried rarely, and at once if it is asked for
+	// something. Nobody reads the answer.
+	for i := range c.nodes {
+		if !c.nodes[i].state.Enrolled {
+			c.send(i, node.Command{Op: node.Inspect, Name: l.key, By: now.Add(t.terms.Window)})
+		}
 	}
 }
 
