@@ -3,6 +3,7 @@ package supervisor_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -227,4 +228,46 @@ func TestNotAsked(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A healthy node that is not asked because the others are young was not asked either, and one that
+// is away is not waited for.
+func TestNotAskedAsOthersAreYoung(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		sup := start(t, nodes)
+		nodes[0].Restart()
+		nodes[1].Restart()
+		synctest.Wait()
+		verdicts := func() (e *supervisor.AcquireError) {
+			time.Sleep(100 * time.Millisecond)
+			_, err := sup.TryAcquire(t.Context(), "x")
+			if !errors.As(err, &e) || len(e.Nodes) != 3 || e.Nodes[0].Verdict != supervisor.Guarded || e.Nodes[1].Verdict != supervisor.Guarded {
+				t.Fatal(err)
+			}
+			return e
+		}
+		if e := verdicts(); e.Nodes[2].Verdict != supervisor.NotAsked || e.Young() == 0 {
+			t.Errorf("%v, young for %v", e, e.Young())
+		}
+		nodes[2].Crash()
+		if e := verdicts(); e.Nodes[2].Verdict != supervisor.Unreachable || e.Nodes[2].Err == nil || e.Young() == 0 {
+			t.Errorf("%v, young for %v", e, e.Young())
+		}
+	})
+}
+
+// A holding prints no token, whatever the verb.
+func TestHoldingIsNotPrinted(t *testing.T) {
+	const secret = "me/ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	h := supervisor.Holding{Name: "x", Held: true, Token: secret}
+	for _, v := range []any{h, &h, []supervisor.Holding{h}, []*supervisor.Holding{&h}, map[string]*supervisor.Holding{"a": &h}, struct{ H *supervisor.Holding }{&h}} {
+		for _, verb := range strings.Fields("%v %+v %#v %s %q %d %x %c %U %e %t") {
+			if text := fmt.Sprintf(verb, v); strings.Contains(text, "ABCDEF") || strings.Contains(strings.ToLower(text), fmt.Sprintf("%x", "ABCDEF")) {
+				t.Errorf("%T is printed by %s as %s", v, verb, text)
+			}
+		}
+	}
+	if text := fmt.Sprintf("%+v", h); !strings.Contains(text, "Name:x Held:true") {
+		t.Error(text)
+	}
 }

@@ -1,10 +1,12 @@
 package supervisor_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
@@ -73,12 +75,22 @@ func TestTryAcquireOfYoungNodes(t *testing.T) {
 		for _, n := range nodes {
 			n.Restart()
 		}
-		sup := start(t, nodes)
+		var logged bytes.Buffer
+		sup := start(t, nodes, func(cfg *supervisor.Config) { cfg.Logger = slog.New(slog.NewTextHandler(&logged, nil)) })
 		begun := time.Now()
 		_, err := sup.TryAcquire(t.Context(), "x")
 		var e *supervisor.AcquireError
 		if !errors.As(err, &e) || !errors.Is(err, supervisor.ErrNoQuorum) || e.Young() <= ttl || e.Young() > 2*ttl || time.Since(begun) != 0 {
 			t.Fatalf("%v after %v: want at once that the nodes are young", err, time.Since(begun))
+		}
+		synctest.Wait()
+		for who, text := range map[string]string{"error": err.Error(), "log": logged.String()} {
+			if !strings.Contains(text, "Config.MaxTTLCap bounds that time, and Config.DisableGuard ends it") || !strings.Contains(text, e.Young().Round(time.Millisecond).String()) {
+				t.Errorf("the %s does not say what the guard costs, and how to end that: %s", who, text)
+			}
+		}
+		if n := strings.Count(logged.String(), `level=INFO msg="nodes are young"`); n != 1 {
+			t.Errorf("told %d times:\n%s", n, logged.String())
 		}
 		<-time.After(e.Young())
 		held, err := sup.TryAcquire(t.Context(), "x")

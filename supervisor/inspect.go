@@ -38,6 +38,13 @@ type Holding struct {
 	Nodes []Answer // what each node said
 }
 
+// Format prints what package fmt prints of such a struct, without the token: for a verb that does
+// not fit one, fmt would print its fields without asking them.
+func (h Holding) Format(f fmt.State, verb rune) {
+	type plain Holding // without this method
+	fmt.Fprintf(f, fmt.FormatString(f, verb), plain(h))
+}
+
 // Inspect asks every node who holds a name. It is for display: by the time that
 // it returns, the answer may be another, so never decide by it whether to work;
 // acquire instead. It waits for every node that answers, a node timeout for one

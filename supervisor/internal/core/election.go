@@ -78,6 +78,11 @@ func (c *Core) startElection(now clock.Instant, t *tenure, fence uint64) {
 		}
 	}
 	if grown.len() < c.quorum {
+		for i := range c.nodes {
+			if grown.has(i) {
+				t.ballot.answers[i] = c.unasked(i)
+			}
+		}
 		c.lose(now, t)
 		return
 	}
@@ -361,7 +366,8 @@ func (c *Core) tally(l *line, t *tenure) {
 	l.judge(c.quorum)
 }
 
-// unasked returns why a node was not asked while the nodes' time is not known.
+// unasked returns why a node was not asked, while the nodes' time is not known or too few others
+// are grown.
 func (c *Core) unasked(i int) Answer {
 	switch s := c.nodes[i].state; {
 	case s.Enrolled:
