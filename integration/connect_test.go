@@ -136,55 +136,81 @@ func TestConnectTLS(t *testing.T) {
 	s := processes(t, 1).Servers[0]
 	dir := t.TempDir()
 	pool, cert := certificates(t, dir)
-	for _, set := range [][2]string{
-		{"tls-cert-file", "cert.pem"}, {"tls-key-file", "key.pem"}, {"tls-ca-cert-file", "ca.pem"},
-	} {
-		if _, err := s.Do("CONFIG", "SET", set[0], filepath.Join(dir, set[1])); err != nil {
-			missing(t, "the redis-server has no TLS: %v", err)
-		}
-	}
-	var addr string
-	set := func(name, value string) error { _, err := s.Do("CONFIG", "SET", name, value); return err }
-	if err := set("tls-auth-clients", "no"); err != nil {
-		t.Fatal(err)
-	}
-	if err := poll(5*time.Second, func() error { // the port may be taken by then
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		addr = l.Addr().String()
-		l.Close()
-		_, port, _ := net.SplitHostPort(addr)
-		return set("tls-port", port)
-	}); err != nil {
-		t.Fatal(err)
-	}
+	addr := speakTLS(t, s, dir, false)
 
 	trusting := rueidis.ClientOption{InitAddress: []string{addr}, TLSConfig: &tls.Config{RootCAs: pool, ServerName: "127.0.0.1"}}
 	reaches(t, node.URL("rediss://"+addr+"?skip_verify=true"), s, 0, "default")
 	reaches(t, node.Option(trusting), s, 0, "default")
-	files := func(names ...string) string {
-		q := url.Values{}
-		for i := 0; i < len(names); i += 2 {
-			q.Set(names[i], filepath.Join(dir, names[i+1]))
-		}
-		return "rediss://" + addr + "?" + q.Encode()
-	}
-	reaches(t, node.URL(files("cacert", "ca.pem")), s, 0, "default")
+	files := func(names ...string) string { return "rediss://" + addr + "?" + inFiles(dir, names...).Encode() }
+	reaches(t, node.URL(files("cacert")), s, 0, "default")
 
 	stranger := watchedFor(t, node.URL("rediss://"+addr))
 	if !strings.Contains(stranger, "certificate") {
 		t.Errorf("an unknown authority is not named: %s", stranger)
 	}
-	if err := set("tls-auth-clients", "yes"); err != nil {
+	if _, err := s.Do("CONFIG", "SET", "tls-auth-clients", "yes"); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("without a certificate of its own: %s", watchedFor(t, node.Option(trusting)))
+	if said := watchedFor(t, node.Option(trusting)); !strings.Contains(said, "certificate required") {
+		t.Errorf("that a certificate of the client is wanted is not said: %s", said)
+	}
 	mutual := trusting
 	mutual.TLSConfig = &tls.Config{RootCAs: pool, ServerName: "127.0.0.1", Certificates: []tls.Certificate{cert}}
 	reaches(t, node.Option(mutual), s, 0, "default")
-	reaches(t, node.URL(files("cacert", "ca.pem", "cert", "cert.pem", "key", "key.pem")), s, 0, "default")
+	reaches(t, node.URL(files("cacert", "cert", "key")), s, 0, "default")
+}
+
+// speakTLS has a server listen for TLS too, with the certificates that are in dir, and returns
+// where. The test is left out if it cannot.
+func speakTLS(t *testing.T, s cluster.Server, dir string, mutual bool) (addr string) {
+	t.Helper()
+	set := func(name, value string) error { _, err := s.Do("CONFIG", "SET", name, value); return err }
+	for _, file := range [][2]string{
+		{"tls-cert-file", "cert.pem"}, {"tls-key-file", "key.pem"}, {"tls-ca-cert-file", "ca.pem"},
+	} {
+		if err := set(file[0], filepath.Join(dir, file[1])); err != nil {
+			missing(t, "the redis-server has no TLS: %v", err)
+		}
+	}
+	if err := set("tls-auth-clients", yes(mutual)); err != nil {
+		t.Fatal(err)
+	}
+	if err := poll(5*time.Second, func() error { // the port may be taken by then
+		addr = unused(t)
+		_, port, _ := net.SplitHostPort(addr)
+		return set("tls-port", port)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return addr
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// unused returns an address on which nobody listens.
+func unused(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// inFiles returns the parameters of a URL that name certificates and keys in dir, as
+// certificates has written them.
+func inFiles(dir string, names ...string) url.Values {
+	q := url.Values{}
+	for _, name := range names {
+		q.Set(name, filepath.Join(dir, map[string]string{"cacert": "ca.pem", "cert": "cert.pem", "key": "key.pem"}[name]))
+	}
+	return q
 }
 
 // watchedFor returns why an acquisition over a connection fails, as it must.
@@ -253,24 +279,102 @@ func certificates(t *testing.T, dir string) (*x509.CertPool, tls.Certificate) {
 
 func TestConnectSentinel(t *testing.T) {
 	t.Parallel()
+	s := processes(t, 1).Servers[0]
+	addr := startSentinel(t, s.Addr(), "port")
+	reaches(t, node.URL("redis://"+addr+"?master_set=main"), s, 0, "default")
+	reaches(t, node.URL("redis://"+addr+"/8?master_set=main"), s, 8, "default")
+	reaches(t, node.Option(rueidis.ClientOption{
+		InitAddress: []string{addr}, Sentinel: rueidis.SentinelOption{MasterSet: "main"},
+	}), s, 0, "default")
+	t.Logf("another master set: %s", watchedFor(t, node.URL("redis://"+addr+"?master_set=other")))
+}
+
+// Sentinels and the primaries behind them are spoken to with TLS, with the same files for both,
+// and with a user and a password for each.
+func TestConnectSentinelTLS(t *testing.T) {
+	t.Parallel()
+	const secret, ofSentinel = "p@ss/w:rd", "s3ntinel/p@ss"
+	for name, c := range map[string]struct {
+		mutual   bool
+		settings []string // of the Sentinel
+		user     string   // there
+		files    []string
+	}{
+		"password": {false, []string{"requirepass " + ofSentinel}, "", []string{"cacert"}},
+		"user and client certificate": {
+			true, []string{"user watcher on >" + ofSentinel + " ~* &* +@all", "user default off"}, "watcher", []string{"cacert", "cert", "key"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := processes(t, 1).Servers[0]
+			dir := t.TempDir()
+			certificates(t, dir)
+			primary := speakTLS(t, s, dir, c.mutual)
+			if _, err := s.Do("ACL", "SETUSER", "worker", "reset", "on", ">"+secret, "~*", "&*", "+@all"); err != nil {
+				t.Fatal(err)
+			}
+			addr := startSentinel(t, primary, "tls-port", append(c.settings, "port 0", "tls-replication yes",
+				"tls-auth-clients "+yes(c.mutual), "tls-ca-cert-file "+filepath.Join(dir, "ca.pem"),
+				"tls-cert-file "+filepath.Join(dir, "cert.pem"), "tls-key-file "+filepath.Join(dir, "key.pem"))...)
+
+			conn := func(scheme string, change func(url.Values)) node.Conn {
+				q := inFiles(dir, c.files...)
+				q.Set("master_set", "main")
+				q.Set("sentinel_password", ofSentinel)
+				if c.user != "" {
+					q.Set("sentinel_username", c.user)
+				}
+				change(q)
+				u := url.URL{Scheme: scheme, User: url.UserPassword("worker", secret), Host: addr, Path: "/3", RawQuery: q.Encode()}
+				return node.URL(u.String())
+			}
+			reaches(t, conn("rediss", func(url.Values) {}), s, 3, "worker")
+			for _, wrong := range []struct {
+				name, scheme, want string
+				change             func(url.Values)
+			}{
+				{"no authority", "rediss", "certificate", func(q url.Values) { q.Del("cacert") }},
+				{"no password", "rediss", "NOAUTH", func(q url.Values) { q.Del("sentinel_username"); q.Del("sentinel_password") }},
+				{"wrong password", "rediss", "WRONGPASS", func(q url.Values) { q.Set("sentinel_password", "other") }},
+				{"no TLS", "redis", "", func(q url.Values) {
+					for _, name := range c.files {
+						q.Del(name)
+					}
+				}},
+				{"no client certificate", "rediss", "certificate", func(q url.Values) { q.Del("cert"); q.Del("key") }},
+			} {
+				if wrong.name == "no client certificate" && !c.mutual {
+					continue
+				}
+				t.Run(wrong.name, func(t *testing.T) {
+					t.Parallel()
+					said := watchedFor(t, conn(wrong.scheme, wrong.change))
+					if !strings.Contains(said, wrong.want) || strings.Contains(said, ofSentinel) {
+						t.Errorf("%q is not in %s", wrong.want, said)
+					}
+				})
+			}
+		})
+	}
+}
+
+// startSentinel starts a Sentinel of a primary, whose set is "main", and returns where it listens.
+// port is what its port is called.
+func startSentinel(t *testing.T, primary, port string, settings ...string) (addr string) {
+	t.Helper()
 	program, err := exec.LookPath("redis-server")
 	if err != nil {
 		missing(t, "there is no redis-server on the PATH")
 	}
-	s := processes(t, 1).Servers[0]
-	_, primary, _ := net.SplitHostPort(s.Addr())
+	host, number, _ := net.SplitHostPort(primary)
 	dir := t.TempDir()
-	var addr string
 	if err := poll(20*time.Second, func() error { // the port may be taken by then
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		addr = l.Addr().String()
-		l.Close()
-		_, port, _ := net.SplitHostPort(addr)
-		conf := filepath.Join(dir, "sentinel-"+port+".conf")
-		text := fmt.Sprintf("bind 127.0.0.1\nport %s\ndir %s\nsentinel monitor main 127.0.0.1 %s 1\n", port, dir, primary)
+		addr = unused(t)
+		_, ours, _ := net.SplitHostPort(addr)
+		conf := filepath.Join(dir, "sentinel-"+ours+".conf")
+		text := fmt.Sprintf("bind 127.0.0.1\n%s %s\ndir %s\n%s\nsentinel monitor main %s %s 1\n",
+			port, ours, dir, strings.Join(settings, "\n"), host, number)
 		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 			return err
 		}
@@ -285,12 +389,7 @@ func TestConnectSentinel(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	reaches(t, node.URL("redis://"+addr+"?master_set=main"), s, 0, "default")
-	reaches(t, node.URL("redis://"+addr+"/8?master_set=main"), s, 8, "default")
-	reaches(t, node.Option(rueidis.ClientOption{
-		InitAddress: []string{addr}, Sentinel: rueidis.SentinelOption{MasterSet: "main"},
-	}), s, 0, "default")
-	t.Logf("another master set: %s", watchedFor(t, node.URL("redis://"+addr+"?master_set=other")))
+	return addr
 }
 
 // childAttr has a child end with its parent, where the system can do that.
