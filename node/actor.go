@@ -627,7 +627,7 @@ func (a *Actor) enrolled(e enrolment) {
 
 // lose ends the enrolment, tells that together with the replies of the pipeline,
 // and tries again: at once, unless the connection has never been of any use. That a connection
-// ends is ordinary, unless the server answers what it was not asked.
+// ends is ordinary; unless the server has said why, or answers what it was not asked.
 func (a *Actor) lose(ctx context.Context, over error) {
 	s := a.session
 	if over == nil {
@@ -637,7 +637,7 @@ func (a *Actor) lose(ctx context.Context, over error) {
 	s.end()
 	a.lostAt = a.Clock.Now()
 	again := ctx.Err() == nil && (s.proved || a.lostAt.Sub(s.begun) >= lastPause)
-	a.state.Reconnecting = again && over != errShifted
+	a.state.Reconnecting = again && over != errShifted && !errors.As(over, new(*rueidis.RedisError))
 	a.state.Enrolled, a.state.Tracks, a.state.Err = false, false, over
 	a.tell()
 	switch {

@@ -612,6 +612,8 @@ var mutants = []mutant{
 		"timer.Reset(refused.NextBackOff())", "timer.Reset(pause.NextBackOff())", "./node TestInboxRefusedForGood"},
 	{"a connection that is made anew is a node that is away", "(L10) what is ordinary warns nobody", actor,
 		"a.state.Reconnecting = again &&", "a.state.Reconnecting = false &&", "./supervisor TestOrdinaryWarnsNobody"},
+	{"what the server has said is ordinary", "(L10) what is ordinary warns nobody", actor,
+		" && !errors.As(over, new(*rueidis.RedisError))", "", "./supervisor TestOrdinaryWarnsNobody"},
 	{"a flush is ordinary", "(L10) what is ordinary warns nobody", core + "/core.go",
 		"was.Reconnecting && s.Life == was.Life:", "was.Reconnecting:", "./supervisor/internal/core TestNodesAreTold"},
 	{"a function for credentials is waited for", "(L11) user code on the way to a node is bounded", "node/callouts.go",
