@@ -593,7 +593,7 @@ var mutants = []mutant{
 
 	// What is told, and what is tried again.
 	{"a node that a lease needs is tried as any other", "(L4) a held lease whose renewal failed asks a node as soon as it is back", actor,
-		"case a.isNeeded(a.tried) && !a.answered:", "case false:", "./supervisor TestOutageShorterThanALease"},
+		"\tif a.isNeeded(now) && !a.answered {\n\t\treturn firstPause", "\tif false {\n\t\treturn firstPause", "./supervisor TestOutageShorterThanALease"},
 	{"a node that is needed is tried often for ever", "(L4) so many attempts of each process would be a load", actor,
 		"now.Sub(a.needed) < neededFor && now.Sub(a.lostAt) < neededFor", "now.Sub(a.needed) < neededFor", "./node TestNeededNode"},
 	{"the last of many addresses is tried late", "(L7) the dialer falls back well within the node timeout", "node/dial.go",
