@@ -179,7 +179,7 @@
 //  20. What a node tells unasked, of a reservation or of a key that has changed, is a
 //     reason to ask and never to believe. All of it may be lost: a waiter asks about as
 //     often as a reservation lasts, and when the holder's grant runs out, and a holder
-//     renews.
+//     renews, or looks who has the key if its lease is not to be renewed.
 //  21. An end begins nothing. What ends a lease or loses an attempt puts the line on a
 //     list, which is served after the input, a piece at a time. So one input takes as
 //     long with very many waiters as with one.
