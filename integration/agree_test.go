@@ -200,7 +200,7 @@ type warnings struct {
 func (w *warnings) observe(cfg *supervisor.Config) { cfg.Observer = w }
 
 func (w *warnings) Observe(e supervisor.Event) {
-	if e.Kind == supervisor.Warning {
+	if e.Kind == supervisor.EventWarning {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.text = append(w.text, e.Err.Error())

@@ -16,7 +16,7 @@ import (
 type reconnections struct{ atomic.Int64 }
 
 func (r *reconnections) Observe(e supervisor.Event) {
-	if e.Kind == supervisor.Reconnected {
+	if e.Kind == supervisor.EventReconnected {
 		r.Add(1)
 	}
 }

@@ -59,7 +59,7 @@ type nodeEvents struct{ t *testing.T }
 
 func (n nodeEvents) Observe(e supervisor.Event) {
 	switch e.Kind {
-	case supervisor.NodeUp, supervisor.NodeDown, supervisor.Warning:
+	case supervisor.EventNodeUp, supervisor.EventNodeDown, supervisor.EventWarning:
 		n.t.Log(e.Kind, e.Node, e.Err)
 	}
 }

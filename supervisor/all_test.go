@@ -26,7 +26,7 @@ func TestAcquireAll(t *testing.T) {
 			cfg.Observer = observer(func(e supervisor.Event) {
 				mu.Lock()
 				defer mu.Unlock()
-				if e.Kind == supervisor.Acquired {
+				if e.Kind == supervisor.EventAcquired {
 					order = append(order, e.Name)
 				}
 			})
@@ -190,7 +190,7 @@ func TestEventsTellTheWait(t *testing.T) {
 			cfg.Observer = observer(func(e supervisor.Event) {
 				mu.Lock()
 				defer mu.Unlock()
-				if e.Kind == supervisor.Acquired || e.Kind == supervisor.Failed {
+				if e.Kind == supervisor.EventAcquired || e.Kind == supervisor.EventFailed {
 					events = append(events, e)
 				}
 			})
@@ -209,7 +209,7 @@ func TestEventsTellTheWait(t *testing.T) {
 			t.Fatalf("%+v", events)
 		}
 		gaveUp, won := events[1], events[2]
-		if gaveUp.Kind != supervisor.Failed || gaveUp.Waited != wait {
+		if gaveUp.Kind != supervisor.EventFailed || gaveUp.Waited != wait {
 			t.Errorf("%+v", gaveUp)
 		}
 		if won.Waited < 2*wait || won.Waited > 2*wait+ttl/10 || won.Elapsed > ttl/10 {

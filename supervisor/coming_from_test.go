@@ -142,7 +142,7 @@ func comingFromConnections(t *testing.T) {
 		},
 		TTL: time.Minute, // and so 3 s for a node to answer, on however busy a machine
 		Observer: observer(func(e supervisor.Event) {
-			if e.Kind == supervisor.NodeUp {
+			if e.Kind == supervisor.EventNodeUp {
 				up <- e.Node
 			}
 		}),

@@ -378,7 +378,7 @@ func TestEvenNumberOfNodes(t *testing.T) {
 					cfg.Observer = observer(func(e supervisor.Event) {
 						mu.Lock()
 						defer mu.Unlock()
-						if e.Kind == supervisor.Warning {
+						if e.Kind == supervisor.EventWarning {
 							told = append(told, e.Err.Error())
 						}
 					})

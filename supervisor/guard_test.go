@@ -215,7 +215,7 @@ func TestServerWithoutRunID(t *testing.T) {
 		var warnings atomic.Int32
 		sup := start(t, nodes, func(cfg *supervisor.Config) {
 			cfg.Observer = observer(func(e supervisor.Event) {
-				if e.Kind == supervisor.Warning {
+				if e.Kind == supervisor.EventWarning {
 					warnings.Add(1)
 				}
 			})

@@ -425,7 +425,7 @@ func TestHandOverIsTold(t *testing.T) {
 		var ends []supervisor.Event
 		sup := start(t, nodes, func(cfg *supervisor.Config) {
 			cfg.Observer = observer(func(e supervisor.Event) {
-				if e.Kind == supervisor.Released || e.Kind == supervisor.Lost {
+				if e.Kind == supervisor.EventReleased || e.Kind == supervisor.EventLost {
 					ends = append(ends, e)
 				}
 			})
@@ -437,7 +437,7 @@ func TestHandOverIsTold(t *testing.T) {
 		if err := sup.Close(t.Context()); err != nil { // all is told before it returns
 			t.Fatal(err)
 		}
-		if len(ends) != 1 || ends[0].Kind != supervisor.Released || ends[0].Err != lease.ErrHandedOver || ends[0].Fence != held.Fence() {
+		if len(ends) != 1 || ends[0].Kind != supervisor.EventReleased || ends[0].Err != lease.ErrHandedOver || ends[0].Fence != held.Fence() {
 			t.Errorf("told %+v", ends)
 		}
 	})

@@ -144,7 +144,7 @@ func (p performer) Effect(now clock.Instant, e *core.Effect) {
 		if c := s.calls.get(e.Call); c != nil {
 			err := s.refusal(c, e.Report)
 			s.calls.answer(c, outcome{err: err})
-			s.tell(Event{Kind: Failed, Name: e.Report.Key, Err: err, Waited: now.Sub(c.since)})
+			s.tell(Event{Kind: EventFailed, Name: e.Report.Key, Err: err, Waited: now.Sub(c.since)})
 		}
 	case core.EffectRenewed:
 		if l := s.leases[core.Slot(e.ID)]; !l.Renewed(e.Until, e.Grace) {
@@ -162,17 +162,17 @@ func (p performer) Effect(now clock.Instant, e *core.Effect) {
 			s.calls.answer(c, outcome{err: reasons[e.Report.Reason], report: e.Report})
 		}
 	case core.EffectNodeUp:
-		s.tell(Event{Kind: NodeUp, Node: s.labels[e.Node]})
+		s.tell(Event{Kind: EventNodeUp, Node: s.labels[e.Node]})
 	case core.EffectNodeDown:
-		s.tell(Event{Kind: NodeDown, Node: s.labels[e.Node], Err: e.Err})
+		s.tell(Event{Kind: EventNodeDown, Node: s.labels[e.Node], Err: e.Err})
 	case core.EffectReconnected:
-		s.tell(Event{Kind: Reconnected, Node: s.labels[e.Node], Err: e.Err})
+		s.tell(Event{Kind: EventReconnected, Node: s.labels[e.Node], Err: e.Err})
 	case core.EffectWarned:
-		s.tell(Event{Kind: Warning, Node: s.labels[e.Warning.Node], Err: s.warning(e.Warning)})
+		s.tell(Event{Kind: EventWarning, Node: s.labels[e.Warning.Node], Err: s.warning(e.Warning)})
 	case core.EffectWaits:
-		s.tell(Event{Kind: Waiting, Name: e.Key})
+		s.tell(Event{Kind: EventWaiting, Name: e.Key})
 	case core.EffectYoung:
-		s.tell(Event{Kind: Young, Err: s.warning(e.Warning), Elapsed: e.Elapsed})
+		s.tell(Event{Kind: EventYoung, Err: s.warning(e.Warning), Elapsed: e.Elapsed})
 	}
 }
 
@@ -190,7 +190,7 @@ func (s *Supervisor) won(now clock.Instant, e *core.Effect) {
 	c := s.calls.get(e.Call)
 	s.calls.answer(c, outcome{lease: l, id: e.ID})
 	s.watchers.touch(e.Key)
-	s.tell(Event{Kind: Acquired, Name: e.Key, Fence: e.Fence, Elapsed: e.Elapsed, Waited: now.Sub(c.since)})
+	s.tell(Event{Kind: EventAcquired, Name: e.Key, Fence: e.Fence, Elapsed: e.Elapsed, Waited: now.Sub(c.since)})
 }
 
 // ended ends a lease, unless its holder was first.
@@ -203,12 +203,12 @@ func (s *Supervisor) ended(e *core.Effect) {
 	} else {
 		l.End(endOf(e.Reason))
 	}
-	kind, why := Lost, l.Lease().Err()
+	kind, why := EventLost, l.Lease().Err()
 	switch why {
 	case lease.ErrReleased:
-		kind, why = Released, nil
+		kind, why = EventReleased, nil
 	case lease.ErrHandedOver:
-		kind = Released
+		kind = EventReleased
 	}
 	s.tell(Event{Kind: kind, Name: e.Key, Fence: e.Fence, Err: why, Elapsed: e.Elapsed})
 }

@@ -124,7 +124,7 @@ func TestLossCarriesItsReasons(t *testing.T) {
 				change := func(cfg *supervisor.Config) {
 					cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
 					cfg.Observer = supervisor.ObserverFunc(func(e supervisor.Event) {
-						if e.Kind == supervisor.Lost {
+						if e.Kind == supervisor.EventLost {
 							told <- e
 						}
 					})
@@ -278,7 +278,7 @@ func TestEventsOfWaiting(t *testing.T) {
 			var got []supervisor.EventKind
 			for _, e := range events {
 				got = append(got, e.Kind)
-				if (e.Kind == supervisor.Acquired || e.Kind == supervisor.Failed) && (e.Waited < wait || e.Waited > wait+ttl/4) {
+				if (e.Kind == supervisor.EventAcquired || e.Kind == supervisor.EventFailed) && (e.Waited < wait || e.Waited > wait+ttl/4) {
 					t.Errorf("%s: %v after %v, want %v", what, e.Kind, e.Waited, wait)
 				}
 			}
@@ -298,7 +298,7 @@ func TestEventsOfWaiting(t *testing.T) {
 			}
 			wg.Wait()
 		}
-		waits, ends := supervisor.Waiting, []supervisor.EventKind{supervisor.Waiting, supervisor.Acquired, supervisor.Released}
+		waits, ends := supervisor.EventWaiting, []supervisor.EventKind{supervisor.EventWaiting, supervisor.EventAcquired, supervisor.EventReleased}
 		taken("a", func(ctx context.Context) {
 			if err := sup.Do(ctx, "a", func(context.Context) error { return nil }); err != nil {
 				t.Error(err)
@@ -325,7 +325,7 @@ func TestEventsOfWaiting(t *testing.T) {
 		if _, err := sup.Acquire(within(t, wait), "d"); err == nil {
 			t.Error("acquired")
 		}
-		want("given up", waits, supervisor.Failed)
+		want("given up", waits, supervisor.EventFailed)
 		_ = held.Release(t.Context())
 		if st := sup.Stats(); st.Waits != 4 || other.Stats().Waits != 0 {
 			t.Errorf("%d waits, and %d of the other", st.Waits, other.Stats().Waits)
@@ -345,7 +345,7 @@ func TestWaitIsToldOnce(t *testing.T) {
 			t.Error(err)
 		}
 		synctest.Wait()
-		if told[supervisor.Waiting] != 1 || told[supervisor.Failed] != 1 {
+		if told[supervisor.EventWaiting] != 1 || told[supervisor.EventFailed] != 1 {
 			t.Errorf("told %v", told)
 		}
 	})
@@ -366,10 +366,10 @@ func TestEventsOfAdoption(t *testing.T) {
 		if _, err := heir.Adopt(t.Context(), held.Handle()); err != nil {
 			t.Fatal(err)
 		}
-		if e := <-events; e.Kind != supervisor.Waiting {
+		if e := <-events; e.Kind != supervisor.EventWaiting {
 			t.Errorf("first %v", e.Kind)
 		}
-		if e := <-events; e.Kind != supervisor.Acquired || e.Waited < ttl/2 {
+		if e := <-events; e.Kind != supervisor.EventAcquired || e.Waited < ttl/2 {
 			t.Errorf("%v after %v", e.Kind, e.Waited)
 		}
 	})

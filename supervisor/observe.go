@@ -26,50 +26,50 @@ func (f ObserverFunc) Observe(e Event) { f(e) }
 // An Event is something that happened.
 type Event struct {
 	Kind    EventKind
-	Name    string        // of a lease, and of Waiting and Failed: the name, prefix included
+	Name    string        // of a lease, and of EventWaiting and EventFailed: the name, prefix included
 	Fence   uint64        // of a lease
-	Node    string        // of NodeUp, NodeDown, Reconnected and Warning: the node, without credentials; empty if it is not about one
-	Err     error         // of Failed, Lost, NodeDown, Warning and Young: why; of Reconnected: why the former connection had ended; of Released: see there
-	Waited  time.Duration // of Acquired and Failed: how long the caller had waited, the election included
-	Elapsed time.Duration // of Acquired: how long the election took; of Lost and Released: how long it was held; of Young: how long it will last
+	Node    string        // of EventNodeUp, EventNodeDown, EventReconnected and EventWarning: the node, without credentials; empty if it is not about one
+	Err     error         // of EventFailed, EventLost, EventNodeDown, EventWarning and EventYoung: why; of EventReconnected: why the former connection had ended; of EventReleased: see there
+	Waited  time.Duration // of EventAcquired and EventFailed: how long the caller had waited, the election included
+	Elapsed time.Duration // of EventAcquired: how long the election took; of EventLost and EventReleased: how long it was held; of EventYoung: how long it will last
 }
 
 // EventKind says what happened.
 type EventKind uint8
 
 const (
-	Acquired    EventKind = iota + 1 // a lease was won, or adopted
-	Failed                           // an acquisition ended without a lease
-	Released                         // a holder gave its lease up; Err is lease.ErrHandedOver if it was handed over
-	Lost                             // a lease ended without its holder asking
-	NodeUp                           // a node was enrolled
-	NodeDown                         // a node's enrolment ended and was not made anew at once, or its first one failed
-	Warning                          // something is not as it should be
-	Waiting                          // a caller does not get its lease at once, and waits from now on: Acquired or Failed follows
-	Young                            // so many nodes are young that nothing can be acquired for Elapsed
-	Reconnected                      // a connection had ended, as one that was idle, and was made anew at once to the same data
+	EventAcquired    EventKind = iota + 1 // a lease was won, or adopted
+	EventFailed                           // an acquisition ended without a lease
+	EventReleased                         // a holder gave its lease up; Err is lease.ErrHandedOver if it was handed over
+	EventLost                             // a lease ended without its holder asking
+	EventNodeUp                           // a node was enrolled
+	EventNodeDown                         // a node's enrolment ended and was not made anew at once, or its first one failed
+	EventWarning                          // something is not as it should be
+	EventWaiting                          // a caller does not get its lease at once, and waits from now on: EventAcquired or EventFailed follows
+	EventYoung                            // so many nodes are young that nothing can be acquired for Elapsed
+	EventReconnected                      // a connection had ended, as one that was idle, and was made anew at once to the same data
 )
 
 // String returns the kind in words.
 func (k EventKind) String() string {
 	switch k {
-	case Acquired:
+	case EventAcquired:
 		return "acquired"
-	case Failed:
+	case EventFailed:
 		return "not acquired"
-	case Released:
+	case EventReleased:
 		return "released"
-	case Lost:
+	case EventLost:
 		return "lost"
-	case NodeUp:
+	case EventNodeUp:
 		return "node up"
-	case NodeDown:
+	case EventNodeDown:
 		return "node down"
-	case Waiting:
+	case EventWaiting:
 		return "waiting"
-	case Young:
+	case EventYoung:
 		return "nodes are young"
-	case Reconnected:
+	case EventReconnected:
 		return "node reconnected"
 	}
 	return "warning"
@@ -81,15 +81,15 @@ const maxUntold = 1024
 // tell counts an event and queues it for whoever listens. It never waits.
 func (s *Supervisor) tell(e Event) {
 	switch e.Kind {
-	case Acquired:
+	case EventAcquired:
 		s.count.acquired.Add(1)
-	case Failed:
+	case EventFailed:
 		s.count.failed.Add(1)
-	case Released:
+	case EventReleased:
 		s.count.released.Add(1)
-	case Lost:
+	case EventLost:
 		s.count.lost.Add(1)
-	case Waiting:
+	case EventWaiting:
 		s.count.waits.Add(1)
 	}
 	if s.told == nil {
@@ -147,9 +147,9 @@ func (s *Supervisor) announce(e Event) {
 	if l := s.cfg.Logger; l != nil {
 		level := slog.LevelInfo
 		switch e.Kind {
-		case Failed, Waiting, Reconnected:
+		case EventFailed, EventWaiting, EventReconnected:
 			level = slog.LevelDebug // its caller has the error; and the others are ordinary
-		case Lost, NodeDown, Warning:
+		case EventLost, EventNodeDown, EventWarning:
 			level = slog.LevelWarn
 		}
 		if errors.Is(e.Err, lease.ErrClosed) || errors.Is(e.Err, context.Canceled) && s.isClosing() {

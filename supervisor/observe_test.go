@@ -92,7 +92,7 @@ func TestOrdinaryWarnsNobody(t *testing.T) {
 						if e.Node != "" {
 							kinds = append(kinds, e.Kind.String())
 						}
-						if e.Kind == supervisor.Reconnected && e.Err == nil {
+						if e.Kind == supervisor.EventReconnected && e.Err == nil {
 							t.Error("nobody knows why it had ended")
 						}
 					})

@@ -90,7 +90,7 @@ func New(cfg Config) (*Supervisor, error) {
 	}
 	s.startTelling()
 	if n%2 == 0 {
-		s.tell(Event{Kind: Warning, Err: fmt.Errorf("an even number of nodes, %d, tolerates no more failures than %d", n, n-1)})
+		s.tell(Event{Kind: EventWarning, Err: fmt.Errorf("an even number of nodes, %d, tolerates no more failures than %d", n, n-1)})
 	}
 	go s.run()
 	return s, nil

@@ -706,7 +706,7 @@ func TestCloseAndObserver(t *testing.T) {
 		var told atomic.Int32
 		sup := start(t, nodes, func(cfg *supervisor.Config) {
 			cfg.Observer = observer(func(e supervisor.Event) {
-				if e.Kind == supervisor.Lost {
+				if e.Kind == supervisor.EventLost {
 					time.Sleep(time.Millisecond)
 					told.Add(1)
 				}
@@ -795,7 +795,7 @@ func TestObserver(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				kinds = append(kinds, e.Kind.String())
-				if e.Kind == supervisor.Acquired {
+				if e.Kind == supervisor.EventAcquired {
 					panic("a broken observer")
 				}
 			})
@@ -828,7 +828,7 @@ func TestFailedIsTold(t *testing.T) {
 			cfg.Prefix = "jobs:"
 			cfg.Logger = slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 			cfg.Observer = observer(func(e supervisor.Event) {
-				if e.Kind == supervisor.Failed {
+				if e.Kind == supervisor.EventFailed {
 					failed = append(failed, e)
 				}
 			})

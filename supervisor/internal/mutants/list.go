@@ -495,7 +495,7 @@ var mutants = []mutant{
 	{"Close is drained while callers wait", "every caller is told once", core,
 		"+len(c.waited)+len(c.dismissals.lists)", "+len(c.dismissals.lists)", "./supervisor/internal/core TestNotDrainedBeforeAllAreTold"},
 	{"a lease that was handed over is told as lost", "HandOver ends the lease with ErrHandedOver: nothing was lost", "supervisor/loop.go",
-		"\tcase lease.ErrHandedOver:\n\t\tkind = Released\n", "", "./supervisor TestHandOverIsTold"},
+		"\tcase lease.ErrHandedOver:\n\t\tkind = EventReleased\n", "", "./supervisor TestHandOverIsTold"},
 	{"calls that were answered are remembered", "every caller is told once", "supervisor/calls.go",
 		"\tt.free = append(t.free, int32(slot))\n", "", "./supervisor TestCallsAreForgotten"},
 	{"callers hear of Close before the leases are over", "Close ends every lease with lease.ErrClosed", core,
