@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -31,7 +30,8 @@ type Config struct {
 	Index     int           // of the node in the deployment; comes back in every Batch
 	Conn      Conn          //
 	Clock     clock.Clock   // default clock.System
-	Timeout   time.Duration // of one pipeline, and of each step of connecting; default 500ms
+	Timeout   time.Duration // for how long an answer of a quick node is waited for; default 500ms
+	Longest   time.Duration // the same of a node that is slow but answers, and of each step of connecting; at least Timeout, which is the default
 	Window    time.Duration // 0 turns the guard off; else the longest for which a server that forgot is young, see State.Age
 	MaxTTL    time.Duration // whole milliseconds; the marker is raised to it, see State.MaxTTL
 	Retention time.Duration // how long a node keeps the fence of a name that is not used; default 1h
@@ -42,7 +42,7 @@ type Config struct {
 
 	// Of those who wait, see Enqueue.
 	Inbox   string        // the channel on which reservations are told to this process, without spaces; "" if it never waits
-	Reserve time.Duration // how long a reservation lasts; default 3*Timeout
+	Reserve time.Duration // how long a reservation lasts, longer if the node takes more than Timeout; default 3*Timeout
 	Alive   time.Duration // for how long an Enqueue keeps its place; default 4*Reserve
 }
 
@@ -57,13 +57,19 @@ type Actor struct {
 	// Of the goroutine of Run alone.
 	session  *session // nil while there is none
 	attempt  chan enrolment
-	holdBack bool // commands wait for the attempt that is under way
+	trying   *session       // of the attempt
+	asked    *session       // an answer over it is overdue, and one behind that is waited for; nil if there is none
+	behind   chan enrolment // gets that
+	holdBack bool           // commands wait for the attempt that is under way
+	patience patience
+	reserve  script.Millis // how long a reservation lasts if the node is quick
+	overdue  int           // attempts in a row that ended because an answer was overdue
 	timer    clock.Timer
 	pause    *backoff.ExponentialBackOff
 	refused  *backoff.ExponentialBackOff // instead of pause, after a refusal for good
 	refusal  bool                        // that was the outcome of the latest attempt
 	answered bool                        // the server is there, and has said no to it
-	tried    clock.Instant               // when that ended
+	triedAt  clock.Instant               // when that ended
 	needed   clock.Instant               // when a lease was last to be kept or given back without a connection
 	lostAt   clock.Instant               // when the latest connection was
 	state    State
@@ -104,6 +110,7 @@ func NewActor(c Config) *Actor {
 	if c.Timeout <= 0 {
 		c.Timeout = 500 * time.Millisecond
 	}
+	c.Longest = max(c.Longest, c.Timeout)
 	if c.Retention <= 0 {
 		c.Retention = time.Hour
 	}
@@ -117,20 +124,22 @@ func NewActor(c Config) *Actor {
 		c.Alive = 4 * c.Reserve
 	}
 	return &Actor{
-		Config:  c,
-		mailbox: newMailbox(c.Mailbox),
-		pause:   newPause(lastPause),
-		refused: newPause(refusedFor),
-		known:   newIdentity(),
-		lender:  lender{client: c.Conn.client},
-		heard:   make(chan error),
-		inboxes: lender{client: c.Conn.client},
+		Config:   c,
+		mailbox:  newMailbox(c.Mailbox),
+		pause:    newPause(lastPause),
+		refused:  newPause(refusedFor),
+		patience: patience{least: c.Timeout, most: c.Longest},
+		known:    newIdentity(),
+		reserve:  script.InMillis(c.Reserve),
+		lender:   lender{client: c.Conn.client},
+		state:    State{Patience: c.Timeout},
+		heard:    make(chan error),
+		inboxes:  lender{client: c.Conn.client},
 		pipe: pipeline{
 			retention: script.InMillis(c.Retention + c.Retention/8),
 			renewal:   c.Retention / 8,
 			retained:  map[string]retained{},
 			inbox:     c.Inbox,
-			reserve:   script.InMillis(c.Reserve),
 			alive:     script.InMillis(c.Alive),
 			names:     map[string]struct{}{},
 		},
@@ -200,7 +209,9 @@ func (a *Actor) Run(ctx context.Context) {
 			}
 			a.handle(attempts, a.drain(batch))
 		case e := <-a.attempt:
-			a.enrolled(e)
+			a.tried(e)
+		case e := <-a.behind:
+			a.caughtUp(attempts, e)
 		case err := <-a.heard:
 			if fmt.Sprint(err) != fmt.Sprint(a.state.NoInbox) {
 				a.state.NoInbox = err
@@ -213,6 +224,8 @@ func (a *Actor) Run(ctx context.Context) {
 				a.try(attempts, false)
 			case a.session != nil:
 				a.probe(attempts)
+			case a.holdBack:
+				a.goOnHolding()
 			}
 		case <-ctx.Done():
 		}
@@ -241,13 +254,29 @@ func (a *Actor) disconnect() {
 	if a.session != nil {
 		a.session.end()
 	}
-	if a.attempt != nil {
-		// It was cancelled: disconnect is deferred before that, but runs later.
-		if e := <-a.attempt; e.session != nil {
-			e.session.end()
-		}
-	}
+	a.stopAsking()
+	a.stopTrying() // it was cancelled: disconnect is deferred before that, but runs later
 	a.lender.giveBack()
+}
+
+// stopTrying ends the attempt that is under way, if any.
+func (a *Actor) stopTrying() {
+	if a.attempt == nil {
+		return
+	}
+	a.trying.cancel(errEnded)
+	if e := <-a.attempt; e.session != nil {
+		e.session.end()
+	}
+	a.attempt, a.trying, a.holdBack = nil, nil, false
+}
+
+// stopAsking gives up the connection over which an answer is overdue, if any.
+func (a *Actor) stopAsking() {
+	if a.asked != nil {
+		a.asked.end()
+		a.asked, a.behind = nil, nil
+	}
 }
 
 // drain takes a batch and whatever else is waiting, until that fills a pipeline.
@@ -288,14 +317,18 @@ func (a *Actor) handle(ctx context.Context, commands []Command) {
 	if a.session == nil {
 		now := a.Clock.Now()
 		a.need(commands, now)
-		switch pause := now.Sub(a.tried); {
+		switch pause := now.Sub(a.triedAt); {
 		case a.attempt != nil:
 		case a.refusal && pause >= lastPause, !a.answered && a.isNeeded(now) && pause >= firstPause:
 			a.try(ctx, false) // somebody waits, and the server may have been mended
 		case !a.answered && a.isNeeded(now):
 			a.timer.Reset(firstPause - pause)
 		}
-		a.refuse(commands, a.state.Err)
+		why := a.state.Err
+		if why == nil {
+			why = errConnecting
+		}
+		a.refuse(commands, why)
 		return
 	}
 	now := a.Clock.Now()
@@ -366,16 +399,12 @@ func (a *Actor) probe(ctx context.Context) {
 
 // exchange sends the live commands of the pipeline and reads the answers into its
 // replies. An error means that the enrolment is over. Calls whose script the node
-// had lost are sent once more, within the same timeout, and so after all the others; and
+// had lost are sent once more, and so after all the others; and
 // so are those that had too many names for it, a name each.
 // now was read a moment ago: reading it costs as much as much else here.
 func (a *Actor) exchange(now clock.Instant, withTime bool) error {
-	s := a.session
 	p := &a.pipe
 	a.used = now
-	s.start(a.used)
-	defer s.stop()
-
 	withTime = withTime || a.used.Sub(a.state.OffsetAt) >= probeAfter
 	over := a.roundTrip(withTime, false, a.used)
 	if over != nil {
@@ -424,8 +453,12 @@ func givenUp(c Command, later []Command) bool {
 func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 	s, p := a.session, &a.pipe
 	p.sent, p.single = sent, s.single
+	p.reserve = a.reserves(sent)
 	p.build(s.client.B(), withTime, eval, s.marker != "", &a.loaded)
-	rs := s.client.DoMulti(s.ctx, p.multi...)
+	within := a.patience.of(sent)
+	s.start(sent, within)
+	rs := s.client.DoMulti(s.waiting, p.multi...)
+	overdue := s.stop()
 	back := a.Clock.Now()
 
 	// The library has recycled the commands that were answered, and may still be
@@ -433,10 +466,21 @@ func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 	if rs[len(rs)-1].NonRedisError() != nil {
 		p.multi = nil
 	}
-	if status, over := a.disbelieve(rs, sent); over != nil {
+	if overdue {
+		s.await() // whether or not the answer came just then
+	}
+	status, over := s.disbelieve(rs)
+	if over != nil {
+		if overdue && s.ctx.Err() == nil {
+			status, over, s.late = Unknown, noAnswer(within), within
+		}
 		p.fail(status, over)
 		p.live = p.live[:0]
 		return over
+	}
+	a.took(back, back.Sub(sent))
+	if s.marker != "" {
+		a.state.MarkedAt = sent
 	}
 	if withTime {
 		if t, err := nodeTime(rs[1].ToArray()); err == nil {
@@ -456,42 +500,6 @@ func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 		a.state.RoundTripTime += back.Sub(sent)
 	}
 	return over
-}
-
-// disbelieve returns why no answer of a round trip counts, if so, and what is known of the
-// commands then: another connection answered, or the server has forgotten something, or
-// one answer too many has shifted the others.
-func (a *Actor) disbelieve(rs []rueidis.RedisResult, sent clock.Instant) (Status, error) {
-	s := a.session
-	name, err := rs[0].ToString()
-	if err != nil || name != s.nonce {
-		switch {
-		case err == nil || rueidis.IsRedisNil(err):
-			return Unknown, errStranger
-		case errors.Is(err, errSealed): // the library would have had to dial
-			return Unsent, s.why(plain(err, "CLIENT GETNAME"))
-		}
-		return Unknown, s.why(plain(err, "CLIENT GETNAME"))
-	}
-	last, want := errShifted, s.nonce
-	if s.marker != "" {
-		last, want = errForgot, s.marker
-	}
-	if got, err := rs[len(rs)-1].ToString(); err != nil || got != want {
-		if s.marker != "" && strings.HasPrefix(got, s.life+" ") {
-			last = errRaised
-		}
-		// Whatever it answered, it may have forgotten before that or after it, or have
-		// answered something else.
-		if err != nil && !rueidis.IsRedisNil(err) {
-			last = s.why(err)
-		}
-		return Unknown, last
-	}
-	if s.marker != "" {
-		a.state.MarkedAt = sent
-	}
-	return OK, nil
 }
 
 // measured takes in a node's time. It may be from the beginning of the round trip or from
@@ -525,18 +533,54 @@ func (a *Actor) tell() {
 	a.Replies <- b
 }
 
+// took hears how long an answer has taken, or was waited for at least.
+func (a *Actor) took(now clock.Instant, trip time.Duration) {
+	a.patience.took(now, trip)
+	a.state.Patience = a.patience.of(now)
+}
+
+// reserves returns for how long the node reserves a name. Whoever gets it hears of that, and
+// claims it over a connection that may have another answer to wait for: three times Timeout
+// is enough if the node takes no longer than that.
+func (a *Actor) reserves(now clock.Instant) script.Millis {
+	more := 2 * (a.patience.slowest(now) - a.Timeout)
+	if more <= 0 {
+		return a.reserve
+	}
+	return script.InMillis(a.Reserve + more)
+}
+
+// goOnHolding lets commands wait as long as the attempt goes on: each step of it may take as long
+// as an answer is waited for. After that nobody waits for it.
+func (a *Actor) goOnHolding() {
+	now := a.Clock.Now()
+	since, going := a.trying.stepped()
+	if left := a.patience.of(now) - now.Sub(since); going && left > 0 {
+		a.timer.Reset(left)
+		return
+	}
+	a.holdBack = false
+}
+
 // try starts an attempt to enrol. Commands wait for it if holdBack is set.
 func (a *Actor) try(ctx context.Context, holdBack bool) {
-	a.holdBack = holdBack
+	// To wait long for a dial that will fail is worse than to dial once more, as its packet may
+	// have got lost: so it is waited for longer only after it was in vain.
+	now := a.Clock.Now()
+	dialled := min(a.patience.of(now)<<min(a.overdue, 8), a.Longest)
+	s := newSession(ctx, a.Clock, a.Longest, dialled, &a.callouts)
+	a.trying, a.holdBack = s, holdBack
 	a.attempt = make(chan enrolment, 1)
-	s := newSession(ctx, a.Clock, a.Timeout, &a.callouts)
+	if holdBack {
+		a.timer.Reset(a.patience.of(now))
+	}
 	if a.Wakes != nil && a.Conn.client == nil {
 		s.changed = newChangedKeys()
 	}
 	a.tasks.Go(s.watchdog)
 	known := a.known
+	s.start(now, a.Longest)
 	go func(done chan<- enrolment) {
-		s.start(a.Clock.Now())
 		err := s.connect(a.Conn, a.lender.lend)
 		var id identity
 		if err == nil {
@@ -551,6 +595,42 @@ func (a *Actor) try(ctx context.Context, holdBack bool) {
 		}
 		done <- enrolment{s, id, err, refusal, answered}
 	}(a.attempt)
+}
+
+// ask gives a connection over which an answer is overdue as long again as a step of connecting.
+// If the node answers it still, that is quicker than to connect anew, which takes it several
+// answers. Meanwhile nothing is sent over it that somebody waits for, as that would be
+// behind. See docs/decisions/3.
+func (a *Actor) ask(s *session) {
+	done := make(chan enrolment, 1)
+	a.asked, a.behind = s, done
+	sent := a.Clock.Now()
+	s.endWait.Store(nil)
+	s.start(sent, a.Longest)
+	a.tasks.Go(func() {
+		id := identity{sent: sent}
+		var err error
+		id.time, err = s.ask()
+		s.stop()
+		id.back = a.Clock.Now()
+		done <- enrolment{session: s, id: id, err: err}
+	})
+}
+
+// caughtUp takes the answer behind one that was overdue, or hears that none has come.
+func (a *Actor) caughtUp(ctx context.Context, e enrolment) {
+	a.took(a.Clock.Now(), a.asked.late)
+	if e.err != nil {
+		a.stopAsking()
+		if a.attempt == nil && a.Conn.client != nil {
+			a.lostAt = a.Clock.Now()
+			a.try(ctx, false)
+		}
+		return
+	}
+	a.asked.late, a.asked, a.behind = 0, nil, nil
+	a.stopTrying()
+	a.resume(e)
 }
 
 // isNeeded reports whether a connection that was lost a moment ago is missed by a lease that is
@@ -568,28 +648,70 @@ func (a *Actor) nextPause(now clock.Instant) time.Duration {
 	return a.pause.NextBackOff()
 }
 
-// enrolled takes the outcome of an attempt.
-func (a *Actor) enrolled(e enrolment) {
-	a.attempt, a.holdBack = nil, false
+var errConnecting = errors.New("being connected to")
+
+// tried takes the outcome of an attempt.
+func (a *Actor) tried(e enrolment) {
+	a.attempt, a.trying, a.holdBack = nil, nil, false
 	if e.session == nil {
-		changed := a.state.Err == nil || a.state.Err.Error() != e.err.Error() || a.state.Reconnecting
-		a.state.Err, a.state.Reconnecting = e.err, false
-		a.refusal, a.answered, a.tried = e.refusal, e.answered, a.Clock.Now()
-		if e.refusal {
-			a.timer.Reset(a.refused.NextBackOff())
-		} else {
-			a.timer.Reset(a.nextPause(a.tried))
-		}
-		if changed {
-			a.tell()
-		}
+		a.failed(e)
 		return
 	}
-	a.session, a.refusal, a.answered = e.session, false, false
+	a.stopAsking()
+	a.overdue = 0
+	a.enrolled(e)
+}
+
+// failed takes the failure of an attempt.
+func (a *Actor) failed(e enrolment) {
+	changed := a.state.Err == nil || a.state.Err.Error() != e.err.Error() || a.state.Reconnecting
+	a.state.Err, a.state.Overdue, a.state.Reconnecting = e.err, errors.Is(e.err, context.DeadlineExceeded), false
+	if changed {
+		a.tell()
+	}
+	now := a.Clock.Now()
+	if a.state.Overdue {
+		a.overdue++
+	}
+	a.refusal, a.answered, a.triedAt = e.refusal, e.answered, now
+	if e.refusal {
+		a.timer.Reset(a.refused.NextBackOff())
+	} else {
+		a.timer.Reset(a.nextPause(now))
+	}
+}
+
+// begun takes over a session that is enrolled, from the beginning or again.
+func (a *Actor) begun(s *session) {
+	a.session, a.refusal, a.answered = s, false, false
+	s.await()
 	a.loaded = [lastOp + 1]bool{}
 	clear(a.pipe.retained)
-	a.used = e.session.begun
 	a.timer.Reset(probeAfter)
+	a.state.Enrolled, a.state.Err, a.state.Overdue, a.state.Reconnecting, a.state.Tracks = true, nil, false, false, s.tracks
+}
+
+// resume goes on with a connection over which an answer was overdue.
+func (a *Actor) resume(e enrolment) {
+	a.begun(e.session)
+	a.used = e.id.sent
+	if e.session.marker != "" {
+		a.state.MarkedAt = e.id.sent
+	}
+	a.took(e.id.back, e.id.back.Sub(e.id.sent))
+	a.measured(e.id.time, e.id.sent, e.id.back)
+	a.tell()
+	a.listen()
+}
+
+// enrolled takes over a connection that was made.
+func (a *Actor) enrolled(e enrolment) {
+	a.begun(e.session)
+	a.took(e.id.back, e.id.latency)
+	if e.id.marker != "" {
+		a.took(e.id.heard, e.id.heard.Sub(e.id.marked))
+	}
+	a.used = e.session.begun
 	// A server that does not say who it is keeps its Life: nothing shows that it
 	// has forgotten anything. One whose marker is of another time has lost the old one, and
 	// whatever else it had.
@@ -604,8 +726,6 @@ func (a *Actor) enrolled(e enrolment) {
 		a.grown = e.id.age-grownAfter > a.Window
 	}
 	a.grown = a.grown || e.id.grown
-	a.state.Enrolled, a.state.Err, a.state.Reconnecting = true, nil, false
-	a.state.Tracks = a.session.tracks
 	a.state.Latency = e.id.latency
 	a.state.Evicts = e.id.evicts
 	a.state.Guarded = e.id.marker != ""
@@ -627,20 +747,29 @@ func (a *Actor) enrolled(e enrolment) {
 
 // lose ends the enrolment, tells that together with the replies of the pipeline,
 // and tries again: at once, unless the connection has never been of any use. That a connection
-// ends is ordinary; unless the server has said why, or answers what it was not asked.
+// ends is ordinary; unless the server has said why, or answers what it was not asked. If an
+// answer is overdue the connection may still go on, if it does so before there is another one.
+// A client that was lent may have no other one.
 func (a *Actor) lose(ctx context.Context, over error) {
 	s := a.session
 	if over == nil {
 		over = s.why(s.broken)
 	}
 	a.session, a.pipe.rest = nil, nil
-	s.end()
+	ask := s.late != 0 && !s.isLost() && ctx.Err() == nil
+	if !ask {
+		s.end()
+	}
 	a.lostAt = a.Clock.Now()
 	again := ctx.Err() == nil && (s.proved || a.lostAt.Sub(s.begun) >= lastPause)
 	a.state.Reconnecting = again && over != errShifted && !errors.As(over, new(*rueidis.RedisError))
-	a.state.Enrolled, a.state.Tracks, a.state.Err = false, false, over
+	a.state.Enrolled, a.state.Tracks, a.state.Err, a.state.Overdue = false, false, over, s.late != 0
 	a.tell()
+	if ask {
+		a.ask(s)
+	}
 	switch {
+	case ask && a.Conn.client != nil:
 	case again:
 		a.try(ctx, true)
 	case ctx.Err() == nil:

@@ -160,7 +160,7 @@ func (s *session) withDialer(dial func(context.Context, string, *net.Dialer, *tl
 		if s.listens {
 			call += " for the inbox"
 		}
-		end, err := s.callouts.begin(call, s.clock.Now(), s.timeout)
+		end, err := s.callouts.begin(call, s.clock.Now(), s.within)
 		if err != nil {
 			return nil, err
 		}

@@ -244,9 +244,10 @@ func withoutSecrets(s string) string {
 	return s
 }
 
-// options returns the option with ours laid over it. Every dial of the option
+// options returns the option with ours laid over it: a dial is to succeed within dialled, and
+// what follows within timeout. Every dial of the option
 // goes through wrap, and every password that it comes up with to secret.
-func (c Conn) options(timeout time.Duration,
+func (c Conn) options(timeout, dialled time.Duration,
 	wrap func(sentinel bool, dial func(context.Context) (net.Conn, error)) (net.Conn, error),
 	secret func(string),
 ) rueidis.ClientOption {
@@ -262,7 +263,9 @@ func (c Conn) options(timeout time.Duration,
 	}
 	dial := dialerOf(c.opt)
 	if dial == nil {
-		dial = dialTCP
+		dial = func(ctx context.Context, dst string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
+			return dialTCP(ctx, dst, d, t, timeout)
+		}
 	}
 	o.DialFn = nil
 	// The library passes the Sentinel's net.Dialer where it dials a Sentinel, so
@@ -273,7 +276,9 @@ func (c Conn) options(timeout time.Duration,
 	}
 	o.Sentinel.Dialer.Resolver = mark
 	o.DialCtxFn = func(_ context.Context, dst string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
-		return wrap(d.Resolver == mark, func(ctx context.Context) (net.Conn, error) { return dial(ctx, dst, d, t) })
+		dialer := *d // the library bounds its greeting by the Dialer.Timeout as well
+		dialer.Timeout = dialled
+		return wrap(d.Resolver == mark, func(ctx context.Context) (net.Conn, error) { return dial(ctx, dst, &dialer, t) })
 	}
 
 	o.ForceSingleClient = o.Sentinel.MasterSet == ""

@@ -301,6 +301,7 @@ func TestSentinel(t *testing.T) {
 		if took := time.Since(begin); took != timeout/2 || s.dials() == before {
 			t.Errorf("answered after %v, and %d dials", took, s.dials()-before)
 		}
+		time.Sleep(2 * timeout)
 		old.Resume()
 		r.enrolled()
 		wantWake(t, wakes, "")

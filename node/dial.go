@@ -15,7 +15,7 @@ import (
 // so the next one is tried after a part of the timeout already, as RFC 8305 has it, and at
 // once if one has failed. net.Dialer does so for the first address of the other family
 // only, after 300 ms or its FallbackDelay.
-func dialTCP(ctx context.Context, dst string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
+func dialTCP(ctx context.Context, dst string, d *net.Dialer, t *tls.Config, handshake time.Duration) (net.Conn, error) {
 	conn, err := dialAny(ctx, dst, d)
 	if err != nil || t == nil {
 		return conn, err
@@ -25,11 +25,8 @@ func dialTCP(ctx context.Context, dst string, d *net.Dialer, t *tls.Config) (net
 		t = t.Clone()
 		t.ServerName = host
 	}
-	if d.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, d.Timeout)
-		defer cancel()
-	}
+	ctx, cancel := context.WithTimeout(ctx, handshake)
+	defer cancel()
 	secure := tls.Client(conn, t)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		_ = conn.Close()
@@ -63,9 +60,13 @@ func dialAny(ctx context.Context, dst string, d *net.Dialer) (net.Conn, error) {
 	for i, ip := range ips {
 		addresses[i] = net.JoinHostPort(ip.Unmap().String(), port)
 	}
-	return race(ctx, addresses, d.Timeout/4, func(ctx context.Context, address string) (net.Conn, error) {
+	conn, err := race(ctx, addresses, d.Timeout/4, func(ctx context.Context, address string) (net.Conn, error) {
 		return d.DialContext(ctx, "tcp", address)
 	})
+	if err != nil && err == ctx.Err() {
+		err = &net.OpError{Op: "dial", Net: "tcp", Err: err} // as a net.Dialer has it
+	}
+	return conn, err
 }
 
 // race dials addresses, one at least, all of which are under way after the given time, and

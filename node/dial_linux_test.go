@@ -26,7 +26,7 @@ func TestNameWithADeadAddress(t *testing.T) {
 	for _, addresses := range [][]string{{"127.0.0.2", "127.0.0.1"}, {"127.0.0.1", "127.0.0.2"}} {
 		d := &net.Dialer{Timeout: 4 * time.Second, Resolver: resolver(addresses...)}
 		begun := time.Now()
-		c, err := dialTCP(t.Context(), net.JoinHostPort("db.example.", port), d, nil)
+		c, err := dialTCP(t.Context(), net.JoinHostPort("db.example.", port), d, nil, time.Second)
 		if err != nil {
 			t.Fatalf("%v: %v", addresses, err)
 		}
@@ -37,7 +37,7 @@ func TestNameWithADeadAddress(t *testing.T) {
 	}
 	// One that has no other is waited for, and no longer than the timeout.
 	d := &net.Dialer{Timeout: 100 * time.Millisecond, Resolver: resolver("127.0.0.2")}
-	if _, err := dialTCP(t.Context(), net.JoinHostPort("db.example.", port), d, nil); err == nil {
+	if _, err := dialTCP(t.Context(), net.JoinHostPort("db.example.", port), d, nil, time.Second); err == nil {
 		t.Error("connected to an address that is dead")
 	}
 }

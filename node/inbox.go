@@ -18,17 +18,18 @@ var errUnsubscribed = errors.New("the subscription to the inbox has ended")
 // has waited: a process that never waits needs no second connection. The listener of
 // the session before has been cancelled, and is waited for.
 func (a *Actor) listen() {
-	if a.session == nil || !a.waits || a.Inbox == "" || a.Wakes == nil {
+	if a.session == nil || a.session.heard || !a.waits || a.Inbox == "" || a.Wakes == nil {
 		return
 	}
-	ctx, before, done := a.session.ctx, a.listening, make(chan struct{})
+	a.session.heard = true
+	ctx, dialled, before, done := a.session.ctx, a.session.dialled, a.listening, make(chan struct{})
 	a.listening = done
 	a.tasks.Go(func() {
 		defer close(done)
 		if before != nil {
 			<-before
 		}
-		l := listener{Actor: a, ctx: ctx}
+		l := listener{Actor: a, ctx: ctx, dialled: dialled}
 		l.run()
 	})
 }
@@ -38,7 +39,8 @@ func (a *Actor) listen() {
 // part of the actor's loop.
 type listener struct {
 	*Actor
-	ctx context.Context // of the session to which it belongs
+	ctx     context.Context // of the session to which it belongs
+	dialled time.Duration   // within which that was
 }
 
 func (l *listener) run() {
@@ -69,11 +71,11 @@ func (l *listener) run() {
 // which, and whether the server refuses it for good. Over RESP2 a client whose subscription has
 // died never makes another: so each time it is a new one.
 func (l *listener) subscribe() (was, refusal bool, err error) {
-	s := newSession(l.ctx, l.Clock, l.Timeout, &l.callouts)
+	s := newSession(l.ctx, l.Clock, l.Longest, l.dialled, &l.callouts)
 	s.listens = true
 	l.tasks.Go(s.watchdog)
 	defer s.end()
-	s.start(l.Clock.Now())
+	s.start(l.Clock.Now(), l.Longest)
 	if err := s.connect(l.Conn, l.inboxes.lend); err != nil {
 		return false, isRefusal(err), s.why(err)
 	}

@@ -149,6 +149,7 @@ func TestInboxHangs(t *testing.T) {
 
 		n.Hang()
 		wantStatuses(t, r.ask(on(node.Release, "a", "1")), "unknown")
+		time.Sleep(2 * timeout)
 		n.Resume() // it releases after all, and tells a connection that is gone
 		r.enrolled()
 		wantWake(t, wakes, "")

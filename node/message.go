@@ -206,8 +206,10 @@ type Batch struct {
 type State struct {
 	// Enrolled tells whether commands are being sent to it.
 	Enrolled bool
-	// Err is why it is not enrolled, or nil if it is, or if that was not tried yet.
-	Err error
+	// Err is why it is not enrolled, or nil if it is, or if that was not tried yet. Overdue
+	// tells that it is an answer which has not come in time.
+	Err     error
+	Overdue bool
 	// Reconnecting tells that the connection has ended as connections do, and that the first
 	// attempt to make it anew is under way.
 	Reconnecting bool
@@ -254,8 +256,9 @@ type State struct {
 	// OffsetAt is not 0, also of a node that is not enrolled now.
 	Offset   time.Duration
 	OffsetAt clock.Instant
-	// Latency is how long the last answered pipeline took.
-	Latency time.Duration
+	// Latency is how long the last answered pipeline took. Patience is how long an answer is
+	// waited for at present.
+	Latency, Patience time.Duration
 	// RoundTrips is how many pipelines it has answered, and RoundTripTime how long all of them
 	// took together.
 	RoundTrips    uint64

@@ -37,13 +37,15 @@ var (
 // which would cost it five allocations.
 type session struct {
 	clock   clock.Clock
-	timeout time.Duration
+	within  time.Duration   // each step of connecting
+	dialled time.Duration   // within which a dial is to succeed, without its TLS
 	ctx     context.Context // done when the session must be given up at once
 	cancel  context.CancelCauseFunc
 	nonce   string
 	changed *changedKeys  // of those that are tracked; nil if nobody wants them
 	tracks  bool          // keys can be tracked
 	listens bool          // it is not enrolled, but subscribes
+	heard   bool          // another one listens as long as it lives
 	marker  string        // what it must still say after every pipeline; "" without guard
 	life    string        // the beginning of the marker: the incarnation, and since when
 	single  bool          // keys of several names are refused in one call
@@ -52,9 +54,17 @@ type session struct {
 
 	client  rueidis.CoreClient
 	closing func()
+	once    sync.Once // it is called
 
-	sent  atomic.Int64  // since when an answer is waited for; 0 if none is
-	begin chan struct{} // wakes the watchdog; room for one
+	due    atomic.Int64  // when an answer is overdue; 0 if none is waited for, missed if it was
+	sleeps atomic.Int64  // until when the watchdog does, Never without a timer
+	begin  chan struct{} // wakes it; room for one
+
+	// Once it is enrolled an answer that is overdue ends the waiting for it, and not the
+	// session. This is the actor's alone, but for the function, which the watchdog calls.
+	waiting context.Context
+	endWait atomic.Pointer[context.CancelFunc]
+	late    time.Duration // for how long an answer was waited for in vain; 0 if none was
 
 	lost chan struct{} // closed when the connection broke, also while idle
 
@@ -69,9 +79,12 @@ type session struct {
 	secrets  []string
 }
 
-func newSession(ctx context.Context, clk clock.Clock, timeout time.Duration, callouts *callouts) *session {
+// missed is what an answer was due that is overdue by now.
+const missed = -1
+
+func newSession(ctx context.Context, clk clock.Clock, within, dialled time.Duration, callouts *callouts) *session {
 	s := &session{
-		callouts: callouts, clock: clk, timeout: timeout, nonce: "leasehold-" + rand.Text(),
+		callouts: callouts, clock: clk, within: within, dialled: dialled, nonce: "leasehold-" + rand.Text(),
 		begin: make(chan struct{}, 1), lost: make(chan struct{}), wires: map[*wire]struct{}{},
 		closing: func() {},
 	}
@@ -79,62 +92,102 @@ func newSession(ctx context.Context, clk clock.Clock, timeout time.Duration, cal
 	return s
 }
 
-// watchdog cuts the session when an answer is overdue, or when its context is done.
-// It sleeps while nothing is under way, and wakes once for each timeout otherwise,
-// however many pipelines there are.
+// watchdog ends the session when an answer is overdue, or only the waiting for that once it
+// is enrolled, and cuts it when its context is done. It sleeps while nothing is under
+// way, and wakes about once for each patience otherwise, however many pipelines there are.
 func (s *session) watchdog() {
 	defer s.lose(errEnded) // if it is overdue just when the answer comes
 	defer s.sever()
-	t := s.clock.NewTimer(s.timeout)
+	t := s.clock.NewTimer(s.within)
 	defer t.Stop()
 	for {
-		select {
-		case <-s.begin:
-		case <-s.ctx.Done():
-			return
+		due := s.due.Load()
+		at := clock.Never
+		if due != 0 && due != missed {
+			at = clock.Instant(due)
 		}
-		for {
-			sent := clock.Instant(s.sent.Load())
-			if sent == 0 {
-				break
-			}
-			left := s.timeout - s.clock.Now().Sub(sent)
+		s.sleeps.Store(int64(at))
+		if s.due.Load() != due {
+			continue // whoever has changed it may not know yet until when this sleeps
+		}
+		if at != clock.Never {
+			left := at.Sub(s.clock.Now())
 			if left <= 0 {
-				s.cancel(s.overdue())
-				return
+				if s.missed(due) {
+					return
+				}
+				continue
 			}
 			t.Reset(left)
-			select {
-			case <-t.C():
-			case <-s.ctx.Done():
-				return
-			}
+		}
+		select {
+		case <-s.begin:
+		case <-t.C():
+		case <-s.ctx.Done():
+			return
 		}
 	}
 }
 
-func (s *session) overdue() error {
-	return fmt.Errorf("%s within %v: %w", s.waitedFor(), s.timeout, context.DeadlineExceeded)
+// missed does what is to be done when an answer is overdue, and reports whether the session is
+// over.
+func (s *session) missed(due int64) bool {
+	end := s.endWait.Load()
+	switch {
+	case !s.due.CompareAndSwap(due, missed): // another one is waited for by now
+	case end == nil:
+		s.cancel(s.overdue())
+		return true
+	default:
+		(*end)()
+	}
+	return false
 }
 
-// start has the watchdog count from now until stop.
-func (s *session) start(now clock.Instant) {
-	s.sent.Store(int64(now))
+func (s *session) overdue() error {
+	return fmt.Errorf("%s within %v: %w", s.waitedFor(), s.within, context.DeadlineExceeded)
+}
+
+func noAnswer(within time.Duration) error {
+	return fmt.Errorf("no answer within %v: %w", within, context.DeadlineExceeded)
+}
+
+// start has the watchdog wait from now on, for so long, until stop.
+func (s *session) start(now clock.Instant, patience time.Duration) {
+	due := int64(now.Add(patience))
+	s.due.Store(due)
+	if due >= s.sleeps.Load() {
+		return
+	}
 	select {
 	case s.begin <- struct{}{}:
 	default:
 	}
 }
 
-func (s *session) stop() { s.sent.Store(0) }
+// stop reports whether what was waited for is overdue.
+func (s *session) stop() bool { return s.due.Swap(0) == missed }
+
+// stepped returns when the present step of connecting has begun; false if there is none.
+func (s *session) stepped() (clock.Instant, bool) {
+	due := s.due.Load()
+	return clock.Instant(due).Add(-s.within), due != 0 && due != missed
+}
+
+// await has what is overdue end the waiting from now on, and not the session.
+func (s *session) await() {
+	ctx, cancel := context.WithCancel(s.ctx)
+	s.waiting = ctx
+	s.endWait.Store(&cancel)
+}
 
 // step restarts the time that the watchdog allows: connecting takes several round trips, and each may
 // be as long as one of a pipeline. It neither starts the watchdog nor saves what is
 // overdue: the library goes on to another Sentinel then.
 func (s *session) step() {
 	now := s.clock.Now()
-	if sent := s.sent.Load(); sent != 0 && now.Sub(clock.Instant(sent)) < s.timeout {
-		s.sent.CompareAndSwap(sent, int64(now))
+	if due := s.due.Load(); due != 0 && due != missed && now < clock.Instant(due) {
+		s.due.CompareAndSwap(due, int64(now.Add(s.within)))
 	}
 }
 
@@ -232,6 +285,56 @@ func (s *session) isLost() bool {
 	}
 }
 
+// ask asks whether the connection still is the one that was enrolled, and the node's data
+// what it was: its answer comes behind all that the node has yet to answer. It returns the
+// node's time as well.
+func (s *session) ask() (time.Duration, error) {
+	b := s.client.B()
+	multi := []rueidis.Completed{
+		b.Arbitrary("CLIENT", "GETNAME").Build(), b.Arbitrary("TIME").Build(), b.Arbitrary("CLIENT", "GETNAME").Build(),
+	}
+	if s.marker != "" {
+		multi[2] = b.Arbitrary("GET", script.Marker).Build()
+	}
+	rs := s.client.DoMulti(s.ctx, multi...)
+	if _, err := s.disbelieve(rs); err != nil {
+		return 0, err
+	}
+	return nodeTime(rs[1].ToArray())
+}
+
+// disbelieve returns why no answer of a round trip counts, if so, and what is known of the
+// commands then: another connection answered, or the server has forgotten something, or
+// one answer too many has shifted the others.
+func (s *session) disbelieve(rs []rueidis.RedisResult) (Status, error) {
+	name, err := rs[0].ToString()
+	if err != nil || name != s.nonce {
+		switch {
+		case err == nil || rueidis.IsRedisNil(err):
+			return Unknown, errStranger
+		case errors.Is(err, errSealed): // the library would have had to dial
+			return Unsent, s.why(plain(err, "CLIENT GETNAME"))
+		}
+		return Unknown, s.why(plain(err, "CLIENT GETNAME"))
+	}
+	last, want := errShifted, s.nonce
+	if s.marker != "" {
+		last, want = errForgot, s.marker
+	}
+	if got, err := rs[len(rs)-1].ToString(); err != nil || got != want {
+		if s.marker != "" && strings.HasPrefix(got, s.life+" ") {
+			last = errRaised
+		}
+		// Whatever it answered, it may have forgotten before that or after it, or have
+		// answered something else.
+		if err != nil && !rueidis.IsRedisNil(err) {
+			last = s.why(err)
+		}
+		return Unknown, last
+	}
+	return OK, nil
+}
+
 // connect fills in the client. It blocks until a connection was made or ctx is
 // done. If the client is a user's, lend makes the connection.
 func (s *session) connect(c Conn, lend func(context.Context) (rueidis.DedicatedClient, error)) error {
@@ -258,7 +361,7 @@ func (s *session) connect(c Conn, lend func(context.Context) (rueidis.DedicatedC
 		own.DialCtxFn = s.withDialer(dial)
 	}
 	c.opt = &own
-	o := c.options(s.timeout, s.dial, func(p string) {
+	o := c.options(s.within, s.dialled, s.dial, func(p string) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if p != "" {
@@ -484,7 +587,7 @@ func field(info, name string) string {
 func (s *session) end() {
 	s.cancel(errEnded)
 	s.sever()
-	s.closing()
+	s.once.Do(s.closing)
 }
 
 // sever cuts every connection. Without it, closing the client would wait a second
@@ -511,7 +614,10 @@ func (s *session) why(err error) error {
 	}
 	theirs := errors.As(err, new(*credentialsError))
 	if !theirs && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)) {
-		return s.overdue() // the library, or the dialer, was quicker than the watchdog
+		if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+			return noAnswer(s.dialled)
+		}
+		return s.overdue() // the library was quicker than the watchdog
 	}
 	if !theirs && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, net.ErrClosed)) {
 		return fmt.Errorf("connection closed by the node: %w", err)

@@ -52,16 +52,20 @@ type Config struct {
 	// Default TTL/20 of each lease's own TTL, and at least 10 ms.
 	Grace time.Duration
 
-	// NodeTimeout bounds one exchange with one node, and each step of connecting to
-	// it: the dial with its TLS, the greeting, who the server is, its marker. A node
-	// that takes longer is not reached. Default TTL/20; at most TTL/4.
+	// NodeTimeout is for how long an answer of a node that is quick is waited for, and so how
+	// soon it is noticed that it hangs. One that was slow lately is waited for twice as long as
+	// its slowest answer, up to TTL/4; what was slow counts half after each two TTLs. So a node
+	// that becomes slower than NodeTimeout is waited for in vain once. Each step of
+	// connecting may take TTL/4, as nobody waits for it: the greeting, who the server is, its
+	// marker; a dial NodeTimeout, and twice as long each time that it was in vain.
+	// See NodeStatus.Patience. Default TTL/20; at most TTL/4.
 	NodeTimeout time.Duration
 
 	// RetryMin and RetryMax bound the pause of a waiter after its first failed
 	// attempt, which is drawn between them; it grows by half with each further
 	// one, up to fivefold. That is if no quorum could be reached, or with
 	// WithAttempts: who waits for a name that is held stands in its queue, and asks
-	// again about every three node timeouts, RetryMin at least. Defaults 100 ms and
+	// again about every three times NodeTimeout, RetryMin at least. Defaults 100 ms and
 	// 300 ms.
 	RetryMin, RetryMax time.Duration
 

@@ -47,7 +47,7 @@ func (h Holding) Format(f fmt.State, verb rune) {
 
 // Inspect asks every node who holds a name. It is for display: by the time that
 // it returns, the answer may be another, so never decide by it whether to work;
-// acquire instead. It waits for every node that answers, a node timeout for one
+// acquire instead. It waits for every node that answers, as long as Config.NodeTimeout says for one
 // that does not, or for ctx. Held and Free are both false if no quorum says the
 // same; that so few nodes could be reached is an error that wraps [ErrNoQuorum].
 func (s *Supervisor) Inspect(ctx context.Context, name string) (Holding, error) {

@@ -15,6 +15,8 @@ type NodeStatus struct {
 	// of a lease there has failed, for a minute, or until one succeeds.
 	Err     error
 	Latency time.Duration // of the last exchange
+	// Patience is for how long an answer is waited for at present, see Config.NodeTimeout.
+	Patience time.Duration
 	// RoundTrips is how many pipelines of commands it has answered since New, and RoundTripTime
 	// how long these took together: how much the one has grown, divided by how much the other
 	// has, is the mean latency of that time.
@@ -68,7 +70,7 @@ func (s *Supervisor) Nodes() []NodeStatus {
 		}
 		list[i] = NodeStatus{
 			Node: s.labels[i], Enrolled: st.Enrolled, Err: st.Err,
-			Latency: st.Latency, RoundTrips: st.RoundTrips, RoundTripTime: st.RoundTripTime, Incarnation: st.Life, Rate: v.Rate, Guarded: st.Guarded,
+			Latency: st.Latency, Patience: st.Patience, RoundTrips: st.RoundTrips, RoundTripTime: st.RoundTripTime, Incarnation: st.Life, Rate: v.Rate, Guarded: st.Guarded,
 			Tracks: st.Tracks, NoInbox: st.NoInbox,
 			Young: max(0, v.YoungUntil.Sub(now)), MaxTTL: st.MaxTTL, Disagrees: s.disagreement(v.Disagreement),
 		}

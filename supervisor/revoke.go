@@ -20,7 +20,7 @@ import (
 // a quorum keeps something else: look again who holds the name. One that wraps
 // [ErrNoQuorum] means that too few nodes could be reached; it names them, and they are
 // told again when they can be. Either is an [*AcquireError] with what each node said.
-// It waits for every node, a node timeout for one that is silent, or for ctx, after
+// It waits for every node, as long as Config.NodeTimeout says for one that is silent, or for ctx, after
 // which the nodes are told nevertheless.
 func (s *Supervisor) Revoke(ctx context.Context, name string, token lease.Token) error {
 	if err := s.cfg.checkName(name); err != nil {

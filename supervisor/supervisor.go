@@ -81,7 +81,7 @@ func New(cfg Config) (*Supervisor, error) {
 	for i, conn := range cfg.Nodes {
 		s.labels = append(s.labels, conn.String())
 		a := node.NewActor(node.Config{
-			Index: i, Conn: conn, Clock: cfg.Clock, Timeout: cfg.NodeTimeout,
+			Index: i, Conn: conn, Clock: cfg.Clock, Timeout: cfg.NodeTimeout, Longest: cfg.TTL / 4,
 			Window: window, MaxTTL: cfg.MaxTTL, Retention: cfg.FenceRetention, Replies: s.replies,
 			Inbox: inbox, Wakes: s.wakes, Reserve: settings.Reserve(), Alive: settings.Alive(),
 		})
@@ -123,8 +123,8 @@ func (s *Supervisor) Acquire(ctx context.Context, name string, opts ...Option) (
 // young, because each counts the window on its own clock.
 //
 // Without a shorter ctx it takes at most: TTL/4 until the nodes' time is known (first use
-// only), TTL/4 for the election, and, if refused, TTL/4 + NodeTimeout to find out who
-// holds the name.
+// only; TTL/2 if they answer late or not at all), TTL/4 for the election, and, if refused, TTL/2 to find out who holds the name,
+// which is TTL/4 + NodeTimeout if the nodes have been quick.
 func (s *Supervisor) TryAcquire(ctx context.Context, name string, opts ...Option) (*lease.Lease, error) {
 	r, err := s.request(name, opts)
 	if err != nil {

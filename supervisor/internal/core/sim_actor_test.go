@@ -28,8 +28,11 @@ type simActor struct {
 
 	conn    *simConn // nil while there is none
 	attempt *simConn // to make one
+	asked   *simConn // an answer over it is overdue, and one behind that is waited for
 	hold    bool     // commands wait for the attempt
 	pipe    *simPipe // under way
+	slow    time.Duration
+	slowAt  clock.Instant // roughly as in node's patience: it counts half after a period
 
 	life     string // the server's incarnation, and since when
 	known    string // the identity of this node's data, or what it is to be
@@ -59,6 +62,7 @@ type simConn struct {
 	lost   error
 	marker string // what it must still say after every pipeline; "" without guard
 	proved bool
+	lates  int // how often an answer was overdue
 	begun  clock.Instant
 
 	there, back time.Duration // when the latest bytes arrive: they stay in order
@@ -76,6 +80,7 @@ type simPipe struct {
 	few      [4]int // room for live
 	sent     clock.Instant
 	sentAt   time.Duration // the same in true time
+	patience time.Duration // for how long it is waited for
 	withTime bool
 	tells    []*simLease // whose key the node does not have any more
 
@@ -189,7 +194,7 @@ func (a *simActor) exchange(p *simPipe) {
 	a.pipe = p
 	a.used = now
 	p.conn, p.sent, p.sentAt, p.life = a.conn, now, w.now, a.life
-	p.boot = p.conn.boot
+	p.boot, p.patience = p.conn.boot, a.patience()
 	p.withTime = p.withTime || now.Sub(a.state.OffsetAt) >= simHeartbeat
 	a.watch()
 	late := false
@@ -202,22 +207,132 @@ func (a *simActor) exchange(p *simPipe) {
 	a.there(p.conn, late, func() { a.execute(p, slow) })
 }
 
-// watch gives up a pipeline that is not answered in time.
+// longest is for how long an answer is waited for at most.
+func (a *simActor) longest() time.Duration { return max(a.c.cfg.TTL/4, a.c.w.timeout) }
+
+// slowest is how slow the node has been lately.
+func (a *simActor) slowest() time.Duration {
+	return a.slow >> min(63, a.c.Now().Sub(a.slowAt)/(8*a.longest()))
+}
+
+// patience is for how long an answer is waited for now.
+func (a *simActor) patience() time.Duration {
+	return min(max(a.c.w.timeout, 2*a.slowest()), a.longest())
+}
+
+// took hears how long an answer has taken.
+func (a *simActor) took(trip time.Duration) {
+	if trip >= a.slowest() {
+		a.slow, a.slowAt = min(trip, a.longest()), a.c.Now()
+	}
+}
+
+// reserve is for how long the node reserves a name.
+func (a *simActor) reserve() time.Duration {
+	return a.c.cfg.Reserve() + max(0, 2*(a.slowest()-a.c.w.timeout))
+}
+
+// watch waits no longer for a pipeline that is not answered in time.
 func (a *simActor) watch() {
 	if a.watched {
 		return
 	}
 	a.watched = true
-	a.c.atLocal(a.pipe.sent.Add(a.c.w.timeout), func() {
+	a.c.atLocal(a.pipe.sent.Add(a.pipe.patience), func() {
 		a.watched = false
 		p := a.pipe
 		switch {
 		case p == nil:
-		case a.c.Now().Sub(p.sent) < a.c.w.timeout:
+		case a.c.Now().Sub(p.sent) < p.patience:
 			a.watch() // it is another one by now
 		default:
 			a.c.w.stats.timeouts++
-			a.failed(p, errOverdue)
+			a.overdue(p)
+		}
+	})
+}
+
+// overdue answers a pipeline without knowing, and has the node say something behind it. If it
+// does, the connection goes on.
+func (a *simActor) overdue(p *simPipe) {
+	c, w, s := a.c, a.c.w, p.conn
+	for _, i := range p.live {
+		r := &p.replies[i]
+		*r = node.Reply{ID: r.ID, Op: r.Op, Err: errOverdue}
+		w.stats.answers[r.Op][r.Status]++
+	}
+	a.pipe, a.conn, a.asked, a.rest, a.brokeAt = nil, nil, s, nil, w.now
+	s.lates++
+	no := s.lates
+	a.state.Enrolled, a.state.Err, a.state.Overdue = false, errOverdue, true
+	a.tell(p.replies[p.own:])
+	a.try(true)
+	sent, marker, at := c.Now(), "", time.Duration(0)
+	c.atLocal(sent.Add(a.longest()), func() {
+		if a.asked == s && s.lates == no {
+			a.took(p.patience)
+			a.stopAsking()
+		}
+	})
+	var ask func()
+	ask = func() {
+		a.n.do(s.boot, func() {
+			if p.step <= len(p.live)+1 && !p.stranger {
+				w.after(w.upTo(time.Millisecond), ask) // the node has not done all that is ahead of it
+				return
+			}
+			marker, at = a.n.text(simOwn.Marker), a.n.clock.now()
+			a.back(s, func() {
+				switch {
+				case a.asked != s:
+				case p.stranger || w.guard && marker != s.marker:
+					a.stopAsking()
+				default:
+					a.took(max(p.patience, c.Now().Sub(sent)))
+					a.resume(s, sent, at)
+				}
+			})
+		}, func() { a.back(s, func() { a.lost(s, errReset) }) })
+	}
+	a.there(s, false, ask)
+}
+
+// resume goes on with a connection over which an answer was overdue.
+func (a *simActor) resume(s *simConn, sent clock.Instant, at time.Duration) {
+	w := a.c.w
+	w.stats.resumed++
+	if a.attempt != nil {
+		a.attempt.closed = true
+	}
+	a.conn, a.asked, a.attempt, a.hold = s, nil, nil, false
+	a.state.Enrolled, a.state.Err, a.state.Overdue = true, nil, false
+	if w.guard {
+		a.state.MarkedAt = sent
+	}
+	a.measured(at, sent, a.c.Now())
+	a.listen()
+	a.tell(nil)
+	a.wake()
+	a.used = sent
+	a.beat(s)
+}
+
+// stopAsking gives up the connection over which an answer is overdue.
+func (a *simActor) stopAsking() {
+	if a.asked != nil {
+		a.asked.closed = true
+		a.asked = nil
+		a.listener.end()
+	}
+}
+
+// holdFor has commands wait for an attempt, for so long at most.
+func (a *simActor) holdFor(s *simConn, d time.Duration) {
+	a.hold = true
+	a.c.atLocal(a.c.Now().Add(d), func() {
+		if a.attempt == s && a.hold {
+			a.hold = false
+			a.wake()
 		}
 	})
 }
@@ -401,7 +516,7 @@ func (a *simActor) act(t *keyspace.Turn, k int, cmd *node.Command, r *node.Reply
 	ttl, fence, keep := cmd.TTL.Milliseconds(), float64(cmd.Fence), a.c.w.keep.Milliseconds()
 	reserve := int64(0) // a young node hands nothing over: what it has forgotten may be healed
 	if a.state.Grown {
-		reserve = a.c.cfg.Reserve().Milliseconds()
+		reserve = a.reserve().Milliseconds()
 	}
 	var it keyspace.Answer
 	var err error
@@ -530,6 +645,7 @@ func (a *simActor) answered(p *simPipe) {
 	}
 	p.conn.proved = true
 	a.fails = 0
+	a.took(now.Sub(p.sent))
 	a.pipe = nil
 	for i := range p.replies {
 		w.stats.answers[p.replies[i].Op][p.replies[i].Status]++
@@ -555,6 +671,8 @@ func (a *simActor) lost(s *simConn, err error) {
 	switch {
 	case a.attempt == s:
 		a.notEnrolled(err)
+	case a.asked == s:
+		a.stopAsking()
 	case a.conn != s:
 	case a.pipe != nil:
 		a.failed(a.pipe, err)
@@ -576,7 +694,7 @@ func (a *simActor) lose(err error, replies []node.Reply) {
 	s.closed = true
 	a.listener.end()
 	a.conn, a.rest, a.brokeAt = nil, nil, a.c.w.now
-	a.state.Enrolled, a.state.Err = false, err
+	a.state.Enrolled, a.state.Err, a.state.Overdue = false, err, false
 	a.tell(replies)
 	if s.proved || a.c.Now().Sub(s.begun) >= simLastPause {
 		a.try(true)
@@ -612,10 +730,12 @@ type simIdentity struct {
 // try enrols: it dials, asks who the server is, and compares with the marker.
 func (a *simActor) try(hold bool) {
 	c, n, w := a.c, a.n, a.c.w
-	a.hold = hold
 	s := &simConn{}
-	a.attempt = s
-	c.atLocal(c.Now().Add(w.timeout), func() {
+	a.attempt, a.hold = s, false
+	if hold {
+		a.holdFor(s, a.patience())
+	}
+	c.atLocal(c.Now().Add(a.longest()), func() {
 		if a.attempt == s {
 			a.notEnrolled(errOverdue)
 		}
@@ -682,7 +802,7 @@ func (a *simActor) notEnrolled(err error) {
 	a.attempt.closed = true
 	a.attempt, a.hold, a.brokeAt = nil, false, a.c.w.now
 	changed := a.state.Err != err
-	a.state.Err = err
+	a.state.Err, a.state.Overdue = err, err == errOverdue
 	a.pause()
 	if changed {
 		a.tell(nil)
@@ -692,6 +812,7 @@ func (a *simActor) notEnrolled(err error) {
 
 func (a *simActor) enrolled(s *simConn, id *simIdentity) {
 	w := a.c.w
+	a.stopAsking()
 	a.conn = s
 	a.attempt, a.hold = nil, false
 	a.used = id.back
@@ -707,7 +828,7 @@ func (a *simActor) enrolled(s *simConn, id *simIdentity) {
 		a.grown = id.age-simGrownAfter > a.c.core.settings.Window(a.c.cfg.MaxTTLCap)
 	}
 	a.grown = a.grown || id.grown
-	st.Enrolled, st.Err = true, nil
+	st.Enrolled, st.Err, st.Overdue = true, nil, false
 	st.Guarded, st.Grown = w.guard, a.grown || !w.guard
 	st.Run, st.Identity, st.Age, st.MarkedAt = id.run, id.data, a.age, id.marked
 	if w.guard {

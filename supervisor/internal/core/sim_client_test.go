@@ -316,6 +316,9 @@ func (c *simClient) kill() {
 		if a.attempt != nil {
 			a.attempt.closed = true
 		}
+		if a.asked != nil {
+			a.asked.closed = true
+		}
 	}
 	for k := range c.w.leases {
 		for _, l := range c.w.leases[k] {

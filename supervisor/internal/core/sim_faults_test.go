@@ -254,7 +254,9 @@ func (w *world) simulate() {
 			wk.stop()
 		}
 	}
-	w.run(collectEvery + 10*w.timeout + 100*time.Millisecond)
+	// A connection that drops everything is noticed after TTL/4 if its node was slow, and given
+	// up after as long again.
+	w.run(collectEvery + 10*w.timeout + w.maxTTL/2 + 100*time.Millisecond)
 	w.checkClean()
 	for _, c := range w.clients {
 		if c.dead {

@@ -77,10 +77,13 @@ func (a *simActor) listen() {
 	s.life++
 	life, conn := s.life, a.conn
 	a.c.after(200*time.Microsecond+a.delay(), func() {
-		if s.life != life || a.conn != conn {
+		if s.life != life {
 			return
 		}
 		s.coming = false
+		if a.conn != conn {
+			return // an answer is overdue; it listens when that has come
+		}
 		if a.cutUntil > w.now || !a.n.up || a.n.boot != conn.boot || a.n.hungUntil > w.now {
 			a.listenLater()
 			return

@@ -1,0 +1,46 @@
+package node
+
+import (
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+)
+
+// A patience is for how long a node's answer is waited for: twice as long as the slowest one
+// that came lately, within bounds. RFC 6298 takes the average and four times the deviation
+// instead. But it forgets within twenty round trips, which a busy client makes in a few
+// milliseconds and an idle lease in seven TTLs. So here the slowest answer of a period counts
+// in that and in the next one, and half as much in each that follows.
+type patience struct {
+	least, most time.Duration
+	slow        time.Duration // the slowest answer of the period that began at
+	at          clock.Instant
+	before      time.Duration // what counts of earlier ones in that period
+}
+
+// periodOf is how many of the longest patience a period is: two TTLs.
+const periodOf = 8
+
+// periods returns how many have passed since the one of slow.
+func (p *patience) periods(now clock.Instant) time.Duration {
+	return min(63, now.Sub(p.at)/(periodOf*p.most))
+}
+
+// slowest returns how slow the node has been lately.
+func (p *patience) slowest(now clock.Instant) time.Duration {
+	n := p.periods(now)
+	return max(p.slow>>max(0, n-1), p.before>>n)
+}
+
+// of returns how long to wait for an answer to what is sent now.
+func (p *patience) of(now clock.Instant) time.Duration {
+	return min(max(p.least, 2*p.slowest(now)), p.most)
+}
+
+// took hears how long an answer has taken.
+func (p *patience) took(now clock.Instant, trip time.Duration) {
+	if p.periods(now) > 0 {
+		p.before, p.slow, p.at = p.slowest(now), 0, now
+	}
+	p.slow = max(p.slow, min(trip, p.most))
+}

@@ -1,0 +1,323 @@
+package node_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/leasehold-go/leasehold/node"
+	"github.com/leasehold-go/leasehold/node/nodetest"
+)
+
+// longest is what a slow node is waited for in these tests.
+const longest = 5 * timeout
+
+// firstPause is that between two attempts, a half of it more or less.
+const firstPause = 40 * time.Millisecond
+
+func patient(c *node.Config) { c.Longest = longest }
+
+// wantConnections checks how many connections were enrolled.
+func wantConnections(t *testing.T, n *nodetest.Node, want int) {
+	t.Helper()
+	if got := n.Commands()["CLIENT SETNAME"]; got != want {
+		t.Errorf("enrolled %d times, want %d", got, want)
+	}
+}
+
+// A node that is far from the beginning is enrolled, and then every answer is waited for, also
+// of a command whose script the node has lost.
+func TestFarFromTheBeginning(t *testing.T) {
+	for name, trip := range map[string]func() time.Duration{
+		"steady":   func() time.Duration { return 2 * timeout },
+		"farther":  func() time.Duration { return longest - timeout/4 },
+		"jittered": func() time.Duration { return timeout*7/10 + rand.N(timeout/2) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := nodetest.New()
+				defer n.Close()
+				n.Delay(trip())
+				r := start(t, n.Conn(), patient, guarded(time.Minute))
+				r.enrolled()
+				for range 100 {
+					n.Delay(trip())
+					wantStatuses(t, r.ask(grant("a", "1", 1), on(node.Release, "a", "1")), "ok ok")
+					n.FlushScripts()
+					wantStatuses(t, r.ask(on(node.Release, "a", "1")), "absent")
+					time.Sleep(time.Second)
+				}
+				wantConnections(t, n, 1)
+			})
+		})
+	}
+}
+
+// A node that becomes far is waited for in vain once. Its connection goes on with the next
+// answer: to connect anew would take four.
+func TestBecomesFar(t *testing.T) {
+	for _, trip := range []time.Duration{timeout * 3 / 2, 2 * timeout, longest - timeout/4} {
+		synctest.Test(t, func(t *testing.T) {
+			n := nodetest.New()
+			defer n.Close()
+			r := start(t, n.Conn(), patient, guarded(time.Minute))
+			r.enrolled()
+			wantStatuses(t, r.ask(grant("a", "1", 1)), "ok")
+			n.Delay(trip)
+			begin := time.Now()
+			got := r.ask(on(node.Renew, "a", "1"))
+			wantStatuses(t, got, "unknown")
+			if took := time.Since(begin); took != timeout || !errors.Is(got[0].Err, context.DeadlineExceeded) || r.state.Enrolled {
+				t.Errorf("after %v: %v, %+v", took, got[0].Err, r.state)
+			}
+			r.enrolled()
+			if took := time.Since(begin); took != timeout+trip || r.state.Life != 1 || r.state.Patience != min(2*trip, longest) {
+				t.Errorf("after %v: %+v", took, r.state)
+			}
+			wantStatuses(t, r.ask(on(node.Renew, "a", "1"), on(node.Release, "a", "1")), "ok ok")
+		})
+	}
+}
+
+// A node that hangs is noticed after the timeout if it was quick, and keeps nobody waiting
+// for longer than that again.
+func TestHangsAmongPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := start(t, n.Conn(), patient, guarded(time.Minute))
+		r.enrolled()
+		wantStatuses(t, r.ask(on(node.Release, "a", "1")), "absent")
+		n.Hang()
+		begin := time.Now()
+		wantStatuses(t, r.ask(grant("a", "1", 1)), "unknown")
+		if took := time.Since(begin); took != timeout {
+			t.Errorf("noticed after %v", took)
+		}
+		wantStatuses(t, r.ask(grant("a", "1", 1)), "unsent")
+		if took := time.Since(begin); took != 2*timeout {
+			t.Errorf("commands waited for %v", took)
+		}
+		for range 50 {
+			begin := time.Now()
+			wantStatuses(t, r.ask(on(node.Renew, "a", "1")), "unsent")
+			if took := time.Since(begin); took != 0 {
+				t.Errorf("refused after %v", took)
+			}
+			time.Sleep(timeout / 3)
+		}
+		n.Resume()
+		begin = time.Now()
+		r.enrolled()
+		if took := time.Since(begin); took > 400*time.Millisecond {
+			t.Errorf("enrolled after %v", took)
+		}
+		wantStatuses(t, r.ask(on(node.Release, "a", "1")), "ok")
+	})
+}
+
+// A node that hangs for no longer than a slow one takes goes on with its connection, at once.
+func TestHangsForAMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := start(t, n.Conn(), patient, guarded(time.Minute))
+		r.enrolled()
+		n.Hang()
+		time.AfterFunc(3*timeout, n.Resume)
+		begin := time.Now()
+		wantStatuses(t, r.ask(grant("a", "1", 1)), "unknown")
+		r.enrolled()
+		if took := time.Since(begin); took != 3*timeout {
+			t.Errorf("enrolled after %v", took)
+		}
+		wantStatuses(t, r.ask(on(node.Release, "a", "1")), "ok")
+	})
+}
+
+// What a node says behind an overdue answer counts only if it still is who it was.
+func TestForgetsWhileItHangs(t *testing.T) {
+	for name, forget := range map[string]func(n *nodetest.Node){
+		"flushed":   func(n *nodetest.Node) { n.Flush() },
+		"restarted": func(n *nodetest.Node) { n.Restart() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := nodetest.New()
+				defer n.Close()
+				r := start(t, n.Conn(), patient, guarded(time.Minute))
+				r.enrolled()
+				n.Hang()
+				wantStatuses(t, r.ask(grant("a", "1", 1)), "unknown")
+				forget(n)
+				n.Resume()
+				r.enrolled()
+				if r.state.Life != 2 || r.state.Grown {
+					t.Errorf("%+v", r.state)
+				}
+				wantConnections(t, n, 2)
+			})
+		})
+	}
+}
+
+// A connection that breaks while an answer of it is overdue is made anew soon, and Run ends
+// at once.
+func TestBreaksWhileItHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := start(t, n.Conn(), patient, guarded(time.Minute))
+		r.enrolled()
+		wantStatuses(t, r.ask(on(node.Release, "a", "1")), "absent")
+		n.Hang()
+		wantStatuses(t, r.ask(grant("a", "1", 1)), "unknown")
+		begin := time.Now()
+		n.Recover()
+		r.enrolled()
+		if took := time.Since(begin); took > 2*firstPause {
+			t.Errorf("enrolled after %v", took)
+		}
+		n.Hang()
+		wantStatuses(t, r.ask(on(node.Release, "a", "1")), "unknown")
+		begin = time.Now()
+		r.cancel()
+		<-r.done
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("Run ended after %v", took)
+		}
+	})
+}
+
+// A node that was slow and is quick again is waited for less, and not all at once.
+func TestQuickAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		n.Delay(2 * timeout)
+		r := start(t, n.Conn(), patient)
+		r.enrolled()
+		n.Delay(0)
+		for range 1000 { // however many there are
+			wantStatuses(t, r.ask(on(node.Release, "a", "1")), "absent")
+		}
+		if r.state.Patience != 4*timeout {
+			t.Errorf("waits for %v after many quick answers", r.state.Patience)
+		}
+		for _, want := range []time.Duration{4 * timeout, 2 * timeout, timeout} {
+			time.Sleep(8 * longest)
+			wantStatuses(t, r.ask(on(node.Release, "a", "1")), "absent")
+			if r.state.Patience != want {
+				t.Errorf("waits for %v, want %v", r.state.Patience, want)
+			}
+		}
+		n.Hang()
+		begin := time.Now()
+		wantStatuses(t, r.ask(on(node.Release, "a", "1")), "unknown")
+		if took := time.Since(begin); took != timeout {
+			t.Errorf("noticed after %v", took)
+		}
+	})
+}
+
+// A node that answers what is short, and not what is long, is waited for longer after each
+// time, as it is a connection that goes on.
+func TestSlowWithWhatIsLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := start(t, n.Conn(), patient)
+		r.enrolled()
+		missed := 0
+		for range 20 {
+			n.Hang() // while it works
+			time.AfterFunc(timeout*3/2, n.Resume)
+			if statuses(r.ask(on(node.Release, "a", "1"))) == "unknown" {
+				missed++
+				r.enrolled()
+			}
+		}
+		if missed != 1 {
+			t.Errorf("%d of 20 were waited for in vain", missed)
+		}
+	})
+}
+
+// A reservation lasts longer on a node that is far: who gets it hears of it late.
+func TestReservesForFar(t *testing.T) {
+	for trip, want := range map[time.Duration]time.Duration{
+		0: 3 * timeout, timeout / 2: 3 * timeout, timeout: 3 * timeout, 2 * timeout: 5 * timeout,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			n := nodetest.New()
+			defer n.Close()
+			n.Delay(trip)
+			r := start(t, n.Conn(), patient, func(c *node.Config) { c.Inbox = node.InboxChannel("x") })
+			r.enrolled()
+			wantStatuses(t, r.ask(node.Command{Op: node.Enqueue, Name: "a", Token: "1", Ticket: 1}), "ok")
+			if _, left, _ := n.Get("a"); left+trip != want {
+				t.Errorf("%v away, it reserves for %v", trip, left+trip)
+			}
+		})
+	}
+}
+
+// A dial that was in vain because it took too long may take longer the next time, and no longer
+// than that, as a packet may have got lost.
+func TestDialsFromFar(t *testing.T) {
+	for trip, want := range map[time.Duration]time.Duration{
+		timeout / 2: timeout / 2, 2*timeout - 1: 3*timeout - 1, longest - 1: (1+2+4)*timeout + longest - 1,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			n := nodetest.New()
+			defer n.Close()
+			o := node.OptionOf(n.Conn())
+			dial := o.DialCtxFn
+			o.DialCtxFn = func(ctx context.Context, dst string, d *net.Dialer, c *tls.Config) (net.Conn, error) {
+				ctx, cancel := context.WithTimeout(ctx, d.Timeout)
+				defer cancel()
+				select {
+				case <-time.After(trip):
+					return dial(ctx, dst, d, c)
+				case <-ctx.Done():
+					return nil, &net.OpError{Op: "dial", Err: ctx.Err()}
+				}
+			}
+			begin := time.Now()
+			r := start(t, node.Option(o), patient, guarded(time.Minute))
+			r.enrolled()
+			const pauses = 3 * 250 * time.Millisecond
+			if took := time.Since(begin); took < want || took > want+pauses {
+				t.Errorf("%v away: enrolled after %v, want %v and the pauses", trip, took, want)
+			}
+		})
+	}
+}
+
+// A connection that is silent for good, as its bytes got lost, does not keep another one from
+// being made at once.
+func TestSilentForGood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := start(t, n.Conn(), patient, guarded(time.Minute))
+		r.enrolled()
+		wantStatuses(t, r.ask(grant("a", "1", 1)), "ok")
+		n.Cut("")
+		r.send(on(node.Renew, "a", "1"))
+		time.Sleep(timeout / 2)
+		n.Mend("")
+		wantStatuses(t, r.wait(1), "unknown")
+		begin := time.Now()
+		r.enrolled()
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("enrolled after %v", took)
+		}
+		wantStatuses(t, r.ask(on(node.Release, "a", "1")), "ok")
+	})
+}
