@@ -67,13 +67,16 @@ func (c *Core) swapAll(now clock.Instant, t *tenure) {
 		return
 	}
 	a, b := t.adopt, t.ballot
-	end := t.begun.Add(t.terms.Window)
-	c.alarms.set(t, min(end, now.Add(t.terms.Window/8)))
-	if t.phase == phaseWaiting {
-		fence, ok := c.proposal(now, b.highest)
-		if !ok {
-			return
-		}
+	fence, known := c.proposal(now, b.highest)
+	begins := t.phase == phaseWaiting && known
+	if begins {
+		t.begun = now
+	}
+	c.alarms.set(t, min(t.begun.Add(t.terms.Window), now.Add(t.terms.Window/8)))
+	switch {
+	case t.phase == phaseWaiting && !known:
+		return
+	case begins:
 		if t.phase, t.fence = phaseElecting, fence; fence > maxFence {
 			c.exhausted(now, t)
 			return

@@ -800,6 +800,22 @@ func TestProposalWaitsForQuorumOfOffsets(t *testing.T) {
 	b = newBench(t, 3)
 	w = b.acquire("x", func(w *Request) { w.Attempts = 1 })
 	b.advance(b.c.terms.Window)
+	b.waits(w) // all may be slow
+	b.advance(b.c.terms.Window)
+	b.refused(w, ReasonNoQuorum)
+
+	b = newBench(t, 3)
+	w = b.acquire("x", func(w *Request) { w.Attempts = 1 })
+	for i := range 2 {
+		b.c.Receive(b.now(), node.Batch{Node: i, State: node.State{Err: errors.New("refused"), Overdue: i == 0}})
+	}
+	b.advance(b.c.terms.Window)
+	b.waits(w) // that is one of three
+	b.c.Receive(b.now(), node.Batch{Node: 0, State: node.State{Err: errors.New("refused")}})
+	b.advance(b.c.terms.Window)
+	b.refused(w, ReasonNoQuorum)
+	w = b.acquire("x", func(w *Request) { w.Attempts = 1 })
+	b.advance(b.c.terms.Window)
 	b.refused(w, ReasonNoQuorum)
 }
 

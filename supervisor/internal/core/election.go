@@ -18,6 +18,8 @@ type ballot struct {
 	outdated nodeSet // while raising: nodes whose next answer is to a lower fence
 	unsure   nodeSet // nodes that never answered a claim, which may arrive later than what follows
 
+	longer bool // the nodes' time was waited for twice as long
+
 	claims     bool          // it is for a waiter that stands in the queue
 	claimedAll bool          // every node was claimed at least once
 	patience   time.Duration // until all that have not granted are claimed again
@@ -58,6 +60,26 @@ const maxFence = 1 << 53
 // propose starts the attempts that have waited for the nodes' time.
 func (c *Core) propose(now clock.Instant) {
 	c.proposing.begin(c, now, &c.waited, task{kind: taskPropose})
+}
+
+// waitLonger waits once more for the nodes' time if they may be slow rather than gone: to be
+// connected to takes several answers, and no election has begun. It reports whether it does.
+func (c *Core) waitLonger(now clock.Instant, t *tenure) bool {
+	if t.phase != phaseWaiting || t.ballot.longer || now.Sub(t.begun) < t.terms.Window {
+		return false
+	}
+	slow := 0
+	for i := range c.nodes {
+		if s := &c.nodes[i].state; s.OffsetAt != 0 || s.Err == nil || s.Overdue {
+			slow++
+		}
+	}
+	if slow < c.quorum {
+		return false
+	}
+	t.ballot.longer, t.begun = true, now
+	c.alarms.set(t, now.Add(t.terms.Window))
+	return true
 }
 
 // startElection asks every node for its vote, all at once.

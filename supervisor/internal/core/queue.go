@@ -1,6 +1,7 @@
 package core
 
 import (
+	"slices"
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
@@ -256,15 +257,24 @@ func (c *Core) postpone(t *tenure, i int) {
 func (l *line) usesQueue() bool { return l.first.Attempts == 0 && l.ticket != 0 }
 
 // roundTrip returns how long to wait for what should come at once: two round trips to
-// the slowest node.
+// the slowest node, but no longer because of a few slow ones than half of NodeTimeout.
 func (c *Core) roundTrip() time.Duration {
-	d := time.Millisecond / 2
+	var buf [MaxNodes]time.Duration
+	trips := buf[:0]
 	for i := range c.nodes {
 		if s := &c.nodes[i].state; s.Enrolled {
-			d = max(d, s.Latency)
+			trips = append(trips, 2*s.Latency)
 		}
 	}
-	return min(2*d, c.settings.NodeTimeout/2)
+	slices.Sort(trips)
+	most, slowest := c.settings.NodeTimeout/2, time.Millisecond
+	if n := len(trips); n > 0 {
+		slowest = max(slowest, trips[n-1])
+	}
+	if len(trips) >= c.quorum {
+		most = max(most, min(trips[c.quorum-1], c.terms.Window/2))
+	}
+	return min(slowest, most)
 }
 
 // inQueueOf reports whether the token of a tenure may stand in the queue of a node, or

@@ -60,6 +60,9 @@ func (t *tenure) wake(c *Core, now clock.Instant) {
 	case phaseQueued:
 		c.heartbeat(now, t)
 	case phaseWaiting, phaseElecting, phaseRaising:
+		if c.waitLonger(now, t) {
+			return
+		}
 		if t.adopt != nil {
 			c.adoptionDue(now, t)
 			return
@@ -93,6 +96,7 @@ func (t *tenure) wake(c *Core, now clock.Instant) {
 		case now >= h.renewAt:
 			h.renewAt = c.nextRenewal(t, now, t.every(now))
 			h.regular(now)
+			t.askAgain |= t.pending // what they answer was asked an interval ago
 			c.renewAnd(now, t, all(len(c.nodes)))
 		case now >= h.lookAt:
 			c.lookDue(now, t)
