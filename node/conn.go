@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"reflect"
@@ -166,6 +167,16 @@ func (c Conn) String() string {
 		return "none"
 	}
 	return c.label
+}
+
+// Format prints what String returns, whatever the verb: for one that does not fit, package fmt would
+// print what is behind the connection, with its password.
+func (c Conn) Format(f fmt.State, verb rune) {
+	if verb == 'q' {
+		fmt.Fprintf(f, "%q", c.String())
+		return
+	}
+	_, _ = io.WriteString(f, c.String())
 }
 
 // Same reports whether both reach the same node: the same client, or the same

@@ -421,6 +421,13 @@ func TestNoCredentialIsShown(t *testing.T) {
 			cfg.Logger = slog.New(slog.NewTextHandler(&logged, nil))
 			cfg.Clock = clock.Runtime()
 		})
+		var printed strings.Builder
+		conn := node.Option(option)
+		for _, verb := range strings.Fields("%v %+v %#v %s %q %d %x %c %U %e %t") {
+			for _, v := range []any{sup, conn, &conn, []node.Conn{conn}, map[string]*node.Conn{"a": &conn}, supervisor.Config{Nodes: []node.Conn{conn}}, struct{ S *supervisor.Supervisor }{sup}} {
+				fmt.Fprintf(&printed, verb, v)
+			}
+		}
 		_, err := sup.TryAcquire(t.Context(), "x")
 		_, inspect := sup.Inspect(t.Context(), "x")
 		status := sup.Nodes()[0]
@@ -434,6 +441,7 @@ func TestNoCredentialIsShown(t *testing.T) {
 		for what, text := range map[string]string{
 			"TryAcquire": fmt.Sprint(err), "Inspect": fmt.Sprint(inspect),
 			"Nodes": fmt.Sprintf("%+v %v", status, status.Err), "the log": logged.String(),
+			"what was printed": printed.String(),
 		} {
 			if strings.Contains(text, "secret") {
 				t.Errorf("%s shows a password: %s", what, text)

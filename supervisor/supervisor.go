@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -94,6 +95,15 @@ func New(cfg Config) (*Supervisor, error) {
 	}
 	go s.run()
 	return s, nil
+}
+
+// Format prints of how many nodes it is, whatever the verb, and nothing of what it holds.
+func (s *Supervisor) Format(f fmt.State, _ rune) {
+	if s == nil {
+		_, _ = io.WriteString(f, "<nil>")
+		return
+	}
+	fmt.Fprintf(f, "supervisor of %d nodes", len(s.labels))
 }
 
 // Acquire waits until name is held, or until ctx is done. ctx bounds the waiting

@@ -662,6 +662,8 @@ var mutants = []mutant{
 		"func (Token) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }", "func (t Token) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, string(t)) }", "./lease TestTokenIsNotPrinted"},
 	{"a token is written to JSON", "(L16) nothing prints a token", "lease/token.go",
 		"func (Token) MarshalText() ([]byte, error) { return []byte(redacted), nil }", "func (t Token) MarshalText() ([]byte, error) { return []byte(t), nil }", "./lease TestTokenIsNotPrinted"},
+	{"a connection is printed as any struct", "no credential stands in an error, a log line or a label", "node/conn.go",
+		"func (c Conn) Format(", "func (c Conn) format(", "./supervisor TestNoCredentialIsShown"},
 	{"a holding is printed as any struct", "(L16) nothing prints a token", "supervisor/inspect.go",
 		"func (h Holding) Format(", "func (h Holding) format(", "./supervisor TestHoldingIsNotPrinted"},
 	{"a context for a job is kept until the lease ends", "(L17) what it keeps is freed with the job", "lease/contexts.go",
