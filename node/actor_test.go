@@ -62,19 +62,22 @@ func (r *rig) run() {
 	})
 }
 
-// send gives the commands numbers and returns the first. By defaults to never.
+// send hands over the commands at once, so that they share a pipeline, gives them numbers and
+// returns the first. By defaults to never.
 func (r *rig) send(commands ...node.Command) uint64 {
 	r.t.Helper()
 	first := r.id + 1
-	for _, c := range commands {
+	commands = slices.Clone(commands)
+	for i := range commands {
+		c := &commands[i]
 		r.id++
 		c.ID = r.id
 		if c.By == 0 {
 			c.By = clock.Never
 		}
-		if !r.TrySend(c) {
-			r.t.Fatalf("no room for %v", c)
-		}
+	}
+	if left := r.TrySendAll(commands); len(left) > 0 {
+		r.t.Fatalf("no room for %v", left)
 	}
 	return first
 }

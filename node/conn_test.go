@@ -207,6 +207,7 @@ func TestClientWithTooSmallAPool(t *testing.T) {
 		if took := time.Since(begin); took != timeout {
 			t.Errorf("it has taken %v", took)
 		}
+		second.until("an error", func(s node.State) bool { return s.Err != nil })
 		names("Err", second.state.Err)
 		first.cancel()
 		<-first.done
