@@ -454,7 +454,7 @@ func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 	s, p := a.session, &a.pipe
 	p.sent, p.single = sent, s.single
 	p.reserve = a.reserves(sent)
-	p.build(s.client.B(), withTime, eval, s.marker != "", &a.loaded)
+	p.build(s.client.B(), withTime, eval, s.marker != "", a.Conn.client == nil, &a.loaded)
 	within := a.patience.of(sent)
 	s.start(sent, within)
 	rs := s.client.DoMulti(s.waiting, p.multi...)
@@ -469,7 +469,8 @@ func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 	if overdue {
 		s.await() // whether or not the answer came just then
 	}
-	status, over := s.disbelieve(rs)
+	at, err := p.readFirst(rs, s)
+	status, over := s.disbelieve(rs, err)
 	if over != nil {
 		if overdue && s.ctx.Err() == nil {
 			status, over, s.late = Unknown, noAnswer(within), within
@@ -482,14 +483,13 @@ func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 	if s.marker != "" {
 		a.state.MarkedAt = sent
 	}
-	if withTime {
-		if t, err := nodeTime(rs[1].ToArray()); err == nil {
-			a.measured(t, sent, back)
-		}
-	}
 	t, over := p.read(rs, s, eval)
-	if t != 0 {
-		a.measured(t, sent, back)
+	if at == 0 {
+		at = t
+	}
+	if p.time == 0 && at != 0 { // nothing was done before it was told
+		p.time = at
+		a.measured(at, sent, back)
 	}
 	if over == nil {
 		s.proved = true

@@ -199,8 +199,8 @@ func TestOnePipelineInOrder(t *testing.T) {
 			t.Errorf("state %+v", b.State)
 		}
 		c := n.Commands()
-		if c["CLIENT GETNAME"] != 2 {
-			t.Errorf("asked for the name %d times, want once before and once behind one pipeline", c["CLIENT GETNAME"])
+		if c["CLIENT GETNAME"] != 1 || c["TIME"] != 2 {
+			t.Errorf("asked for the name %d times and for the time %d times, want each once for one pipeline, and the time at the enrolment", c["CLIENT GETNAME"], c["TIME"])
 		}
 		if c["EVAL"] != 4 || c["EVALSHA"] != 1 { // release twice: a name is never twice in a call, but for a renewal
 			t.Errorf("commands %v", c)

@@ -713,7 +713,73 @@ func TestStrangerWithMarker(t *testing.T) {
 		r := start(t, n.Conn(), guarded(time.Minute))
 		r.enrolled()
 		n.Reply("CLIENT GETNAME", "$7\r\nanother\r\n")
-		wantStatuses(t, r.ask(grant("a", "1", 1)), "unknown")
+		wantStatuses(t, r.ask(on(node.Renew, "a", "1")), "unknown")
+		if r.state.Enrolled {
+			t.Error("still enrolled")
+		}
+	})
+}
+
+// In a pipeline with grants TIME stands in the place of the name, because our dialer lets no
+// other connection be made. A client that was lent may make one.
+func TestStrangerBeforeAGrant(t *testing.T) {
+	for _, lent := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			n := nodetest.New()
+			defer n.Close()
+			conn, want := n.Conn(), "ok"
+			if lent {
+				client := lend(t, n)
+				defer client.Close()
+				conn, want = node.Client(client), "unknown"
+			}
+			r := start(t, conn, guarded(time.Minute))
+			r.enrolled()
+			n.Reply("CLIENT GETNAME", "$7\r\nanother\r\n")
+			wantStatuses(t, r.ask(grant("a", "1", 1)), want)
+			if r.state.Enrolled == lent {
+				t.Errorf("lent %v, enrolled %v", lent, r.state.Enrolled)
+			}
+		})
+	}
+}
+
+// The time that a batch tells was read before anything that its replies tell was done:
+// before the first of several calls of scripts, and before a second trip. A pipeline of
+// grants reads it as well, and one whose answer is not the time counts for nothing.
+func TestTimeIsReadFirst(t *testing.T) {
+	const early = "*2\r\n$4\r\n1000\r\n$1\r\n0\r\n"
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := start(t, n.Conn(), guarded(time.Minute))
+		r.enrolled()
+		n.Reply("TIME", early) // scripts tell the present time
+		wantStatuses(t, r.ask(grant("a", "1", 1), on(node.Renew, "a", "1"), on(node.Inspect, "a", "")), "ok ok ok")
+		if got := r.state.Time; got != 1000*time.Second {
+			t.Errorf("Time = %v", got)
+		}
+		n.FlushScripts()
+		sent := r.state.TimeSent
+		time.Sleep(time.Second)
+		wantStatuses(t, r.ask(grant("b", "1", 1), on(node.Renew, "a", "1")), "ok ok")
+		if got := r.state.Time; got != 1000*time.Second || r.state.TimeSent.Sub(sent) != time.Second {
+			t.Errorf("Time = %v, sent %v later", got, r.state.TimeSent.Sub(sent))
+		}
+		time.Sleep(time.Second)
+		wantStatuses(t, r.ask(grant("c", "1", 1)), "ok")
+		if got := r.state.TimeSent.Sub(sent); got != 2*time.Second {
+			t.Errorf("a pipeline of grants: the time is of %v later", got)
+		}
+		// The time of the first of two calls, of which the second has its own.
+		n.Reply("EVALSHA", "*7\r\n$4\r\n2000\r\n$1\r\n0\r\n:0\r\n$0\r\n\r\n:-2\r\n$0\r\n\r\n:0\r\n")
+		wantStatuses(t, r.ask(on(node.Release, "b", "1"), on(node.Inspect, "b", "")), "ok absent") // a release for the first time
+		if got := r.state.Time; got == 2000*time.Second {
+			t.Errorf("Time = %v", got)
+		}
+		n.Reply("EVALSHA", "")
+		n.Reply("TIME", "+OK\r\n")
+		wantStatuses(t, r.ask(grant("d", "1", 1)), "unknown")
 		if r.state.Enrolled {
 			t.Error("still enrolled")
 		}

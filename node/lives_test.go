@@ -191,7 +191,7 @@ func TestNamelessIsAStranger(t *testing.T) {
 				r := start(t, n.Conn(), guarded(window))
 				r.enrolled()
 				n.Reply("CLIENT GETNAME", answer)
-				wantStatuses(t, r.ask(grant("a", "1", 1)), "unknown")
+				wantStatuses(t, r.ask(on(node.Renew, "a", "1")), "unknown")
 				if r.state.Enrolled {
 					t.Errorf("%q, window %v: still enrolled", answer, window)
 				}

@@ -248,7 +248,8 @@ type State struct {
 	// Evicts is the server's maxmemory-policy, if it may evict lock keys.
 	Evicts string
 	// Time is the node's TIME, since the Unix epoch, as it was answered last to what
-	// was sent at TimeSent; that answer was received at TimeBack.
+	// was sent at TimeSent; that answer was received at TimeBack. The node has read it before
+	// it did anything of what the Replies of the same Batch tell.
 	Time               time.Duration
 	TimeSent, TimeBack clock.Instant
 	// Offset is the node's TIME, since the Unix epoch, less our clock's reading

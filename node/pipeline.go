@@ -50,10 +50,13 @@ type pipeline struct {
 	single   bool          // each call of a script carries one name
 	tracks   bool          // the node tells what becomes of keys that are read
 	commands []Command
-	replies  []Reply  // of the commands, by index; the receiver of the Batch owns them
-	own      int      // how many of the first commands are the actor's
-	rest     []string // names whose hand-over is to go on, see script.Unfinished
-	live     []int    // indices of the commands that are to be sent
+	replies  []Reply       // of the commands, by index; the receiver of the Batch owns them
+	own      int           // how many of the first commands are the actor's
+	rest     []string      // names whose hand-over is to go on, see script.Unfinished
+	live     []int         // indices of the commands that are to be sent
+	named    bool          // it begins with CLIENT GETNAME
+	timed    bool          // TIME follows, or begins it
+	time     time.Duration // of the node, told before all that was done since the commands were accepted; 0 if it is not known
 	calls    []call
 	answer   answer // to the name that is being read
 	multi    []rueidis.Completed
@@ -101,7 +104,7 @@ type call struct {
 // accept takes the commands and gives each a reply. Those that nobody wants any
 // more are not among the live ones.
 func (p *pipeline) accept(commands []Command, now clock.Instant) {
-	p.commands = commands
+	p.commands, p.time = commands, 0
 	p.replies = make([]Reply, len(commands))
 	p.own, p.live = 0, p.live[:0]
 	for i := range commands {
@@ -133,16 +136,25 @@ func (p *pipeline) fail(status Status, err error) {
 	}
 }
 
-// build encodes the live commands, behind CLIENT GETNAME and, if asked for, TIME.
-// loaded tells which scripts the node has had since the enrolment; eval sends the
-// text of all of them. The pipeline ends in reading the marker, which tells that
-// nothing was forgotten meanwhile, or else the name again: a server that answers one
-// thing too many shifts all that follows, and the answers to another name could be
-// taken for a vote.
-func (p *pipeline) build(b rueidis.Builder, withTime, eval, marker bool, loaded *[lastOp + 1]bool) {
+// build encodes the live commands, behind CLIENT GETNAME and, if asked for or if there
+// are grants, TIME: scripts read it themselves. loaded tells which scripts the node has had
+// since the enrolment; eval sends the text of all of them. The pipeline ends in reading the
+// marker, which tells that nothing was forgotten meanwhile, or else the name again: a server
+// that answers one thing too many shifts all that follows, and the answers to another name
+// could be taken for a vote.
+//
+// If the connection can be no other than the enrolled one, sealed, TIME stands in the place
+// of CLIENT GETNAME before grants: what ends the pipeline tells a stranger as well, and a
+// grant is as cheap as without it.
+func (p *pipeline) build(b rueidis.Builder, withTime, eval, marker, sealed bool, loaded *[lastOp + 1]bool) {
 	p.calls = p.calls[:0]
-	p.multi = append(p.multi[:0], b.Arbitrary("CLIENT", "GETNAME").Build())
-	if withTime {
+	grants := slices.ContainsFunc(p.live, func(i int) bool { return p.commands[i].Op == Grant })
+	p.named, p.timed = !(grants && sealed), withTime || grants
+	p.multi = p.multi[:0]
+	if p.named {
+		p.multi = append(p.multi, b.Arbitrary("CLIENT", "GETNAME").Build())
+	}
+	if p.timed {
 		p.multi = append(p.multi, b.Arbitrary("TIME").Build())
 	}
 	for i := 0; i < len(p.live); {
@@ -266,6 +278,21 @@ func (p *pipeline) millis(ttl time.Duration) script.Millis {
 	return p.text
 }
 
+// readFirst reads the answers that begin a pipeline, and returns the node's time, 0 if that
+// was not asked for.
+func (p *pipeline) readFirst(rs []rueidis.RedisResult, s *session) (time.Duration, error) {
+	if p.named {
+		if err := s.named(rs[0]); err != nil {
+			return 0, err
+		}
+		rs = rs[1:]
+	}
+	if !p.timed {
+		return 0, nil
+	}
+	return nodeTime(rs[0].ToArray())
+}
+
 // read decodes the answers. It keeps in live only the commands that are to be sent again:
 // the node did not have their script, or did not take so many names in one call, of which
 // it has run none. After the last trip there are none. An error tells that the enrolment is
@@ -279,10 +306,10 @@ func (p *pipeline) read(rs []rueidis.RedisResult, s *session, last bool) (at tim
 			resend = append(resend, live...)
 			continue
 		}
-		if bad == nil && c.op != Grant {
-			at = t
-		}
 		if bad == nil {
+			if at == 0 {
+				at = t // before any of them was run
+			}
 			continue
 		}
 		why := s.why(bad)

@@ -297,25 +297,32 @@ func (s *session) ask() (time.Duration, error) {
 		multi[2] = b.Arbitrary("GET", script.Marker).Build()
 	}
 	rs := s.client.DoMulti(s.ctx, multi...)
-	if _, err := s.disbelieve(rs); err != nil {
+	if _, err := s.disbelieve(rs, s.named(rs[0])); err != nil {
 		return 0, err
 	}
 	return nodeTime(rs[1].ToArray())
 }
 
+// named returns why the answer to CLIENT GETNAME is not that of the connection which was
+// enrolled.
+func (s *session) named(answer rueidis.RedisResult) error {
+	name, err := answer.ToString()
+	if err == nil && name != s.nonce || rueidis.IsRedisNil(err) {
+		return errStranger
+	}
+	return plain(err, "CLIENT GETNAME")
+}
+
 // disbelieve returns why no answer of a round trip counts, if so, and what is known of the
 // commands then: another connection answered, or the server has forgotten something, or
-// one answer too many has shifted the others.
-func (s *session) disbelieve(rs []rueidis.RedisResult) (Status, error) {
-	name, err := rs[0].ToString()
-	if err != nil || name != s.nonce {
-		switch {
-		case err == nil || rueidis.IsRedisNil(err):
-			return Unknown, errStranger
-		case errors.Is(err, errSealed): // the library would have had to dial
-			return Unsent, s.why(plain(err, "CLIENT GETNAME"))
-		}
-		return Unknown, s.why(plain(err, "CLIENT GETNAME"))
+// one answer too many has shifted the others. first is what was wrong with the first answers.
+func (s *session) disbelieve(rs []rueidis.RedisResult, first error) (Status, error) {
+	switch {
+	case first == nil:
+	case errors.Is(first, errSealed): // the library would have had to dial
+		return Unsent, s.why(first)
+	default:
+		return Unknown, s.why(first)
 	}
 	last, want := errShifted, s.nonce
 	if s.marker != "" {
