@@ -39,7 +39,7 @@ type Config struct {
 	MaxTTLCap time.Duration
 
 	// Drift is the allowance for clocks that run at different rates during one
-	// TTL. Default TTL/100 + 2 ms, of each lease's own TTL.
+	// TTL, and for small steps of a node's clock. Default TTL/100 + 2 ms, of each lease's own TTL.
 	Drift time.Duration
 
 	// RenewEvery is about how often a held lease is renewed; the actual interval

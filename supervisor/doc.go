@@ -183,4 +183,10 @@
 //  21. An end begins nothing. What ends a lease or loses an attempt puts the line on a
 //     list, which is served after the input, a piece at a time. So one input takes as
 //     long with very many waiters as with one.
+//  22. A key dies by its node's clock. So a vote carries how far that clock was ahead of
+//     ours when it was given: by what the node had read before it did anything of that
+//     batch, counted from the sending. If a later answer proves, counted to its receipt,
+//     that the clock has gained more than the drift, the vote is believed for as much
+//     less: by all that it may have gained, counted from the sending. With the receipt in
+//     both places votes would be believed for longer than the node keeps the key.
 package supervisor

@@ -480,7 +480,7 @@ func TestPaused(t *testing.T) {
 		t.Fatal(got)
 	}
 	for _, n := range nodes {
-		n.Jump(time.Second)
+		n.Jump(5 * time.Second)
 	}
 	if out := p.ends(t, leaseLost); out != "" {
 		t.Errorf("%q: want that it was killed and not asked", out)

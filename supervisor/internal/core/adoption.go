@@ -132,7 +132,7 @@ func (c *Core) onAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 		t.votes.of[i].life = 0 // nor does a renewal right after: see renewed
 		b.answers[i] = Answer{Verdict: VerdictGuarded, Left: from.Sub(now), At: now}
 	case r.Status == node.OK:
-		t.votes.kept(i, c.nodes[i].state.Life)
+		c.hasKey(t, i)
 		b.highest = max(b.highest, r.Fence)
 		left := r.Left
 		switch {
@@ -177,7 +177,7 @@ func (c *Core) onLateAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 		v.life = 0 // as if it had never been asked: see renewed
 		c.retryAt(now, t, i, from)
 	case r.Status == node.OK && v.until == 0:
-		t.votes.kept(i, c.nodes[i].state.Life)
+		c.hasKey(t, i)
 		c.firstVote(now, t, i)
 	case r.Status == node.Absent:
 		c.onKeyAbsent(now, t, i)
@@ -257,7 +257,7 @@ func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 	switch r.Status {
 	case node.OK:
 		if v.life == c.nodes[i].state.Life || now >= c.healFrom(i, v.until > now) {
-			t.votes.kept(i, c.nodes[i].state.Life)
+			c.hasKey(t, i)
 			t.votes.loose.add(i) // it may have been renewed for what the former holder was promised
 		}
 		return
@@ -280,6 +280,7 @@ func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 // any other; the votes of nodes that did not have it are on trial.
 func (c *Core) completeAdoption(now clock.Instant, t *tenure) {
 	a := t.adopt
+	c.ageAll(t)
 	until := deadline(t.votes.of, t.ballot.granted, c.quorum).Add(-t.terms.Grace)
 	if until <= now { // the answers were as old as the lease is long
 		c.failAdoption(t, ReasonNoQuorum)

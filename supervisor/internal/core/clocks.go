@@ -1,38 +1,156 @@
 package core
 
 import (
-	"slices"
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// clockSlack is how much more than our own clock a node's may advance by, besides a
-// hundredth, before it is said to have run away from ours.
-const clockSlack = 2 * time.Millisecond
+// A reading is what one answer tells of a node's clock: how far it is ahead of ours, counted
+// from our sending, and from our receipt. The node has read it in between, so it is no
+// further ahead than most, and no less than least.
+type reading struct{ most, least time.Duration }
 
-// onClockReading compares a node's clock with ours, and loses every lease and election if a
-// quorum of them has run away: this process was paused by something that its own clock does
-// not see, as a hypervisor's pause, and the keys have aged meanwhile.
+// readingOf returns that which a node has told last.
+func readingOf(s *node.State) reading {
+	return reading{s.Time - time.Duration(s.TimeSent), s.Time - time.Duration(s.TimeBack)}
+}
+
+// Aging is how votes are believed for less by the clock of their node. What a node's clock
+// gains on ours, a key loses of its time: of our machine's pause that our clock does not see,
+// for example. A gain of no more than the drift is what the drift is for.
 //
-// Between two readings a node's clock can have advanced by no more than ours from
-// the sending of what the first one answered to the receipt of the second.
+// There may be very many votes. So all are looked at only after a reading that has passed the
+// least of what any of them bears.
+type aging struct {
+	limit time.Duration // no vote has aged by a clock that is no further ahead than that
+	shown reading       // by which the votes are looked at, as long as that takes
+
+	held, adopting sweep[*tenure]
+	waited         sweep[*line]
+}
+
+// noLimit is the limit where there are no votes.
+const noLimit = time.Duration(1<<63 - 1)
+
+// isUnderWay reports whether some votes are still to be looked at.
+func (a *aging) isUnderWay() bool { return a.held.isSet() || a.adopting.isSet() || a.waited.isSet() }
+
+// bears takes in that a vote bears a clock that is so far ahead.
+func (a *aging) bears(lead time.Duration) { a.limit = min(a.limit, lead) }
+
+// hasKey hears that node i has the key of a tenure. It reports whether it was not known to.
+// The node has read its clock before it did anything of the batch that says so.
+func (c *Core) hasKey(t *tenure, i int) (first bool) {
+	p := &c.nodes[i]
+	lead := readingOf(&p.state).most
+	p.aging.bears(lead + t.terms.Drift)
+	return t.votes.kept(i, p.state.Life, lead)
+}
+
+// toleratesLess hears that a lease gets a smaller drift.
+func (c *Core) toleratesLess(t *tenure, drift time.Duration) {
+	for i := range t.votes.of {
+		if v := &t.votes.of[i]; v.until != 0 {
+			c.nodes[i].aging.bears(v.lead + drift)
+		}
+	}
+}
+
+// onClockReading compares a node's clock with ours.
 func (c *Core) onClockReading(now clock.Instant, i int, was node.State) {
 	p := &c.nodes[i]
-	s := &p.state
-	if s.TimeBack == was.TimeBack {
+	s, a := &p.state, &p.aging
+	r, before := readingOf(s), readingOf(&was)
+	switch {
+	case r == before && s.TimeBack == was.TimeBack:
 		return
-	}
-	if was.TimeSent == 0 || s.Life != was.Life {
+	case was.TimeSent == 0 || s.Life != was.Life:
 		p.firstReading = *s // another server has another clock
+		a.limit = noLimit
+		c.alarms.clear(&a.held)
+		c.alarms.clear(&a.adopting)
+		c.alarms.clear(&a.waited)
 		return
 	}
-	ours, theirs := s.TimeBack.Sub(was.TimeSent), s.Time-was.Time
-	if theirs <= ours+ours/100+clockSlack {
+	c.watchForPause(now, i, r.least-before.most, s.TimeBack.Sub(was.TimeSent))
+	underWay := a.isUnderWay()
+	if underWay && r.most < a.shown.least {
+		// The clock was set back. Votes that are given from now on know nothing of what was
+		// shown, and the others must hear of it before these come.
+		a.held.finish(c, now)
+		a.adopting.finish(c, now)
+		a.waited.finish(c, now)
+		underWay = false
+	}
+	aged := r.least > a.limit
+	if aged || underWay && r.least > a.shown.least {
+		a.shown = r
+	}
+	if !aged {
 		return
 	}
-	p.ranAt = now
+	a.limit = noLimit // it is found again
+	what := task{kind: taskAge, node: i}
+	a.held.hasty, a.adopting.hasty, a.waited.hasty = true, true, true
+	a.held.begin(c, now, &c.held, what)
+	a.adopting.begin(c, now, &c.adopting, what)
+	a.waited.begin(c, now, &c.waited, what)
+}
+
+// age has node i's vote believed for less if the node's clock has gained more than the drift
+// since that was given: by what it has gained at most. It reports whether that is so. A vote
+// of another incarnation was given by another clock. See invariant 22 of package supervisor.
+func (c *Core) age(t *tenure, i int) bool {
+	v, p := &t.votes.of[i], &c.nodes[i]
+	if v.until == 0 || v.lead == 0 || v.life != p.state.Life {
+		return false
+	}
+	aged := p.aging.shown.least-v.lead > t.terms.Drift
+	if aged {
+		t.votes.aged(i, p.aging.shown.most)
+	}
+	p.aging.bears(v.lead + t.terms.Drift)
+	return aged
+}
+
+// ageAll does so for every node whose votes are being looked at, before they decide.
+func (c *Core) ageAll(t *tenure) {
+	for i := range c.nodes {
+		if c.nodes[i].aging.isUnderWay() {
+			c.age(t, i)
+		}
+	}
+}
+
+// ageTenure does so for a lease, which may end by that, or for an adoption.
+func (c *Core) ageTenure(now clock.Instant, t *tenure, i int) {
+	before := t.votes.of[i].lead
+	if !c.age(t, i) || t.phase != phaseHeld {
+		return
+	}
+	gained := Gained(t.votes.of[i].lead - before).rounded()
+	c.blame(now, t, i, gained, false)
+	h := &t.hold
+	if now < h.until && c.lostAt(t) <= now {
+		c.end(now, t, ReasonPaused) // others may have the name already
+		return
+	}
+	if c.recomputeDeadline(now, t); t.phase == phaseHeld && t.votes.of[i].until < h.renewAt {
+		c.retryLater(now, t, i) // the vote would be over before it is asked for again
+		c.schedule(t)
+	}
+}
+
+// watchForPause warns if the clocks of a quorum of nodes have gained on ours, within the
+// largest TTL: most likely this process was paused by something that its own clock does not
+// see. gained is what that of node i has since its last reading, and within how much of ours.
+func (c *Core) watchForPause(now clock.Instant, i int, gained, within time.Duration) {
+	if gained <= within/100+c.terms.Drift {
+		return
+	}
+	c.nodes[i].ranAt = now
 	ran := 0
 	for k := range c.nodes {
 		if at := c.nodes[k].ranAt; at != 0 && now.Sub(at) < c.settings.MaxTTL {
@@ -45,16 +163,7 @@ func (c *Core) onClockReading(now clock.Instant, i int, was node.State) {
 	for k := range c.nodes {
 		c.nodes[k].ranAt = 0
 	}
-	c.warn(Warning{Kind: WarnPaused, Node: i, Count: ran, Time: theirs - ours, Of: ours})
-	for _, l := range slices.Clone(c.waited) {
-		if t := l.attempt; t != nil && (t.phase == phaseElecting || t.phase == phaseRaising) {
-			c.lose(now, t) // the votes have aged as well
-		}
-	}
-	c.endAll(now, now, ReasonPaused) // others may have these names already
-	for len(c.adopting) > 0 {
-		c.failAdoption(c.adopting[len(c.adopting)-1], ReasonNoQuorum)
-	}
+	c.warn(Warning{Kind: WarnPaused, Node: i, Count: ran, Time: gained, Of: within})
 }
 
 // rate returns how much faster than ours a node's clock runs, as a fraction of ours;

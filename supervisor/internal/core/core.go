@@ -76,6 +76,9 @@ func New(s Settings) *Core {
 		inquiries: make(map[uint64]*inquiry),
 		lines:     make(map[string]*line),
 	}
+	for i := range c.nodes {
+		c.nodes[i].aging.limit = noLimit
+	}
 	c.rand = rand.New(c.random)
 	return c
 }
@@ -97,6 +100,7 @@ type peer struct {
 
 	firstReading node.State    // the earliest reading of this incarnation's clock
 	ranAt        clock.Instant // when its clock was last seen to run away from ours; 0 if never
+	aging        aging         // of votes, by its clock
 	warned       map[WarningKind]bool
 
 	// Sweeps that are under way, or were, because of what it said.

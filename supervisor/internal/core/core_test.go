@@ -79,7 +79,10 @@ func (b *bench) now() clock.Instant { return b.clock.Now() }
 const nodesTime = 1000 * time.Hour
 
 func (b *bench) state() node.State {
-	return node.State{Enrolled: true, Life: 1, Guarded: true, Grown: true, Offset: nodesTime, OffsetAt: b.now()}
+	return node.State{
+		Enrolled: true, Life: 1, Guarded: true, Grown: true, Offset: nodesTime, OffsetAt: b.now(),
+		Time: nodesTime + time.Duration(b.now()), TimeSent: b.now(), TimeBack: b.now(),
+	}
 }
 
 func (b *bench) enrol(i int) {
@@ -1781,75 +1784,6 @@ func TestYoungWhenAsked(t *testing.T) {
 	if a := e.Answers[0]; a.Verdict != VerdictGuarded || a.Left != b.c.settings.Window(b.c.settings.MaxTTLCap) {
 		t.Errorf("answer %+v", a)
 	}
-}
-
-// Where the clocks of a quorum of nodes have run away from ours, this machine was
-// paused: every lease is lost. One node's clock that jumps changes nothing.
-func TestClockWatch(t *testing.T) {
-	b := enrolled(t, 3)
-	l := b.hold("x")
-	jump := make([]time.Duration, 3)
-	read := func(i int) {
-		s := b.c.nodes[i].state
-		s.Time = nodesTime + time.Duration(b.now()) + jump[i]
-		s.TimeSent, s.TimeBack = b.now().Add(-time.Millisecond), b.now()
-		b.c.Receive(b.now(), node.Batch{Node: i, State: s})
-		b.perform()
-	}
-	for i := range jump {
-		read(i)
-	}
-	b.advance(100 * time.Millisecond)
-	jump[0] = time.Hour
-	for i := range jump {
-		read(i)
-	}
-	if err := l.Err(); err != nil {
-		t.Fatalf("one node's clock jumped: %v", err)
-	}
-	b.advance(100 * time.Millisecond)
-	jump[1], jump[2] = 3*time.Millisecond, 3*time.Millisecond // within 1 %, the exchange and 2 ms
-	for i := range jump {
-		read(i)
-	}
-	if err := l.Err(); err != nil {
-		t.Fatalf("clocks within the slack: %v", err)
-	}
-	b.advance(100 * time.Millisecond)
-	jump[1] += 500 * time.Millisecond
-	read(1)
-	if err := l.Err(); err != lease.ErrPaused || !errors.Is(err, lease.ErrLost) {
-		t.Fatalf("Err() = %v after the clocks of two nodes of three ran away", l.Err())
-	}
-	if n := len(b.warned); n != 1 || b.warned[0].Node != 1 || b.warned[0].Kind != WarnPaused {
-		t.Errorf("warned of %+v, want of the node that ran away last", b.warned)
-	}
-}
-
-// An election, and an adoption, whose answers tell of such a pause is not won by them:
-// the keys have aged meanwhile.
-func TestPausedElection(t *testing.T) {
-	b := enrolled(t, 1)
-	said := func(s send, pause time.Duration) {
-		state := b.c.nodes[0].state
-		state.Time = nodesTime + time.Duration(b.now()) + pause
-		state.TimeSent, state.TimeBack = b.now().Add(-time.Millisecond), b.now()
-		r := node.Reply{ID: s.cmd.ID, Op: s.cmd.Op, Status: node.OK, Raised: true, Fence: s.cmd.Fence}
-		b.c.Receive(b.now(), node.Batch{Node: 0, Replies: []node.Reply{r}, State: state})
-		b.perform()
-	}
-	said(send{}, 0)
-	b.clock.Advance(time.Millisecond)
-	w := b.acquire("x")
-	said(b.take(node.Grant)[0], time.Hour)
-	b.waits(w)
-	b.wantNodes(b.take(node.Release), 0)
-
-	w = b.adopt("y")
-	b.clock.Advance(time.Millisecond)
-	said(b.take(node.Adopt)[0], 2*time.Hour)
-	b.refused(w, ReasonNoQuorum)
-	b.wantNodes(b.take(node.Release))
 }
 
 // That a node has gone is told once, and a connection that is made anew at the first attempt, to

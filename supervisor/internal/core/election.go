@@ -133,7 +133,7 @@ func (c *Core) onGrant(now clock.Instant, t *tenure, i int, r node.Reply) {
 	first := false
 	switch {
 	case r.Status == node.OK:
-		first = t.votes.kept(i, c.nodes[i].state.Life)
+		first = c.hasKey(t, i)
 		if r.Op == node.Claim {
 			t.queuing.gone.add(i)
 		}
@@ -308,6 +308,7 @@ func (c *Core) win(now clock.Instant, t *tenure) {
 	if c.dismissUnfit(now, l) {
 		return
 	}
+	c.ageAll(t)
 	until := deadline(t.votes.of, t.counting(), c.quorum).Add(-t.terms.Grace)
 	if until <= now { // the answers were as old as the lease is long
 		c.lose(now, t)

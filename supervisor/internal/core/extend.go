@@ -32,6 +32,9 @@ func (c *Core) Extend(now clock.Instant, id uint64, terms *Terms, call Call) {
 	} else if terms.TTL < t.terms.TTL {
 		h.rare().longer = true
 	}
+	if terms.Drift < t.terms.Drift {
+		c.toleratesLess(t, terms.Drift)
+	}
 	t.terms = terms
 	if h.extend == nil {
 		h.rare().extend = &extension{}

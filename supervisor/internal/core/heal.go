@@ -62,7 +62,7 @@ func (c *Core) onHeal(now clock.Instant, t *tenure, i int, r node.Reply) {
 	}
 	switch r.Status {
 	case node.OK:
-		first := t.votes.kept(i, c.nodes[i].state.Life)
+		first := c.hasKey(t, i)
 		h.heard(i)
 		if first {
 			c.firstVote(now, t, i)

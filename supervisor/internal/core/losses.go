@@ -2,6 +2,7 @@ package core
 
 import (
 	"slices"
+	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/node"
@@ -34,6 +35,20 @@ func (o Overwritten) Error() string {
 		text = "it forgot its data (restarted or flushed), and was then " + text
 	}
 	return text
+}
+
+// Gained is the error of a node whose clock has gained so much on ours.
+type Gained time.Duration
+
+// Error returns what the clock did.
+func (g Gained) Error() string { return "its clock gained " + time.Duration(g).String() + " on ours" }
+
+// rounded returns about as much: what very many leases are told alike is kept once.
+func (g Gained) rounded() Gained {
+	if d := time.Duration(g); d < time.Second {
+		return Gained(d.Round(10 * time.Millisecond))
+	}
+	return Gained(time.Duration(g).Round(100 * time.Millisecond))
 }
 
 // failures are the latest errors of one node.

@@ -84,6 +84,16 @@ var lossesOfNodes = []struct {
 		}
 		b.expire()
 	}, ReasonExpired, []Flaw{{0, errDown, true}, {Node: 1, Err: errDown}, {Node: 2, Err: FaultNoAnswer}}},
+	{"clocks that have gained", func(b *bench) {
+		b.gains(2, 50*time.Millisecond)
+		b.gains(0, 5*time.Second)
+		b.gains(1, 3*time.Second)
+	}, ReasonPaused, []Flaw{{Node: 0, Err: Gained(5 * time.Second)}, {Node: 1, Err: Gained(3 * time.Second)}}},
+	{"a clock that has gained, then silent", func(b *bench) {
+		b.gains(0, 500*time.Millisecond)
+		b.advance(b.c.terms.RenewEvery)
+		b.expire()
+	}, ReasonExpired, []Flaw{{Node: 0, Err: Gained(500 * time.Millisecond)}, {Node: 1, Err: FaultNoAnswer}, {Node: 2, Err: FaultNoAnswer}}},
 	{"forgotten", func(b *bench) {
 		for i := range 3 {
 			b.restart(i)

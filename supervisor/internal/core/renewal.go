@@ -142,7 +142,7 @@ func (c *Core) onHeldRenewal(now clock.Instant, t *tenure, i int, r node.Reply) 
 			c.recomputeDeadline(now, t)
 			return
 		}
-		first := t.votes.kept(i, c.nodes[i].state.Life)
+		first := c.hasKey(t, i)
 		h.heard(i)
 		if first {
 			c.firstVote(now, t, i) // its grant was never answered, or it is on trial

@@ -70,6 +70,7 @@ const (
 	taskFillIn                  // a lease: ask a node for its vote
 	taskAdopt                   // an adoption: ask the nodes again
 	taskEnd                     // a lease: end it
+	taskAge                     // an election, an adoption or a lease: believe a vote for less
 )
 
 const (
@@ -112,6 +113,14 @@ func (w *sweep[T]) piece(c *Core, now clock.Instant) {
 	}
 }
 
+// finish does the rest at once.
+func (w *sweep[T]) finish(c *Core, now clock.Instant) {
+	for w.isSet() {
+		c.alarms.clear(w)
+		w.piece(c, now)
+	}
+}
+
 // do does to a line what a sweep does to each of them.
 func (l *line) do(c *Core, now clock.Instant, what task) {
 	switch t := l.attempt; what.kind {
@@ -134,6 +143,10 @@ func (l *line) do(c *Core, now clock.Instant, what task) {
 		if l.holder == nil {
 			c.recheck(now, l, what.node)
 		}
+	case taskAge:
+		if t != nil {
+			c.age(t, what.node)
+		}
 	}
 }
 
@@ -148,6 +161,8 @@ func (t *tenure) do(c *Core, now clock.Instant, what task) {
 		}
 	case taskAdopt:
 		c.swapAll(now, t)
+	case taskAge:
+		c.ageTenure(now, t, what.node)
 	case taskEnd:
 		if t.begun < what.before {
 			c.end(now, t, what.reason)

@@ -41,7 +41,8 @@ type simActor struct {
 	fails    int
 	brokeAt  time.Duration // when the latest enrolment ended, or failed
 	used     clock.Instant
-	stealthy bool // the client library reconnects by itself
+	timeAt   time.Duration // when the time was read that the node has told last, in true time
+	stealthy bool          // the client library reconnects by itself
 	listener simListener
 
 	// The way to the node.
@@ -87,7 +88,8 @@ type simPipe struct {
 	step     int
 	half     bool // the SET of a grant is done, the rest is not
 	stranger bool
-	time     time.Duration // of the node, as told last
+	time     time.Duration // of the node, told before all that was done; 0 if it was not
+	timeAt   time.Duration // then, in true time
 	marker   string
 }
 
@@ -195,7 +197,8 @@ func (a *simActor) exchange(p *simPipe) {
 	a.used = now
 	p.conn, p.sent, p.sentAt, p.life = a.conn, now, w.now, a.life
 	p.boot, p.patience = p.conn.boot, a.patience()
-	p.withTime = p.withTime || now.Sub(a.state.OffsetAt) >= simHeartbeat
+	p.withTime = p.withTime || now.Sub(a.state.OffsetAt) >= simHeartbeat ||
+		slices.ContainsFunc(p.live, func(i int) bool { return p.commands[i].Op == node.Grant })
 	a.watch()
 	late := false
 	for _, i := range p.live {
@@ -421,7 +424,7 @@ func (a *simActor) execute(p *simPipe, slow bool) {
 			switch {
 			case p.step == 0:
 				if p.withTime {
-					p.time = n.clock.now()
+					a.timed(p, n.clock.now())
 				}
 				p.step++
 			case p.step <= len(p.live):
@@ -470,7 +473,7 @@ func (a *simActor) command(p *simPipe, i int) bool {
 		p.half = !p.half
 		return a.grant(t, p, k, cmd, r)
 	}
-	p.time = t.Now
+	a.timed(p, t.Now)
 	was := simBefore{stands: n.queue(t, k)}
 	was.alive = cmd.Op == node.Enqueue && t.Alive(w.keys[k].Queue, a.c.channel, cmd.Token)
 	was.value, _, _ = t.Peek(w.keys[k].Name)
@@ -485,6 +488,13 @@ func (a *simActor) command(p *simPipe, i int) bool {
 		w.leftTokens[cmd.Token] = leftLate // it came after its sender had given up on it
 	}
 	return true
+}
+
+// timed notes the time that the node tells, if it has told none in this pipeline.
+func (a *simActor) timed(p *simPipe, at time.Duration) {
+	if p.time == 0 {
+		p.time, p.timeAt = at, a.c.w.now
+	}
 }
 
 // grant is the two commands of one, and reports whether it is done.
@@ -601,7 +611,7 @@ func (a *simActor) note(t *keyspace.Turn, p *simPipe, k int, was simBefore, cmd 
 
 // sign is the script of that name.
 func (a *simActor) sign(t *keyspace.Turn, p *simPipe, cmd *node.Command, r *node.Reply) {
-	p.time = t.Now
+	a.timed(p, t.Now)
 	life := ""
 	if cmd.Grown {
 		life = p.life // of when it was sent: its bytes may come late
@@ -642,6 +652,7 @@ func (a *simActor) answered(p *simPipe) {
 	now := a.c.Now()
 	if p.time != 0 {
 		a.measured(p.time, p.sent, now)
+		a.timeAt = p.timeAt
 	}
 	p.conn.proved = true
 	a.fails = 0

@@ -143,7 +143,7 @@ func (w *world) rivalBeforeGrant(l *simLease, t *tenure) {
 		w.tell("AIM: %s is taken away, and may be before a grant has come", l.token)
 		for _, i := range w.rand.Perm(len(w.nodes)) {
 			if n := w.nodes[i]; gone > 0 && n.key(l.key) == l.token {
-				n.spoils(l.key)
+				n.spoils(l.key, 0)
 				n.del(l.key)
 				gone--
 			}

@@ -27,6 +27,8 @@ type simClient struct {
 	pausedUntil time.Duration
 	unseenAt    clock.Instant // when it was last paused without its own clock noticing
 	unseenFrom  time.Duration // the same in true time
+	unseenUntil time.Duration // and when its clock went on
+	unprovable  bool          // that was so short that the nodes' clocks need not show it
 
 	tickAt  time.Duration
 	tickNo  int
@@ -334,6 +336,9 @@ func (c *simClient) pause(d time.Duration, unseen bool) {
 	w := c.w
 	c.pausedUntil = max(c.pausedUntil, w.until(d))
 	if unseen && !c.clock.stop {
+		if c.unseenAt == 0 || c.knowsPause() {
+			c.unprovable = false
+		}
 		c.clock.freeze(true)
 		c.unseenAt, c.unseenFrom = c.Now(), w.now
 		c.thaw()
@@ -348,5 +353,27 @@ func (c *simClient) thaw() {
 			return
 		}
 		c.clock.freeze(false)
+		c.unseenUntil = w.now
+		c.unprovable = c.unprovable || w.now-c.unseenFrom <= c.provable()
 	})
+}
+
+// provable is how much a node's clock must gain on the client's so that it shows, whatever the
+// way of an answer.
+func (c *simClient) provable() time.Duration {
+	return c.cfg.DriftOf(c.w.maxTTL) + 2*c.actors[0].longest() + c.w.maxTTL/100
+}
+
+// knowsPause reports whether every node has told its time since the client's clock has gone on,
+// and has kept its life, and its clock was not set back: then no vote is believed for longer than its node keeps it.
+func (c *simClient) knowsPause() bool {
+	if c.unprovable || c.clock.stop {
+		return false
+	}
+	for _, a := range c.actors {
+		if a.timeAt <= c.unseenUntil || max(a.n.lifeAt, a.n.backAt) > c.unseenFrom-c.w.maxTTL {
+			return false
+		}
+	}
+	return true
 }

@@ -40,7 +40,8 @@ const (
 	revoked     // by a client
 	clockBack
 	clockAhead
-	crashStep // a restart without data, and the clock is set forward far right after that
+	crashStep    // a restart without data, and the clock is set forward far right after that
+	clocksNudged // those of all nodes are set forward a little, at once
 	faultKinds
 )
 
@@ -50,7 +51,7 @@ var faultNames = [faultKinds]string{
 	down: "down", cutLink: "link cut", cutClient: "client cut off", cutNode: "node cut off", resetLink: "reset",
 	slowLink: "slow", lateLink: "late bytes", pauseClient: "pause", killClient: "process killed", forgets: "",
 	pauseUnseen: "unseen pause", adminDelete: "DEL", adminSet: "SET", adminRevoke: "deletion", revoked: "Revoke",
-	clockBack: "clock back", clockAhead: "clock ahead", crashStep: "crash, and clock ahead",
+	clockBack: "clock back", clockAhead: "clock ahead", crashStep: "crash, and clock ahead", clocksNudged: "clocks nudged",
 }
 
 // loses reports whether a node's data are lost by a fault, which nothing answers for
@@ -502,11 +503,11 @@ func (w *world) faultByHand(k faultKind, n *simNode, c *simClient, d time.Durati
 		c.pause(d, true)
 	case adminDelete:
 		k := w.rand.IntN(len(w.names))
-		n.spoils(k)
+		n.spoils(k, 0)
 		n.del(k)
 	case adminSet:
 		k := w.rand.IntN(len(w.names))
-		n.spoils(k)
+		n.spoils(k, 0)
 		n.set(k, "admin", d)
 	case adminRevoke:
 		w.takeAway(d)
@@ -518,6 +519,27 @@ func (w *world) faultByHand(k faultKind, n *simNode, c *simClient, d time.Durati
 		n.jump(-w.upTo(2 * time.Second))
 	case clockAhead:
 		n.jump(w.upTo(2 * time.Second))
+	case clocksNudged:
+		w.nudge()
+	}
+}
+
+// nudge sets the clocks of all nodes forward: by what the drift is for, or by so little that it
+// is for that and for clocks that run at different rates: for that there is no excuse.
+func (w *world) nudge() {
+	little := time.Millisecond/2 + w.widths[len(w.widths)-1]/1000
+	if w.now >= w.nudgedAt+2*w.maxTTL && w.chance(0.5) {
+		w.nudgedAt = w.now
+		d := w.upTo(little)
+		w.changed = true
+		for _, n := range w.nodes {
+			n.clock.jump(d)
+		}
+		return
+	}
+	d := 1 + w.upTo(15*time.Millisecond)
+	for _, n := range w.nodes {
+		n.jump(d)
 	}
 }
 
@@ -633,7 +655,7 @@ func (w *world) takeAway(d time.Duration) {
 	for _, i := range nodes {
 		w.after(w.upTo(spread), func() {
 			if n := w.nodes[i]; !w.calm && n.key(l.key) == l.token {
-				n.spoils(l.key)
+				n.spoils(l.key, 0)
 				n.del(l.key)
 			}
 		})

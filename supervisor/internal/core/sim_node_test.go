@@ -18,7 +18,8 @@ type simNode struct {
 	clock rateClock // what TIME tells, and what keys expire by
 
 	up         bool
-	setBack    bool // its clock was: keys live longer
+	setBack    bool          // its clock was: keys live longer
+	backAt     time.Duration // when that was last
 	hungUntil  time.Duration
 	boot       int           // counts processes
 	lifeAt     time.Duration // when it was last started, or emptied
@@ -72,6 +73,7 @@ type promise struct {
 	token string
 	end   time.Duration
 	at    time.Duration // when it was broken
+	step  time.Duration // by a step of the clock, if so
 }
 
 const pastWrites = 40
@@ -235,7 +237,7 @@ func (n *simNode) loses(data simData, clock rateClock) {
 		had, end := n.key(k), n.endOf(k)
 		has, hasEnd, _ := data.space.Look(w.keys[k].Name)
 		if had != "" && (has != had || endOf(hasEnd, &clock) < end) {
-			n.forgot = append(n.forgot, promise{had, end, n.w.now})
+			n.forgot = append(n.forgot, promise{token: had, end: end, at: n.w.now})
 		}
 		if has != "" && has != had {
 			data.keys[k].restored = true
@@ -269,15 +271,15 @@ func (n *simNode) flush() {
 	n.past = past
 }
 
-// spoils has the node break its promise about a name.
-func (n *simNode) spoils(k int) {
+// spoils has the node break its promise about a name, by a step of its clock unless that is 0.
+func (n *simNode) spoils(k int, step time.Duration) {
 	v := n.key(k)
 	if v == "" {
 		return
 	}
 	w := n.w
 	n.spoilt = slices.DeleteFunc(n.spoilt, func(p promise) bool { return p.end < w.now })
-	n.spoilt = append(n.spoilt, promise{v, n.endOf(k), n.w.now})
+	n.spoilt = append(n.spoilt, promise{v, n.endOf(k), n.w.now, step})
 	for _, l := range w.leases[k] {
 		if w.descends(v, l.token) {
 			if !l.spoilt.has(n.id) || l.told.has(n.id) { // else what came first is still to be told
@@ -353,12 +355,13 @@ func (n *simNode) jump(d time.Duration) {
 	w.stepped.add(n.id)
 	w.changed = true
 	if d > 0 {
+		w.ranAt = w.now
 		for k := range w.names {
-			n.spoils(k)
+			n.spoils(k, d)
 		}
 	} else {
 		w.setBack -= d
-		n.setBack = true
+		n.setBack, n.backAt = true, w.now
 	}
 	n.clock.jump(d)
 }
@@ -382,7 +385,9 @@ func (n *simNode) keeps(l *simLease, end time.Duration) (kept, forgot, spoilt bo
 	switch {
 	case has && !x.restored:
 		return true, false, false
-	case broken(n.spoilt):
+	case slices.ContainsFunc(n.spoilt, func(p promise) bool {
+		return p.end >= end && w.descends(p.token, l.token) && !n.shows(l, &p)
+	}):
 		return false, false, true
 	case has: // by a copy, and somebody may have had the node since if it was taken away there
 		return true, false, false
@@ -390,6 +395,15 @@ func (n *simNode) keeps(l *simLease, end time.Duration) (kept, forgot, spoilt bo
 		return false, true, false
 	}
 	return false, false, false
+}
+
+// shows reports whether the holder of a lease has heard that the node's clock was stepped, by so
+// much that this is proved whatever the way of an answer: then it must not count on what was
+// broken by that. The clock of a life that has begun since the lease has is not compared: the
+// vote may be of the life before, for which the guard answers. And what is ahead and back again
+// between two answers shows in none.
+func (n *simNode) shows(l *simLease, p *promise) bool {
+	return p.step > l.c.provable() && n.lifeAt < l.begunAt && n.backAt < p.at && l.c.actors[n.id].timeAt > p.at
 }
 
 // descends reports whether a token is another, or took its place by adoption.

@@ -148,6 +148,9 @@ func (l *simLease) unseen() bool {
 	return at != 0 && l.c.Now().Sub(at) < l.c.w.maxTTL+l.c.w.maxTTL/4
 }
 
+// unaware reports whether it is unseen, and the nodes have not shown it to its holder.
+func (l *simLease) unaware() bool { return l.unseen() && !l.c.knowsPause() }
+
 // blinded reports whether its holder cannot learn what has become of it, and why.
 func (l *simLease) blinded() (excuse, bool) {
 	w := l.c.w
@@ -231,7 +234,7 @@ func (w *world) deletes(n *simNode, k int, token string, cmd *node.Command) {
 	if !l.revoked {
 		w.fail("node %d: %s is released, and client %d believes in it", n.id, token, l.c.id)
 	}
-	n.spoils(k)
+	n.spoils(k, 0)
 }
 
 // support counts the nodes that keep a lease up to its deadline, or would, had they
@@ -318,7 +321,7 @@ func (w *world) overlap(o, l *simLease) {
 	}
 	mine, lapsed, lost := w.support(l)
 	switch {
-	case l.unseen() && mine < w.quorum: // its votes are older than it knows
+	case l.unaware() && mine < w.quorum: // its votes are older than it knows
 		interrupts(l, wonUnseen)
 		return
 	case mine+lapsed < w.quorum && mine+lapsed+lost >= w.quorum && w.untouched(l) < w.quorum:
@@ -332,7 +335,7 @@ func (w *world) overlap(o, l *simLease) {
 	}
 	clean := kept + forgot - w.late(o, l)
 	switch {
-	case o.unseen():
+	case o.unaware():
 		interrupts(o, heldUnseen)
 	case clean < w.quorum && clean+spoilt >= w.quorum:
 		interrupts(o, heldByHand)
@@ -362,7 +365,7 @@ func (w *world) brokenBy(o, heir *simLease) (nodes int) {
 	end := w.now + o.c.clock.until(time.Duration(o.until)+o.grace())
 	for _, n := range w.nodes {
 		kept, _, _ := n.keeps(o, end)
-		broken := func(p promise) bool { return p.token == o.token && p.end >= end }
+		broken := func(p promise) bool { return p.token == o.token && p.end >= end && !n.shows(o, &p) }
 		if told, is := n.swapped[heir.token]; is && told <= w.now && kept && slices.ContainsFunc(n.spoilt, broken) {
 			nodes++
 		}
@@ -408,7 +411,7 @@ func (w *world) renewed(l *simLease, now, until clock.Instant) {
 }
 
 func (w *world) checkSupport(l *simLease, what string) {
-	if l.unseen() {
+	if l.unaware() {
 		return
 	}
 	kept, forgot, spoilt := w.support(l)
@@ -474,6 +477,9 @@ func (w *world) ended(l *simLease, why Reason) {
 		w.stats.lost["revoked"]++
 	case ReasonPaused:
 		w.stats.lost["paused"]++
+		if !l.unseen() && w.now > w.ranAt+2*w.maxTTL {
+			w.fail("client %d: the clocks of nodes end %s, which were set by nothing that matters", l.c.id, l.token)
+		}
 	case ReasonMaxHold:
 		w.stats.lost["max hold"]++
 	default:

@@ -133,7 +133,7 @@ func (c *simClient) try(key int) {
 // takes deletes the key of a lease on a node by hand.
 func (w *world) takes(n *simNode, l *simLease) {
 	if v := n.key(l.key); !w.calm && v != "" && w.descends(v, l.token) {
-		n.spoils(l.key)
+		n.spoils(l.key, 0)
 		n.del(l.key)
 	}
 }

@@ -85,9 +85,13 @@ func play(seed uint64, stats *simStats, trace func(string, ...any)) (err error) 
 // counted: see the constants of type excuse. By hand is an administrator's DEL or SET, a
 // Revoke, and a node's clock that was put forward.
 //
-//   - Two believers, if one of them has a quorum only with votes that were taken by hand.
+//   - Two believers, if one of them has a quorum only with votes that were taken by hand. A
+//     step of a clock is none once the node has told its time since, if it is of more than the
+//     drift, twice what an answer may take and what rates make of a TTL: then it shows, unless the clock
+//     was set back meanwhile, or the node has begun another life under the lease.
 //   - Two believers, if one of them was stopped by what its own clock does not see, within
-//     MaxTTL + W.
+//     MaxTTL + W, and not all nodes have told their time since, or it was for no longer than
+//     that.
 //   - A fence that is not larger: of one of two such believers; of an adoption whose keys
 //     were taken by hand while it waited for its former holder; if fences were forgotten,
 //     and the clocks of so many nodes were stepped that the median may be that of one of

@@ -52,6 +52,8 @@ type world struct {
 	lookAt     time.Duration           // when to look for stranded names again
 	lostData   bool                    // a node did
 	stepped    nodeSet                 // nodes whose clock was
+	nudgedAt   time.Duration           // when the nodes' clocks were set forward without an excuse
+	ranAt      time.Duration           // and last with one
 	setBack    time.Duration           // by how much the nodes' clocks were put back
 	strandedAt [maxNames]time.Duration // since when a name is free that somebody waits for
 	leftTokens map[string]excuse       // what may be found on a node after its release, and why

@@ -23,7 +23,7 @@ type votes struct {
 	of     []vote  // by node
 	trials []trial // in the order in which they began
 	// loose are nodes that may keep the key for longer than until says: a later command was not
-	// answered, or its answer is not believed.
+	// answered, or its answer is not believed, or the node's clock was ahead for a while.
 	loose nodeSet
 }
 
@@ -36,6 +36,10 @@ type vote struct {
 	// until is the instant up to which the node surely keeps the lease. 0 if it is not
 	// known to have the key.
 	until clock.Instant
+	// lead is by how much the node's TIME was ahead of our clock when the vote was given: what
+	// it had read before it did anything that was asked with it, less when that was sent. 0 if
+	// that is not known. So until + lead is by when the key must be there by the node's clock.
+	lead time.Duration
 	// life is the incarnation that was asked for the vote, or has answered last.
 	life     uint32
 	standing standing
@@ -112,17 +116,26 @@ func (vs *votes) trialOf(i int) *trial {
 	return nil
 }
 
-// kept hears that a node of that life has the key, by the latest promise. It reports
-// whether the node was not known to have it.
-func (vs *votes) kept(i int, life uint32) (first bool) {
+// kept hears that a node of that life has the key, by the latest promise, and how far its
+// clock is ahead of ours. It reports whether the node was not known to have it.
+func (vs *votes) kept(i int, life uint32, lead time.Duration) (first bool) {
 	v := &vs.of[i]
 	first = v.until == 0
-	v.until, v.life = v.promise, life
+	v.until, v.life, v.lead = v.promise, life, lead
 	vs.loose.del(i)
 	if v.standing < onProbation {
 		v.fault = 0
 	}
 	return first
+}
+
+// aged hears that a node's clock has gained so much that it is now that far ahead of ours:
+// it will give the key up so much earlier. The rest is believed as a new vote is.
+func (vs *votes) aged(i int, lead time.Duration) {
+	v := &vs.of[i]
+	v.until = max(v.until.Add(v.lead-lead), 1) // 0 is another thing
+	v.lead = lead
+	vs.loose.add(i) // the clock may be set back
 }
 
 // joined hears that a node was not known to have the key of a lease that is held already.

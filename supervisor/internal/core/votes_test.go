@@ -45,7 +45,7 @@ func TestVotesKeepTheirInvariants(t *testing.T) {
 			switch what {
 			case 0, 1:
 				vs.of[i].promise = now + 10
-				if vs.kept(i, 1) {
+				if vs.kept(i, 1, 0) {
 					vs.joined(now, i, r.IntN(2) == 0, pending)
 				}
 			case 2:
@@ -80,7 +80,7 @@ func TestStandings(t *testing.T) {
 	const q = 2
 	kept := func(vs *votes, i int) {
 		vs.of[i].promise = 100
-		vs.kept(i, 1)
+		vs.kept(i, 1, 0)
 	}
 	for name, c := range map[string]struct {
 		do   func(vs *votes)
