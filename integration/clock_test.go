@@ -117,6 +117,69 @@ func setBehindRestart(t *testing.T, list []*cluster.Clocked, newcomer, cutOff bo
 	}
 }
 
+// The clocks of servers are set, under leases of 2 s and of 10 s, the latter also without
+// renewal, by a client that keeps asking. What is within the drift ends nothing, nor does one
+// clock of three, however far it is set. If all of them are set ahead by 3 s, to the client
+// that is a pause which its own clock has not seen: the leases of 2 s are lost with that
+// reason, and the others go on.
+func TestClocksAreSet(t *testing.T) {
+	t.Parallel()
+	onClocks(t, 3, 5, clocksAreSet)
+}
+
+func clocksAreSet(t *testing.T, list []*cluster.Clocked, n *notes) {
+	sup := start(t, clusterOf(list), func(cfg *supervisor.Config) { cfg.MaxTTL = 10 * time.Second })
+	short := acquire(t, sup, "short")
+	long := acquire(t, sup, "long", supervisor.WithTTL(10*time.Second))
+	alone := acquire(t, sup, "alone", supervisor.WithTTL(10*time.Second), supervisor.WithoutRenewal())
+	ahead := make([]time.Duration, len(list))
+	set := func(d time.Duration, nodes ...int) {
+		for _, i := range nodes {
+			ahead[i] += d
+			list[i].SetAhead(ahead[i])
+		}
+	}
+	hears := func() {
+		held := acquire(t, sup, "other")
+		if err := held.Release(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, d := range []time.Duration{15 * time.Millisecond, -15 * time.Millisecond, 4 * time.Millisecond} {
+		set(d, 0, 1, 2)
+		hears()
+		kept(t, short, renewEvery)
+		hears()
+	}
+	set(5*time.Second, 0)
+	hears()
+	kept(t, short, renewEvery)
+	kept(t, long, 0)
+	kept(t, alone, 0)
+	left := alone.Remaining()
+
+	set(3*time.Second, 0, 1, 2)
+	hears()
+	timer := time.NewTimer(ttl)
+	defer timer.Stop()
+	select {
+	case <-short.Lost():
+	case <-timer.C:
+	}
+	if !errors.Is(short.Err(), lease.ErrPaused) {
+		t.Errorf("the lease of 2s: %v", short.Err())
+	}
+	kept(t, long, 0)
+	kept(t, alone, 0)
+	// A grant that was long on its way has been believed for less from the beginning.
+	if got := alone.Remaining(); got > left-3*time.Second+nodeTimeout {
+		t.Errorf("%v left, and %v before the clocks were set", got, left)
+	}
+	n.took("left of what is not renewed", alone.Remaining())
+	hears()
+	kept(t, long, renewEvery)
+}
+
 // One clock is two hours behind those of the others: every client warns of it soon after
 // it has met the nodes, and names both. Where they agree nobody says anything.
 func TestClocksApart(t *testing.T) {
