@@ -273,10 +273,19 @@ func (a *Actor) stopTrying() {
 
 // stopAsking gives up the connection over which an answer is overdue, if any.
 func (a *Actor) stopAsking() {
-	if a.asked != nil {
-		a.asked.end()
-		a.asked, a.behind = nil, nil
+	if s := a.noMoreAsked(); s != nil {
+		s.end()
 	}
+}
+
+// noMoreAsked returns it, if any, and remembers for how long was waited in vain.
+func (a *Actor) noMoreAsked() *session {
+	s := a.asked
+	if s != nil {
+		a.took(a.Clock.Now(), s.late)
+		s.late, a.asked, a.behind = 0, nil, nil
+	}
+	return s
 }
 
 // drain takes a batch and whatever else is waiting, until that fills a pipeline.
@@ -324,11 +333,7 @@ func (a *Actor) handle(ctx context.Context, commands []Command) {
 		case !a.answered && a.isNeeded(now):
 			a.timer.Reset(firstPause - pause)
 		}
-		why := a.state.Err
-		if why == nil {
-			why = errConnecting
-		}
-		a.refuse(commands, why)
+		a.refuse(commands, a.state.Err)
 		return
 	}
 	now := a.Clock.Now()
@@ -551,15 +556,23 @@ func (a *Actor) reserves(now clock.Instant) script.Millis {
 }
 
 // goOnHolding lets commands wait as long as the attempt goes on: each step of it may take as long
-// as an answer is waited for. After that nobody waits for it.
+// as an answer is waited for. After that nobody waits for it, and it is told what it waits for.
 func (a *Actor) goOnHolding() {
 	now := a.Clock.Now()
+	within := a.patience.of(now)
 	since, going := a.trying.stepped()
-	if left := a.patience.of(now) - now.Sub(since); going && left > 0 {
+	if !going {
+		return // its outcome is about to come
+	}
+	if left := within - now.Sub(since); left > 0 {
 		a.timer.Reset(left)
 		return
 	}
 	a.holdBack = false
+	if a.state.Err == nil {
+		a.state.Err, a.state.Overdue = a.trying.overdue(within), true
+		a.tell()
+	}
 }
 
 // try starts an attempt to enrol. Commands wait for it if holdBack is set.
@@ -619,7 +632,6 @@ func (a *Actor) ask(s *session) {
 
 // caughtUp takes the answer behind one that was overdue, or hears that none has come.
 func (a *Actor) caughtUp(ctx context.Context, e enrolment) {
-	a.took(a.Clock.Now(), a.asked.late)
 	if e.err != nil {
 		a.stopAsking()
 		if a.attempt == nil && a.Conn.client != nil {
@@ -628,7 +640,7 @@ func (a *Actor) caughtUp(ctx context.Context, e enrolment) {
 		}
 		return
 	}
-	a.asked.late, a.asked, a.behind = 0, nil, nil
+	a.noMoreAsked()
 	a.stopTrying()
 	a.resume(e)
 }
@@ -647,8 +659,6 @@ func (a *Actor) nextPause(now clock.Instant) time.Duration {
 	}
 	return a.pause.NextBackOff()
 }
-
-var errConnecting = errors.New("being connected to")
 
 // tried takes the outcome of an attempt.
 func (a *Actor) tried(e enrolment) {

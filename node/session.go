@@ -136,7 +136,7 @@ func (s *session) missed(due int64) bool {
 	switch {
 	case !s.due.CompareAndSwap(due, missed): // another one is waited for by now
 	case end == nil:
-		s.cancel(s.overdue())
+		s.cancel(s.overdue(s.within))
 		return true
 	default:
 		(*end)()
@@ -144,8 +144,8 @@ func (s *session) missed(due int64) bool {
 	return false
 }
 
-func (s *session) overdue() error {
-	return fmt.Errorf("%s within %v: %w", s.waitedFor(), s.within, context.DeadlineExceeded)
+func (s *session) overdue(within time.Duration) error {
+	return fmt.Errorf("%s within %v: %w", s.waitedFor(), within, context.DeadlineExceeded)
 }
 
 func noAnswer(within time.Duration) error {
@@ -624,7 +624,7 @@ func (s *session) why(err error) error {
 		if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 			return noAnswer(s.dialled)
 		}
-		return s.overdue() // the library was quicker than the watchdog
+		return s.overdue(s.within) // the library was quicker than the watchdog
 	}
 	if !theirs && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, net.ErrClosed)) {
 		return fmt.Errorf("connection closed by the node: %w", err)

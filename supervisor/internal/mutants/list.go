@@ -397,7 +397,7 @@ var mutants = []mutant{
 	{"a late connection goes on whoever answers", "a connection that was late goes on only if its nonce and marker are what they were", session,
 		"\tif _, err := s.disbelieve(rs, s.named(rs[0])); err != nil {\n", "\tif _, err := s.disbelieve(rs, s.named(rs[0])); err != nil && s.ctx.Err() != nil {\n", "./node TestForgetsWhileItHangs"},
 	{"how long was waited in vain is forgotten", "a node that answers late is waited for longer", actor,
-		"\ta.took(a.Clock.Now(), a.asked.late)\n", "", "./node TestSlowWithWhatIsLong"},
+		"\t\ta.took(a.Clock.Now(), s.late)\n", "", "./node TestSlowWithWhatIsLong"},
 	{"commands wait for all of an attempt", "a node that does not answer keeps nobody waiting for longer than NodeTimeout", actor,
 		"\t\treturn\n\t}\n\ta.holdBack = false\n", "\t\treturn\n\t}\n", "./node TestHangsAmongPatience"},
 	{"reservations of slow nodes are as short", "PX long enough to hear of it and to claim it", actor,
