@@ -163,7 +163,7 @@ func TestLeaseAmongYoungServers(t *testing.T) {
 	t.Parallel()
 	for _, dies := range []time.Duration{200 * time.Millisecond, 500 * time.Millisecond} {
 		t.Run(dies.String(), func(t *testing.T) {
-			onProcesses(t, 5, 10, func(t *testing.T, c *cluster.Cluster, _ *notes) { amongYoung(t, c, dies) })
+			onProcesses(t, 5, 4, func(t *testing.T, c *cluster.Cluster, _ *notes) { amongYoung(t, c, dies) })
 		})
 	}
 }
@@ -183,7 +183,7 @@ func amongYoung(t *testing.T, c *cluster.Cluster, dies time.Duration) {
 	held := acquire(t, sup, "x")
 	<-time.After(dies)
 	kill(t, c.Servers[rand.IntN(3):][:1])
-	kept(t, held, 3*ttl)
+	kept(t, held, 2*ttl)
 }
 
 // The hole of the original algorithm: the holder has A, B and C of five, of which B
