@@ -640,6 +640,8 @@ var mutants = []mutant{
 		"	case v.standing < onProbation && v.until.Add(-t.terms.Grace) > now:\n		return 0\n", "", "./supervisor TestLossCarriesItsReasons"},
 	{"a flush is told as a deletion", "a flush is told as a flush", core + "/losses.go",
 		"		case forgot:\n			v.fault = FaultForgot\n", "", "./supervisor TestLossCarriesItsReasons"},
+	{"a clock that gained is told as a key that expired", "each node's reason: its clock gained 5 s", core + "/losses.go",
+		"		case now >= v.until && c.nodes[i].failures.hasGained(v): // it has expired by that\n", "", "./supervisor TestLossCarriesItsReasons"},
 	{"reasons are not shared", "10,000 leases that are lost at once share their reasons", core + "/losses.go",
 		"	if r := c.lost; r != nil &&", "	if r := c.lost; false && r != nil &&", "./supervisor TestLossesShareTheirReasons"},
 	{"a reason that was overcome is told", "why it did not renew", core + "/votes.go",
