@@ -144,7 +144,7 @@ func freeze(t *testing.T, c *cluster.Cluster, sup *supervisor.Supervisor, name s
 	defer func() { <-awake }()
 	w.signal(syscall.SIGCONT)
 	said := w.line()
-	if !strings.HasPrefix(said, "over: ") || !strings.HasSuffix(said, lease.ErrExpired.Error()) {
+	if !strings.HasPrefix(said, "over: ") || !strings.Contains(said, ": "+lease.ErrExpired.Error()) {
 		t.Errorf("the worker said %q", said)
 	}
 	late := size(t, file) - before

@@ -277,12 +277,20 @@ func (h *hands) hold(l *lease.Lease, d time.Duration) error {
 	return err
 }
 
+// kindOf returns how a lease was lost, without what its nodes have said, so that it can be counted.
+func kindOf(err error) string {
+	if lost, ok := errors.AsType[*lease.LostError](err); ok {
+		err = lost.Kind
+	}
+	return err.Error()
+}
+
 // finish ends a lease in one of the ways that there are.
 func (h *hands) finish(id int, l *lease.Lease, valid func() bool) {
 	how := ""
 	defer func() { h.write(entry{Lease: id, Ended: &how}) }()
 	if !valid() {
-		how = l.Err().Error()
+		how = kindOf(l.Err())
 		return
 	}
 	ctx, cancel := context.WithTimeout(h.ctx, nemesisTTL)
@@ -296,7 +304,7 @@ func (h *hands) finish(id int, l *lease.Lease, valid func() bool) {
 		}
 	}
 	if err := l.Release(ctx); errors.Is(err, lease.ErrLost) {
-		how = err.Error()
+		how = kindOf(err)
 	}
 }
 
