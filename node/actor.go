@@ -328,7 +328,7 @@ func (a *Actor) handle(ctx context.Context, commands []Command) {
 		a.need(commands, now)
 		switch pause := now.Sub(a.triedAt); {
 		case a.attempt != nil:
-		case a.refusal && pause >= lastPause, !a.answered && a.isNeeded(now) && pause >= firstPause:
+		case a.refusal && pause >= lastPause && a.isAwaited(commands, now), !a.answered && a.isNeeded(now) && pause >= firstPause:
 			a.try(ctx, false) // somebody waits, and the server may have been mended
 		case !a.answered && a.isNeeded(now):
 			a.timer.Reset(firstPause - pause)
@@ -356,6 +356,15 @@ func (a *Actor) need(commands []Command, now clock.Instant) {
 	if slices.ContainsFunc(commands, func(c Command) bool { return c.Op == Renew || c.Op == Release }) {
 		a.needed = now
 	}
+}
+
+// isAwaited reports whether somebody waits for a server that refuses for good: a caller, or a
+// lease that had its vote when the connection was lost. What keeps a lease that others keep comes
+// again and again for as long as it is held, and does not hurry.
+func (a *Actor) isAwaited(commands []Command, now clock.Instant) bool {
+	return now.Sub(a.lostAt) < max(neededFor, a.MaxTTL) || slices.ContainsFunc(commands, func(c Command) bool {
+		return c.Op != Renew && c.Op != Heal && c.Op != Sign
+	})
 }
 
 // guard takes out what this incarnation must not be asked: a grant or a claim while it

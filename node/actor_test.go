@@ -982,6 +982,48 @@ func TestRefusedForGood(t *testing.T) {
 	}
 }
 
+// A lease that is kept elsewhere comes again and again, and hurries no connection to a server
+// that refuses for good; one that had its vote there when the connection was lost does.
+func TestRefusedForGoodWhileALeaseIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		var dials atomic.Int64
+		o := n.Option("")
+		dial := o.DialCtxFn
+		o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, cfg *tls.Config) (net.Conn, error) {
+			dials.Add(1)
+			return dial(ctx, addr, d, cfg)
+		}
+		r := start(t, node.Option(o), func(c *node.Config) { c.MaxTTL = 10 * time.Second })
+		r.enrolled()
+		keep := func(d time.Duration) {
+			for end := time.Now().Add(d); time.Now().Before(end) && !r.state.Enrolled; time.Sleep(300 * time.Millisecond) {
+				r.ask(on(node.Renew, "a", "1"), on(node.Heal, "b", "2"))
+			}
+		}
+		lose := func() {
+			n.Reply("HELLO", "-WRONGPASS invalid username-password pair or user is disabled.\r\n")
+			n.Crash()
+			r.ended()
+			n.Recover()
+		}
+		lose()
+		keep(7 * time.Second)
+		n.Reply("HELLO", "")
+		if keep(time.Second); !r.state.Enrolled {
+			t.Error("a lease that had its vote there a moment ago does not have the server asked")
+		}
+		lose()
+		keep(time.Minute)
+		before := dials.Load()
+		keep(time.Minute)
+		if n := dials.Load() - before; n > 2*60/4 {
+			t.Errorf("dialled %d times in the second minute", n)
+		}
+	})
+}
+
 // A function of a user's for credentials that does not return keeps neither Run from ending
 // nor the state from telling what is waited for; one that is merely slow is waited for.
 func TestSlowCredentials(t *testing.T) {
