@@ -43,7 +43,7 @@ func lossesCarryReasons(t *testing.T, c *cluster.Cluster, _ *notes) {
 	do(0, "ACL", "SETUSER", "default", "-pexpire")
 	do(1, "ACL", "SETUSER", "default", "-evalsha", "-eval")
 	resume := pause(t, c.Servers[2:])
-	saysWhy(t, c, refused, lease.ErrExpired, map[int]string{0: "can't run this command", 1: "NOPERM", 2: "no answer within"})
+	saysWhy(t, c, refused, lease.ErrExpired, map[int]string{0: "NOPERM", 1: "NOPERM", 2: "no answer within"})
 	for _, n := range sup.Nodes() {
 		if n.Err == nil {
 			t.Errorf("%s says nothing of what is wrong", n.Node)

@@ -639,5 +639,12 @@ func (s *session) why(err error) error {
 	if clean != text {
 		return errors.New(clean)
 	}
+	if strings.Contains(text, noRight) {
+		return fmt.Errorf("NOPERM for a command of a script: %w", err)
+	}
 	return err
 }
+
+// noRight is what Redis says before 7.2 if the user may not run a command of a script: neither
+// which one, nor that it is NOPERM.
+const noRight = "The user executing the script can't run this command"

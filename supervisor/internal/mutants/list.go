@@ -674,6 +674,8 @@ var mutants = []mutant{
 		"now.Sub(a.lostAt) < max(neededFor, a.MaxTTL) || ", "", "./node TestRefusedForGoodWhileALeaseIsKept"},
 	{"a node that was never connected to is not asked", "(L10) at once when somebody waits", core + "/lines.go",
 		"\t\tif !c.nodes[i].state.Enrolled {\n\t\t\tc.send", "\t\tif false {\n\t\t\tc.send", "./supervisor TestRefusedNodeIsTriedForAWaiter"},
+	{"a right that a script lacks is told in words that do not name it", "(L12) each node's reason: NOPERM", session,
+		"if strings.Contains(text, noRight) {", "if false {", "./node TestReadonly"},
 	{"what does not speak Redis is no refusal", "(L10) a server that refuses for good", session,
 		"errors.Is(err, errNoRedis) || ", "", "./node TestRefusedForGood"},
 	{"an inbox that is refused for good is tried as any", "(L10) asked more and more rarely", "node/inbox.go",
