@@ -116,7 +116,7 @@ func (a Answer) String() string {
 		}
 	}
 	if a.Verdict == Guarded {
-		fmt.Fprintf(&b, " for %v, as it was started or has lost its data", a.Left.Round(time.Millisecond))
+		fmt.Fprintf(&b, " for %v, as it is used for the first time, was started or has lost its data", a.Left.Round(time.Millisecond))
 	}
 	if a.Err != nil {
 		fmt.Fprintf(&b, " (%v)", a.Err)

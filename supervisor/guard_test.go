@@ -173,7 +173,7 @@ func TestAllRestartAtOnce(t *testing.T) {
 		from := time.Now()
 		time.Sleep(50 * time.Millisecond) // it notices, and is enrolled anew
 		_, err := sup.TryAcquire(t.Context(), "x")
-		if !errors.Is(err, supervisor.ErrNoQuorum) || !strings.Contains(err.Error(), "guarded for") {
+		if !errors.Is(err, supervisor.ErrNoQuorum) || !strings.Contains(err.Error(), "guarded for") || !strings.Contains(err.Error(), "used for the first time") {
 			t.Errorf("error %v", err)
 		}
 		if st := sup.Nodes()[0]; !st.Guarded || st.Young <= 0 || st.Incarnation != 2 {
