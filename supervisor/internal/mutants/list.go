@@ -708,6 +708,8 @@ var mutants = []mutant{
 		"func (c Conn) Format(", "func (c Conn) format(", "./supervisor TestNoCredentialIsShown"},
 	{"a holding is printed as any struct", "(L16) nothing prints a token", "supervisor/inspect.go",
 		"func (h Holding) Format(", "func (h Holding) format(", "./supervisor TestHoldingIsNotPrinted"},
+	{"an owner breaks the line in which it is told", "(L12) on one line", "supervisor/errors.go",
+		"oneLine(a.Owner)", "a.Owner", "./supervisor TestAnswerIsOneLine"},
 	{"a context for a job is kept until the lease ends", "(L17) what it keeps is freed with the job", "lease/contexts.go",
 		"\tdelete(all.of, key)\n", "", "./lease TestContextEndsWithItsParent"},
 	{"each job has a context of its own", "(L17) share the context for a parent", "lease/lease.go",
