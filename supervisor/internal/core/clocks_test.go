@@ -331,6 +331,28 @@ func TestGainsWhileLooking(t *testing.T) {
 	}
 }
 
+// Nor is it forgotten because those that were looked at before bear it.
+func TestSmallGainWhileLooking(t *testing.T) {
+	b := enrolled(t, 1)
+	b.hold("short") // its drift is 32 ms
+	for i := range sweepPiece {
+		b.hold(fmt.Sprint(i), for10s) // these are looked at first
+	}
+	kept := b.untils("short")[0]
+	b.gains(0, 50*time.Millisecond)
+	if !b.c.nodes[0].aging.isUnderWay() {
+		t.Fatal("want it in pieces")
+	}
+	b.gains(0, 90*time.Millisecond)
+	for b.c.nodes[0].aging.isUnderWay() {
+		b.clock.Advance(1)
+		b.c.Tick(b.now())
+	}
+	if got := b.untils("short")[0]; got > kept-90*time.Millisecond {
+		t.Errorf("until %v, and %v before", got, kept)
+	}
+}
+
 // An election that is won while very many others are still being looked at counts its votes as
 // they will be.
 func TestWonWhileLooking(t *testing.T) {
@@ -447,6 +469,27 @@ func TestClockOfAnotherServer(t *testing.T) {
 	})
 	if got := b.c.nodes[0].rate(); got != 0 {
 		t.Errorf("rate %v: want that of the present server", got)
+	}
+}
+
+// What the clock of the one before has shown says nothing of votes of the other, also while very
+// many are being looked at because of it.
+func TestAnotherServerWhileLooking(t *testing.T) {
+	b := enrolled(t, 1)
+	for i := range 3 * sweepPiece {
+		b.hold(fmt.Sprint(i))
+	}
+	b.gains(0, time.Second)
+	if !b.c.nodes[0].aging.isUnderWay() {
+		t.Fatal("want it in pieces")
+	}
+	b.told(0, func(s *node.State) {
+		s.Life = 2
+		s.Time, s.TimeSent, s.TimeBack = nodesTime+time.Duration(b.now()), b.now(), b.now()
+	})
+	b.hold("new")
+	if got, want := b.untils("new")[0], b.c.terms.TTL-b.c.terms.Drift; got != want {
+		t.Errorf("until %v, want %v", got, want)
 	}
 }
 

@@ -76,6 +76,31 @@ var lossesOfNodes = []struct {
 		b.failRenewals(1, errMemory)
 		b.expire()
 	}, ReasonExpired, []Flaw{{Node: 0, Err: FaultDeleted}, {Node: 1, Err: errMemory}, {Node: 2, Err: FaultNoAnswer}}},
+	{"deleted, healed and counted, then silent", func(b *bench) {
+		b.round(map[int]node.Status{0: node.Absent})
+		b.round(map[int]node.Status{0: node.Absent})
+		b.say(b.take(node.Heal)[0], node.OK)
+		b.answerAll(nil) // they confirm that nobody came between
+		b.advance(b.c.terms.RenewEvery)
+		b.expire()
+	}, ReasonExpired, []Flaw{{Node: 0, Err: FaultNoAnswer}, {Node: 1, Err: FaultNoAnswer}, {Node: 2, Err: FaultNoAnswer}}},
+	{"one has forgotten, and another is silent", func(b *bench) {
+		b.restart(0)
+		for range 3 {
+			b.advance(b.c.terms.RenewEvery)
+			for _, s := range b.take(node.Renew) {
+				if s.node != 1 {
+					b.say(s, []node.Status{0: node.Absent, 2: node.OK}[s.node])
+				}
+			}
+		}
+	}, ReasonExpired, []Flaw{{Node: 0, Err: FaultForgot}, {Node: 1, Err: FaultNoAnswer}}},
+	{"overwritten, then gone", func(b *bench) {
+		b.round(map[int]node.Status{0: node.Other})
+		b.round(map[int]node.Status{0: node.Absent})
+		b.advance(b.c.terms.RenewEvery)
+		b.expire()
+	}, ReasonExpired, []Flaw{{Node: 0, Err: Overwritten{}}, {Node: 1, Err: FaultNoAnswer}, {Node: 2, Err: FaultNoAnswer}}},
 	{"away", func(b *bench) {
 		b.drop(0)
 		b.advance(b.c.terms.RenewEvery)
@@ -121,6 +146,69 @@ func TestReasonsOfALoss(t *testing.T) {
 	}
 }
 
+// A vote keeps the lease no longer than until its grace begins.
+func TestReasonsWithGrace(t *testing.T) {
+	s := defaults(3, 3*time.Second)
+	s.Grace = time.Second
+	b := newBench(t, 3)
+	b.c = New(s)
+	for i := range 3 {
+		b.enrol(i)
+	}
+	b.hold("x")
+	b.advance(b.c.terms.RenewEvery)
+	b.advance(b.c.lines["x"].holder.hold.until.Sub(b.now()))
+	want := []Flaw{{Node: 0, Err: FaultNoAnswer}, {Node: 1, Err: FaultNoAnswer}, {Node: 2, Err: FaultNoAnswer}}
+	if r := b.c.lost; r == nil || r.Reason != ReasonExpired || !slices.Equal(r.Flaws, want) {
+		t.Errorf("%+v, want %v", r, want)
+	}
+}
+
+// No node is blamed for what is not its doing, whatever a minority has done.
+func TestLossesWithoutFlaws(t *testing.T) {
+	for want, change := range map[Reason]func(*Request){
+		ReasonMaxHold:    func(r *Request) { r.MaxHold = 1500 * time.Millisecond },
+		ReasonNotRenewed: noRenew,
+	} {
+		b := enrolled(t, 3)
+		b.hold("x", change)
+		b.advance(b.c.terms.RenewEvery)
+		for _, s := range append(b.take(node.Renew), b.take(node.Inspect)...) {
+			b.say(s, []node.Status{node.Other, node.OK, node.OK}[s.node], func(r *node.Reply) {
+				if s.node > 0 {
+					r.Value = b.c.lines["x"].holder.token
+				}
+			})
+		}
+		b.advance(b.c.terms.TTL - b.c.terms.RenewEvery)
+		if r := b.c.lost; r == nil || r.Reason != want || len(r.Flaws) != 0 {
+			t.Errorf("%+v, want %v without flaws", r, want)
+		}
+	}
+}
+
+// A renewal for which there was no connection is not shown as failing: there may be one again.
+func TestRenewalWithoutConnectionIsNotShown(t *testing.T) {
+	b := enrolled(t, 3)
+	b.hold("x")
+	b.drop(0)
+	b.advance(b.c.terms.RenewEvery)
+	b.say(to(b.take(node.Renew), 0), node.Unsent, func(r *node.Reply) { r.Err = errDown })
+	if v := b.c.Node(0); v.Failing != nil {
+		t.Error(v.Failing)
+	}
+}
+
+// A heal that fails is shown as a renewal that does.
+func TestFailingHealIsShown(t *testing.T) {
+	b := enrolled(t, 3)
+	b.hold("x")
+	b.c.heardOf(b.now(), b.c.lines["x"].holder, 0, node.Reply{Op: node.Heal, Status: node.Unknown, Err: errMemory})
+	if v := b.c.Node(0); v.Failing != errMemory || v.FailedAt != b.now() {
+		t.Errorf("%v, %v ago", v.Failing, b.now().Sub(v.FailedAt))
+	}
+}
+
 // Two leases that one node refuses for different reasons are told each its own.
 func TestReasonsOfTwoLeases(t *testing.T) {
 	b := enrolled(t, 1)
@@ -145,6 +233,12 @@ func TestFailuresAreFew(t *testing.T) {
 	first := f.note(1, errRight, false)
 	if again := f.note(2, errRight, false); again != first {
 		t.Errorf("the same one is number %d and %d", first, again)
+	}
+	if at := f.get(first).at; at != 2 {
+		t.Errorf("it was said last at %v, want 2", at)
+	}
+	if apart := f.note(2, errRight, true); apart == first {
+		t.Error("the same one says that there was no connection")
 	}
 	same := f.note(2, listed{"no route"}, false)
 	if again := f.note(2, listed{"no route"}, false); again != same {
