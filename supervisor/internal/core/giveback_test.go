@@ -489,6 +489,25 @@ func TestOwedReleaseWithoutRoom(t *testing.T) {
 	}
 }
 
+// One that found no room is not waited for if the name is free by what others say.
+func TestOwedReleaseWithoutRoomIsOfAFreeName(t *testing.T) {
+	b := enrolled(t, 3)
+	b.hold("x")
+	b.cutOff("x", 2)
+	b.c.Close(b.now())
+	b.perform()
+	b.enrol(0)
+	b.enrol(1)
+	owed := b.take(node.Release)
+	b.wantNodes(owed, 0, 1)
+	b.c.Unsent(b.now(), 0, owed[0].cmd)
+	b.say(owed[1], node.OK)
+	b.advance(collectMore)
+	if !b.c.Drained() {
+		t.Error("not drained")
+	}
+}
+
 // So many keys must have expired that a quorum is free: two of these four, of five nodes.
 func TestExpiryIsOfTheQuorum(t *testing.T) {
 	c := New(defaults(5, 3*time.Second))

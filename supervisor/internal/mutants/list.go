@@ -446,6 +446,8 @@ var mutants = []mutant{
 		"	if c.cut {\n		return\n	}\n	d :=", "	if c.closing {\n		return\n	}\n	d :=", "./supervisor/internal/core TestCloseWaitsForWhatIsOwed"},
 	{"Close does not wait for what is owed", "what is still owed when the supervisor closes is waited for by Close", core,
 		"	case free || g.revoke != nil || c.cut ||", "	case free || g.revoke != nil || c.closing ||", "./supervisor/internal/core TestCloseWaitsForWhatIsOwed"},
+	{"an owed release without room waits as a first one does", "what is still owed when the supervisor closes is waited for by Close", core,
+		"r.Err == FaultNoRoom && t.give.unanswered.has(i) {", "r.Err == FaultNoRoom {", "./supervisor/internal/core TestOwedReleaseWithoutRoomIsOfAFreeName"},
 	{"Close names no election", "it says by name what it could not give back", core,
 		"	if c.closing && !free && t.give.revoke == nil &&", "	if c.closing && !free && t.hold.everHeld() &&", "./supervisor/internal/core TestCloseWaitsForWhatIsOwed"},
 	{"a deferred release is held up by nodes that are down", "a context without an end: a quarter of the TTL", "supervisor/keeper.go",
