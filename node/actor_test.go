@@ -973,6 +973,14 @@ func TestRefusedForGood(t *testing.T) {
 				if n := dials.Load() - before; (n <= 2*60/4) != c.forGood {
 					t.Errorf("dialled %d times in the second minute", n)
 				}
+				before = dials.Load()
+				for range 100 { // in a second
+					r.ask(grant("a", "1", 1))
+					time.Sleep(10 * time.Millisecond)
+				}
+				if n := dials.Load() - before; n > 8 {
+					t.Errorf("dialled %d times for those who waited for a second", n)
+				}
 				r.ask(grant("a", "1", 1))
 				n.Reply(c.command, "")
 				time.Sleep(300 * time.Millisecond)

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -78,6 +81,9 @@ func TestBecomesFar(t *testing.T) {
 			r.enrolled()
 			if took := time.Since(begin); took != timeout+trip || r.state.Life != 1 || r.state.Patience != min(2*trip, longest) {
 				t.Errorf("after %v: %+v", took, r.state)
+			}
+			if r.state.MarkedAt != r.state.TimeSent {
+				t.Errorf("its marker was read %v after it was asked for", r.state.MarkedAt.Sub(r.state.TimeSent))
 			}
 			wantStatuses(t, r.ask(on(node.Renew, "a", "1"), on(node.Release, "a", "1")), "ok ok")
 		})
@@ -297,6 +303,89 @@ func TestDialsFromFar(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Once a dial was not in vain, or if one fails at once, the next one is not waited for longer.
+func TestDialsAreQuickAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		var mu sync.Mutex
+		var within []time.Duration // the dials were waited for
+		vain, refused := 2, 0
+		o := node.OptionOf(n.Conn())
+		dial := o.DialCtxFn
+		o.DialCtxFn = func(ctx context.Context, dst string, d *net.Dialer, c *tls.Config) (net.Conn, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			within = append(within, d.Timeout)
+			switch {
+			case vain > 0:
+				vain--
+				return nil, &net.OpError{Op: "dial", Err: context.DeadlineExceeded}
+			case refused > 0:
+				refused--
+				return nil, &net.OpError{Op: "dial", Err: errors.New("connection refused")}
+			}
+			return dial(ctx, dst, d, c)
+		}
+		r := start(t, node.Option(o), patient, guarded(time.Minute))
+		r.enrolled()
+		mu.Lock()
+		refused = 2
+		mu.Unlock()
+		n.Crash()
+		r.ended()
+		n.Recover()
+		r.enrolled()
+		mu.Lock()
+		defer mu.Unlock()
+		want := []time.Duration{timeout, 2 * timeout, 4 * timeout, timeout, timeout, timeout}
+		if !slices.Equal(within, want) {
+			t.Errorf("dials were waited for %v, want %v", within, want)
+		}
+	})
+}
+
+// A counted connection is open until it is closed.
+type counted struct {
+	net.Conn
+	open *atomic.Int64
+	once sync.Once
+}
+
+func (c *counted) Close() error {
+	c.once.Do(func() { c.open.Add(-1) })
+	return c.Conn.Close()
+}
+
+// A connection that goes on although it was late is the only one: that which was being made
+// meanwhile is closed.
+func TestLateConnectionIsTheOnlyOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		var open atomic.Int64
+		o := node.OptionOf(n.Conn())
+		dial := o.DialCtxFn
+		o.DialCtxFn = func(ctx context.Context, dst string, d *net.Dialer, c *tls.Config) (net.Conn, error) {
+			conn, err := dial(ctx, dst, d, c)
+			if err != nil {
+				return nil, err
+			}
+			open.Add(1)
+			return &counted{Conn: conn, open: &open}, nil
+		}
+		r := start(t, node.Option(o), patient, guarded(time.Minute))
+		r.enrolled()
+		n.Delay(2 * timeout)
+		wantStatuses(t, r.ask(on(node.Renew, "a", "1")), "unknown")
+		r.enrolled()
+		time.Sleep(10 * longest)
+		if got := open.Load(); got != 1 {
+			t.Errorf("%d connections are open, want 1", got)
+		}
+	})
 }
 
 // A connection that is silent for good, as its bytes got lost, does not keep another one from
