@@ -79,10 +79,13 @@ func (c Control) Renewed(until clock.Instant, grace time.Duration) bool {
 }
 
 // End ends the lease for the given reason, which is [ErrReleased] or [ErrHandedOver]
-// or wraps [ErrLost], as a [*LostError] does. It reports false if the lease was over already,
-// and does nothing then, but that a lease which its holder has seen to expire is told the
-// nodes' reasons of a [*LostError]. It closes two channels at most and runs no code of others: the contexts that were made of the
-// lease are ended by a goroutine of their own, right after that.
+// or wraps [ErrLost], as a [*LostError] does. It closes two channels at most and runs no code
+// of others: the contexts that were made of the lease are ended by a goroutine of their own,
+// right after that.
+//
+// It reports false if the lease was over already. Then it changes nothing but one thing: if the
+// holder was the first to see that the lease has expired, Err gets the nodes' reasons of a
+// [*LostError].
 func (c Control) End(why error) bool {
 	ended := c.l.finish(why, over)
 	if ended {
