@@ -379,29 +379,32 @@ func TestHandOver(t *testing.T) {
 }
 
 func TestContextEndsWithTheLease(t *testing.T) {
-	type ctxKey struct{}
-	parent := context.WithValue(context.Background(), ctxKey{}, "value")
-	for _, why := range []error{ErrReleased, ErrTaken} {
-		l, c, _ := held(nil)
-		ctx := l.Context(parent)
-		if ctx.Err() != nil || ctx.Value(ctxKey{}) != "value" {
-			t.Fatalf("Err %v, value %v", ctx.Err(), ctx.Value(ctxKey{}))
-		}
-		c.End(why)
-		late := l.Context(parent)
-		for name, ctx := range map[string]context.Context{"made before": ctx, "made afterwards": late} {
-			<-ctx.Done()
-			if ctx.Err() != context.Canceled || context.Cause(ctx) != why {
-				t.Errorf("%s: Err %v, cause %v; want the cause %v", name, ctx.Err(), context.Cause(ctx), why)
+	synctest.Test(t, func(t *testing.T) {
+		type ctxKey struct{}
+		parent := context.WithValue(context.Background(), ctxKey{}, "value")
+		for _, why := range []error{ErrReleased, ErrTaken} {
+			l, c, _ := held(nil)
+			ctx := l.Context(parent)
+			if ctx.Err() != nil || ctx.Value(ctxKey{}) != "value" {
+				t.Fatalf("Err %v, value %v", ctx.Err(), ctx.Value(ctxKey{}))
+			}
+			c.End(why)
+			late := l.Context(parent)
+			for name, ctx := range map[string]context.Context{"made before": ctx, "made afterwards": late} {
+				<-ctx.Done()
+				if ctx.Err() != context.Canceled || context.Cause(ctx) != why {
+					t.Errorf("%s: Err %v, cause %v; want the cause %v", name, ctx.Err(), context.Cause(ctx), why)
+				}
+			}
+			if parent.Err() != nil {
+				t.Error("the parent ended as well")
+			}
+			synctest.Wait()
+			if n := l.keptContexts(); n != 0 {
+				t.Errorf("%d contexts are kept by a lease that is over", n)
 			}
 		}
-		if parent.Err() != nil {
-			t.Error("the parent ended as well")
-		}
-		if n := l.keptContexts(); n != 0 {
-			t.Errorf("%d contexts are kept by a lease that is over", n)
-		}
-	}
+	})
 }
 
 func TestContextEndsWhenExpiryIsSeen(t *testing.T) {
@@ -541,75 +544,78 @@ func TestAskingAllocatesNothing(t *testing.T) {
 // Everybody does everything at once. Whoever is first decides, and from then on all
 // see the same end.
 func TestConcurrentUse(t *testing.T) {
-	for round := range 200 {
-		k := &keeper{}
-		l, c, m := held(k)
-		var wg sync.WaitGroup
-		ends := make(chan error, 3)
-		seen := make(chan error, 4)
-		for _, why := range []error{ErrTaken, ErrRevoked} {
-			wg.Go(func() {
-				if c.End(why) {
-					ends <- why
-				}
-			})
-		}
-		if round%2 == 0 {
-			wg.Go(func() { m.Advance(ttl) })
-		}
-		wg.Go(func() { _ = l.Release(context.Background()) })
-		wg.Go(func() {
-			for range 10 {
-				c.Renewed(m.Now().Add(ttl), grace)
-			}
-		})
-		for range 2 {
-			wg.Go(func() {
-				lost, done := l.Lost(), l.Done()
-				ctx := l.Context(context.Background())
-				<-done
-				if err := l.Err(); err == nil {
-					seen <- errors.New("Done is closed and Err nil")
-				} else if <-ctx.Done(); context.Cause(ctx) != err {
-					seen <- fmt.Errorf("the context's cause is %v, Err %v", context.Cause(ctx), err)
-				} else if isClosed(lost) != errors.Is(err, ErrLost) {
-					seen <- fmt.Errorf("Lost closed %v, Err %v", isClosed(lost), err)
-				}
-			})
-			wg.Go(func() {
-				over := false
-				for range 100 {
-					valid := l.Valid()
-					if valid && over {
-						seen <- errors.New("a lease came back")
-						return
+	synctest.Test(t, func(t *testing.T) {
+		for round := range 200 {
+			k := &keeper{}
+			l, c, m := held(k)
+			var wg sync.WaitGroup
+			ends := make(chan error, 3)
+			seen := make(chan error, 4)
+			for _, why := range []error{ErrTaken, ErrRevoked} {
+				wg.Go(func() {
+					if c.End(why) {
+						ends <- why
 					}
-					over = !valid
-					l.Remaining()
-					_ = l.Extend(context.Background(), ttl)
+				})
+			}
+			if round%2 == 0 {
+				wg.Go(func() { m.Advance(ttl) })
+			}
+			wg.Go(func() { _ = l.Release(context.Background()) })
+			wg.Go(func() {
+				for range 10 {
+					c.Renewed(m.Now().Add(ttl), grace)
 				}
 			})
-		}
-		wg.Wait()
-		close(ends)
-		close(seen)
-		for err := range seen {
-			t.Errorf("round %d: %v", round, err)
-		}
-		n := 0
-		for why := range ends {
-			n++
-			if l.Err() != why {
-				t.Errorf("round %d: Err = %v, but End(%v) was first", round, l.Err(), why)
+			for range 2 {
+				wg.Go(func() {
+					lost, done := l.Lost(), l.Done()
+					ctx := l.Context(context.Background())
+					<-done
+					if err := l.Err(); err == nil {
+						seen <- errors.New("Done is closed and Err nil")
+					} else if <-ctx.Done(); context.Cause(ctx) != err {
+						seen <- fmt.Errorf("the context's cause is %v, Err %v", context.Cause(ctx), err)
+					} else if isClosed(lost) != errors.Is(err, ErrLost) {
+						seen <- fmt.Errorf("Lost closed %v, Err %v", isClosed(lost), err)
+					}
+				})
+				wg.Go(func() {
+					over := false
+					for range 100 {
+						valid := l.Valid()
+						if valid && over {
+							seen <- errors.New("a lease came back")
+							return
+						}
+						over = !valid
+						l.Remaining()
+						_ = l.Extend(context.Background(), ttl)
+					}
+				})
+			}
+			wg.Wait()
+			close(ends)
+			close(seen)
+			for err := range seen {
+				t.Errorf("round %d: %v", round, err)
+			}
+			n := 0
+			for why := range ends {
+				n++
+				if l.Err() != why {
+					t.Errorf("round %d: Err = %v, but End(%v) was first", round, l.Err(), why)
+				}
+			}
+			if released := k.releases; n+released > 1 {
+				t.Errorf("round %d: ended %d times, and released %d times", round, n, released)
+			}
+			synctest.Wait() // two may end the contexts at once, and the map goes last
+			if l.until.Load() != math.MinInt64 || l.keptContexts() != 0 {
+				t.Errorf("round %d: not over, or contexts left: %d", round, l.keptContexts())
 			}
 		}
-		if released := k.releases; n+released > 1 {
-			t.Errorf("round %d: ended %d times, and released %d times", round, n, released)
-		}
-		if l.until.Load() != math.MinInt64 || l.keptContexts() != 0 {
-			t.Errorf("round %d: not over, or contexts left: %d", round, l.keptContexts())
-		}
-	}
+	})
 }
 
 // A caller's test makes, keeps and loses a lease with New and its Control.
