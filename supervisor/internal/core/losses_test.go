@@ -39,6 +39,12 @@ var lossesOfNodes = []struct {
 }{
 	{"not asked", func(b *bench) { b.clock.Advance(time.Hour); b.advance(0) }, ReasonExpired,
 		[]Flaw{{Node: 0, Err: FaultNotAsked}, {Node: 1, Err: FaultNotAsked}, {Node: 2, Err: FaultNotAsked}}},
+	{"not asked, and told first that its keys have expired", func(b *bench) {
+		b.clock.Advance(time.Hour)
+		b.c.Hear(b.now(), node.Wake{Node: 1, Key: "x"})
+		b.perform()
+		b.advance(0)
+	}, ReasonExpired, []Flaw{{Node: 0, Err: FaultNotAsked}, {Node: 1, Err: FaultNotAsked}, {Node: 2, Err: FaultNotAsked}}},
 	{"no answer", func(b *bench) { b.advance(b.c.terms.RenewEvery); b.expire() }, ReasonExpired,
 		[]Flaw{{Node: 0, Err: FaultNoAnswer}, {Node: 1, Err: FaultNoAnswer}, {Node: 2, Err: FaultNoAnswer}}},
 	{"too late", func(b *bench) {

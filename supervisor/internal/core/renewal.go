@@ -70,6 +70,12 @@ func (t *tenure) every(now clock.Instant) time.Duration {
 // renewAnd sends renewals, and works out again until when the lease is held if one of
 // them, for a shorter time than the node has promised, is the first since an extension.
 func (c *Core) renewAnd(now clock.Instant, t *tenure, nodes nodeSet) {
+	if t.phase == phaseHeld && now >= t.hold.until {
+		// What has woken this process was news of it, and not its timer. It is over, and no
+		// node is to blame.
+		c.end(now, t, ReasonExpired)
+		return
+	}
 	if c.renew(now, t, nodes) {
 		c.recomputeDeadline(now, t)
 	} else {

@@ -676,6 +676,8 @@ var mutants = []mutant{
 		"		last.at = now\n", "", "./supervisor/internal/core TestFailuresAreFew"},
 	{"that there was no connection is told of what the node said", "each node's reason in Err, event, log", core + "/losses.go",
 		"last.apart == apart && last.err.Error()", "last.err.Error()", "./supervisor/internal/core TestFailuresAreFew"},
+	{"a process that was paused blames its nodes", "each node's reason in Err, event, log", core + "/renewal.go",
+		"	if t.phase == phaseHeld && now >= t.hold.until {\n		// What has woken", "	if false {\n		// What has woken", "./supervisor/internal/core TestReasonsOfALoss"},
 	{"a heal that fails is not shown", "each node's reason in NodeStatus", core + "/losses.go",
 		"if r.Op == node.Renew || r.Op == node.Heal {", "if r.Op == node.Renew {", "./supervisor/internal/core TestFailingHealIsShown"},
 	{"a node that is back is shown as away", "each node's reason in NodeStatus", core + "/losses.go",
