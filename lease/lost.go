@@ -1,6 +1,10 @@
 package lease
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/leasehold-go/leasehold/internal/plain"
+)
 
 // A LostError is why a lease was lost: what [Lease.Err] returns then. It wraps Kind, and so
 // [ErrLost]: branch with errors.Is, and use errors.As to show what was wrong at which node.
@@ -34,7 +38,7 @@ func (e *LostError) Error() string {
 		b.WriteString(sep)
 		b.WriteString(n.Node)
 		b.WriteString(": ")
-		b.WriteString(strings.Join(strings.Fields(n.Err.Error()), " "))
+		b.WriteString(plain.Line(n.Err.Error()))
 	}
 	return b.String()
 }

@@ -275,10 +275,10 @@ func TestHoldingIsNotPrinted(t *testing.T) {
 // What others have written into a key, or a server says, breaks no line of ours.
 func TestAnswerIsOneLine(t *testing.T) {
 	for _, a := range []supervisor.Answer{
-		{Node: "a:1", Verdict: supervisor.Held, Owner: "evil\nlevel=ERROR\r\nhost:1"},
+		{Node: "a:1", Verdict: supervisor.Held, Owner: "evil\x1b[2J\nlevel=ERROR\r\nhost:1"},
 		{Node: "a:1", Verdict: supervisor.Unreachable, Err: errors.New("ERR\r\nlevel=ERROR host:1")},
 	} {
-		if text := a.String(); strings.ContainsAny(text, "\r\n") || !strings.Contains(text, "level=ERROR host:1") {
+		if text := a.String(); strings.ContainsAny(text, "\r\n\x1b") || !strings.Contains(text, "level=ERROR host:1") {
 			t.Errorf("%q", text)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/leasehold-go/leasehold/internal/plain"
 	"github.com/leasehold-go/leasehold/lease"
 )
 
@@ -107,7 +108,7 @@ func (a Answer) String() string {
 	fmt.Fprintf(&b, "%s: %v", a.Node, a.Verdict)
 	if a.Verdict == Held {
 		if a.Owner != "" {
-			fmt.Fprintf(&b, " by %s", oneLine(a.Owner)) // which others have chosen
+			fmt.Fprintf(&b, " by %s", plain.Line(a.Owner)) // which others have chosen
 		}
 		if a.Left > 0 {
 			fmt.Fprintf(&b, " for at most %v", a.Left.Round(time.Millisecond))
@@ -119,13 +120,10 @@ func (a Answer) String() string {
 		fmt.Fprintf(&b, " for %v, as it is used for the first time, was started or has lost its data", a.Left.Round(time.Millisecond))
 	}
 	if a.Err != nil {
-		fmt.Fprintf(&b, " (%s)", oneLine(a.Err.Error()))
+		fmt.Fprintf(&b, " (%s)", plain.Line(a.Err.Error()))
 	}
 	return b.String()
 }
-
-// oneLine returns a text without line feeds and the like.
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 // AcquireError says why a name was not acquired. It wraps [ErrHeld], [ErrNoQuorum],
 // [ErrMisconfigured], [ErrFenceExhausted] or [ErrClosed], of Adopt also lease.ErrLost, and the error of the context if that ended the waiting, or that alone

@@ -63,6 +63,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/leasehold-go/leasehold/internal/plain"
 	"github.com/leasehold-go/leasehold/lease"
 	"github.com/leasehold-go/leasehold/node"
 	"github.com/leasehold-go/leasehold/supervisor"
@@ -346,7 +347,7 @@ func describe(h supervisor.Holding) string {
 	var b strings.Builder
 	b.WriteString("held")
 	if h.Owner != "" {
-		fmt.Fprintf(&b, " by %s", h.Owner)
+		fmt.Fprintf(&b, " by %s", plain.Line(h.Owner)) // which others have chosen
 	}
 	if h.Left > 0 {
 		fmt.Fprintf(&b, " for %v unless renewed", h.Left.Round(time.Millisecond))

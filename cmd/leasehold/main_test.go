@@ -192,6 +192,14 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// What another client has written into the key breaks neither the line nor the terminal.
+func TestDescribe(t *testing.T) {
+	h := supervisor.Holding{Held: true, Owner: "evil\x1b[2J\nfree", Left: time.Second}
+	if got, want := describe(h), "held by evil [2J free for 1s unless renewed"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 // A name that is held, nodes that cannot be reached and wrong usage each have an exit
 // status of their own.
 func TestStatus(t *testing.T) {
