@@ -28,12 +28,12 @@ func TestAdoptWorker(t *testing.T) {
 	}
 	sup := supervise(t, node.URLs(strings.Fields(os.Getenv(workerNodes))...))
 	l := acquire(t, sup, os.Getenv(workerName))
-	fmt.Println("held", l.Handle())
+	fmt.Println("held", string(l.Handle()))
 	_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
 }
 
 // refused wants a handle not to be adopted any more.
-func refused(t *testing.T, sup *supervisor.Supervisor, handle string, opts ...supervisor.AdoptOption) {
+func refused(t *testing.T, sup *supervisor.Supervisor, handle lease.Handle, opts ...supervisor.AdoptOption) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -195,7 +195,8 @@ func TestAdoptBehindACrash(t *testing.T) {
 				v := keepVigil(t)
 				heir, late := start(t, c), start(t, c)
 				w := newWorker(t, "TestAdoptWorker", time.Minute, workerNodes+"="+strings.Join(c.URLs(), " "), workerName+"=x")
-				said, handle, _ := strings.Cut(w.line(), " ")
+				said, text, _ := strings.Cut(w.line(), " ")
+				handle := lease.Handle(text)
 				if said != "held" || handle == "" {
 					t.Fatalf("the worker said %s", said)
 				}

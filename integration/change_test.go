@@ -145,7 +145,7 @@ func (p *participant) work() {
 func (p *participant) restart(list []int, without int) {
 	p.t.Helper()
 	p.stop()
-	handle := ""
+	var handle lease.Handle
 	if p == p.holder && p.held.Valid() {
 		handle = handOver(p.t, p.held)
 	}

@@ -209,7 +209,7 @@ func acquire(t *testing.T, sup *supervisor.Supervisor, name string, opts ...supe
 	return held
 }
 
-func handOver(t *testing.T, held *lease.Lease) string {
+func handOver(t *testing.T, held *lease.Lease) lease.Handle {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -222,7 +222,7 @@ func handOver(t *testing.T, held *lease.Lease) string {
 
 // adopt wants a handle to be adopted, and returns after how long it was. On a machine
 // that is so busy that the nodes do not answer in time it may be refused.
-func adopt(t *testing.T, sup *supervisor.Supervisor, handle string, opts ...supervisor.AdoptOption) (*lease.Lease, time.Duration) {
+func adopt(t *testing.T, sup *supervisor.Supervisor, handle lease.Handle, opts ...supervisor.AdoptOption) (*lease.Lease, time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()

@@ -150,7 +150,7 @@ func (h *hands) hear(words []string) {
 		var err error
 		switch words[0] {
 		case "adopt":
-			err = h.adopt(ctx, words[1], words[2])
+			err = h.adopt(ctx, words[1], lease.Handle(words[2]))
 		case "revoke":
 			h.revoke(ctx)
 		case "come":
@@ -164,7 +164,7 @@ func (h *hands) hear(words []string) {
 	})
 }
 
-func (h *hands) adopt(ctx context.Context, how, handle string) error {
+func (h *hands) adopt(ctx context.Context, how string, handle lease.Handle) error {
 	var opts []supervisor.AdoptOption
 	if how == "ended" {
 		opts = append(opts, supervisor.FormerEnded())
@@ -256,7 +256,7 @@ func (h *hands) hold(l *lease.Lease, d time.Duration) error {
 	h.mu.Unlock()
 	h.write(entry{Lease: id, Begun: &tenure{Fence: l.Fence(), Token: string(l.Token()), From: from}})
 	if handle := l.Handle(); handle != "" {
-		h.say("held", handle)
+		h.say("held", string(handle))
 	}
 	valid := func() bool {
 		at := h.clock.Now()
@@ -299,7 +299,7 @@ func (h *hands) finish(id int, l *lease.Lease, valid func() bool) {
 		if handle, err := l.HandOver(ctx); err == nil {
 			how = lease.ErrHandedOver.Error()
 			h.played("handed over")
-			h.say("over", handle)
+			h.say("over", string(handle))
 			return
 		}
 	}

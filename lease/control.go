@@ -34,10 +34,10 @@ type Keeper interface {
 	Extend(ctx context.Context, ttl time.Duration) error
 	// Handle returns what another supervisor takes the lease over with; empty if it
 	// is over.
-	Handle() string
+	Handle() Handle
 	// HandOver renews at once, ends the lease with [ErrHandedOver] when a quorum has
 	// confirmed that, and tells no node of the end.
-	HandOver(ctx context.Context) (handle string, err error)
+	HandOver(ctx context.Context) (handle Handle, err error)
 }
 
 // Control is the other end of a [Lease]: whoever keeps it moves and ends it with

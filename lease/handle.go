@@ -2,11 +2,11 @@ package lease
 
 import "context"
 
-// Handle returns a text with which another process can take this lease over, by Adopt
+// Handle returns that with which another process can take this lease over, by Adopt
 // of its supervisor. It is empty once the lease is over. Calling it changes nothing: the
 // lease is held here, and renewed, as before.
 //
-// It is for getting a lease back after a restart: store the handle, and adopt it in the
+// It is for getting a lease back after a restart: store string(handle), and adopt it in the
 // next process. The lease that Adopt returns has a token of its own and a larger fence.
 // If this process still lives then, it learns at its next renewal that the lease is
 // taken, and the lease ends here with [ErrTaken]. The other process believes in its lease
@@ -16,8 +16,8 @@ import "context"
 // handle again after Extend.
 //
 // The handle is the key to the lease: whoever has it can take the lease, or end it.
-// Keep it as you would a password, and out of logs.
-func (l *Lease) Handle() string {
+// Keep it as you would a password; printed or encoded, it does not tell itself, see [Handle].
+func (l *Lease) Handle() Handle {
 	if l.keeper == nil || l.Err() != nil {
 		return ""
 	}
@@ -37,7 +37,7 @@ func (l *Lease) Handle() string {
 // ended otherwise; or ctx's error, if ctx was done before a quorum had confirmed the
 // renewal, and then the lease stays held here. A second HandOver while one is in progress
 // also fails, and leaves the lease held. See [Lease.Handle] for what a handle is worth.
-func (l *Lease) HandOver(ctx context.Context) (handle string, err error) {
+func (l *Lease) HandOver(ctx context.Context) (handle Handle, err error) {
 	if err := l.Err(); err != nil {
 		return "", err
 	}

@@ -60,9 +60,9 @@ func (k *keeper) Extend(ctx context.Context, ttl time.Duration) error {
 	return k.err
 }
 
-func (k *keeper) Handle() string { return "handle" }
+func (k *keeper) Handle() Handle { return "handle" }
 
-func (k *keeper) HandOver(ctx context.Context) (string, error) {
+func (k *keeper) HandOver(ctx context.Context) (Handle, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.ctx = ctx
@@ -281,8 +281,8 @@ type keeperFunc func()
 
 func (f keeperFunc) Release(context.Context) error               { f(); return nil }
 func (f keeperFunc) Extend(context.Context, time.Duration) error { f(); return nil }
-func (f keeperFunc) Handle() string                              { return "" }
-func (f keeperFunc) HandOver(context.Context) (string, error)    { return "", nil }
+func (f keeperFunc) Handle() Handle                              { return "" }
+func (f keeperFunc) HandOver(context.Context) (Handle, error)    { return "", nil }
 
 func TestReleaseOfALostLease(t *testing.T) {
 	k := &keeper{}

@@ -28,6 +28,26 @@ func (Token) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalText returns a text that does not tell the token.
 func (Token) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
+// A Handle is what another process takes a lease over with, see [Lease.Handle] and
+// [Lease.HandOver]. The token is in it, so it shows itself on purpose only, as a [Token] does:
+// store or send string(h), and give Adopt of package supervisor lease.Handle(text). Whatever
+// prints or encodes the Handle itself has lease.Handle(redacted), with which nothing can be adopted.
+type Handle string
+
+const redactedHandle = "lease.Handle(redacted)"
+
+// String returns a text that does not tell the handle.
+func (Handle) String() string { return redactedHandle }
+
+// Format prints a text that does not tell the handle, whatever the verb.
+func (Handle) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redactedHandle) }
+
+// LogValue returns a text that does not tell the handle.
+func (Handle) LogValue() slog.Value { return slog.StringValue(redactedHandle) }
+
+// MarshalText returns a text that does not tell the handle.
+func (Handle) MarshalText() ([]byte, error) { return []byte(redactedHandle), nil }
+
 // String describes the lease in one line, without its token.
 func (l *Lease) String() string {
 	state := "held"

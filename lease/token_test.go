@@ -11,7 +11,7 @@ import (
 	"github.com/leasehold-go/leasehold/lease"
 )
 
-// No way of printing a lease or a token shows the token, except that it is asked for.
+// No way of printing a lease, a token or a handle shows the token, except that it is asked for.
 func TestTokenIsNotPrinted(t *testing.T) {
 	const secret = "me/ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	held, control := lease.New(lease.Spec{Name: "n", Token: secret, Owner: "me", Fence: 7})
@@ -19,13 +19,18 @@ func TestTokenIsNotPrinted(t *testing.T) {
 	if string(held.Token()) != secret {
 		t.Fatalf("the token is %q", string(held.Token()))
 	}
+	const handle lease.Handle = secret
+	if string(handle) != secret {
+		t.Fatalf("the handle is %q", string(handle))
+	}
 	type holding struct {
-		Token lease.Token
-		Lease *lease.Lease
+		Token  lease.Token
+		Handle lease.Handle
+		Lease  *lease.Lease
 	}
 	for _, v := range []any{
-		(*lease.Lease)(nil), held, held.Token(), holding{held.Token(), held}, &holding{held.Token(), held},
-		[]lease.Token{held.Token()}, fmt.Errorf("%v: %w", held, fmt.Errorf("%v", held.Token())),
+		(*lease.Lease)(nil), held, held.Token(), holding{held.Token(), handle, held}, &holding{held.Token(), handle, held},
+		[]lease.Token{held.Token()}, handle, map[string]lease.Handle{"x": handle}, fmt.Errorf("%v: %w", held, fmt.Errorf("%v", held.Token())),
 	} {
 		var out bytes.Buffer
 		for _, verb := range strings.Fields("%v %+v %#v %s %q %x %X %d") {
@@ -43,6 +48,9 @@ func TestTokenIsNotPrinted(t *testing.T) {
 		}
 	}
 	if got := fmt.Sprintf("%v %+v %#v", held.Token(), held.Token(), held.Token()); got != strings.TrimSpace(strings.Repeat("lease.Token(redacted) ", 3)) {
+		t.Error(got)
+	}
+	if got := fmt.Sprintf("%v %+v %#v", handle, handle, handle); got != strings.TrimSpace(strings.Repeat("lease.Handle(redacted) ", 3)) {
 		t.Error(got)
 	}
 	if got, want := fmt.Sprint(held), `lease of "n" by "me" with fence 7: held`; got != want {

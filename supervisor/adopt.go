@@ -29,9 +29,9 @@ import (
 // or is adopting this handle already;
 // the same supervisor may try the handle again then, as after an error that wraps only
 // ctx's. Nothing is deleted, so the name stays taken for the TTL at most. These are an
-// [*AcquireError] with what each node said. Any other error is about the handle: broken,
-// or of a lease that does not fit this supervisor's Prefix, MaxTTL or NodeTimeout.
-func (s *Supervisor) Adopt(ctx context.Context, handle string, opts ...AdoptOption) (*lease.Lease, error) {
+// [*AcquireError] with what each node said. Any other error is about the handle: broken, printed
+// instead of stored, or of a lease that does not fit this supervisor's Prefix, MaxTTL or NodeTimeout.
+func (s *Supervisor) Adopt(ctx context.Context, handle lease.Handle, opts ...AdoptOption) (*lease.Lease, error) {
 	h, err := parseHandle(handle)
 	if err != nil {
 		return nil, fmt.Errorf("adopt: %w", err)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/leasehold-go/leasehold/lease"
 	"github.com/leasehold-go/leasehold/node"
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
@@ -24,16 +25,18 @@ type handleText struct {
 
 const handleForm = "leasehold1."
 
-// encodeHandle returns the text of a handle. It is the key to the lease, and nothing to
-// be shown.
-func encodeHandle(h core.Handle) string {
+// encodeHandle makes a handle. It is the key to the lease.
+func encodeHandle(h core.Handle) lease.Handle {
 	b, _ := json.Marshal(handleText{[]byte(h.Key), []byte(h.Token), h.Fence, h.TTL, h.Over}) // of bytes and numbers, which cannot fail
-	return handleForm + base64.RawURLEncoding.EncodeToString(b)
+	return lease.Handle(handleForm + base64.RawURLEncoding.EncodeToString(b))
 }
 
-// parseHandle reads a text. Its errors do not show it.
-func parseHandle(text string) (core.Handle, error) {
-	encoded, ok := strings.CutPrefix(text, handleForm)
+// parseHandle reads a handle. Its errors do not show it.
+func parseHandle(handle lease.Handle) (core.Handle, error) {
+	if string(handle) == handle.String() {
+		return core.Handle{}, fmt.Errorf("broken handle: it is %v, as a handle is printed or encoded: want string(handle) to be stored", handle)
+	}
+	encoded, ok := strings.CutPrefix(string(handle), handleForm)
 	if !ok {
 		return core.Handle{}, fmt.Errorf("broken handle: want one that begins with %q", handleForm)
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/leasehold-go/leasehold/lease"
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
@@ -14,8 +15,9 @@ const former = "former/ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 // A text is a handle or one clear error, which never shows it.
 func TestParseHandle(t *testing.T) {
 	good := core.Handle{Key: "n\xffame", Token: former, Fence: 1<<53 - 1, TTL: time.Second}
-	text := encodeHandle(good)
-	back, err := parseHandle(text)
+	handle := encodeHandle(good)
+	back, err := parseHandle(handle)
+	text := string(handle)
 	if err != nil || back != good {
 		t.Errorf("%+v, %v", back, err)
 	}
@@ -28,7 +30,7 @@ func TestParseHandle(t *testing.T) {
 		handleForm + base64.RawURLEncoding.EncodeToString([]byte(`{"key":7,"token":"Zm9ybWVy"}`)),
 		handleForm + base64.RawURLEncoding.EncodeToString([]byte(`{"fence":-1}`)),
 	} {
-		if _, err := parseHandle(broken); err == nil || strings.Contains(err.Error(), "\n") || broken != "" && broken != "x" && strings.Contains(err.Error(), broken) && broken != handleForm {
+		if _, err := parseHandle(lease.Handle(broken)); err == nil || strings.Contains(err.Error(), "\n") || broken != "" && broken != "x" && strings.Contains(err.Error(), broken) && broken != handleForm {
 			t.Errorf("%q: %v", broken, err)
 		}
 	}
@@ -36,9 +38,9 @@ func TestParseHandle(t *testing.T) {
 
 // FuzzParseHandle looks for texts that are taken for handles and are not.
 func FuzzParseHandle(f *testing.F) {
-	f.Add(encodeHandle(core.Handle{Key: "x", Token: former, Fence: 7, TTL: time.Second}))
+	f.Add(string(encodeHandle(core.Handle{Key: "x", Token: former, Fence: 7, TTL: time.Second})))
 	f.Fuzz(func(t *testing.T, text string) {
-		h, err := parseHandle(text)
+		h, err := parseHandle(lease.Handle(text))
 		if err != nil {
 			return
 		}

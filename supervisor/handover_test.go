@@ -302,12 +302,12 @@ func TestHandOverInDo(t *testing.T) {
 }
 
 // encode makes a handle of anything.
-func encode(t *testing.T, fields map[string]any) string {
+func encode(t *testing.T, fields map[string]any) lease.Handle {
 	b, err := json.Marshal(fields)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return "leasehold1." + base64.RawURLEncoding.EncodeToString(b)
+	return lease.Handle("leasehold1." + base64.RawURLEncoding.EncodeToString(b))
 }
 
 // A handle that does not fit is refused at once and whole, before any node is asked.
@@ -328,11 +328,12 @@ func TestBrokenHandles(t *testing.T) {
 		})
 		keys := len(nodes[0].Keys())
 		for name, c := range map[string]struct {
-			handle string
+			handle lease.Handle
 			want   []string
 		}{
 			"nothing":             {"", []string{`broken handle: want one that begins with "leasehold1."`}},
 			"a token":             {"me/ABCDEFGHIJKLMNOPQRSTUVWXYZ", []string{"broken handle: want one that begins"}},
+			"a printed one":       {lease.Handle(fmt.Sprint(encode(t, good(func(map[string]any) {})))), []string{"broken handle: it is lease.Handle(redacted), as a handle is printed or encoded: want string(handle) to be stored"}},
 			"another version":     {"leasehold2.e30", []string{"broken handle: want one that begins"}},
 			"cut off":             {encode(t, good(func(map[string]any) {}))[:50], []string{"broken handle: cut off or changed"}},
 			"another prefix":      {encode(t, set("key", []byte("q:x"))), []string{`handle of "q:x": want a name that begins with the prefix "p:"`}},
@@ -407,7 +408,7 @@ func TestNoTokenIsShown(t *testing.T) {
 		synctest.Wait()
 		text := logged.String() + fmt.Sprint(twice, revoke, held.Err(), lost, again, unreachable)
 		adopted := token[strings.LastIndexByte(string(token), '/')+1:]
-		if strings.Contains(text, string(random)) || strings.Contains(text, string(adopted)) || strings.Contains(text, handle) {
+		if strings.Contains(text, string(random)) || strings.Contains(text, string(adopted)) || strings.Contains(text, string(handle)) {
 			t.Errorf("a token or handle is shown: %s", text)
 		}
 		if !strings.Contains(text, `error="lease: handed over"`) {

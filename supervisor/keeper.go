@@ -106,18 +106,18 @@ func (m *extendMessage) apply(s *Supervisor, now clock.Instant) {
 }
 
 // Handle returns what the lease is continued with, or nothing if it is over.
-func (k keeper) Handle() (text string) {
+func (k keeper) Handle() (handle lease.Handle) {
 	now := k.s.clock.Now()
 	k.s.read(func(c *core.Core) {
 		if h, ok := c.Handle(now, k.id); ok {
-			text = encodeHandle(h)
+			handle = encodeHandle(h)
 		}
 	})
-	return text
+	return handle
 }
 
 // HandOver renews at once and ends the lease here.
-func (k keeper) HandOver(ctx context.Context) (string, error) {
+func (k keeper) HandOver(ctx context.Context) (lease.Handle, error) {
 	m := &handOverMessage{k.s.newCall(opGive), k.id}
 	if !k.s.post(m) {
 		return "", lease.ErrClosed
