@@ -11,8 +11,9 @@ import (
 type NodeStatus struct {
 	Node     string // its address, without credentials
 	Enrolled bool   // commands are being sent to it
-	// Err is why not, in its own words. Of a node that is Enrolled it is why the latest renewal
-	// of a lease there has failed, for a minute, or until one succeeds.
+	// Err is why not, in its own words. Of a node that is Enrolled it is why it has not renewed a
+	// lease, or not taken back one whose key it has lost: for a minute since it refused that
+	// last, or until it does the same again for some lease.
 	Err     error
 	Latency time.Duration // of the last exchange
 	// Patience is for how long an answer is waited for at present, see Config.NodeTimeout.

@@ -131,7 +131,7 @@ func (c *Core) ageTenure(now clock.Instant, t *tenure, i int) {
 		return
 	}
 	gained := Gained(t.votes.of[i].lead - before).rounded()
-	c.blame(now, t, i, gained, false)
+	c.blame(t, i, gained, false)
 	h := &t.hold
 	if now < h.until && c.lostAt(t) <= now {
 		c.end(now, t, ReasonPaused) // others may have the name already

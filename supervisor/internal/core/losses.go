@@ -53,31 +53,51 @@ func (g Gained) rounded() Gained {
 
 // failures are the latest errors of one node.
 type failures struct {
-	kept    []failure
-	latest  uint16 // its number: that of the next one is larger by one
-	lacking bool   // the latest renewal has failed
+	kept   []failure
+	latest uint16 // its number: that of the next one is larger by one
+	lack   lack
 }
 
 // A failure is why a node did not do what it was asked.
 type failure struct {
 	err   error
-	at    clock.Instant // of the last command that it was said to
-	apart bool          // there was no connection
+	apart bool // there was no connection
+}
+
+// A lack is what a node does not do at present for the leases that it should keep.
+type lack struct {
+	err error // why; nil if it does all
+	at  clock.Instant
+	op  node.Op
+	id  uint64 // of the tenure
+}
+
+// heard hears how a renewal or a heal went. A node may refuse one command and not the other, or
+// one lease and not the others. So what has failed is shown until the same command succeeds, or
+// the lease is renewed. That there was no connection is told by the node's State.
+func (x *lack) heard(now clock.Instant, r node.Reply, apart bool) {
+	switch {
+	case apart:
+		*x = lack{}
+	case r.Err != nil:
+		*x = lack{r.Err, now, r.Op, r.ID}
+	case x.err != nil && r.Status == node.OK && (r.Op == x.op || r.Op == node.Renew && r.ID == x.id):
+		*x = lack{}
+	}
 }
 
 const keptFailures = 32 // a power of two
 
 // note returns the number of a failure, which is that of the one before if it says the same.
 // That goes by the text: a user's dialer may return errors that cannot be compared.
-func (f *failures) note(now clock.Instant, err error, apart bool) uint16 {
+func (f *failures) note(err error, apart bool) uint16 {
 	if len(f.kept) == 0 {
 		f.kept = make([]failure, keptFailures)
 	} else if last := f.get(f.latest); last.apart == apart && last.err.Error() == err.Error() {
-		last.at = now
 		return f.latest
 	}
 	f.latest++
-	f.kept[f.latest%keptFailures] = failure{err, now, apart}
+	f.kept[f.latest%keptFailures] = failure{err, apart}
 	return f.latest
 }
 
@@ -106,8 +126,9 @@ func (f *failures) hasGained(v *vote) bool {
 // counted. What it does to the vote is the matter of others.
 func (c *Core) heardOf(now clock.Instant, t *tenure, i int, r node.Reply) {
 	p, v := &c.nodes[i], &t.votes.of[i]
+	apart := r.Status == node.Unsent && !p.state.Enrolled
 	if r.Op == node.Renew || r.Op == node.Heal {
-		p.failures.lacking = r.Err != nil || r.Status == node.Unsent
+		p.failures.lack.heard(now, r, apart)
 	}
 	forgot := v.life != 0 && v.life != p.state.Life
 	switch r.Status {
@@ -116,7 +137,7 @@ func (c *Core) heardOf(now clock.Instant, t *tenure, i int, r node.Reply) {
 			v.fault = FaultLate
 		}
 	case node.Other:
-		c.blame(now, t, i, Overwritten{node.OwnerOf(r.Value), forgot}, false)
+		c.blame(t, i, Overwritten{node.OwnerOf(r.Value), forgot}, false)
 	case node.Absent:
 		switch {
 		case v.standing >= withdrawn: // it is as it was
@@ -133,20 +154,20 @@ func (c *Core) heardOf(now clock.Instant, t *tenure, i int, r node.Reply) {
 			v.fault = FaultDeleted
 		}
 	case node.Unknown, node.Unsent:
-		switch apart := r.Status == node.Unsent && !p.state.Enrolled; {
+		switch {
 		case v.standing >= withdrawn: // that counts for more
 		case r.Err == nil:
 			v.fault = FaultNotConnected
 		default:
-			c.blame(now, t, i, r.Err, apart)
+			c.blame(t, i, r.Err, apart)
 		}
 	}
 }
 
 // blame has an error be why node i does not keep a lease.
-func (c *Core) blame(now clock.Instant, t *tenure, i int, err error, apart bool) {
+func (c *Core) blame(t *tenure, i int, err error, apart bool) {
 	v := &t.votes.of[i]
-	v.fault, v.failure = faultNoted, c.nodes[i].failures.note(now, err, apart)
+	v.fault, v.failure = faultNoted, c.nodes[i].failures.note(err, apart)
 }
 
 // A cause is a flaw as two numbers.
@@ -221,13 +242,4 @@ func (c *Core) loss(now clock.Instant, t *tenure, why Reason) *Report {
 	}
 	c.lost = r
 	return r
-}
-
-// present returns why the latest renewal of a node has failed; nothing if it has not, or if
-// there was no connection, which the node's State tells.
-func (f *failures) present() failure {
-	if !f.lacking || len(f.kept) == 0 || f.get(f.latest).apart {
-		return failure{}
-	}
-	return *f.get(f.latest)
 }

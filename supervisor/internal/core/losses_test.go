@@ -8,6 +8,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/lease"
 	"github.com/leasehold-go/leasehold/node"
 )
@@ -205,13 +206,53 @@ func TestRenewalWithoutConnectionIsNotShown(t *testing.T) {
 	}
 }
 
-// A heal that fails is shown as a renewal that does.
-func TestFailingHealIsShown(t *testing.T) {
-	b := enrolled(t, 3)
-	b.hold("x")
-	b.c.heardOf(b.now(), b.c.lines["x"].holder, 0, node.Reply{Op: node.Heal, Status: node.Unknown, Err: errMemory})
-	if v := b.c.Node(0); v.Failing != errMemory || v.FailedAt != b.now() {
-		t.Errorf("%v, %v ago", v.Failing, b.now().Sub(v.FailedAt))
+// What a node refuses is shown until it does the same, or renews that lease: whatever else it
+// does, and whatever is wrong with the vote.
+func TestWhatANodeLacksIsShown(t *testing.T) {
+	refused := func(op node.Op, id uint64, err error) node.Reply {
+		return node.Reply{Op: op, ID: id, Status: node.Unknown, Err: err}
+	}
+	done := func(op node.Op, id uint64) node.Reply { return node.Reply{Op: op, ID: id, Status: node.OK} }
+	absent := node.Reply{Op: node.Renew, ID: 1, Status: node.Absent}
+	for name, c := range map[string]struct {
+		heard []node.Reply
+		shown error
+	}{
+		"a renewal":                        {[]node.Reply{refused(node.Renew, 1, errRight)}, errRight},
+		"a heal":                           {[]node.Reply{refused(node.Heal, 1, errMemory)}, errMemory},
+		"the latest":                       {[]node.Reply{refused(node.Renew, 1, errRight), refused(node.Heal, 1, errMemory)}, errMemory},
+		"a renewal, then one that is done": {[]node.Reply{refused(node.Renew, 1, errRight), done(node.Renew, 2)}, nil},
+		"a heal, and the key is not there": {[]node.Reply{refused(node.Heal, 1, errMemory), absent}, errMemory},
+		"a heal, and others are renewed":   {[]node.Reply{refused(node.Heal, 1, errMemory), done(node.Renew, 2)}, errMemory},
+		"a heal that was done after all":   {[]node.Reply{refused(node.Heal, 1, errMemory), done(node.Renew, 1)}, nil},
+		"a heal, then one that is done":    {[]node.Reply{refused(node.Heal, 1, errMemory), done(node.Heal, 2)}, nil},
+		"a renewal, and a heal is done":    {[]node.Reply{refused(node.Renew, 1, errRight), done(node.Heal, 1)}, errRight},
+		"a grant":                          {[]node.Reply{refused(node.Grant, 1, errMemory)}, nil},
+	} {
+		for _, standing := range []standing{counts, late, onProbation, withdrawn, taken} {
+			b := enrolled(t, 3)
+			b.hold("x")
+			h := b.c.lines["x"].holder
+			h.votes.of[0].standing = standing
+			for _, r := range c.heard {
+				b.clock.Advance(time.Second)
+				b.c.heardOf(b.now(), h, 0, r)
+			}
+			if v := b.c.Node(0); v.Failing != c.shown || c.shown != nil && len(c.heard) == 1 && v.FailedAt != b.now() {
+				t.Errorf("%s, of a vote that %v: %v, %v ago; want %v", name, standing, v.Failing, b.now().Sub(v.FailedAt), c.shown)
+			}
+		}
+	}
+}
+
+// A node that fails for long is shown as long.
+func TestWhatANodeLacksForLong(t *testing.T) {
+	var x lack
+	for now := range clock.Instant(3) {
+		x.heard(now, node.Reply{Op: node.Heal, Err: errMemory}, false)
+		if x.at != now {
+			t.Errorf("at %v it was heard at %v", now, x.at)
+		}
 	}
 }
 
@@ -236,28 +277,25 @@ func TestReasonsOfTwoLeases(t *testing.T) {
 // A failure that is too old to be known is told as the latest one of its node.
 func TestFailuresAreFew(t *testing.T) {
 	var f failures
-	first := f.note(1, errRight, false)
-	if again := f.note(2, errRight, false); again != first {
+	first := f.note(errRight, false)
+	if again := f.note(errRight, false); again != first {
 		t.Errorf("the same one is number %d and %d", first, again)
 	}
-	if at := f.get(first).at; at != 2 {
-		t.Errorf("it was said last at %v, want 2", at)
-	}
-	if apart := f.note(2, errRight, true); apart == first {
+	if apart := f.note(errRight, true); apart == first {
 		t.Error("the same one says that there was no connection")
 	}
-	same := f.note(2, listed{"no route"}, false)
-	if again := f.note(2, listed{"no route"}, false); again != same {
+	same := f.note(listed{"no route"}, false)
+	if again := f.note(listed{"no route"}, false); again != same {
 		t.Errorf("the same text is number %d and %d", same, again)
 	}
-	first = f.note(2, errRight, false)
+	first = f.note(errRight, false)
 	for i := range keptFailures - 1 {
-		f.note(3, fmt.Errorf("failure %d", i), false)
+		f.note(fmt.Errorf("failure %d", i), false)
 	}
 	if got := f.get(f.known(first)).err; got != errRight {
 		t.Errorf("%v, want the first", got)
 	}
-	f.note(4, errMemory, true)
+	f.note(errMemory, true)
 	if got := f.get(f.known(first)); got.err != errMemory || !got.apart {
 		t.Errorf("%+v, want the latest", got)
 	}

@@ -105,16 +105,15 @@ type NodeView struct {
 	Rate         float64       // how much faster than ours its clock runs, as a fraction; 0 if not known
 	Twin         bool          // it is the same server as another node, see Twins
 	Disagreement Disagreement
-	Failing      error         // why its latest renewal has failed; nil if it has not
+	Failing      error         // why its latest renewal or heal has failed; nil if it has not
 	FailedAt     clock.Instant // when that was
 }
 
 // Node returns what is known of a node.
 func (c *Core) Node(i int) NodeView {
 	p := &c.nodes[i]
-	failure := p.failures.present()
 	return NodeView{
-		Failing: failure.err, FailedAt: failure.at,
+		Failing: p.failures.lack.err, FailedAt: p.failures.lack.at,
 		State: p.state, YoungUntil: c.youngUntil(i), Rate: p.rate(),
 		Twin: p.twin != 0, Disagreement: p.disagreement,
 	}
