@@ -49,12 +49,14 @@ var (
 	// hold the name already.
 	ErrForgotten error = forgottenError{}
 
-	// ErrRevoked: the key was deleted on so many nodes that no quorum keeps it.
-	ErrRevoked = fmt.Errorf("%w: revoked: its key was deleted on too many nodes", ErrLost)
+	// ErrRevoked: so many nodes do not have the key any more that no quorum keeps it. On most of
+	// these it was deleted; where no guard tells a flush, the data may have been flushed.
+	ErrRevoked = fmt.Errorf("%w: revoked: its key is gone from too many nodes", ErrLost)
 
-	// ErrTaken: so many nodes keep another value that no quorum keeps this one. Another
-	// process may have adopted its handle, or another client have overwritten the key.
-	ErrTaken = fmt.Errorf("%w: taken: its key was overwritten on too many nodes", ErrLost)
+	// ErrTaken: so many nodes keep another value that no quorum keeps this one; on up to half of
+	// these the key was deleted instead. Another process may have adopted its handle, or another
+	// client have overwritten the key.
+	ErrTaken = fmt.Errorf("%w: taken: too many nodes keep another value, or none", ErrLost)
 
 	// ErrPaused: the clocks of a quorum of nodes have run away from this process's, as
 	// where its machine was paused by a hypervisor. The keys have aged meanwhile, so

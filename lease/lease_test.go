@@ -627,7 +627,7 @@ func ExampleNew() {
 	fmt.Println(errors.Is(l.Err(), ErrLost), l.Err())
 	// Output:
 	// nightly-report 34 <nil>
-	// true lease: lost: revoked: its key was deleted on too many nodes
+	// true lease: lost: revoked: its key is gone from too many nodes
 }
 
 // A context that was made of the lease, and has ended with it, is replaced by its parent and

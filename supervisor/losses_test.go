@@ -86,6 +86,12 @@ var losses = []loss{
 	{name: "overwritten by much", kind: lease.ErrTaken,
 		do:    onNodes(both, func(n *nodetest.Node) { n.Set("x", strings.Repeat("much", 1<<10), 0) }),
 		nodes: map[int]string{0: "overwritten by another client", 1: "overwritten by another client"}},
+	{name: "overwritten here and deleted there", kind: lease.ErrTaken, kindNot: lease.ErrRevoked,
+		nodes: map[int]string{0: "overwritten by rival:1", 1: "its key was deleted"},
+		do: func(_ *testing.T, _ *supervisor.Supervisor, nodes []*nodetest.Node) {
+			nodes[0].Set("x", "rival:1/"+secret, time.Minute)
+			nodes[1].Del("x")
+		}},
 	{name: "flushed again and again", kind: lease.ErrForgotten,
 		nodes: map[int]string{0: "it forgot its data (restarted or flushed)", 1: "it forgot its data (restarted or flushed)"},
 		do: func(_ *testing.T, _ *supervisor.Supervisor, nodes []*nodetest.Node) {
@@ -176,6 +182,11 @@ func wantReasons(t *testing.T, lost *lease.LostError, nodes []*nodetest.Node, wa
 	got := make(map[string]string)
 	for _, r := range lost.Nodes {
 		got[r.Node] = r.Err.Error()
+		for _, word := range []string{"overwritten", "deleted"} { // what is told of all is so of each
+			if strings.Contains(lost.Kind.Error(), word) && !strings.Contains(r.Err.Error(), word) {
+				t.Errorf("%v: %s: %v", lost.Kind, r.Node, r.Err)
+			}
+		}
 	}
 	for i, n := range nodes {
 		text, is := got[nodetest.Conns(nodes)[i].String()]
