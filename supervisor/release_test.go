@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -160,6 +161,21 @@ func TestCloseUsesItsTime(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Close says of how many names it does not tell by name that they may stay taken.
+func TestCloseCountsWhatItDoesNotName(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		sup := start(t, nodes, long)
+		for i := range 150 {
+			acquire(t, sup, fmt.Sprint("x", i))
+		}
+		each(nodes, (*nodetest.Node).Crash)
+		err := sup.Close(within(t, time.Second))
+		if text := fmt.Sprint(err); strings.Count(text, "may stay on") != 100 || !strings.HasSuffix(text, "\n50 more names may stay taken") {
+			t.Error(text)
+		}
+	})
 }
 
 // A minority that hangs is waited for no longer than until it is given up.

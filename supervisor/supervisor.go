@@ -207,8 +207,8 @@ func (cutMessage) apply(s *Supervisor, now clock.Instant) { s.core.Cut(now) }
 // are down are connected to again, and told again, until a quorum of them is free of each
 // name, or the keys must have expired: then Close returns nil, and every name is free. When
 // ctx is done it cuts the connections, and its error, a [*ReleaseError] for each of up to a
-// hundred names, says which may stay taken, on which nodes and for how long at most. A context
-// that never ends, as context.Background(), is no reason to wait for nodes that are down: for each
+// hundred names, says which may stay taken, on which nodes and for how long at most, and how
+// many more there are: Release of the lease says so of each. A context that never ends, as context.Background(), is no reason to wait for nodes that are down: for each
 // name Close waits then for a quarter of its TTL, and until each node has answered or the node
 // timeout is over. Closing it again waits for the same end and returns the same error.
 //
@@ -231,8 +231,11 @@ func (s *Supervisor) Close(ctx context.Context) error {
 	}
 	s.waitTold(ctx)
 	var unreleased []error
-	for _, u := range s.core.Unreleased() {
-		unreleased = append(unreleased, s.unconfirmed(u.Report, nil))
+	for _, r := range s.core.Unreleased() {
+		unreleased = append(unreleased, s.unconfirmed(r, nil))
+	}
+	if more := s.core.UnreleasedInAll() - len(unreleased); more > 0 {
+		unreleased = append(unreleased, fmt.Errorf("%d more names may stay taken", more))
 	}
 	return errors.Join(unreleased...)
 }

@@ -1,6 +1,8 @@
 package core
 
 import (
+	"time"
+
 	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/node"
 )
@@ -114,22 +116,49 @@ func (c *Core) Cut(now clock.Instant) {
 // maxUnreleased bounds how many names the error of Close lists.
 const maxUnreleased = 100
 
-// An Unreleased is a tenure of which a quorum is not known to be free, and why.
-type Unreleased struct {
-	ID     uint64
-	Report *Report
+// unreleased are the tenures of which a quorum is not known to be free after Close: there may be
+// very many, each of which somebody may still release.
+type unreleased struct {
+	by  map[uint64]remains // by the tenure's ID
+	ids []uint64           // of the first of them
 }
 
-// Unreleased returns, once the core is drained, of which tenures a quorum is not known to be
-// free: of the first hundred.
-func (c *Core) Unreleased() []Unreleased { return c.unreleased }
+// remains are why a quorum is not known to be free of a tenure.
+type remains struct {
+	key                 string
+	left                time.Duration // for how long the key may remain at most
+	holding, unanswered nodeSet
+	errs                []error // by node; may be nil
+}
+
+// add notes what remains of a tenure.
+func (u *unreleased) add(id uint64, r remains) {
+	if u.by == nil {
+		u.by = make(map[uint64]remains)
+	}
+	u.by[id] = r
+	if len(u.ids) < maxUnreleased {
+		u.ids = append(u.ids, id)
+	}
+}
+
+// Unreleased returns, once the core is drained, why a quorum is not known to be free of some
+// tenures: of the first hundred.
+func (c *Core) Unreleased() []*Report {
+	var first []*Report
+	for _, id := range c.unreleased.ids {
+		first = append(first, c.LeftBy(id))
+	}
+	return first
+}
+
+// UnreleasedInAll returns of how many tenures a quorum is not known to be free.
+func (c *Core) UnreleasedInAll() int { return len(c.unreleased.by) }
 
 // LeftBy returns why a quorum is not known to be free of a tenure that Close gave up, or nil.
 func (c *Core) LeftBy(id uint64) *Report {
-	for _, u := range c.unreleased {
-		if u.ID == id {
-			return u.Report
-		}
+	if r, left := c.unreleased.by[id]; left {
+		return c.unconfirmed(r)
 	}
 	return nil
 }

@@ -52,7 +52,7 @@ type Core struct {
 	lost       *Report    // of the lease that was lost last
 	causes     [2][]cause // of that, and used again
 	margins    margins
-	unreleased []Unreleased // by Close: what a quorum is not known to be free of
+	unreleased unreleased // by Close
 
 	outbox         [][]node.Command // by node
 	spareBox       []node.Command

@@ -1309,7 +1309,7 @@ func TestCutBeforeClose(t *testing.T) {
 	if !errors.Is(l.Err(), lease.ErrClosed) || len(b.take(node.Grant)) > 0 {
 		t.Errorf("Err() = %v, or the next one of the line has tried", l.Err())
 	}
-	if n := len(b.c.unreleased); n != 1 || !b.c.Drained() {
+	if n := b.c.UnreleasedInAll(); n != 1 || !b.c.Drained() {
 		t.Errorf("%d names may stay taken, drained %v", n, b.c.Drained())
 	}
 }

@@ -218,8 +218,8 @@ func (c *Core) forgetReleased(now clock.Instant, t *tenure, free bool) {
 	c.alarms.clear(t)
 	c.tenures.del(t)
 	delete(c.byToken, t.token)
-	if c.closing && !free && t.give.revoke == nil && len(c.unreleased) < maxUnreleased {
-		c.unreleased = append(c.unreleased, Unreleased{t.id, c.unconfirmed(now, t)})
+	if c.closing && !free && t.give.revoke == nil {
+		c.unreleased.add(t.id, c.remainsOf(now, t))
 	}
 }
 
@@ -282,23 +282,29 @@ func (c *Core) StopWaiting(now clock.Instant, id uint64) {
 	if t == nil || t.give == nil || t.give.answer == 0 {
 		return // it was answered
 	}
-	c.answer(t.give.answer, c.unconfirmed(now, t))
+	c.answer(t.give.answer, c.unconfirmed(c.remainsOf(now, t)))
 	t.give.answer = 0
 }
 
-// unconfirmed reports the nodes which may still have the key.
-func (c *Core) unconfirmed(now clock.Instant, t *tenure) *Report {
-	e := c.report(t.key, ReasonUnconfirmed, nil)
+// remainsOf returns why a quorum is not known to be free of a tenure.
+func (c *Core) remainsOf(now clock.Instant, t *tenure) remains {
 	g := t.give
-	e.Left = t.longestTTL(c)
+	r := remains{t.key, t.longestTTL(c), g.holding, g.unanswered, g.errs}
 	if g.expires != 0 {
-		e.Left = g.expires.Sub(now)
+		r.left = g.expires.Sub(now)
 	}
+	return r
+}
+
+// unconfirmed reports the nodes which may still have a key.
+func (c *Core) unconfirmed(r remains) *Report {
+	e := c.report(r.key, ReasonUnconfirmed, nil)
+	e.Left = r.left
 	for i := range c.nodes {
-		if g.holding.has(i) {
+		if r.holding.has(i) {
 			a := Answer{Node: i, Verdict: VerdictSilent}
-			if !g.unanswered.has(i) {
-				a.Verdict, a.Err = VerdictUnreachable, g.errs[i]
+			if !r.unanswered.has(i) {
+				a.Verdict, a.Err = VerdictUnreachable, r.errs[i]
 			}
 			e.Answers = append(e.Answers, a)
 		}

@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 
@@ -326,7 +327,7 @@ func TestCloseWaitsForWhatIsOwed(t *testing.T) {
 			if cut {
 				b.c.Cut(b.now())
 				b.perform()
-				if n := len(b.c.Unreleased()); !b.c.Drained() || n != 1 || b.c.Unreleased()[0].Report.Left > b.c.terms.TTL {
+				if n := len(b.c.Unreleased()); !b.c.Drained() || n != 1 || b.c.Unreleased()[0].Left > b.c.terms.TTL {
 					t.Errorf("%s: drained %v, %d names may stay taken: %+v", what, b.c.Drained(), n, b.c.Unreleased())
 				}
 				b.wantNoAlarms()
@@ -452,9 +453,9 @@ func TestBoundClose(t *testing.T) {
 	}
 	var names []string
 	for _, u := range b.c.Unreleased() {
-		names = append(names, u.Report.Key)
-		if r := b.c.LeftBy(u.ID); r != u.Report || u.ID != ids[r.Key] {
-			t.Errorf("%+v", r)
+		names = append(names, u.Key)
+		if r := b.c.LeftBy(ids[u.Key]); !reflect.DeepEqual(r, u) {
+			t.Errorf("%+v, want %+v", r, u)
 		}
 	}
 	if fmt.Sprint(names) != "[x y z]" {
@@ -468,6 +469,41 @@ func TestBoundClose(t *testing.T) {
 		b.c.alarms.clear(&b.c.nodes[i].debts) // they are of no use any more
 	}
 	b.wantNoAlarms()
+}
+
+// However many names Close could not give back, whoever releases one of them is told, and how
+// many there are.
+func TestReleaseOfWhatCloseGaveUp(t *testing.T) {
+	const names = maxUnreleased + 50
+	b := enrolled(t, 3)
+	for i := range names {
+		b.hold(fmt.Sprint("x", i))
+	}
+	ids := map[string]uint64{}
+	for name, l := range b.c.lines {
+		ids[name] = l.holder.id
+	}
+	b.c.Cut(b.now())
+	b.perform()
+	for _, s := range b.take(node.Release) {
+		if s.node == 0 {
+			b.say(s, node.OK)
+		} else {
+			b.say(s, node.Unknown, func(r *node.Reply) { r.Err = errDown })
+		}
+	}
+	if first, all := len(b.c.Unreleased()), b.c.UnreleasedInAll(); first != maxUnreleased || all != names || !b.c.Drained() {
+		t.Errorf("%d names may stay taken, %d of them are named; drained %v", all, first, b.c.Drained())
+	}
+	for name, id := range ids {
+		answer := b.call()
+		b.c.Release(b.now(), id, answer)
+		b.perform()
+		b.refused(answer, ReasonUnconfirmed)
+		if r := b.c.LeftBy(id); r == nil || r.Key != name || r.Left <= 0 || len(r.Answers) != 2 || r.Answers[0].Err != errDown {
+			t.Fatalf("%s: %+v", name, r)
+		}
+	}
 }
 
 // A release that is sent again while everything is closed may find no room either.

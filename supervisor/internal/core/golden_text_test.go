@@ -221,7 +221,7 @@ func (h *history) tellDrained() {
 	h.drained = true
 	h.write("=>", "drained")
 	for _, u := range h.c.Unreleased() {
-		h.write("=>", "%s: %s", u.Report.Key, h.report(u.Report))
+		h.write("=>", "%s: %s", u.Key, h.report(u))
 	}
 }
 

@@ -247,8 +247,8 @@ func TestCloseWithLittleRoom(t *testing.T) {
 		if n := len(released); !cut && n != 3*leases {
 			t.Errorf("%d releases were sent, want %d", n, 3*leases)
 		}
-		if got := len(c.unreleased) > 0; got != cut {
-			t.Errorf("cut %v: Close says of %d names that they may stay taken", cut, len(c.unreleased))
+		if got := c.UnreleasedInAll() > 0; got != cut {
+			t.Errorf("cut %v: Close says of %d names that they may stay taken", cut, c.UnreleasedInAll())
 		}
 		if n := b.alarms(); n > 0 {
 			t.Errorf("%d alarms are left", n)
