@@ -20,7 +20,8 @@ const (
 	probeAfter  = 10 * time.Second // of silence, and the age at which an Offset is measured again
 	firstPause  = 20 * time.Millisecond
 	lastPause   = 250 * time.Millisecond // between two attempts to enrol
-	neededFor   = 2 * time.Second        // after it was lost, and was needed: for so long the pauses are short
+	shortPause  = 10 * time.Millisecond  // between two while the node is needed
+	neededFor   = 2 * time.Second        // and MaxTTL, after it was lost: for so long it is asked for those who need it
 	refusedFor  = 8 * time.Second        // between two of those that the server refuses for good
 	grownAfter  = time.Hour              // and the window: a life that began so long ago is grown
 )
@@ -70,7 +71,7 @@ type Actor struct {
 	refusal  bool                        // that was the outcome of the latest attempt
 	answered bool                        // the server is there, and has said no to it
 	triedAt  clock.Instant               // when that ended
-	needed   clock.Instant               // when a lease was last to be kept or given back without a connection
+	needed   clock.Instant               // until then a lease or a caller misses the connection
 	lostAt   clock.Instant               // when the latest connection was
 	state    State
 	run      identity      // the latest that was told
@@ -325,13 +326,16 @@ func (a *Actor) handle(ctx context.Context, commands []Command) {
 	}
 	if a.session == nil {
 		now := a.Clock.Now()
-		a.need(commands, now)
+		a.need(commands)
 		switch pause := now.Sub(a.triedAt); {
 		case a.attempt != nil:
-		case a.refusal && pause >= lastPause && a.isAwaited(commands, now), !a.answered && a.isNeeded(now) && pause >= firstPause:
+		case a.refusal && pause >= lastPause && a.isAwaited(commands, now):
 			a.try(ctx, false) // somebody waits, and the server may have been mended
-		case !a.answered && a.isNeeded(now):
-			a.timer.Reset(firstPause - pause)
+		case !a.isNeeded(now):
+		case pause < a.pauseIfNeeded(now):
+			a.timer.Reset(a.pauseIfNeeded(now) - pause)
+		default:
+			a.try(ctx, false)
 		}
 		a.refuse(commands, a.state.Err)
 		return
@@ -344,17 +348,25 @@ func (a *Actor) handle(ctx context.Context, commands []Command) {
 		over = a.exchange(now, false)
 	}
 	if over != nil {
-		a.need(commands, now)
+		a.need(commands)
 		a.lose(ctx, over)
 		return
 	}
 	a.tell()
 }
 
-// need notes that commands which get no answer are to keep a lease or give it back.
-func (a *Actor) need(commands []Command, now clock.Instant) {
-	if slices.ContainsFunc(commands, func(c Command) bool { return c.Op == Renew || c.Op == Release }) {
-		a.needed = now
+// need notes until when commands that get no answer miss the connection: what keeps a lease does
+// until that is lost, and a caller for as long as isMissed allows. What is written down for other
+// clients can wait.
+func (a *Actor) need(commands []Command) {
+	for i := range commands {
+		switch c := &commands[i]; c.Op {
+		case Renew, Heal:
+			a.needed = max(a.needed, c.By)
+		case Sign, Leave:
+		default:
+			a.needed = clock.Never
+		}
 	}
 }
 
@@ -362,7 +374,7 @@ func (a *Actor) need(commands []Command, now clock.Instant) {
 // lease that had its vote when the connection was lost. What keeps a lease that others keep comes
 // again and again for as long as it is held, and does not hurry.
 func (a *Actor) isAwaited(commands []Command, now clock.Instant) bool {
-	return now.Sub(a.lostAt) < max(neededFor, a.MaxTTL) || slices.ContainsFunc(commands, func(c Command) bool {
+	return a.isMissed(now) || slices.ContainsFunc(commands, func(c Command) bool {
 		return c.Op != Renew && c.Op != Heal && c.Op != Sign
 	})
 }
@@ -654,17 +666,28 @@ func (a *Actor) caughtUp(ctx context.Context, e enrolment) {
 	a.resume(e)
 }
 
-// isNeeded reports whether a connection that was lost a moment ago is missed by a lease that is
-// to be kept or given back. To one that stays away, so many attempts of each process would be a
-// load.
+// isMissed reports whether a connection was lost so lately that a lease may still have a vote there.
+func (a *Actor) isMissed(now clock.Instant) bool {
+	return a.lostAt != 0 && now.Sub(a.lostAt) < max(neededFor, a.MaxTTL)
+}
+
+// isNeeded reports whether such a connection is needed by a lease that is to be kept or given
+// back, or by a caller, and its server has not said no. To one that stays away, so many attempts
+// of each process would be a load. See docs/decisions/24.
 func (a *Actor) isNeeded(now clock.Instant) bool {
-	return a.needed != 0 && now.Sub(a.needed) < neededFor && now.Sub(a.lostAt) < neededFor
+	return now < a.needed && a.isMissed(now) && !a.answered && !a.refusal
+}
+
+// pauseIfNeeded returns how long to wait before the next attempt then. The longer the node has been
+// away, the less does it matter how quickly it is found.
+func (a *Actor) pauseIfNeeded(now clock.Instant) time.Duration {
+	return min(max(shortPause, now.Sub(a.lostAt)/1000), lastPause)
 }
 
 // nextPause returns how long to wait before the next attempt.
 func (a *Actor) nextPause(now clock.Instant) time.Duration {
-	if a.isNeeded(now) && !a.answered {
-		return firstPause
+	if a.isNeeded(now) {
+		return a.pauseIfNeeded(now)
 	}
 	return a.pause.NextBackOff()
 }
@@ -702,7 +725,7 @@ func (a *Actor) failed(e enrolment) {
 
 // begun takes over a session that is enrolled, from the beginning or again.
 func (a *Actor) begun(s *session) {
-	a.session, a.refusal, a.answered = s, false, false
+	a.session, a.refusal, a.answered, a.needed = s, false, false, 0
 	s.await()
 	a.loaded = [lastOp + 1]bool{}
 	clear(a.pipe.retained)

@@ -1079,19 +1079,34 @@ func TestSlowCredentials(t *testing.T) {
 	})
 }
 
-// A node that a lease needs is tried often right after it was lost, and not for as long as it
-// stays away; nor if it is there and says no.
+// A node that a lease or a caller needs is tried often for a MaxTTL after it was lost, and not
+// after that, nor if no lease is left to be kept, nor if it is there and says no.
 func TestNeededNode(t *testing.T) {
+	const loading, noRedis = "-LOADING Redis is loading the dataset in memory\r\n", "HTTP/1.1 400 Bad Request\r\n\r\n" + nodetest.EOF
+	crash := (*nodetest.Node).Crash
+	say := func(command, answer string) func(n *nodetest.Node) {
+		return func(n *nodetest.Node) { n.Reply(command, answer); n.Restart() }
+	}
+	often, fewer, asEver, rarely := [2]int64{80, 101}, [2]int64{20, 30}, [2]int64{0, 16}, [2]int64{0, 4}
 	for _, c := range []struct {
-		how         string
-		lose        func(n *nodetest.Node)
-		least, most int64 // attempts in the first second
+		how    string
+		lose   func(n *nodetest.Node)
+		op     node.Op // of what is asked every 100 ms; 0 if nothing is
+		until  int     // the second after the loss in which the lease ends
+		maxTTL time.Duration
+		tried  map[int][2]int64 // in a second: the least and the most attempts
 	}{
-		{"crashed", (*nodetest.Node).Crash, 30, 60},
-		{"loading", func(n *nodetest.Node) {
-			n.Reply("TIME", "-LOADING Redis is loading the dataset in memory\r\n")
-			n.Restart()
-		}, 4, 16},
+		{"a lease", crash, node.Renew, 60, 10 * time.Second, map[int][2]int64{0: often, 2: often, 8: often, 11: asEver}},
+		{"a lease to be healed", crash, node.Heal, 60, 10 * time.Second, map[int][2]int64{8: often}},
+		{"a lease that ends", crash, node.Renew, 4, 10 * time.Second, map[int][2]int64{2: often, 5: asEver, 8: asEver}},
+		{"a release", crash, node.Release, 60, 10 * time.Second, map[int][2]int64{8: often, 11: asEver}},
+		{"a waiter", crash, node.Enqueue, 0, 10 * time.Second, map[int][2]int64{8: often, 11: asEver}},
+		{"a short TTL", crash, node.Renew, 60, time.Second, map[int][2]int64{1: often, 3: asEver}},
+		{"a long TTL", crash, node.Renew, 60, time.Minute, map[int][2]int64{8: often, 40: fewer, 61: asEver}},
+		{"nobody", crash, 0, 0, 10 * time.Second, map[int][2]int64{1: asEver, 8: asEver}},
+		{"a fingerprint", crash, node.Sign, 60, 10 * time.Second, map[int][2]int64{1: asEver, 8: asEver}},
+		{"a lease, of a node that is loading", say("TIME", loading), node.Renew, 60, 10 * time.Second, map[int][2]int64{0: asEver, 8: asEver}},
+		{"a lease, of what is no Redis", say("HELLO", noRedis), node.Renew, 60, 10 * time.Second, map[int][2]int64{0: {0, 6}, 8: rarely}},
 	} {
 		t.Run(c.how, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -1104,30 +1119,37 @@ func TestNeededNode(t *testing.T) {
 					dials.Add(1)
 					return dial(ctx, addr, d, cfg)
 				}
-				r := start(t, node.Option(o))
+				r := start(t, node.Option(o), func(cfg *node.Config) { cfg.MaxTTL = c.maxTTL })
+				r.enrolled()
+				n.Crash()
+				r.ended()
+				r.ask(on(node.Release, "a", "1")) // which is of no account once it is back
+				n.Recover()
 				r.enrolled()
 				c.lose(n)
-				second := func() int64 {
+				r.ended()
+				by := clock.Runtime().Now().Add(time.Duration(c.until) * time.Second)
+				for second := range 62 {
 					before := dials.Load()
 					for range 10 {
-						r.ask(on(node.Renew, "a", "1"))
+						if c.op != 0 {
+							x := on(c.op, "a", "1")
+							x.By = by
+							r.ask(x)
+						}
 						time.Sleep(100 * time.Millisecond)
 					}
-					return dials.Load() - before
-				}
-				if n := second(); n < c.least || n > c.most {
-					t.Errorf("tried %d times in the first second", n)
-				}
-				time.Sleep(8 * time.Second)
-				if n := second(); n > 12 {
-					t.Errorf("tried %d times in the tenth second", n)
+					n := dials.Load() - before
+					if want, ok := c.tried[second]; ok && (n < want[0] || n > want[1]) {
+						t.Errorf("tried %d times in second %d after it was lost, want %d to %d", n, second, want[0], want[1])
+					}
 				}
 			})
 		})
 	}
 }
 
-// A node that a release needs is tried every 20 ms right after it was lost, whether the release
+// A node that a release needs is tried every 10 ms right after it was lost, whether the release
 // came then, or failed with the connection.
 func TestNeededForRelease(t *testing.T) {
 	for how, lose := range map[string]func(n *nodetest.Node, r *rig) string{
@@ -1163,7 +1185,7 @@ func TestNeededForRelease(t *testing.T) {
 				last := time.Now()
 				for range 20 {
 					at := <-dialled
-					if pause := at.Sub(last); pause > 20*time.Millisecond {
+					if pause := at.Sub(last); pause > 10*time.Millisecond {
 						t.Fatalf("tried again after %v (%s)", pause, said)
 					}
 					last = at

@@ -262,54 +262,95 @@ func TestFlushAll(t *testing.T) {
 }
 
 // A held lease asks the nodes as soon as they are back: its promise grows again within the
-// reconnecting, whenever the outage ends. The wires break, and connections are refused.
+// reconnecting, however long the outage was. The wires break, and connections are refused. Who
+// waits for a name has it as soon.
 func TestOutageShorterThanALease(t *testing.T) {
-	var after []time.Duration
-	for i := range 20 {
-		bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
-			var mu sync.Mutex
-			var wires []net.Conn
-			cut := false
-			conns := make([]node.Conn, len(nodes))
-			for k, n := range nodes {
-				o := n.Option("")
-				dial := o.DialCtxFn
-				o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, cfg *tls.Config) (net.Conn, error) {
-					mu.Lock()
-					defer mu.Unlock()
-					if cut {
-						return nil, errors.New("connection refused")
+	for _, c := range []struct {
+		nodes       int
+		ttl, outage time.Duration
+	}{
+		{3, ttl, ttl * 4 / 10},
+		{3, longTTL, longTTL * 4 / 10},
+		{1, longTTL, longTTL * 4 / 10},
+		{3, longTTL, longTTL * 6 / 10},
+	} {
+		t.Run(fmt.Sprintf("%d nodes, TTL %v, for %v", c.nodes, c.ttl, c.outage), func(t *testing.T) {
+			var grown, won []time.Duration
+			for i := range 20 {
+				bubble(t, c.nodes, func(t *testing.T, nodes []*nodetest.Node) {
+					var w breakable
+					sup := start(t, nodes, func(cfg *supervisor.Config) { cfg.TTL, cfg.Nodes = c.ttl, w.conns(nodes) })
+					held := acquire(t, sup, "x")
+					time.Sleep(c.ttl/2 + time.Duration(i)*17*time.Millisecond)
+					w.cut()
+					from := time.Now().Add(c.outage)
+					waited := make(chan time.Duration, 1)
+					go func() {
+						if _, err := sup.Acquire(t.Context(), "y"); err != nil {
+							t.Error(err)
+						}
+						waited <- time.Since(from)
+					}()
+					time.Sleep(c.outage)
+					w.mend()
+					was := held.Remaining()
+					for held.Remaining() <= was && time.Since(from) < c.ttl {
+						time.Sleep(time.Millisecond)
 					}
-					c, err := dial(ctx, addr, d, cfg)
-					wires = append(wires, c)
-					return c, err
+					grown, won = append(grown, time.Since(from)), append(won, <-waited)
+					if err := held.Err(); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			for what, after := range map[string][]time.Duration{"kept again": grown, "acquired": won} {
+				slices.Sort(after)
+				if median := after[len(after)/2]; median >= 20*time.Millisecond {
+					t.Errorf("%s after %v, a median of %v", what, after, median)
 				}
-				conns[k] = node.Option(o)
-			}
-			held := acquire(t, start(t, nodes, func(cfg *supervisor.Config) { cfg.Nodes = conns }), "x")
-			time.Sleep(ttl/2 + time.Duration(i)*17*time.Millisecond)
-			mu.Lock()
-			cut = true
-			for _, c := range wires {
-				c.Close()
-			}
-			mu.Unlock()
-			time.Sleep(ttl * 4 / 10)
-			mu.Lock()
-			cut = false
-			mu.Unlock()
-			was, from := held.Remaining(), time.Now()
-			for held.Remaining() <= was && time.Since(from) < ttl {
-				time.Sleep(time.Millisecond)
-			}
-			after = append(after, time.Since(from))
-			if err := held.Err(); err != nil {
-				t.Error(err)
 			}
 		})
 	}
-	slices.Sort(after)
-	if median := after[len(after)/2]; median >= 20*time.Millisecond {
-		t.Errorf("kept again after %v, a median of %v", after, median)
+}
+
+// breakable are wires that break all at once; connections are refused then.
+type breakable struct {
+	mu      sync.Mutex
+	wires   []net.Conn
+	refuses bool
+}
+
+func (b *breakable) conns(nodes []*nodetest.Node) []node.Conn {
+	conns := make([]node.Conn, len(nodes))
+	for i, n := range nodes {
+		o := n.Option("")
+		dial := o.DialCtxFn
+		o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, cfg *tls.Config) (net.Conn, error) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if b.refuses {
+				return nil, errors.New("connection refused")
+			}
+			c, err := dial(ctx, addr, d, cfg)
+			b.wires = append(b.wires, c)
+			return c, err
+		}
+		conns[i] = node.Option(o)
 	}
+	return conns
+}
+
+func (b *breakable) cut() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.refuses = true
+	for _, c := range b.wires {
+		c.Close()
+	}
+}
+
+func (b *breakable) mend() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.refuses = false
 }
