@@ -57,7 +57,13 @@ func TestAskedAsSoonAsBack(t *testing.T) {
 			})
 			n.log(t)
 			all := slices.Sorted(slices.Values(n.all["the promise grows after"]))
-			w.within(t, "the promise grows after a median of", time.Duration(quantile(all, .5)*1e6), most)
+			switch median := time.Duration(quantile(all, .5) * 1e6); {
+			case median <= most:
+			case w.busy():
+				t.Logf("the promise grows after a median of %v; %v", median, w)
+			default:
+				t.Errorf("the promise grows after a median of %v, want %v at most; %v", median, most, w)
+			}
 		})
 	}
 }
