@@ -95,7 +95,7 @@ func (closedError) Is(target error) bool {
 // waits for the supervisor, which waits for nobody; the others return at once.
 type Lease struct {
 	name, owner string
-	token       Token
+	token       hidden
 	fence       uint64
 	clock       clock.Clock
 	keeper      Keeper
@@ -146,7 +146,7 @@ func (l *Lease) Name() string { return l.name }
 
 // Token returns the value that stands under the name on the nodes. Whoever knows it can
 // delete the key, so treat it as the lease itself.
-func (l *Lease) Token() Token { return l.token }
+func (l *Lease) Token() Token { return l.token.token() }
 
 // Owner returns whom others are shown as the holder.
 func (l *Lease) Owner() string { return l.owner }

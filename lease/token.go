@@ -5,16 +5,31 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"unsafe"
 )
 
 // A Token is what stands under a name on the nodes: the owner, a slash and 128 random bits,
 // fresh for every attempt. Whoever knows it can delete the key, so it shows itself on purpose
 // only: string(t) is the value. Every verb of package fmt for a text, package slog and the encoders of
-// JSON and text print lease.Token(redacted) instead. They cannot know of it if it is in an
-// unexported field, or the key of a map in JSON; nor if fmt is given %p or %w, which go vet finds.
+// JSON and text print lease.Token(redacted) instead. They cannot know of it if a
+// Token itself is in an unexported field, or the key of a map in JSON; nor if fmt is given %p or %w,
+// which go vet finds. A [Lease] or a Holding of package supervisor may be in any field.
 type Token string
 
 const redacted = "lease.Token(redacted)"
+
+// A hidden is a token as a lease has it. Package fmt asks no value in an unexported field how it
+// wants to be printed: with a verb that does not fit, as %s, it prints what a pointer in such a field
+// points to, and so a lease with all its strings. It prints no byte behind a pointer, and this costs
+// a lease no more than a string would.
+type hidden struct {
+	first *byte
+	size  int
+}
+
+func hide(t Token) hidden { return hidden{unsafe.StringData(string(t)), len(t)} }
+
+func (h hidden) token() Token { return Token(unsafe.String(h.first, h.size)) }
 
 // String returns a text that does not tell the token.
 func (Token) String() string { return redacted }

@@ -65,3 +65,30 @@ func TestTokenIsNotPrinted(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// In an unexported field package fmt does not ask a lease how it wants to be printed.
+func TestHiddenLeaseIsNotPrinted(t *testing.T) {
+	for _, token := range []lease.Token{"", "me/ABCDEFGHIJKLMNOPQRSTUVWXYZ"} {
+		held, control := lease.New(lease.Spec{Name: "n", Token: token, Owner: "me", Fence: 7})
+		if held.Token() != token {
+			t.Errorf("the token is %q, want %q", string(held.Token()), string(token))
+		}
+		type hiding struct{ l *lease.Lease }
+		for _, v := range []any{control, &control, hiding{held}, &hiding{held}, []hiding{{held}}, map[string]hiding{"a": {held}}, struct{ v any }{held}} {
+			for verb := 'A'; verb <= 'z'; verb++ {
+				if text := fmt.Sprintf("%"+string(verb), v); strings.Contains(text, "ABCDEF") || strings.Contains(strings.ToLower(text), fmt.Sprintf("%x", "ABCDEF")) {
+					t.Errorf("%T is printed by %%%c as %s", v, verb, text)
+				}
+			}
+		}
+	}
+}
+
+var sink *lease.Lease // so that it is on the heap
+
+// BenchmarkLease shows what a lease costs, by -benchmem.
+func BenchmarkLease(b *testing.B) {
+	for b.Loop() {
+		sink, _ = lease.New(lease.Spec{Name: "n", Token: "me/ABCDEFGHIJKLMNOPQRSTUVWXYZ", Owner: "me", Fence: 7})
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"reflect"
@@ -22,11 +21,18 @@ import (
 // each [Actor] connects by itself, and may be given the same Conn as others. The
 // zero Conn reaches nothing, and [Conn.Err] says so.
 type Conn struct {
-	opt    *rueidis.ClientOption // nil if it is a client's, or broken
+	opt    *option // nil if it is a client's, or broken
 	client rueidis.Client
 	label  string
 	err    error
 }
+
+// An option is behind one more pointer, which package fmt does not follow: it asks no value in an
+// unexported field how it wants to be printed, and prints what a pointer there points to if the verb
+// does not fit.
+type option struct{ *rueidis.ClientOption }
+
+func behind(o *rueidis.ClientOption) *option { return &option{o} }
 
 // URL returns a Conn for a URL of any form that rueidis.ParseURL understands:
 //
@@ -71,7 +77,7 @@ func URLs(urls ...string) []Conn {
 // those of Sentinels.
 func Option(o rueidis.ClientOption) Conn {
 	o.InitAddress = slices.Clone(o.InitAddress)
-	c := Conn{opt: &o, label: label(&o)}
+	c := Conn{opt: behind(&o), label: label(&o)}
 	switch {
 	case len(o.InitAddress) == 0 || slices.Contains(o.InitAddress, ""):
 		c.err = fmt.Errorf("InitAddress %q: no address, or an empty one: want one, or those of Sentinels", o.InitAddress)
@@ -169,16 +175,6 @@ func (c Conn) String() string {
 	return c.label
 }
 
-// Format prints what String returns, whatever the verb: for one that does not fit, package fmt would
-// print what is behind the connection, with its password.
-func (c Conn) Format(f fmt.State, verb rune) {
-	if verb == 'q' {
-		fmt.Fprintf(f, "%q", c.String())
-		return
-	}
-	_, _ = io.WriteString(f, c.String())
-}
-
 // Same reports whether both reach the same node: the same client, or the same
 // database and master set at an address that both have. Names are not resolved.
 func (c Conn) Same(d Conn) bool {
@@ -262,7 +258,7 @@ func (c Conn) options(timeout, dialled time.Duration,
 	wrap func(sentinel bool, dial func(context.Context) (net.Conn, error)) (net.Conn, error),
 	secret func(string),
 ) rueidis.ClientOption {
-	o := *c.opt
+	o := *c.opt.ClientOption
 	secret(o.Password)
 	secret(o.Sentinel.Password)
 	if fn := o.AuthCredentialsFn; fn != nil {
@@ -272,7 +268,7 @@ func (c Conn) options(timeout, dialled time.Duration,
 			return a, err
 		}
 	}
-	dial := dialerOf(c.opt)
+	dial := dialerOf(c.opt.ClientOption)
 	if dial == nil {
 		dial = func(ctx context.Context, dst string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
 			return dialTCP(ctx, dst, d, t, timeout)

@@ -357,3 +357,26 @@ func TestHungPrimary(t *testing.T) {
 		time.Sleep(time.Second)
 	})
 }
+
+// In an unexported field package fmt does not ask a Conn how it wants to be printed.
+func TestNoVerbShowsAPassword(t *testing.T) {
+	n := nodetest.New()
+	defer n.Close()
+	option := n.Option("")
+	option.Password = "PASSWORD"
+	n.RequirePass(option.Password)
+	client, err := rueidis.NewClient(option)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	for _, c := range []node.Conn{node.Option(option), node.Client(client), node.URL("redis://me:PASSWORD@host:1"), node.URL("redis://me:PASSWORD@host:x")} {
+		for _, v := range []any{c, &c, struct{ c node.Conn }{c}, struct{ c *node.Conn }{&c}, struct{ c any }{c}, []struct{ c []node.Conn }{{[]node.Conn{c}}}} {
+			for verb := 'A'; verb <= 'z'; verb++ {
+				if text := fmt.Sprintf("%"+string(verb), v); strings.Contains(text, "PASSWORD") || strings.Contains(strings.ToLower(text), fmt.Sprintf("%x", "PASSWORD")) {
+					t.Errorf("%T of %v is printed by %%%c as %s", v, c, verb, text)
+				}
+			}
+		}
+	}
+}

@@ -360,14 +360,14 @@ func (s *session) connect(c Conn, lend func(context.Context) (rueidis.DedicatedC
 		s.closing = func() { go d.Close() }
 		return nil
 	}
-	own := *c.opt
+	own := *c.opt.ClientOption
 	if fn := own.AuthCredentialsFn; fn != nil {
 		own.AuthCredentialsFn = s.withCredentials(fn)
 	}
 	if dial := dialerOf(&own); dial != nil {
 		own.DialCtxFn = s.withDialer(dial)
 	}
-	c.opt = &own
+	c.opt = behind(&own)
 	o := c.options(s.within, s.dialled, s.dial, func(p string) {
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -3,7 +3,6 @@ package supervisor_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -254,22 +253,6 @@ func TestNotAskedAsOthersAreYoung(t *testing.T) {
 			t.Errorf("%v, young for %v", e, e.Young())
 		}
 	})
-}
-
-// A holding prints no token, whatever the verb.
-func TestHoldingIsNotPrinted(t *testing.T) {
-	const secret = "me/ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	h := supervisor.Holding{Name: "x", Held: true, Token: secret}
-	for _, v := range []any{h, &h, []supervisor.Holding{h}, []*supervisor.Holding{&h}, map[string]*supervisor.Holding{"a": &h}, struct{ H *supervisor.Holding }{&h}} {
-		for _, verb := range strings.Fields("%v %+v %#v %s %q %d %x %c %U %e %t") {
-			if text := fmt.Sprintf(verb, v); strings.Contains(text, "ABCDEF") || strings.Contains(strings.ToLower(text), fmt.Sprintf("%x", "ABCDEF")) {
-				t.Errorf("%T is printed by %s as %s", v, verb, text)
-			}
-		}
-	}
-	if text := fmt.Sprintf("%+v", h); !strings.Contains(text, "Name:x Held:true") {
-		t.Error(text)
-	}
 }
 
 // What others have written into a key, or a server says, breaks no line of ours.

@@ -1,0 +1,89 @@
+package supervisor_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
+	"github.com/leasehold-go/leasehold/node/nodetest"
+	"github.com/leasehold-go/leasehold/supervisor"
+)
+
+// In an unexported field package fmt asks no value how it wants to be printed.
+type hiding[T any] struct{ v T }
+
+// hidden returns a value in whatever users may keep it in.
+func hidden[T any](v T) []any {
+	h := hiding[T]{v}
+	return []any{
+		v, &v, []T{v}, map[string]T{"a": v}, struct{ V T }{v}, struct{ V *T }{&v},
+		h, &h, []hiding[T]{h}, map[string]hiding[T]{"a": h}, hiding[hiding[T]]{h}, struct{ V hiding[T] }{h},
+		hiding[*T]{&v}, hiding[any]{v}, hiding[any]{&v}, hiding[any]{h}, hiding[[]T]{[]T{v}}, hiding[[1]T]{[1]T{v}}, hiding[map[int]T]{map[int]T{1: v}},
+		hiding[*hiding[T]]{&h}, fmt.Errorf("%v: %w", v, fmt.Errorf("%v", h)),
+	}
+}
+
+// No verb of package fmt shows a token or a password of what a user has in hand, wherever it is.
+func TestNoVerbShowsASecret(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		const password = "PASSWORD"
+		option := nodes[0].Option("")
+		option.Password = password
+		nodes[0].RequirePass(password)
+		var cfg supervisor.Config
+		sup := start(t, nodes, func(c *supervisor.Config) {
+			c.Nodes = []node.Conn{node.Option(option), nodes[1].Conn(), nodes[2].Conn()}
+			cfg = *c
+		})
+		held := acquire(t, sup, "x")
+		_, token, _ := strings.Cut(string(held.Token()), "/")
+		h, err := sup.Inspect(t.Context(), "x")
+		if err != nil || h.Token() != held.Token() {
+			t.Fatalf("%v, %v", h, err)
+		}
+		_, refused := sup.TryAcquire(t.Context(), "x")
+		if err := sup.Revoke(t.Context(), "x", held.Token()); err != nil {
+			t.Fatal(err)
+		}
+		<-held.Lost()
+		other, control := lease.New(lease.Spec{Name: "n", Token: held.Token()})
+		released := acquire(t, sup, "y")
+		nodes[1].Crash()
+		nodes[2].Hang()
+		unconfirmed := released.Release(canceled())
+		_ = sup.Close(canceled()) // or fmt would read what its loop writes
+		synctest.Wait()
+
+		var all []any
+		all = append(all, hidden(held)...)
+		all = append(all, hidden(other)...)
+		all = append(all, hidden(control)...)
+		all = append(all, hidden(h)...)
+		all = append(all, hidden(cfg)...)
+		all = append(all, hidden(cfg.Nodes[0])...)
+		all = append(all, hidden(node.URL("redis://me:"+password+"@host:1"))...)
+		all = append(all, hidden(sup)...)
+		all = append(all, hidden(held.Context(t.Context()))...)
+		for _, err := range []error{refused, held.Err(), unconfirmed} {
+			if err == nil {
+				t.Error("not an error")
+			}
+			all = append(all, hidden(err)...)
+		}
+		for _, v := range all {
+			for verb := 'A'; verb <= 'z'; verb++ {
+				for _, flag := range []string{"", "+", "#"} {
+					text := fmt.Sprintf("%"+flag+string(verb), v)
+					for _, secret := range []string{token, password} {
+						if strings.Contains(text, secret) || strings.Contains(strings.ToLower(text), fmt.Sprintf("%x", secret)) {
+							t.Errorf("%T is printed by %%%s%c as %s", v, flag, verb, text)
+						}
+					}
+				}
+			}
+		}
+	})
+}
