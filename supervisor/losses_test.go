@@ -267,6 +267,28 @@ func TestNodeSaysWhyItDoesNotRenew(t *testing.T) {
 	})
 }
 
+// Nor does it say so for longer than a minute: nothing may have been renewed since.
+func TestNodeThatDidNotRenewLongAgo(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		sup := start(t, nodes)
+		held := acquire(t, sup, "x")
+		failing(noRight)(nodes[1])
+		time.Sleep(ttl / 2)
+		failing("")(nodes[1])
+		if err := held.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute - ttl/2)
+		if st := sup.Nodes(); st[1].Err == nil {
+			t.Error("it is forgotten too soon")
+		}
+		time.Sleep(ttl / 2)
+		if st := sup.Nodes(); st[1].Err != nil {
+			t.Errorf("a minute later it says %v", st[1].Err)
+		}
+	})
+}
+
 // Events that metrics are made of: how long each caller has waited, and when a wait began.
 func TestEventsOfWaiting(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {

@@ -281,3 +281,44 @@ func TestReleaseThroughAnOutageDelaysNoWaiter(t *testing.T) {
 		}
 	})
 }
+
+// A releasing is a context whose Err, asked for the second time, closes the supervisor: just when
+// Release has ended the lease, and nobody was told yet.
+type releasing struct {
+	context.Context
+	asked int
+	close func()
+}
+
+func (c *releasing) Err() error {
+	if c.asked++; c.asked == 2 {
+		c.close()
+	}
+	return nil
+}
+
+// Release that comes when the supervisor is closed already says what Close has found out.
+func TestReleaseAfterTheEnd(t *testing.T) {
+	for _, down := range []bool{false, true} {
+		bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+			sup := start(t, nodes)
+			held := acquire(t, sup, "x")
+			if down {
+				each(nodes, (*nodetest.Node).Crash)
+			}
+			var end error
+			ctx := &releasing{Context: t.Context(), close: func() { end = sup.Close(within(t, ttl/2)) }}
+			err := held.Release(ctx)
+			if !down {
+				if err != nil || end != nil {
+					t.Errorf("Release: %v; Close: %v", err, end)
+				}
+				return
+			}
+			var e, of *supervisor.ReleaseError
+			if !errors.As(err, &e) || !errors.As(end, &of) || e.Name != "x" || len(e.Nodes) != 3 || e.Left != of.Left {
+				t.Errorf("Release: %v; Close: %v", err, end)
+			}
+		})
+	}
+}

@@ -1,9 +1,11 @@
 package supervisor
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -134,6 +136,55 @@ func TestClosedIsOne(t *testing.T) {
 	} {
 		if got := errors.Is(c.err, c.target); got != c.want {
 			t.Errorf("errors.Is(%v, %v) is %v", c.err, c.target, got)
+		}
+	}
+}
+
+// What nobody asked for is told at level warn, and what is ordinary at level debug. What ends
+// because of Close, which cuts connections, warns nobody.
+func TestLog(t *testing.T) {
+	why := errors.New("why")
+	for _, closing := range []bool{false, true} {
+		cut := "WARN"
+		if closing {
+			cut = "INFO"
+		}
+		for _, c := range []struct {
+			e    Event
+			want string
+		}{
+			{Event{Kind: EventAcquired, Name: "x", Fence: 7, Waited: time.Second, Elapsed: time.Minute}, "INFO msg=acquired name=x fence=7 waited=1s elapsed=1m0s"},
+			{Event{Kind: EventReleased}, "INFO msg=released"},
+			{Event{Kind: EventFailed, Err: why}, `DEBUG msg="not acquired" error=why`},
+			{Event{Kind: EventFailed, Err: ErrClosed}, `INFO msg="not acquired" error="` + ErrClosed.Error() + `"`},
+			{Event{Kind: EventWaiting}, "DEBUG msg=waiting"},
+			{Event{Kind: EventLost, Err: why}, "WARN msg=lost error=why"},
+			{Event{Kind: EventLost, Err: lease.ErrClosed}, `INFO msg=lost error="` + lease.ErrClosed.Error() + `"`},
+			{Event{Kind: EventNodeUp, Node: "a:1"}, `INFO msg="node up" node=a:1`},
+			{Event{Kind: EventNodeDown, Err: why}, `WARN msg="node down" error=why`},
+			{Event{Kind: EventNodeDown, Err: context.Canceled}, cut + ` msg="node down" error="context canceled"`},
+			{Event{Kind: EventReconnected}, `DEBUG msg="node reconnected"`},
+			{Event{Kind: EventWarning}, "WARN msg=warning"},
+			{Event{Kind: EventYoung}, `INFO msg="nodes are young"`},
+		} {
+			var logged bytes.Buffer
+			s := &Supervisor{stop: make(chan struct{})}
+			s.cfg.Logger = slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{
+				Level: slog.LevelDebug,
+				ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+					if a.Key == slog.TimeKey {
+						return slog.Attr{}
+					}
+					return a
+				},
+			}))
+			if closing {
+				close(s.stop)
+			}
+			s.announce(c.e)
+			if got, want := logged.String(), "level="+c.want+"\n"; got != want {
+				t.Errorf("closing: %v: %q, want %q", closing, got, want)
+			}
 		}
 	}
 }

@@ -565,3 +565,49 @@ func TestHandleAfterExtend(t *testing.T) {
 		t.Errorf("TTL %v, want %v", h.TTL, long.TTL)
 	}
 }
+
+// A swap leaves the key as long as the former holder was promised: a name is not free because the
+// lease's own time would be up there. That goes for what is answered late as well.
+func TestReleasedAfterTheFormerHolder(t *testing.T) {
+	const long = 10 * time.Second
+	for _, when := range []string{"counted", "beyond the quorum", "when it is held", "when it is released", "young"} {
+		t.Run(when, func(t *testing.T) {
+			b := enrolled(t, 3)
+			w := b.adopt("x")
+			swaps, lefts := b.take(node.Adopt), []time.Duration{long, 1, 1}
+			if when == "young" {
+				b.restart(0)
+			}
+			if when == "counted" || when == "young" {
+				b.say(swaps[0], node.OK, left(long))
+			}
+			b.say(swaps[1], node.OK, left(lefts[1]))
+			if when == "beyond the quorum" {
+				lefts[2] = long
+			}
+			b.say(swaps[2], node.OK, left(lefts[2]))
+			b.got(w)
+			if when == "when it is held" || when == "beyond the quorum" {
+				b.say(swaps[0], node.OK, left(long))
+			}
+			id, answer := b.c.lines["x"].holder.id, b.call()
+			b.c.Release(b.now(), id, answer)
+			b.perform()
+			for _, s := range b.take(node.Release) {
+				b.say(s, node.Unknown)
+			}
+			if when == "when it is released" {
+				b.say(swaps[0], node.OK, left(long))
+			}
+			if until := b.c.nodes[0].debts.owed[id].until; until < b.now().Add(long) {
+				t.Errorf("the release is owed for %v, and the key may be there for %v", until.Sub(b.now()), long)
+			}
+			b.advance(long)
+			b.waits(answer)
+			b.advance(b.c.settings.DriftOf(long))
+			if r := b.answer(answer); r != nil {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}

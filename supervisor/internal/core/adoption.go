@@ -19,9 +19,10 @@ type adoption struct {
 	over    bool     // nobody believes in the former lease any more
 	elected bool     // a quorum has swapped the token, and stored the fence
 
-	overAt clock.Instant // what the nodes had promised to the former holder has run out then
-	absent nodeSet
-	other  nodeSet
+	overAt  clock.Instant // what the nodes had promised to the former holder has run out then
+	longest time.Duration // for which a node was sent the key, if that is longer than the TTL
+	absent  nodeSet
+	other   nodeSet
 }
 
 // adoptions are the tokens of the attempts to adopt a handle, by its token: a node may
@@ -112,6 +113,9 @@ func (c *Core) retryAdoptions(now clock.Instant) {
 // onAdopt hears that a node has swapped the token of a lease, or has not.
 func (c *Core) onAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
+	if r.Status == node.OK {
+		t.sentFor(c.leftOf(i, r)) // which a swap does not shorten
+	}
 	switch t.phase {
 	case phaseHeld:
 		c.onLateAdopt(now, t, i, r)
@@ -134,15 +138,7 @@ func (c *Core) onAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 	case r.Status == node.OK:
 		c.hasKey(t, i)
 		b.highest = max(b.highest, r.Fence)
-		left := r.Left
-		switch {
-		case left > 0:
-			left = min(left, c.settings.MaxTTLCap)
-		case c.nodes[i].state.Guarded:
-			left = c.widest // it had swapped it before, and its marker knows the former holder's MaxTTL
-		default:
-			left = c.settings.MaxTTLCap
-		}
+		left := c.leftOf(i, r)
 		if a.elected {
 			break // a quorum less this node keeps the former holder out already
 		}
@@ -162,6 +158,18 @@ func (c *Core) onAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 		a.other.add(i)
 	}
 	c.decideAdoption(now, t)
+}
+
+// leftOf returns for how long at most a node that has swapped the token may keep the key for the
+// former holder.
+func (c *Core) leftOf(i int, r node.Reply) time.Duration {
+	switch {
+	case r.Left > 0:
+		return min(r.Left, c.settings.MaxTTLCap)
+	case c.nodes[i].state.Guarded:
+		return c.widest // it had swapped it before, and its marker knows the former holder's MaxTTL
+	}
+	return c.settings.MaxTTLCap
 }
 
 // onLateAdopt hears the same of a lease that is held already.
@@ -258,7 +266,6 @@ func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 	case node.OK:
 		if v.life == c.nodes[i].state.Life || now >= c.healFrom(i, v.until > now) {
 			c.hasKey(t, i)
-			t.votes.loose.add(i) // it may have been renewed for what the former holder was promised
 		}
 		return
 	case node.Absent:
@@ -306,6 +313,7 @@ func (c *Core) completeAdoption(now clock.Instant, t *tenure) {
 	t.begun = now // it may have waited for its former holder
 	t.adopt, t.ballot, t.phase = nil, nil, phaseHeld
 	c.beginHold(t, a.heir, until)
+	t.sentFor(a.longest)
 	c.tellWon(a.heir, t, until, elapsed)
 	for i := range c.nodes {
 		switch {

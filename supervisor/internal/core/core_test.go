@@ -979,15 +979,15 @@ func TestReleaseBehindAShorterTTL(t *testing.T) {
 	id := b.c.lines["x"].holder.id
 	short := *b.c.terms
 	short.TTL /= 2
-	answer := b.call()
+	long, answer := b.c.terms.TTL, b.call()
 	b.c.Extend(b.now(), id, &short, b.call())
 	b.c.Release(b.now(), id, answer)
 	b.perform()
 	b.say(b.take(node.Release)[0], node.Unknown)
 	b.c.StopWaiting(b.now(), id)
 	b.perform()
-	if r := b.refused(answer, ReasonUnconfirmed); r.Left != b.c.settings.MaxTTL {
-		t.Errorf("%+v, want %v", r, b.c.settings.MaxTTL)
+	if r := b.refused(answer, ReasonUnconfirmed); r.Left != long {
+		t.Errorf("%+v, want %v", r, long)
 	}
 }
 

@@ -50,7 +50,7 @@ func (c *Core) owe(now clock.Instant, t *tenure, i int) {
 	until := now.Add(owedFor)
 	if t.votes.of[i].until != 0 && !t.pending.has(i) && !t.hold.isSilent(i) {
 		// It has answered everything but the release: its key ends by itself.
-		until = now.Add(c.settings.MaxTTL + 2*t.terms.Drift + c.settings.NodeTimeout)
+		until = now.Add(max(c.settings.MaxTTL, t.longestTTL()) + 2*t.terms.Drift + c.settings.NodeTimeout)
 	}
 	if d.owed == nil {
 		d.node, d.owed = i, make(map[uint64]debt)

@@ -29,13 +29,13 @@ func (c *Core) Extend(now clock.Instant, id uint64, terms *Terms, call Call) {
 	}
 	if terms.TTL > t.terms.TTL {
 		h.lengthened(now, t.terms, t.pending)
-	} else if terms.TTL < t.terms.TTL {
-		h.rare().longer = true
 	}
 	if terms.Drift < t.terms.Drift {
 		c.toleratesLess(t, terms.Drift)
 	}
+	former := t.terms.TTL
 	t.terms = terms
+	t.sentFor(former)
 	if h.extend == nil {
 		h.rare().extend = &extension{}
 	}

@@ -246,7 +246,7 @@ func (c *Core) awaitRelease(t *tenure) {
 // same is owed a release for longer, see owe.
 func (c *Core) keysEnd(now clock.Instant, t *tenure) clock.Instant {
 	g := t.give
-	ttl := t.longestTTL(c)
+	ttl := t.longestTTL()
 	latest := now.Add(ttl + c.settings.DriftOf(ttl))
 	if t.begun == 0 {
 		latest = now.Add(c.settings.Reserve()) // it never had more than its place in the queues
@@ -268,10 +268,22 @@ func (c *Core) keysEnd(now clock.Instant, t *tenure) clock.Instant {
 	return ends[len(ends)-(len(c.nodes)-c.quorum)-1]
 }
 
+// sentFor hears that a node may have been sent the key for so long. If that is longer than the TTL,
+// it may miss what shortens it.
+func (t *tenure) sentFor(ttl time.Duration) {
+	switch {
+	case ttl <= t.terms.TTL:
+	case t.adopt != nil:
+		t.adopt.longest = max(t.adopt.longest, ttl)
+	default:
+		t.hold.rare().longest = max(t.hold.longest, ttl)
+	}
+}
+
 // longestTTL returns the longest for which a node may have been sent the key.
-func (t *tenure) longestTTL(c *Core) time.Duration {
-	if t.hold.everHeld() && t.hold.longer {
-		return c.settings.MaxTTL // a node that missed the shorter renewals keeps the longer
+func (t *tenure) longestTTL() time.Duration {
+	if t.hold.everHeld() {
+		return max(t.terms.TTL, t.hold.longest) // a node that missed the shorter renewals keeps the longer
 	}
 	return t.terms.TTL
 }
@@ -289,7 +301,7 @@ func (c *Core) StopWaiting(now clock.Instant, id uint64) {
 // remainsOf returns why a quorum is not known to be free of a tenure.
 func (c *Core) remainsOf(now clock.Instant, t *tenure) remains {
 	g := t.give
-	r := remains{t.key, t.longestTTL(c), g.holding, g.unanswered, g.errs}
+	r := remains{t.key, t.longestTTL(), g.holding, g.unanswered, g.errs}
 	if g.expires != 0 {
 		r.left = g.expires.Sub(now)
 	}

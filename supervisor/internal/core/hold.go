@@ -1,6 +1,8 @@
 package core
 
 import (
+	"time"
+
 	"github.com/leasehold-go/leasehold/clock"
 )
 
@@ -18,7 +20,7 @@ type rareState struct {
 	retry       nodeSet       // nodes whose last renewal failed
 	ask         nodeSet       // nodes that are to be renewed as soon as it is known that the lease goes on
 	fails       uint8         // retries since the last regular renewal
-	longer      bool          // a node may have been sent a longer TTL than the present one
+	longest     time.Duration // a node may have been sent the key for so long; 0 if for no longer than the TTL
 	changesFrom clock.Instant // it is not looked at because of news before that
 	lookAt      clock.Instant // the next look of a lease that does not renew itself; Never of others
 	looking     nodeSet       // nodes that have yet to answer one
@@ -59,7 +61,7 @@ func (h *hold) regular(now clock.Instant) {
 	if o.ttlCap != nil && now >= o.ttlCap.until {
 		o.ttlCap = nil
 	}
-	if !o.longer && o.changesFrom <= now && o.lookAt == clock.Never && o.endAt == clock.Never && o.leaveAt == clock.Never &&
+	if o.longest == 0 && o.changesFrom <= now && o.lookAt == clock.Never && o.endAt == clock.Never && o.leaveAt == clock.Never &&
 		o.extend == nil && o.ttlCap == nil && o.ask == 0 {
 		h.rareState = &noRare
 	}

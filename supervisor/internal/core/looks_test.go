@@ -231,3 +231,41 @@ func TestLooksConfirmNothingEarlier(t *testing.T) {
 		t.Errorf("the late grant: %v", v.of[4])
 	}
 }
+
+// What a node tells while a look is under way is looked at again: that one may have been
+// answered before.
+func TestChangeWhileLooking(t *testing.T) {
+	b := enrolled(t, 5)
+	b.hold("x", unrenewed)
+	looks := b.looks()
+	b.changed(1, "x")
+	for _, s := range looks {
+		b.look(s)
+	}
+	b.wantNodes(b.take(node.Inspect))
+	b.advance(changesEvery)
+	b.wantNodes(b.take(node.Inspect), 0, 1, 2, 3, 4)
+}
+
+// A node that keeps the key no longer, because its time is up there, says nothing of what the
+// others keep by its answer to an earlier look.
+func TestLookThatIsAnsweredTooLate(t *testing.T) {
+	for _, left := range []time.Duration{1, 0} {
+		b := enrolled(t, 3)
+		l := b.hold("x", unrenewed)
+		looks := b.looks()
+		b.gains(0, b.untils("x")[0]-time.Millisecond)
+		b.look(looks[1])
+		b.look(looks[2])
+		b.clock.Advance(time.Millisecond - left)
+		b.say(looks[0], node.Absent)
+		if left > 0 {
+			b.wantNodes(b.take(node.Inspect), 1, 2)
+			continue
+		}
+		b.wantNodes(b.take(node.Inspect))
+		if v := b.c.lines["x"].holder.votes.of[0]; l.Err() != nil || v.standing != counts {
+			t.Errorf("%v, node 0 %v", l.Err(), v)
+		}
+	}
+}

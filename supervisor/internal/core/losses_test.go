@@ -309,3 +309,20 @@ func TestSizeOfAVote(t *testing.T) {
 		t.Errorf("%d bytes, and %d without what is wrong with it", got, without)
 	}
 }
+
+// Who are twins is part of the reasons: of a node that is one it is told whose.
+func TestReasonsWithOtherTwins(t *testing.T) {
+	b := enrolled(t, 3)
+	b.identify("a", "b", "c")
+	b.hold("x")
+	h := b.c.lines["x"].holder
+	reasons := func() *Report { return b.c.loss(h.hold.until, h, ReasonExpired) }
+	before := reasons()
+	if again := reasons(); again != before {
+		t.Error("the same reasons are kept twice")
+	}
+	b.told(2, func(s *node.State) { s.Identity, s.Run = "a", "run-a" })
+	if got, want := reasons().Twins, (Twins{0, 2}); got != want || before.Twins != (Twins{}) {
+		t.Errorf("twins %v, and %v before; want %v, and none", got, before.Twins, want)
+	}
+}

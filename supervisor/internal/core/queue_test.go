@@ -594,3 +594,36 @@ func (b *bench) wantOnly(op node.Op) {
 		b.t.Errorf("%d were sent, want one to each node", len(b.sent))
 	}
 }
+
+// What should come at once is waited for by the round trips of the slowest node; by half of
+// NodeTimeout if these are longer, or by those of a quorum if all of it is far.
+func TestRoundTrip(t *testing.T) {
+	const away = -1
+	c := New(defaults(5, 3*time.Second))
+	patience, window := c.settings.NodeTimeout/2/time.Millisecond, c.terms.Window/2/time.Millisecond
+	for _, x := range []struct {
+		latencies [5]time.Duration // in milliseconds
+		want      time.Duration
+	}{
+		{[5]time.Duration{away, away, away, away, away}, 1},
+		{[5]time.Duration{}, 1},
+		{[5]time.Duration{9, 2, 3, 4, 5}, 18},
+		{[5]time.Duration{9, away, away, away, away}, 18},
+		{[5]time.Duration{1, 1, 400, 1, 1}, patience},
+		{[5]time.Duration{1, 400, 400, 1, 1}, patience},
+		{[5]time.Duration{1, 400, 100, 1, 60}, 120},
+		{[5]time.Duration{away, 60, away, 100, 60}, 200},
+		{[5]time.Duration{away, away, away, 100, 60}, patience},
+		{[5]time.Duration{400, 400, 400, 400, 400}, window},
+	} {
+		for i, ms := range x.latencies {
+			c.nodes[i].state = node.State{Enrolled: ms != away, Latency: max(ms, 0) * time.Millisecond}
+			if ms == away {
+				c.nodes[i].state.Latency = time.Second // as it was
+			}
+		}
+		if got := c.roundTrip(); got != x.want*time.Millisecond {
+			t.Errorf("%v: %v, want %v", x.latencies, got, x.want*time.Millisecond)
+		}
+	}
+}
