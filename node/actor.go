@@ -553,6 +553,10 @@ func (a *Actor) refuse(commands []Command, err error) {
 
 // tell hands over the replies of the pipeline, if any, and the state.
 func (a *Actor) tell() {
+	a.state.FlushedAt = 0
+	if a.session != nil {
+		a.state.FlushedAt = clock.Instant(a.session.flushed.Load())
+	}
 	b := Batch{Node: a.Index, Replies: a.pipe.replies[a.pipe.own:], State: a.state}
 	a.pipe.replies, a.pipe.own = nil, 0
 	clear(a.pipe.multi) // the library has these back, and its pools are collected

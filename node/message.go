@@ -245,6 +245,10 @@ type State struct {
 	// Tracks tells that keys which were renewed, or inspected with Track, are watched
 	// from then on, see Wake.
 	Tracks bool
+	// FlushedAt is when the server has told last, over this connection, that it has flushed a
+	// database, ours or another one: before it answered what came later. 0 if it has not; only
+	// one that Tracks tells.
+	FlushedAt clock.Instant
 	// Evicts is the server's maxmemory-policy, if it may evict lock keys.
 	Evicts string
 	// Time is the node's TIME, since the Unix epoch, as it was answered last to what

@@ -44,6 +44,7 @@ type session struct {
 	nonce   string
 	changed *changedKeys  // of those that are tracked; nil if nobody wants them
 	tracks  bool          // keys can be tracked
+	flushed atomic.Int64  // when it was told last that data was flushed; 0 if it was not
 	listens bool          // it is not enrolled, but subscribes
 	heard   bool          // another one listens as long as it lives
 	marker  string        // what it must still say after every pipeline; "" without guard

@@ -65,9 +65,13 @@ func (c *changedKeys) take() []string {
 // invalidated is called by the library. It also is when the connection has broken,
 // which is known otherwise.
 func (s *session) invalidated(keys []rueidis.RedisMessage) {
-	if !s.isLost() {
-		s.changed.add(keys)
+	if s.isLost() {
+		return
 	}
+	if len(keys) == 0 {
+		s.flushed.Store(int64(s.clock.Now()))
+	}
+	s.changed.add(keys)
 }
 
 // forward hands the changed keys of a session on until it ends.

@@ -95,6 +95,33 @@ func TestTooMuchNews(t *testing.T) {
 	})
 }
 
+// That a server was flushed is told with the answers that come after it, as long as the
+// connection lasts.
+func TestFlushOfAllIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r, _ := listening(t, n.Conn(), "")
+		renew := func(flushed bool) {
+			t.Helper()
+			if r.ask(on(node.Renew, "a", "1")); (r.state.FlushedAt != 0) != flushed {
+				t.Errorf("flushed at %v", r.state.FlushedAt)
+			}
+		}
+		r.ask(grant("a", "1", 1))
+		renew(false)
+		n.Del("a")
+		renew(false)
+		n.Flush()
+		renew(true)
+		n.Crash() // which the library tells as a flush
+		r.ended()
+		n.Recover()
+		r.enrolled()
+		renew(false)
+	})
+}
+
 // Where keys cannot be tracked, everything else is as ever.
 func TestNoNews(t *testing.T) {
 	for _, kind := range []string{"RESP2", "client", "refused", "odd", "unwanted"} {

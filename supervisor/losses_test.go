@@ -29,6 +29,7 @@ type loss struct {
 	kind    error
 	kindNot error
 	nodes   map[int]string // what is said of them; of no others
+	untold  bool           // the nodes tell of no change, as over RESP2
 }
 
 func onNodes(indices []int, f func(*nodetest.Node)) func(*testing.T, *supervisor.Supervisor, []*nodetest.Node) {
@@ -109,7 +110,22 @@ var losses = []loss{
 		})},
 	{name: "flushed without a guard", change: func(cfg *supervisor.Config) { cfg.DisableGuard = true }, kind: lease.ErrRevoked,
 		do:    onNodes(both, (*nodetest.Node).Flush),
-		nodes: map[int]string{0: "its key was deleted, or its data flushed", 1: "its data flushed"}},
+		nodes: map[int]string{0: "its data was flushed", 1: "its data was flushed"}},
+	{name: "flushed without a guard, not renewed", change: func(cfg *supervisor.Config) { cfg.DisableGuard = true }, kind: lease.ErrRevoked,
+		do: onNodes(both, (*nodetest.Node).Flush), opts: []supervisor.Option{supervisor.WithoutRenewal()},
+		nodes: map[int]string{0: "its data was flushed", 1: "its data was flushed"}},
+	{name: "flushed without a guard, untold", kind: lease.ErrRevoked, untold: true,
+		change: func(cfg *supervisor.Config) { cfg.DisableGuard = true },
+		do:     onNodes(both, (*nodetest.Node).Flush),
+		nodes:  map[int]string{0: "its key was deleted, or its data flushed", 1: "its key was deleted, or its data flushed"}},
+	{name: "flushed before without a guard, then deleted", change: func(cfg *supervisor.Config) { cfg.DisableGuard = true }, kind: lease.ErrRevoked,
+		do: func(_ *testing.T, _ *supervisor.Supervisor, nodes []*nodetest.Node) {
+			nodes[0].Flush()
+			time.Sleep(3 * ttl)
+			nodes[0].Del("x")
+			nodes[1].Del("x")
+		},
+		nodes: map[int]string{0: "its key was deleted, or its data flushed", 1: "its key was deleted, or its data flushed"}},
 	{name: "restarted without a guard", change: func(cfg *supervisor.Config) { cfg.DisableGuard = true }, kind: lease.ErrForgotten,
 		do:    onNodes(both, (*nodetest.Node).Restart),
 		nodes: map[int]string{0: "it forgot its data", 1: "it forgot its data"}},
@@ -138,6 +154,9 @@ func TestLossCarriesItsReasons(t *testing.T) {
 					})
 					if c.change != nil {
 						c.change(cfg)
+					}
+					if c.untold {
+						untracked(nodes)(cfg)
 					}
 				}
 				sup := start(t, nodes, change)

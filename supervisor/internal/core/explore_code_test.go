@@ -171,7 +171,7 @@ var untold = map[string]string{
 	"waiter":    "waits",
 	"agreement": "widest text warnedOf apart few",
 	"Answer":    "Node",
-	"State":     "Run Identity Database Age MaxTTL MarkedAt NoInbox Tracks Evicts Time TimeSent TimeBack Offset OffsetAt Latency RoundTrips RoundTripTime",
+	"State":     "Run Identity Database Age MaxTTL MarkedAt NoInbox Tracks FlushedAt Evicts Time TimeSent TimeBack Offset OffsetAt Latency RoundTrips RoundTripTime",
 	"youth":     "node",
 	"debts":     "node",
 	"debt":      "key",

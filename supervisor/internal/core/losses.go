@@ -148,6 +148,8 @@ func (c *Core) heardOf(now clock.Instant, t *tenure, i int, r node.Reply) {
 		case now >= v.until && c.nodes[i].failures.hasGained(v): // it has expired by that
 		case now >= v.until:
 			v.fault = FaultExpired
+		case !p.state.Guarded && p.state.FlushedAt > v.until.Add(t.terms.Drift-t.terms.TTL): // since it gave its vote
+			v.fault = FaultFlushed
 		case !p.state.Guarded:
 			v.fault = FaultGone
 		default:

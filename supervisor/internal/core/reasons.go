@@ -69,6 +69,7 @@ const (
 
 	FaultDeleted  // somebody has deleted the key
 	FaultGone     // somebody has deleted the key, or all data: such a node does not tell which
+	FaultFlushed  // all data was deleted
 	FaultForgot   // it has lost its data since it gave its vote
 	FaultExpired  // the key has expired there
 	FaultNeverHad // it has not had the key, as it did not grant it
@@ -90,6 +91,8 @@ func (f Fault) Error() string {
 		return "its key was deleted"
 	case FaultGone:
 		return "its key was deleted, or its data flushed"
+	case FaultFlushed:
+		return "its data was flushed"
 	case FaultForgot:
 		return "it forgot its data (restarted or flushed)"
 	case FaultExpired:
