@@ -73,7 +73,7 @@ func (l *Lease) endContexts() {
 	if all == nil {
 		return
 	}
-	why := l.reason()
+	why := l.cause()
 	all.Lock()
 	ended := slices.Collect(maps.Values(all.of))
 	all.Unlock()

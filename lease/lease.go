@@ -207,6 +207,15 @@ func (l *Lease) reason() error {
 	return e.err
 }
 
+// cause returns why contexts of a lease that is over have ended.
+func (l *Lease) cause() error {
+	why := l.reason()
+	if why == error(expired) {
+		return unexplained{l}
+	}
+	return why
+}
+
 // Valid reports whether the lease is held at this instant. It reads the clock,
 // never a flag: it is right in a process that was just continued after a pause.
 // It is cheap (one reading of the clock); ask it right before a write.
@@ -243,8 +252,8 @@ func (l *Lease) Remaining() time.Duration {
 }
 
 // Context returns a context that ends with the lease, or with parent if that ends
-// first. Its context.Cause is then [Lease.Err], or the parent's cause. With the same parent
-// it returns the same context, so a holder may ask for one for each piece of work. What is
+// first. Its context.Cause is then what [Lease.Err] is, to errors.Is and errors.As, or the
+// parent's cause. With the same parent it returns the same context, so a holder may ask for one for each piece of work. What is
 // kept for it is freed as soon as the parent is done, or the lease over: values that are of
 // one piece of work belong to a context that is made of the one returned.
 func (l *Lease) Context(parent context.Context) context.Context {
@@ -274,7 +283,7 @@ func (l *Lease) Context(parent context.Context) context.Context {
 	}
 	all.Unlock()
 	if ended {
-		c.end(l.reason())
+		c.end(l.cause())
 	}
 	return c.ctx
 }

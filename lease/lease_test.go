@@ -574,7 +574,7 @@ func TestConcurrentUse(t *testing.T) {
 					<-done
 					if err := l.Err(); err == nil {
 						seen <- errors.New("Done is closed and Err nil")
-					} else if <-ctx.Done(); context.Cause(ctx) != err {
+					} else if <-ctx.Done(); !errors.Is(context.Cause(ctx), err) {
 						seen <- fmt.Errorf("the context's cause is %v, Err %v", context.Cause(ctx), err)
 					} else if isClosed(lost) != errors.Is(err, ErrLost) {
 						seen <- fmt.Errorf("Lost closed %v, Err %v", isClosed(lost), err)
@@ -616,6 +616,32 @@ func TestConcurrentUse(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A holder who is the first to see that the lease has expired ends its contexts. Their cause
+// names the nodes as soon as these are known, and is the same kind of end before.
+func TestCauseIsExplained(t *testing.T) {
+	l, c, m := held(nil)
+	contexts := []context.Context{l.Context(t.Context())}
+	m.Advance(ttl)
+	if l.Valid() {
+		t.Fatal("valid")
+	}
+	contexts = append(contexts, l.Context(context.Background()))
+	var lost *LostError
+	for _, ctx := range contexts {
+		<-ctx.Done()
+		if why := context.Cause(ctx); !errors.Is(why, ErrExpired) || errors.Is(why, ErrReleased) || !errors.As(why, &lost) || why.Error() != ErrExpired.Error() {
+			t.Errorf("at first: %v", why)
+		}
+	}
+	c.End(&LostError{ErrExpired, []NodeReason{{"a:6379", errors.New("no answer")}}})
+	contexts = append(contexts, l.Context(t.Context()))
+	for _, ctx := range contexts {
+		if why := context.Cause(ctx); !errors.Is(why, ErrExpired) || !errors.As(why, &lost) || len(lost.Nodes) != 1 || why.Error() != l.Err().Error() {
+			t.Errorf("after the supervisor has said why: %v, Err %v", why, l.Err())
+		}
+	}
 }
 
 // A caller's test makes, keeps and loses a lease with New and its Control.

@@ -16,7 +16,7 @@ type LostError struct {
 	// Nodes are those that do not keep the lease, in the order of Config.Nodes. One that has
 	// renewed it in time is not among them. They are empty if it did not end because of its
 	// nodes; and at first if the holder has asked for Err before its supervisor has noticed
-	// that the time was up.
+	// that the time was up. Err, and the cause of a context, name them a moment later.
 	Nodes []NodeReason
 }
 
@@ -50,3 +50,10 @@ func (e *LostError) Unwrap() error { return e.Kind }
 // expired is why a lease is lost that was seen to have expired before its supervisor has said
 // why.
 var expired = &LostError{Kind: ErrExpired}
+
+// unexplained is the cause of a context that has ended before the supervisor has said why: it
+// says what the lease knows when it is asked.
+type unexplained struct{ l *Lease }
+
+func (u unexplained) Error() string { return u.l.reason().Error() }
+func (u unexplained) Unwrap() error { return u.l.reason() }

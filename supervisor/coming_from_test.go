@@ -553,7 +553,7 @@ func comingFromValidityExpires(t *testing.T) {
 				t.Errorf("lasted %v, want the TTL less drift and grace", lasted)
 			}
 			<-ctx.Done()
-			if held.Valid() || !errors.Is(held.Err(), lease.ErrExpired) || context.Cause(ctx) != held.Err() {
+			if held.Valid() || !errors.Is(held.Err(), lease.ErrExpired) || !errors.Is(context.Cause(ctx), held.Err()) {
 				t.Errorf("valid %v, Err %v, cause %v", held.Valid(), held.Err(), context.Cause(ctx))
 			}
 		})
