@@ -160,6 +160,10 @@ func (s *Supervisor) hearGiveUps(now clock.Instant) {
 // context of Close has ended before.
 var errCut = errors.New("the context of Close has ended")
 
+// errNoTime is what a node is said to have done whose connection Close has cut, because its context
+// has ended.
+var errNoTime = errors.New("it did not answer in the time that Close was given")
+
 // cutRest answers those that the core has not.
 func (t *calls) cutRest() {
 	for _, c := range t.slots {

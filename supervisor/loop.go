@@ -89,7 +89,7 @@ func (s *Supervisor) run() {
 	}()
 	for range s.replies { // an actor may still be handing over its last batch
 	}
-	s.kill()
+	s.kill(nil)
 	s.stopTelling()
 }
 

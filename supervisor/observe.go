@@ -152,7 +152,7 @@ func (s *Supervisor) announce(e Event) {
 		case EventLost, EventNodeDown, EventWarning:
 			level = slog.LevelWarn
 		}
-		if errors.Is(e.Err, lease.ErrClosed) || errors.Is(e.Err, context.Canceled) && s.isClosing() {
+		if errors.Is(e.Err, lease.ErrClosed) || errors.Is(e.Err, errNoTime) || errors.Is(e.Err, context.Canceled) && s.isClosing() {
 			level = slog.LevelInfo // somebody asked for it
 		}
 		attrs := make([]slog.Attr, 0, 4)

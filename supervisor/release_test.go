@@ -178,6 +178,27 @@ func TestCloseCountsWhatItDoesNotName(t *testing.T) {
 	})
 }
 
+// A node that hangs when the context of Close ends has not answered in time. That the connection to it
+// was cut is no reason of its own, and one that was down before keeps its own.
+func TestCloseSaysWhoHangs(t *testing.T) {
+	bubble(t, 5, func(t *testing.T, nodes []*nodetest.Node) {
+		sup := start(t, nodes)
+		acquire(t, sup, "x")
+		nodes[0].Crash()
+		nodes[1].Hang()
+		nodes[2].Hang()
+		var e *supervisor.ReleaseError
+		if err := sup.Close(within(t, ttl/100)); !errors.As(err, &e) || errors.Is(err, context.Canceled) || len(e.Nodes) != 3 {
+			t.Fatal(err)
+		}
+		for i, n := range e.Nodes {
+			if hung := i > 0; n.Err == nil || hung != (n.Err.Error() == "it did not answer in the time that Close was given") {
+				t.Errorf("%v", n)
+			}
+		}
+	})
+}
+
 // A minority that hangs is waited for no longer than until it is given up.
 func TestCloseWithHungMinority(t *testing.T) {
 	bubble(t, 5, func(t *testing.T, nodes []*nodetest.Node) {

@@ -43,7 +43,7 @@ type Supervisor struct {
 	wakes   chan node.Wake
 	stop    chan struct{} // closed to begin the end
 	done    chan struct{} // closed by the loop, at its end
-	kill    context.CancelFunc
+	kill    context.CancelCauseFunc
 	tasks   errgroup.Group // the actors
 	ending  sync.Once
 	endless bool // the context of Close never ends; written before stop is closed
@@ -70,7 +70,7 @@ func New(cfg Config) (*Supervisor, error) {
 	if settings.Guard {
 		window = settings.Window(cfg.MaxTTLCap)
 	}
-	ctx, kill := context.WithCancel(context.Background())
+	ctx, kill := context.WithCancelCause(context.Background())
 	s := &Supervisor{
 		cfg: cfg, settings: settings, clock: cfg.Clock, terms: settings.Terms(cfg.TTL),
 		core:  core.New(settings),
@@ -225,7 +225,7 @@ func (s *Supervisor) Close(ctx context.Context) error {
 	select {
 	case <-s.done:
 	case <-ctx.Done():
-		s.kill()
+		s.kill(errNoTime)
 		s.post(cutMessage{})
 		<-s.done
 	}

@@ -820,6 +820,8 @@ var mutants = []mutant{
 		"h.Held, h.token, h.Owner = true, &token, node.OwnerOf(a.Value)", "h.Held, h.token, h.Owner = true, &token, token", "./supervisor TestNoVerbShowsASecret"},
 	{"an owner breaks the line in which it is told", "(L12) on one line", "supervisor/errors.go",
 		"plain.Line(a.Owner)", "a.Owner", "./supervisor TestAnswerIsOneLine"},
+	{"a node that hangs when Close has no more time was cancelled", "(L12) the reason says what the node did", "supervisor/supervisor.go",
+		"s.kill(errNoTime)", "s.kill(nil)", "./supervisor TestCloseSaysWhoHangs"},
 	{"an owner breaks the line of show", "(L12) what others chose breaks no line and no terminal", "cmd/leasehold/main.go",
 		"plain.Line(h.Owner)", "plain.Line(\"\")+h.Owner", "./cmd/leasehold TestDescribe"},
 	{"an escape sequence is shown to a terminal", "(L12) what others chose breaks no line and no terminal", "internal/plain/plain.go",
