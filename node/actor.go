@@ -221,7 +221,7 @@ func (a *Actor) Run(ctx context.Context) {
 		case <-lost: // dealt with above
 		case <-a.timer.C():
 			switch {
-			case a.session == nil && a.attempt == nil:
+			case a.session == nil && !a.mayGetOne():
 				a.try(attempts, false)
 			case a.session != nil:
 				a.probe(attempts)
@@ -328,7 +328,7 @@ func (a *Actor) handle(ctx context.Context, commands []Command) {
 		now := a.Clock.Now()
 		a.need(commands)
 		switch pause := now.Sub(a.triedAt); {
-		case a.attempt != nil:
+		case a.mayGetOne():
 		case a.refusal && pause >= lastPause && a.isAwaited(commands, now):
 			a.try(ctx, false) // somebody waits, and the server may have been mended
 		case !a.isNeeded(now):
@@ -669,6 +669,10 @@ func (a *Actor) caughtUp(ctx context.Context, e enrolment) {
 	a.stopTrying()
 	a.resume(e)
 }
+
+// mayGetOne reports whether there may soon be a connection without a further attempt: one is under
+// way, or that of a client goes on, which may have no other one.
+func (a *Actor) mayGetOne() bool { return a.attempt != nil || a.asked != nil && a.Conn.client != nil }
 
 // isMissed reports whether a connection was lost so lately that a lease may still have a vote there.
 func (a *Actor) isMissed(now clock.Instant) bool {

@@ -1196,3 +1196,74 @@ func TestNeededForRelease(t *testing.T) {
 		})
 	}
 }
+
+// dialling returns the Conn, and where it tells when it has dialled.
+func dialling(n *nodetest.Node) (node.Conn, chan time.Time) {
+	dialled := make(chan time.Time, 1000)
+	o := n.Option("")
+	dial := o.DialCtxFn
+	o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, cfg *tls.Config) (net.Conn, error) {
+		dialled <- time.Now()
+		return dial(ctx, addr, d, cfg)
+	}
+	return node.Option(o), dialled
+}
+
+const wrongPass = "-WRONGPASS invalid username-password pair or user is disabled.\r\n"
+
+// A server that has refused for long, and was of use since, is asked often when it refuses again:
+// that may be for another reason, which ends soon.
+func TestRefusedForGoodAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		n.Reply("HELLO", wrongPass)
+		c, dialled := dialling(n)
+		r := start(t, c)
+		time.Sleep(time.Minute)
+		n.Reply("HELLO", "")
+		r.enrolled()
+		wantStatuses(t, r.ask(on(node.Renew, "a", "1")), "absent")
+		n.Reply("HELLO", wrongPass)
+		n.Restart()
+		r.ended()
+		for len(dialled) > 0 {
+			<-dialled
+		}
+		time.Sleep(time.Second)
+		if got := len(dialled); got < 3 {
+			t.Errorf("dialled %d times in the first second", got)
+		}
+	})
+}
+
+// What a server said to an attempt is over with the next one that comes through: a connection
+// that is lost then, before it was of any use, is made anew for whoever needs it, at once.
+func TestRefusalEndsWithAnEnrolment(t *testing.T) {
+	for command, answer := range map[string]string{
+		"TIME": "-LOADING Redis is loading the dataset in memory\r\n", "HELLO": wrongPass,
+	} {
+		t.Run(command, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := nodetest.New()
+				defer n.Close()
+				n.Reply(command, answer)
+				c, dialled := dialling(n)
+				r := start(t, c)
+				r.until("a refusal", func(s node.State) bool { return s.Err != nil })
+				n.Reply(command, "")
+				r.enrolled()
+				n.Crash()
+				r.ended()
+				for len(dialled) > 0 {
+					<-dialled
+				}
+				lost := time.Now()
+				wantStatuses(t, r.ask(grant("a", "1", 1)), "unsent")
+				if pause := (<-dialled).Sub(lost); pause != 0 {
+					t.Errorf("tried again after %v, as if it still refused", pause)
+				}
+			})
+		})
+	}
+}

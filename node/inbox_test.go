@@ -376,3 +376,53 @@ func TestWrongAnswersOfTheQueue(t *testing.T) {
 		})
 	}
 }
+
+// crowded returns an actor and a name that is held, for which so many wait of whom none listens.
+func crowded(t *testing.T, n *nodetest.Node, size int) (r *rig, name, token string) {
+	r = start(t, n.Conn(), func(c *node.Config) { c.Inbox = "in" })
+	r.enrolled()
+	wantStatuses(t, r.ask(grant("a", "1", 1)), "ok")
+	for i := range size {
+		r.send(enqueue("a", fmt.Sprint("w", i), uint64(i+1)))
+	}
+	r.wait(size)
+	return r, "a", "1"
+}
+
+// A hand-over that has met only dead goes on by itself, and nobody hears of what that was answered:
+// not then, and not later.
+func TestHandOverGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r, name, token := crowded(t, n, 1100)
+		wantStatuses(t, r.ask(on(node.Release, name, token)), "ok")
+		synctest.Wait()
+		n.Crash()
+		r.ended() // which is told without any reply
+		n.Recover()
+		r.enrolled()
+		got := r.ask(on(node.Inspect, name, ""))
+		if wantStatuses(t, got, "absent"); got[0].Ahead != 0 {
+			t.Errorf("%d of the dead are left", got[0].Ahead)
+		}
+	})
+}
+
+// It does not go on over another connection, which may be to another server: the next heartbeat
+// of a waiter has it go on there, if there is one.
+func TestHandOverEndsWithItsConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r, name, token := crowded(t, n, 1100)
+		n.Fail("SET", "READONLY You can't write against a read only replica.")
+		wantStatuses(t, r.ask(on(node.Release, name, token), grant("b", "1", 1)), "ok unknown")
+		n.Fail("SET", "")
+		r.enrolled()
+		got := r.ask(on(node.Inspect, name, ""))
+		if wantStatuses(t, got, "absent"); got[0].Ahead != 600 {
+			t.Errorf("%d of the dead are left, want those that one call has not looked at", got[0].Ahead)
+		}
+	})
+}

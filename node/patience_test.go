@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/redis/rueidis"
+
 	"github.com/leasehold-go/leasehold/node"
 	"github.com/leasehold-go/leasehold/node/nodetest"
 )
@@ -408,5 +410,80 @@ func TestSilentForGood(t *testing.T) {
 			t.Errorf("enrolled after %v", took)
 		}
 		wantStatuses(t, r.ask(on(node.Release, "a", "1")), "ok")
+	})
+}
+
+// A client that was lent may have no other connection: while an answer of the one it has is overdue,
+// none is asked for, and no command waits for it.
+func TestLateConnectionOfAClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		c, dialled := dialling(n)
+		o := node.OptionOf(c)
+		o.ForceSingleClient = true
+		client, err := rueidis.NewClient(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		r := start(t, node.Client(client), patient, guarded(time.Minute))
+		r.enrolled()
+		wantStatuses(t, r.ask(on(node.Renew, "a", "1")), "absent") // it was of use, so another would be made at once
+		before := len(dialled)
+		n.Hang()
+		time.AfterFunc(3*timeout, n.Resume)
+		begin := time.Now()
+		wantStatuses(t, r.ask(on(node.Renew, "a", "1")), "unknown")
+		wantStatuses(t, r.ask(on(node.Renew, "a", "1")), "unsent") // though a lease needs the node
+		if took := time.Since(begin); took != timeout {
+			t.Errorf("refused after %v", took)
+		}
+		r.enrolled()
+		if took := time.Since(begin); took != 3*timeout {
+			t.Errorf("enrolled after %v", took)
+		}
+		if got := len(dialled) - before; got != 0 {
+			t.Errorf("%d more connections", got)
+		}
+	})
+}
+
+// How long the marker took counts as well: it is the first answer for which a server works.
+func TestMarkerFromFar(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		const trip = timeout / 10
+		n.Delay(trip)
+		time.AfterFunc(trip*3/2, func() { n.Delay(2 * timeout) }) // the greeting has come, the marker is not asked for
+		r := start(t, n.Conn(), patient, guarded(time.Minute))
+		r.enrolled()
+		if r.state.Latency != trip || r.state.Patience != 4*timeout {
+			t.Errorf("%+v", r.state)
+		}
+	})
+}
+
+// A dial that was in vain says for how long it was waited for, which is not as long as the node
+// may take for an answer.
+func TestSaysHowLongItHasDialled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		n.Cut("")
+		r := start(t, n.Conn(), patient)
+		time.Sleep(10 * longest)
+		said := map[string]bool{}
+		for len(r.replies) > 0 {
+			if err := r.batch().State.Err; err != nil {
+				said[err.Error()] = true
+			}
+		}
+		for _, within := range []string{"200ms", "400ms", "800ms", "1s"} {
+			if want := "no answer within " + within + ": context deadline exceeded"; !said[want] {
+				t.Errorf("%q was not said: %v", want, said)
+			}
+		}
 	})
 }
