@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"encoding/json"
 	"strings"
 
 	"github.com/leasehold-go/leasehold/internal/plain"
@@ -26,6 +27,15 @@ type NodeReason struct {
 	Err  error  // the node's own words; or what it is known to have done, or not to have done
 }
 
+// MarshalJSON returns the fields, Err as its text.
+func (n NodeReason) MarshalJSON() ([]byte, error) {
+	text := ""
+	if n.Err != nil {
+		text = n.Err.Error()
+	}
+	return json.Marshal(struct{ Node, Err string }{n.Node, text})
+}
+
 // Error returns the kind and every node's reason, in one line.
 func (e *LostError) Error() string {
 	var b strings.Builder
@@ -42,6 +52,10 @@ func (e *LostError) Error() string {
 	}
 	return b.String()
 }
+
+// MarshalText returns what Error returns, so that an error is its text in JSON too, as it is in package
+// slog. For fields of their own log e.Kind.Error() and e.Nodes.
+func (e *LostError) MarshalText() ([]byte, error) { return []byte(e.Error()), nil }
 
 // Unwrap returns the kind. What the nodes said is not wrapped: that one of them did not answer
 // in time is not that a deadline of the caller's was exceeded.

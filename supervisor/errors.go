@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -93,6 +94,9 @@ func (v Verdict) String() string {
 	return "silent"
 }
 
+// MarshalText returns what String returns.
+func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
+
 // An Answer is what one node said of a name.
 type Answer struct {
 	Node    string        // the node's address, without credentials
@@ -123,6 +127,23 @@ func (a Answer) String() string {
 		fmt.Fprintf(&b, " (%s)", plain.Line(a.Err.Error()))
 	}
 	return b.String()
+}
+
+// MarshalJSON returns the fields, Verdict as a word and Err as its text.
+func (a Answer) MarshalJSON() ([]byte, error) {
+	type plain Answer // without this method
+	return json.Marshal(struct {
+		plain
+		Err string `json:",omitempty"`
+	}{plain(a), textOf(a.Err)})
+}
+
+// textOf returns the text of an error, which is {} in JSON otherwise.
+func textOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 // AcquireError says why a name was not acquired. It wraps [ErrHeld], [ErrNoQuorum],
@@ -185,6 +206,10 @@ func (e *AcquireError) Error() string {
 	return b.String()
 }
 
+// MarshalText returns what Error returns, so that an error is its text in JSON too, as it is in package
+// slog. For fields of their own log e.Name and e.Nodes.
+func (e *AcquireError) MarshalText() ([]byte, error) { return []byte(e.Error()), nil }
+
 // Unwrap returns the reason, and the context's error if there is one.
 func (e *AcquireError) Unwrap() []error {
 	if e.cause == nil {
@@ -215,6 +240,9 @@ func (e *ReleaseError) Error() string {
 	}
 	return b.String()
 }
+
+// MarshalText returns what Error returns, as that of an [*AcquireError] does.
+func (e *ReleaseError) MarshalText() ([]byte, error) { return []byte(e.Error()), nil }
 
 // Unwrap returns the context's error, if that ended the waiting.
 func (e *ReleaseError) Unwrap() error { return e.cause }

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -40,6 +41,16 @@ type NodeStatus struct {
 	// Incarnation counts the lives of its data that this supervisor has met, from
 	// 1: it grows when the server was restarted or replaced. 0 if it was not met.
 	Incarnation uint32
+}
+
+// MarshalJSON returns the fields, errors as their texts.
+func (n NodeStatus) MarshalJSON() ([]byte, error) {
+	type plain NodeStatus // without this method
+	return json.Marshal(struct {
+		plain
+		Err     string `json:",omitempty"`
+		NoInbox string `json:",omitempty"`
+	}{plain(n), textOf(n.Err), textOf(n.NoInbox)})
 }
 
 // Nodes returns how each node is, in the order of Config.Nodes.

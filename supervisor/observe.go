@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"time"
@@ -32,6 +33,15 @@ type Event struct {
 	Err     error         // of EventFailed, EventLost, EventNodeDown, EventWarning and EventYoung: why; of EventReconnected: why the former connection had ended; of EventReleased: see there
 	Waited  time.Duration // of EventAcquired and EventFailed: how long the caller had waited, the election included
 	Elapsed time.Duration // of EventAcquired: how long the election took; of EventLost and EventReleased: how long it was held; of EventYoung: how long it will last
+}
+
+// MarshalJSON returns the fields, Kind in words and Err as its text.
+func (e Event) MarshalJSON() ([]byte, error) {
+	type plain Event // without this method
+	return json.Marshal(struct {
+		plain
+		Err string `json:",omitempty"`
+	}{plain(e), textOf(e.Err)})
 }
 
 // EventKind says what happened.
@@ -74,6 +84,9 @@ func (k EventKind) String() string {
 	}
 	return "warning"
 }
+
+// MarshalText returns what String returns.
+func (k EventKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
 // maxUntold is how many events may wait for the observer and the logger.
 const maxUntold = 1024

@@ -1,10 +1,14 @@
 package supervisor_test
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/leasehold-go/leasehold/lease"
 	"github.com/leasehold-go/leasehold/node"
@@ -84,6 +88,47 @@ func TestNoVerbShowsASecret(t *testing.T) {
 					}
 				}
 			}
+		}
+	})
+}
+
+// Whatever says why something has failed says so in JSON too, where errors are {} otherwise.
+func TestReasonsInJSON(t *testing.T) {
+	why := errors.New("it is full")
+	answer := supervisor.Answer{Node: "a:1", Verdict: supervisor.Unreachable, Err: why}
+	for _, c := range []struct {
+		v    any
+		want string
+	}{
+		{answer, `{"Node":"a:1","Verdict":"unreachable","Owner":"","Left":0,"Err":"it is full"}`},
+		{[]*supervisor.Answer{{Verdict: supervisor.Held, Owner: "me", Left: -1}}, `[{"Node":"","Verdict":"held","Owner":"me","Left":-1}]`},
+		{&supervisor.ReleaseError{Name: "x", Nodes: []supervisor.Answer{answer}, Left: time.Second},
+			`"release \"x\": not confirmed by a quorum; for 1s at most the key may stay on: a:1: unreachable (it is full)"`},
+		{lease.NodeReason{Node: "a:1", Err: why}, `{"Node":"a:1","Err":"it is full"}`},
+		{lease.NodeReason{Node: "a:1"}, `{"Node":"a:1","Err":""}`},
+		{&lease.LostError{Kind: lease.ErrTaken, Nodes: []lease.NodeReason{{Node: "a:1", Err: why}}},
+			`"lease: lost: taken: too many nodes keep another value, or none: a:1: it is full"`},
+		{supervisor.Event{Kind: supervisor.EventLost, Name: "x", Err: lease.ErrMaxHold},
+			`{"Kind":"lost","Name":"x","Fence":0,"Node":"","Waited":0,"Elapsed":0,"Err":"lease: lost: held for its maximum"}`},
+	} {
+		if b, err := json.Marshal(c.v); err != nil || string(b) != c.want {
+			t.Errorf("%s, %v\nwant %s", b, err, c.want)
+		}
+	}
+	b, err := json.Marshal(supervisor.NodeStatus{Node: "a:1", Err: why, NoInbox: why})
+	if text := string(b); err != nil || !strings.Contains(text, `"Err":"it is full","NoInbox":"it is full"`) || strings.Contains(text, "{}") {
+		t.Errorf("%s, %v", b, err)
+	}
+	if b, err := json.Marshal(supervisor.NodeStatus{}); err != nil || strings.Contains(string(b), `"Err"`) {
+		t.Errorf("%s, %v", b, err)
+	}
+	bubble(t, 1, func(t *testing.T, nodes []*nodetest.Node) {
+		_, err := start(t, nodes).Acquire(canceled(), "x")
+		var logged strings.Builder
+		slog.New(slog.NewJSONHandler(&logged, nil)).Info("", "error", err)
+		const want = `"acquire \"x\": not tried: context canceled"`
+		if b, e := json.Marshal(err); e != nil || string(b) != want || !strings.Contains(logged.String(), `"error":`+want) {
+			t.Errorf("%s, %v, and %s in a log", b, e, &logged)
 		}
 	})
 }
