@@ -44,7 +44,7 @@ func redsyncOver(pools func(*fleet) ([]redis.Pool, func(), error), failFast bool
 }
 
 func rueidisPools(f *fleet) ([]redis.Pool, func(), error) {
-	clients, err := rueidisClients(f)
+	clients, err := rueidisClients(f, 0)
 	var pools []redis.Pool
 	for _, c := range clients {
 		pools = append(pools, redsyncrueidis.NewPool(rueidiscompat.NewAdapter(c)))
