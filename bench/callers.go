@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// callers measures many callers of one client, each with a name of its own.
+// callers measures many callers of one client, each with names of its own.
 func (p plan) callers() []scenario {
 	var all []scenario
 	add := func(name string, n, callers, repeat int, d time.Duration, libs []library, about string) {
 		all = append(all, scenario{
-			name: name, nodes: n, libs: libs, repeat: p.times(repeat), about: about, extra: len(libs) < len(libraries),
+			name: name, nodes: n, libs: libs, repeat: p.times(repeat), about: about, fresh: true, extra: len(libs) < len(libraries),
 			measure: func(ctx context.Context, f *fleet, lib library) ([]figure, error) {
 				return throughput(ctx, f, lib, callers, p.long(d))
 			},
@@ -22,7 +22,7 @@ func (p plan) callers() []scenario {
 	}
 	for _, n := range []int{1, 5} {
 		add(fmt.Sprintf("callers/N=%d", n), n, 256, 3, time.Second, libraries,
-			"256 callers of one client acquire and release, each a name of its own.")
+			"256 callers of one client acquire and release: each a new name for each pair, and then each one name again and again.")
 	}
 	counts := []int{1, 4, 16, 64, 256, 1024}
 	for _, c := range counts {
@@ -40,14 +40,15 @@ type load struct {
 	all           sync.WaitGroup
 }
 
-// startLoad starts the callers, each with a name of its own.
-func startLoad(ctx context.Context, l locker, callers int) *load {
+// startLoad starts the callers, each with names of its own.
+func startLoad(ctx context.Context, l locker, callers int, naming naming) *load {
 	w := &load{}
 	ctx, w.cancel = context.WithCancel(ctx)
-	for _, name := range names(callers) {
+	for range callers {
+		names := naming.source()
 		w.all.Go(func() {
 			for !w.stopped.Load() {
-				h, err := l.acquire(ctx, name)
+				h, err := l.acquire(ctx, names())
 				if err == nil {
 					err = h.release(ctx)
 				}
@@ -77,31 +78,37 @@ func (w *load) stop() {
 
 func throughput(ctx context.Context, f *fleet, lib library, callers int, d time.Duration) (figures []figure, err error) {
 	err = with(f, lib, func(l locker) error {
-		w := startLoad(ctx, l, callers)
-		time.Sleep(d / 4) // until it runs evenly
-		before, err := used(f)
-		first := w.pairs.Load()
-		time.Sleep(d)
-		n := float64(w.pairs.Load() - first)
-		after, err2 := used(f)
-		w.stop()
-		if err := errors.Join(err, err2); err != nil {
-			return err
-		}
-		if n == 0 {
-			return fmt.Errorf("not one pair within %v", d)
-		}
-		u := after.since(before)
-		figures = []figure{
-			{"pairs", "1/s", n / after.at.Sub(before.at).Seconds()},
-			{"client CPU a pair", "µs", micros(u.client) / n},
-			{"allocations a pair", "", float64(u.mallocs) / n},
-			{"errors", "", float64(w.failed.Load())},
-		}
-		if lib.needs == redisKind {
-			figures = append(figures, figure{"server CPU a pair", "µs", micros(u.servers) / n})
+		for _, n := range []naming{newNames, usedName} {
+			some, err := throughputWith(ctx, f, lib, l, n, callers, d)
+			if err != nil {
+				return err
+			}
+			figures = append(figures, some...)
 		}
 		return nil
 	})
 	return figures, err
+}
+
+func throughputWith(
+	ctx context.Context, f *fleet, lib library, l locker, naming naming, callers int, d time.Duration,
+) ([]figure, error) {
+	w := startLoad(ctx, l, callers, naming)
+	time.Sleep(d / 4) // until it runs evenly
+	before, err := used(f)
+	first := w.pairs.Load()
+	time.Sleep(d)
+	n := w.pairs.Load() - first
+	after, err2 := used(f)
+	w.stop()
+	if err := errors.Join(err, err2); err != nil {
+		return nil, err
+	}
+	if n == 0 {
+		return nil, fmt.Errorf("not one pair within %v", d)
+	}
+	return naming.figures(append([]figure{
+		{"pairs", "1/s", float64(n) / after.at.Sub(before.at).Seconds()},
+		{"errors", "", float64(w.failed.Load())},
+	}, after.since(before).aPair(int(n), lib)...)), nil
 }

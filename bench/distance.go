@@ -37,7 +37,7 @@ func distant(ctx context.Context, f *fleet, lib library, d time.Duration) (figur
 		if err != nil {
 			return err
 		}
-		ps := makePairs(ctx, l, names(1024), d, 1<<10)
+		ps := makePairs(ctx, l, newNames.source(), d, 1<<10)
 		if ps.failed > 0 {
 			return fmt.Errorf("%d calls failed", ps.failed)
 		}

@@ -16,7 +16,7 @@ func (p plan) hung() []scenario {
 		}
 	}
 	all := []scenario{{
-		name: "hung/1 of 5", nodes: 5, libs: several, repeat: p.times(2), slow: true,
+		name: "hung/1 of 5", nodes: 5, libs: several, repeat: p.times(2), slow: true, fresh: true,
 		about: "One caller acquires and releases; then one server of five is stopped.",
 		measure: func(ctx context.Context, f *fleet, lib library) ([]figure, error) {
 			return hungLonely(ctx, f, lib, 1, p.long(1500*time.Millisecond))
@@ -25,8 +25,8 @@ func (p plan) hung() []scenario {
 	for _, n := range []int{1, 2} {
 		all = append(all, scenario{
 			name: fmt.Sprintf("hung/%d of 5, 256 callers", n), nodes: 5, libs: several, repeat: p.times(3 - n),
-			bound: 30 * time.Second, slow: true, extra: n > 1,
-			about: "256 callers acquire and release; then servers of five are stopped, and go on.",
+			bound: 30 * time.Second, slow: true, fresh: true, extra: n > 1,
+			about: "256 callers acquire and release new names; then servers of five are stopped, and go on: before, meanwhile, and in the whole first second after.",
 			measure: func(ctx context.Context, f *fleet, lib library) ([]figure, error) {
 				return hungCallers(ctx, f, lib, n, p.long(2*time.Second))
 			},
@@ -53,17 +53,16 @@ func (f *fleet) resume() {
 }
 
 func hungLonely(ctx context.Context, f *fleet, lib library, hang int, d time.Duration) (figures []figure, err error) {
-	all := names(1024)
 	err = with(f, lib, func(l locker) error {
 		if err := warm(ctx, l, 100); err != nil {
 			return err
 		}
-		healthy := makePairs(ctx, l, all, d/3, 1<<14)
+		healthy := makePairs(ctx, l, newNames.source(), d/3, 1<<14)
 		if err := f.pause(hang); err != nil {
 			return err
 		}
 		defer f.resume()
-		ps := makePairs(ctx, l, names(1024), d, 1<<14)
+		ps := makePairs(ctx, l, newNames.source(), d, 1<<14)
 		before := quantile(healthy.acquire, .5)
 		figures = []figure{
 			{"healthy acquire p50", "µs", micros(before)},
@@ -81,55 +80,52 @@ func hungLonely(ctx context.Context, f *fleet, lib library, hang int, d time.Dur
 
 func hungCallers(ctx context.Context, f *fleet, lib library, hang int, d time.Duration) (figures []figure, err error) {
 	err = with(f, lib, func(l locker) error {
-		w := startLoad(ctx, l, 256)
+		w := startLoad(ctx, l, 256, newNames)
 		defer w.stop()
 		defer f.resume() // before stop
 		time.Sleep(d / 8)
-		first, begun := w.pairs.Load(), time.Now()
-		time.Sleep(d / 2)
-		healthy := float64(w.pairs.Load()-first) / time.Since(begun).Seconds()
+		healthy := w.rate(d / 2)
 		goroutines, mem := runtime.NumGoroutine(), memory()
 
 		if err := f.pause(hang); err != nil {
 			return err
 		}
-		first, begun = w.pairs.Load(), time.Now()
-		time.Sleep(d)
-		rate := float64(w.pairs.Load()-first) / time.Since(begun).Seconds()
-		failed := w.failed.Load()
+		rate := w.rate(d)
 		more, moreMem := runtime.NumGoroutine()-goroutines, memory()-mem
 
 		f.resume()
+		rated, begun := w.rated(), time.Now()
+		commands := f.commands() // which who hung answers as soon as it goes on
+		time.Sleep(time.Until(begun.Add(time.Second)))
+		after := rated()
+		share := growth(commands, f.commands())
 		figures = []figure{
-			{"healthy pairs", "1/s", healthy},
+			{"pairs before", "1/s", healthy},
 			{"pairs", "1/s", rate},
-			{"pairs to healthy", "x", rate / healthy},
+			{"pairs in the first second after", "1/s", after},
+			{"pairs to before", "x", rate / healthy},
+			{"first second to before", "x", after / healthy},
+			{"commands then, of the last server to the first", "x", share},
 			{"more goroutines", "", float64(more)},
 			{"more memory", "MB", moreMem / 1e6},
-			{"recovered after", "s", recovery(ctx, f, w, healthy, goroutines).Seconds()},
-			{"errors", "", float64(failed)},
+			{"errors", "", float64(w.failed.Load())},
 		}
 		return nil
 	})
 	return figures, err
 }
 
-// recovery returns after how long the callers are as fast as before, but for a
-// fifth, the goroutines are about as few, and the servers that hung are used as
-// much as the others. After 5 s it gives up, and returns these.
-func recovery(ctx context.Context, f *fleet, w *load, healthy float64, goroutines int) time.Duration {
-	const most, window = 5 * time.Second, 50 * time.Millisecond
-	begun := time.Now()
-	for time.Since(begun) < most && ctx.Err() == nil {
-		from, commands := w.pairs.Load(), f.commands()
-		at := time.Now()
-		time.Sleep(window)
-		rate := float64(w.pairs.Load()-from) / time.Since(at).Seconds()
-		if rate >= .8*healthy && runtime.NumGoroutine() <= goroutines+64 && busy(commands, f.commands()) {
-			return time.Since(begun)
-		}
-	}
-	return most
+// rate returns how many pairs a second are made in the d that follow, as a whole.
+func (w *load) rate(d time.Duration) float64 {
+	rated := w.rated()
+	time.Sleep(d)
+	return rated()
+}
+
+// rated returns what tells how many pairs a second were made since.
+func (w *load) rated() func() float64 {
+	first, begun := w.pairs.Load(), time.Now()
+	return func() float64 { return float64(w.pairs.Load()-first) / time.Since(begun).Seconds() }
 }
 
 // commands returns how many commands each server has processed.
@@ -143,12 +139,8 @@ func (f *fleet) commands() []float64 {
 	return counts
 }
 
-// busy tells whether every server has done at least half of what the first has.
-func busy(before, after []float64) bool {
-	for i := range after {
-		if before[i] == 0 || after[i]-before[i] < (after[0]-before[0])/2 {
-			return false
-		}
-	}
-	return true
+// growth returns by how much the last count has grown, to the growth of the first.
+func growth(before, after []float64) float64 {
+	last := len(after) - 1
+	return (after[last] - before[last]) / (after[0] - before[0])
 }

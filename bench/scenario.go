@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -169,6 +170,16 @@ func (o outcome) figure(lib, name string) (float64, bool) {
 	return 0, false
 }
 
+// unit returns the unit of a figure.
+func (o outcome) unit(name string) string {
+	for _, r := range o.Results {
+		if s, ok := r.figure(name); ok {
+			return s.Unit
+		}
+	}
+	return ""
+}
+
 // compare fills in the medians, and their ratios to those of the floor.
 func (o outcome) compare() {
 	for _, r := range o.Results {
@@ -249,10 +260,65 @@ func names(n int) []string {
 
 var namesMade int
 
+// A source gives the names that one goroutine uses, one after the other.
+type source func() string
+
+// A naming says which names are used: most users have a new one for each pair, and some
+// have a few again and again.
+type naming struct {
+	suffix string // of the figures
+	used   int    // how many names take turns; 0 for a new one each time
+}
+
+var (
+	newNames = naming{}
+	// A server that is not waited for may be behind: names take turns.
+	usedNames = naming{", repeated names", 64}
+	usedName  = naming{", repeated names", 1}
+)
+
+// source returns a source of names that no other one gives. A name has no allocation of
+// its own, and all names have the same length.
+func (n naming) source() source {
+	const block = 256
+	prefix, made, left := names(1)[0], int64(1e9), ""
+	fresh := func() string {
+		if left == "" {
+			b := make([]byte, 0, block*(len(prefix)+10))
+			for range block {
+				b = strconv.AppendInt(append(b, prefix...), made, 10)
+				made++
+			}
+			left = string(b)
+		}
+		name := left[:len(prefix)+10]
+		left = left[len(name):]
+		return name
+	}
+	if n.used == 0 {
+		return fresh
+	}
+	all := make([]string, n.used)
+	for i := range all {
+		all[i] = fresh()
+	}
+	at := 0
+	return func() string {
+		name := all[at]
+		at = (at + 1) % len(all)
+		return name
+	}
+}
+
 // warm makes some pairs that are not measured.
 func warm(ctx context.Context, l locker, pairs int) error {
-	for _, name := range names(pairs) {
-		h, err := l.acquire(ctx, name)
+	return warmWith(ctx, l, newNames.source(), pairs)
+}
+
+// warmWith does so with names that are measured afterwards: they are not new then.
+func warmWith(ctx context.Context, l locker, names source, pairs int) error {
+	for range pairs {
+		h, err := l.acquire(ctx, names())
 		if err != nil {
 			return err
 		}
