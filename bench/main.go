@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"regexp"
 	"runtime/pprof"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -28,7 +30,19 @@ func run() error {
 	profile := flag.String("cpuprofile", "", "write a profile of this process to this `file`")
 	long := flag.Int("long", 1, "measure for that many `times` as long")
 	list := flag.Bool("list", false, "list the scenarios, and measure nothing")
+	note := flag.String("note", "", "a `text` that stands beside this run")
+	pages := flag.String("pages", "", "renew the tables between the markers in these pages, whose `paths` are separated by commas")
 	flag.Parse()
+	finish := func(rs runs) error {
+		return errors.Join(rs.write(*out), rs.fillPages(strings.FieldsFunc(*pages, func(r rune) bool { return r == ',' })))
+	}
+	if flag.NArg() > 0 { // measures nothing
+		rs, err := readRuns(flag.Args())
+		if err != nil {
+			return err
+		}
+		return finish(rs)
+	}
 	want, err := regexp.Compile(*only)
 	if err != nil {
 		return err
@@ -71,7 +85,7 @@ func run() error {
 		defer pprof.StopCPUProfile()
 	}
 
-	r := newReport(*quick)
+	r := newReport(*quick, *note)
 	if err := etcdKind.missing(); err != nil {
 		r.LeftOut = append(r.LeftOut, fmt.Sprintf("etcd, because %v", err))
 		fmt.Fprintf(os.Stderr, "left out: etcd, because %v\n", err)
@@ -87,8 +101,8 @@ func run() error {
 		line.end(fmt.Sprintf("%6.1f s  %s", line.since().Seconds(), o.summary()))
 	}
 	r.finish(line.since())
-	fmt.Print(r.goalTable())
-	return r.write(*out)
+	fmt.Print(runs{r}.goalTable())
+	return finish(runs{r})
 }
 
 // A progress is the line that tells what is being measured. Where nobody watches,

@@ -1,12 +1,9 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -18,6 +15,8 @@ type report struct {
 	Date     string            `json:"date"`
 	Took     string            `json:"took"`
 	Quick    bool              `json:"quick"`
+	Build    string            `json:"build"` // of leasehold and of the bench
+	Note     string            `json:"note,omitempty"`
 	Machine  map[string]string `json:"machine"`
 	Versions map[string]string `json:"versions"`
 	LeftOut  []string          `json:"left_out,omitempty"`
@@ -25,8 +24,20 @@ type report struct {
 	Outcomes []outcome         `json:"scenarios"`
 }
 
-func newReport(quick bool) *report {
-	return &report{Date: time.Now().UTC().Format("2006-01-02 15:04 UTC"), Quick: quick, Machine: machine(), Versions: versions()}
+func newReport(quick bool, note string) *report {
+	return &report{
+		Date: time.Now().UTC().Format("2006-01-02 15:04 UTC"), Quick: quick, Note: note,
+		Build: build(), Machine: machine(), Versions: versions(),
+	}
+}
+
+// build returns the commit that is measured, and whether something was changed since.
+func build() string {
+	said, err := exec.Command("git", "describe", "--always", "--dirty", "--abbrev=7").Output()
+	if err != nil {
+		return "not known"
+	}
+	return strings.TrimSpace(string(said))
 }
 
 func machine() map[string]string {
@@ -84,103 +95,6 @@ func (r *report) finish(took time.Duration) {
 	r.Verdicts = judge(r.Outcomes)
 }
 
-// write writes results.md, results.json and the charts to the directory.
-func (r *report) write(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	text, err := json.MarshalIndent(r, "", "\t")
-	return errors.Join(
-		err,
-		os.WriteFile(filepath.Join(dir, "results.json"), append(text, '\n'), 0o644),
-		os.WriteFile(filepath.Join(dir, "results.md"), []byte(r.markdown()), 0o644),
-		r.charts(dir),
-	)
-}
-
-func (r *report) markdown() string {
-	var b strings.Builder
-	b.WriteString("# Results of the bench\n\n")
-	b.WriteString("Written by `make bench`. Each figure is the median of the repetitions; behind it, in brackets, its ratio to the floor in the same run.\n\n")
-	fmt.Fprintf(&b, "- %s, in %s", r.Date, r.Took)
-	if r.Quick {
-		b.WriteString(", quick: each figure was measured once, and briefly")
-	}
-	b.WriteString("\n")
-	for _, list := range []map[string]string{r.Machine, r.Versions} {
-		for _, key := range sortedKeys(list) {
-			fmt.Fprintf(&b, "- %s: %s\n", key, list[key])
-		}
-	}
-	for _, what := range r.LeftOut {
-		fmt.Fprintf(&b, "- left out: %s\n", what)
-	}
-	b.WriteString("\n## Goals\n\n")
-	b.WriteString(r.goalTable())
-	b.WriteString("\n## Scenarios\n")
-	for _, o := range r.Outcomes {
-		fmt.Fprintf(&b, "\n### %s\n\n%s\n\n%s", o.Name, o.About, o.table())
-	}
-	return b.String()
-}
-
-func (r *report) goalTable() string {
-	if len(r.Verdicts) == 0 {
-		return "No scenario with a goal was measured.\n"
-	}
-	reached := 0
-	var b strings.Builder
-	b.WriteString("| goal | wanted | measured | reached |\n|---|---|---|---|\n")
-	for _, v := range r.Verdicts {
-		word := "no"
-		if v.Reached {
-			word = "yes"
-			reached++
-		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", v.What, v.Want, number(v.Measured), word)
-	}
-	fmt.Fprintf(&b, "\n%d of %d reached.\n", reached, len(r.Verdicts))
-	return b.String()
-}
-
-// table shows the libraries below each other, and their figures side by side.
-func (o outcome) table() string {
-	var columns []series
-	for _, r := range o.Results {
-		if len(r.Figures) > len(columns) {
-			columns = r.Figures
-		}
-	}
-	var b strings.Builder
-	b.WriteString("| |")
-	for _, c := range columns {
-		fmt.Fprintf(&b, " %s |", strings.TrimSpace(c.Name+" "+c.Unit))
-	}
-	b.WriteString("\n|---|" + strings.Repeat("---|", len(columns)) + "\n")
-	for _, r := range o.Results {
-		fmt.Fprintf(&b, "| %s |", r.Library)
-		for i, c := range columns {
-			switch v, ok := r.figure(c.Name); {
-			case ok && v.Ratio != 0 && r.Library != floor:
-				fmt.Fprintf(&b, " %s (%s) |", number(v.Median), number(v.Ratio))
-			case ok:
-				fmt.Fprintf(&b, " %s |", number(v.Median))
-			case i == 0 && r.Failed != "":
-				fmt.Fprintf(&b, " failed |")
-			default:
-				b.WriteString(" - |")
-			}
-		}
-		b.WriteString("\n")
-	}
-	for _, r := range o.Results {
-		if r.Failed != "" {
-			fmt.Fprintf(&b, "\n%s: %s\n", r.Library, strings.ReplaceAll(r.Failed, "\n", "; "))
-		}
-	}
-	return b.String()
-}
-
 func (r result) figure(name string) (series, bool) {
 	for _, s := range r.Figures {
 		if s.Name == name {
@@ -209,17 +123,4 @@ func (o outcome) summary() string {
 		}
 	}
 	return fmt.Sprintf("%-34s %s%s", o.Name, what, strings.Join(parts, ", "))
-}
-
-// number writes a value with three significant digits, and no more than are there.
-func number(v float64) string {
-	switch {
-	case v == float64(int64(v)) || v >= 100 || v <= -100:
-		return fmt.Sprintf("%.0f", v)
-	case v >= 10 || v <= -10:
-		return fmt.Sprintf("%.1f", v)
-	case v >= .1 || v <= -.1:
-		return fmt.Sprintf("%.2f", v)
-	}
-	return fmt.Sprintf("%.3f", v)
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"math"
 	"os"
 	"path/filepath"
@@ -12,7 +11,7 @@ import (
 // TestReport has a goal reached, one missed and one that was not measured, a
 // library that failed, a figure that is no number, and every chart.
 func TestReport(t *testing.T) {
-	r := newReport(true)
+	r := newReport(true, "a note")
 	for _, s := range (plan{}).scenarios() {
 		o := outcome{Name: s.name, About: s.about, Results: make([]result, 3)}
 		for i, lib := range []string{ours, floor, "etcd"} {
@@ -36,25 +35,22 @@ func TestReport(t *testing.T) {
 	r.Outcomes[0].Results[0].Figures[0].Values[0] = 1e9
 	r.finish(0)
 	dir := t.TempDir()
-	if err := r.write(dir); err != nil {
+	if err := (runs{r}).write(dir); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "results.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"| no |", "| yes |", "etcd: why; not", "| failed |"} {
+	for _, want := range []string{"| no |", "| yes |", "etcd: why; not", "| failed |", "| note | a note |"} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("results.md does not say %q", want)
 		}
 	}
-	raw, err := os.ReadFile(filepath.Join(dir, "results.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var again report
-	if err := json.Unmarshal(raw, &again); err != nil || len(again.Verdicts) != len(r.Verdicts) {
-		t.Errorf("results.json has %d goals (%v): want %d", len(again.Verdicts), err, len(r.Verdicts))
+	path := filepath.Join(dir, "results.json")
+	again, err := readRuns([]string{path, path})
+	if err != nil || len(again) != 2 || len(again[1].Verdicts) != len(r.Verdicts) {
+		t.Errorf("results.json, read twice, has %d runs (%v): want 2 with the goals", len(again), err)
 	}
 	page, err := os.ReadFile("../docs/performance.md")
 	if err != nil {
