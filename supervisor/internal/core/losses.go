@@ -113,15 +113,6 @@ func (f *failures) known(number uint16) uint16 {
 // get returns a failure that is known.
 func (f *failures) get(number uint16) *failure { return &f.kept[number%keptFailures] }
 
-// hasGained reports whether a vote is known to have aged by its node's clock.
-func (f *failures) hasGained(v *vote) bool {
-	if v.fault != faultNoted {
-		return false
-	}
-	_, is := f.get(f.known(v.failure)).err.(Gained)
-	return is
-}
-
 // heardOf remembers what an answer of node i tells of its vote for a lease, before that is
 // counted. What it does to the vote is the matter of others.
 func (c *Core) heardOf(now clock.Instant, t *tenure, i int, r node.Reply) {
@@ -145,7 +136,7 @@ func (c *Core) heardOf(now clock.Instant, t *tenure, i int, r node.Reply) {
 			v.fault = FaultForgot
 		case v.until == 0 && (v.standing < onProbation || v.fault == FaultNeverHad):
 			v.fault = FaultNeverHad
-		case now >= v.until && c.nodes[i].failures.hasGained(v): // it has expired by that
+		case now >= v.until && v.fault == faultNoted: // it has expired, or is not put back, because of that
 		case now >= v.until:
 			v.fault = FaultExpired
 		case !p.state.Guarded && p.state.FlushedAt > v.until.Add(t.terms.Drift-t.terms.TTL): // since it gave its vote

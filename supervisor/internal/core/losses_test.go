@@ -29,6 +29,16 @@ func (b *bench) failRenewals(i int, err error) {
 	}
 }
 
+// refuseUntilExpired has node 0 refuse renewals until it has the key no longer.
+func (b *bench) refuseUntilExpired(err error) {
+	for v := &b.c.lines["x"].holder.votes.of[0]; b.now() < v.until; {
+		b.advance(b.c.terms.RenewEvery)
+		b.failRenewals(0, err)
+		b.answerAll(nil)
+	}
+	b.round(map[int]node.Status{0: node.Absent})
+}
+
 // expire lets the time of all leases run out, unanswered.
 func (b *bench) expire() { b.advance(b.c.terms.TTL) }
 
@@ -102,6 +112,21 @@ var lossesOfNodes = []struct {
 			}
 		}
 	}, ReasonExpired, []Flaw{{Node: 0, Err: FaultForgot}, {Node: 1, Err: FaultNoAnswer}}},
+	{"refused until the key has expired", func(b *bench) {
+		b.refuseUntilExpired(errRight)
+		b.advance(b.c.terms.RenewEvery)
+		b.expire()
+	}, ReasonExpired, []Flaw{{Node: 0, Err: errRight}, {Node: 1, Err: FaultNoAnswer}, {Node: 2, Err: FaultNoAnswer}}},
+	{"expired, and then not put back", func(b *bench) {
+		b.refuseUntilExpired(errRight)
+		b.round(map[int]node.Status{0: node.Absent})
+		for _, s := range b.take(node.Heal) {
+			b.say(s, node.Unknown, func(r *node.Reply) { r.Err = errMemory })
+		}
+		b.round(map[int]node.Status{0: node.Absent})
+		b.advance(b.c.terms.RenewEvery)
+		b.expire()
+	}, ReasonExpired, []Flaw{{Node: 0, Err: errMemory}, {Node: 1, Err: FaultNoAnswer}, {Node: 2, Err: FaultNoAnswer}}},
 	{"overwritten, then gone", func(b *bench) {
 		b.round(map[int]node.Status{0: node.Other})
 		b.round(map[int]node.Status{0: node.Absent})
