@@ -3,16 +3,20 @@ package supervisor_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
 	"github.com/leasehold-go/leasehold/node/nodetest"
 	"github.com/leasehold-go/leasehold/supervisor"
 )
@@ -244,6 +248,62 @@ func TestLossByAdoption(t *testing.T) {
 			t.Errorf("Extend: %v", err)
 		}
 	})
+}
+
+// Whatever two of three nodes do instead of renewing is told in their own words: of the lease,
+// and of each node.
+func TestRefusalsAreTold(t *testing.T) {
+	answering := func(with string) func(*nodetest.Node) {
+		return func(n *nodetest.Node) { failing(with)(n); n.Fail("*", with) }
+	}
+	var dialled atomic.Pointer[string] // what a dial ends with instead
+	refusing := func(with string) func(*nodetest.Node) {
+		return func(n *nodetest.Node) { dialled.Store(&with); n.Crash(); n.Recover() }
+	}
+	hangUp := func(n *nodetest.Node) { n.Reply("EVALSHA", nodetest.EOF); n.Reply("EVAL", nodetest.EOF) }
+	for says, do := range map[string]func(*nodetest.Node){
+		"BUSY Redis is busy running a script.":          answering("BUSY Redis is busy running a script."),
+		"LOADING Redis is loading the dataset":          answering("LOADING Redis is loading the dataset"),
+		"MASTERDOWN Link with MASTER is down":           answering("MASTERDOWN Link with MASTER is down"),
+		"NOREPLICAS Not enough good replicas to write.": failing("NOREPLICAS Not enough good replicas to write."),
+		replica:                             answering(replica),
+		noMemory:                            failing(noMemory),
+		"connection closed by the node":     hangUp,
+		"tls: failed to verify certificate": refusing("tls: failed to verify certificate"),
+	} {
+		t.Run(says, func(t *testing.T) {
+			dialled.Store(nil)
+			bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+				sup := start(t, nodes, func(cfg *supervisor.Config) {
+					for i, n := range nodes[:2] {
+						o := n.Option("")
+						dial := o.DialCtxFn
+						o.DialCtxFn = func(ctx context.Context, to string, d *net.Dialer, c *tls.Config) (net.Conn, error) {
+							if with := dialled.Load(); with != nil {
+								return nil, errors.New(*with)
+							}
+							return dial(ctx, to, d, c)
+						}
+						cfg.Nodes[i] = node.Option(o)
+					}
+				})
+				held := acquire(t, sup, "x")
+				time.Sleep(ttl / 8)
+				each(nodes[:2], do)
+				<-held.Lost()
+				var lost *lease.LostError
+				if err := held.Err(); !errors.Is(err, lease.ErrExpired) || !errors.As(err, &lost) {
+					t.Fatal(err)
+				}
+				wantReasons(t, lost, nodes, map[int]string{0: says, 1: says})
+				for i, st := range sup.Nodes() {
+					if text := fmt.Sprint(st.Err); strings.Contains(text, says) != (i < 2) {
+						t.Errorf("%s is shown with %s", st.Node, text)
+					}
+				}
+			})
+		})
+	}
 }
 
 // Very many leases that are lost for the same reasons share one error.

@@ -700,6 +700,8 @@ var mutants = []mutant{
 		"	a.state.FlushedAt = 0\n	if a.session != nil {", "	if a.session != nil && a.session.flushed.Load() != 0 {", "./node TestFlushOfAllIsTold"},
 	{"a clock that gained is told as a key that expired", "each node's reason: its clock gained 5 s", core + "/losses.go",
 		"		case now >= v.until && v.fault == faultNoted: // it has expired, or is not put back, because of that\n", "", "./supervisor TestLossCarriesItsReasons"},
+	{"why there is no connection is not told", "each node's reason: the server's own words", core + "/losses.go",
+		"		case r.Err == nil:\n", "		case r.Err == nil || apart:\n", "./supervisor TestRefusalsAreTold"},
 	{"why a key is not put back is told as that it has expired", "each node's reason: the server's own words", core + "/losses.go",
 		"v.fault == faultNoted: // it", "v.fault == faultNoted && v.until != 0: // it", "./supervisor/internal/core TestReasonsOfALoss"},
 	{"reasons are not shared", "10,000 leases that are lost at once share their reasons", core + "/losses.go",
