@@ -22,6 +22,7 @@ const (
 	lastPause   = 250 * time.Millisecond // between two attempts to enrol
 	shortPause  = 10 * time.Millisecond  // between two while the node is needed
 	neededFor   = 2 * time.Second        // and MaxTTL, after it was lost: for so long it is asked for those who need it
+	mostDials   = 8                      // of one attempt to an address that does not answer
 	refusedFor  = 8 * time.Second        // between two of those that the server refuses for good
 	grownAfter  = time.Hour              // and the window: a life that began so long ago is grown
 )
@@ -602,15 +603,15 @@ func (a *Actor) goOnHolding() {
 
 // try starts an attempt to enrol. Commands wait for it if holdBack is set.
 func (a *Actor) try(ctx context.Context, holdBack bool) {
-	// To wait long for a dial that will fail is worse than to dial once more, as its packet may
-	// have got lost: so it is waited for longer only after it was in vain.
 	now := a.Clock.Now()
-	dialled := min(a.patience.of(now)<<min(a.overdue, 8), a.Longest)
+	patience := a.patience.of(now)
+	dialled, again := a.dialling(patience)
 	s := newSession(ctx, a.Clock, a.Longest, dialled, &a.callouts)
+	s.again = again
 	a.trying, a.holdBack = s, holdBack
 	a.attempt = make(chan enrolment, 1)
 	if holdBack {
-		a.timer.Reset(a.patience.of(now))
+		a.timer.Reset(patience)
 	}
 	if a.Wakes != nil && a.Conn.client == nil {
 		s.changed = newChangedKeys()
@@ -633,6 +634,18 @@ func (a *Actor) try(ctx context.Context, holdBack bool) {
 		}
 		done <- enrolment{s, id, err, refusal, answered}
 	}(a.attempt)
+}
+
+// dialling returns for how long a dial is waited for, and after how long another one is begun
+// meanwhile, 0 if none is. To wait long for a dial that will fail is worse than to dial once more, as
+// its packet may have got lost. So it is waited for longer only after it was in vain, and then
+// both is done: the node may be far, or have been away.
+func (a *Actor) dialling(patience time.Duration) (dialled, again time.Duration) {
+	dialled = min(patience<<min(a.overdue, 8), a.Longest)
+	if a.overdue > 0 {
+		again = max(patience, dialled/mostDials)
+	}
+	return dialled, again
 }
 
 // ask gives a connection over which an answer is overdue as long again as a step of connecting.

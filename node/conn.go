@@ -252,9 +252,9 @@ func withoutSecrets(s string) string {
 }
 
 // options returns the option with ours laid over it: a dial is to succeed within dialled, and
-// what follows within timeout. Every dial of the option
+// what follows within timeout. See dialTCP for again. Every dial of the option
 // goes through wrap, and every password that it comes up with to secret.
-func (c Conn) options(timeout, dialled time.Duration,
+func (c Conn) options(timeout, dialled, again time.Duration,
 	wrap func(sentinel bool, dial func(context.Context) (net.Conn, error)) (net.Conn, error),
 	secret func(string),
 ) rueidis.ClientOption {
@@ -271,7 +271,7 @@ func (c Conn) options(timeout, dialled time.Duration,
 	dial := dialerOf(c.opt.ClientOption)
 	if dial == nil {
 		dial = func(ctx context.Context, dst string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
-			return dialTCP(ctx, dst, d, t, timeout)
+			return dialTCP(ctx, dst, d, t, timeout, again)
 		}
 	}
 	o.DialFn = nil

@@ -14,9 +14,11 @@ import (
 // dialTCP connects to a server. A name may have several addresses, the first of which is dead:
 // so the next one is tried after a part of the timeout already, as RFC 8305 has it, and at
 // once if one has failed. net.Dialer does so for the first address of the other family
-// only, after 300 ms or its FallbackDelay.
-func dialTCP(ctx context.Context, dst string, d *net.Dialer, t *tls.Config, handshake time.Duration) (net.Conn, error) {
-	conn, err := dialAny(ctx, dst, d)
+// only, after 300 ms or its FallbackDelay. If again is not 0, all of them are dialled once more
+// after each such time, until one answers: the kernel sends a packet that was lost again only after
+// a second, then two, then four.
+func dialTCP(ctx context.Context, dst string, d *net.Dialer, t *tls.Config, handshake, again time.Duration) (net.Conn, error) {
+	conn, err := dialAny(ctx, dst, d, again)
 	if err != nil || t == nil {
 		return conn, err
 	}
@@ -35,12 +37,14 @@ func dialTCP(ctx context.Context, dst string, d *net.Dialer, t *tls.Config, hand
 	return secure, nil
 }
 
-func dialAny(ctx context.Context, dst string, d *net.Dialer) (net.Conn, error) {
+func dialAny(ctx context.Context, dst string, d *net.Dialer, again time.Duration) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(dst)
 	if err != nil {
 		return d.DialContext(ctx, "tcp", dst) // which says what is wrong with it
 	}
-	if _, err := netip.ParseAddr(host); err == nil || host == "" {
+	_, err = netip.ParseAddr(host)
+	resolved := err == nil || host == ""
+	if resolved && again == 0 {
 		return d.DialContext(ctx, "tcp", dst)
 	}
 	if d.Timeout > 0 {
@@ -48,19 +52,13 @@ func dialAny(ctx context.Context, dst string, d *net.Dialer) (net.Conn, error) {
 		ctx, cancel = context.WithTimeout(ctx, d.Timeout)
 		defer cancel()
 	}
-	resolver := d.Resolver
-	if resolver == nil {
-		resolver = net.DefaultResolver
+	addresses := []string{dst}
+	if !resolved {
+		if addresses, err = lookUp(ctx, host, port, d); err != nil {
+			return nil, err
+		}
 	}
-	ips, err := resolver.LookupNetIP(ctx, "ip", host)
-	if err != nil {
-		return nil, err
-	}
-	addresses := make([]string, len(ips))
-	for i, ip := range ips {
-		addresses[i] = net.JoinHostPort(ip.Unmap().String(), port)
-	}
-	conn, err := race(ctx, addresses, d.Timeout/4, func(ctx context.Context, address string) (net.Conn, error) {
+	conn, err := race(ctx, addresses, d.Timeout/4, again, func(ctx context.Context, address string) (net.Conn, error) {
 		return d.DialContext(ctx, "tcp", address)
 	})
 	if err != nil && err == ctx.Err() {
@@ -69,12 +67,28 @@ func dialAny(ctx context.Context, dst string, d *net.Dialer) (net.Conn, error) {
 	return conn, err
 }
 
+// lookUp returns the addresses of a name, with the port.
+func lookUp(ctx context.Context, host, port string, d *net.Dialer) ([]string, error) {
+	resolver := d.Resolver
+	if resolver == nil {
+		resolver = net.DefaultResolver
+	}
+	ips, err := resolver.LookupNetIP(ctx, "ip", host)
+	addresses := make([]string, len(ips))
+	for i, ip := range ips {
+		addresses[i] = net.JoinHostPort(ip.Unmap().String(), port)
+	}
+	return addresses, err
+}
+
 // race dials addresses, one at least, all of which are under way after the given time, and
-// returns the first connection.
-func race(ctx context.Context, addresses []string, within time.Duration, dial func(context.Context, string) (net.Conn, error)) (net.Conn, error) {
+// returns the first connection. If again is not 0 they are dialled once more after each such time.
+// It fails as soon as each of them has failed.
+func race(ctx context.Context, addresses []string, within, again time.Duration, dial func(context.Context, string) (net.Conn, error)) (net.Conn, error) {
 	type result struct {
-		conn net.Conn
-		err  error
+		address int
+		conn    net.Conn
+		err     error
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -84,13 +98,20 @@ func race(ctx context.Context, addresses []string, within time.Duration, dial fu
 	defer timer.Stop()
 	begun := 0
 	begin := func() {
-		address := addresses[begun]
+		i := begun % len(addresses)
 		begun++
-		timer.Reset(step)
+		switch {
+		case begun < len(addresses):
+			timer.Reset(step)
+		case again > 0:
+			timer.Reset(again / time.Duration(len(addresses)))
+		default:
+			timer.Stop()
+		}
 		go func() {
-			c, err := dial(ctx, address)
+			c, err := dial(ctx, addresses[i])
 			select {
-			case results <- result{c, err}:
+			case results <- result{i, c, err}:
 			case <-ctx.Done(): // another one was first
 				if c != nil {
 					_ = c.Close()
@@ -100,7 +121,8 @@ func race(ctx context.Context, addresses []string, within time.Duration, dial fu
 	}
 	begin()
 	var failed error
-	for failures := 0; ; {
+	failures := make(map[int]bool)
+	for {
 		select {
 		case r := <-results:
 			switch {
@@ -108,18 +130,20 @@ func race(ctx context.Context, addresses []string, within time.Duration, dial fu
 				return r.conn, nil
 			case failed == nil:
 				failed = r.err
-			default:
+			case !failures[r.address]:
 				failed = fmt.Errorf("%w; %w", failed, r.err)
 			}
-			if failures++; failures == len(addresses) {
+			failures[r.address] = true
+			if len(failures) == len(addresses) {
 				return nil, failed
+			}
+			if begun >= len(addresses) {
+				continue
 			}
 		case <-timer.C():
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		if begun < len(addresses) {
-			begin()
-		}
+		begin()
 	}
 }

@@ -3,9 +3,11 @@ package node
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -26,7 +28,7 @@ func TestNameWithADeadAddress(t *testing.T) {
 	for _, addresses := range [][]string{{"127.0.0.2", "127.0.0.1"}, {"127.0.0.1", "127.0.0.2"}} {
 		d := &net.Dialer{Timeout: 4 * time.Second, Resolver: resolver(addresses...)}
 		begun := time.Now()
-		c, err := dialTCP(t.Context(), net.JoinHostPort("db.example.", port), d, nil, time.Second)
+		c, err := dialTCP(t.Context(), net.JoinHostPort("db.example.", port), d, nil, time.Second, 0)
 		if err != nil {
 			t.Fatalf("%v: %v", addresses, err)
 		}
@@ -37,13 +39,69 @@ func TestNameWithADeadAddress(t *testing.T) {
 	}
 	// One that has no other is waited for, and no longer than the timeout.
 	d := &net.Dialer{Timeout: 100 * time.Millisecond, Resolver: resolver("127.0.0.2")}
-	if _, err := dialTCP(t.Context(), net.JoinHostPort("db.example.", port), d, nil, time.Second); err == nil {
+	if _, err := dialTCP(t.Context(), net.JoinHostPort("db.example.", port), d, nil, time.Second, 0); err == nil {
 		t.Error("connected to an address that is dead")
 	}
 }
 
-// jam listens on 127.0.0.2, and lets nobody connect.
-func jam(t *testing.T, port int) {
+// A server that lets nobody connect for a while is connected to as soon as it does. The kernel by
+// itself asks again a second after the dial has begun.
+func TestDialsAgain(t *testing.T) {
+	free, err := net.Listen("tcp", "127.0.0.2:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := free.Addr().(*net.TCPAddr).Port
+	free.Close()
+	fd := jam(t, port)
+	replies := make(chan Batch, 100)
+	a := NewActor(Config{
+		Conn: URL(fmt.Sprintf("redis://127.0.0.2:%d", port)), Timeout: 100 * time.Millisecond, Longest: 2 * time.Second, Replies: replies,
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); a.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	for b := range replies {
+		if b.State.Err != nil && strings.Contains(b.State.Err.Error(), "no answer within 800ms") {
+			break // the next dial is to last for 1.6 s
+		}
+	}
+	<-time.After(400 * time.Millisecond) // in the midst of that
+	own, err := syscall.Dup(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(own), "listener")
+	defer file.Close()
+	l, err := net.FileListener(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	begun, first := time.Now(), make(chan time.Duration, 100)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			took := time.Since(begun)
+			go func() {
+				defer c.Close()
+				if _, err := c.Read(make([]byte, 1)); err == nil { // those who jam say nothing
+					first <- took
+				}
+			}()
+		}
+	}()
+	if took := <-first; took > 400*time.Millisecond {
+		t.Errorf("connected after %v", took)
+	}
+}
+
+// jam listens on 127.0.0.2, and lets nobody connect. It returns the listener.
+func jam(t *testing.T, port int) int {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -58,11 +116,12 @@ func jam(t *testing.T, port int) {
 	for range 10 { // until the queue of what is to be accepted is full
 		c, err := net.DialTimeout("tcp", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 2}), uint16(port)).String(), 100*time.Millisecond)
 		if err != nil {
-			return
+			return fd
 		}
 		t.Cleanup(func() { c.Close() })
 	}
 	t.Fatal("the queue of connections does not become full")
+	return 0
 }
 
 // resolver answers that every name has these addresses, and none of IPv6.

@@ -39,6 +39,7 @@ type session struct {
 	clock   clock.Clock
 	within  time.Duration   // each step of connecting
 	dialled time.Duration   // within which a dial is to succeed, without its TLS
+	again   time.Duration   // after which a dial begins another one meanwhile; 0 if it does not
 	ctx     context.Context // done when the session must be given up at once
 	cancel  context.CancelCauseFunc
 	nonce   string
@@ -369,7 +370,7 @@ func (s *session) connect(c Conn, lend func(context.Context) (rueidis.DedicatedC
 		own.DialCtxFn = s.withDialer(dial)
 	}
 	c.opt = behind(&own)
-	o := c.options(s.within, s.dialled, s.dial, func(p string) {
+	o := c.options(s.within, s.dialled, s.again, s.dial, func(p string) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if p != "" {

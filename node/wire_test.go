@@ -138,7 +138,7 @@ func FuzzWire(f *testing.F) {
 				}()
 				return newWire(c, invalidations), nil
 			}})
-		o := conn.options(timeoutOfFuzz, timeoutOfFuzz,
+		o := conn.options(timeoutOfFuzz, timeoutOfFuzz, 0,
 			func(_ bool, dial func(context.Context) (net.Conn, error)) (net.Conn, error) { return dial(t.Context()) },
 			func(string) {})
 		changed := newChangedKeys()

@@ -57,7 +57,8 @@ type Config struct {
 	// its slowest answer, up to TTL/4; what was slow counts half after each two TTLs. So a node
 	// that becomes slower than NodeTimeout is waited for in vain once. Each step of
 	// connecting may take TTL/4, as nobody waits for it: the greeting, who the server is, its
-	// marker; a dial NodeTimeout, and twice as long each time that it was in vain.
+	// marker; a dial NodeTimeout, and twice as long each time that it was in vain, while
+	// others are begun every NodeTimeout.
 	// See NodeStatus.Patience. Default TTL/20; at most TTL/4.
 	NodeTimeout time.Duration
 
