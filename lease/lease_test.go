@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -638,10 +639,15 @@ func TestCauseIsExplained(t *testing.T) {
 	c.End(&LostError{ErrExpired, []NodeReason{{"a:6379", errors.New("no answer")}}})
 	contexts = append(contexts, l.Context(t.Context()))
 	for _, ctx := range contexts {
-		if why := context.Cause(ctx); !errors.Is(why, ErrExpired) || !errors.As(why, &lost) || len(lost.Nodes) != 1 || why.Error() != l.Err().Error() {
+		if why := context.Cause(ctx); !errors.Is(why, ErrExpired) || !errors.As(why, &lost) || len(lost.Nodes) != 1 || jsonOf(why) != jsonOf(l.Err()) {
 			t.Errorf("after the supervisor has said why: %v, Err %v", why, l.Err())
 		}
 	}
+}
+
+func jsonOf(err error) string {
+	b, _ := json.Marshal(err)
+	return string(b)
 }
 
 // A caller's test makes, keeps and loses a lease with New and its Control.

@@ -71,3 +71,6 @@ type unexplained struct{ l *Lease }
 
 func (u unexplained) Error() string { return u.l.reason().Error() }
 func (u unexplained) Unwrap() error { return u.l.reason() }
+
+// MarshalText returns what Error returns, as that of a LostError does.
+func (u unexplained) MarshalText() ([]byte, error) { return []byte(u.Error()), nil }

@@ -690,6 +690,8 @@ var mutants = []mutant{
 		"too many nodes keep another value, or none", "its key was overwritten on too many nodes", "./supervisor TestLossCarriesItsReasons"},
 	{"the cause of a context stays without reasons", "each node's reason in the cause of a context", "lease/lease.go",
 		"	if why == error(expired) {\n		return unexplained{l}", "	if false {\n		return unexplained{l}", "./lease TestCauseIsExplained"},
+	{"the cause of a context is nothing in JSON", "each node's reason in the cause of a context", "lease/lost.go",
+		"func (u unexplained) MarshalText()", "func (u unexplained) marshalText()", "./lease TestCauseIsExplained"},
 	{"a flush is told as a deletion", "a flush is told as a flush", core + "/losses.go",
 		"		case forgot:\n			v.fault = FaultForgot\n", "", "./supervisor TestLossCarriesItsReasons"},
 	{"a flush is not told as one without a guard", "a flush is told as a flush", "node/tracking.go",
