@@ -537,3 +537,45 @@ func TestObserverIsAFunction(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Stats tell how much there is of each, and how busy the loop was.
+func TestStatsOfThePresent(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		sup := start(t, nodes)
+		acquire(t, sup, "x")
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { _, _ = sup.Acquire(ctx, "x"); close(done) }()
+		time.Sleep(time.Minute)
+		st := sup.Stats()
+		if st.Held != 1 || st.Waiting != 1 || st.Owed != 0 || st.Up < time.Minute || st.Busy > 2*time.Second {
+			t.Errorf("%+v", st)
+		}
+		cancel()
+		<-done
+	})
+}
+
+// How far a node's clock is ahead is counted from the lower median of those that were read.
+func TestOffsetsOfNodes(t *testing.T) {
+	bubble(t, 5, func(t *testing.T, nodes []*nodetest.Node) {
+		for i, ahead := range []time.Duration{4, 1, 2, 3} {
+			nodes[i].Jump(ahead * time.Hour)
+		}
+		nodes[3].Crash()
+		nodes[4].Crash()
+		sup := start(t, nodes)
+		wants := func(want ...time.Duration) {
+			t.Helper()
+			for i, st := range sup.Nodes() {
+				if got := st.Offset.Round(time.Minute); got != want[i]*time.Hour {
+					t.Errorf("node %d: %v, want %d h", i, got, want[i])
+				}
+			}
+		}
+		wants(2, -1, 0, 0, 0)
+		nodes[3].Recover()
+		time.Sleep(time.Minute)
+		wants(2, -1, 0, 1, 0)
+	})
+}

@@ -428,7 +428,7 @@ func TestBoundClose(t *testing.T) {
 	for _, name := range []string{"x", "y", "z"} {
 		ids[name] = b.c.lines[name].holder.id
 	}
-	_, _ = b.cutOff("x", 3)
+	first, _ := b.cutOff("x", 3)
 	b.c.BoundClose()
 	b.c.Close(b.now())
 	b.perform()
@@ -451,6 +451,7 @@ func TestBoundClose(t *testing.T) {
 	if !b.c.Drained() {
 		t.Fatal("not drained")
 	}
+	b.refused(first, ReasonUnconfirmed)
 	var names []string
 	for _, u := range b.c.Unreleased() {
 		names = append(names, u.Key)
@@ -599,4 +600,105 @@ func (b *bench) resent(i int) send {
 	}
 	b.t.Fatalf("node %d is asked for nothing", i)
 	return send{}
+}
+
+// What found no room is sent a piece at a time, until all is.
+func TestBacklogInPieces(t *testing.T) {
+	b := enrolled(t, 1)
+	for i := range maxCollect + 1 {
+		b.hold(fmt.Sprint(i))
+	}
+	b.c.Close(b.now())
+	sent := 0
+	for i := 0; !b.c.Drained(); i++ {
+		b.perform()
+		for _, s := range b.take(node.Release) {
+			if sent++; sent <= maxCollect+1 {
+				b.c.Unsent(b.now(), s.node, s.cmd)
+			} else {
+				b.say(s, node.OK)
+			}
+		}
+		if len(b.c.held) > 0 {
+			b.advance(1) // the next piece, before there is room
+			continue
+		}
+		b.advance(collectMore)
+		if i > 10 {
+			t.Fatalf("%d releases were never sent", len(b.c.nodes[0].backlog.ids))
+		}
+	}
+	if sent != 2*(maxCollect+1) {
+		t.Errorf("%d releases, want each twice", sent)
+	}
+}
+
+// A bounded Close waits for the leases that it ends in later pieces no longer than for the first.
+func TestBoundCloseInPieces(t *testing.T) {
+	b := enrolled(t, 1)
+	for i := range sweepPiece + 1 {
+		b.hold(fmt.Sprint(i))
+	}
+	b.c.BoundClose()
+	b.c.Close(b.now())
+	b.perform()
+	b.advance(1)
+	for _, s := range b.take(node.Release) {
+		b.say(s, node.Unknown)
+	}
+	b.advance(b.c.terms.Window)
+	if !b.c.Drained() {
+		t.Errorf("it waits for %d", b.c.tenures.len())
+	}
+}
+
+// Who releases what is being given back already, and has no end of its own, waits no longer
+// although the nodes have failed before.
+func TestBoundReleaseOfALostLease(t *testing.T) {
+	b := enrolled(t, 3)
+	b.hold("x")
+	id, answer := b.c.lines["x"].holder.id, b.call()
+	b.c.HolderEnded(b.now(), id, ReasonTaken)
+	b.perform()
+	releases := b.take(node.Release)
+	b.say(releases[0], node.Unknown)
+	b.say(releases[1], node.Unknown) // and the third is silent
+	b.c.Release(b.now(), id, answer)
+	b.c.Bound(b.now(), id)
+	b.perform()
+	b.advance(b.c.terms.Window - 1)
+	b.waits(answer)
+	b.advance(1)
+	b.refused(answer, ReasonUnconfirmed)
+}
+
+// An extension that the holder did not wait for is not confirmed by the end of the lease.
+func TestReleaseDuringAnExtension(t *testing.T) {
+	b := enrolled(t, 3)
+	b.hold("x")
+	id, extended := b.c.lines["x"].holder.id, b.call()
+	b.c.Extend(b.now(), id, b.c.terms, extended)
+	b.perform()
+	b.c.Release(b.now(), id, b.call())
+	b.perform()
+	b.refused(extended, ReasonReleased)
+}
+
+// A node that certainly never got a grant has nothing to give back, whether it has answered the
+// release or not.
+func TestReleaseOfWhatWasNotSent(t *testing.T) {
+	b := enrolled(t, 3)
+	w := b.acquire("x")
+	grants := b.take(node.Grant)
+	b.c.Cancel(b.now(), w)
+	b.perform()
+	for _, s := range b.take(node.Release) {
+		b.say(s, node.Unknown)
+	}
+	for _, s := range grants {
+		b.say(s, node.Unsent)
+	}
+	if n := b.c.tenures.len(); n != 0 {
+		t.Errorf("%d tenures are waited for", n)
+	}
 }

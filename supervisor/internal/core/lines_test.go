@@ -170,3 +170,45 @@ func TestReportsAreShared(t *testing.T) {
 		}
 	}
 }
+
+// The next waiter counts its own attempts, and gets a place of its own in the queues.
+func TestNextWaiterCountsAnew(t *testing.T) {
+	b := enrolled(t, 3)
+	w, _ := b.stand("x")
+	next := b.acquire("x")
+	b.take(node.Enqueue)
+	b.c.Cancel(b.now(), w)
+	b.perform()
+	b.waits(next)
+	l := b.c.lines["x"]
+	if l.tries+l.yields != 0 || l.placed || l.ticket != 0 {
+		t.Errorf("%d tries, %d yields, placed %v at %d", l.tries, l.yields, l.placed, l.ticket)
+	}
+}
+
+// A node that is back hurries nobody who waits for a holder.
+func TestNodeIsBackForThoseOfNoQuorum(t *testing.T) {
+	for _, why := range []Reason{ReasonNoQuorum, ReasonHeld} {
+		b := enrolled(t, 3)
+		b.acquire("x")
+		grants := b.take(node.Grant)
+		for _, s := range grants {
+			if why == ReasonHeld {
+				b.say(s, node.Other, theirs)
+			} else {
+				b.say(s, node.Unsent)
+			}
+		}
+		l := b.c.lines["x"]
+		var s sleeper = l
+		if l.attempt != nil {
+			s = l.attempt
+		}
+		b.c.alarms.set(s, b.now().Add(time.Hour))
+		l.why = why
+		b.c.retryLine(b.now(), l)
+		if hurried := s.bell().due() < b.now().Add(time.Hour); hurried != (why == ReasonNoQuorum) {
+			t.Errorf("%v: hurried %v", why, hurried)
+		}
+	}
+}

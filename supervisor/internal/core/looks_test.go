@@ -269,3 +269,73 @@ func TestLookThatIsAnsweredTooLate(t *testing.T) {
 		}
 	}
 }
+
+// That the key is there does not confirm an extension: a look moves no until.
+func TestLookConfirmsNoExtension(t *testing.T) {
+	b := enrolled(t, 3)
+	b.hold("x", unrenewed)
+	answer := b.call()
+	b.c.Extend(b.now(), b.c.lines["x"].holder.id, termsOf(9*time.Second), answer)
+	b.perform()
+	renewals := b.take(node.Renew)
+	b.say(renewals[0], node.OK)
+	b.say(renewals[1], node.Unknown)
+	b.changed(0, "x")
+	looks := b.take(node.Inspect)
+	b.wantNodes(looks, 0, 1)
+	for _, s := range looks {
+		b.look(s)
+	}
+	b.waits(answer)
+	b.say(renewals[2], node.OK)
+	if r := b.answer(answer); r != nil {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A change that is told again and again is looked at now and then, also between two looks that
+// were answered.
+func TestLooksNotAllTheTime(t *testing.T) {
+	b := enrolled(t, 3)
+	b.hold("x", unrenewed)
+	for n := range 3 {
+		b.changed(0, "x")
+		looks := b.take(node.Inspect)
+		if want := 3; n > 0 && len(looks) > 0 || n == 0 && len(looks) != want {
+			t.Fatalf("told for the %d. time, %d look", n+1, len(looks))
+		}
+		for _, s := range looks {
+			b.look(s)
+		}
+	}
+}
+
+// What a node keeps that has another life confirms nothing, and a reservation is told as what it
+// is: the key was deleted.
+func TestLooksAtOtherLives(t *testing.T) {
+	b := enrolled(t, 5)
+	w := b.acquire("x", unrenewed)
+	grants := b.take(node.Grant)
+	for _, s := range grants[:4] {
+		b.say(s, node.OK)
+	}
+	b.got(w)
+	b.clock.Advance(lateAfter + 1)
+	b.say(grants[4], node.OK)
+	for i := range 3 {
+		b.keptData(i)
+	}
+	for range 2 {
+		for _, s := range b.looks() {
+			b.look(s)
+		}
+	}
+	held := b.c.lines["x"].holder
+	if v := held.votes.of[4]; v.standing != late {
+		t.Errorf("the late grant: %v", v)
+	}
+	b.say(to(b.looks(), 3), node.OK, holds("?you/B"))
+	if got := held.votes.of[3].fault; got != FaultDeleted {
+		t.Errorf("%v, want %v", got, FaultDeleted)
+	}
+}

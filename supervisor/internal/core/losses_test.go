@@ -351,3 +351,99 @@ func TestReasonsWithOtherTwins(t *testing.T) {
 		t.Errorf("twins %v, and %v before; want %v, and none", got, before.Twins, want)
 	}
 }
+
+// What is wrong with a vote is told by what was known of it when the key was not there.
+func TestFaultsOfAVote(t *testing.T) {
+	const life = 1
+	for _, c := range []struct {
+		name      string
+		unguarded bool
+		status    node.Status
+		vote      vote
+		late      time.Duration // how long after until the answer comes
+		want      Fault
+	}{
+		{"deleted", false, node.Absent, vote{life: life}, -1, FaultDeleted},
+		{"deleted, or all data", true, node.Absent, vote{life: life}, -1, FaultGone},
+		{"forgotten", false, node.Absent, vote{life: life + 1}, -1, FaultForgot},
+		{"expired", false, node.Absent, vote{life: life}, 0, FaultExpired},
+		{"never had", false, node.Absent, vote{}, unknown, FaultNeverHad},
+		{"still never had", false, node.Absent, vote{standing: onProbation, fault: FaultNeverHad}, unknown, FaultNeverHad},
+		{"had it before", false, node.Absent, vote{standing: onProbation, fault: FaultNoAnswer}, unknown, FaultExpired},
+		{"as it was", false, node.Absent, vote{standing: withdrawn, fault: FaultLate}, unknown, FaultLate},
+		{"no connection yet", false, node.Unsent, vote{life: life}, -1, FaultNotConnected},
+		{"in time", false, node.OK, vote{life: life}, -1, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := enrolled(t, 1)
+			b.told(0, func(s *node.State) { s.Guarded = !c.unguarded })
+			b.hold("x")
+			held := b.c.lines["x"].holder
+			if c.late != unknown {
+				c.vote.until = b.now().Add(-c.late)
+			}
+			held.votes.of[0] = c.vote
+			b.c.heardOf(b.now(), held, 0, node.Reply{Op: node.Renew, Status: c.status})
+			if got := held.votes.of[0].fault; got != c.want {
+				t.Errorf("%v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+const unknown = time.Hour
+
+// A renewal that was due at the very end of the lease was not asked for, and one that is answered
+// then is too late.
+func TestFaultsAtTheEnd(t *testing.T) {
+	b := enrolled(t, 1)
+	b.hold("x")
+	held := b.c.lines["x"].holder
+	end := held.hold.until
+	for _, late := range []time.Duration{0, 1} {
+		held.hold.renewAt = end.Add(late)
+		if got, want := b.c.causeOf(end, held, 0), []Fault{FaultNotAsked, FaultLate}[late]; got != want {
+			t.Errorf("due %v after the end: %v, want %v", late, got, want)
+		}
+	}
+	b.c.heardOf(end, held, 0, node.Reply{Op: node.Renew, Status: node.OK})
+	if got := held.votes.of[0].fault; got != FaultLate {
+		t.Errorf("%v, want %v", got, FaultLate)
+	}
+}
+
+// A loss has its own reason, although the nodes have the same, and says of a node that has failed
+// too often since what it has said last.
+func TestReasonsThatAreNotShared(t *testing.T) {
+	b := enrolled(t, 1)
+	b.hold("x")
+	held := b.c.lines["x"].holder
+	b.c.blame(held, 0, errRight, false)
+	number := held.votes.of[0].failure
+	for _, why := range []Reason{ReasonExpired, ReasonPaused} {
+		if r := b.c.loss(held.hold.until, held, why); r.Reason != why || !slices.Equal(r.Flaws, []Flaw{{Node: 0, Err: errRight}}) {
+			t.Errorf("%+v, want %v", r, why)
+		}
+	}
+	for i := range keptFailures {
+		b.c.blame(held, 0, fmt.Errorf("failure %d", i), false)
+	}
+	b.c.blame(held, 0, errMemory, false)
+	held.votes.of[0].failure = number
+	if r := b.c.loss(held.hold.until, held, ReasonExpired); !slices.Equal(r.Flaws, []Flaw{{Node: 0, Err: errMemory}}) {
+		t.Errorf("%v, want the latest", r.Flaws)
+	}
+}
+
+// Very many leases are told about as much of what one clock has gained.
+func TestGainsAreRounded(t *testing.T) {
+	for gained, want := range map[time.Duration]time.Duration{
+		123 * time.Millisecond:  120 * time.Millisecond,
+		988 * time.Millisecond:  990 * time.Millisecond,
+		1249 * time.Millisecond: 1200 * time.Millisecond,
+	} {
+		if got := Gained(gained).rounded(); got != Gained(want) {
+			t.Errorf("%v: %v, want %v", gained, time.Duration(got), want)
+		}
+	}
+}

@@ -627,3 +627,31 @@ func TestRoundTrip(t *testing.T) {
 		}
 	}
 }
+
+// A node that says of a waiter's name that another has it has taken its reservation back.
+func TestReservationThatIsTakenBack(t *testing.T) {
+	b := enrolled(t, 3)
+	_, token := b.stand("x")
+	b.announce(token, 0)
+	b.take(node.Enqueue)
+	tn := b.c.byToken[token]
+	b.c.onEnqueue(b.now(), tn, 0, node.Reply{ID: tn.id, Op: node.Enqueue, Status: node.Other, Value: "them/A", Left: time.Minute})
+	b.announce(token, 1)
+	b.wantNodes(b.take(node.Claim))
+}
+
+// That a name was crowded is remembered for a beat: those who waited have asked again by then.
+func TestCrowdedForABeat(t *testing.T) {
+	for _, late := range []time.Duration{0, 1} {
+		b := enrolled(t, 3)
+		l := &line{waitList: &waitList{key: "x"}}
+		b.c.lines["x"] = l
+		w := &waiter{Request: Request{Call: b.call(), Key: "x", Terms: b.c.terms}}
+		b.c.waiters.add(w)
+		b.c.addWaiter(l, w)
+		b.c.contended["x"] = b.now().Add(-b.c.settings.Heartbeat() - late)
+		if got := b.c.queueIfContended(b.now(), l); got != (late == 0) {
+			t.Errorf("a beat and %v later: %v", late, got)
+		}
+	}
+}
