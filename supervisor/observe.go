@@ -165,7 +165,7 @@ func (s *Supervisor) announce(e Event) {
 		case EventLost, EventNodeDown, EventWarning:
 			level = slog.LevelWarn
 		}
-		if errors.Is(e.Err, lease.ErrClosed) || errors.Is(e.Err, errNoTime) || errors.Is(e.Err, context.Canceled) && s.isClosing() {
+		if s.isOfClose(e.Err) {
 			level = slog.LevelInfo // somebody asked for it
 		}
 		attrs := make([]slog.Attr, 0, 4)
@@ -192,6 +192,11 @@ func (s *Supervisor) announce(e Event) {
 	if s.cfg.Observer != nil {
 		s.cfg.Observer.Observe(e)
 	}
+}
+
+// isOfClose reports whether something has happened because of Close.
+func (s *Supervisor) isOfClose(why error) bool {
+	return errors.Is(why, lease.ErrClosed) || errors.Is(why, errNoTime) || errors.Is(why, context.Canceled) && s.isClosing()
 }
 
 // isClosing reports whether Close was called.
