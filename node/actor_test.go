@@ -1199,7 +1199,7 @@ func TestNeededForRelease(t *testing.T) {
 
 // dialling returns the Conn, and where it tells when it has dialled.
 func dialling(n *nodetest.Node) (node.Conn, chan time.Time) {
-	dialled := make(chan time.Time, 1000)
+	dialled := make(chan time.Time, 10_000)
 	o := n.Option("")
 	dial := o.DialCtxFn
 	o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, cfg *tls.Config) (net.Conn, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -239,11 +240,11 @@ func TestRESP2(t *testing.T) {
 func TestDialerThatDoesNotReturn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
+		late, theirs := net.Pipe()
 		r := start(t, node.Option(rueidis.ClientOption{InitAddress: []string{"h:1"},
 			DialFn: func(string, *net.Dialer, *tls.Config) (net.Conn, error) {
 				<-release
-				c, _ := net.Pipe()
-				return c, nil
+				return late, nil
 			}}))
 		begin := time.Now()
 		wantStatuses(t, r.ask(grant("a", "1", 1)), "unsent")
@@ -253,6 +254,9 @@ func TestDialerThatDoesNotReturn(t *testing.T) {
 		r.cancel()
 		<-r.done
 		close(release)
+		if _, err := theirs.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("what comes late is not closed: %v", err)
+		}
 	})
 }
 

@@ -2,8 +2,11 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"io"
 	"net"
+	"os"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -117,5 +120,78 @@ func TestDialling(t *testing.T) {
 		if dialled, again := a.dialling(time.Duration(c.patience)); int(dialled) != c.dialled || int(again) != c.again {
 			t.Errorf("%d overdue, patience %d: dialled within %d and again after %d, want %d and %d", c.overdue, c.patience, dialled, again, c.dialled, c.again)
 		}
+	}
+}
+
+// A connection that comes after another one was first is closed.
+func TestRaceClosesWhatIsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		late, theirs := net.Pipe()
+		first, _ := net.Pipe()
+		got, err := race(t.Context(), []string{"late", "first"}, time.Second, 0, func(_ context.Context, address string) (net.Conn, error) {
+			if address == "late" {
+				<-time.After(time.Minute) // it heeds no context
+				return late, nil
+			}
+			return first, nil
+		})
+		if got != first || err != nil {
+			t.Errorf("%v, %v", got, err)
+		}
+		if _, err := theirs.Read(make([]byte, 1)); err != io.EOF {
+			t.Error(err)
+		}
+	})
+}
+
+// A handshake has its time, a connection whose handshake fails is closed, and the configuration, which
+// other addresses share, stays as it was.
+func TestHandshake(t *testing.T) {
+	for name, says := range map[string]string{"silent": "", "no TLS": "HTTP/1.1 400 Bad Request\r\n\r\n"} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			closed := make(chan error, 1)
+			go func() {
+				c, err := l.Accept()
+				if err == nil {
+					defer c.Close()
+					_, _ = io.WriteString(c, says)
+					_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+					_, err = io.Copy(io.Discard, c)
+				}
+				closed <- err
+			}()
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			config := &tls.Config{MinVersion: tls.VersionTLS12}
+			_, err = dialTCP(ctx, l.Addr().String(), &net.Dialer{}, config, 50*time.Millisecond, 0)
+			if err == nil || ctx.Err() != nil {
+				t.Errorf("%v, %v", err, ctx.Err())
+			}
+			if err := <-closed; errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error("the connection was left open")
+			}
+			if config.ServerName != "" {
+				t.Errorf("it is for %q alone", config.ServerName)
+			}
+		})
+	}
+}
+
+// To look a name up takes no longer than a dial may.
+func TestLookupHasItsTime(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+	defer cancel()
+	silent := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}
+	_, err := dialAny(ctx, "some.invalid:1", &net.Dialer{Timeout: 50 * time.Millisecond, Resolver: silent}, 0)
+	if err == nil || ctx.Err() != nil {
+		t.Errorf("%v, %v", err, ctx.Err())
 	}
 }

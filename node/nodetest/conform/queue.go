@@ -35,6 +35,8 @@ func queue(t *testing.T, target Target) {
 		{"more dead than one call looks at", (*queueing).manyDead},
 		{"the dead leave a queue in use", (*queueing).deadDropped},
 		{"a reservation is another's value", (*queueing).othersValue},
+		{"a release by who does not hold it", (*queueing).notTheHolder},
+		{"a release of two names", (*queueing).twoNames},
 		{"claims", (*queueing).claims},
 		{"leaving", (*queueing).leaving},
 		{"keys of another type", (*queueing).otherTypes},
@@ -288,6 +290,43 @@ func (q *queueing) othersValue(t *testing.T) {
 	}
 	q.mute.expect(t, q.on(node.Leave, "b"), node.Reply{Status: node.Other})
 	q.a.expect(t, q.on(node.Inspect, ""), node.Reply{Status: node.OK, Value: "?a", Left: reserve, Fence: fence})
+}
+
+// A release hands over what is free, and nothing that somebody else has.
+func (q *queueing) notTheHolder(t *testing.T) {
+	q.a.prepare(t, q.name, others, none)
+	q.a.expect(t, q.at(1, "a"), held(0))
+	q.b.ask("PEXPIRE", script.QueueKey(q.name), "3600000")
+	q.a.expect(t, q.at(1, "a"), held(0))
+	q.a.lookTTL(t, script.QueueKey(q.name), true, time.Hour) // a heartbeat makes it no shorter
+	q.mute.expect(t, q.on(node.Release, "m"), node.Reply{Status: node.Other})
+	q.a.lookValue(t, q.name, rival)
+	q.a.silent(t)
+	// What is like a reservation but for its end is another's.
+	q.a.ask("SET", q.name, "?owner/token!")
+	for _, op := range []node.Op{node.Renew, node.Heal} {
+		if r := q.mute.one(t, q.on(op, "m")); r.Status != node.Other || r.Value != "?owner/token!" {
+			t.Errorf("%v: %+v", op, r)
+		}
+	}
+}
+
+// Of two names in one call the second alone is waited for.
+func (q *queueing) twoNames(t *testing.T) {
+	var grants, releases []node.Command
+	for i := range 2 {
+		c := node.Command{Op: node.Grant, Name: fmt.Sprint(q.name, i), Token: "m"}
+		grants = append(grants, c)
+		c.Op = node.Release
+		releases = append(releases, c)
+	}
+	q.mute.do(t, grants...)
+	q.name = grants[1].Name
+	q.a.expect(t, q.at(1, "a"), node.Reply{Status: node.Other, Value: "m", Left: ttl, Fence: fence})
+	q.mute.do(t, releases...)
+	q.a.wake(t, "a")
+	q.a.lookValue(t, q.name, "?a")
+	q.a.gone(t, grants[0].Name)
 }
 
 func (q *queueing) claims(t *testing.T) {
