@@ -97,7 +97,7 @@ func reaches(t *testing.T, conn node.Conn, s cluster.Server, db int, user string
 	if err := l.Extend(ctx, ttl); err != nil {
 		t.Error(err)
 	}
-	if h, err := sup.Inspect(ctx, "name"); err != nil || !h.Held || h.Token() != l.Token() {
+	if h, err := sup.Inspect(ctx, "name"); err != nil || !h.Held || h.Token != l.Token() {
 		t.Errorf("Inspect() = %+v, %v", h, err)
 	}
 	if _, err := sup.TryAcquire(ctx, "name"); err == nil {

@@ -118,7 +118,7 @@ func workOn(ctx context.Context, sup *supervisor.Supervisor, name string) error 
 	if err != nil {
 		return err
 	}
-	if !h.Held || h.Token() != held.Token() {
+	if !h.Held || h.Token != held.Token() {
 		return fmt.Errorf("inspect: %+v", h)
 	}
 	for _, a := range h.Nodes {

@@ -192,8 +192,8 @@ func (h *hands) revoke(ctx context.Context) {
 		h.played("nobody to revoke")
 		return
 	}
-	h.write(entry{Revoked: &revocation{Token: string(x.Token()), Call: h.clock.Now()}})
-	if err := h.sup.Revoke(ctx, nemesisName, x.Token()); err != nil {
+	h.write(entry{Revoked: &revocation{Token: string(x.Token), Call: h.clock.Now()}})
+	if err := h.sup.Revoke(ctx, nemesisName, x.Token); err != nil {
 		h.played("not revoked")
 	} else {
 		h.played("revoked")

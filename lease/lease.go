@@ -253,9 +253,10 @@ func (l *Lease) Remaining() time.Duration {
 
 // Context returns a context that ends with the lease, or with parent if that ends
 // first. Its context.Cause is then what [Lease.Err] is, to errors.Is and errors.As, or the
-// parent's cause. With the same parent it returns the same context, so a holder may ask for one for each piece of work. What is
-// kept for it is freed as soon as the parent is done, or the lease over: values that are of
-// one piece of work belong to a context that is made of the one returned.
+// parent's cause. With the same parent it returns the same context, so a holder may ask for
+// one for each piece of work. What is kept for it is freed as soon as the parent is done, or
+// the lease over: values that are of one piece of work belong to a context that is made of the
+// one returned.
 func (l *Lease) Context(parent context.Context) context.Context {
 	l.Valid() // one that has expired unseen is over
 	key := any(parent)

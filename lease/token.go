@@ -12,8 +12,8 @@ import (
 // fresh for every attempt. Whoever knows it can delete the key, so it shows itself on purpose
 // only: string(t) is the value. Every verb of package fmt for a text, package slog and the encoders of
 // JSON and text print lease.Token(redacted) instead. They cannot know of it if a
-// Token itself is in an unexported field, or the key of a map in JSON; nor if fmt is given %p or %w,
-// which go vet finds. A [Lease] or a Holding of package supervisor may be in any field.
+// Token, or a Holding of package supervisor, is in an unexported field, or the key of a map in JSON; nor
+// if fmt is given %p or %w, which go vet finds. A [Lease] may be in any field.
 type Token string
 
 const redacted = "lease.Token(redacted)"

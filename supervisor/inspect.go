@@ -20,6 +20,7 @@ type Holding struct {
 	Held  bool          // a quorum of nodes keeps the same token
 	Free  bool          // a quorum of nodes keeps nothing
 	Owner string        // if Held: who; empty if the token does not say, as those of other libraries
+	Token lease.Token   // if Held: the value of the key; whoever knows it can delete it, so it does not print itself
 	Left  time.Duration // if Held: unless renewed, a quorum keeps it for so long at most; -1 for ever
 	Fence uint64        // the highest that a node has stored for the name; 0 if none
 
@@ -35,17 +36,13 @@ type Holding struct {
 	Since time.Time
 
 	Nodes []Answer // what each node said
-
-	token *string // which package fmt does not follow, wherever the Holding is
 }
 
-// Token returns the value of the key if the name is held, and nothing otherwise. Whoever knows it
-// can delete the key, as Revoke does, so it does not print itself.
-func (h Holding) Token() lease.Token {
-	if h.token == nil {
-		return ""
-	}
-	return lease.Token(*h.token)
+// Format prints what package fmt prints of such a struct, without the token: for a verb that does
+// not fit one, fmt would print its fields without asking them.
+func (h Holding) Format(f fmt.State, verb rune) {
+	type plain Holding // without this method
+	fmt.Fprintf(f, fmt.FormatString(f, verb), plain(h))
 }
 
 // Inspect asks every node who holds a name. It is for display: by the time that
@@ -114,8 +111,7 @@ func (h Holding) judge(as []core.Answer, quorum int) (Holding, error) {
 		left[a.Value] = append(left[a.Value], d)
 		if ds := left[a.Value]; len(ds) >= quorum {
 			slices.Sort(ds)
-			token := a.Value
-			h.Held, h.token, h.Owner = true, &token, node.OwnerOf(a.Value)
+			h.Held, h.Token, h.Owner = true, lease.Token(a.Value), node.OwnerOf(a.Value)
 			h.Left = ds[len(ds)-quorum]
 		}
 	}

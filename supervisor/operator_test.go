@@ -34,7 +34,7 @@ func TestRevoke(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := operator.Revoke(t.Context(), "x", h.Token()); err != nil {
+		if err := operator.Revoke(t.Context(), "x", h.Token); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait() // for the nodes beyond the quorum

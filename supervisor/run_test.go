@@ -144,7 +144,7 @@ func TestWithOwner(t *testing.T) {
 			if got := held.Owner(); got != want {
 				t.Errorf("Owner() = %q, want %q", got, want)
 			}
-			if h, err := sup.Inspect(t.Context(), "x"); err != nil || h.Owner != want || h.Token() != held.Token() {
+			if h, err := sup.Inspect(t.Context(), "x"); err != nil || h.Owner != want || h.Token != held.Token() {
 				t.Errorf("%+v, %v; want the owner %q", h, err, want)
 			}
 			if err := held.Release(t.Context()); err != nil {
@@ -165,7 +165,7 @@ func TestReservationIsNoHolder(t *testing.T) {
 			n.Set("x", "?me/ABCDEFGHIJKLMNOPQRSTUVWXYZ", time.Second)
 		}
 		h, err := sup.Inspect(t.Context(), "x")
-		if err != nil || h.Held || h.Owner != "" || h.Token() != "" || h.Nodes[0].Owner != "" {
+		if err != nil || h.Held || h.Owner != "" || h.Token != "" || h.Nodes[0].Owner != "" {
 			t.Errorf("%+v, %v", h, err)
 		}
 	})

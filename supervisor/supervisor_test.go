@@ -548,7 +548,7 @@ func TestInspect(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !h.Held || h.Free || h.Owner != "holder" || h.Token() != held.Token() || h.Fence != held.Fence() {
+		if !h.Held || h.Free || h.Owner != "holder" || h.Token != held.Token() || h.Fence != held.Fence() {
 			t.Errorf("%+v", h)
 		}
 		if h.Left <= 0 || h.Left > ttl {

@@ -77,7 +77,7 @@ type sight struct {
 
 // changes takes in a look, and reports whether the watcher is to be told.
 func (last *sight) changes(h Holding, err error) bool {
-	now := sight{told: true, failed: err != nil, held: h.Held, free: h.Free, token: h.Token()}
+	now := sight{told: true, failed: err != nil, held: h.Held, free: h.Free, token: h.Token}
 	if now.failed { // whatever the rest says
 		now.held, now.free, now.token = false, false, ""
 	}

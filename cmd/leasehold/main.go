@@ -289,7 +289,7 @@ func show(j *job, args []string) int {
 		}
 		fmt.Fprintln(j.out, describe(h))
 		if *token && h.Held {
-			fmt.Fprintln(j.out, "token", string(h.Token()))
+			fmt.Fprintln(j.out, "token", string(h.Token))
 		}
 		if h.Waiting > 0 {
 			fmt.Fprintln(j.out, h.Waiting, "waiting")
