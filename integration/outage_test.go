@@ -16,7 +16,9 @@ import (
 // not after a pause that has grown with the outage; or within a node timeout.
 func TestAskedAsSoonAsBack(t *testing.T) {
 	t.Parallel()
-	const quick = 20 * time.Millisecond
+	// The figure is under 20 ms, on a machine that does nothing else and without the race detector.
+	// Pauses that had grown with the outage made it 75 to 195.
+	const quick = 50 * time.Millisecond
 	for _, x := range []struct {
 		nodes       int
 		ttl, outage time.Duration
