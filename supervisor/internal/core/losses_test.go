@@ -93,6 +93,12 @@ var lossesOfNodes = []struct {
 		b.failRenewals(1, errMemory)
 		b.expire()
 	}, ReasonExpired, []Flaw{{Node: 0, Err: FaultDeleted}, {Node: 1, Err: errMemory}, {Node: 2, Err: FaultNoAnswer}}},
+	{"deleted, and still gone", func(b *bench) {
+		b.round(map[int]node.Status{0: node.Absent})
+		b.round(map[int]node.Status{0: node.Absent})
+		b.advance(b.c.terms.RenewEvery)
+		b.expire()
+	}, ReasonExpired, []Flaw{{Node: 0, Err: FaultDeleted}, {Node: 1, Err: FaultNoAnswer}, {Node: 2, Err: FaultNoAnswer}}},
 	{"deleted, healed and counted, then silent", func(b *bench) {
 		b.round(map[int]node.Status{0: node.Absent})
 		b.round(map[int]node.Status{0: node.Absent})

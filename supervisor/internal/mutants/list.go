@@ -728,7 +728,7 @@ var mutants = []mutant{
 		"v.until.Add(-t.terms.Grace) > now", "v.until > now", "./supervisor/internal/core TestReasonsWithGrace"},
 	{"half of the nodes are most of them", "a flush is told as a flush", core + "/losses.go",
 		"case 2*forgot > len(causes):", "case 2*forgot >= len(causes):", "./supervisor/internal/core TestReasonsOfALoss"},
-	{"a node that was overwritten is told as expired", "overwritten by whom", core + "/losses.go",
+	{"a node whose key was deleted is told as expired", "each node's reason in Err, event, log", core + "/losses.go",
 		"		case v.standing >= withdrawn: // it is as it was\n", "", "./supervisor/internal/core TestReasonsOfALoss"},
 	{"a node is blamed for the longest time of a lease", "a lease that did not end because of its nodes blames none", core + "/losses.go",
 		"if why != ReasonClosed && why != ReasonMaxHold {", "if why != ReasonClosed {", "./supervisor/internal/core TestLossesWithoutFlaws"},
