@@ -129,6 +129,9 @@ func (w *world) swaps(n *simNode, k int, had string, cmd *node.Command) {
 	if cmd.Token != cmd.Former {
 		w.formers[cmd.Token] = cmd.Former
 	}
+	if n.data.keys[k].restored {
+		w.ofCopies[cmd.Token] = true
+	}
 	if n.swapped == nil {
 		n.swapped = map[string]time.Duration{}
 	}
@@ -158,7 +161,7 @@ func (w *world) adopted(l *simLease, h *simHandle) {
 		if r.wonAt <= h.former.wonAt || r == l {
 			continue
 		}
-		late, copied := false, false
+		late, copied := false, w.ofCopies[l.token]
 		for _, n := range w.nodes {
 			if x := &n.data.keys[l.key]; n.key(l.key) == l.token {
 				copied = copied || x.restored

@@ -89,7 +89,7 @@ type faults struct {
 const simGuardOff = 0.05
 
 func newWorld(seed uint64, stats *simStats) *world {
-	w := &world{seed: seed, rand: rand.New(rand.NewPCG(seed, 0x1ea5e401d)), stats: stats, leftTokens: map[string]excuse{}, formers: map[string]string{}}
+	w := &world{seed: seed, rand: rand.New(rand.NewPCG(seed, 0x1ea5e401d)), stats: stats, leftTokens: map[string]excuse{}, formers: map[string]string{}, ofCopies: map[string]bool{}}
 	n := []int{1, 3, 3, 5, 5}[w.rand.IntN(5)]
 	if w.chance(0.03) {
 		n = 2 * (1 + w.rand.IntN(2))

@@ -58,6 +58,7 @@ type world struct {
 	strandedAt [maxNames]time.Duration // since when a name is free that somebody waits for
 	leftTokens map[string]excuse       // what may be found on a node after its release, and why
 	formers    map[string]string       // by the token of an adoption: the one that it takes the place of
+	ofCopies   map[string]bool         // the tokens of adoptions that have swapped what a copy of the data had brought back
 	heldAt     [maxNames]time.Duration // when a lease on it was over last
 	handles    [maxNames]*simHandle    // the last that was given away
 	stats      *simStats
