@@ -258,6 +258,10 @@ func (c *Core) keysEnd(now clock.Instant, t *tenure) clock.Instant {
 			continue
 		}
 		end := latest
+		if c.nodes[i].state.Overdue {
+			// It may yet get what was sent last: the connection goes on for so long, in case it answers.
+			end = end.Add(c.terms.Window)
+		}
 		if v := &t.votes.of[i]; v.until != 0 && !t.votes.loose.has(i) && ttl == t.terms.TTL {
 			// It said yes, within the window as all answers do, and has got nothing since.
 			end = min(end, v.until.Add(2*t.terms.Drift+t.terms.Window))

@@ -559,6 +559,18 @@ func TestExpiryIsOfTheQuorum(t *testing.T) {
 	}
 }
 
+// A connection over which an answer is overdue goes on for a while, so its node may get the last
+// renewal that much later: one of 42,000 histories.
+func TestExpiryOverAConnectionThatIsOverdue(t *testing.T) {
+	c := New(defaults(1, 3*time.Second))
+	c.nodes[0].state.Overdue = true
+	tn := &tenure{begun: 1, terms: c.terms, votes: newVotes(1), give: &giving{holding: all(1)}}
+	tn.hold = hold{rareState: &noRare}
+	if got, want := c.keysEnd(0, tn), clock.Instant(0).Add(c.terms.TTL+c.terms.Drift+c.terms.Window); got != want {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
 // Who has no time left waits for what is on its way, as long as a quorum may be free by it.
 func TestHastyRelease(t *testing.T) {
 	for _, says := range []node.Status{node.OK, node.Unknown} {

@@ -458,6 +458,8 @@ var mutants = []mutant{
 		"v.until != 0 && !t.votes.loose.has(i) && ttl", "v.until != 0 && ttl", "./supervisor/internal/core TestReleaseUntilTheKeysExpire"},
 	{"a key ends by the vote of before an answer that is not believed", "or the keys must have expired", core,
 		"r.Op != node.Release && (r.Status == node.OK || r.Status == node.Unknown)", "r.Op != node.Release && r.Status == node.Unknown", "./supervisor/internal/core TestReleaseUntilEnoughKeysExpire"},
+	{"a key ends although its last command may be on its way", "or the keys must have expired", core + "/giveback.go",
+		"		if c.nodes[i].state.Overdue {\n", "		if false {\n", "./supervisor/internal/core TestExpiryOverAConnectionThatIsOverdue"},
 	{"one key that has expired is enough", "or the keys must have expired: a quorum is free", core,
 		"ends[len(ends)-(len(c.nodes)-c.quorum)-1]", "ends[0]", "./supervisor/internal/core TestExpiryIsOfTheQuorum"},
 	{"a key that was swapped ends by the lease's own time", "or the keys must have expired: a swap leaves the key as long as the former holder was promised", core,
