@@ -571,6 +571,23 @@ func TestExpiryOverAConnectionThatIsOverdue(t *testing.T) {
 	}
 }
 
+// Extended to less, and then to as much as at first: the renewals for less may not have arrived, and
+// what they have shortened is not when the key ends.
+func TestExpiryOfWhatWasShorterMeanwhile(t *testing.T) {
+	b := enrolled(t, 1)
+	b.hold("x")
+	won, long, held := b.now(), b.c.terms, b.c.lines["x"].holder
+	b.drop(0)
+	b.c.Extend(b.now(), held.id, b.c.settings.Terms(long.TTL/2), 101)
+	b.advance(long.TTL / 10)
+	b.c.Extend(b.now(), held.id, long, 102)
+	b.release("x")
+	b.say(b.take(node.Release)[0], node.Unsent)
+	if end := b.c.keysEnd(b.now(), held); end < won.Add(long.TTL) {
+		t.Errorf("%v after it was won", end.Sub(won))
+	}
+}
+
 // Who has no time left waits for what is on its way, as long as a quorum may be free by it.
 func TestHastyRelease(t *testing.T) {
 	for _, says := range []node.Status{node.OK, node.Unknown} {
