@@ -46,7 +46,11 @@ func (c *Core) hasKey(t *tenure, i int) (first bool) {
 	p := &c.nodes[i]
 	lead := readingOf(&p.state).most
 	p.aging.bears(lead + t.terms.Drift)
-	return t.votes.kept(i, p.state.Life, lead)
+	first = t.votes.kept(i, p.state.Life, lead)
+	if t.hold.everHeld() && t.hold.short.has(i) {
+		t.votes.loose.add(i)
+	}
+	return first
 }
 
 // toleratesLess hears that a lease gets a smaller drift.

@@ -248,8 +248,6 @@ func (c *Core) keysEnd(now clock.Instant, t *tenure) clock.Instant {
 	g := t.give
 	ttl := t.longestTTL()
 	latest := now.Add(ttl + c.settings.DriftOf(ttl))
-	// A renewal for less shortens what is believed of a vote also if it never arrives.
-	longer := t.hold.everHeld() && t.hold.longest != 0
 	if t.begun == 0 {
 		latest = now.Add(c.settings.Reserve()) // it never had more than its place in the queues
 	}
@@ -264,7 +262,7 @@ func (c *Core) keysEnd(now clock.Instant, t *tenure) clock.Instant {
 			// It may yet get what was sent last: the connection goes on for so long, in case it answers.
 			end = end.Add(c.terms.Window)
 		}
-		if v := &t.votes.of[i]; v.until != 0 && !t.votes.loose.has(i) && !longer {
+		if v := &t.votes.of[i]; v.until != 0 && !t.votes.loose.has(i) && ttl == t.terms.TTL {
 			// It said yes, within the window as all answers do, and has got nothing since.
 			end = min(end, v.until.Add(2*t.terms.Drift+t.terms.Window))
 		}

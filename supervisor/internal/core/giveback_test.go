@@ -588,6 +588,26 @@ func TestExpiryOfWhatWasShorterMeanwhile(t *testing.T) {
 	}
 }
 
+// A renewal was never answered, and the lease was extended after it: its node is believed for the shorter
+// TTL, but keeps the key for the longer.
+func TestExpiryOfWhatMayYetBeShortened(t *testing.T) {
+	b := enrolled(t, 1)
+	b.hold("x")
+	short, held := b.c.terms, b.c.lines["x"].holder
+	b.c.settings.MaxTTL *= 2
+	b.advance(short.RenewEvery)
+	b.answerAll(map[int]node.Status{0: node.Unknown})
+	b.c.Extend(b.now(), held.id, b.c.settings.Terms(2*short.TTL), 101)
+	b.perform()
+	b.answerAll(nil)
+	kept := b.now()
+	b.release("x")
+	b.say(b.take(node.Release)[0], node.Unsent)
+	if end := b.c.keysEnd(b.now(), held); end < kept.Add(2*short.TTL) {
+		t.Errorf("%v after it was renewed", end.Sub(kept))
+	}
+}
+
 // Who has no time left waits for what is on its way, as long as a quorum may be free by it.
 func TestHastyRelease(t *testing.T) {
 	for _, says := range []node.Status{node.OK, node.Unknown} {

@@ -21,6 +21,7 @@ type rareState struct {
 	ask         nodeSet       // nodes that are to be renewed as soon as it is known that the lease goes on
 	fails       uint8         // retries since the last regular renewal
 	longest     time.Duration // a node may have been sent the key for so long; 0 if for no longer than the TTL
+	short       nodeSet       // nodes whose latest promise is for less than they were asked for, see ttlCap
 	changesFrom clock.Instant // it is not looked at because of news before that
 	lookAt      clock.Instant // the next look of a lease that does not renew itself; Never of others
 	looking     nodeSet       // nodes that have yet to answer one
@@ -61,7 +62,7 @@ func (h *hold) regular(now clock.Instant) {
 	if o.ttlCap != nil && now >= o.ttlCap.until {
 		o.ttlCap = nil
 	}
-	if o.longest == 0 && o.changesFrom <= now && o.lookAt == clock.Never && o.endAt == clock.Never && o.leaveAt == clock.Never &&
+	if o.longest == 0 && o.short == 0 && o.changesFrom <= now && o.lookAt == clock.Never && o.endAt == clock.Never && o.leaveAt == clock.Never &&
 		o.extend == nil && o.ttlCap == nil && o.ask == 0 {
 		h.rareState = &noRare
 	}

@@ -53,8 +53,11 @@ func (c *Core) schedule(t *tenure) {
 // renewal or a claim that is queued now.
 func (t *tenure) promise(now clock.Instant, i int) clock.Instant {
 	ttl := t.terms.TTL
-	if short := t.hold.shortened(now); short != nil && t.hold.ttlCap.capped.has(i) {
-		ttl = min(ttl, short.TTL)
+	if short := t.hold.shortened(now); short != nil && short.TTL < ttl && t.hold.ttlCap.capped.has(i) {
+		ttl = short.TTL
+		t.hold.rare().short.add(i)
+	} else if t.hold.everHeld() && t.hold.short.has(i) {
+		t.hold.short.del(i)
 	}
 	return now.Add(ttl - t.terms.Drift)
 }
@@ -97,6 +100,7 @@ func (c *Core) renew(now clock.Instant, t *tenure, nodes nodeSet) (shortened boo
 		// soon as it arrives, answered or not.
 		if v.until > v.promise {
 			v.until, shortened = v.promise, true
+			t.votes.loose.add(i)
 		}
 		t.pending.add(i)
 		c.send(i, node.Command{ID: t.id, Op: node.Renew, Name: t.key, Token: t.token, TTL: t.terms.TTL, By: t.hold.until})

@@ -23,7 +23,8 @@ type votes struct {
 	of     []vote  // by node
 	trials []trial // in the order in which they began
 	// loose are nodes that may keep the key for longer than until says: a later command was not
-	// answered, or its answer is not believed, or the node's clock was ahead for a while.
+	// answered, or its answer is not believed; until was shortened by a renewal that may not have
+	// arrived, or may yet be; or the node's clock was ahead for a while.
 	loose nodeSet
 }
 
