@@ -29,16 +29,15 @@ const (
 
 // Config configures an [Actor].
 type Config struct {
-	Index     int           // of the node in the deployment; comes back in every Batch
-	Conn      Conn          //
-	Clock     clock.Clock   // default clock.System
-	Timeout   time.Duration // for how long an answer of a quick node is waited for; default 500ms
-	Longest   time.Duration // the same of a node that is slow but answers, and of each step of connecting; at least Timeout, which is the default
-	Window    time.Duration // 0 turns the guard off; else the longest for which a server that forgot is young, see State.Age
-	MaxTTL    time.Duration // whole milliseconds; the marker is raised to it, see State.MaxTTL
-	Retention time.Duration // how long a node keeps the fence of a name that is not used; default 1h
-	Mailbox   int           // room for commands; default 8192
-	Replies   chan<- Batch  // must be received from until Run has returned
+	Index   int           // of the node in the deployment; comes back in every Batch
+	Conn    Conn          //
+	Clock   clock.Clock   // default clock.System
+	Timeout time.Duration // for how long an answer of a quick node is waited for; default 500ms
+	Longest time.Duration // the same of a node that is slow but answers, and of each step of connecting; at least Timeout, which is the default
+	Window  time.Duration // 0 turns the guard off; else the longest for which a server that forgot is young, see State.Age
+	MaxTTL  time.Duration // whole milliseconds; the marker is raised to it, see State.MaxTTL
+	Mailbox int           // room for commands; default 8192
+	Replies chan<- Batch  // must be received from until Run has returned
 
 	Wakes chan<- Wake // news of the node; nil if nobody wants them; must be received from until Run has returned
 
@@ -113,9 +112,6 @@ func NewActor(c Config) *Actor {
 		c.Timeout = 500 * time.Millisecond
 	}
 	c.Longest = max(c.Longest, c.Timeout)
-	if c.Retention <= 0 {
-		c.Retention = time.Hour
-	}
 	if c.Mailbox <= 0 {
 		c.Mailbox = 8192
 	}
@@ -138,12 +134,9 @@ func NewActor(c Config) *Actor {
 		heard:    make(chan error),
 		inboxes:  lender{client: c.Conn.client},
 		pipe: pipeline{
-			retention: script.InMillis(c.Retention + c.Retention/8),
-			renewal:   c.Retention / 8,
-			retained:  map[string]retained{},
-			inbox:     c.Inbox,
-			alive:     script.InMillis(c.Alive),
-			names:     map[string]struct{}{},
+			inbox: c.Inbox,
+			alive: script.InMillis(c.Alive),
+			names: map[string]struct{}{},
 		},
 	}
 }
@@ -749,7 +742,6 @@ func (a *Actor) begun(s *session) {
 	a.session, a.refusal, a.answered, a.needed = s, false, false, 0
 	s.await()
 	a.loaded = [lastOp + 1]bool{}
-	clear(a.pipe.retained)
 	a.timer.Reset(probeAfter)
 	a.state.Enrolled, a.state.Err, a.state.Overdue, a.state.Reconnecting, a.state.Tracks = true, nil, false, false, s.tracks
 }

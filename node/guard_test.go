@@ -643,17 +643,17 @@ func TestAdopt(t *testing.T) {
 		wantStatuses(t, r.ask(grant("a", "1", 5)), "ok")
 		<-time.After(3 * time.Second) // in fake time
 		want(adopt("a", "1", "2", 9), node.Reply{Status: node.OK, Left: 7 * time.Second, Raised: true, Fence: 9})
-		if v, left, _ := n.Get("a"); v != "2" || left != 20*time.Second {
+		if v, left, _ := n.Get("a"); v != "2+9" || left != 20*time.Second {
 			t.Errorf("%q for %v", v, left)
 		}
 		want(adopt("a", "1", "2", 9), node.Reply{Status: node.OK, Fence: 9})
 		want(adopt("a", "2", "3", 7), node.Reply{Status: node.OK, Left: 20 * time.Second, Fence: 9})
-		want(adopt("a", "1", "4", 11), node.Reply{Status: node.Other, Left: 20 * time.Second, Fence: 9, Value: "3"})
+		want(adopt("a", "1", "4", 11), node.Reply{Status: node.Other, Left: 20 * time.Second, Fence: 9, Value: "3+7"})
 		want(adopt("b", "1", "2", 9), node.Reply{Status: node.Absent})
 		n.Set("c", "1", 0)
 		want(adopt("c", "1", "2", 9), node.Reply{Status: node.OK, Left: -1, Raised: true, Fence: 9})
 		n.Set("d", "1", time.Minute)
-		n.Set("leasehold:{d}:fence", "broken", 0)
+		n.Set(node.FenceKey("d"), "broken", 0)
 		got := adopt("d", "1", "2", 9)
 		if got.Status != node.Unknown || got.Err == nil || got.Raised {
 			t.Errorf("%+v", got)

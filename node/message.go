@@ -11,10 +11,11 @@ import (
 type Op uint8
 
 const (
-	// Grant sets the key to Token for TTL if it is free, and proposes Fence.
+	// Grant sets the key to Token for TTL if it is free, and proposes Fence. Token is to be
+	// made for that fence, see [NewToken].
 	Grant Op = iota + 1
 	// Raise stores the larger of Fence and what is stored, if the key still
-	// holds Token.
+	// holds Token, which then tells Fence.
 	Raise
 	// Renew gives the key another TTL, if it still holds Token.
 	Renew
@@ -140,14 +141,15 @@ type Reply struct {
 	Op     Op
 	Status Status
 	Raised bool   // of Grant, Claim and Adopt: Fence was larger than what was stored, and is stored now
-	Fence  uint64 // of Claim, Adopt, Inspect and Enqueue: the stored fence, 0 if none; of Raise: the one before
+	Fence  uint64 // of Claim, Adopt, Inspect and Enqueue: what the register of the name has, 0 if nothing; of Raise: what it had before
+	Holds  uint64 // of the same but Raise: the fence of the lease that holds the key, 0 if its value tells none
 	Ticket uint64 // of Enqueue: at which it stands there; 0 if it does not
 	// Left is how long the key will live at most, of Inspect and Enqueue, and of Claim
 	// and Adopt if Other; -1 if for ever. Of Adopt if OK it is how long the key would have
 	// lived with Former; 0 if it held Token already, so that this is not known.
 	Left time.Duration
 	// Value is what the key holds, of the same but Adopt if OK, and of Renew and Heal if Other,
-	// the beginning of it; of Sign: the fingerprints, see [Fingerprints].
+	// the beginning of it, without the fence that may stand after a token; of Sign: the fingerprints, see [Fingerprints].
 	Value string
 	Ahead int // of Enqueue, and of Claim if Other: how many stand before it in this node's queue; of Inspect: how many stand there and are alive
 	// Err is why Status is Unknown or Unsent, in the node's own words; else nil. It can be
@@ -162,6 +164,10 @@ const ReservedPrefix = script.Prefix
 // ReservationMark begins the value of a key that is reserved for a waiter, see
 // [Reserved]. No token may begin with it.
 const ReservationMark = script.Reservation
+
+// FenceKey returns the key of the register that keeps the fence of a name, and of those that
+// share it.
+func FenceKey(name string) string { return script.FenceKey(name) }
 
 // Reserved returns what a key holds that is reserved for a token: nobody else's Grant
 // is taken then, but nobody holds the name either.

@@ -47,8 +47,8 @@ var operations = [lastOp + 1]operation{
 	},
 	Raise: {
 		Script: &script.Raise,
-		args: func(p *pipeline, to []string, c *Command) []string {
-			return script.RaiseArgs(to, c.Token, c.Fence, p.retention)
+		args: func(_ *pipeline, to []string, c *Command) []string {
+			return script.RaiseArgs(to, c.Token, c.Fence)
 		},
 		read: func(a *answer, r *Reply) { r.Fence = a.score(script.RaiseBefore) },
 	},
@@ -77,7 +77,7 @@ var operations = [lastOp + 1]operation{
 		Script: &script.Claim,
 		call:   func(p *pipeline, to []string, _ *Command) []string { return script.ClaimCall(to, p.inbox) },
 		args: func(p *pipeline, to []string, c *Command) []string {
-			return script.ClaimArgs(to, c.Token, p.millis(c.TTL), c.Fence, p.retention)
+			return script.ClaimArgs(to, c.Token, p.millis(c.TTL), c.Fence)
 		},
 		read: func(a *answer, r *Reply) {
 			a.holding(r)
@@ -91,13 +91,13 @@ var operations = [lastOp + 1]operation{
 	Heal: {
 		Script: &script.Heal,
 		args: func(p *pipeline, to []string, c *Command) []string {
-			return script.HealArgs(to, c.Token, p.millis(c.TTL), c.Fence, p.retention)
+			return script.HealArgs(to, c.Token, p.millis(c.TTL), c.Fence, suffix(c.Token, c.Fence))
 		},
 	},
 	Adopt: {
 		Script: &script.Adopt,
 		args: func(p *pipeline, to []string, c *Command) []string {
-			return script.AdoptArgs(to, c.Token, c.Former, p.millis(c.TTL), c.Fence, p.retention)
+			return script.AdoptArgs(to, c.Token, c.Former, p.millis(c.TTL), c.Fence)
 		},
 		read: func(a *answer, r *Reply) {
 			a.holding(r)
@@ -174,9 +174,9 @@ func (a *answer) hasFence() {
 	}
 }
 
-// holding reads who holds the key, and for how long.
+// holding reads who holds the key, with which fence, and for how long.
 func (a *answer) holding(r *Reply) {
-	r.Value = a.text(script.Value)
+	r.Value, r.Holds = TokenOf(a.text(script.Value))
 	switch left := a.integer(script.Left); {
 	case left >= 0:
 		r.Left = time.Duration(min(left, maxMillis)) * time.Millisecond
@@ -196,6 +196,7 @@ func (a *answer) status(by *script.Script, r *Reply) (unfinished bool) {
 		if r.Value, is = strings.CutPrefix(a.text(script.Says), script.Told); !is {
 			a.err = unexpected(a.script, "a string")
 		}
+		r.Value, _ = TokenOf(r.Value)
 		r.Status = Other
 		return false
 	}

@@ -37,12 +37,9 @@ func (c *Command) by() Op {
 // A pipeline turns commands into what is sent at once, and the answers back into
 // replies. Its buffers are used again for the next one.
 type pipeline struct {
-	retention script.Millis       // an eighth longer than is promised
-	renewal   time.Duration       // after which the retention of a fence is set again: an eighth of it
-	retained  map[string]retained // when that was done last over this enrolment, by name
-	inbox     string
-	reserve   script.Millis
-	alive     script.Millis
+	inbox   string
+	reserve script.Millis
+	alive   script.Millis
 
 	sent     clock.Instant // when the commands were queued
 	young    bool          // nothing is handed over: what was forgotten may be healed
@@ -86,19 +83,12 @@ func (p *pipeline) failure(err error) error {
 	return p.failed
 }
 
-// retained is a fence whose retention was set.
-type retained struct {
-	key string
-	at  clock.Instant
-}
-
 // A call is one grant, or one call of a script for several commands.
 type call struct {
 	op       Op // by which script
 	eval     bool
-	from, to int  // within live
-	at       int  // where its answers begin
-	retains  bool // a grant that sets the retention of its fence
+	from, to int // within live
+	at       int // where its answers begin
 }
 
 // accept takes the commands and gives each a reply. Those that nobody wants any
@@ -160,8 +150,8 @@ func (p *pipeline) build(b rueidis.Builder, withTime, eval, marker, sealed bool,
 	for i := 0; i < len(p.live); {
 		c := &p.commands[p.live[i]]
 		if c.Op == Grant {
-			at := len(p.multi)
-			p.calls = append(p.calls, call{op: Grant, from: i, to: i + 1, at: at, retains: p.grant(b, c)})
+			p.calls = append(p.calls, call{op: Grant, from: i, to: i + 1, at: len(p.multi)})
+			p.grant(b, c)
 			i++
 			continue
 		}
@@ -217,22 +207,11 @@ func (p *pipeline) run(from int) int {
 }
 
 // grant is plain commands: a script would cost a lone grant 1.3 times the latency. Each
-// of them costs all nodes together about a fortieth of it, so what is not needed every
-// time is left out: the retention of the fence is set again once an eighth of it is
-// over, and is an eighth longer.
-func (p *pipeline) grant(b rueidis.Builder, c *Command) (retains bool) {
-	last := p.retained[c.Name]
-	if last.key == "" {
-		last.key = script.FenceKey(c.Name)
-	}
+// of them costs all nodes together about a fortieth of it, so what is not needed is left out.
+func (p *pipeline) grant(b rueidis.Builder, c *Command) {
 	p.multi = append(p.multi,
 		b.Arbitrary("SET", c.Name, c.Token, "NX", "PX", string(p.millis(c.TTL))).Build(),
-		b.Arbitrary("ZADD", last.key, "GT", "CH", strconv.FormatUint(c.Fence, 10), script.Member).Build())
-	if last.at != 0 && p.sent.Sub(last.at) < p.renewal {
-		return false
-	}
-	p.multi = append(p.multi, b.Arbitrary("PEXPIRE", last.key, string(p.retention)).Build())
-	return true
+		b.Arbitrary("ZADD", script.FenceKey(c.Name), "GT", "CH", strconv.FormatUint(c.Fence, 10), script.Member).Build())
 }
 
 // script encodes one call for a run of the live commands.
@@ -329,7 +308,7 @@ func (p *pipeline) read(rs []rueidis.RedisResult, s *session, last bool) (at tim
 func (p *pipeline) readCall(rs []rueidis.RedisResult, s *session, c call, last bool) (at time.Duration, refused bool, err error) {
 	live := p.live[c.from:c.to]
 	if c.op == Grant {
-		return 0, false, p.readGranted(rs, c, live[0])
+		return 0, false, readGrant(rs[c.at:c.at+2], &p.replies[live[0]])
 	}
 	answer, err := rs[c.at].ToArray()
 	if s.refuses(err, c, last) {
@@ -372,15 +351,6 @@ var errAnswer = errors.New("unexpected answer")
 
 func unexpected(to string, got any) error { return fmt.Errorf("%w to %s: %v", errAnswer, to, got) }
 
-// readGranted reads what a grant was answered, the setting of its retention included.
-func (p *pipeline) readGranted(rs []rueidis.RedisResult, c call, i int) error {
-	r := &p.replies[i]
-	if err := readGrant(rs[c.at:c.at+2], r); err != nil || !c.retains {
-		return err
-	}
-	return p.readRetention(rs[c.at+2], p.commands[i].Name)
-}
-
 func readGrant(rs []rueidis.RedisResult, r *Reply) error {
 	status, err := readSet(rs[0])
 	if err != nil {
@@ -396,29 +366,6 @@ func readGrant(rs []rueidis.RedisResult, r *Reply) error {
 	r.Status, r.Raised = status, changed == 1
 	return nil
 }
-
-// readRetention reads whether the retention of a name's fence was set.
-func (p *pipeline) readRetention(r rueidis.RedisResult, name string) error {
-	set, err := integer(r, "PEXPIRE")
-	if err != nil {
-		return err
-	}
-	switch set {
-	case 0: // it has expired just now
-		return nil
-	case 1:
-		if len(p.retained) == maxRetained {
-			clear(p.retained)
-		}
-		p.retained[name] = retained{script.FenceKey(name), p.sent}
-		return nil
-	}
-	return unexpected("PEXPIRE", set)
-}
-
-// maxRetained is of how many names an actor knows when the retention of their fences
-// was set.
-const maxRetained = 1024
 
 func readSet(r rueidis.RedisResult) (Status, error) {
 	m, err := r.ToMessage()

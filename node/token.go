@@ -4,23 +4,94 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/leasehold-go/leasehold/node/internal/script"
 )
 
-// TokenRandom is how many bytes of a token follow its owner and a slash: 128 random bits
-// in base32, and a little.
-const TokenRandom = 26
+// A token is its owner, a slash, 128 random bits in base32 and a little, and the fence that
+// it was made for, in base32 as well: a lease that was granted with it has that fence, unless
+// the value of the key tells another one after it, see [TokenOf].
+const (
+	tokenRandom = 26
+	tokenFence  = 11
+)
+
+// NewToken returns a fresh token of an owner. fence is what is to be proposed with it; 0 if
+// that is not known yet.
+func NewToken(owner string, fence uint64, random interface{ Uint64() uint64 }) string {
+	var buf [256]byte // on the stack, and enough for every owner that a configuration allows
+	b := append(append(buf[:0], owner...), '/')
+	for left, bits := 0, uint64(0); len(b) < len(owner)+1+tokenRandom; left -= 5 {
+		if left < 5 {
+			left, bits = 60, random.Uint64()
+		}
+		b = append(b, base32[bits&31])
+		bits >>= 5
+	}
+	for at := 5 * (tokenFence - 1); at >= 0; at -= 5 {
+		b = append(b, base32[fence>>at&31])
+	}
+	return string(b)
+}
+
+const base32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
 // OwnerOf returns the owner that a value of a key names: "" if it is a reservation, or the
 // value of another library.
 func OwnerOf(value string) string {
-	if IsReservation(value) {
+	token, _ := TokenOf(value)
+	owner, _ := parts(token)
+	return owner
+}
+
+// ValueOf returns what a key holds that keeps a lease with a token and a fence: TokenOf tells
+// both again.
+func ValueOf(token string, fence uint64) string { return token + suffix(token, fence) }
+
+// suffix returns what follows a token in the value of a key: nothing if it tells the fence itself.
+func suffix(token string, fence uint64) string {
+	if _, told := TokenOf(token); told == fence {
 		return ""
 	}
-	i := strings.LastIndexByte(value, '/')
-	if i < 0 || len(value)-i-1 != TokenRandom {
-		return ""
+	return script.FenceMark + strconv.FormatUint(fence, 10)
+}
+
+// TokenOf returns the token that a lock key holds, and the fence of its lease, 0 if that is
+// not told: the one after the token, or else the one in it. The value of another library is
+// returned as it is.
+func TokenOf(value string) (token string, fence uint64) {
+	token = value
+	if i := strings.LastIndex(value, script.FenceMark); i >= 0 {
+		if after, err := strconv.ParseUint(value[i+1:], 10, 64); err == nil && after <= 1<<53 {
+			token, fence = value[:i], after
+		}
 	}
-	return value[:i]
+	owner, digits := parts(token)
+	switch {
+	case owner == "":
+		return value, 0
+	case fence != 0:
+		return token, fence
+	}
+	for i := range len(digits) {
+		digit := strings.IndexByte(base32, digits[i])
+		if digit < 0 {
+			return token, 0
+		}
+		fence = fence<<5 | uint64(digit)
+	}
+	return token, min(fence, 1<<53)
+}
+
+// parts returns the owner of a token, and the letters that tell the fence, which one of version
+// 0.1 does not have. The owner is "" if it is no token.
+func parts(token string) (owner, fence string) {
+	i := strings.LastIndexByte(token, '/') + 1
+	rest := token[i:]
+	if IsReservation(token) || i < 2 || len(rest) != tokenRandom && len(rest) != tokenRandom+tokenFence {
+		return "", ""
+	}
+	return token[:i-1], rest[tokenRandom:]
 }
 
 // IsReservation reports whether a key with this value is kept for a waiter that has yet to

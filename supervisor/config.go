@@ -83,10 +83,6 @@ type Config struct {
 	// each other of MaxTTL and of their nodes.
 	DisableGuard bool
 
-	// FenceRetention is how long a node remembers a name's fence after it was last
-	// held. Default 1 h; at least MaxTTL.
-	FenceRetention time.Duration
-
 	// Owner is whom others are shown as the holder; at most 128 bytes. It is not
 	// used to decide anything. It does not begin with "?". Default "host:pid".
 	Owner string
@@ -133,7 +129,6 @@ func (cfg Config) capped() (Config, []error) {
 		{"RenewEvery", &cfg.RenewEvery, maxTime}, {"Grace", &cfg.Grace, maxTime}, {"NodeTimeout", &cfg.NodeTimeout, maxTime},
 		{"RetryMin", &cfg.RetryMin, maxTime}, {"RetryMax", &cfg.RetryMax, maxTime},
 		{"GuardWindow", &cfg.GuardWindow, 2 * maxTime}, // it is more than MaxTTL
-		{"FenceRetention", &cfg.FenceRetention, maxTime},
 	} {
 		if *f.d > f.most {
 			broken = append(broken, fmt.Errorf("%s %v: want at most %v", f.name, *f.d, f.most))
@@ -162,7 +157,6 @@ func (cfg Config) withDefaults() Config {
 	def(&cfg.NodeTimeout, ttl/20)
 	def(&cfg.RetryMin, 100*time.Millisecond)
 	def(&cfg.RetryMax, max(300*time.Millisecond, cfg.RetryMin))
-	def(&cfg.FenceRetention, max(time.Hour, cfg.MaxTTL))
 	if cfg.Owner == "" {
 		host, err := os.Hostname()
 		if err != nil {
@@ -212,7 +206,6 @@ func (cfg Config) validate(long []error) error {
 	if least := cfg.MaxTTL + settings.DriftOf(cfg.MaxTTL); cfg.GuardWindow != 0 && cfg.GuardWindow < least {
 		want(false, "GuardWindow %v: want 0 or at least MaxTTL + drift = %v", cfg.GuardWindow, least)
 	}
-	want(cfg.FenceRetention >= cfg.MaxTTL, "FenceRetention %v: want at least MaxTTL = %v", cfg.FenceRetention, cfg.MaxTTL)
 	if cfg.TTL >= minTTL && long == nil {
 		if err := validateTerms(settings.Terms(cfg.TTL), cfg.NodeTimeout); err != nil {
 			broken = append(broken, err)

@@ -99,9 +99,6 @@ func TestBrokenConfiguration(t *testing.T) {
 		"the longest pause below the shortest": {
 			good(supervisor.Config{RetryMin: time.Second, RetryMax: time.Millisecond}), []string{"RetryMax 1ms: want at least RetryMin = 1s"},
 		},
-		"fences that are forgotten under a lease": {
-			good(supervisor.Config{MaxTTL: time.Hour, MaxTTLCap: time.Hour, FenceRetention: time.Minute}), []string{"FenceRetention 1m0s: want at least MaxTTL = 1h0m0s"},
-		},
 		"an owner that is too long": {
 			good(supervisor.Config{Owner: strings.Repeat("o", 129)}), []string{"Owner of 129 bytes: want at most 128"},
 		},
@@ -114,11 +111,11 @@ func TestBrokenConfiguration(t *testing.T) {
 		"times that are too long": {
 			good(supervisor.Config{
 				TTL: math.MaxInt64, MaxTTL: math.MaxInt64, MaxTTLCap: math.MaxInt64, Drift: math.MaxInt64, RenewEvery: math.MaxInt64, Grace: math.MaxInt64,
-				NodeTimeout: math.MaxInt64, RetryMin: math.MaxInt64, RetryMax: math.MaxInt64, GuardWindow: math.MaxInt64, FenceRetention: math.MaxInt64,
+				NodeTimeout: math.MaxInt64, RetryMin: math.MaxInt64, RetryMax: math.MaxInt64, GuardWindow: math.MaxInt64,
 			}),
 			[]string{
 				"TTL 2562047h47m16.854775807s: want at most 8760h", "MaxTTL 25", "MaxTTLCap 25", "Drift 25", "RenewEvery 25", "Grace 25",
-				"NodeTimeout 25", "RetryMin 25", "RetryMax 25", "GuardWindow 2562047h47m16.854775807s: want at most 17520h", "FenceRetention 25",
+				"NodeTimeout 25", "RetryMin 25", "RetryMax 25", "GuardWindow 2562047h47m16.854775807s: want at most 17520h",
 			},
 		},
 		"a MaxTTL that is too long": {

@@ -61,7 +61,7 @@ func (s *Supervisor) heir(h core.Handle) (core.Request, error) {
 	} else if err := s.cfg.checkName(name); err != nil {
 		broken = append(broken, err)
 	}
-	if i := len(h.Token) - node.TokenRandom - 1; i < 0 || h.Token[i] != '/' || checkOwner("", h.Token[:i]) != nil {
+	if owner := node.OwnerOf(h.Token); owner == "" || checkOwner("", owner) != nil {
 		broken = append(broken, errors.New("handle with a broken token: want one of this library"))
 	}
 	if h.Fence == 0 {

@@ -22,17 +22,16 @@ type Holding struct {
 	Owner string        // if Held: who; empty if the token does not say, as those of other libraries
 	Token lease.Token   // if Held: the value of the key; whoever knows it can delete it, so it does not print itself
 	Left  time.Duration // if Held: unless renewed, a quorum keeps it for so long at most; -1 for ever
-	Fence uint64        // the highest that a node has stored for the name; 0 if none
+	Fence uint64        // if Held: that of the lease; 0 if the token does not say
 
 	// Waiting is how many callers of Acquire stand in line for the name, one for each
 	// process, on the node that knows of most. Who has died is counted for two heartbeats
 	// more, about seven node timeouts.
 	Waiting int
 
-	// Since is, if Held, when that lease began, at the latest, by the nodes' clocks;
-	// zero if no node knows. It is Fence read as a time, and as exact as the nodes'
-	// clocks agree with each other if nobody has tried for the name since; attempts
-	// that were refused move it on.
+	// Since is, if Held, when that lease began, by the nodes' clocks; zero if Fence is 0. It
+	// is Fence read as a time, and as exact as the nodes' clocks agree with each other. If one
+	// of them was ahead once, it may be later than now.
 	Since time.Time
 
 	Nodes []Answer // what each node said
@@ -89,10 +88,9 @@ func (m *inspectMessage) apply(s *Supervisor, now clock.Instant) {
 
 // judge fills in what a quorum of the answers says.
 func (h Holding) judge(as []core.Answer, quorum int) (Holding, error) {
-	left := make(map[string][]time.Duration)
-	free, reached := 0, 0
+	left, fence := make(map[string][]time.Duration), make(map[string]uint64)
+	free, reached, token := 0, 0, ""
 	for _, a := range as {
-		h.Fence = max(h.Fence, a.Fence)
 		h.Waiting = max(h.Waiting, a.Waiting)
 		switch a.Verdict {
 		case core.VerdictUnreachable, core.VerdictSilent:
@@ -109,17 +107,21 @@ func (h Holding) judge(as []core.Answer, quorum int) (Holding, error) {
 			d = math.MaxInt64
 		}
 		left[a.Value] = append(left[a.Value], d)
+		fence[a.Value] = max(fence[a.Value], a.Holds) // a node that was away may know the one before
 		if ds := left[a.Value]; len(ds) >= quorum {
 			slices.Sort(ds)
-			h.Held, h.Token, h.Owner = true, lease.Token(a.Value), node.OwnerOf(a.Value)
+			h.Held, h.Owner, token = true, node.OwnerOf(a.Value), a.Value
 			h.Left = ds[len(ds)-quorum]
 		}
 	}
 	if h.Left == math.MaxInt64 {
 		h.Left = -1
 	}
-	if h.Held && h.Fence != 0 {
-		h.Since = time.UnixMicro(int64(h.Fence))
+	if h.Held {
+		h.Token = lease.Token(token)
+	}
+	if h.Fence = fence[token]; h.Fence != 0 {
+		h.Token, h.Since = lease.Token(node.ValueOf(token, h.Fence)), time.UnixMicro(int64(h.Fence))
 	}
 	h.Free = free >= quorum
 	if reached < quorum {

@@ -179,7 +179,7 @@ func (p performer) Effect(now clock.Instant, e *core.Effect) {
 // won hands a new lease to the caller.
 func (s *Supervisor) won(now clock.Instant, e *core.Effect) {
 	l, control := lease.New(lease.Spec{
-		Name: e.Key[len(s.cfg.Prefix):], Token: lease.Token(e.Token), Owner: node.OwnerOf(e.Token), Fence: e.Fence,
+		Name: e.Key[len(s.cfg.Prefix):], Token: lease.Token(node.ValueOf(e.Token, e.Fence)), Owner: node.OwnerOf(e.Token), Fence: e.Fence,
 		Clock: s.clock, Until: e.Until, Grace: e.Grace, Keeper: keeper{s, e.ID},
 	})
 	slot := core.Slot(e.ID)

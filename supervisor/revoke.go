@@ -6,6 +6,7 @@ import (
 
 	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
 )
 
 // Revoke takes a lease away from its holder, whoever that is: the key is deleted on
@@ -33,7 +34,8 @@ func (s *Supervisor) Revoke(ctx context.Context, name string, token lease.Token)
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("revoke %q: not tried: %w", key, err)
 	}
-	m := &revokeMessage{s.newCall(opRevoke), key, string(token)}
+	is, _ := node.TokenOf(string(token))
+	m := &revokeMessage{s.newCall(opRevoke), key, is}
 	if !s.post(m) {
 		return fmt.Errorf("revoke %q: %w", key, ErrClosed)
 	}

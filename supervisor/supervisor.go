@@ -83,7 +83,7 @@ func New(cfg Config) (*Supervisor, error) {
 		s.labels = append(s.labels, conn.String())
 		a := node.NewActor(node.Config{
 			Index: i, Conn: conn, Clock: cfg.Clock, Timeout: cfg.NodeTimeout, Longest: cfg.TTL / 4,
-			Window: window, MaxTTL: cfg.MaxTTL, Retention: cfg.FenceRetention, Replies: s.replies,
+			Window: window, MaxTTL: cfg.MaxTTL, Replies: s.replies,
 			Inbox: inbox, Wakes: s.wakes, Reserve: settings.Reserve(), Alive: settings.Alive(),
 		})
 		s.actors = append(s.actors, a)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
 	"github.com/leasehold-go/leasehold/node/nodetest"
 	"github.com/leasehold-go/leasehold/supervisor"
 )
@@ -89,7 +90,9 @@ func wantKeys(t *testing.T, nodes []*nodetest.Node, key, token string, want int)
 	t.Helper()
 	got := 0
 	for _, n := range nodes {
-		if value, _, ok := n.Get(key); ok && (token == "" || value == token) {
+		value, _, ok := n.Get(key)
+		is, _ := node.TokenOf(value)
+		if want, _ := node.TokenOf(token); ok && (token == "" || is == want) {
 			got++
 		}
 	}

@@ -70,21 +70,11 @@ func (n *Node) scriptArgs(args []string) (keys, argv []string, e failure) {
 		return nil, nil, "ERR Number of keys can't be negative"
 	}
 	for _, key := range args[:count] {
-		if n.slots && hashTag(key) != hashTag(args[0]) {
+		if n.slots && script.Register(key) != script.Register(args[0]) { // their slots
 			return nil, nil, "CROSSSLOT Keys in request don't hash to the same slot"
 		}
 	}
 	return args[:count], args[count:], ""
-}
-
-// hashTag is what the slot of a key is told by.
-func hashTag(key string) string {
-	if _, behind, ok := strings.Cut(key, "{"); ok {
-		if tag, _, closed := strings.Cut(behind, "}"); closed && tag != "" {
-			return tag
-		}
-	}
-	return key
 }
 
 func (n *Node) act(sha string, keys, args []string) any {
@@ -169,7 +159,7 @@ func leave(t *keyspace.Turn, out []any, keys, call, args []string) ([]any, error
 }
 
 func raise(t *keyspace.Turn, out []any, keys, _, args []string) ([]any, error) {
-	says, before, err := t.Raise(fenced(keys), args[0], float(args[1]), millis(args[2]))
+	says, before, err := t.Raise(fenced(keys), args[0], float(args[1]))
 	return append(out, int64(says), keyspace.ScoreText(before)), err
 }
 
@@ -191,17 +181,17 @@ func enqueue(t *keyspace.Turn, out []any, keys, call, args []string) ([]any, err
 }
 
 func claim(t *keyspace.Turn, out []any, keys, call, args []string) ([]any, error) {
-	a, err := t.Claim(all(keys), call[0], args[0], millis(args[1]), float(args[2]), millis(args[3]))
+	a, err := t.Claim(all(keys), call[0], args[0], millis(args[1]), float(args[2]))
 	return append(holding(out, a), int64(a.Ahead), count(a.Raised)), err
 }
 
 func heal(t *keyspace.Turn, out []any, keys, _, args []string) ([]any, error) {
-	a, err := t.Heal(fenced(keys), args[0], millis(args[1]), float(args[2]), millis(args[3]))
+	a, err := t.Heal(fenced(keys), args[0], millis(args[1]), float(args[2]), args[3])
 	return keeping(out, a), err
 }
 
 func adopt(t *keyspace.Turn, out []any, keys, _, args []string) ([]any, error) {
-	a, err := t.Adopt(fenced(keys), args[0], args[1], millis(args[2]), float(args[3]), millis(args[4]))
+	a, err := t.Adopt(fenced(keys), args[0], args[1], millis(args[2]), float(args[3]))
 	return append(holding(out, a), count(a.Raised)), err
 }
 

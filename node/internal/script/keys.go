@@ -1,5 +1,10 @@
 package script
 
+import (
+	"strings"
+	"sync"
+)
+
 // This file has the words that leasehold keeps for itself on a node: keys, channels, and
 // what marks a value. The texts of the scripts are given keys and channels, and spell
 // what marks a value themselves.
@@ -13,17 +18,88 @@ const Reservation = "?"
 // Reserved returns what a lock key holds that is reserved for a token.
 func Reserved(token string) string { return Reservation + token }
 
-// Member is the one member of a fence's sorted set; its score is the fence.
+// FenceMark stands in the value of a lock key between a token and the fence of its lease, in
+// decimal, if the token itself does not tell it: a script has written the value, after the
+// fence was raised, say. The texts of the scripts spell it themselves where they write.
+const FenceMark = "+"
+
+// Member is the one member of a register, a sorted set; its score is the fence.
 const Member = "f"
+
+// Registers is how many sorted sets keep the fences of all names. A register holds at least
+// the fence of each of its names, so their fences grow in one order; it has no expiry. There is
+// one for each slot of Redis Cluster, so that a name and its register can be in one script call
+// through a proxy that spreads keys over servers. The number is the same for all clients, for
+// ever: it decides where a fence is found.
+const Registers = 1 << 14
+
+// Register returns in which a name's fence is kept: that of its slot, see
+// https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/.
+func Register(name string) int {
+	if _, behind, ok := strings.Cut(name, "{"); ok {
+		if tag, _, closed := strings.Cut(behind, "}"); closed && tag != "" {
+			name = tag
+		}
+	}
+	return slot(name)
+}
+
+// slot returns the CRC-16 of a text, as XMODEM has it, modulo the number of slots.
+func slot(text string) int {
+	var crc uint16
+	for i := range len(text) {
+		crc = crc<<8 ^ crcs[byte(crc>>8)^text[i]]
+	}
+	return int(crc % Registers)
+}
+
+// crcs has the CRC-16 of each byte.
+var crcs = func() (of [256]uint16) {
+	for b := range of {
+		crc := uint16(b) << 8
+		for range 8 {
+			carry := crc >> 15
+			crc = crc<<1 ^ carry*0x1021
+		}
+		of[b] = crc
+	}
+	return of
+}()
 
 // Name returns the lock key itself.
 func Name(name string) string { return name }
 
-// FenceKey returns the key that keeps the highest fence known for a lock key. The
-// braces put it into the lock key's slot on a server that is a cluster.
-func FenceKey(name string) string { return Prefix + "{" + name + "}:fence" }
+// FenceKey returns the key of the register that keeps at least the highest fence known for a
+// lock key.
+func FenceKey(name string) string {
+	at := Register(name) * lenRegister
+	return registers()[at : at+lenRegister]
+}
 
-// QueueKey returns the key of the queue of those that wait for a lock key.
+const (
+	beforeTag   = Prefix + "fence:{"
+	lenRegister = len(beforeTag + "@@@@}")
+)
+
+// registers returns the keys of all registers, one after the other, made once: a grant
+// allocates nothing for its own. The tag of each is the first of four letters from @ to O, of
+// which four are in every slot.
+var registers = sync.OnceValue(func() string {
+	keys := make([]byte, Registers*lenRegister)
+	for n := range 1 << 16 {
+		tag := [...]byte{'@' + byte(n>>12), '@' + byte(n>>8&15), '@' + byte(n>>4&15), '@' + byte(n&15)}
+		key := keys[slot(string(tag[:]))*lenRegister:][:lenRegister]
+		if key[0] == 0 {
+			copy(key, beforeTag)
+			copy(key[len(beforeTag):], tag[:])
+			key[lenRegister-1] = '}'
+		}
+	}
+	return string(keys)
+})
+
+// QueueKey returns the key of the queue of those that wait for a lock key. The braces put it
+// into the lock key's slot on a server that is a cluster.
 func QueueKey(name string) string { return Prefix + "{" + name + "}:queue" }
 
 // Waiter and Alive return the two members of one that waits.

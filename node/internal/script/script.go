@@ -85,6 +85,14 @@ const (
 	MaxTold = 256
 )
 
+// fenced is a function that tells whether a key holds a token with a fence after it. Who
+// holds the name is compared with the token first, which nearly always is all that there is.
+const fenced = `
+local function fenced(held, token)
+  return held and string.sub(held, 1, #token + 1) == token .. '` + FenceMark + `'
+end
+`
+
 // others is a function that tells what a key holds which is another's.
 var others = `
 local function others(held)
@@ -101,11 +109,11 @@ const MaxNames = 64
 var Renew = define(Script{
 	Name: "renew", KeysOf: kinds{Name}, Says: says(Absent, Ours, Other), Each: Says + 1,
 	Call: len(RenewCall(nil, false, "")), Args: len(RenewArgs(nil, "")),
-}, promised+others+`
+}, promised+fenced+others+`
 local out = redis.call('TIME')
 local held = redis.call('MGET', unpack(KEYS))
 for i, name in ipairs(KEYS) do
-  if held[i] == ARGV[i+2] then
+  if held[i] == ARGV[i+2] or fenced(held[i], ARGV[i+2]) then
     redis.call('PEXPIRE', name, ARGV[2])
     out[i+2] = 1
   elseif promised(held[i]) then
@@ -227,14 +235,14 @@ local now = out[1] * 1000 + math.floor(out[2] / 1000)
 var Release = define(Script{
 	Name: "release", KeysOf: kinds{Name, QueueKey}, Says: says(Absent, Ours, Other), Each: Says + 1,
 	Call: len(ReleaseCall(nil, "")), Args: len(ReleaseArgs(nil, "")), Hands: true,
-}, `
+}, fenced+`
 local call = redis.call
 local out = call('TIME')
 local n = #KEYS / 2
 local held = call('MGET', unpack(KEYS, 1, n))
 local mine, handed, rest
 for i = 1, n do
-  if held[i] == ARGV[i+1] then
+  if held[i] == ARGV[i+1] or fenced(held[i], ARGV[i+1]) then
     out[i+2] = 1
   elseif held[i] or call('EXISTS', KEYS[i]) == 1 then
     out[i+2] = 2
@@ -287,7 +295,7 @@ func ReleaseArgs(to []string, token string) []string   { return append(to, token
 var Leave = define(Script{
 	Name: "leave", KeysOf: kinds{Name, QueueKey}, Says: says(Absent, Ours, Other), Each: Says + 1,
 	Call: len(LeaveCall(nil, "", "")), Args: len(LeaveArgs(nil, "", false)), Hands: true,
-}, `
+}, fenced+`
 local out = redis.call('TIME')
 local n = #KEYS / 2
 local held = redis.call('MGET', unpack(KEYS, 1, n))
@@ -297,10 +305,10 @@ for i = 1, n do
   local name, queue, token = KEYS[i], KEYS[n+i], ARGV[2*i+1]
   local id = inbox .. ' ' .. token
   redis.pcall('ZREM', queue, 'w' .. id, 'l' .. id)
-  local absent = false
-  if held[i] == '?' .. token or held[i] == token then
+  local absent, reserved = false, held[i] == '?' .. token
+  if reserved or held[i] == token or fenced(held[i], token) then
     out[i+2] = 1
-    if held[i] ~= token or ARGV[2*i+2] == '1' then
+    if reserved or ARGV[2*i+2] == '1' then
       redis.call('DEL', name)
       absent = true
     end
@@ -328,27 +336,29 @@ func LeaveArgs(to []string, token string, release bool) []string {
 }
 
 // Raise stores the larger of a fence and the stored one, for each name whose key
-// still holds its token. KEYS: name, fence key. ARGV: token, fence, retention in
-// ms. Answers for each name: Absent, Ours, Other or Broken; the fence that was stored
+// still holds its token, and has the key tell the fence. KEYS: name, fence key. ARGV: token,
+// fence. Answers for each name: Absent, Ours, Other or Broken; the fence that was stored
 // before, if Ours, as a decimal string, or an empty string.
 var Raise = define(Script{
 	Name: "raise", KeysOf: kinds{Name, FenceKey}, Says: says(Absent, Ours, Other, Broken), Each: RaiseBefore + 1,
-	Args: len(RaiseArgs(nil, "", 0, "")),
-}, `
+	Args: len(RaiseArgs(nil, "", 0)),
+}, fenced+`
 local out = redis.call('TIME')
 local n = #KEYS / 2
 for i = 1, n do
   local name, fence = KEYS[i], KEYS[n+i]
+  local token = ARGV[2*i-1]
   local held = redis.call('MGET', name)[1]
+  local mine = held == token or fenced(held, token)
   local kind = redis.call('TYPE', fence).ok
   local at = 2 * i + 1
   out[at+1] = ''
-  if held == ARGV[3*i-2] and kind ~= 'zset' and kind ~= 'none' then
+  if mine and kind ~= 'zset' and kind ~= 'none' then
     out[at] = 3
-  elseif held == ARGV[3*i-2] then
+  elseif mine then
     out[at+1] = redis.call('ZSCORE', fence, 'f') or ''
-    redis.call('ZADD', fence, 'GT', ARGV[3*i-1], 'f')
-    redis.call('PEXPIRE', fence, ARGV[3*i])
+    redis.call('ZADD', fence, 'GT', ARGV[2*i], 'f')
+    redis.call('SET', name, token .. '+' .. ARGV[2*i], 'KEEPTTL')
     out[at] = 1
   elseif held or redis.call('EXISTS', name) == 1 then
     out[at] = 2
@@ -359,8 +369,8 @@ end
 return out
 `)
 
-func RaiseArgs(to []string, token string, fence uint64, retention Millis) []string {
-	return append(to, token, decimal(fence), string(retention))
+func RaiseArgs(to []string, token string, fence uint64) []string {
+	return append(to, token, decimal(fence))
 }
 
 // RaiseBefore is where a Raise answers the fence that was stored before.
@@ -418,7 +428,7 @@ const InspectWaiting = holding
 var Enqueue = define(Script{
 	Name: "enqueue", KeysOf: kinds{Name, FenceKey, QueueKey}, Says: says(Ours, Other, Broken), Each: enqueueEach,
 	Call: len(EnqueueCall(nil, "", "", "")), Args: len(EnqueueArgs(nil, "", 0, false)), Hands: true,
-}, misused+`
+}, misused+fenced+`
 local out = redis.call('TIME')
 local n = #KEYS / 3
 local inbox, reserve, alive = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -428,23 +438,24 @@ for i = 1, n do
   local token, ticket = ARGV[3*i+1], ARGV[3*i+2]
   local id = inbox .. ' ' .. token
   local held = redis.call('MGET', name)[1]
+  local mine = held == token or fenced(held, token)
   local at = 6 * i - 3
-  local mine = redis.pcall('ZSCORE', queue, 'w' .. id)
-  if misused(mine) then
+  local place = redis.pcall('ZSCORE', queue, 'w' .. id)
+  if misused(place) then
     out[at], out[at+1], out[at+2], out[at+3], out[at+4], out[at+5] = 3, '', -2, '', 0, ''
-  elseif type(mine) == 'table' then
-    return mine
+  elseif type(place) == 'table' then
+    return place
   else
     local more
     out[at+4], out[at+5] = 0, ''
-    if held ~= token then
+    if not mine then
       if ARGV[3*i+3] == '1' then
-        local later = mine and 0 or redis.call('ZCOUNT', queue, ticket, '+inf')
+        local later = place and 0 or redis.call('ZCOUNT', queue, ticket, '+inf')
         if later > 0 then
           local last = redis.call('ZRANGEBYSCORE', queue, ticket, '+inf', 'WITHSCORES', 'LIMIT', later - 1, 1)
           ticket = string.format('%.0f', last[2] + 1)
         end
-        ticket = mine or ticket
+        ticket = place or ticket
       end
       redis.call('ZADD', queue, ticket, 'w' .. id, -now - alive, 'l' .. id)
       bury(queue)
@@ -459,7 +470,7 @@ for i = 1, n do
       end
       out[at+4] = redis.call('ZRANK', queue, 'w' .. id) - redis.call('ZCOUNT', queue, '-inf', '(0')
     end
-    out[at] = ((held == token or held == '?' .. token) and 1 or 2) + (more and 4 or 0)
+    out[at] = ((mine or held == '?' .. token) and 1 or 2) + (more and 4 or 0)
     out[at+1] = held or ''
     out[at+2] = redis.call('PTTL', name)
     local stored = redis.pcall('ZSCORE', fence, 'f')
@@ -486,29 +497,29 @@ const (
 // Claim grants each key to its token, if it is absent, or reserved for the token,
 // or holds it already, takes the token out of its queue then, and proposes the fence in
 // any case; even if it is Broken, when the queue key is. KEYS: name, fence key, queue key.
-// ARGV of the call: the inbox; of a name: token, TTL in ms, fence, retention in ms. Answers for each name: Ours, Other or
-// Broken; value and PTTL as Inspect does, if Other; the stored fence; how many stand
+// ARGV of the call: the inbox; of a name: token, TTL in ms, fence, which the key tells then.
+// Answers for each name: Ours, Other or Broken; value and PTTL as Inspect does, if Other; the stored fence; how many stand
 // before it, if Other; 1 if the fence was raised.
 var Claim = define(Script{
 	Name: "claim", KeysOf: kinds{Name, FenceKey, QueueKey}, Says: says(Ours, Other, Broken), Each: claimEach,
-	Call: len(ClaimCall(nil, "")), Args: len(ClaimArgs(nil, "", "", 0, "")),
-}, misused+`
+	Call: len(ClaimCall(nil, "")), Args: len(ClaimArgs(nil, "", "", 0)),
+}, misused+fenced+`
 local out = redis.call('TIME')
 local n = #KEYS / 3
 for i = 1, n do
   local name, fence, queue = KEYS[i], KEYS[n+i], KEYS[2*n+i]
-  local token, ttl = ARGV[4*i-2], ARGV[4*i-1]
+  local token, ttl, proposed = ARGV[3*i-1], ARGV[3*i], ARGV[3*i+1]
   local id = ARGV[1] .. ' ' .. token
   local at = 6 * i - 3
   out[at], out[at+1], out[at+2], out[at+3], out[at+4], out[at+5] = 3, '', -2, '', 0, 0
-  local raised = redis.pcall('ZADD', fence, 'GT', 'CH', ARGV[4*i], 'f')
+  local raised = redis.pcall('ZADD', fence, 'GT', 'CH', proposed, 'f')
   if not misused(raised) then
     if type(raised) == 'table' then
       return raised
     end
-    redis.call('PEXPIRE', fence, ARGV[4*i+1])
     local held = redis.call('MGET', name)[1]
-    local free = held == token or held == '?' .. token or not held and redis.call('EXISTS', name) == 0
+    local free = held == token or fenced(held, token) or held == '?' .. token or
+      not held and redis.call('EXISTS', name) == 0
     local lined
     if free then
       lined = redis.pcall('ZREM', queue, 'w' .. id, 'l' .. id)
@@ -520,7 +531,7 @@ for i = 1, n do
         return lined
       end
       if free then
-        redis.call('SET', name, token, 'PX', ttl)
+        redis.call('SET', name, token .. '+' .. proposed, 'PX', ttl)
         out[at] = 1
       else
         out[at], out[at+1], out[at+2] = 2, held or '', redis.call('PTTL', name)
@@ -529,7 +540,7 @@ for i = 1, n do
         end
       end
       out[at+5] = raised
-      out[at+3] = raised == 1 and ARGV[4*i] or redis.call('ZSCORE', fence, 'f')
+      out[at+3] = raised == 1 and proposed or redis.call('ZSCORE', fence, 'f')
     end
   end
 end
@@ -537,8 +548,8 @@ return out
 `)
 
 func ClaimCall(to []string, inbox string) []string { return append(to, inbox) }
-func ClaimArgs(to []string, token string, ttl Millis, fence uint64, retention Millis) []string {
-	return append(to, token, string(ttl), decimal(fence), string(retention))
+func ClaimArgs(to []string, token string, ttl Millis, fence uint64) []string {
+	return append(to, token, string(ttl), decimal(fence))
 }
 
 // Where a Claim answers more than Inspect does.
@@ -549,12 +560,12 @@ const (
 )
 
 // Heal grants each key to its lease again, if it is absent or reserved, with the lease's
-// own fence. KEYS: name, fence key. ARGV: token, TTL in ms, fence, retention in ms.
-// Answers for each name: Ours, Other, see Says, or Broken.
+// own fence. KEYS: name, fence key. ARGV: token, TTL in ms, fence, and what the key holds after
+// the token. Answers for each name: Ours, Other, see Says, or Broken.
 var Heal = define(Script{
 	Name: "heal", KeysOf: kinds{Name, FenceKey}, Says: says(Ours, Other, Broken), Each: Says + 1,
 	Args: len(HealArgs(nil, "", "", 0, "")),
-}, promised+others+`
+}, promised+fenced+others+`
 local out = redis.call('TIME')
 local n = #KEYS / 2
 for i = 1, n do
@@ -562,7 +573,7 @@ for i = 1, n do
   local token, ttl = ARGV[4*i-3], ARGV[4*i-2]
   local held = redis.call('MGET', name)[1]
   local kind = redis.call('TYPE', fence).ok
-  if held == token then
+  if held == token or fenced(held, token) then
     redis.call('PEXPIRE', name, ttl)
     out[i+2] = 1
   elseif not promised(held) and (held or redis.call('EXISTS', name) == 1) then
@@ -570,49 +581,49 @@ for i = 1, n do
   elseif kind ~= 'zset' and kind ~= 'none' then
     out[i+2] = 3
   else
-    redis.call('SET', name, token, 'PX', ttl)
+    redis.call('SET', name, token .. ARGV[4*i], 'PX', ttl)
     redis.call('ZADD', fence, 'GT', ARGV[4*i-1], 'f')
-    redis.call('PEXPIRE', fence, ARGV[4*i])
     out[i+2] = 1
   end
 end
 return out
 `)
 
-func HealArgs(to []string, token string, ttl Millis, fence uint64, retention Millis) []string {
-	return append(to, token, string(ttl), decimal(fence), string(retention))
+func HealArgs(to []string, token string, ttl Millis, fence uint64, suffix string) []string {
+	return append(to, token, string(ttl), decimal(fence), suffix)
 }
 
 // Adopt gives each key that holds the former token, or its own already, to its token, and
-// proposes the fence then. It shortens no expiry: the former holder may count on it. KEYS: name, fence key. ARGV: token, former token, TTL in ms,
-// fence, retention in ms. Answers for each name: Absent, Ours, Other or Broken; what the
+// proposes the fence then, which the key tells. It shortens no expiry: the former holder may
+// count on it. KEYS: name, fence key. ARGV: token, former token, TTL in ms, fence. Answers for
+// each name: Absent, Ours, Other or Broken; what the
 // key holds, if Other and a string, or an empty string; its PTTL as Inspect does, from
 // before the change, but -2 if it held its own token: that TTL was not the former's; the
 // stored fence; 1 if the fence was raised. The fence comes first, because it tells whether
 // it can be kept at all.
 var Adopt = define(Script{
 	Name: "adopt", KeysOf: kinds{Name, FenceKey}, Says: says(Absent, Ours, Other, Broken), Each: AdoptRaised + 1,
-	Args: len(AdoptArgs(nil, "", "", "", 0, "")),
-}, misused+`
+	Args: len(AdoptArgs(nil, "", "", "", 0)),
+}, misused+fenced+`
 local out = redis.call('TIME')
 local n = #KEYS / 2
 for i = 1, n do
   local name, fence = KEYS[i], KEYS[n+i]
-  local token, ttl = ARGV[5*i-4], tonumber(ARGV[5*i-2])
+  local token, former, ttl, proposed = ARGV[4*i-3], ARGV[4*i-2], tonumber(ARGV[4*i-1]), ARGV[4*i]
   local held = redis.call('MGET', name)[1]
+  local mine = held == token or fenced(held, token)
   local at = 5 * i - 2
   out[at], out[at+1], out[at+2], out[at+3], out[at+4] = 0, '', redis.call('PTTL', name), '', 0
-  if held == token or held == ARGV[5*i-3] then
-    local raised = redis.pcall('ZADD', fence, 'GT', 'CH', ARGV[5*i-1], 'f')
+  if mine or held == former or fenced(held, former) then
+    local raised = redis.pcall('ZADD', fence, 'GT', 'CH', proposed, 'f')
     if misused(raised) then
       out[at], out[at+2] = 3, -2
     elseif type(raised) == 'table' then
       return raised
     else
-      redis.call('PEXPIRE', fence, ARGV[5*i])
-      redis.call('SET', name, token, 'PX', math.max(ttl, out[at+2]))
+      redis.call('SET', name, token .. '+' .. proposed, 'PX', math.max(ttl, out[at+2]))
       out[at], out[at+4] = 1, raised
-      if held == token then
+      if mine then
         out[at+2] = -2
       end
     end
@@ -625,8 +636,8 @@ end
 return out
 `)
 
-func AdoptArgs(to []string, token, former string, ttl Millis, fence uint64, retention Millis) []string {
-	return append(to, token, former, string(ttl), decimal(fence), string(retention))
+func AdoptArgs(to []string, token, former string, ttl Millis, fence uint64) []string {
+	return append(to, token, former, string(ttl), decimal(fence))
 }
 
 // AdoptRaised is where an Adopt answers whether the fence was raised.

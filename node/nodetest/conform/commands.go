@@ -22,6 +22,7 @@ const (
 	wrong   = "of another type"
 	expired = "expired"
 	forever = "ours for ever"
+	fenced  = "ours, and tells its fence"
 )
 
 // What a fence key is, besides a number.
@@ -31,7 +32,7 @@ const (
 )
 
 // reservation is what a key holds that a waiter may claim.
-const reservation = "?host:1/ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+const reservation = "?host:1/" + random
 
 // left of a fence that was just set; it was prepared with less.
 const fenceTTL = 30 * time.Minute
@@ -47,48 +48,48 @@ var table = []struct {
 	errBegin string
 	after    string
 	ttl      time.Duration // of the key, after
-	fenced   string        // after
+	stored   string        // the fence, after
 	keeps    time.Duration // the fence key, after
 }{
 	// A grant takes what is free, and raises the fence in any case. A raise tells what
 	// was stored before.
-	{node.Grant, free, none, node.Reply{Status: node.OK, Raised: true}, "", ours, ttl, "10", retained},
-	{node.Grant, free, "9", node.Reply{Status: node.OK, Raised: true}, "", ours, ttl, "10", retained},
-	{node.Grant, free, "10", node.Reply{Status: node.OK}, "", ours, ttl, "10", retained},
-	{node.Grant, free, "11", node.Reply{Status: node.OK}, "", ours, ttl, "11", retained},
-	{node.Grant, free, misused, node.Reply{}, "WRONGTYPE", ours, ttl, misused, retained},
-	{node.Grant, expired, "9", node.Reply{Status: node.OK, Raised: true}, "", ours, ttl, "10", retained},
-	{node.Grant, ours, none, node.Reply{Status: node.Other, Raised: true}, "", ours, prepared, "10", retained},
-	{node.Grant, others, "9", node.Reply{Status: node.Other, Raised: true}, "", others, prepared, "10", retained},
-	{node.Grant, others, "11", node.Reply{Status: node.Other}, "", others, prepared, "11", retained},
-	{node.Grant, others, misused, node.Reply{}, "WRONGTYPE", others, prepared, misused, retained},
-	{node.Grant, wrong, "9", node.Reply{Status: node.Other, Raised: true}, "", wrong, forAll, "10", retained},
-	{node.Grant, forever, none, node.Reply{Status: node.Other, Raised: true}, "", ours, forAll, "10", retained},
+	{node.Grant, free, none, node.Reply{Status: node.OK, Raised: true}, "", ours, ttl, "10", forAll},
+	{node.Grant, free, "9", node.Reply{Status: node.OK, Raised: true}, "", ours, ttl, "10", fenceTTL},
+	{node.Grant, free, "10", node.Reply{Status: node.OK}, "", ours, ttl, "10", fenceTTL},
+	{node.Grant, free, "11", node.Reply{Status: node.OK}, "", ours, ttl, "11", fenceTTL},
+	{node.Grant, free, misused, node.Reply{}, "WRONGTYPE", ours, ttl, misused, fenceTTL},
+	{node.Grant, expired, "9", node.Reply{Status: node.OK, Raised: true}, "", ours, ttl, "10", fenceTTL},
+	{node.Grant, ours, none, node.Reply{Status: node.Other, Raised: true}, "", ours, prepared, "10", forAll},
+	{node.Grant, others, "9", node.Reply{Status: node.Other, Raised: true}, "", others, prepared, "10", fenceTTL},
+	{node.Grant, others, "11", node.Reply{Status: node.Other}, "", others, prepared, "11", fenceTTL},
+	{node.Grant, others, misused, node.Reply{}, "WRONGTYPE", others, prepared, misused, fenceTTL},
+	{node.Grant, wrong, "9", node.Reply{Status: node.Other, Raised: true}, "", wrong, forAll, "10", fenceTTL},
+	{node.Grant, forever, none, node.Reply{Status: node.Other, Raised: true}, "", ours, forAll, "10", forAll},
 
 	{node.Raise, free, none, node.Reply{Status: node.Absent}, "", free, 0, none, 0},
 	{node.Raise, free, "9", node.Reply{Status: node.Absent}, "", free, 0, "9", fenceTTL},
 	{node.Raise, expired, "9", node.Reply{Status: node.Absent}, "", free, 0, "9", fenceTTL},
-	{node.Raise, ours, none, node.Reply{Status: node.OK}, "", ours, prepared, "10", retained},
-	{node.Raise, ours, "9", node.Reply{Status: node.OK, Fence: 9}, "", ours, prepared, "10", retained},
-	{node.Raise, ours, "10", node.Reply{Status: node.OK, Fence: 10}, "", ours, prepared, "10", retained},
-	{node.Raise, ours, "11", node.Reply{Status: node.OK, Fence: 11}, "", ours, prepared, "11", retained},
+	{node.Raise, ours, none, node.Reply{Status: node.OK}, "", fenced, prepared, "10", forAll},
+	{node.Raise, ours, "9", node.Reply{Status: node.OK, Fence: 9}, "", fenced, prepared, "10", fenceTTL},
+	{node.Raise, ours, "10", node.Reply{Status: node.OK, Fence: 10}, "", fenced, prepared, "10", fenceTTL},
+	{node.Raise, ours, "11", node.Reply{Status: node.OK, Fence: 11}, "", fenced, prepared, "11", fenceTTL},
 	{node.Raise, ours, misused, node.Reply{}, "WRONGTYPE", ours, prepared, misused, fenceTTL},
-	{node.Raise, forever, "9", node.Reply{Status: node.OK, Fence: 9}, "", ours, forAll, "10", retained},
+	{node.Raise, forever, "9", node.Reply{Status: node.OK, Fence: 9}, "", fenced, forAll, "10", fenceTTL},
 	{node.Raise, others, "9", node.Reply{Status: node.Other}, "", others, prepared, "9", fenceTTL},
 	{node.Raise, waits, "9", node.Reply{Status: node.Other}, "", waits, prepared, "9", fenceTTL},
 	{node.Raise, others, misused, node.Reply{Status: node.Other}, "", others, prepared, misused, fenceTTL},
 	{node.Raise, wrong, "9", node.Reply{Status: node.Other}, "", wrong, forAll, "9", fenceTTL},
 
 	// A heal takes what is free, and leaves alone what is another's.
-	{node.Heal, free, none, node.Reply{Status: node.OK}, "", ours, ttl, "10", retained},
-	{node.Heal, free, "9", node.Reply{Status: node.OK}, "", ours, ttl, "10", retained},
-	{node.Heal, free, "11", node.Reply{Status: node.OK}, "", ours, ttl, "11", retained},
+	{node.Heal, free, none, node.Reply{Status: node.OK}, "", fenced, ttl, "10", forAll},
+	{node.Heal, free, "9", node.Reply{Status: node.OK}, "", fenced, ttl, "10", fenceTTL},
+	{node.Heal, free, "11", node.Reply{Status: node.OK}, "", fenced, ttl, "11", fenceTTL},
 	{node.Heal, free, misused, node.Reply{}, "WRONGTYPE", free, 0, misused, fenceTTL},
-	{node.Heal, expired, none, node.Reply{Status: node.OK}, "", ours, ttl, "10", retained},
+	{node.Heal, expired, none, node.Reply{Status: node.OK}, "", fenced, ttl, "10", forAll},
 	{node.Heal, ours, "9", node.Reply{Status: node.OK}, "", ours, ttl, "9", fenceTTL},
 	{node.Heal, forever, none, node.Reply{Status: node.OK}, "", ours, ttl, none, 0},
 	{node.Heal, others, "9", node.Reply{Status: node.Other, Value: rival}, "", others, prepared, "9", fenceTTL},
-	{node.Heal, waits, "9", node.Reply{Status: node.OK}, "", ours, ttl, "10", retained},
+	{node.Heal, waits, "9", node.Reply{Status: node.OK}, "", fenced, ttl, "10", fenceTTL},
 	{node.Heal, wrong, "9", node.Reply{Status: node.Other}, "", wrong, forAll, "9", fenceTTL},
 
 	{node.Renew, free, none, node.Reply{Status: node.Absent}, "", free, 0, none, 0},
@@ -111,14 +112,14 @@ var table = []struct {
 	{node.Adopt, free, none, node.Reply{Status: node.Absent}, "", free, 0, none, 0},
 	{node.Adopt, free, "9", node.Reply{Status: node.Absent, Fence: 9}, "", free, 0, "9", fenceTTL},
 	{node.Adopt, expired, "9", node.Reply{Status: node.Absent, Fence: 9}, "", free, 0, "9", fenceTTL},
-	{node.Adopt, others, none, node.Reply{Status: node.OK, Left: prepared, Raised: true, Fence: 10}, "", ours, ttl, "10", retained},
-	{node.Adopt, others, "9", node.Reply{Status: node.OK, Left: prepared, Raised: true, Fence: 10}, "", ours, ttl, "10", retained},
-	{node.Adopt, others, "11", node.Reply{Status: node.OK, Left: prepared, Fence: 11}, "", ours, ttl, "11", retained},
+	{node.Adopt, others, none, node.Reply{Status: node.OK, Left: prepared, Raised: true, Fence: 10}, "", fenced, ttl, "10", forAll},
+	{node.Adopt, others, "9", node.Reply{Status: node.OK, Left: prepared, Raised: true, Fence: 10}, "", fenced, ttl, "10", fenceTTL},
+	{node.Adopt, others, "11", node.Reply{Status: node.OK, Left: prepared, Fence: 11}, "", fenced, ttl, "11", fenceTTL},
 	{node.Adopt, others, misused, node.Reply{}, "WRONGTYPE", others, prepared, misused, fenceTTL},
-	{node.Adopt, ours, "9", node.Reply{Status: node.OK, Raised: true, Fence: 10}, "", ours, ttl, "10", retained},
-	{node.Adopt, ours, "10", node.Reply{Status: node.OK, Fence: 10}, "", ours, ttl, "10", retained},
+	{node.Adopt, ours, "9", node.Reply{Status: node.OK, Raised: true, Fence: 10}, "", fenced, ttl, "10", fenceTTL},
+	{node.Adopt, ours, "10", node.Reply{Status: node.OK, Fence: 10}, "", fenced, ttl, "10", fenceTTL},
 	{node.Adopt, ours, misused, node.Reply{}, "WRONGTYPE", ours, prepared, misused, fenceTTL},
-	{node.Adopt, forever, none, node.Reply{Status: node.OK, Raised: true, Fence: 10}, "", ours, ttl, "10", retained},
+	{node.Adopt, forever, none, node.Reply{Status: node.OK, Raised: true, Fence: 10}, "", fenced, ttl, "10", forAll},
 	{node.Adopt, waits, "9", node.Reply{Status: node.Other, Left: prepared, Fence: 9, Value: reservation}, "", waits, prepared, "9", fenceTTL},
 	{node.Adopt, waits, misused, node.Reply{Status: node.Other, Left: prepared, Value: reservation}, "", waits, prepared, misused, fenceTTL},
 	{node.Adopt, wrong, "9", node.Reply{Status: node.Other, Left: -1, Fence: 9}, "", wrong, forAll, "9", fenceTTL},
@@ -131,12 +132,22 @@ var table = []struct {
 	{node.Inspect, forever, "1784000000123456", node.Reply{Status: node.OK, Fence: 1784000000123456, Left: -1, Value: token}, "", ours, forAll, "1784000000123456", fenceTTL},
 	{node.Inspect, wrong, "9", node.Reply{Status: node.Other, Fence: 9, Left: -1}, "", wrong, forAll, "9", fenceTTL},
 	{node.Inspect, ours, misused, node.Reply{Status: node.OK, Left: prepared, Value: token}, "", ours, prepared, misused, fenceTTL},
+
+	// A value that tells its fence is the token's as one that does not.
+	{node.Grant, fenced, "9", node.Reply{Status: node.Other, Raised: true}, "", fenced, prepared, "10", fenceTTL},
+	{node.Raise, fenced, "9", node.Reply{Status: node.OK, Fence: 9}, "", fenced, prepared, "10", fenceTTL},
+	{node.Heal, fenced, "9", node.Reply{Status: node.OK}, "", fenced, ttl, "9", fenceTTL},
+	{node.Renew, fenced, "9", node.Reply{Status: node.OK}, "", fenced, ttl, "9", fenceTTL},
+	{node.Release, fenced, "9", node.Reply{Status: node.OK}, "", free, 0, "9", fenceTTL},
+	{node.Adopt, fenced, "9", node.Reply{Status: node.OK, Raised: true, Fence: 10}, "", fenced, ttl, "10", fenceTTL},
+	{node.Inspect, fenced, "9", node.Reply{Status: node.OK, Fence: 9, Holds: 10, Left: prepared, Value: token}, "", fenced, prepared, "9", fenceTTL},
 }
 
 func commands(t *testing.T, d *driver) {
 	for i, c := range table {
 		t.Run(fmt.Sprintf("%v/%s/fence=%s", c.op, c.key, c.fence), func(t *testing.T) {
 			name := fmt.Sprint("name-", i)
+			d.ask("DEL", script.FenceKey(name)) // which another one may share
 			d.prepare(t, name, c.key, c.fence)
 			got := d.do(t, node.Command{Op: c.op, Name: name, Former: rival})[0]
 			got.ID = 0
@@ -155,7 +166,7 @@ func commands(t *testing.T, d *driver) {
 				t.Errorf("reply %+v\n want %+v", got, c.want)
 			}
 			d.look(t, name, c.after, c.ttl)
-			d.lookFence(t, name, c.fenced, c.keeps)
+			d.lookFence(t, name, c.stored, c.keeps)
 		})
 	}
 }
@@ -166,6 +177,8 @@ func (d *driver) prepare(t *testing.T, name, key, fence string) {
 	switch key {
 	case ours:
 		d.ask("SET", name, token, "PX", ms)
+	case fenced:
+		d.ask("SET", name, token+"+10", "PX", ms)
 	case others:
 		d.ask("SET", name, rival, "PX", ms)
 	case waits:
@@ -191,7 +204,7 @@ func (d *driver) prepare(t *testing.T, name, key, fence string) {
 
 func (d *driver) look(t *testing.T, name, want string, left time.Duration) {
 	t.Helper()
-	is := map[string]string{"nil": free, token: ours, rival: others, reservation: waits, "-WRONGTYPE": wrong}[d.ask("GET", name)]
+	is := map[string]string{"nil": free, token: ours, token + "+10": fenced, rival: others, reservation: waits, "-WRONGTYPE": wrong}[d.ask("GET", name)]
 	if is != want {
 		t.Errorf("the key is %q afterwards: want %q", is, want)
 	}

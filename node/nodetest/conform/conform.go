@@ -74,16 +74,15 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 }
 
 const (
-	token     = "owner/1"
-	rival     = "rival/2"
-	prepared  = 10 * time.Second // what keys are prepared with
-	ttl       = 20 * time.Second // what commands ask for
-	retention = time.Hour
-	retained  = retention + retention/8 // what a fence key is given
-	reserve   = 15 * time.Second
-	alive     = 50 * time.Second
-	fence     = 10
-	patience  = 20 * time.Second // with a server that should answer at once
+	token    = "owner/" + random
+	random   = "ABCDEFGHIJKLMNOPQRSTUVWXYZ" // so that it is told from a fence after it
+	rival    = "rival/2"
+	prepared = 10 * time.Second // what keys are prepared with
+	ttl      = 20 * time.Second // what commands ask for
+	reserve  = 15 * time.Second
+	alive    = 50 * time.Second
+	fence    = 10
+	patience = 20 * time.Second // with a server that should answer at once
 )
 
 // A driver is an actor, and a client to prepare and to look with.
@@ -120,15 +119,14 @@ func begin(t *testing.T, target Target, inbox string, configure ...func(*node.Co
 		inbox: inbox, wakes: make(chan node.Wake, 100),
 	}
 	config := node.Config{
-		Conn:      target.Conn,
-		Clock:     clock.Runtime(),
-		Timeout:   patience / 4,
-		Retention: retention,
-		Replies:   d.replies,
-		Inbox:     inbox,
-		Wakes:     d.wakes,
-		Reserve:   reserve,
-		Alive:     alive,
+		Conn:    target.Conn,
+		Clock:   clock.Runtime(),
+		Timeout: patience / 4,
+		Replies: d.replies,
+		Inbox:   inbox,
+		Wakes:   d.wakes,
+		Reserve: reserve,
+		Alive:   alive,
 	}
 	for _, f := range configure {
 		f(&config)

@@ -224,7 +224,7 @@ func adoptions(t *testing.T, d *driver) {
 	if r := adopt("long", rival, "owner/3"); r.Status != node.Other || r.Value != token {
 		t.Errorf("%+v", r)
 	}
-	d.look(t, "long", ours, time.Minute)
+	d.look(t, "long", fenced, time.Minute)
 	d.ask("DEL", "long", script.FenceKey("long"))
 	// One that was swapped before is found by its own token.
 	if r := adopt("long", rival, token); r.Status != node.Absent || d.ask("EXISTS", script.FenceKey("long")) != ":0" {

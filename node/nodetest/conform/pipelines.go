@@ -138,8 +138,8 @@ func (d pipelining) givenOn(t *testing.T) {
 		node.Command{Op: node.Inspect, Name: "on"},
 	)
 	have(t, replies, node.OK, node.OK, node.OK, node.Other, node.OK, node.Other, node.OK, node.OK)
-	if r := replies[7]; r.Value != rival || r.Fence != 40 {
-		t.Errorf("it ends as %q with fence %d: want %q with 40", r.Value, r.Fence, rival)
+	if r := replies[7]; r.Value != rival+"+40" || r.Fence != 40 {
+		t.Errorf("it ends as %q with fence %d: want %q+40 with 40", r.Value, r.Fence, rival)
 	}
 }
 

@@ -44,7 +44,7 @@ func anything(t *keyspace.Turn, r *rand.Rand) {
 	case 1:
 		t.Enqueue(&k, "in", token, keyspace.Enqueuing{Ticket: fence, New: r.IntN(2) == 0, Reserve: 9, Alive: 30})
 	case 2:
-		t.Claim(&k, "in", token, 20, fence, 40)
+		t.Claim(&k, "in", token, 20, fence)
 	case 3:
 		t.Release(&k, token, 9)
 	case 4:
@@ -52,11 +52,11 @@ func anything(t *keyspace.Turn, r *rand.Rand) {
 	case 5:
 		t.Renew(k.Name, token, 25)
 	case 6:
-		t.Heal(&k, token, 20, fence, 40)
+		t.Heal(&k, token, 20, fence, one("", "+7"))
 	case 7:
-		t.Adopt(&k, token, "x/1", 20, fence, 40)
+		t.Adopt(&k, token, "x/1", 20, fence)
 	case 8:
-		t.Raise(&k, token, fence, 40)
+		t.Raise(&k, token, fence)
 	case 9:
 		t.Enrol(&own, one("run/1", "run/2"), 5, "ME")
 	case 10:

@@ -157,7 +157,8 @@ func (t *Turn) Enqueue(k *Keys, inbox, token string, e Enqueuing) (a Answer, err
 	}
 	a.Ticket = NoScore()
 	unfinished := 0
-	if text != token || is != String {
+	mine := is == String && Holds(text, token)
+	if !mine {
 		var waiter string
 		if waiter, a.Ticket, err = t.stand(k.Queue, inbox, token, e); err != nil {
 			return a, err
@@ -169,7 +170,7 @@ func (t *Turn) Enqueue(k *Keys, inbox, token string, e Enqueuing) (a Answer, err
 		a.Ahead = t.ahead(k.Queue, inbox, token)
 	}
 	a.Says, a.Value = Other, text
-	if text == token || IsReserved(text, token) {
+	if mine || IsReserved(text, token) {
 		a.Says = Ours
 	}
 	a.Says |= unfinished
@@ -211,11 +212,11 @@ func (t *Turn) stand(queue, inbox, token string, e Enqueuing) (waiter string, ti
 }
 
 // Claim is the script of that name.
-func (t *Turn) Claim(k *Keys, inbox, token string, ttl int64, fence float64, retention int64) (a Answer, err error) {
+func (t *Turn) Claim(k *Keys, inbox, token string, ttl int64, fence float64) (a Answer, err error) {
 	if t.misused(k.Fence) {
 		return nobody, nil
 	}
-	raised, err := t.raise(k.Fence, fence, retention)
+	raised, err := t.Propose(k.Fence, fence)
 	if err != nil {
 		return a, err
 	}
@@ -228,7 +229,7 @@ func (t *Turn) Claim(k *Keys, inbox, token string, ttl int64, fence float64, ret
 		a.Says, a.Value, a.Left, a.Ahead = Other, text, t.PTTL(k.Name), t.ahead(k.Queue, inbox, token)
 	} else {
 		t.leave(k.Queue, inbox, token)
-		err = t.SetFor(k.Name, token, ttl)
+		err = t.SetFor(k.Name, Fenced(token, fence), ttl)
 	}
 	a.Fence = t.fence(k.Fence)
 	return a, err

@@ -1,6 +1,7 @@
 package keyspace
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/leasehold-go/leasehold/node/internal/script"
@@ -56,10 +57,21 @@ func (t *Turn) holds(key, token string) (says int, text string) {
 	switch {
 	case is == None:
 		return Absent, ""
-	case is == String && text == token:
+	case is == String && Holds(text, token):
 		return Ours, text
 	}
 	return Other, text
+}
+
+// Holds reports whether what a lock key holds is a token, alone or with a fence after it.
+func Holds(text, token string) bool {
+	rest, begins := strings.CutPrefix(text, token)
+	return begins && (rest == "" || strings.HasPrefix(rest, script.FenceMark))
+}
+
+// Fenced returns what a lock key holds that tells a fence after its token.
+func Fenced(token string, fence float64) string {
+	return token + script.FenceMark + strconv.FormatFloat(fence, 'f', -1, 64)
 }
 
 // keeps is what a script says of a key that keeps a lease or may be healed: nobody has one
@@ -71,7 +83,7 @@ func (t *Turn) keeps(key, token string) (says int, others string) {
 		return Absent, ""
 	case is != String:
 		return Other, ""
-	case text == token:
+	case Holds(text, token):
 		return Ours, ""
 	case promised(text):
 		return Absent, ""
@@ -95,15 +107,6 @@ func promised(text string) bool {
 func (t *Turn) fence(key string) float64 {
 	fence, _ := t.ZScore(key, script.Member)
 	return fence
-}
-
-// raise stores the larger of a fence and the stored one.
-func (t *Turn) raise(key string, fence float64, retention int64) (raised bool, err error) {
-	if raised, err = t.Propose(key, fence); err != nil {
-		return raised, err
-	}
-	_, err = t.PExpire(key, retention)
-	return raised, err
 }
 
 // Propose stores a fence if it is larger than the stored one. A grant does it by a command
@@ -137,7 +140,7 @@ func (t *Turn) Release(k *Keys, token string, reserve int64) (says int) {
 }
 
 // Raise is the script of that name. It returns the fence of before as well.
-func (t *Turn) Raise(k *Keys, token string, fence float64, retention int64) (says int, before float64, err error) {
+func (t *Turn) Raise(k *Keys, token string, fence float64) (says int, before float64, err error) {
 	says, _ = t.holds(k.Name, token)
 	switch {
 	case says != Ours:
@@ -146,7 +149,9 @@ func (t *Turn) Raise(k *Keys, token string, fence float64, retention int64) (say
 		return Broken, NoScore(), nil
 	}
 	before = t.fence(k.Fence)
-	_, err = t.raise(k.Fence, fence, retention)
+	if _, err = t.Propose(k.Fence, fence); err == nil {
+		t.SetKeeping(k.Name, Fenced(token, fence))
+	}
 	return says, before, err
 }
 
@@ -164,8 +169,8 @@ func (t *Turn) Inspect(k *Keys) Answer {
 	return Answer{Says: says, Value: text, Left: t.PTTL(k.Name), Fence: t.fence(k.Fence), Ahead: len(alive)}
 }
 
-// Heal is the script of that name.
-func (t *Turn) Heal(k *Keys, token string, ttl int64, fence float64, retention int64) (a Answer, err error) {
+// Heal is the script of that name. After the token the key holds a suffix.
+func (t *Turn) Heal(k *Keys, token string, ttl int64, fence float64, suffix string) (a Answer, err error) {
 	a.Says, a.Value = t.keeps(k.Name, token)
 	switch {
 	case a.Says == Ours:
@@ -174,8 +179,8 @@ func (t *Turn) Heal(k *Keys, token string, ttl int64, fence float64, retention i
 	case t.misused(k.Fence):
 		a.Says = Broken
 	default:
-		if err = t.SetFor(k.Name, token, ttl); err == nil {
-			_, err = t.raise(k.Fence, fence, retention)
+		if err = t.SetFor(k.Name, token+suffix, ttl); err == nil {
+			_, err = t.Propose(k.Fence, fence)
 		}
 		a.Says = Ours
 	}
@@ -183,23 +188,23 @@ func (t *Turn) Heal(k *Keys, token string, ttl int64, fence float64, retention i
 }
 
 // Adopt is the script of that name.
-func (t *Turn) Adopt(k *Keys, token, former string, ttl int64, fence float64, retention int64) (a Answer, err error) {
+func (t *Turn) Adopt(k *Keys, token, former string, ttl int64, fence float64) (a Answer, err error) {
 	says, text := t.holds(k.Name, token)
 	a = Answer{Says: says, Left: t.PTTL(k.Name)}
 	switch {
 	case says == Absent:
-	case says == Other && text != former:
+	case says == Other && !Holds(text, former):
 		a.Value = text
 	case t.misused(k.Fence):
 		a.Says, a.Left = Broken, -2
 	default:
-		if a.Raised, err = t.raise(k.Fence, fence, retention); err != nil {
+		if a.Raised, err = t.Propose(k.Fence, fence); err != nil {
 			return a, err
 		}
 		if ttl == Bad {
 			return a, Error("ERR bad argument #1 to 'max' (number expected, got nil)")
 		}
-		if err = t.SetFor(k.Name, token, max(ttl, a.Left)); err != nil {
+		if err = t.SetFor(k.Name, Fenced(token, fence), max(ttl, a.Left)); err != nil {
 			return a, err
 		}
 		if a.Says = Ours; says == Ours {

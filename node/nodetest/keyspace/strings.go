@@ -74,6 +74,9 @@ func (t *Turn) SetFor(key, text string, ms int64) error {
 	return nil
 }
 
+// SetKeeping has a key that is there hold a text for as long as it would have lived.
+func (t *Turn) SetKeeping(key, text string) { t.Set(key, text, t.lookup(key).ends) }
+
 // SetFree is SetFor of a key that must not be there.
 func (t *Turn) SetFree(key, text string, ms int64) (set bool, err error) {
 	if t.lookup(key) != nil {

@@ -38,7 +38,7 @@ func (c *Core) Adopt(now clock.Instant, r Request, h Handle) {
 	n := len(c.nodes)
 	w := &waiter{Request: r}
 	t := &tenure{
-		id: c.newID(c.tenures.vacancy()), key: h.Key, token: c.newToken(w.Owner), terms: w.Terms, begun: now,
+		id: c.newID(c.tenures.vacancy()), key: h.Key, token: c.newToken(w.Owner, 0), terms: w.Terms, begun: now,
 		votes: newVotes(n), ballot: &ballot{answers: make(answers, n), highest: h.Fence},
 		adopt: &adoption{heir: w, former: h.Token, over: h.Over},
 	}

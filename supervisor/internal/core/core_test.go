@@ -1579,7 +1579,7 @@ func TestTrial(t *testing.T) {
 		b.say(s, node.OK)
 	}
 	tt := b.c.lines["x"].holder
-	if x := tt.votes.trials[0]; x.confirmed != 0 {
+	if x := tt.votes.trials()[0]; x.confirmed != 0 {
 		t.Fatalf("confirmed by %b by answers to earlier renewals", x.confirmed)
 	}
 	again := b.take(node.Renew) // at once

@@ -85,6 +85,7 @@ func (c *Core) waitLonger(now clock.Instant, t *tenure) bool {
 // startElection asks every node for its vote, all at once.
 func (c *Core) startElection(now clock.Instant, t *tenure, fence uint64) {
 	t.phase, t.fence, t.begun = phaseElecting, fence, now
+	t.token = c.newToken(t.line.first.Owner, fence)
 	end := now.Add(t.terms.Window)
 	c.alarms.set(t, end)
 	if fence > maxFence {

@@ -581,7 +581,8 @@ func (x *stepper) open(n int) *server {
 func (x *stepper) close(n int) {
 	v := x.server(n)
 	a := x.turn.Inspect(&exploredKeys)
-	v.value, v.fence = a.Value, keyspace.Whole(a.Fence)
+	v.value, _ = node.TokenOf(a.Value)
+	v.fence = keyspace.Whole(a.Fence)
 	_, v.ends, _ = x.turn.Peek(exploredKeys.Name)
 	v.marker, _ = x.turn.Text(exploredOwn.Marker)
 	v.grown, _ = x.turn.Text(exploredOwn.Grown)
@@ -668,7 +669,6 @@ var saysOf = map[int]node.Status{keyspace.Absent: node.Absent, keyspace.Ours: no
 // run runs one command on the server whose turn it is.
 func (x *stepper) run(cmd *node.Command, r *node.Reply, life string) {
 	t, k, ttl := &x.turn, &exploredKeys, cmd.TTL.Milliseconds()
-	const retention = int64(1000 * time.Hour / time.Millisecond)
 	var err error
 	says := keyspace.Other
 	switch cmd.Op {
@@ -678,10 +678,9 @@ func (x *stepper) run(cmd *node.Command, r *node.Reply, life string) {
 			says = keyspace.Ours
 		}
 		r.Raised, _ = t.Propose(k.Fence, float64(cmd.Fence))
-		t.PExpire(k.Fence, retention)
 	case node.Raise:
 		var before float64
-		says, before, err = t.Raise(k, cmd.Token, float64(cmd.Fence), retention)
+		says, before, err = t.Raise(k, cmd.Token, float64(cmd.Fence))
 		r.Fence = keyspace.Whole(before)
 	case node.Renew:
 		var a keyspace.Answer // whose it is decides nothing
@@ -689,13 +688,14 @@ func (x *stepper) run(cmd *node.Command, r *node.Reply, life string) {
 		says = a.Says
 	case node.Heal:
 		var a keyspace.Answer
-		a, err = t.Heal(k, cmd.Token, ttl, float64(cmd.Fence), retention)
+		a, err = t.Heal(k, cmd.Token, ttl, float64(cmd.Fence), "")
 		says = a.Says
 	case node.Release:
 		says = t.Release(k, cmd.Token, 0)
 	case node.Inspect:
 		a := t.Inspect(k)
-		says, r.Value, r.Fence, r.Left = a.Says, a.Value, keyspace.Whole(a.Fence), time.Duration(a.Left)*time.Millisecond
+		r.Value, r.Holds = node.TokenOf(a.Value)
+		says, r.Fence, r.Left = a.Says, keyspace.Whole(a.Fence), time.Duration(a.Left)*time.Millisecond
 	case node.Sign:
 		_, err = t.Sign(&exploredOwn, cmd.Token, ttl, life)
 		says = keyspace.Ours

@@ -334,7 +334,7 @@ func (h *history) letter(token string) string {
 // token returns what a letter stands for. One that is not known yet is another client's.
 func (h *history) token(letter string) string {
 	if h.tokens[letter] == "" {
-		h.know(letter, "them/"+strings.Repeat(letter, node.TokenRandom))
+		h.know(letter, "them/"+strings.Repeat(letter, 26))
 	}
 	return h.tokens[letter]
 }

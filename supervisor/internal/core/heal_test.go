@@ -225,7 +225,7 @@ func TestTrialBeginsAnewWithTheKey(t *testing.T) {
 		b.renewNow()
 		b.answerAll(map[int]node.Status{0: node.Absent})
 		held := b.c.lines["x"].holder
-		if x := held.votes.trials[0]; x.confirmed.len() != 2 {
+		if x := held.votes.trials()[0]; x.confirmed.len() != 2 {
 			t.Fatalf("confirmed by %b", x.confirmed)
 		}
 		heal := b.take(node.Heal)[0]
@@ -236,7 +236,7 @@ func TestTrialBeginsAnewWithTheKey(t *testing.T) {
 			b.advance(b.c.terms.RenewEvery / 8)
 			b.say(b.take(node.Renew)[0], node.OK)
 		}
-		if x := held.votes.trials[0]; x.confirmed != 0 || held.counting().has(0) {
+		if x := held.votes.trials()[0]; x.confirmed != 0 || held.counting().has(0) {
 			t.Errorf("%s: confirmed by %b, counting %b", how, x.confirmed, held.counting())
 		}
 	}

@@ -27,7 +27,8 @@ type Answer struct {
 	Node    int // filled in for a Report
 	Verdict Verdict
 	Value   string        // what the key holds, if Verdict is Held
-	Fence   uint64        // the stored one
+	Fence   uint64        // what its register has
+	Holds   uint64        // the fence of the lease that has it, if its value tells
 	Left    time.Duration // how long the key lives at most from at on; 0 if not known, -1 for ever
 	At      clock.Instant
 	Waiting int // how many stand in its queue, if that was asked
@@ -39,7 +40,7 @@ type answers []Answer
 
 // answerTo reads the reply to a grant, a raise or an inspection.
 func answerTo(now clock.Instant, r node.Reply) Answer {
-	a := Answer{Value: r.Value, Fence: r.Fence, Left: r.Left, At: now, Err: r.Err}
+	a := Answer{Value: r.Value, Fence: r.Fence, Holds: r.Holds, Left: r.Left, At: now, Err: r.Err}
 	if r.Op == node.Inspect {
 		a.Waiting = r.Ahead
 	}

@@ -34,7 +34,7 @@ type waitList struct {
 	placed  bool    // a quorum has it after all that came before
 	answers answers // the nodes' latest, shown to a caller that gives up
 	why     Reason  // what they amount to: Held or NoQuorum
-	fence   uint64  // the highest seen
+	fence   uint64  // the highest seen in its register
 }
 
 // A waiter is one caller of Acquire or Adopt who has not been answered.
@@ -216,11 +216,12 @@ func (c *Core) try(now clock.Instant, l *line) {
 	}
 }
 
-// newAttempt returns the next attempt of the first waiter of a line.
+// newAttempt returns the next attempt of the first waiter of a line. It gets its token when
+// something is sent for it.
 func (c *Core) newAttempt(l *line) *tenure {
-	n, w := len(c.nodes), l.first
+	n := len(c.nodes)
 	t := &tenure{
-		id: c.newID(c.tenures.vacancy()), line: l, key: l.key, token: c.newToken(w.Owner), terms: w.Terms,
+		id: c.newID(c.tenures.vacancy()), line: l, key: l.key, terms: l.first.Terms,
 		votes: newVotes(n), ballot: &ballot{answers: make(answers, n)},
 	}
 	c.tenures.add(t)

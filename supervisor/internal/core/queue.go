@@ -35,6 +35,7 @@ type queuing struct {
 // next attempt.
 func (c *Core) enterQueue(now clock.Instant, l *line) {
 	t := c.newAttempt(l)
+	t.token = c.newToken(l.first.Owner, 0) // a claim has the key tell its fence
 	t.phase, t.inQueues, t.queuing = phaseQueued, true, &queuing{ticket: l.ticket}
 	c.byToken[t.token] = t
 	c.waits(l.first)

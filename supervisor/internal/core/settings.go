@@ -93,23 +93,12 @@ func (c *Core) pauseAfter(tries int) time.Duration {
 	return d
 }
 
-// newToken returns a fresh token: the owner, a slash, and 128 random bits. A token is
-// never used for a second attempt: a late command of the first would touch it. See
+// newToken returns a fresh token, for a lease with that fence, 0 if it is not known yet. A
+// token is never used for a second attempt: a late command of the first would touch it. See
 // invariant 7 of package supervisor.
-func (c *Core) newToken(owner string) string {
+func (c *Core) newToken(owner string, fence uint64) string {
 	if owner == "" {
 		owner = c.settings.Owner
 	}
-	var buf [192]byte // on the stack, and enough for every owner that a configuration allows
-	b := append(append(buf[:0], owner...), '/')
-	for left, bits := 0, uint64(0); len(b) < len(owner)+1+node.TokenRandom; left -= 5 {
-		if left < 5 {
-			left, bits = 60, c.random.Uint64()
-		}
-		b = append(b, base32[bits&31])
-		bits >>= 5
-	}
-	return string(b)
+	return node.NewToken(owner, fence, c.random)
 }
-
-const base32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"

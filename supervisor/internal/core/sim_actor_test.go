@@ -477,6 +477,7 @@ func (a *simActor) command(p *simPipe, i int) bool {
 	was := simBefore{stands: n.queue(t, k)}
 	was.alive = cmd.Op == node.Enqueue && t.Alive(w.keys[k].Queue, a.c.channel, cmd.Token)
 	was.value, _, _ = t.Peek(w.keys[k].Name)
+	was.value, _ = node.TokenOf(was.value)
 	w.swaps(n, k, was.value, cmd)
 	w.deletes(n, k, was.value, cmd)
 	if a.act(t, k, cmd, r) {
@@ -503,7 +504,6 @@ func (a *simActor) grant(t *keyspace.Turn, p *simPipe, k int, cmd *node.Command,
 	keys := &w.keys[k]
 	if !p.half {
 		r.Raised, _ = t.Propose(keys.Fence, float64(cmd.Fence))
-		t.PExpire(keys.Fence, w.keep.Milliseconds())
 		return true
 	}
 	r.Status = node.Other
@@ -523,7 +523,7 @@ func (a *simActor) grant(t *keyspace.Turn, p *simPipe, k int, cmd *node.Command,
 // to go on.
 func (a *simActor) act(t *keyspace.Turn, k int, cmd *node.Command, r *node.Reply) (unfinished bool) {
 	keys, inbox := &a.c.w.keys[k], a.c.channel
-	ttl, fence, keep := cmd.TTL.Milliseconds(), float64(cmd.Fence), a.c.w.keep.Milliseconds()
+	ttl, fence := cmd.TTL.Milliseconds(), float64(cmd.Fence)
 	reserve := int64(0) // a young node hands nothing over: what it has forgotten may be healed
 	if a.state.Grown {
 		reserve = a.reserve().Milliseconds()
@@ -541,12 +541,12 @@ func (a *simActor) act(t *keyspace.Turn, k int, cmd *node.Command, r *node.Reply
 		describe(r, it)
 		r.Ticket = keyspace.Whole(it.Ticket)
 	case node.Claim:
-		it, err = t.Claim(keys, inbox, cmd.Token, ttl, fence, keep)
+		it, err = t.Claim(keys, inbox, cmd.Token, ttl, fence)
 		describe(r, it)
 	case node.Leave:
 		it.Says = t.Leave(keys, inbox, cmd.Token, reserve, false)
 	case node.Adopt:
-		it, err = t.Adopt(keys, cmd.Token, cmd.Former, ttl, fence, keep)
+		it, err = t.Adopt(keys, cmd.Token, cmd.Former, ttl, fence)
 		describe(r, it)
 	case node.Renew:
 		it, err = t.Renew(keys.Name, cmd.Token, ttl)
@@ -558,10 +558,10 @@ func (a *simActor) act(t *keyspace.Turn, k int, cmd *node.Command, r *node.Reply
 		}
 	case node.Raise:
 		var before float64
-		it.Says, before, err = t.Raise(keys, cmd.Token, fence, keep)
+		it.Says, before, err = t.Raise(keys, cmd.Token, fence)
 		r.Fence = keyspace.Whole(before)
 	case node.Heal:
-		it, err = t.Heal(keys, cmd.Token, ttl, fence, keep)
+		it, err = t.Heal(keys, cmd.Token, ttl, fence, "")
 	}
 	if err != nil || it.Says == keyspace.Broken {
 		a.c.w.fail("node %d: %v of %s: %+v, %v", a.n.id, cmd.Op, cmd.Token, it, err)
@@ -572,7 +572,8 @@ func (a *simActor) act(t *keyspace.Turn, k int, cmd *node.Command, r *node.Reply
 
 // describe fills in what four scripts answer alike, and Claim and Adopt of the fence.
 func describe(r *node.Reply, it keyspace.Answer) {
-	r.Value, r.Fence, r.Ahead, r.Raised = it.Value, keyspace.Whole(it.Fence), it.Ahead, it.Raised
+	r.Value, r.Holds = node.TokenOf(it.Value)
+	r.Fence, r.Ahead, r.Raised = keyspace.Whole(it.Fence), it.Ahead, it.Raised
 	r.Left = time.Duration(max(0, it.Left)) * time.Millisecond // -2 if there is no key; all others expire
 }
 

@@ -114,7 +114,8 @@ func (w *world) copyBack(l *simLease, h *simHandle) {
 		}
 		w.after(w.upTo(20*time.Millisecond), func() {
 			for i := len(n.past) - 1; i >= 0 && !w.calm && n.up; i-- {
-				if v, _, _ := n.past[i].space.Look(w.keys[l.key].Name); v == h.former.token {
+				v, _, _ := n.past[i].space.Look(w.keys[l.key].Name)
+				if v, _ = node.TokenOf(v); v == h.former.token {
 					n.loses(n.past[i], n.clock)
 					n.restart(0, false)
 					return

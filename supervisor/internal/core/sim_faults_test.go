@@ -1,10 +1,12 @@
 package core
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/leasehold-go/leasehold/node"
@@ -88,6 +90,18 @@ type faults struct {
 // A guard that is off answers for no loss of data, and for no MaxTTL that differs.
 const simGuardOff = 0.05
 
+// inOneRegister returns names that share a register.
+var inOneRegister = sync.OnceValue(func() (names [maxNames]string) {
+	names[0] = "a"
+	for i, n := 1, 0; i < len(names); n++ {
+		if name := fmt.Sprint("a", n); node.FenceKey(name) == node.FenceKey("a") {
+			names[i] = name
+			i++
+		}
+	}
+	return names
+})
+
 func newWorld(seed uint64, stats *simStats) *world {
 	w := &world{seed: seed, rand: rand.New(rand.NewPCG(seed, 0x1ea5e401d)), stats: stats, leftTokens: map[string]excuse{}, formers: map[string]string{}, ofCopies: map[string]bool{}}
 	n := []int{1, 3, 3, 5, 5}[w.rand.IntN(5)]
@@ -112,12 +126,12 @@ func newWorld(seed uint64, stats *simStats) *world {
 		w.most = w.between(1, 2).Truncate(time.Millisecond)
 	}
 	w.names = []string{"a", "b", "c"}[:1+max(0, w.rand.IntN(12)-8)/2]
+	if w.chance(0.7) {
+		names := inOneRegister()
+		w.names = names[:len(w.names)]
+	}
 	for i, name := range w.names {
 		w.keys[i] = keyspace.KeysOf(name)
-	}
-	w.keep = time.Hour
-	if w.chance(0.2) {
-		w.keep = w.maxTTL
 	}
 	// Where fences are forgotten, the order rests on the clocks, which must not differ by
 	// more than the window.

@@ -168,10 +168,11 @@ func (n *simNode) do(boot int, do, gone func()) {
 	do()
 }
 
-// key returns what a key holds, or "".
+// key returns the token or the reservation that a key holds, or "".
 func (n *simNode) key(k int) string {
 	value, _, _ := n.now().Peek(n.w.keys[k].Name)
-	return value
+	token, _ := node.TokenOf(value)
+	return token
 }
 
 // endOf returns when a key will be gone, in true time.
@@ -236,6 +237,7 @@ func (n *simNode) loses(data simData, clock rateClock) {
 	for k := range w.names {
 		had, end := n.key(k), n.endOf(k)
 		has, hasEnd, _ := data.space.Look(w.keys[k].Name)
+		has, _ = node.TokenOf(has)
 		if had != "" && (has != had || endOf(hasEnd, &clock) < end) {
 			n.forgot = append(n.forgot, promise{token: had, end: end, at: n.w.now})
 		}

@@ -293,7 +293,7 @@ func (w *world) wonLease(l *simLease) {
 			w.excuse(fenceByHand, l)
 		case l.unseen():
 			w.excuse(fenceUnseen, l)
-		case w.anyMedian() && (w.lostData || w.keep < time.Hour):
+		case w.anyMedian() && w.lostData:
 			w.excuse(fenceStepped, l)
 		default:
 			w.fail("client %d: fence %d of %s is not larger than %d, which was handed out before", l.c.id, l.fence, l.token, before)

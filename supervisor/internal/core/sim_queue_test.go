@@ -16,6 +16,7 @@ func (n *simNode) noteQueue(t *keyspace.Turn, k int, cmd *node.Command, was simB
 	w, stands := n.w, was.stands
 	set, _ := t.Members(w.keys[k].Queue)
 	value, _, _ := t.Peek(w.keys[k].Name)
+	value, _ = node.TokenOf(value)
 	if was.alive && value == was.value && len(stands) == len(set)/2 {
 		return // nearly always: it is there still
 	}

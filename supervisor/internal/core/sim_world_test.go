@@ -32,7 +32,6 @@ type world struct {
 	widths  []time.Duration // those that clients have: one if they agree
 	most    time.Duration   // MaxTTLCap
 	timeout time.Duration
-	keep    time.Duration // of fences
 	spread  time.Duration // of the nodes' clocks
 
 	maxLooks int // how many entries of queues one call looks at; 0 for as many as a server

@@ -20,8 +20,8 @@ import (
 //  5. A withdrawn vote becomes one that is on probation by nothing: only a passed trial
 //     ends it.
 type votes struct {
-	of     []vote  // by node
-	trials []trial // in the order in which they began
+	of    []vote   // by node
+	under *[]trial // in the order in which they began; nil if there is none, as nearly always
 	// loose are nodes that may keep the key for longer than until says: a later command was not
 	// answered, or its answer is not believed; until was shortened by a renewal that may not have
 	// arrived, or may yet be; or the node's clock was ahead for a while.
@@ -91,8 +91,8 @@ func newVotes(n int) votes { return votes{of: make([]vote, n)} }
 
 // suspect returns the nodes whose votes do not count.
 func (vs *votes) suspect() (nodes nodeSet) {
-	for k := range vs.trials {
-		if i := vs.trials[k].node; vs.of[i].standing >= onProbation {
+	for k := range vs.trials() {
+		if i := vs.trials()[k].node; vs.of[i].standing >= onProbation {
 			nodes.add(i)
 		}
 	}
@@ -101,17 +101,17 @@ func (vs *votes) suspect() (nodes nodeSet) {
 
 // onTrial returns the nodes whose votes are on trial, whether they count meanwhile or not.
 func (vs *votes) onTrial() (nodes nodeSet) {
-	for k := range vs.trials {
-		nodes.add(vs.trials[k].node)
+	for k := range vs.trials() {
+		nodes.add(vs.trials()[k].node)
 	}
 	return nodes
 }
 
 // trialOf returns the trial of node i's vote; nil if it is on none.
 func (vs *votes) trialOf(i int) *trial {
-	for k := range vs.trials {
-		if vs.trials[k].node == i {
-			return &vs.trials[k]
+	for k := range vs.trials() {
+		if vs.trials()[k].node == i {
+			return &vs.trials()[k]
 		}
 	}
 	return nil
@@ -139,6 +139,30 @@ func (vs *votes) aged(i int, lead time.Duration) {
 	vs.loose.add(i) // the clock may be set back
 }
 
+// trials returns those that are under way.
+func (vs *votes) trials() []trial {
+	if vs.under == nil {
+		return nil
+	}
+	return *vs.under
+}
+
+// beginTrial adds one to them.
+func (vs *votes) beginTrial(x trial) { vs.goOn(append(vs.trials(), x)) }
+
+// goOn has only these trials be under way from now on.
+func (vs *votes) goOn(with []trial) {
+	switch {
+	case len(with) == 0:
+		vs.under = nil
+	case vs.under == nil:
+		kept := with
+		vs.under = &kept
+	default:
+		*vs.under = with
+	}
+}
+
 // joined hears that a node was not known to have the key of a lease that is held already.
 // If it is on trial, that begins again, which joined reports: the others may have been lost
 // to a rival before the key was there. Else, if its grant came late, somebody may have
@@ -152,7 +176,7 @@ func (vs *votes) joined(now clock.Instant, i int, cameLate bool, pending nodeSet
 	}
 	if cameLate {
 		vs.of[i].standing = late
-		vs.trials = append(vs.trials, trial{node: i, since: now, early: pending})
+		vs.beginTrial(trial{node: i, since: now, early: pending})
 	}
 	return false
 }
@@ -188,7 +212,7 @@ func (vs *votes) suspend(now clock.Instant, i int, to standing, pending nodeSet)
 	x := vs.trialOf(i)
 	began = x == nil || v.until != 0 || to >= withdrawn && !gone
 	if began && x != nil {
-		vs.trials = slices.DeleteFunc(vs.trials, func(x trial) bool { return x.node == i })
+		vs.goOn(slices.DeleteFunc(vs.trials(), func(x trial) bool { return x.node == i }))
 	}
 	if to >= withdrawn {
 		vs.doubtLate(now, pending)
@@ -198,7 +222,7 @@ func (vs *votes) suspend(now clock.Instant, i int, to standing, pending nodeSet)
 	}
 	v.standing, v.until = to, 0
 	if began {
-		vs.trials = append(vs.trials, trial{node: i, since: now, early: pending})
+		vs.beginTrial(trial{node: i, since: now, early: pending})
 	}
 	return began
 }
@@ -206,9 +230,9 @@ func (vs *votes) suspend(now clock.Instant, i int, to standing, pending nodeSet)
 // doubtLate has late votes that nobody has confirmed count no more: a vote was withdrawn, so
 // a rival may have had that node and theirs before these grants arrived.
 func (vs *votes) doubtLate(now clock.Instant, pending nodeSet) {
-	for k := range vs.trials {
-		if i := vs.trials[k].node; vs.of[i].standing == late {
-			vs.trials[k] = trial{node: i, since: now, early: pending}
+	for k := range vs.trials() {
+		if i := vs.trials()[k].node; vs.of[i].standing == late {
+			vs.trials()[k] = trial{node: i, since: now, early: pending}
 			vs.of[i].standing, vs.of[i].until = onProbation, 0
 		}
 	}
@@ -218,15 +242,15 @@ func (vs *votes) doubtLate(now clock.Instant, pending nodeSet) {
 // the nodes that may be healed now, because enough others have confirmed, and whether the
 // answer came too early to confirm anything for one of the trials.
 func (vs *votes) confirmedBy(i, quorum int) (healable nodeSet, early bool) {
-	if len(vs.trials) == 0 {
+	if vs.under == nil {
 		return 0, false
 	}
 	unproven := vs.onTrial()
 	if unproven.has(i) {
 		return 0, false
 	}
-	for k := range vs.trials {
-		if x := &vs.trials[k]; x.early.has(i) {
+	for k := range vs.trials() {
+		if x := &vs.trials()[k]; x.early.has(i) {
 			x.early.del(i)
 			early = true
 		} else {
@@ -234,7 +258,7 @@ func (vs *votes) confirmedBy(i, quorum int) (healable nodeSet, early bool) {
 		}
 	}
 	// A vote whose trial ends here was on trial until now, so it has confirmed no other.
-	vs.trials = slices.DeleteFunc(vs.trials, func(x trial) bool {
+	vs.goOn(slices.DeleteFunc(vs.trials(), func(x trial) bool {
 		if (x.confirmed &^ unproven).len() < quorum {
 			return false
 		}
@@ -244,7 +268,7 @@ func (vs *votes) confirmedBy(i, quorum int) (healable nodeSet, early bool) {
 		}
 		vs.of[x.node].standing, vs.of[x.node].fault = counts, 0
 		return true
-	})
+	}))
 	return healable, early
 }
 

@@ -12,7 +12,7 @@ import (
 func (vs *votes) check(guard bool) string {
 	for i, v := range vs.of {
 		trials := 0
-		for _, x := range vs.trials {
+		for _, x := range vs.trials() {
 			if x.node == i {
 				trials++
 			}
@@ -66,7 +66,7 @@ func TestVotesKeepTheirInvariants(t *testing.T) {
 				}
 			}
 			if broken := vs.check(guard); broken != "" {
-				t.Fatalf("seed %d, step %d: %s: %v, %+v", seed, step, broken, vs.of, vs.trials)
+				t.Fatalf("seed %d, step %d: %s: %v, %+v", seed, step, broken, vs.of, vs.trials())
 			}
 			if what < 5 && before >= withdrawn && vs.of[i].standing < withdrawn {
 				t.Fatalf("seed %d, step %d: invariant 5: %v became %v", seed, step, before, vs.of[i].standing)
