@@ -52,13 +52,14 @@ func (f front) do(command ...string) error {
 }
 
 // command is a trouble's begin or end that is one command, its words parted by
-// spaces, for each key if it has the word KEY in it.
+// spaces, for each key if it has the word KEY in it, or KEY-REGISTER for the key of its fence.
 func command(words string) func(front, []string) error {
 	return func(f front, keys []string) error {
 		if !strings.Contains(words, "KEY") {
 			return f.do(strings.Fields(words)...)
 		}
 		for _, key := range keys {
+			words := strings.ReplaceAll(words, "KEY-REGISTER", node.FenceKey(key))
 			if err := f.do(strings.Fields(strings.ReplaceAll(words, "KEY", key))...); err != nil {
 				return err
 			}
@@ -162,7 +163,7 @@ var troubles = []trouble{
 		begin: sequence(command("LPUSH list-KEY x"), command("RENAME list-KEY KEY")), end: command("DEL KEY"),
 	}, {
 		name: "a string under the fence", words: []string{"WRONGTYPE "},
-		begin: command("SET leasehold:{KEY}:fence x"), end: command("DEL leasehold:{KEY}:fence"),
+		begin: command("SET KEY-REGISTER x"), end: command("DEL KEY-REGISTER"),
 	}, {
 		name: "too many answers", words: []string{"unexpected answer to ", "a reply that nobody asked for"},
 		begin: lie("+OK\r\n+OK\r\n+OK\r\n", "set"), end: mend,

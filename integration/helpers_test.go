@@ -315,7 +315,7 @@ func lockKeys(s cluster.Server) ([]string, error) {
 	var keys []string
 	for _, k := range all {
 		k, _ := k.(string)
-		if !strings.HasSuffix(k, "}:fence") && k != marker && !strings.HasPrefix(k, "leasehold:{"+marker+"}:") {
+		if !strings.HasPrefix(k, "leasehold:fence:") && k != marker && !strings.HasPrefix(k, "leasehold:{"+marker+"}:") {
 			keys = append(keys, k)
 		}
 	}

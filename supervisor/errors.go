@@ -10,6 +10,7 @@ import (
 
 	"github.com/leasehold-go/leasehold/internal/plain"
 	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
 )
 
 // Why an acquisition failed. Test with errors.Is; if the context ended the
@@ -30,9 +31,10 @@ var (
 	// is mended.
 	ErrMisconfigured = errors.New("broken configuration")
 
-	// ErrFenceExhausted: the nodes keep a fence for the name that is as large as fences
-	// can be, 2^53, so that no tenure could be told from the one before. Somebody
-	// else has written it; delete the name's fence key on every node.
+	// ErrFenceExhausted: the nodes keep a fence for the name, or for another one that shares
+	// its register, which is as large as fences can be, 2^53, so that no tenure could be told
+	// from the one before. Somebody else has written it; delete the register, which the error
+	// names, on every node.
 	ErrFenceExhausted = errors.New("the fence of the name cannot grow any more")
 
 	// ErrClosed: the supervisor was closed. Make another. It is also lease.ErrClosed, but
@@ -192,6 +194,9 @@ func (e *AcquireError) Error() string {
 	fmt.Fprintf(&b, "%s %q: %v", op, e.Name, e.why)
 	if e.cause != nil {
 		fmt.Fprintf(&b, ": %v", e.cause)
+	}
+	if e.why == ErrFenceExhausted {
+		fmt.Fprintf(&b, ": delete the key %q on each node", node.FenceKey(e.Name))
 	}
 	if len(e.Nodes) > 0 {
 		fmt.Fprintf(&b, " (%d of %d nodes needed)", e.Quorum, len(e.Nodes))
