@@ -20,6 +20,7 @@ func pipelines(t *testing.T, d *driver) {
 	t.Run("a name given on", p.givenOn)
 	t.Run("a name twice", p.nameTwice)
 	t.Run("others between", p.othersBetween)
+	t.Run("longer tokens", p.longerTokens)
 	t.Run("large fences", p.largeFences)
 	t.Run("short TTL", p.shortTTL)
 }
@@ -164,6 +165,19 @@ func (d pipelining) othersBetween(t *testing.T) {
 	have(t, d.do(t, of(node.Release, names...)...), node.OK, node.Other)
 	d.look(t, "mixed-1", others, prepared)
 	d.look(t, "mixed-3", wrong, -1)
+}
+
+// A value that only begins as a token does is another's, unless its fence follows.
+func (d pipelining) longerTokens(t *testing.T) {
+	longer := token + "A"
+	d.ask("SET", "longer", longer, "PX", "60000")
+	for _, op := range []node.Op{node.Renew, node.Raise, node.Heal, node.Release, node.Claim, node.Leave, node.Enqueue} {
+		have(t, d.do(t, node.Command{Op: op, Name: "longer", Ticket: 1}), node.Other)
+	}
+	have(t, d.do(t, node.Command{Op: node.Adopt, Name: "longer", Token: "heir/1", Former: token}), node.Other)
+	if got := d.ask("GET", "longer"); got != longer {
+		t.Errorf("the key holds %q: want %q", got, longer)
+	}
 }
 
 // Fences are kept as floats, which are exact up to 2^53.
