@@ -225,6 +225,11 @@ func adoptions(t *testing.T, d *driver) {
 		t.Errorf("%+v", r)
 	}
 	d.look(t, "long", fenced, time.Minute)
+	d.ask("SET", "told", rival+"+7", "PX", "60000")
+	if r := adopt("told", rival, token); r.Status != node.OK {
+		t.Errorf("a key that tells its fence: %+v", r)
+	}
+	d.look(t, "told", fenced, time.Minute)
 	d.ask("DEL", "long", script.FenceKey("long"))
 	// One that was swapped before is found by its own token.
 	if r := adopt("long", rival, token); r.Status != node.Absent || d.ask("EXISTS", script.FenceKey("long")) != ":0" {
