@@ -268,6 +268,7 @@ func (a *simActor) overdue(p *simPipe) {
 	s.lates++
 	no := s.lates
 	a.state.Enrolled, a.state.Err, a.state.Overdue = false, errOverdue, true
+	w.aimAtOverdue(a.n)
 	a.tell(p.replies[p.own:])
 	a.try(true)
 	sent, marker, at := c.Now(), "", time.Duration(0)

@@ -30,6 +30,21 @@ func (w *world) aimAtVote(a *simActor) {
 	}
 }
 
+// aimAtOverdue has a node lose its data while an answer of it is overdue: the connection may go
+// on afterwards, but not the life.
+func (w *world) aimAtOverdue(n *simNode) {
+	f := &w.faults
+	if w.calm || !w.chance(f.atOverdue) {
+		return
+	}
+	w.stats.aims++
+	w.tell("AIM: an answer of node %d is overdue", n.id)
+	w.strike(n, flushAll)
+	if w.chance(0.3) {
+		w.newcomer()
+	}
+}
+
 // aimAtHolder strikes right behind a win: the voters lose their data, and the holder
 // alone is cut off.
 func (w *world) aimAtHolder(l *simLease, t *tenure) {

@@ -80,7 +80,7 @@ type faults struct {
 	handles float64 // share of leases that are to be adopted
 
 	// How often something happens just when it hurts.
-	atVote, atWin, atHolder, atRelease, atRenew, atHeal, atFresh, atSlowVoter, atLate, atCopy float64
+	atVote, atWin, atHolder, atRelease, atRenew, atHeal, atFresh, atSlowVoter, atLate, atCopy, atOverdue float64
 	losing                                                                                    faultKind // how the nodes lose their data then
 
 	atScene float64
@@ -181,6 +181,7 @@ func (w *world) newFaults(n int) {
 		aim(&f.atWin, 1)
 		aim(&f.atHeal, 1)
 		aim(&f.atFresh, 0.3)
+		aim(&f.atOverdue, 0.5)
 	}
 	aim(&f.atHolder, 0.7)
 	aim(&f.atRelease, 0.3)
