@@ -24,6 +24,7 @@ var goals = []goal{
 	{what: "pairs/s, N=5, 256 callers", scenario: "callers/N=5", figure: "pairs", to: floor, atLeast: true, bound: 3},
 	{what: "client CPU a pair, N=5, 256 callers", scenario: "callers/N=5", figure: "client CPU a pair", to: floor, bound: .2},
 	{what: "server CPU a pair, N=5, 256 callers", scenario: "callers/N=5", figure: "server CPU a pair", to: floor, bound: .4},
+	{what: "102,400 names used once, N=5: keys left but registers", scenario: "once/N=5", figure: "keys left", bound: 0},
 
 	{what: "1 of 5 hung: acquire p50", scenario: "hung/1 of 5", figure: "acquire p50", to: "redsync rueidis, fail-fast", bound: 1},
 	{what: "1 of 5 hung: acquire p50 to healthy", scenario: "hung/1 of 5", figure: "acquire p50 to healthy", bound: 1.3},

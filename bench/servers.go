@@ -282,7 +282,7 @@ func (s *server) info(section string) (map[string]string, error) {
 }
 
 // do sends one command, as it would be typed, over a connection of its own, and
-// returns its answer, which must be a string.
+// returns its answer, which must be a string or a number.
 func (s *server) do(command string) (string, error) {
 	c, err := net.DialTimeout("tcp", s.addr, 5*time.Second)
 	if err != nil {
@@ -301,7 +301,7 @@ func (s *server) do(command string) (string, error) {
 		return "", err
 	}
 	switch line = strings.TrimSpace(line); {
-	case strings.HasPrefix(line, "+"):
+	case strings.HasPrefix(line, "+"), strings.HasPrefix(line, ":"):
 		return line[1:], nil
 	case strings.HasPrefix(line, "$"):
 		size, err := strconv.Atoi(line[1:])

@@ -106,7 +106,7 @@ func (w *world) adopt(c *simClient, h *simHandle) {
 		}
 		h.tried++
 		w.stats.adoptions++
-		wk := &simWorker{c: c, key: h.former.key, guest: true, adopts: h, call: c.call()}
+		wk := &simWorker{c: c, key: h.former.key, guest: true, adopts: h, askedAt: w.now, call: c.call()}
 		c.workers = append(c.workers, wk)
 		w.tell("client %d adopts %s, over: %v", c.id, h.Token, now.Over)
 		q := Request{Call: wk.call, Key: w.names[h.former.key], Terms: terms}

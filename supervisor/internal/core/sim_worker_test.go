@@ -17,10 +17,11 @@ type simWorker struct {
 	lease   *simLease
 	thinks  bool
 	noRenew bool
-	brief   bool       // it lets go at once next time
-	group   *simGroup  // it wants other names as well; nil if not
-	adopts  *simHandle // what it adopts; nil if it acquires
-	guest   bool       // it is there for this once
+	brief   bool          // it lets go at once next time
+	group   *simGroup     // it wants other names as well; nil if not
+	adopts  *simHandle    // what it adopts; nil if it acquires
+	askedAt time.Duration // when it began to, in true time
+	guest   bool          // it is there for this once
 }
 
 // idle reports whether it wants nothing, and has nothing.
@@ -147,6 +148,9 @@ func (wk *simWorker) won(e *Effect) {
 		c: c, wk: wk, id: t.id, key: wk.key, token: t.token, fence: t.fence, ttl: t.terms.TTL,
 		until: e.Until, noRenew: wk.noRenew, wonAt: w.now,
 		begunAt: w.now - time.Duration(float64(c.Now().Sub(t.begun))/c.clock.rate),
+	}
+	if wk.adopts != nil {
+		l.begunAt = wk.askedAt // it waited for its former holder, and its votes are as old as that
 	}
 	held, control := lease.New(lease.Spec{
 		Name: e.Key, Token: lease.Token(e.Token), Fence: e.Fence, Clock: c, Until: e.Until, Grace: e.Grace,
