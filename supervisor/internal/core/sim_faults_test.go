@@ -81,7 +81,7 @@ type faults struct {
 
 	// How often something happens just when it hurts.
 	atVote, atWin, atHolder, atRelease, atRenew, atHeal, atFresh, atSlowVoter, atLate, atCopy, atOverdue float64
-	losing                                                                                    faultKind // how the nodes lose their data then
+	losing                                                                                               faultKind // how the nodes lose their data then
 
 	atScene float64
 	scene   scene
