@@ -137,6 +137,7 @@ func NewActor(c Config) *Actor {
 			inbox: c.Inbox,
 			alive: script.InMillis(c.Alive),
 			names: map[string]struct{}{},
+			spare: make(chan []Reply, maxSpare),
 		},
 	}
 }
@@ -551,7 +552,7 @@ func (a *Actor) tell() {
 	if a.session != nil {
 		a.state.FlushedAt = clock.Instant(a.session.flushed.Load())
 	}
-	b := Batch{Node: a.Index, Replies: a.pipe.replies[a.pipe.own:], State: a.state}
+	b := Batch{Node: a.Index, Replies: a.pipe.replies[a.pipe.own:], State: a.state, spare: a.pipe.spare}
 	a.pipe.replies, a.pipe.own = nil, 0
 	clear(a.pipe.multi) // the library has these back, and its pools are collected
 	a.Replies <- b

@@ -200,12 +200,28 @@ type Fingerprint struct {
 func Fingerprints(value string) []Fingerprint { return fingerprints(value) }
 
 // A Batch carries the replies to one pipeline, and how the node is. The receiver
-// owns Replies. An enrolment that came or ended is told by a Batch as well, which
-// may carry no reply.
+// owns Replies, and may give them back by Done. An enrolment that came or ended is told by a
+// Batch as well, which may carry no reply.
 type Batch struct {
 	Node    int // the node's index in the deployment
 	Replies []Reply
 	State   State
+
+	spare chan<- []Reply // takes the buffer of Replies back; nil if nothing does
+}
+
+// Done gives Replies back to the actor, which uses them for another Batch. The receiver must
+// have kept nothing of them by then but copies. Without Done they are garbage as any other.
+func (b *Batch) Done() {
+	if cap(b.Replies) == 0 {
+		return
+	}
+	clear(b.Replies)
+	select {
+	case b.spare <- b.Replies[:0]:
+	default: // it has enough of them
+	}
+	b.Replies = nil
 }
 
 // State is how a node is, as its [Actor] knows it.

@@ -48,6 +48,7 @@ type pipeline struct {
 	tracks   bool          // the node tells what becomes of keys that are read
 	commands []Command
 	replies  []Reply       // of the commands, by index; the receiver of the Batch owns them
+	spare    chan []Reply  // those that were given back, to be used again
 	own      int           // how many of the first commands are the actor's
 	rest     []string      // names whose hand-over is to go on, see script.Unfinished
 	live     []int         // indices of the commands that are to be sent
@@ -95,7 +96,7 @@ type call struct {
 // more are not among the live ones.
 func (p *pipeline) accept(commands []Command, now clock.Instant) {
 	p.commands, p.time = commands, 0
-	p.replies = make([]Reply, len(commands))
+	p.replies = p.empty(len(commands))
 	p.own, p.live = 0, p.live[:0]
 	for i := range commands {
 		c := &commands[i]
@@ -112,6 +113,21 @@ func (p *pipeline) accept(commands []Command, now clock.Instant) {
 			p.live = append(p.live, i)
 		}
 	}
+}
+
+// maxSpare is how many buffers of replies are kept for later.
+const maxSpare = 4
+
+// empty returns room for so many replies. A buffer that is too small for them is given up.
+func (p *pipeline) empty(size int) []Reply {
+	select {
+	case b := <-p.spare:
+		if cap(b) >= size {
+			return b[:size]
+		}
+	default:
+	}
+	return make([]Reply, size)
 }
 
 func (p *pipeline) unsent(i int, err error) {

@@ -53,6 +53,7 @@ func (s *Supervisor) run() {
 		case b := <-s.replies: // one message per pipeline, not per command
 			now = wake()
 			s.core.Receive(now, b)
+			b.Done()
 		case w := <-s.wakes:
 			now = wake()
 			s.core.Hear(now, w)
