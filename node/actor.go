@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
-	"github.com/redis/rueidis"
 
 	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/node/internal/script"
@@ -18,6 +17,7 @@ import (
 const (
 	maxPipeline = 512              // commands that fill a pipeline
 	probeAfter  = 10 * time.Second // of silence, and the age at which an Offset is measured again
+	watchAfter  = time.Millisecond // without a command: to begin to watch a connection, and to end that, costs a wake-up
 	firstPause  = 20 * time.Millisecond
 	lastPause   = 250 * time.Millisecond // between two attempts to enrol
 	shortPause  = 10 * time.Millisecond  // between two while the node is needed
@@ -66,6 +66,7 @@ type Actor struct {
 	reserve  script.Millis // how long a reservation lasts if the node is quick
 	overdue  int           // attempts in a row that ended because an answer was overdue
 	timer    clock.Timer
+	idle     clock.Timer // when it fires, nothing was asked for a moment
 	pause    *backoff.ExponentialBackOff
 	refused  *backoff.ExponentialBackOff // instead of pause, after a refusal for good
 	refusal  bool                        // that was the outcome of the latest attempt
@@ -175,6 +176,8 @@ func (a *Actor) Close() { close(a.mailbox.batches) }
 func (a *Actor) Run(ctx context.Context) {
 	a.timer = a.Clock.NewTimer(probeAfter)
 	defer a.timer.Stop()
+	a.idle = a.Clock.NewTimer(watchAfter)
+	defer a.idle.Stop()
 	defer a.inboxes.giveBack()
 	defer a.tasks.Wait()
 	defer a.disconnect()
@@ -186,6 +189,7 @@ func (a *Actor) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		batches := a.mailbox.batches
 		var lost <-chan struct{}
+		var idle <-chan time.Time
 		switch {
 		case a.session != nil && a.session.isLost():
 			a.lose(attempts, nil)
@@ -195,6 +199,10 @@ func (a *Actor) Run(ctx context.Context) {
 			continue
 		case a.session != nil:
 			lost = a.session.lost
+			if a.session.isUnwatched() {
+				a.idle.Reset(watchAfter)
+				idle = a.idle.C()
+			}
 		case a.holdBack:
 			batches = nil
 		}
@@ -214,6 +222,8 @@ func (a *Actor) Run(ctx context.Context) {
 				a.tell()
 			}
 		case <-lost: // dealt with above
+		case <-idle:
+			a.session.watch()
 		case <-a.timer.C():
 			switch {
 			case a.session == nil && !a.mayGetOne():
@@ -473,25 +483,24 @@ func givenUp(c Command, later []Command) bool {
 // roundTrip sends one pipeline and reads its answers.
 func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 	s, p := a.session, &a.pipe
+	if !s.unwatch() {
+		p.fail(Unsent, errDeadlines)
+		p.live = p.live[:0]
+		return errDeadlines
+	}
 	p.sent, p.single = sent, s.single
 	p.reserve = a.reserves(sent)
-	p.build(s.client.B(), withTime, eval, s.marker != "", a.Conn.client == nil, &a.loaded)
+	p.build(s, withTime, eval, a.Conn.client == nil, &a.loaded)
 	within := a.patience.of(sent)
 	s.start(sent, within)
-	rs := s.client.DoMulti(s.waiting, p.multi...)
+	vs := s.link.exchange(s.waiting)
 	overdue := s.stop()
 	back := a.Clock.Now()
-
-	// The library has recycled the commands that were answered, and may still be
-	// reading the slice if one was not: then it is not used again.
-	if rs[len(rs)-1].NonRedisError() != nil {
-		p.multi = nil
-	}
 	if overdue {
 		s.await() // whether or not the answer came just then
 	}
-	at, err := p.readFirst(rs, s)
-	status, over := s.disbelieve(rs, err)
+	at, err := p.readFirst(vs, s)
+	status, over := s.disbelieve(vs, err)
 	if over != nil {
 		if overdue && s.ctx.Err() == nil {
 			status, over, s.late = Unknown, noAnswer(within), within
@@ -504,7 +513,7 @@ func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 	if s.marker != "" {
 		a.state.MarkedAt = sent
 	}
-	t, over := p.read(rs, s, eval)
+	t, over := p.read(vs, s, eval)
 	if at == 0 {
 		at = t
 	}
@@ -554,7 +563,6 @@ func (a *Actor) tell() {
 	}
 	b := Batch{Node: a.Index, Replies: a.pipe.replies[a.pipe.own:], State: a.state, spare: a.pipe.spare}
 	a.pipe.replies, a.pipe.own = nil, 0
-	clear(a.pipe.multi) // the library has these back, and its pools are collected
 	a.Replies <- b
 }
 
@@ -620,7 +628,7 @@ func (a *Actor) try(ctx context.Context, holdBack bool) {
 			id, err = s.enrol(a.Window > 0, a.MaxTTL, known)
 		}
 		s.stop()
-		refusal, answered := isRefusal(err), errors.As(err, new(*rueidis.RedisError))
+		refusal, answered := isRefusal(err), hasSaid(err)
 		if err != nil {
 			err = s.why(err)
 			s.end()
@@ -818,7 +826,7 @@ func (a *Actor) lose(ctx context.Context, over error) {
 	}
 	a.lostAt = a.Clock.Now()
 	again := ctx.Err() == nil && (s.proved || a.lostAt.Sub(s.begun) >= lastPause)
-	a.state.Reconnecting = again && over != errShifted && !errors.As(over, new(*rueidis.RedisError))
+	a.state.Reconnecting = again && over != errShifted && !hasSaid(over)
 	a.state.Enrolled, a.state.Tracks, a.state.Err, a.state.Overdue = false, false, over, s.late != 0
 	a.tell()
 	if ask {

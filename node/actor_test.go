@@ -1229,3 +1229,37 @@ func TestRefusalEndsWithAnEnrolment(t *testing.T) {
 		})
 	}
 }
+
+// The replies of a Batch stay as they are until they are given back, and are used again then.
+func TestBatchDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := start(t, n.Conn())
+		r.enrolled()
+		next := func(name string) node.Batch {
+			r.send(grant(name, "1", 1))
+			return r.batch()
+		}
+		kept := next("a")
+		want := kept.Replies[0]
+		other := next("b")
+		if kept.Replies[0] != want || &kept.Replies[0] == &other.Replies[0] {
+			t.Errorf("%+v: want %+v", kept.Replies[0], want)
+		}
+		first := &kept.Replies[0]
+		kept.Done()
+		if kept.Replies != nil {
+			t.Errorf("%+v is there for use still", kept.Replies)
+		}
+		again := next("c")
+		if &again.Replies[0] != first {
+			t.Error("it is not used again")
+		}
+		again.Done()
+		again.Done() // once counts
+		if x, y := next("d"), next("e"); &x.Replies[0] == &y.Replies[0] {
+			t.Error("it is used twice")
+		}
+	})
+}

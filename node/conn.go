@@ -191,6 +191,12 @@ func (c Conn) Same(d Conn) bool {
 		})
 }
 
+// isTaken tells whether connections are taken from the library once it has made them: not if it
+// goes on to other servers by itself, or tells a server new credentials now and then.
+func (c Conn) isTaken() bool {
+	return c.opt != nil && c.opt.Sentinel.MasterSet == "" && c.opt.AuthCredentialsFn == nil
+}
+
 // database returns the number of the database, -1 if that is not known.
 func (c Conn) database() int {
 	if c.opt == nil {

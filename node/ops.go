@@ -5,8 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"github.com/leasehold-go/leasehold/node/internal/script"
 )
 
@@ -123,7 +121,7 @@ var operations = [lastOp + 1]operation{
 // An answer is what a script has answered for one name. Of the elements that are not as
 // they should be it keeps the first in err, and reads nothing after it.
 type answer struct {
-	elements []rueidis.RedisMessage
+	elements []value
 	script   string
 	err      error
 }
@@ -141,7 +139,7 @@ func (a *answer) flag(at int) bool { return a.number(at, 1) == 1 }
 
 func (a *answer) integer(at int) (n int64) {
 	if a.err == nil {
-		n, a.err = a.elements[at].ToInt64()
+		n, a.err = a.elements[at].integer()
 		a.err = plain(a.err, a.script)
 	}
 	return n
@@ -150,10 +148,10 @@ func (a *answer) integer(at int) (n int64) {
 func (a *answer) text(at int) (text string) {
 	switch {
 	case a.err != nil:
-	case !a.elements[at].IsString():
+	case !a.elements[at].isString():
 		a.err = unexpected(a.script, "no string")
 	default:
-		text, a.err = a.elements[at].ToString()
+		text, a.err = a.elements[at].string()
 		a.err = plain(a.err, a.script)
 	}
 	return text
@@ -191,7 +189,7 @@ func (a *answer) holding(r *Reply) {
 // status reads what the script says of the key, and reports whether its hand-over is to go on.
 // Two of them tell the value that stands in the way instead.
 func (a *answer) status(by *script.Script, r *Reply) (unfinished bool) {
-	if (r.Op == Renew || r.Op == Heal) && a.elements[script.Says].IsString() {
+	if (r.Op == Renew || r.Op == Heal) && a.elements[script.Says].isString() {
 		var is bool
 		if r.Value, is = strings.CutPrefix(a.text(script.Says), script.Told); !is {
 			a.err = unexpected(a.script, "a string")

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/node/internal/script"
 )
@@ -57,7 +55,7 @@ type pipeline struct {
 	time     time.Duration // of the node, told before all that was done since the commands were accepted; 0 if it is not known
 	calls    []call
 	answer   answer // to the name that is being read
-	multi    []rueidis.Completed
+	link     link
 	words    []string // of the command that is being encoded
 	names    map[string]struct{}
 
@@ -152,22 +150,22 @@ func (p *pipeline) fail(status Status, err error) {
 // If the connection can be no other than the enrolled one, sealed, TIME stands in the place
 // of CLIENT GETNAME before grants: what ends the pipeline tells a stranger as well, and a
 // grant is as cheap as without it.
-func (p *pipeline) build(b rueidis.Builder, withTime, eval, marker, sealed bool, loaded *[lastOp + 1]bool) {
+func (p *pipeline) build(s *session, withTime, eval, sealed bool, loaded *[lastOp + 1]bool) {
 	p.calls = p.calls[:0]
 	grants := slices.ContainsFunc(p.live, func(i int) bool { return p.commands[i].Op == Grant })
 	p.named, p.timed = !(grants && sealed), withTime || grants
-	p.multi = p.multi[:0]
+	p.link = s.link
 	if p.named {
-		p.multi = append(p.multi, b.Arbitrary("CLIENT", "GETNAME").Build())
+		p.link.add("CLIENT", "GETNAME")
 	}
 	if p.timed {
-		p.multi = append(p.multi, b.Arbitrary("TIME").Build())
+		p.link.add("TIME")
 	}
 	for i := 0; i < len(p.live); {
 		c := &p.commands[p.live[i]]
 		if c.Op == Grant {
-			p.calls = append(p.calls, call{op: Grant, from: i, to: i + 1, at: len(p.multi)})
-			p.grant(b, c)
+			p.calls = append(p.calls, call{op: Grant, from: i, to: i + 1, at: p.link.gathered()})
+			p.grant(c)
 			i++
 			continue
 		}
@@ -175,19 +173,15 @@ func (p *pipeline) build(b rueidis.Builder, withTime, eval, marker, sealed bool,
 		op := c.by()
 		if p.tracks && (op == Renew || c.Track) {
 			// It is for the very next command.
-			p.multi = append(p.multi, b.Arbitrary("CLIENT", "CACHING", "YES").Build())
+			p.link.add("CLIENT", "CACHING", "YES")
 		}
 		text := eval || !loaded[op]
 		loaded[op] = true
-		p.calls = append(p.calls, call{op: op, eval: text, from: i, to: to, at: len(p.multi)})
-		p.multi = append(p.multi, p.script(b, i, to, text))
+		p.calls = append(p.calls, call{op: op, eval: text, from: i, to: to, at: p.link.gathered()})
+		p.script(i, to, text)
 		i = to
 	}
-	if marker {
-		p.multi = append(p.multi, b.Arbitrary("GET", script.Marker).Build())
-	} else {
-		p.multi = append(p.multi, b.Arbitrary("CLIENT", "GETNAME").Build())
-	}
+	s.addLast()
 }
 
 // run returns the end of the run of commands that one script call may carry: of
@@ -224,14 +218,13 @@ func (p *pipeline) run(from int) int {
 
 // grant is plain commands: a script would cost a lone grant 1.3 times the latency. Each
 // of them costs all nodes together about a fortieth of it, so what is not needed is left out.
-func (p *pipeline) grant(b rueidis.Builder, c *Command) {
-	p.multi = append(p.multi,
-		b.Arbitrary("SET", c.Name, c.Token, "NX", "PX", string(p.millis(c.TTL))).Build(),
-		b.Arbitrary("ZADD", script.FenceKey(c.Name), "GT", "CH", strconv.FormatUint(c.Fence, 10), script.Member).Build())
+func (p *pipeline) grant(c *Command) {
+	p.link.add("SET", c.Name, c.Token, "NX", "PX", string(p.millis(c.TTL)))
+	p.link.add("ZADD", script.FenceKey(c.Name), "GT", "CH", strconv.FormatUint(c.Fence, 10), script.Member)
 }
 
 // script encodes one call for a run of the live commands.
-func (p *pipeline) script(b rueidis.Builder, from, to int, eval bool) rueidis.Completed {
+func (p *pipeline) script(from, to int, eval bool) {
 	live := p.live[from:to]
 	first := &p.commands[live[0]]
 	op := &operations[first.by()]
@@ -252,10 +245,9 @@ func (p *pipeline) script(b rueidis.Builder, from, to int, eval bool) rueidis.Co
 			words = op.args(p, words, &p.commands[i])
 		}
 	}
-	built := b.Arbitrary(words...).Build()
+	p.link.add(words...)
 	clear(words)
 	p.words = words
-	return built
 }
 
 // reserves is how long a reservation lasts that the node makes.
@@ -275,28 +267,28 @@ func (p *pipeline) millis(ttl time.Duration) script.Millis {
 
 // readFirst reads the answers that begin a pipeline, and returns the node's time, 0 if that
 // was not asked for.
-func (p *pipeline) readFirst(rs []rueidis.RedisResult, s *session) (time.Duration, error) {
+func (p *pipeline) readFirst(vs []value, s *session) (time.Duration, error) {
 	if p.named {
-		if err := s.named(rs[0]); err != nil {
+		if err := s.named(&vs[0]); err != nil {
 			return 0, err
 		}
-		rs = rs[1:]
+		vs = vs[1:]
 	}
 	if !p.timed {
 		return 0, nil
 	}
-	return nodeTime(rs[0].ToArray())
+	return nodeTime(vs[0].array())
 }
 
 // read decodes the answers. It keeps in live only the commands that are to be sent again:
 // the node did not have their script, or did not take so many names in one call, of which
 // it has run none. After the last trip there are none. An error tells that the enrolment is
 // over: the answers that came with it have been dealt with.
-func (p *pipeline) read(rs []rueidis.RedisResult, s *session, last bool) (at time.Duration, over error) {
+func (p *pipeline) read(vs []value, s *session, last bool) (at time.Duration, over error) {
 	resend := p.live[:0] // never overtakes the reading
 	for _, c := range p.calls {
 		live := p.live[c.from:c.to]
-		t, refused, bad := p.readCall(rs, s, c, last)
+		t, refused, bad := p.readCall(vs, s, c, last)
 		if refused {
 			resend = append(resend, live...)
 			continue
@@ -321,12 +313,12 @@ func (p *pipeline) read(rs []rueidis.RedisResult, s *session, last bool) (at tim
 }
 
 // readCall reads the answers to one call. refused tells that it is to be sent again.
-func (p *pipeline) readCall(rs []rueidis.RedisResult, s *session, c call, last bool) (at time.Duration, refused bool, err error) {
+func (p *pipeline) readCall(vs []value, s *session, c call, last bool) (at time.Duration, refused bool, err error) {
 	live := p.live[c.from:c.to]
 	if c.op == Grant {
-		return 0, false, readGrant(rs[c.at:c.at+2], &p.replies[live[0]])
+		return 0, false, readGrant(vs[c.at:c.at+2], &p.replies[live[0]])
 	}
-	answer, err := rs[c.at].ToArray()
+	answer, err := vs[c.at].array()
 	if s.refuses(err, c, last) {
 		return 0, true, nil
 	}
@@ -340,10 +332,10 @@ func (p *pipeline) readCall(rs []rueidis.RedisResult, s *session, c call, last b
 // refuses reports whether the node has run nothing of a call, which is worth another try:
 // with the text of the script, or with one name in a call.
 func (s *session) refuses(err error, c call, last bool) (refused bool) {
-	if e, ok := rueidis.IsRedisErr(err); ok {
-		crosses := c.to-c.from > 1 && strings.HasPrefix(e.Error(), "CROSSSLOT")
+	if text, did := said(err); did {
+		crosses := c.to-c.from > 1 && strings.HasPrefix(text, "CROSSSLOT")
 		s.single = s.single || crosses
-		refused = e.IsNoScript() && !c.eval || crosses && !last
+		refused = strings.HasPrefix(text, "NOSCRIPT") && !c.eval || crosses && !last
 	}
 	return refused
 }
@@ -351,8 +343,8 @@ func (s *session) refuses(err error, c call, last bool) (refused bool) {
 // endsEnrolment reports whether the connection has failed, or the server is not a primary
 // any more. Any other error is that command's alone.
 func endsEnrolment(bad error) bool {
-	if e, ok := rueidis.IsRedisErr(bad); ok {
-		return readonly(e.Error())
+	if text, did := said(bad); did {
+		return readonly(text)
 	}
 	return !errors.Is(bad, errAnswer)
 }
@@ -367,12 +359,12 @@ var errAnswer = errors.New("unexpected answer")
 
 func unexpected(to string, got any) error { return fmt.Errorf("%w to %s: %v", errAnswer, to, got) }
 
-func readGrant(rs []rueidis.RedisResult, r *Reply) error {
-	status, err := readSet(rs[0])
+func readGrant(vs []value, r *Reply) error {
+	status, err := readSet(&vs[0])
 	if err != nil {
 		return err
 	}
-	changed, err := integer(rs[1], "ZADD")
+	changed, err := integer(&vs[1], "ZADD")
 	if err != nil {
 		return err
 	}
@@ -383,34 +375,32 @@ func readGrant(rs []rueidis.RedisResult, r *Reply) error {
 	return nil
 }
 
-func readSet(r rueidis.RedisResult) (Status, error) {
-	m, err := r.ToMessage()
-	if rueidis.IsRedisNil(err) {
+func readSet(v *value) (Status, error) {
+	switch err := v.err(); {
+	case err == errNil:
 		return Other, nil
-	}
-	if err != nil {
+	case err != nil:
 		return Unknown, plain(err, "SET")
-	}
-	if text, err := m.ToString(); err != nil || text != "OK" || !m.IsString() {
+	case !v.isText("OK"):
 		return Unknown, unexpected("SET", "not OK")
 	}
 	return OK, nil
 }
 
-func integer(r rueidis.RedisResult, command string) (int64, error) {
-	n, err := r.ToInt64()
+func integer(v *value, command string) (int64, error) {
+	n, err := v.integer()
 	return n, plain(err, command)
 }
 
-// plain leaves the node's own errors and those of the connection as they are; what
-// the library says of a wrong type becomes errAnswer.
+// plain leaves the node's own errors and those of the connection as they are; a value of
+// another type becomes errAnswer.
 func plain(err error, command string) error {
 	switch {
 	case err == nil:
 		return nil
-	case rueidis.IsRedisNil(err):
+	case err == errNil:
 		return unexpected(command, "nil")
-	case rueidis.IsParseErr(err):
+	case errors.Is(err, errType):
 		return unexpected(command, err)
 	}
 	return err
@@ -418,7 +408,7 @@ func plain(err error, command string) error {
 
 // readScript gives each live command its reply, or none of them if anything is
 // not as the script answers.
-func (p *pipeline) readScript(all []rueidis.RedisMessage, by Op, live []int) (time.Duration, error) {
+func (p *pipeline) readScript(all []value, by Op, live []int) (time.Duration, error) {
 	op := &operations[by]
 	if len(all) != 2+op.Each*len(live) {
 		return 0, unexpected(op.Name, fmt.Sprintf("%d elements for %d names", len(all), len(live)))
@@ -479,18 +469,18 @@ func score(text string) (uint64, error) {
 }
 
 // nodeTime reads the answer to TIME: the time since the Unix epoch.
-func nodeTime(answer []rueidis.RedisMessage, err error) (time.Duration, error) {
+func nodeTime(answer []value, err error) (time.Duration, error) {
 	if err != nil {
 		return 0, plain(err, "TIME")
 	}
 	if len(answer) != 2 {
 		return 0, unexpected("TIME", fmt.Sprintf("%d elements", len(answer)))
 	}
-	sec, err := answer[0].AsInt64()
+	sec, err := answer[0].decimal()
 	if err != nil {
 		return 0, unexpected("TIME", err)
 	}
-	usec, err := answer[1].AsInt64()
+	usec, err := answer[1].decimal()
 	if err != nil || sec < 0 || sec > 1<<33 || usec < 0 || usec >= 1e6 {
 		return 0, unexpected("TIME", fmt.Sprint(sec, usec))
 	}

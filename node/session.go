@@ -55,6 +55,9 @@ type session struct {
 	proved  bool          // a pipeline was answered
 
 	client  rueidis.CoreClient
+	stream  *stream       // the connection, if it is ours
+	link    link          // that, or the client
+	watched chan struct{} // closed when the watch of the stream has ended; nil if there is none
 	closing func()
 	once    sync.Once // it is called
 
@@ -65,7 +68,8 @@ type session struct {
 	// Once it is enrolled an answer that is overdue ends the waiting for it, and not the
 	// session. This is the actor's alone, but for the function, which the watchdog calls.
 	waiting context.Context
-	endWait atomic.Pointer[context.CancelFunc]
+	endWait atomic.Pointer[func()]
+	cutting sync.Mutex    // while the watchdog ends it
 	late    time.Duration // for how long an answer was waited for in vain; 0 if none was
 
 	lost chan struct{} // closed when the connection broke, also while idle
@@ -102,11 +106,15 @@ func (s *session) watchdog() {
 	defer s.sever()
 	t := s.clock.NewTimer(s.within)
 	defer t.Stop()
+	var unheeded clock.Instant // then whoever waits should long have heard that it is to end; 0 if it has
 	for {
 		due := s.due.Load()
 		at := clock.Never
-		if due != 0 && due != missed {
-			at = clock.Instant(due)
+		switch {
+		case due == missed && unheeded != 0:
+			at = unheeded
+		case due != 0 && due != missed:
+			at, unheeded = clock.Instant(due), 0
 		}
 		s.sleeps.Store(int64(at))
 		if s.due.Load() != due {
@@ -114,10 +122,15 @@ func (s *session) watchdog() {
 		}
 		if at != clock.Never {
 			left := at.Sub(s.clock.Now())
-			if left <= 0 {
-				if s.missed(due) {
-					return
-				}
+			switch {
+			case left > 0:
+			case due == missed: // it is over a connection that does not heed its deadlines
+				s.cancel(s.overdue(s.within))
+				return
+			case s.missed(due):
+				return
+			default:
+				unheeded = s.clock.Now().Add(s.within)
 				continue
 			}
 			t.Reset(left)
@@ -135,6 +148,8 @@ func (s *session) watchdog() {
 // over.
 func (s *session) missed(due int64) bool {
 	end := s.endWait.Load()
+	s.cutting.Lock()
+	defer s.cutting.Unlock()
 	switch {
 	case !s.due.CompareAndSwap(due, missed): // another one is waited for by now
 	case end == nil:
@@ -168,7 +183,15 @@ func (s *session) start(now clock.Instant, patience time.Duration) {
 }
 
 // stop reports whether what was waited for is overdue.
-func (s *session) stop() bool { return s.due.Swap(0) == missed }
+func (s *session) stop() bool {
+	overdue := s.due.Swap(0) == missed
+	if overdue && s.stream != nil {
+		s.cutting.Lock() // after the watchdog has ended the waiting
+		s.stream.goOn()
+		s.cutting.Unlock()
+	}
+	return overdue
+}
 
 // stepped returns when the present step of connecting has begun; false if there is none.
 func (s *session) stepped() (clock.Instant, bool) {
@@ -178,10 +201,71 @@ func (s *session) stepped() (clock.Instant, bool) {
 
 // await has what is overdue end the waiting from now on, and not the session.
 func (s *session) await() {
-	ctx, cancel := context.WithCancel(s.ctx)
-	s.waiting = ctx
-	s.endWait.Store(&cancel)
+	s.waiting = s.ctx
+	var end func()
+	if s.stream != nil {
+		end = s.stream.endWaiting
+	} else {
+		s.waiting, end = context.WithCancel(s.ctx)
+	}
+	s.endWait.Store(&end)
 }
+
+// take makes the connection ours, once the library has greeted the server: it has one, and
+// does nothing over it that it was not asked for. It reports false if there is none, or if it
+// knows no deadlines.
+func (s *session) take() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for w := range s.wires {
+		if w.Conn.SetDeadline(time.Time{}) != nil {
+			return false
+		}
+		w.taken.Store(true)
+		s.stream = &stream{wire: w}
+		if s.changed != nil {
+			s.stream.news = s.invalidated
+		}
+		return true
+	}
+	return false
+}
+
+// watch notices what comes over the connection while nothing is asked: its end, and news.
+func (s *session) watch() {
+	done := make(chan struct{})
+	s.watched = done
+	go func() {
+		defer close(done)
+		s.stream.watch()
+	}()
+}
+
+// isUnwatched reports whether nobody would notice that the connection has broken.
+func (s *session) isUnwatched() bool { return s.stream != nil && s.watched == nil }
+
+// unwatch ends the watch. It reports false if that does not end in time, and the connection
+// has been given up.
+func (s *session) unwatch() bool {
+	if s.watched == nil {
+		return true
+	}
+	s.stream.endWaiting()
+	tooLong := s.clock.NewTimer(s.within)
+	defer tooLong.Stop()
+	select {
+	case <-s.watched:
+	case <-tooLong.C():
+		s.lose(errDeadlines)
+		s.sever()
+		return false
+	}
+	s.watched = nil
+	s.stream.goOn()
+	return true
+}
+
+var errDeadlines = errors.New("the connection does not heed its deadlines")
 
 // step restarts the time that the watchdog allows: connecting takes several round trips, and each may
 // be as long as one of a pipeline. It neither starts the watchdog nor saves what is
@@ -291,25 +375,31 @@ func (s *session) isLost() bool {
 // what it was: its answer comes behind all that the node has yet to answer. It returns the
 // node's time as well.
 func (s *session) ask() (time.Duration, error) {
-	b := s.client.B()
-	multi := []rueidis.Completed{
-		b.Arbitrary("CLIENT", "GETNAME").Build(), b.Arbitrary("TIME").Build(), b.Arbitrary("CLIENT", "GETNAME").Build(),
-	}
-	if s.marker != "" {
-		multi[2] = b.Arbitrary("GET", script.Marker).Build()
-	}
-	rs := s.client.DoMulti(s.ctx, multi...)
-	if _, err := s.disbelieve(rs, s.named(rs[0])); err != nil {
+	s.link.add("CLIENT", "GETNAME")
+	s.link.add("TIME")
+	s.addLast()
+	vs := s.link.exchange(s.ctx)
+	if _, err := s.disbelieve(vs, s.named(&vs[0])); err != nil {
 		return 0, err
 	}
-	return nodeTime(rs[1].ToArray())
+	return nodeTime(vs[1].array())
+}
+
+// addLast adds what ends a round trip: reading the marker, which tells that nothing was forgotten
+// meanwhile, or else the name.
+func (s *session) addLast() {
+	if s.marker != "" {
+		s.link.add("GET", script.Marker)
+	} else {
+		s.link.add("CLIENT", "GETNAME")
+	}
 }
 
 // named returns why the answer to CLIENT GETNAME is not that of the connection which was
 // enrolled.
-func (s *session) named(answer rueidis.RedisResult) error {
-	name, err := answer.ToString()
-	if err == nil && name != s.nonce || rueidis.IsRedisNil(err) {
+func (s *session) named(answer *value) error {
+	name, err := answer.bytes()
+	if err == nil && string(name) != s.nonce || err == errNil {
 		return errStranger
 	}
 	return plain(err, "CLIENT GETNAME")
@@ -318,10 +408,10 @@ func (s *session) named(answer rueidis.RedisResult) error {
 // disbelieve returns why no answer of a round trip counts, if so, and what is known of the
 // commands then: another connection answered, or the server has forgotten something, or
 // one answer too many has shifted the others. first is what was wrong with the first answers.
-func (s *session) disbelieve(rs []rueidis.RedisResult, first error) (Status, error) {
+func (s *session) disbelieve(vs []value, first error) (Status, error) {
 	switch {
 	case first == nil:
-	case errors.Is(first, errSealed): // the library would have had to dial
+	case errors.Is(first, errSealed), errors.As(first, new(*unsentError)): // the library would have had to dial, or the connection was closed before
 		return Unsent, s.why(first)
 	default:
 		return Unknown, s.why(first)
@@ -330,13 +420,13 @@ func (s *session) disbelieve(rs []rueidis.RedisResult, first error) (Status, err
 	if s.marker != "" {
 		last, want = errForgot, s.marker
 	}
-	if got, err := rs[len(rs)-1].ToString(); err != nil || got != want {
-		if s.marker != "" && strings.HasPrefix(got, s.life+" ") {
+	if got, err := vs[len(vs)-1].bytes(); err != nil || string(got) != want {
+		if s.marker != "" && strings.HasPrefix(string(got), s.life+" ") {
 			last = errRaised
 		}
 		// Whatever it answered, it may have forgotten before that or after it, or have
 		// answered something else.
-		if err != nil && !rueidis.IsRedisNil(err) {
+		if err != nil && err != errNil {
 			last = s.why(err)
 		}
 		return Unknown, last
@@ -357,7 +447,7 @@ func (s *session) connect(c Conn, lend func(context.Context) (rueidis.DedicatedC
 		if err != nil {
 			return err
 		}
-		s.client = d
+		s.client, s.link = d, &library{client: d}
 		// Its Close may wait a second for a hung node.
 		s.closing = func() { go d.Close() }
 		return nil
@@ -380,8 +470,14 @@ func (s *session) connect(c Conn, lend func(context.Context) (rueidis.DedicatedC
 			s.secrets = append(s.secrets, p[:echoed])
 		}
 	})
-	if s.changed != nil {
-		o.OnInvalidations = s.invalidated
+	ours := c.isTaken() && !s.listens
+	switch {
+	case ours:
+		// Then the library reads only what it has asked for, until it is asked the first thing
+		// after its greeting.
+		o.AlwaysPipelining = false
+	case s.changed != nil:
+		o.OnInvalidations = s.told
 	}
 	client, err := rueidis.NewClient(o)
 	s.mu.Lock()
@@ -389,6 +485,14 @@ func (s *session) connect(c Conn, lend func(context.Context) (rueidis.DedicatedC
 	s.mu.Unlock()
 	if client != nil { // also with an error
 		s.client, s.closing = client, client.Close
+		s.link = &library{client: client}
+	}
+	if err == nil && ours {
+		if s.take() {
+			s.link = s.stream
+		} else {
+			s.changed = nil // the library was not told who wants to know
+		}
 	}
 	return err
 }
@@ -405,9 +509,8 @@ var refusals = []string{
 
 // isRefusal reports whether a server refuses a connection for good.
 func isRefusal(err error) bool {
-	var reply *rueidis.RedisError
-	if errors.As(err, &reply) {
-		text := strings.TrimPrefix(reply.Error(), "ERR ")
+	if text, did := said(err); did {
+		text = strings.TrimPrefix(text, "ERR ")
 		return slices.ContainsFunc(refusals, func(begin string) bool { return strings.HasPrefix(text, begin) })
 	}
 	var certificate *tls.CertificateVerificationError
@@ -444,30 +547,27 @@ var errCluster = errors.New("server in cluster mode: a cluster as one node is no
 // are what mark needs.
 func (s *session) enrol(guard bool, maxTTL time.Duration, known string) (identity, error) {
 	s.step()
-	b := s.client.B()
 	sent := s.clock.Now()
-	commands := []rueidis.Completed{
-		b.Arbitrary("INFO", "server").Build(),
-		b.Arbitrary("INFO", "replication").Build(),
-		b.Arbitrary("TIME").Build(),
-		b.Arbitrary("CLIENT", "SETNAME", s.nonce).Build(),
-		b.Arbitrary("INFO", "memory").Build(),
-	}
+	s.link.add("INFO", "server")
+	s.link.add("INFO", "replication")
+	s.link.add("TIME")
+	s.link.add("CLIENT", "SETNAME", s.nonce)
+	s.link.add("INFO", "memory")
 	if s.changed != nil {
-		commands = append(commands, b.Arbitrary("CLIENT", "TRACKING", "ON", "OPTIN", "NOLOOP").Build())
+		s.link.add("CLIENT", "TRACKING", "ON", "OPTIN", "NOLOOP")
 	}
-	rs := s.client.DoMulti(s.ctx, commands...)
+	vs := s.link.exchange(s.ctx)
 	back := s.clock.Now()
 	id := identity{latency: back.Sub(sent), sent: sent, back: back, heard: back}
 
-	server, err := info(rs[0])
+	server, err := info(&vs[0])
 	if err != nil {
 		return id, err
 	}
 	if field(server, "redis_mode") == "cluster" || field(server, "server_mode") == "cluster" {
 		return id, errCluster
 	}
-	replication, err := info(rs[1])
+	replication, err := info(&vs[1])
 	if err != nil {
 		return id, err
 	}
@@ -475,15 +575,15 @@ func (s *session) enrol(guard bool, maxTTL time.Duration, known string) (identit
 		return id, fmt.Errorf("not a primary: its role is %s", role)
 	}
 	id.run, id.replication = field(server, "run_id"), field(replication, "master_replid")
-	if id.time, err = nodeTime(rs[2].ToArray()); err != nil {
+	if id.time, err = nodeTime(vs[2].array()); err != nil {
 		return id, err
 	}
-	if name, err := rs[3].ToString(); err != nil {
+	if name, err := vs[3].string(); err != nil {
 		return id, err
 	} else if name != "OK" {
 		return id, unexpected("CLIENT SETNAME", name)
 	}
-	if memory, err := info(rs[4]); err == nil && field(memory, "maxmemory") != "0" {
+	if memory, err := info(&vs[4]); err == nil && field(memory, "maxmemory") != "0" {
 		if policy := field(memory, "maxmemory_policy"); policy != "noeviction" {
 			id.evicts = policy
 		}
@@ -491,9 +591,8 @@ func (s *session) enrol(guard bool, maxTTL time.Duration, known string) (identit
 	if s.changed != nil {
 		// Over RESP2 a server accepts it, and tells nothing. INFO shows which it is: in
 		// RESP3 it is a verbatim string.
-		m, _ := rs[0].ToMessage()
-		on, err := rs[5].ToString()
-		s.tracks = err == nil && on == "OK" && !m.IsString()
+		on, err := vs[5].string()
+		s.tracks = err == nil && on == "OK" && !vs[0].isString()
 	}
 	s.begun = back
 	if !guard || id.run == "" || id.replication == "" {
@@ -507,23 +606,22 @@ func (s *session) enrol(guard bool, maxTTL time.Duration, known string) (identit
 // node, as far as it was met before.
 func (s *session) mark(id *identity, maxTTL time.Duration, known string) error {
 	s.step()
-	b := s.client.B()
 	id.marked = s.clock.Now()
 	words := []string{"EVAL", script.Enrol.Text, strconv.Itoa(script.Enrol.Keys)}
 	for _, key := range script.Enrol.KeysOf {
 		words = append(words, key(""))
 	}
-	rs := s.client.DoMulti(s.ctx,
-		b.Arbitrary("CLIENT", "GETNAME").Build(),
-		b.Arbitrary(script.EnrolArgs(words, id.run+"/"+id.replication, maxTTL, known)...).Build())
+	s.link.add("CLIENT", "GETNAME")
+	s.link.add(script.EnrolArgs(words, id.run+"/"+id.replication, maxTTL, known)...)
+	vs := s.link.exchange(s.ctx)
 	// Not earlier: the data may have been lost since the first pipeline.
 	id.heard = s.clock.Now()
-	if name, err := rs[0].ToString(); err != nil {
+	if name, err := vs[0].string(); err != nil {
 		return err
 	} else if name != s.nonce {
 		return errStranger
 	}
-	answer, err := rs[1].ToArray()
+	answer, err := vs[1].array()
 	if err != nil {
 		return plain(err, script.Enrol.Name)
 	}
@@ -535,15 +633,15 @@ func (s *session) mark(id *identity, maxTTL time.Duration, known string) error {
 		return err
 	}
 	answer = answer[2:]
-	if id.marker, err = answer[script.EnrolMarker].ToString(); err != nil {
+	if id.marker, err = answer[script.EnrolMarker].string(); err != nil {
 		return plain(err, script.Enrol.Name)
 	}
-	grown, err := answer[script.EnrolGrown].ToInt64()
+	grown, err := answer[script.EnrolGrown].integer()
 	if err != nil {
 		return plain(err, script.Enrol.Name)
 	}
 	id.grown = grown == 1
-	if id.identity, err = answer[script.EnrolIdentity].ToString(); err != nil {
+	if id.identity, err = answer[script.EnrolIdentity].string(); err != nil {
 		return plain(err, script.Enrol.Name)
 	}
 	rest, ours := strings.CutPrefix(id.marker, id.run+"/"+id.replication+" ")
@@ -568,16 +666,15 @@ func isIdentity(text string) bool { return text != "" && !strings.ContainsAny(te
 func newIdentity() string { return rand.Text()[:10] }
 
 // info returns one section, or nothing if the server has no such section.
-func info(r rueidis.RedisResult) (string, error) {
-	m, err := r.ToMessage()
-	if err == nil {
-		// RESP3 answers a verbatim string, which rueidis does not call a string.
-		if m.IsInt64() || m.IsArray() || m.IsMap() || m.IsFloat64() || m.IsBool() {
-			return "", errors.New("unexpected answer to INFO")
-		}
-		return r.ToString()
+func info(v *value) (string, error) {
+	text, err := v.string()
+	switch {
+	case errors.Is(err, errType), v.kind == '#', v.kind == ',':
+		return "", errors.New("unexpected answer to INFO")
+	case err == nil:
+		return text, nil
 	}
-	if e, ok := rueidis.IsRedisErr(err); ok && strings.Contains(e.Error(), "section") && strings.Contains(e.Error(), "support") {
+	if text, did := said(err); did && strings.Contains(text, "section") && strings.Contains(text, "support") {
 		return "", nil
 	}
 	return "", err

@@ -24,12 +24,12 @@ type changedKeys struct {
 func newChangedKeys() *changedKeys { return &changedKeys{more: make(chan struct{}, 1)} }
 
 // add takes keys, or what stands for all of them if there are none.
-func (c *changedKeys) add(keys []rueidis.RedisMessage) {
+func (c *changedKeys) add(keys []value) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.all = c.all || len(keys) == 0
 	for i := range keys {
-		key, err := keys[i].ToString()
+		key, err := keys[i].string()
 		if err != nil || strings.HasPrefix(key, ReservedPrefix) { // which are read along with a name
 			continue
 		}
@@ -62,9 +62,18 @@ func (c *changedKeys) take() []string {
 	return keys
 }
 
-// invalidated is called by the library. It also is when the connection has broken,
-// which is known otherwise.
-func (s *session) invalidated(keys []rueidis.RedisMessage) {
+// told is what the library calls. It also does so when the connection has broken, which is
+// known otherwise.
+func (s *session) told(keys []rueidis.RedisMessage) {
+	values := make([]value, len(keys))
+	for i := range keys {
+		values[i] = valueOfMessage(&keys[i])
+	}
+	s.invalidated(values)
+}
+
+// invalidated hears of keys that have changed.
+func (s *session) invalidated(keys []value) {
 	if s.isLost() {
 		return
 	}

@@ -185,3 +185,33 @@ func TestOddNews(t *testing.T) {
 		})
 	}
 }
+
+// While nothing is asked, news and the end of the connection are heard at once; right behind a
+// command within 2 ms.
+func TestNewsWhileIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r, wakes := listening(t, n.Conn(), "")
+		for _, pause := range []time.Duration{0, time.Second} {
+			wantStatuses(t, r.ask(grant("a", "1", 1), on(node.Renew, "a", "1")), "ok ok")
+			time.Sleep(pause)
+			from := time.Now()
+			n.Del("a")
+			wantNews(t, wakes, "a")
+			if took := time.Since(from); took > 2*time.Millisecond || pause > 0 && took > 0 {
+				t.Errorf("the news took %v", took)
+			}
+			wantStatuses(t, r.ask(grant("a", "1", 1)), "ok")
+			time.Sleep(pause)
+			from = time.Now()
+			n.Crash()
+			r.ended()
+			if took := time.Since(from); took > 2*time.Millisecond || pause > 0 && took > 0 {
+				t.Errorf("the end took %v", took)
+			}
+			n.Restart()
+			r.enrolled()
+		}
+	})
+}

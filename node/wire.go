@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // The client library panics in a goroutine of its own, which nobody can recover,
@@ -51,6 +52,7 @@ type wire struct {
 	three      bool         // of Read alone: RESP3 is spoken, as a map tells
 	failed     error        // of Read alone
 
+	taken    atomic.Bool // it is ours, and the client library reads and writes no more
 	severing sync.Once
 }
 
@@ -118,11 +120,19 @@ func (w *wire) reply() error {
 }
 
 // Write counts the commands before they leave, so that no answer can be here
-// earlier than its count.
+// earlier than its count. It is the library's.
 func (w *wire) Write(p []byte) (int, error) {
+	if w.taken.Load() {
+		return 0, net.ErrClosed
+	}
 	if err := w.written.scan(p); err != nil {
 		return 0, err
 	}
+	return w.send(p)
+}
+
+// send writes what has been counted.
+func (w *wire) send(p []byte) (int, error) {
 	n, err := w.Conn.Write(p)
 	if err != nil {
 		err = w.saidBefore(err)
@@ -150,7 +160,25 @@ func isAlert(err error) bool {
 	return errors.As(err, &op) && op.Op == "remote error"
 }
 
+// Read is the library's.
 func (w *wire) Read(p []byte) (int, error) {
+	if w.taken.Load() {
+		return 0, net.ErrClosed
+	}
+	return w.receive(p)
+}
+
+// SetDeadline is the library's as well.
+func (w *wire) SetDeadline(t time.Time) error {
+	if w.taken.Load() {
+		return nil
+	}
+	return w.Conn.SetDeadline(t)
+}
+
+// receive reads. That a deadline is over is no failure of a connection that is ours: its
+// reading goes on later.
+func (w *wire) receive(p []byte) (int, error) {
 	if w.failed != nil {
 		return 0, w.failed
 	}
@@ -160,7 +188,7 @@ func (w *wire) Read(p []byte) (int, error) {
 			n, err = 0, bad // what came with it is not believed either
 		}
 	}
-	if err != nil {
+	if err != nil && !(w.taken.Load() && errors.Is(err, os.ErrDeadlineExceeded)) {
 		w.failed = err
 		if w.onError != nil {
 			w.onError(w, err)

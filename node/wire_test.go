@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/redis/rueidis"
+
+	"github.com/leasehold-go/leasehold/clock"
 )
 
 // scanAll returns how many values began, and the error if there was one, for the
@@ -142,7 +144,7 @@ func FuzzWire(f *testing.F) {
 			func(_ bool, dial func(context.Context) (net.Conn, error)) (net.Conn, error) { return dial(t.Context()) },
 			func(string) {})
 		changed := newChangedKeys()
-		o.OnInvalidations = changed.add
+		o.OnInvalidations = (&session{changed: changed, clock: clock.Runtime()}).told
 		client, err := rueidis.NewClient(o)
 		if err == nil {
 			b := client.B()
