@@ -45,6 +45,9 @@ func (e serverError) Error() string { return string(e) }
 // said returns what a server has said by an error, and whether it did: to the library, which
 // makes a connection, or to us.
 func said(err error) (text string, did bool) {
+	if err == nil {
+		return "", false // what follows allocates
+	}
 	var ours serverError
 	var theirs *rueidis.RedisError
 	switch {

@@ -156,10 +156,10 @@ func (p *pipeline) build(s *session, withTime, eval, sealed bool, loaded *[lastO
 	p.named, p.timed = !(grants && sealed), withTime || grants
 	p.link = s.link
 	if p.named {
-		p.link.add("CLIENT", "GETNAME")
+		p.link.add(getName...)
 	}
 	if p.timed {
-		p.link.add("TIME")
+		p.link.add(askTime...)
 	}
 	for i := 0; i < len(p.live); {
 		c := &p.commands[p.live[i]]
@@ -173,7 +173,7 @@ func (p *pipeline) build(s *session, withTime, eval, sealed bool, loaded *[lastO
 		op := c.by()
 		if p.tracks && (op == Renew || c.Track) {
 			// It is for the very next command.
-			p.link.add("CLIENT", "CACHING", "YES")
+			p.link.add(trackNext...)
 		}
 		text := eval || !loaded[op]
 		loaded[op] = true
@@ -219,8 +219,15 @@ func (p *pipeline) run(from int) int {
 // grant is plain commands: a script would cost a lone grant 1.3 times the latency. Each
 // of them costs all nodes together about a fortieth of it, so what is not needed is left out.
 func (p *pipeline) grant(c *Command) {
-	p.link.add("SET", c.Name, c.Token, "NX", "PX", string(p.millis(c.TTL)))
-	p.link.add("ZADD", script.FenceKey(c.Name), "GT", "CH", strconv.FormatUint(c.Fence, 10), script.Member)
+	p.add(append(p.words[:0], "SET", c.Name, c.Token, "NX", "PX", string(p.millis(c.TTL))))
+	p.add(append(p.words[:0], "ZADD", script.FenceKey(c.Name), "GT", "CH", strconv.FormatUint(c.Fence, 10), script.Member))
+}
+
+// add gathers a command whose words are in the buffer for that.
+func (p *pipeline) add(words []string) {
+	p.link.add(words...)
+	clear(words)
+	p.words = words
 }
 
 // script encodes one call for a run of the live commands.
@@ -245,9 +252,7 @@ func (p *pipeline) script(from, to int, eval bool) {
 			words = op.args(p, words, &p.commands[i])
 		}
 	}
-	p.link.add(words...)
-	clear(words)
-	p.words = words
+	p.add(words)
 }
 
 // reserves is how long a reservation lasts that the node makes.

@@ -375,8 +375,8 @@ func (s *session) isLost() bool {
 // what it was: its answer comes behind all that the node has yet to answer. It returns the
 // node's time as well.
 func (s *session) ask() (time.Duration, error) {
-	s.link.add("CLIENT", "GETNAME")
-	s.link.add("TIME")
+	s.link.add(getName...)
+	s.link.add(askTime...)
 	s.addLast()
 	vs := s.link.exchange(s.ctx)
 	if _, err := s.disbelieve(vs, s.named(&vs[0])); err != nil {
@@ -389,11 +389,19 @@ func (s *session) ask() (time.Duration, error) {
 // meanwhile, or else the name.
 func (s *session) addLast() {
 	if s.marker != "" {
-		s.link.add("GET", script.Marker)
+		s.link.add(getMarker...)
 	} else {
-		s.link.add("CLIENT", "GETNAME")
+		s.link.add(getName...)
 	}
 }
+
+// Commands that are made once, because each would be an object for itself.
+var (
+	getName   = []string{"CLIENT", "GETNAME"}
+	getMarker = []string{"GET", script.Marker}
+	askTime   = []string{"TIME"}
+	trackNext = []string{"CLIENT", "CACHING", "YES"}
+)
 
 // named returns why the answer to CLIENT GETNAME is not that of the connection which was
 // enrolled.
