@@ -49,9 +49,16 @@ type message interface {
 	apply(s *Supervisor, now clock.Instant)
 }
 
-// post hands a message to the loop. It reports false if there is no loop any more.
+// post has a message heard: at once, or by the loop. It reports false if there is no loop any more.
 // It does not wait long: the loop waits for nobody.
 func (s *Supervisor) post(m message) bool {
+	if s.enter() {
+		now := s.clock.Now()
+		m.apply(s, now)
+		s.leave(now)
+		return true
+	}
+	s.coming.Add(1)
 	select {
 	case s.inbox <- m:
 		return true

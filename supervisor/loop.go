@@ -11,9 +11,9 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor/internal/perform"
 )
 
-// run is the supervisor's goroutine. It alone touches s.core, and the select is
-// the only place where it waits: everybody may wait for the supervisor, so the
-// supervisor waits for nobody.
+// run is the supervisor's goroutine. The select is the only place where it waits: everybody may
+// wait for the supervisor, so the supervisor waits for nobody. Nobody else touches s.core, but
+// for who brings something at a moment when there is nothing else to do, see enter.
 func (s *Supervisor) run() {
 	defer func() {
 		close(s.done)
@@ -24,27 +24,29 @@ func (s *Supervisor) run() {
 	napping := clock.Runtime().NewTimer(nap)
 	defer napping.Stop()
 	stop := s.stop
-	armed := clock.Never // when the timer fires, which may be earlier than it must
 	wake := func() clock.Instant {
+		s.mu.Lock()
 		s.busy.woke()
 		now := s.clock.Now()
-		if now >= armed {
-			armed = clock.Never // the timer sees no suspension: it is set again, for what is due by now
+		if now >= s.armed {
+			s.armed = clock.Never // the timer sees no suspension: it is set again, for what is due by now
 		}
 		return now
 	}
-	s.busy.begin()
+	s.mu.Lock()
 	for !s.core.Drained() {
-		if armed == clock.Never || s.core.Next() < armed {
+		if s.armed == clock.Never || s.core.Next() < s.armed {
 			now := s.clock.Now()
 			wait := s.core.Wait(now)
-			armed = now.Add(wait)
+			s.armed = now.Add(wait)
 			timer.Reset(wait)
 		}
+		s.mu.Unlock()
 		var now clock.Instant
 		select {
 		case m := <-s.inbox: // unbuffered: what is accepted is handled
 			now = wake()
+			s.coming.Add(-1)
 			m.apply(s, now)
 			s.hear(now)
 		case <-s.giveUps.some:
@@ -52,6 +54,7 @@ func (s *Supervisor) run() {
 			s.hearGiveUps(now)
 		case b := <-s.replies: // one message per pipeline, not per command
 			now = wake()
+			s.coming.Add(-1)
 			s.core.Receive(now, b)
 			b.Done()
 		case w := <-s.wakes:
@@ -60,8 +63,10 @@ func (s *Supervisor) run() {
 			s.watchers.touch(w.Key)
 		case <-timer.C():
 			now = wake()
-			armed = clock.Never
+			s.armed = clock.Never
 			s.core.Tick(now)
+		case <-s.look: // what was done meanwhile has set an alarm, or was the end
+			now = wake()
 		case <-stop:
 			stop = nil // a nil channel is never ready
 			now = wake()
@@ -76,10 +81,14 @@ func (s *Supervisor) run() {
 			// If all of these can run, whoever yields waits until each had its turn, and so
 			// does whoever is interrupted because its time slice ends. A timer wakes the
 			// loop before them, with a fresh one.
+			s.mu.Unlock()
 			napping.Reset(nap)
 			<-napping.C()
+			s.mu.Lock()
 		}
 	}
+	s.over = true
+	s.mu.Unlock()
 	for _, a := range s.actors {
 		a.Close() // its sole sender closes
 	}
@@ -94,6 +103,52 @@ func (s *Supervisor) run() {
 	s.stopTelling()
 }
 
+// enter lets whoever brings something have the core decide at once, if there is nobody else: so the
+// loop need not be woken first. It reports false if it is to go to the loop. What is on its way
+// there comes first, as messages of one sender stay in their order; and if several callers wait,
+// the loop decides for all of them at once, and what they ask shares pipelines.
+func (s *Supervisor) enter() bool {
+	if s.coming.Load() != 0 || !s.mu.TryLock() {
+		return false
+	}
+	if s.over || s.calls.len() > maxEntering || s.core.Drained() {
+		s.mu.Unlock()
+		return false
+	}
+	s.busy.woke()
+	return true
+}
+
+// leave does what was decided, and has the loop look if that concerns it.
+func (s *Supervisor) leave(now clock.Instant) {
+	perform.All(now, s.core, len(s.actors), performer{s})
+	s.busy.sleeps()
+	look := s.core.Drained() || s.core.Next() < s.armed || now >= s.armed
+	s.mu.Unlock()
+	if look {
+		select {
+		case s.look <- struct{}{}:
+		default: // it is about to
+		}
+	}
+}
+
+// receive takes the replies of a node, if the loop need not do so.
+func (s *Supervisor) receive(b node.Batch) bool {
+	if !s.enter() {
+		s.coming.Add(1)
+		return false
+	}
+	now := s.clock.Now()
+	s.core.Receive(now, b)
+	b.Done()
+	s.leave(now)
+	return true
+}
+
+// maxEntering is how many callers may wait for the core without the loop.
+const maxEntering = 2
+
 // hear hears whoever else is waiting to be heard, at the same instant. What they ask of the
 // nodes shares pipelines; so if several callers wait, those that were just told something
 // have their turn before.
@@ -103,6 +158,7 @@ func (s *Supervisor) hear(now clock.Instant) {
 		for {
 			select {
 			case m := <-s.inbox:
+				s.coming.Add(-1)
 				m.apply(s, now)
 				return true
 			default:

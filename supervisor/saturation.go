@@ -13,7 +13,7 @@ type saturation struct {
 	idle   atomic.Int64    // time that the loop has slept
 	worked [2]atomic.Int64 // the longest without sleeping, in the present half-minute and in the one before
 
-	clock        clock.Clock // the loop's alone, as are these
+	clock        clock.Clock // of who works, as are these
 	fellAsleepAt clock.Instant
 	wokeAt       clock.Instant
 	since        clock.Instant // when the present half-minute began

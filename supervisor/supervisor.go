@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -28,7 +29,10 @@ type Supervisor struct {
 	quorum   int
 	actors   []*node.Actor
 
-	// The loop's alone:
+	// Of whoever holds mu: the loop while it works, or who has entered.
+	mu      sync.Mutex
+	over    bool          // the loop has
+	armed   clock.Instant // when the loop's timer fires, which may be earlier than it must
 	core    *core.Core
 	calls   calls
 	givenUp []giveUp        // used again
@@ -40,6 +44,8 @@ type Supervisor struct {
 	inbox   chan message
 	giveUps giveUps
 	replies chan node.Batch
+	coming  atomic.Int32  // messages and batches on their way to the loop
+	look    chan struct{} // with room for one: has the loop look at what was decided without it
 	wakes   chan node.Wake
 	stop    chan struct{} // closed to begin the end
 	done    chan struct{} // closed by the loop, at its end
@@ -77,13 +83,16 @@ func New(cfg Config) (*Supervisor, error) {
 		inbox: make(chan message), giveUps: giveUps{some: make(chan struct{}, 1)}, replies: make(chan node.Batch), wakes: make(chan node.Wake),
 		stop: make(chan struct{}), done: make(chan struct{}), kill: kill,
 	}
+	s.mu.Lock() // actors run before all is there
+	s.armed, s.look = clock.Never, make(chan struct{}, 1)
+	s.busy.begin()
 	s.quorum = s.core.Quorum()
 	inbox := node.InboxChannel(rand.Text())
 	for i, conn := range cfg.Nodes {
 		s.labels = append(s.labels, conn.String())
 		a := node.NewActor(node.Config{
 			Index: i, Conn: conn, Clock: cfg.Clock, Timeout: cfg.NodeTimeout, Longest: cfg.TTL / 4,
-			Window: window, MaxTTL: cfg.MaxTTL, Replies: s.replies,
+			Window: window, MaxTTL: cfg.MaxTTL, Replies: s.replies, Take: s.receive,
 			Inbox: inbox, Wakes: s.wakes, Reserve: settings.Reserve(), Alive: settings.Alive(),
 		})
 		s.actors = append(s.actors, a)
@@ -93,6 +102,7 @@ func New(cfg Config) (*Supervisor, error) {
 	if n%2 == 0 {
 		s.tell(Event{Kind: EventWarning, Err: fmt.Errorf("an even number of nodes, %d, tolerates no more failures than %d", n, n-1)})
 	}
+	s.mu.Unlock()
 	go s.run()
 	return s, nil
 }
