@@ -227,7 +227,7 @@ func (a *Actor) Run(ctx context.Context) {
 			}
 		case <-lost: // dealt with above
 		case <-idle:
-			a.session.watch()
+			a.session.beginWatch()
 		case <-a.timer.C():
 			switch {
 			case a.session == nil && !a.mayGetOne():

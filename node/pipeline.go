@@ -113,8 +113,12 @@ func (p *pipeline) accept(commands []Command, now clock.Instant) {
 	}
 }
 
-// maxSpare is how many buffers of replies are kept for later.
-const maxSpare = 4
+// maxSpare is how many buffers of replies are kept for later, and mostSpare for how many replies
+// they are at most: with more, one buffer is little beside them.
+const (
+	maxSpare  = 2
+	mostSpare = 128
+)
 
 // empty returns room for so many replies. A buffer that is too small for them is given up.
 func (p *pipeline) empty(size int) []Reply {

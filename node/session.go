@@ -55,11 +55,14 @@ type session struct {
 	proved  bool          // a pipeline was answered
 
 	client  rueidis.CoreClient
-	stream  *stream       // the connection, if it is ours
-	link    link          // that, or the client
-	watched chan struct{} // closed when the watch of the stream has ended; nil if there is none
+	stream  *stream // the connection, if it is ours
+	link    link    // that, or the client
 	closing func()
-	once    sync.Once // it is called
+
+	watched   bool          // the watcher reads the stream; the actor's alone
+	watch     chan struct{} // begins that; room for one
+	watchOver chan struct{} // tells that it has ended; room for one
+	once      sync.Once     // it is called
 
 	due    atomic.Int64  // when an answer is overdue; 0 if none is waited for, missed if it was
 	sleeps atomic.Int64  // until when the watchdog does, Never without a timer
@@ -226,41 +229,53 @@ func (s *session) take() bool {
 		if s.changed != nil {
 			s.stream.news = s.invalidated
 		}
+		s.watch, s.watchOver = make(chan struct{}, 1), make(chan struct{}, 1)
+		go s.watcher()
 		return true
 	}
 	return false
 }
 
-// watch notices what comes over the connection while nothing is asked: its end, and news.
-func (s *session) watch() {
-	done := make(chan struct{})
-	s.watched = done
-	go func() {
-		defer close(done)
-		s.stream.watch()
-	}()
+// watcher notices what comes over the connection while nothing is asked: its end, and news. It
+// ends with the session.
+func (s *session) watcher() {
+	for {
+		select {
+		case <-s.watch:
+			s.stream.watch()
+			s.watchOver <- struct{}{}
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+// beginWatch has the watcher read until unwatch.
+func (s *session) beginWatch() {
+	s.watched = true
+	s.watch <- struct{}{}
 }
 
 // isUnwatched reports whether nobody would notice that the connection has broken.
-func (s *session) isUnwatched() bool { return s.stream != nil && s.watched == nil }
+func (s *session) isUnwatched() bool { return s.stream != nil && !s.watched }
 
 // unwatch ends the watch. It reports false if that does not end in time, and the connection
 // has been given up.
 func (s *session) unwatch() bool {
-	if s.watched == nil {
+	if !s.watched {
 		return true
 	}
-	s.stream.endWaiting()
+	s.stream.endWatch()
 	tooLong := s.clock.NewTimer(s.within)
 	defer tooLong.Stop()
 	select {
-	case <-s.watched:
+	case <-s.watchOver:
 	case <-tooLong.C():
 		s.lose(errDeadlines)
 		s.sever()
 		return false
 	}
-	s.watched = nil
+	s.watched = false
 	s.stream.goOn()
 	return true
 }
@@ -484,6 +499,7 @@ func (s *session) connect(c Conn, lend func(context.Context) (rueidis.DedicatedC
 		// Then the library reads only what it has asked for, until it is asked the first thing
 		// after its greeting.
 		o.AlwaysPipelining = false
+		o.RingScaleEachConn, o.ReadBufferEachConn, o.WriteBufferEachConn = 1, 1<<10, 1<<10
 	case s.changed != nil:
 		o.OnInvalidations = s.told
 	}

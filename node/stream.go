@@ -31,7 +31,7 @@ type stream struct {
 
 const (
 	leastIn = 4 << 10  // room to receive
-	mostIn  = 64 << 10 // of which so much is kept
+	mostIn  = 32 << 10 // of which so much is kept
 )
 
 // longAgo is a deadline that is over, by whatever clock.
@@ -144,6 +144,10 @@ func (s *stream) watch() {
 
 // endWaiting ends what is being written or read, by deadlines. Another goroutine may call it.
 func (s *stream) endWaiting() { _ = s.wire.Conn.SetDeadline(longAgo) }
+
+// endWatch ends a watch. Another goroutine may call it. It leaves writing alone: TLS may have
+// something to write meanwhile, and is broken for good if it cannot.
+func (s *stream) endWatch() { _ = s.wire.Conn.SetReadDeadline(longAgo) }
 
 // goOn lets it wait again.
 func (s *stream) goOn() { _ = s.wire.Conn.SetDeadline(time.Time{}) }

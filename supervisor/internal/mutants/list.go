@@ -765,7 +765,7 @@ var mutants = []mutant{
 	{"what was written in part is told as not sent", "Unsent: it was certainly not sent", "node/stream.go",
 		"if written == 0 && s.owed == 0 && ", "if ", "./node TestStreamUnsent"},
 	{"nobody watches a connection over which nothing is asked", "a dead connection, and the news of a key, is noticed while nothing is asked", actor,
-		"		case <-idle:\n			a.session.watch()\n", "		case <-idle:\n", "./node TestNewsWhileIdle"},
+		"		case <-idle:\n			a.session.beginWatch()\n", "		case <-idle:\n", "./node TestNewsWhileIdle"},
 	{"a connection that knows no deadlines is taken", "a node that hangs is noticed within NodeTimeout", session,
 		"		if w.Conn.SetDeadline(time.Time{}) != nil {\n", "		if w.Conn.SetDeadline(time.Time{}) != nil && s.ended {\n", "./node TestConnectionWithoutDeadlines"},
 	{"a connection that heeds no deadline is waited for", "a node that hangs keeps nobody waiting for good", session,
