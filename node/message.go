@@ -213,7 +213,7 @@ type Batch struct {
 // Done gives Replies back to the actor, which uses them for another Batch. The receiver must
 // have kept nothing of them by then but copies. Without Done they are garbage as any other.
 func (b *Batch) Done() {
-	if n := cap(b.Replies); n == 0 || n > mostSpare {
+	if cap(b.Replies) == 0 {
 		return
 	}
 	clear(b.Replies)

@@ -113,18 +113,15 @@ func (p *pipeline) accept(commands []Command, now clock.Instant) {
 	}
 }
 
-// maxSpare is how many buffers of replies are kept for later, and mostSpare for how many replies
-// they are at most: with more, one buffer is little beside them.
-const (
-	maxSpare  = 2
-	mostSpare = 128
-)
+// maxSpare is how many buffers of replies are kept for later.
+const maxSpare = 2
 
-// empty returns room for so many replies. A buffer that is too small for them is given up.
+// empty returns room for so many replies. A buffer that is too small for them is given up, and so is
+// one that is far too large: it was of a burst.
 func (p *pipeline) empty(size int) []Reply {
 	select {
 	case b := <-p.spare:
-		if cap(b) >= size {
+		if n := cap(b); n >= size && n <= max(64, 8*size) {
 			return b[:size]
 		}
 	default:

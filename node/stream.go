@@ -21,6 +21,7 @@ type stream struct {
 
 	out   []byte // gathered, and what has not been taken of it before
 	count int    // of the commands gathered
+	idle  int    // uses in a row of less than a quarter of the buffers
 	owed  int    // answers that nobody waits for any more
 
 	in       []byte // received
@@ -31,7 +32,8 @@ type stream struct {
 
 const (
 	leastIn = 4 << 10  // room to receive
-	mostIn  = 32 << 10 // of which so much is kept
+	mostIn  = 16 << 10 // of a buffer that is kept however little of it is used
+	maxIdle = 64       // uses of less than a quarter of a larger one, after which it is given up
 )
 
 // longAgo is a deadline that is over, by whatever clock.
@@ -58,8 +60,7 @@ func (s *stream) exchange(context.Context) []value {
 	n := s.count
 	s.count = 0
 	s.answers, s.elements = s.answers[:0], s.elements[:0]
-	s.in = s.in[:copy(s.in, s.in[s.at:])]
-	s.at = 0
+	s.shrink()
 	err := s.write(n)
 	if err == nil {
 		err = s.read(n)
@@ -73,15 +74,29 @@ func (s *stream) exchange(context.Context) []value {
 	return s.answers
 }
 
+// shrink makes room for what comes, and gives up buffers that were of a burst.
+func (s *stream) shrink() {
+	much := max(len(s.out), len(s.in))
+	if most := max(cap(s.out), cap(s.in)); most > mostIn && much < most/4 {
+		s.idle++
+	} else {
+		s.idle = 0
+	}
+	s.in = s.in[:copy(s.in, s.in[s.at:])]
+	s.at = 0
+	if s.idle > maxIdle {
+		s.idle = 0
+		s.in, s.out = append(make([]byte, 0, leastIn), s.in...), append([]byte(nil), s.out...)
+		s.answers, s.elements = nil, nil
+	}
+}
+
 // write sends what was gathered, with n commands more than was counted before.
 func (s *stream) write(n int) error {
 	s.wire.unanswered.Add(int64(n)) // before they leave, so that no answer is here earlier
 	written, err := s.wire.send(s.out)
 	whole := written == len(s.out)
 	s.out = s.out[:copy(s.out, s.out[written:])]
-	if cap(s.out) > mostIn && whole {
-		s.out = nil
-	}
 	if whole {
 		return nil
 	}
@@ -157,8 +172,6 @@ func (s *stream) receive() error {
 	if cap(s.in)-len(s.in) < leastIn/2 {
 		room := max(leastIn, 2*len(s.in))
 		s.in = append(make([]byte, 0, room), s.in...)
-	} else if len(s.in) == 0 && cap(s.in) > mostIn {
-		s.in = make([]byte, 0, leastIn)
 	}
 	n, err := s.wire.receive(s.in[len(s.in):cap(s.in)])
 	s.in = s.in[:len(s.in)+n]
