@@ -33,7 +33,7 @@ type stream struct {
 const (
 	leastIn = 4 << 10  // room to receive
 	mostIn  = 16 << 10 // of a buffer that is kept however little of it is used
-	maxIdle = 64       // uses of less than a quarter of a larger one, after which it is given up
+	maxIdle = 16       // uses of less than a quarter of a larger one, after which it is given up
 )
 
 // longAgo is a deadline that is over, by whatever clock.
