@@ -26,8 +26,8 @@ var bounds = []struct {
 	raced       float64 // the same with the race detector, which has some of its own
 	commands    float64 // that the servers run, all of them together, also those inside of scripts
 }{
-	{nodes: 1, allocations: 40, raced: 50, commands: 12},
-	{nodes: 5, allocations: 113, raced: 151, commands: 60},
+	{nodes: 1, allocations: 20, raced: 25, commands: 12},
+	{nodes: 5, allocations: 32, raced: 45, commands: 60},
 }
 
 // TestCostOfAPair fails if a pair costs more than its bounds.

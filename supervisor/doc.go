@@ -90,14 +90,16 @@
 //
 // # Goroutines and who closes what
 //
-// A supervisor runs one goroutine that decides and one for each node. The nodes' clients
-// have a few of their own. A lease costs none. Once something has waited for a name, a
+// A supervisor runs one goroutine that decides, the loop, and one for each node, its actor. Each
+// connection has a few more, which sleep while commands come and go. A lease costs none. A
+// caller, or an actor with a batch, decides in the loop's place if nobody else is there: under
+// s.mu, which nobody holds while he waits for anything. Once something has waited for a name, a
 // second connection to each node listens for what is reserved. A goroutine makes it
 // again when it breaks. If there is an Observer or a Logger, one more calls them. No
 // goroutine is left when Close has returned, except that of a stuck observer, and those
 // of a client which the caller made, see node.Client.
 //
-// Between them go values. The loop sends commands to the mailbox of a node's actor, and
+// Between them go values. Whoever decides sends commands to the mailbox of a node's actor, and
 // never waits for room: a full mailbox is an answer at once. The actor hands back one
 // batch for each pipeline. It may wait for the loop, and so may the listener of a node.
 // So everybody may wait for the supervisor, and the supervisor waits for nobody, which
