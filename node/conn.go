@@ -74,7 +74,8 @@ func URLs(urls ...string) []Conn {
 // changing credentials. It connects by itself, with exactly one connection for
 // each [Actor]: what the option says about pipelining, retries, caching, buffers,
 // timeouts, replicas and the client's name is replaced. Several addresses are
-// those of Sentinels.
+// those of Sentinels. The connections of a dialer should know deadlines, as those of package net
+// do: else nothing is heard of keys that change, see State.Tracks.
 func Option(o rueidis.ClientOption) Conn {
 	o.InitAddress = slices.Clone(o.InitAddress)
 	c := Conn{opt: behind(&o), label: label(&o)}
