@@ -66,10 +66,9 @@ func withoutFence(b *testing.B) string {
 	}
 	text := string(source)
 	for old, short := range map[string]string{
-		", retains: p.grant(b, c)})": "})\n" +
-			"p.multi = append(p.multi, b.Arbitrary(\"SET\", c.Name, c.Token, \"NX\", \"PX\", string(p.millis(c.TTL))).Build())",
-		"readGrant(rs[c.at:c.at+2], r)": "func() (err error) {\n" +
-			"r.Raised = true\nr.Status, err = readSet(rs[c.at])\nreturn err\n}()",
+		"\tp.add(append(p.words[:0], \"ZADD\", script.FenceKey(c.Name), \"GT\", \"CH\", strconv.FormatUint(c.Fence, 10), script.Member))\n": "",
+		"readGrant(vs[c.at:c.at+2], &p.replies[live[0]])": "func() (err error) {\n" +
+			"r := &p.replies[live[0]]\nr.Raised = true\nr.Status, err = readSet(&vs[c.at])\nreturn err\n}()",
 	} {
 		if strings.Count(text, old) != 1 {
 			b.Fatalf("%s: %q is there %d times: want once", path, old, strings.Count(text, old))
