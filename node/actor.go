@@ -39,10 +39,6 @@ type Config struct {
 	Mailbox int           // room for commands; default 8192
 	Replies chan<- Batch  // must be received from until Run has returned
 
-	// Take is offered each Batch first. What it does not take, reporting false, goes to Replies. It
-	// must not wait. It may call TrySend and TrySendAll of any actor; nil takes nothing.
-	Take func(Batch) bool
-
 	Wakes chan<- Wake // news of the node; nil if nobody wants them; must be received from until Run has returned
 
 	// Of those who wait, see Enqueue.
@@ -567,9 +563,7 @@ func (a *Actor) tell() {
 	}
 	b := Batch{Node: a.Index, Replies: a.pipe.replies[a.pipe.own:], State: a.state, spare: a.pipe.spare}
 	a.pipe.replies, a.pipe.own = nil, 0
-	if a.Take == nil || !a.Take(b) {
-		a.Replies <- b
-	}
+	a.Replies <- b
 }
 
 // took hears how long an answer has taken, or was waited for at least.

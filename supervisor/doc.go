@@ -92,7 +92,7 @@
 //
 // A supervisor runs one goroutine that decides, the loop, and one for each node, its actor. Each
 // connection has a few more, which sleep while commands come and go. A lease costs none. A
-// caller, or an actor with a batch, decides in the loop's place if nobody else is there: under
+// caller decides in the loop's place if nobody else is there: under
 // s.mu, which nobody holds while he waits for anything. Once something has waited for a name, a
 // second connection to each node listens for what is reserved. A goroutine makes it
 // again when it breaks. If there is an Observer or a Logger, one more calls them. No

@@ -54,7 +54,6 @@ func (s *Supervisor) run() {
 			s.hearGiveUps(now)
 		case b := <-s.replies: // one message per pipeline, not per command
 			now = wake()
-			s.coming.Add(-1)
 			s.core.Receive(now, b)
 			b.Done()
 		case w := <-s.wakes:
@@ -131,19 +130,6 @@ func (s *Supervisor) leave(now clock.Instant) {
 		default: // it is about to
 		}
 	}
-}
-
-// receive takes the replies of a node, if the loop need not do so.
-func (s *Supervisor) receive(b node.Batch) bool {
-	if !s.enter() {
-		s.coming.Add(1)
-		return false
-	}
-	now := s.clock.Now()
-	s.core.Receive(now, b)
-	b.Done()
-	s.leave(now)
-	return true
 }
 
 // maxEntering is how many callers may wait for the core without the loop.

@@ -44,7 +44,7 @@ type Supervisor struct {
 	inbox   chan message
 	giveUps giveUps
 	replies chan node.Batch
-	coming  atomic.Int32  // messages and batches on their way to the loop
+	coming  atomic.Int32  // messages on their way to the loop
 	look    chan struct{} // with room for one: has the loop look at what was decided without it
 	wakes   chan node.Wake
 	stop    chan struct{} // closed to begin the end
@@ -92,7 +92,7 @@ func New(cfg Config) (*Supervisor, error) {
 		s.labels = append(s.labels, conn.String())
 		a := node.NewActor(node.Config{
 			Index: i, Conn: conn, Clock: cfg.Clock, Timeout: cfg.NodeTimeout, Longest: cfg.TTL / 4,
-			Window: window, MaxTTL: cfg.MaxTTL, Replies: s.replies, Take: s.receive,
+			Window: window, MaxTTL: cfg.MaxTTL, Replies: s.replies,
 			Inbox: inbox, Wakes: s.wakes, Reserve: settings.Reserve(), Alive: settings.Alive(),
 		})
 		s.actors = append(s.actors, a)

@@ -772,7 +772,7 @@ var mutants = []mutant{
 		"		case due == missed && unheeded != 0:\n", "		case due == missed && unheeded > clock.Never:\n", "./node TestConnectionThatHeedsNoDeadline"},
 	{"a watch that does not end is waited for", "a node that hangs keeps nobody waiting for good", session,
 		"	case <-tooLong.C():\n", "	case <-chan struct{}(nil):\n", "./node TestConnectionThatHeedsNoDeadline"},
-	{"what is on its way to the loop is overtaken", "messages of one sender, and batches of one node, stay in their order", "supervisor/loop.go",
+	{"what is on its way to the loop is overtaken", "messages of one sender stay in their order", "supervisor/loop.go",
 		"	if s.coming.Load() != 0 || !s.mu.TryLock() {\n", "	if !s.mu.TryLock() {\n", "./supervisor TestEnter"},
 	{"many callers enter one by one", "commands of many callers share pipelines", "supervisor/loop.go",
 		" || s.calls.len() > maxEntering", "", "./supervisor TestEnter"},
