@@ -16,7 +16,9 @@ import (
 )
 
 var (
-	errStale     = errors.New("not sent: deadline passed")
+	errStale      = errors.New("not sent: deadline passed")
+	errMiscounted = errors.New("not every lease of a group was answered")
+
 	errNoSuch    = errors.New("not sent: no such operation")
 	errYoung     = errors.New("not sent: the node is young, and may have forgotten a grant that is still believed")
 	errOtherLife = errors.New("not sent: the node has restarted or was replaced since")
@@ -28,8 +30,11 @@ var (
 // by returns the Op whose script does it: a Release that must look into the queue is a
 // Leave that deletes the key as well, so that the others need not.
 func (c *Command) by() Op {
-	if c.Op == Release && c.Queued {
+	switch {
+	case c.Op == Release && c.Queued:
 		return Leave
+	case c.Op == RenewAll:
+		return Renew
 	}
 	return c.Op
 }
@@ -49,13 +54,15 @@ type pipeline struct {
 	commands []Command
 	replies  []Reply       // of the commands, by index; the receiver of the Batch owns them
 	own      int           // how many of the first commands are the actor's
+	ours     []int         // of each group, by the index of its command: how many members are OK
 	rest     []string      // names whose hand-over is to go on, see script.Unfinished
-	live     []int         // indices of the commands that are to be sent
+	live     []item        // what is to be sent
 	named    bool          // it begins with CLIENT GETNAME
 	timed    bool          // TIME follows, or begins it
 	time     time.Duration // of the node, told before all that was done since the commands were accepted; 0 if it is not known
 	calls    []call
 	answer   answer // to the name that is being read
+	others   []says // of the renewals of one call
 	multi    []rueidis.Completed
 	words    []string // of the command that is being encoded
 	names    map[string]struct{}
@@ -96,33 +103,47 @@ type call struct {
 func (p *pipeline) accept(commands []Command, now clock.Instant) {
 	p.commands, p.time = commands, 0
 	p.replies = make([]Reply, len(commands))
-	p.own, p.live = 0, p.live[:0]
+	p.own, p.live, p.ours = 0, p.live[:0], append(p.ours[:0], make([]int, len(commands))...)
 	for i := range commands {
 		c := &commands[i]
 		if c.own {
 			p.own++
 		}
 		p.replies[i] = Reply{ID: c.ID, Op: c.Op}
+		it := item{int32(i), alone}
 		switch {
-		case c.Op < Grant || c.Op > lastOp:
-			p.unsent(i, errNoSuch)
+		case c.Op < Grant || c.Op > lastOp || (c.Op == RenewAll) != (c.Group != nil):
+			p.unsent(it, errNoSuch)
+		case c.Group != nil:
+			p.acceptGroup(int32(i), c.Group, now)
 		case now > c.By:
-			p.unsent(i, errStale)
+			p.unsent(it, errStale)
 		default:
-			p.live = append(p.live, i)
+			p.live = append(p.live, it)
 		}
 	}
 }
 
-func (p *pipeline) unsent(i int, err error) {
-	p.replies[i].Status, p.replies[i].Err = Unsent, err
+// acceptGroup does so for the members of a group. Each has a deadline of its own.
+func (p *pipeline) acceptGroup(command int32, g *Group, now clock.Instant) {
+	p.live = slices.Grow(p.live, len(g.Members))
+	for k := range g.Members {
+		it := item{command, int32(k)}
+		if now > g.Members[k].By {
+			p.unsent(it, errStale)
+			continue
+		}
+		p.live = append(p.live, it)
+	}
 }
 
-// fail answers every live command alike.
+func (p *pipeline) unsent(it item, err error) { p.except(it, Unsent, "", err) }
+
+// fail answers all that is live alike.
 func (p *pipeline) fail(status Status, err error) {
 	err = p.failure(err)
-	for _, i := range p.live {
-		p.replies[i].Status, p.replies[i].Err = status, err
+	for _, it := range p.live {
+		p.except(it, status, "", err)
 	}
 }
 
@@ -138,7 +159,7 @@ func (p *pipeline) fail(status Status, err error) {
 // grant is as cheap as without it.
 func (p *pipeline) build(b rueidis.Builder, withTime, eval, marker, sealed bool, loaded *[lastOp + 1]bool) {
 	p.calls = p.calls[:0]
-	grants := slices.ContainsFunc(p.live, func(i int) bool { return p.commands[i].Op == Grant })
+	grants := slices.ContainsFunc(p.live, func(it item) bool { return p.commands[it.command].Op == Grant })
 	p.named, p.timed = !(grants && sealed), withTime || grants
 	p.multi = p.multi[:0]
 	if p.named {
@@ -148,7 +169,7 @@ func (p *pipeline) build(b rueidis.Builder, withTime, eval, marker, sealed bool,
 		p.multi = append(p.multi, b.Arbitrary("TIME").Build())
 	}
 	for i := 0; i < len(p.live); {
-		c := &p.commands[p.live[i]]
+		c := &p.commands[p.live[i].command]
 		if c.Op == Grant {
 			p.calls = append(p.calls, call{op: Grant, from: i, to: i + 1, at: len(p.multi)})
 			p.grant(b, c)
@@ -178,18 +199,22 @@ func (p *pipeline) build(b rueidis.Builder, withTime, eval, marker, sealed bool,
 // one operation, and no name twice, because a script reads before it writes. To a
 // renewal that does not matter: it changes no value. Renewals of one call have one TTL.
 func (p *pipeline) run(from int) int {
-	first := &p.commands[p.live[from]]
+	start := p.live[from]
+	first := &p.commands[start.command]
 	to := from + 1
 	if p.single || first.Op == Sign {
 		return to
 	}
 	for ; to < len(p.live) && to-from < script.MaxNames; to++ {
-		c := &p.commands[p.live[to]]
+		if p.live[to].command == start.command {
+			continue // of one group
+		}
+		c := &p.commands[p.live[to].command]
 		if c.by() != first.by() || c.Track != first.Track {
 			break
 		}
-		if c.Op == Renew {
-			if c.TTL != first.TTL {
+		if first.by() == Renew {
+			if p.ttlOf(p.live[to]) != p.ttlOf(start) {
 				break
 			}
 			continue
@@ -217,23 +242,28 @@ func (p *pipeline) grant(b rueidis.Builder, c *Command) {
 // script encodes one call for a run of the live commands.
 func (p *pipeline) script(b rueidis.Builder, from, to int, eval bool) rueidis.Completed {
 	live := p.live[from:to]
-	first := &p.commands[live[0]]
-	op := &operations[first.by()]
+	by := p.commands[live[0].command].by()
+	op := &operations[by]
 	words := append(p.words[:0], "EVALSHA", op.SHA, strconv.Itoa(len(live)*op.Keys))
 	if eval {
 		words[0], words[1] = "EVAL", op.Text
 	}
 	for _, key := range op.KeysOf {
-		for _, i := range live {
-			words = append(words, key(p.commands[i].Name))
+		for _, it := range live {
+			words = append(words, key(p.nameOf(it)))
 		}
 	}
 	if op.call != nil {
-		words = op.call(p, words, first)
+		words = op.call(p, words, live[0])
 	}
-	if op.args != nil {
-		for _, i := range live {
-			words = op.args(p, words, &p.commands[i])
+	switch {
+	case by == Renew:
+		for _, it := range live {
+			words = script.RenewArgs(words, p.tokenOf(it))
+		}
+	case op.args != nil:
+		for _, it := range live {
+			words = op.args(p, words, &p.commands[it.command])
 		}
 	}
 	built := b.Arbitrary(words...).Build()
@@ -293,8 +323,11 @@ func (p *pipeline) read(rs []rueidis.RedisResult, s *session, last bool) (at tim
 		}
 		why := s.why(bad)
 		shared := p.failure(why)
-		for _, i := range live { // a key may be set all the same
-			p.replies[i] = Reply{ID: p.replies[i].ID, Op: p.replies[i].Op, Err: shared}
+		for _, it := range live { // a key may be set all the same
+			if r := &p.replies[it.command]; it.member == alone {
+				*r = Reply{ID: r.ID, Op: r.Op}
+			}
+			p.except(it, Unknown, "", shared)
 		}
 		if over == nil && endsEnrolment(bad) {
 			over = why
@@ -308,7 +341,7 @@ func (p *pipeline) read(rs []rueidis.RedisResult, s *session, last bool) (at tim
 func (p *pipeline) readCall(rs []rueidis.RedisResult, s *session, c call, last bool) (at time.Duration, refused bool, err error) {
 	live := p.live[c.from:c.to]
 	if c.op == Grant {
-		return 0, false, readGrant(rs[c.at:c.at+2], &p.replies[live[0]])
+		return 0, false, readGrant(rs[c.at:c.at+2], &p.replies[live[0].command])
 	}
 	answer, err := rs[c.at].ToArray()
 	if s.refuses(err, c, last) {
@@ -317,7 +350,11 @@ func (p *pipeline) readCall(rs []rueidis.RedisResult, s *session, c call, last b
 	if err = plain(err, operations[c.op].Name); err != nil {
 		return 0, false, err
 	}
-	at, err = p.readScript(answer, c.op, live)
+	if c.op == Renew {
+		at, err = p.readRenewals(answer, live)
+	} else {
+		at, err = p.readScript(answer, c.op, live)
+	}
 	return at, false, err
 }
 
@@ -402,7 +439,7 @@ func plain(err error, command string) error {
 
 // readScript gives each live command its reply, or none of them if anything is
 // not as the script answers.
-func (p *pipeline) readScript(all []rueidis.RedisMessage, by Op, live []int) (time.Duration, error) {
+func (p *pipeline) readScript(all []rueidis.RedisMessage, by Op, live []item) (time.Duration, error) {
 	op := &operations[by]
 	if len(all) != 2+op.Each*len(live) {
 		return 0, unexpected(op.Name, fmt.Sprintf("%d elements for %d names", len(all), len(live)))
@@ -413,9 +450,9 @@ func (p *pipeline) readScript(all []rueidis.RedisMessage, by Op, live []int) (ti
 	}
 	a := &p.answer
 	a.script, a.err = op.Name, nil
-	for k, i := range live {
+	for k, it := range live {
 		a.elements = all[2+op.Each*k:][:op.Each]
-		r := &p.replies[i]
+		r := &p.replies[it.command]
 		unfinished := a.status(op.Script, r)
 		if a.err == nil && op.read != nil {
 			op.read(a, r)
@@ -423,12 +460,68 @@ func (p *pipeline) readScript(all []rueidis.RedisMessage, by Op, live []int) (ti
 		if a.err != nil {
 			break
 		}
-		if name := p.commands[i].Name; unfinished && !slices.Contains(p.rest, name) {
+		if name := p.commands[it.command].Name; unfinished && !slices.Contains(p.rest, name) {
 			p.rest = append(p.rest, name)
 		}
 	}
 	a.elements = nil
 	return at, a.err
+}
+
+// says is what a renewal says of a name that is not ours.
+type says struct {
+	at    int // within the call
+	reply Reply
+}
+
+// readRenewals does what readScript does for renewals, whose answer has the others alone. It
+// believes nothing before it has read everything.
+func (p *pipeline) readRenewals(all []rueidis.RedisMessage, live []item) (time.Duration, error) {
+	op := &operations[Renew]
+	const first = 2 + script.RenewOthers
+	if len(all) < first {
+		return 0, unexpected(op.Name, fmt.Sprintf("%d elements", len(all)))
+	}
+	at, err := nodeTime(all[:2], nil)
+	if err != nil {
+		return 0, err
+	}
+	a := &p.answer
+	a.script, a.err, a.elements = op.Name, nil, all[2:]
+	others := len(live) - int(a.number(script.RenewOurs, int64(len(live))))
+	if a.err == nil && len(all) != first+2*others {
+		a.err = unexpected(op.Name, fmt.Sprintf("%d elements for %d of %d names", len(all), others, len(live)))
+	}
+	p.others = p.others[:0]
+	for next := 1; len(p.others) < others && a.err == nil; {
+		a.elements = all[first+2*len(p.others):][:2]
+		k := int(a.number(0, int64(len(live))))
+		if a.err == nil && k < next {
+			a.err = unexpected(op.Name, fmt.Sprintf("name %d after %d", k, next-1))
+		}
+		r := Reply{Op: Renew}
+		a.elements = a.elements[1:]
+		if a.err == nil {
+			a.status(op.Script, &r)
+		}
+		p.others = append(p.others, says{k - 1, r})
+		next = k + 1
+	}
+	a.elements = nil
+	if a.err != nil {
+		return 0, a.err
+	}
+	rest := p.others
+	for k, it := range live {
+		if len(rest) > 0 && rest[0].at == k {
+			p.except(it, rest[0].reply.Status, rest[0].reply.Value, nil)
+			rest = rest[1:]
+			continue
+		}
+		p.renewed(it)
+	}
+	clear(p.others)
+	return at, nil
 }
 
 // fingerprints leaves out what it cannot read: somebody else has written it.

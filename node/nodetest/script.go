@@ -86,20 +86,40 @@ func (n *Node) act(sha string, keys, args []string) any {
 	out := n.time(nil).([]any)
 	names := len(keys) / act.Keys
 	call, args := args[:act.Call], args[act.Call:]
+	if act.SHA == script.Renew.SHA {
+		out = append(out, int64(0))
+	}
 	for i := range names {
 		of := make([]string, act.Keys)
 		for k := range of {
 			of[k] = keys[k*names+i]
 		}
+		before := len(out)
 		var err error
 		if out, err = act.run(t, out, of, call, args[i*act.Args:]); err != nil {
 			return plain("%s script: %s, on @user_script:1.", err, sha)
+		}
+		if act.SHA == script.Renew.SHA {
+			out = exceptions(out, before, i)
 		}
 	}
 	if act.SHA == script.Renew.SHA && call[0] == "1" {
 		n.mget(keys)
 	}
 	return out
+}
+
+// exceptions turns what was said of the name with an index into what a renewal answers: how many
+// are ours, and after that the others.
+func exceptions(out []any, at, index int) []any {
+	says := out[at]
+	out = out[:at]
+	if says == int64(script.Ours) {
+		ours := &out[2+script.RenewOurs]
+		*ours = (*ours).(int64) + 1
+		return out
+	}
+	return append(out, int64(index+1), says)
 }
 
 func (n *Node) scriptLoad(args []string) any {

@@ -1,0 +1,139 @@
+package node
+
+import (
+	"slices"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+)
+
+// A Group is leases that are renewed together, for one TTL: what [RenewAll] is about. All nodes
+// are sent the same one, so nobody changes it before each of them has answered.
+type Group struct {
+	TTL     time.Duration // whole milliseconds
+	Members []Member
+}
+
+// A Member is one lease of a [Group].
+type Member struct {
+	ID    uint64        // the sender's
+	Name  string        // the lock key, prefix included
+	Token string        //
+	By    clock.Instant // it is not renewed after this instant; the Command's own By is the latest of them
+}
+
+// An Exception is how one member of a [Group] has fared which was not simply renewed.
+type Exception struct {
+	Member int    // its index in the group
+	Status Status // not OK
+	Value  string // as in a [Reply]
+	Err    error  // likewise
+}
+
+// Exceptions are those of one reply.
+type Exceptions []Exception
+
+// All returns them, also if there are none.
+func (e *Exceptions) All() []Exception {
+	if e == nil {
+		return nil
+	}
+	return *e
+}
+
+// weight returns how many names a command is about, for which it takes room.
+func (c *Command) weight() int {
+	if c.Group == nil {
+		return 1
+	}
+	return max(1, len(c.Group.Members))
+}
+
+// An item is what a pipeline does for one name: a command, or what it asks of one member of its
+// group.
+type item struct {
+	command int32 // its index
+	member  int32 // likewise; alone if the command has no group
+}
+
+const alone = -1
+
+// memberOf returns the member that an item is about, nil if it is about a command.
+func (p *pipeline) memberOf(it item) *Member {
+	if it.member == alone {
+		return nil
+	}
+	return &p.commands[it.command].Group.Members[it.member]
+}
+
+func (p *pipeline) nameOf(it item) string {
+	if m := p.memberOf(it); m != nil {
+		return m.Name
+	}
+	return p.commands[it.command].Name
+}
+
+func (p *pipeline) tokenOf(it item) string {
+	if m := p.memberOf(it); m != nil {
+		return m.Token
+	}
+	return p.commands[it.command].Token
+}
+
+// ttlOf returns for how long an item is to be renewed.
+func (p *pipeline) ttlOf(it item) time.Duration {
+	if c := &p.commands[it.command]; c.Group == nil {
+		return c.TTL
+	}
+	return p.commands[it.command].Group.TTL
+}
+
+// byOf returns after which instant an item is not sent any more.
+func (p *pipeline) byOf(it item) clock.Instant {
+	if m := p.memberOf(it); m != nil {
+		return m.By
+	}
+	return p.commands[it.command].By
+}
+
+// except answers one item that is not OK.
+func (p *pipeline) except(it item, status Status, value string, err error) {
+	r := &p.replies[it.command]
+	if it.member == alone {
+		r.Status, r.Value, r.Err = status, value, err
+		return
+	}
+	if r.But == nil {
+		r.But = &Exceptions{}
+	}
+	*r.But = append(*r.But, Exception{int(it.member), status, value, err})
+}
+
+// renewed answers one item that is OK.
+func (p *pipeline) renewed(it item) {
+	if it.member == alone {
+		p.replies[it.command].Status = OK
+		return
+	}
+	p.ours[it.command]++
+}
+
+// finish gives the groups their replies. A reply says OK of all but its exceptions, so every member
+// must have been answered: otherwise nothing is known of any.
+func (p *pipeline) finish() {
+	for i := range p.replies {
+		if p.replies[i].Op != RenewAll {
+			continue
+		}
+		r, g := &p.replies[i], p.commands[i].Group
+		if g == nil {
+			continue
+		}
+		if p.ours[i]+len(r.But.All()) != len(g.Members) {
+			r.Status, r.But, r.Err = Unknown, nil, errMiscounted
+			continue
+		}
+		r.Status = OK
+		slices.SortFunc(r.But.All(), func(a, b Exception) int { return a.Member - b.Member })
+	}
+}
