@@ -90,6 +90,7 @@ func (c *Core) renewAnd(now clock.Instant, t *tenure, nodes nodeSet) {
 // whether that has shortened what a node has promised.
 func (c *Core) renew(now clock.Instant, t *tenure, nodes nodeSet) (shortened bool) {
 	nodes &^= t.pending
+	together := nodes == all(len(c.nodes))
 	for i := range c.nodes {
 		if !nodes.has(i) {
 			continue
@@ -103,7 +104,12 @@ func (c *Core) renew(now clock.Instant, t *tenure, nodes nodeSet) (shortened boo
 			t.votes.loose.add(i)
 		}
 		t.pending.add(i)
-		c.send(i, node.Command{ID: t.id, Op: node.Renew, Name: t.key, Token: t.token, TTL: t.terms.TTL, By: t.hold.until})
+		if !together {
+			c.send(i, node.Command{ID: t.id, Op: node.Renew, Name: t.key, Token: t.token, TTL: t.terms.TTL, By: t.hold.until})
+		}
+	}
+	if together {
+		c.gather(t)
 	}
 	return shortened
 }

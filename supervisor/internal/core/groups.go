@@ -1,0 +1,143 @@
+package core
+
+import (
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// Leases that are renewed on all nodes at the same instant, for the same TTL, are one message to
+// each node, and one answer. With very many leases to hold, what a message costs is nearly all
+// that a renewal costs. It changes nothing else: each lease has its promises and its deadline,
+// and is asked once at a time. See docs/decisions/26.
+
+// A group is such leases. All nodes share what it is to them, until each has answered.
+type group struct {
+	node.Group
+	by         clock.Instant // the latest of its members'
+	unanswered nodeSet
+}
+
+// groups are those that are out, and the one that is being gathered.
+type groups struct {
+	gathering *group // nil while there is none
+	out       map[uint64]*group
+	lastID    uint64
+	fewest    int      // leases of one; those that are fewer are one, which is sent as it is
+	spare     []*group // to be used again
+}
+
+const (
+	maxGroup    = 256 // leases of one group
+	spareGroups = 16
+)
+
+// gather has a lease renewed on all nodes, together with others. It is sent before any command
+// for which the order matters, see send.
+func (c *Core) gather(t *tenure) {
+	gs := &c.groups
+	if g := gs.gathering; g != nil && (g.TTL != t.terms.TTL || len(g.Members) == maxGroup) {
+		c.sendGroup()
+	}
+	g := gs.gathering
+	if g == nil {
+		g = gs.empty()
+		g.TTL = t.terms.TTL
+		gs.gathering = g
+	}
+	g.Members = append(g.Members, node.Member{ID: t.id, Name: t.key, Token: t.token, By: t.hold.until})
+	g.by = max(g.by, t.hold.until)
+	c.queued++
+}
+
+// empty returns a group without members.
+func (gs *groups) empty() *group {
+	last := len(gs.spare) - 1
+	if last < 0 {
+		return &group{}
+	}
+	g := gs.spare[last]
+	gs.spare[last], gs.spare = nil, gs.spare[:last]
+	return g
+}
+
+// recycle takes back a group that nobody needs any more.
+func (gs *groups) recycle(g *group) {
+	if len(gs.spare) == spareGroups {
+		return
+	}
+	clear(g.Members)
+	g.Members, g.by = g.Members[:0], 0
+	gs.spare = append(gs.spare, g)
+}
+
+// sendGroup sends what was gathered. To a lease that is alone a group is of no use.
+func (c *Core) sendGroup() {
+	gs := &c.groups
+	g := gs.gathering
+	if g == nil {
+		return
+	}
+	gs.gathering = nil
+	c.queued -= len(g.Members)
+	if len(g.Members) < gs.fewest {
+		m := &g.Members[0]
+		for i := range c.nodes {
+			c.put(i, node.Command{ID: m.ID, Op: node.Renew, Name: m.Name, Token: m.Token, TTL: g.TTL, By: m.By})
+		}
+		gs.recycle(g)
+		return
+	}
+	gs.lastID++
+	if gs.out == nil {
+		gs.out = make(map[uint64]*group)
+	}
+	gs.out[gs.lastID] = g
+	g.unanswered = all(len(c.nodes))
+	for i := range c.nodes {
+		c.put(i, node.Command{ID: gs.lastID, Op: node.RenewAll, By: g.by, Group: &g.Group})
+	}
+}
+
+// onGroup hears a node's answer to a group: what it says holds of all members but those that it
+// names.
+func (c *Core) onGroup(now clock.Instant, i int, r node.Reply) {
+	g := c.groups.out[r.ID]
+	if g == nil || !g.unanswered.has(i) {
+		return
+	}
+	others := r.But.All()
+	for k := range g.Members {
+		one := node.Reply{ID: g.Members[k].ID, Op: node.Renew, Status: r.Status, Err: r.Err}
+		if len(others) > 0 && others[0].Member == k {
+			one.Status, one.Value, one.Err = others[0].Status, others[0].Value, others[0].Err
+			others = others[1:]
+		}
+		if one.Status != node.OK || !c.goesOn(now, i, one.ID) {
+			c.onReply(now, i, one)
+		}
+	}
+	if g.unanswered.del(i); g.unanswered == 0 {
+		delete(c.groups.out, r.ID)
+		c.groups.recycle(g)
+	}
+}
+
+// goesOn hears that node i has renewed a lease, and does what nearly always comes of it: the vote
+// is good for longer. It reports false, and has done nothing, if anything is out of the ordinary.
+func (c *Core) goesOn(now clock.Instant, i int, id uint64) bool {
+	t := c.tenures.get(id)
+	if t == nil || t.phase != phaseHeld || now >= t.hold.until || t.hold.rareState != &noRare ||
+		t.votes.under != nil || t.askAgain.has(i) {
+		return false
+	}
+	p, v := &c.nodes[i], &t.votes.of[i]
+	if v.until == 0 || v.until > v.promise || v.life != p.state.Life || p.failures.lack.err != nil {
+		return false
+	}
+	t.pending.del(i)
+	c.hasKey(t, i)
+	if t.votes.atLeast(t.hold.until.Add(t.terms.Grace)+1, c.quorum) {
+		c.recomputeDeadline(now, t)
+	}
+	return true
+}
