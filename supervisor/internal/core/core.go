@@ -55,6 +55,8 @@ type Core struct {
 	margins    margins
 	unreleased unreleased // by Close
 
+	fetched uint64 // of no meaning, see fetch
+
 	outbox         [][]node.Command // by node
 	spareBox       []node.Command
 	queued         int // in all of them, and leases of the group that is being gathered
@@ -131,9 +133,12 @@ const (
 
 // Tick wakes what has become due.
 func (c *Core) Tick(now clock.Instant) {
-	for range maxWakes {
+	for n := range maxWakes {
 		if c.alarms.next() > now || c.queued > maxSends {
 			return
+		}
+		if n%fetchedAtOnce == 0 {
+			c.fetchDue()
 		}
 		c.alarms.pop().wake(c, now)
 	}

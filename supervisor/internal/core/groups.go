@@ -15,6 +15,7 @@ type group struct {
 	node.Group
 	by         clock.Instant // the latest of its members'
 	unanswered nodeSet
+	tenures    []*tenure // its members'; none is forgotten before the last answer
 }
 
 // groups are those that are out, and the one that is being gathered.
@@ -45,6 +46,7 @@ func (c *Core) gather(t *tenure) {
 		gs.gathering = g
 	}
 	g.Members = append(g.Members, node.Member{ID: t.id, Name: t.key, Token: t.token, By: t.hold.until})
+	g.tenures = append(g.tenures, t)
 	g.by = max(g.by, t.hold.until)
 	c.queued++
 }
@@ -66,7 +68,8 @@ func (gs *groups) recycle(g *group) {
 		return
 	}
 	clear(g.Members)
-	g.Members, g.by = g.Members[:0], 0
+	clear(g.tenures)
+	g.Members, g.tenures, g.by = g.Members[:0], g.tenures[:0], 0
 	gs.spare = append(gs.spare, g)
 }
 
@@ -106,13 +109,14 @@ func (c *Core) onGroup(now clock.Instant, i int, r node.Reply) {
 		return
 	}
 	others := r.But.All()
+	c.fetch(g.tenures)
 	for k := range g.Members {
 		one := node.Reply{ID: g.Members[k].ID, Op: node.Renew, Status: r.Status, Err: r.Err}
 		if len(others) > 0 && others[0].Member == k {
 			one.Status, one.Value, one.Err = others[0].Status, others[0].Value, others[0].Err
 			others = others[1:]
 		}
-		if one.Status != node.OK || !c.goesOn(now, i, one.ID) {
+		if one.Status != node.OK || !c.goesOn(now, i, g.tenures[k]) {
 			c.onReply(now, i, one)
 		}
 	}
@@ -124,9 +128,8 @@ func (c *Core) onGroup(now clock.Instant, i int, r node.Reply) {
 
 // goesOn hears that node i has renewed a lease, and does what nearly always comes of it: the vote
 // is good for longer. It reports false, and has done nothing, if anything is out of the ordinary.
-func (c *Core) goesOn(now clock.Instant, i int, id uint64) bool {
-	t := c.tenures.get(id)
-	if t == nil || t.phase != phaseHeld || now >= t.hold.until || t.hold.rareState != &noRare ||
+func (c *Core) goesOn(now clock.Instant, i int, t *tenure) bool {
+	if t.phase != phaseHeld || now >= t.hold.until || t.hold.rareState != &noRare ||
 		t.votes.under != nil || t.askAgain.has(i) {
 		return false
 	}
@@ -140,4 +143,34 @@ func (c *Core) goesOn(now clock.Instant, i int, id uint64) bool {
 		c.recomputeDeadline(now, t)
 	}
 	return true
+}
+
+// fetch reads a little of each lease, and decides nothing. With very many leases, they are not in
+// the processor's caches when they are due. To wait for one after the other takes longer than all
+// the rest; these reads do not depend on one another, so the processor waits for many at once.
+func (c *Core) fetch(ts []*tenure) {
+	var sum uint64
+	for _, t := range ts {
+		sum += t.id + uint64(t.votes.of[0].until) + uint64(t.votes.loose)
+	}
+	c.fetched = sum
+}
+
+// fetchedAtOnce is how many alarms are due before their leases are fetched again.
+const fetchedAtOnce = 64
+
+// fetchDue does so for the leases whose alarms are next.
+func (c *Core) fetchDue() {
+	next := c.alarms.heap[0].sleepers
+	next = next[max(0, len(next)-fetchedAtOnce):]
+	var sum uint64
+	for _, s := range next {
+		sum += uint64(s.bell().index)
+	}
+	for _, s := range next {
+		if t, is := s.(*tenure); is && len(t.token) > 0 {
+			sum += uint64(t.votes.of[0].until) + uint64(t.phase) + uint64(t.key[0]) + uint64(t.token[0]) + uint64(t.token[len(t.token)-1])
+		}
+	}
+	c.fetched = sum
 }
