@@ -2,9 +2,12 @@ package node
 
 import (
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node/internal/script"
 )
 
 // A Group is leases that are renewed together, for one TTL: what [RenewAll] is about. All nodes
@@ -12,6 +15,50 @@ import (
 type Group struct {
 	TTL     time.Duration // whole milliseconds
 	Members []Member
+
+	packing sync.Once // by the first of the nodes
+	packed
+}
+
+// packed is how a group is sent if all its tokens begin alike and are of one length.
+type packed struct {
+	begin string // of the tokens; "" if they are not alike
+	rests string // of the tokens, one after the other
+	size  int    // of each rest
+}
+
+// pack packs a group, and has the names lie side by side: each of the nodes reads all of them.
+func (g *Group) pack() {
+	if len(g.Members) == 0 {
+		return
+	}
+	first := g.Members[0].Token
+	begin := first[:strings.LastIndexByte(first, '/')+1]
+	size, alike := len(first)-len(begin), begin != ""
+	names := 0
+	for k := range g.Members {
+		m := &g.Members[k]
+		names += len(m.Name)
+		alike = alike && len(m.Token) == len(first) && m.Token[:len(begin)] == begin
+	}
+	if !alike {
+		return
+	}
+	var text strings.Builder
+	text.Grow(size*len(g.Members) + names)
+	for k := range g.Members {
+		text.WriteString(g.Members[k].Token[len(begin):])
+	}
+	for k := range g.Members {
+		text.WriteString(g.Members[k].Name)
+	}
+	all := text.String()
+	g.packed = packed{begin, all[:size*len(g.Members)], size}
+	all = all[len(g.rests):]
+	for k := range g.Members {
+		name := &g.Members[k].Name
+		*name, all = all[:len(*name)], all[len(*name):]
+	}
 }
 
 // A Member is one lease of a [Group].
@@ -64,6 +111,23 @@ func (p *pipeline) memberOf(it item) *Member {
 		return nil
 	}
 	return &p.commands[it.command].Group.Members[it.member]
+}
+
+// packs returns the group some of whose members one call can carry packed: they must stand one after
+// the other. It is nil if they cannot.
+func (p *pipeline) packs(live []item) *Group {
+	first, last := live[0], live[len(live)-1]
+	g := p.commands[first.command].Group
+	if g == nil || g.begin == "" || last.command != first.command || int(last.member-first.member) != len(live)-1 {
+		return nil
+	}
+	return g
+}
+
+// renewAll encodes what one call tells of a group's members.
+func (p *pipeline) renewAll(to []string, g *Group, live []item) []string {
+	from := int(live[0].member) * g.size
+	return script.RenewAllCall(to, p.tracks, p.millis(g.TTL), g.begin, g.rests[from:from+g.size*len(live)])
 }
 
 func (p *pipeline) nameOf(it item) string {

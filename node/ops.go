@@ -22,7 +22,8 @@ type operation struct {
 	read func(a *answer, r *Reply)                           // what follows the status; nil if nothing does
 }
 
-// operations has all but Grant, which is no script, and RenewAll, which is done by that of Renew.
+// operations has all but Grant, which is no script. The script of RenewAll does it for most groups;
+// that of Renew for what is left of one, and for those whose tokens are not alike.
 var operations = [lastOp + 1]operation{
 	Renew: {
 		Script: &script.Renew,
@@ -30,6 +31,7 @@ var operations = [lastOp + 1]operation{
 			return script.RenewCall(to, p.tracks, p.millis(p.ttlOf(first)))
 		},
 	},
+	RenewAll: {Script: &script.RenewAll}, // see renewAll
 	Release: {
 		Script: &script.Release,
 		call:   func(p *pipeline, to []string, _ item) []string { return script.ReleaseCall(to, p.reserves()) },

@@ -126,6 +126,7 @@ func (p *pipeline) accept(commands []Command, now clock.Instant) {
 
 // acceptGroup does so for the members of a group. Each has a deadline of its own.
 func (p *pipeline) acceptGroup(command int32, g *Group, now clock.Instant) {
+	g.packing.Do(g.pack)
 	p.live = slices.Grow(p.live, len(g.Members))
 	for k := range g.Members {
 		it := item{command, int32(k)}
@@ -178,14 +179,17 @@ func (p *pipeline) build(b rueidis.Builder, withTime, eval, marker, sealed bool,
 		}
 		to := p.run(i)
 		op := c.by()
-		if p.tracks && (op == Renew || c.Track) {
+		if p.packs(p.live[i:to]) != nil {
+			op = RenewAll
+		}
+		if p.tracks && (c.by() == Renew || c.Track) {
 			// It is for the very next command.
 			p.multi = append(p.multi, b.Arbitrary("CLIENT", "CACHING", "YES").Build())
 		}
 		text := eval || !loaded[op]
 		loaded[op] = true
 		p.calls = append(p.calls, call{op: op, eval: text, from: i, to: to, at: len(p.multi)})
-		p.multi = append(p.multi, p.script(b, i, to, text))
+		p.multi = append(p.multi, p.script(b, op, i, to, text))
 		i = to
 	}
 	if marker {
@@ -208,6 +212,9 @@ func (p *pipeline) run(from int) int {
 	for ; to < len(p.live) && to-from < script.MaxNames; to++ {
 		if p.live[to].command == start.command {
 			continue // of one group
+		}
+		if p.packs(p.live[from:to]) != nil {
+			break
 		}
 		c := &p.commands[p.live[to].command]
 		if c.by() != first.by() || c.Track != first.Track {
@@ -240,9 +247,8 @@ func (p *pipeline) grant(b rueidis.Builder, c *Command) {
 }
 
 // script encodes one call for a run of the live commands.
-func (p *pipeline) script(b rueidis.Builder, from, to int, eval bool) rueidis.Completed {
+func (p *pipeline) script(b rueidis.Builder, by Op, from, to int, eval bool) rueidis.Completed {
 	live := p.live[from:to]
-	by := p.commands[live[0].command].by()
 	op := &operations[by]
 	words := append(p.words[:0], "EVALSHA", op.SHA, strconv.Itoa(len(live)*op.Keys))
 	if eval {
@@ -257,6 +263,8 @@ func (p *pipeline) script(b rueidis.Builder, from, to int, eval bool) rueidis.Co
 		words = op.call(p, words, live[0])
 	}
 	switch {
+	case by == RenewAll:
+		words = p.renewAll(words, p.packs(live), live)
 	case by == Renew:
 		for _, it := range live {
 			words = script.RenewArgs(words, p.tokenOf(it))
@@ -350,8 +358,8 @@ func (p *pipeline) readCall(rs []rueidis.RedisResult, s *session, c call, last b
 	if err = plain(err, operations[c.op].Name); err != nil {
 		return 0, false, err
 	}
-	if c.op == Renew {
-		at, err = p.readRenewals(answer, live)
+	if c.op == Renew || c.op == RenewAll {
+		at, err = p.readRenewals(answer, c.op, live)
 	} else {
 		at, err = p.readScript(answer, c.op, live)
 	}
@@ -476,8 +484,8 @@ type says struct {
 
 // readRenewals does what readScript does for renewals, whose answer has the others alone. It
 // believes nothing before it has read everything.
-func (p *pipeline) readRenewals(all []rueidis.RedisMessage, live []item) (time.Duration, error) {
-	op := &operations[Renew]
+func (p *pipeline) readRenewals(all []rueidis.RedisMessage, by Op, live []item) (time.Duration, error) {
+	op := &operations[by]
 	const first = 2 + script.RenewOthers
 	if len(all) < first {
 		return 0, unexpected(op.Name, fmt.Sprintf("%d elements", len(all)))

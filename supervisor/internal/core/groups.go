@@ -69,7 +69,7 @@ func (gs *groups) recycle(g *group) {
 	}
 	clear(g.Members)
 	clear(g.tenures)
-	g.Members, g.tenures, g.by = g.Members[:0], g.tenures[:0], 0
+	*g = group{Group: node.Group{Members: g.Members[:0]}, tenures: g.tenures[:0]}
 	gs.spare = append(gs.spare, g)
 }
 
