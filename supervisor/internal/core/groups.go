@@ -23,7 +23,7 @@ type groups struct {
 	gathering *group // nil while there is none
 	out       map[uint64]*group
 	lastID    uint64
-	fewest    int      // leases of one; those that are fewer are one, which is sent as it is
+	fewest    int      // leases of one: fewer are sent one by one
 	spare     []*group // to be used again
 }
 
@@ -83,9 +83,11 @@ func (c *Core) sendGroup() {
 	gs.gathering = nil
 	c.queued -= len(g.Members)
 	if len(g.Members) < gs.fewest {
-		m := &g.Members[0]
-		for i := range c.nodes {
-			c.put(i, node.Command{ID: m.ID, Op: node.Renew, Name: m.Name, Token: m.Token, TTL: g.TTL, By: m.By})
+		for k := range g.Members {
+			m := &g.Members[k]
+			for i := range c.nodes {
+				c.put(i, node.Command{ID: m.ID, Op: node.Renew, Name: m.Name, Token: m.Token, TTL: g.TTL, By: m.By})
+			}
 		}
 		gs.recycle(g)
 		return
