@@ -36,7 +36,7 @@ type Config struct {
 	Longest time.Duration // the same of a node that is slow but answers, and of each step of connecting; at least Timeout, which is the default
 	Window  time.Duration // 0 turns the guard off; else the longest for which a server that forgot is young, see State.Age
 	MaxTTL  time.Duration // whole milliseconds; the marker is raised to it, see State.MaxTTL
-	Mailbox int           // room for commands; default 8192
+	Mailbox int           // room for commands, of which a group takes that of its members; default 8192
 	Replies chan<- Batch  // must be received from until Run has returned
 
 	Wakes chan<- Wake // news of the node; nil if nobody wants them; must be received from until Run has returned
@@ -156,7 +156,7 @@ func newPause(last time.Duration) *backoff.ExponentialBackOff {
 func (a *Actor) TrySend(c Command) bool { return len(a.mailbox.put(c)) == 0 }
 
 // TrySendAll hands over many commands at once, in their order, and returns those for
-// which there is no room: see [Actor.TrySend]. It keeps nothing of what it is given.
+// which there is no room: see [Actor.TrySend]. It keeps nothing of what it is given but groups.
 func (a *Actor) TrySendAll(commands []Command) (refused []Command) {
 	return a.mailbox.put(commands...)
 }

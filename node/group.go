@@ -11,7 +11,7 @@ import (
 )
 
 // A Group is leases that are renewed together, for one TTL: what [RenewAll] is about. All nodes
-// are sent the same one, so nobody changes it before each of them has answered.
+// are sent the same one, so its sender changes nothing of it before each of them has answered.
 type Group struct {
 	TTL     time.Duration // whole milliseconds
 	Members []Member

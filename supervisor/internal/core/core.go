@@ -127,7 +127,7 @@ const (
 
 	// maxWakes and maxSends bound the work of one tick, so that the loop is never away
 	// for long. What is left comes next, before which answers get a turn.
-	maxWakes = 256
+	maxWakes = 512
 	maxSends = 1024
 )
 

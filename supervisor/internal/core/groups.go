@@ -28,8 +28,8 @@ type groups struct {
 }
 
 const (
-	maxGroup    = 256 // leases of one group
-	spareGroups = 16
+	maxGroup    = 512 // leases of one group
+	spareGroups = 4
 )
 
 // gather has a lease renewed on all nodes, together with others. It is sent before any command
@@ -111,8 +111,10 @@ func (c *Core) onGroup(now clock.Instant, i int, r node.Reply) {
 		return
 	}
 	others := r.But.All()
-	c.fetch(g.tenures)
 	for k := range g.Members {
+		if k%fetchedAtOnce == 0 {
+			c.fetch(g.tenures[k:min(k+fetchedAtOnce, len(g.tenures))])
+		}
 		one := node.Reply{ID: g.Members[k].ID, Op: node.Renew, Status: r.Status, Err: r.Err}
 		if len(others) > 0 && others[0].Member == k {
 			one.Status, one.Value, one.Err = others[0].Status, others[0].Value, others[0].Err
@@ -158,7 +160,8 @@ func (c *Core) fetch(ts []*tenure) {
 	c.fetched = sum
 }
 
-// fetchedAtOnce is how many alarms are due before their leases are fetched again.
+// fetchedAtOnce is for how many leases that is done at a time: they must still be there when it is
+// their turn.
 const fetchedAtOnce = 64
 
 // fetchDue does so for the leases whose alarms are next.

@@ -106,7 +106,7 @@ func gathering(b *bench) *raw {
 // Leases that are renewed at the same instant are one message to each node, and what it answers
 // is the answer to each of them.
 func TestRenewedTogether(t *testing.T) {
-	const leases = 300
+	const leases = maxGroup + 44
 	r := holding(t, 3, leases, 2)
 	c := r.c
 	r.clock.Advance(c.terms.RenewEvery)
