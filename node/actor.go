@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	maxPipeline = 512              // commands that fill a pipeline
+	maxPipeline = 512              // names that fill a pipeline
 	probeAfter  = 10 * time.Second // of silence, and the age at which an Offset is measured again
 	watchAfter  = time.Millisecond // without a command: to begin to watch a connection, and to end that, costs a wake-up
 	firstPause  = 20 * time.Millisecond
@@ -36,7 +36,7 @@ type Config struct {
 	Longest time.Duration // the same of a node that is slow but answers, and of each step of connecting; at least Timeout, which is the default
 	Window  time.Duration // 0 turns the guard off; else the longest for which a server that forgot is young, see State.Age
 	MaxTTL  time.Duration // whole milliseconds; the marker is raised to it, see State.MaxTTL
-	Mailbox int           // room for commands; default 8192
+	Mailbox int           // room for commands, of which a group takes that of its members; default 8192
 	Replies chan<- Batch  // must be received from until Run has returned
 
 	Wakes chan<- Wake // news of the node; nil if nobody wants them; must be received from until Run has returned
@@ -158,7 +158,7 @@ func newPause(last time.Duration) *backoff.ExponentialBackOff {
 func (a *Actor) TrySend(c Command) bool { return len(a.mailbox.put(c)) == 0 }
 
 // TrySendAll hands over many commands at once, in their order, and returns those for
-// which there is no room: see [Actor.TrySend]. It keeps nothing of what it is given.
+// which there is no room: see [Actor.TrySend]. It keeps nothing of what it is given but groups.
 func (a *Actor) TrySendAll(commands []Command) (refused []Command) {
 	return a.mailbox.put(commands...)
 }
@@ -366,7 +366,7 @@ func (a *Actor) handle(ctx context.Context, commands []Command) {
 func (a *Actor) need(commands []Command) {
 	for i := range commands {
 		switch c := &commands[i]; c.Op {
-		case Renew, Heal:
+		case Renew, RenewAll, Heal:
 			a.needed = max(a.needed, c.By)
 		case Sign, Leave:
 		default:
@@ -380,7 +380,7 @@ func (a *Actor) need(commands []Command) {
 // again and again for as long as it is held, and does not hurry.
 func (a *Actor) isAwaited(commands []Command, now clock.Instant) bool {
 	return a.isMissed(now) || slices.ContainsFunc(commands, func(c Command) bool {
-		return c.Op != Renew && c.Op != Heal && c.Op != Sign
+		return c.Op != Renew && c.Op != RenewAll && c.Op != Heal && c.Op != Sign
 	})
 }
 
@@ -389,8 +389,8 @@ func (a *Actor) isAwaited(commands []Command, now clock.Instant) bool {
 // either: a reservation would stand in the way of the heal of what it forgot.
 func (a *Actor) guard() {
 	p := &a.pipe
-	for _, i := range p.live {
-		if c := &p.commands[i]; c.Op == Sign && c.Grown && c.Life == a.state.Life {
+	for _, it := range p.live {
+		if c := &p.commands[it.command]; c.Op == Sign && c.Grown && c.Life == a.state.Life {
 			// It is so, whatever becomes of writing it down.
 			a.grown, a.state.Grown = true, true
 		}
@@ -398,14 +398,14 @@ func (a *Actor) guard() {
 	young := !a.state.Grown
 	p.young, p.tracks, p.life = young, a.state.Tracks, a.session.life
 	wanted := p.live[:0]
-	for _, i := range p.live {
-		switch c := &p.commands[i]; {
+	for _, it := range p.live {
+		switch c := &p.commands[it.command]; {
 		case (c.Op == Grant || c.Op == Claim) && young:
-			p.unsent(i, errYoung)
+			p.unsent(it, errYoung)
 		case (c.Op == Heal || c.Op == Sign && c.Grown) && c.Life != a.state.Life:
-			p.unsent(i, errOtherLife)
+			p.unsent(it, errOtherLife)
 		default:
-			wanted = append(wanted, i)
+			wanted = append(wanted, it)
 		}
 	}
 	p.live = wanted
@@ -447,14 +447,14 @@ func (a *Actor) exchange(now clock.Instant, withTime bool) error {
 	}
 	now = a.Clock.Now()
 	wanted := p.live[:0]
-	for _, i := range p.live {
+	for _, it := range p.live {
 		switch {
-		case now > p.commands[i].By:
-			p.unsent(i, errStale)
-		case givenUp(p.commands[i], p.commands[i+1:]):
-			p.unsent(i, errGivenUp)
+		case now > p.byOf(it):
+			p.unsent(it, errStale)
+		case givenUp(&p.commands[it.command], p.commands[it.command+1:]):
+			p.unsent(it, errGivenUp)
 		default:
-			wanted = append(wanted, i)
+			wanted = append(wanted, it)
 		}
 	}
 	if p.live = wanted; len(wanted) == 0 {
@@ -467,7 +467,7 @@ var errGivenUp = errors.New("not resent: already undone by a later command")
 
 // givenUp reports whether a later command undoes what c would leave on the node. That
 // may have been done already, and would not be done again.
-func givenUp(c Command, later []Command) bool {
+func givenUp(c *Command, later []Command) bool {
 	if c.Op != Claim && c.Op != Heal && c.Op != Enqueue && c.Op != Adopt {
 		return false
 	}
@@ -561,6 +561,7 @@ func (a *Actor) tell() {
 	if a.session != nil {
 		a.state.FlushedAt = clock.Instant(a.session.flushed.Load())
 	}
+	a.pipe.finish()
 	b := Batch{Node: a.Index, Replies: a.pipe.replies[a.pipe.own:], State: a.state, spare: a.pipe.spare}
 	a.pipe.replies, a.pipe.own = nil, 0
 	a.Replies <- b

@@ -5,8 +5,8 @@ import (
 	"sync/atomic"
 )
 
-// maxBatch is how many commands are handed over at once at most. The last batch of a
-// pipeline may exceed it by so many.
+// maxBatch is how many names commands are about that are handed over at once, or fewer; but the
+// last of them may be a whole group. The last batch of a pipeline may exceed it by so many.
 const maxBatch = maxPipeline / 2
 
 // A mailbox is the channel from which an actor takes its commands. Those of one call come
@@ -15,8 +15,8 @@ const maxBatch = maxPipeline / 2
 type mailbox struct {
 	batches chan []Command // has room for a batch of each command that there is room for
 	spare   chan []Command // batches that were taken, to be used again
-	room    int            // for commands
-	waiting atomic.Int64   // commands in the channel
+	room    int            // for names: a group may fill it, and so exceed it
+	waiting atomic.Int64   // names in the channel
 
 	mu      sync.Mutex
 	stopped bool // what would be put would not be answered
@@ -31,11 +31,12 @@ func (m *mailbox) put(commands ...Command) (refused []Command) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var batch []Command
+	names := 0 // of the batch
 	send := func() {
 		if len(batch) > 0 {
-			m.waiting.Add(int64(len(batch)))
+			m.waiting.Add(int64(names))
 			m.batches <- batch
-			batch = nil
+			batch, names = nil, 0
 		}
 	}
 	for i := range commands {
@@ -44,14 +45,15 @@ func (m *mailbox) put(commands ...Command) (refused []Command) {
 		if c.Op == Grant || c.Op == Enqueue || c.Op == Claim || c.Op == Adopt || c.Op == Sign {
 			room = (m.room + 1) / 2
 		}
-		if m.stopped || int(m.waiting.Load())+len(batch) >= room {
+		if m.stopped || int(m.waiting.Load())+names >= room {
 			refused = append(refused, *c)
 			continue
 		}
 		if batch == nil {
 			batch = m.empty(min(len(commands)-i, maxBatch))
 		}
-		if batch = append(batch, *c); len(batch) == maxBatch {
+		batch = append(batch, *c)
+		if names += c.weight(); names >= maxBatch {
 			send()
 		}
 	}
@@ -71,15 +73,18 @@ func (m *mailbox) empty(size int) []Command {
 // take adds a batch that was received to commands, and whatever else is there, until they
 // fill a pipeline. It never waits for more.
 func (m *mailbox) take(commands, batch []Command) []Command {
+	names := namesOf(commands)
 	for {
-		m.waiting.Add(-int64(len(batch)))
+		n := namesOf(batch)
+		names += n
+		m.waiting.Add(-int64(n))
 		commands = append(commands, batch...)
 		clear(batch)
 		select {
 		case m.spare <- batch[:0]:
 		default:
 		}
-		if len(commands) >= maxPipeline {
+		if names >= maxPipeline {
 			return commands
 		}
 		var more bool
@@ -99,4 +104,12 @@ func (m *mailbox) stop() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.stopped = true
+}
+
+// namesOf returns how many names commands are about.
+func namesOf(commands []Command) (n int) {
+	for i := range commands {
+		n += commands[i].weight()
+	}
+	return n
 }

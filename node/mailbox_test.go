@@ -55,3 +55,40 @@ func TestMailboxRoom(t *testing.T) {
 		}
 	}
 }
+
+// A group takes the room of its members. It is taken whole, or not at all.
+func TestMailboxRoomForGroups(t *testing.T) {
+	group := func(members int) Command {
+		return Command{Op: RenewAll, Group: &Group{Members: make([]Member, members)}}
+	}
+	m := newMailbox(100)
+	if refused := m.put(group(60), group(60), group(1), Command{Op: Renew}); len(refused) != 2 {
+		t.Errorf("%d refused, want 2", len(refused))
+	}
+	if n := m.waiting.Load(); n != 120 {
+		t.Errorf("%d wait, want 120", n)
+	}
+	m = newMailbox(8192)
+	m.put(group(maxBatch), group(maxBatch), group(1), group(1))
+	if n := len(m.batches); n != 3 {
+		t.Errorf("%d batches, want 3", n)
+	}
+	if pipeline := m.take(nil, <-m.batches); len(pipeline) != 2 {
+		t.Errorf("a pipeline of %d groups, want 2", len(pipeline))
+	}
+	if n := m.waiting.Load(); n != 2 {
+		t.Errorf("%d wait, want 2", n)
+	}
+}
+
+// A reply to a group says OK of nobody if somebody was not answered.
+func TestMiscountedGroup(t *testing.T) {
+	for ours, want := range []Status{Unknown, OK, Unknown} {
+		p := pipeline{commands: []Command{{Op: RenewAll, Group: &Group{Members: make([]Member, 2)}}}, ours: []int{ours}}
+		p.replies = []Reply{{Op: RenewAll, But: &Exceptions{{Member: 1, Status: Absent}}}}
+		p.finish()
+		if r := p.replies[0]; r.Status != want || (r.Err == nil) != (want == OK) || len(r.But.All()) != map[Status]int{OK: 1}[want] {
+			t.Errorf("%d of two: %+v, want %v", ours, r, want)
+		}
+	}
+}

@@ -43,6 +43,8 @@ const (
 	// those of others. With Grown it also writes down that the incarnation Life has been
 	// known for the window, under a key of its own beside the marker. Name is not used.
 	Sign
+	// RenewAll does what Renew does for every member of Group.
+	RenewAll
 )
 
 // String returns the operation's name.
@@ -70,6 +72,8 @@ func (o Op) String() string {
 		return "adopt"
 	case Sign:
 		return "sign"
+	case RenewAll:
+		return "renew all"
 	}
 	return "no operation"
 }
@@ -91,6 +95,7 @@ type Command struct {
 	Grown  bool          // of Sign: Life is grown, see State.Grown
 	Life   uint32        // of Heal, and of Sign with Grown: the State.Life for which it is meant
 	By     clock.Instant // it is not sent after this instant, because nobody wants it any more
+	Group  *Group        // of RenewAll, which uses no other field but ID, Op and By
 
 	own bool // the actor's, which tells nobody of it
 }
@@ -155,6 +160,9 @@ type Reply struct {
 	// Err is why Status is Unknown or Unsent, in the node's own words; else nil. It can be
 	// compared with ==, and what many commands have failed by is one value.
 	Err error
+	// But are the members of a Group, in their order, of which Status does not hold: nil of all
+	// commands but RenewAll, and then nearly always.
+	But *Exceptions
 }
 
 // ReservedPrefix begins every key and channel that leasehold keeps for itself on a node.

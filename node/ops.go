@@ -9,34 +9,35 @@ import (
 )
 
 // lastOp is the largest Op.
-const lastOp = Sign
+const lastOp = RenewAll
 
 // An operation is how commands of one Op are done by a script: which fields of a Command
 // it is told, and which of a Reply it answers. How both look is the script's matter.
 type operation struct {
 	*script.Script
-	call func(p *pipeline, to []string, first *Command) []string // nil if there is nothing to tell
-	args func(p *pipeline, to []string, c *Command) []string     // nil likewise
-	read func(a *answer, r *Reply)                               // what follows the status; nil if nothing does
+	call func(p *pipeline, to []string, first item) []string // nil if there is nothing to tell
+	args func(p *pipeline, to []string, c *Command) []string // nil likewise; of Renew see renewArgs
+	read func(a *answer, r *Reply)                           // what follows the status; nil if nothing does
 }
 
-// operations has all but Grant, which is no script.
+// operations has all but Grant, which is no script. The script of RenewAll does it for most groups;
+// that of Renew for what is left of one, and for those whose tokens are not alike.
 var operations = [lastOp + 1]operation{
 	Renew: {
 		Script: &script.Renew,
-		call: func(p *pipeline, to []string, first *Command) []string {
-			return script.RenewCall(to, p.tracks, p.millis(first.TTL))
+		call: func(p *pipeline, to []string, first item) []string {
+			return script.RenewCall(to, p.tracks, p.millis(p.ttlOf(first)))
 		},
-		args: func(_ *pipeline, to []string, c *Command) []string { return script.RenewArgs(to, c.Token) },
 	},
+	RenewAll: {Script: &script.RenewAll}, // see renewAll
 	Release: {
 		Script: &script.Release,
-		call:   func(p *pipeline, to []string, _ *Command) []string { return script.ReleaseCall(to, p.reserves()) },
+		call:   func(p *pipeline, to []string, _ item) []string { return script.ReleaseCall(to, p.reserves()) },
 		args:   func(_ *pipeline, to []string, c *Command) []string { return script.ReleaseArgs(to, c.Token) },
 	},
 	Leave: {
 		Script: &script.Leave,
-		call: func(p *pipeline, to []string, _ *Command) []string {
+		call: func(p *pipeline, to []string, _ item) []string {
 			return script.LeaveCall(to, p.inbox, p.reserves())
 		},
 		args: func(_ *pipeline, to []string, c *Command) []string {
@@ -59,7 +60,7 @@ var operations = [lastOp + 1]operation{
 	},
 	Enqueue: {
 		Script: &script.Enqueue,
-		call: func(p *pipeline, to []string, _ *Command) []string {
+		call: func(p *pipeline, to []string, _ item) []string {
 			return script.EnqueueCall(to, p.inbox, p.reserves(), p.alive)
 		},
 		args: func(_ *pipeline, to []string, c *Command) []string {
@@ -73,7 +74,7 @@ var operations = [lastOp + 1]operation{
 	},
 	Claim: {
 		Script: &script.Claim,
-		call:   func(p *pipeline, to []string, _ *Command) []string { return script.ClaimCall(to, p.inbox) },
+		call:   func(p *pipeline, to []string, _ item) []string { return script.ClaimCall(to, p.inbox) },
 		args: func(p *pipeline, to []string, c *Command) []string {
 			return script.ClaimArgs(to, c.Token, p.millis(c.TTL), c.Fence)
 		},

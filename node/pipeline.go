@@ -14,7 +14,9 @@ import (
 )
 
 var (
-	errStale     = errors.New("not sent: deadline passed")
+	errStale      = errors.New("not sent: deadline passed")
+	errMiscounted = errors.New("not every lease of a group was answered")
+
 	errNoSuch    = errors.New("not sent: no such operation")
 	errYoung     = errors.New("not sent: the node is young, and may have forgotten a grant that is still believed")
 	errOtherLife = errors.New("not sent: the node has restarted or was replaced since")
@@ -26,8 +28,11 @@ var (
 // by returns the Op whose script does it: a Release that must look into the queue is a
 // Leave that deletes the key as well, so that the others need not.
 func (c *Command) by() Op {
-	if c.Op == Release && c.Queued {
+	switch {
+	case c.Op == Release && c.Queued:
 		return Leave
+	case c.Op == RenewAll:
+		return Renew
 	}
 	return c.Op
 }
@@ -48,13 +53,15 @@ type pipeline struct {
 	replies  []Reply       // of the commands, by index; the receiver of the Batch owns them
 	spare    chan []Reply  // those that were given back, to be used again
 	own      int           // how many of the first commands are the actor's
+	ours     []int         // of each group, by the index of its command: how many members are OK
 	rest     []string      // names whose hand-over is to go on, see script.Unfinished
-	live     []int         // indices of the commands that are to be sent
+	live     []item        // what is to be sent
 	named    bool          // it begins with CLIENT GETNAME
 	timed    bool          // TIME follows, or begins it
 	time     time.Duration // of the node, told before all that was done since the commands were accepted; 0 if it is not known
 	calls    []call
 	answer   answer // to the name that is being read
+	others   []says // of the renewals of one call
 	link     link
 	words    []string // of the command that is being encoded
 	names    map[string]struct{}
@@ -95,20 +102,23 @@ type call struct {
 func (p *pipeline) accept(commands []Command, now clock.Instant) {
 	p.commands, p.time = commands, 0
 	p.replies = p.empty(len(commands))
-	p.own, p.live = 0, p.live[:0]
+	p.own, p.live, p.ours = 0, p.live[:0], append(p.ours[:0], make([]int, len(commands))...)
 	for i := range commands {
 		c := &commands[i]
 		if c.own {
 			p.own++
 		}
 		p.replies[i] = Reply{ID: c.ID, Op: c.Op}
+		it := item{int32(i), alone}
 		switch {
-		case c.Op < Grant || c.Op > lastOp:
-			p.unsent(i, errNoSuch)
+		case c.Op < Grant || c.Op > lastOp || (c.Op == RenewAll) != (c.Group != nil):
+			p.unsent(it, errNoSuch)
+		case c.Group != nil:
+			p.acceptGroup(int32(i), c.Group, now)
 		case now > c.By:
-			p.unsent(i, errStale)
+			p.unsent(it, errStale)
 		default:
-			p.live = append(p.live, i)
+			p.live = append(p.live, it)
 		}
 	}
 }
@@ -129,15 +139,27 @@ func (p *pipeline) empty(size int) []Reply {
 	return make([]Reply, size)
 }
 
-func (p *pipeline) unsent(i int, err error) {
-	p.replies[i].Status, p.replies[i].Err = Unsent, err
+// acceptGroup does so for the members of a group. Each has a deadline of its own.
+func (p *pipeline) acceptGroup(command int32, g *Group, now clock.Instant) {
+	g.packing.Do(g.pack)
+	p.live = slices.Grow(p.live, len(g.Members))
+	for k := range g.Members {
+		it := item{command, int32(k)}
+		if now > g.Members[k].By {
+			p.unsent(it, errStale)
+			continue
+		}
+		p.live = append(p.live, it)
+	}
 }
 
-// fail answers every live command alike.
+func (p *pipeline) unsent(it item, err error) { p.except(it, Unsent, "", err) }
+
+// fail answers all that is live alike.
 func (p *pipeline) fail(status Status, err error) {
 	err = p.failure(err)
-	for _, i := range p.live {
-		p.replies[i].Status, p.replies[i].Err = status, err
+	for _, it := range p.live {
+		p.except(it, status, "", err)
 	}
 }
 
@@ -153,7 +175,7 @@ func (p *pipeline) fail(status Status, err error) {
 // grant is as cheap as without it.
 func (p *pipeline) build(s *session, withTime, eval, sealed bool, loaded *[lastOp + 1]bool) {
 	p.calls = p.calls[:0]
-	grants := slices.ContainsFunc(p.live, func(i int) bool { return p.commands[i].Op == Grant })
+	grants := slices.ContainsFunc(p.live, func(it item) bool { return p.commands[it.command].Op == Grant })
 	p.named, p.timed = !(grants && sealed), withTime || grants
 	p.link = s.link
 	if p.named {
@@ -163,7 +185,7 @@ func (p *pipeline) build(s *session, withTime, eval, sealed bool, loaded *[lastO
 		p.link.add(askTime...)
 	}
 	for i := 0; i < len(p.live); {
-		c := &p.commands[p.live[i]]
+		c := &p.commands[p.live[i].command]
 		if c.Op == Grant {
 			p.calls = append(p.calls, call{op: Grant, from: i, to: i + 1, at: p.link.gathered()})
 			p.grant(c)
@@ -172,14 +194,17 @@ func (p *pipeline) build(s *session, withTime, eval, sealed bool, loaded *[lastO
 		}
 		to := p.run(i)
 		op := c.by()
-		if p.tracks && (op == Renew || c.Track) {
+		if p.packs(p.live[i:to]) != nil {
+			op = RenewAll
+		}
+		if p.tracks && (c.by() == Renew || c.Track) {
 			// It is for the very next command.
 			p.link.add(trackNext...)
 		}
 		text := eval || !loaded[op]
 		loaded[op] = true
 		p.calls = append(p.calls, call{op: op, eval: text, from: i, to: to, at: p.link.gathered()})
-		p.script(i, to, text)
+		p.script(op, i, to, text)
 		i = to
 	}
 	s.addLast()
@@ -189,18 +214,25 @@ func (p *pipeline) build(s *session, withTime, eval, sealed bool, loaded *[lastO
 // one operation, and no name twice, because a script reads before it writes. To a
 // renewal that does not matter: it changes no value. Renewals of one call have one TTL.
 func (p *pipeline) run(from int) int {
-	first := &p.commands[p.live[from]]
+	start := p.live[from]
+	first := &p.commands[start.command]
 	to := from + 1
 	if p.single || first.Op == Sign {
 		return to
 	}
 	for ; to < len(p.live) && to-from < script.MaxNames; to++ {
-		c := &p.commands[p.live[to]]
+		if p.live[to].command == start.command {
+			continue // of one group
+		}
+		if p.packs(p.live[from:to]) != nil {
+			break
+		}
+		c := &p.commands[p.live[to].command]
 		if c.by() != first.by() || c.Track != first.Track {
 			break
 		}
-		if c.Op == Renew {
-			if c.TTL != first.TTL {
+		if first.by() == Renew {
+			if p.ttlOf(p.live[to]) != p.ttlOf(start) {
 				break
 			}
 			continue
@@ -232,25 +264,31 @@ func (p *pipeline) add(words []string) {
 }
 
 // script encodes one call for a run of the live commands.
-func (p *pipeline) script(from, to int, eval bool) {
+func (p *pipeline) script(by Op, from, to int, eval bool) {
 	live := p.live[from:to]
-	first := &p.commands[live[0]]
-	op := &operations[first.by()]
+	op := &operations[by]
 	words := append(p.words[:0], "EVALSHA", op.SHA, strconv.Itoa(len(live)*op.Keys))
 	if eval {
 		words[0], words[1] = "EVAL", op.Text
 	}
 	for _, key := range op.KeysOf {
-		for _, i := range live {
-			words = append(words, key(p.commands[i].Name))
+		for _, it := range live {
+			words = append(words, key(p.nameOf(it)))
 		}
 	}
 	if op.call != nil {
-		words = op.call(p, words, first)
+		words = op.call(p, words, live[0])
 	}
-	if op.args != nil {
-		for _, i := range live {
-			words = op.args(p, words, &p.commands[i])
+	switch {
+	case by == RenewAll:
+		words = p.renewAll(words, p.packs(live), live)
+	case by == Renew:
+		for _, it := range live {
+			words = script.RenewArgs(words, p.tokenOf(it))
+		}
+	case op.args != nil:
+		for _, it := range live {
+			words = op.args(p, words, &p.commands[it.command])
 		}
 	}
 	p.add(words)
@@ -307,8 +345,11 @@ func (p *pipeline) read(vs []value, s *session, last bool) (at time.Duration, ov
 		}
 		why := s.why(bad)
 		shared := p.failure(why)
-		for _, i := range live { // a key may be set all the same
-			p.replies[i] = Reply{ID: p.replies[i].ID, Op: p.replies[i].Op, Err: shared}
+		for _, it := range live { // a key may be set all the same
+			if r := &p.replies[it.command]; it.member == alone {
+				*r = Reply{ID: r.ID, Op: r.Op}
+			}
+			p.except(it, Unknown, "", shared)
 		}
 		if over == nil && endsEnrolment(bad) {
 			over = why
@@ -322,7 +363,7 @@ func (p *pipeline) read(vs []value, s *session, last bool) (at time.Duration, ov
 func (p *pipeline) readCall(vs []value, s *session, c call, last bool) (at time.Duration, refused bool, err error) {
 	live := p.live[c.from:c.to]
 	if c.op == Grant {
-		return 0, false, readGrant(vs[c.at:c.at+2], &p.replies[live[0]])
+		return 0, false, readGrant(vs[c.at:c.at+2], &p.replies[live[0].command])
 	}
 	answer, err := vs[c.at].array()
 	if s.refuses(err, c, last) {
@@ -331,7 +372,11 @@ func (p *pipeline) readCall(vs []value, s *session, c call, last bool) (at time.
 	if err = plain(err, operations[c.op].Name); err != nil {
 		return 0, false, err
 	}
-	at, err = p.readScript(answer, c.op, live)
+	if c.op == Renew || c.op == RenewAll {
+		at, err = p.readRenewals(answer, c.op, live)
+	} else {
+		at, err = p.readScript(answer, c.op, live)
+	}
 	return at, false, err
 }
 
@@ -414,7 +459,7 @@ func plain(err error, command string) error {
 
 // readScript gives each live command its reply, or none of them if anything is
 // not as the script answers.
-func (p *pipeline) readScript(all []value, by Op, live []int) (time.Duration, error) {
+func (p *pipeline) readScript(all []value, by Op, live []item) (time.Duration, error) {
 	op := &operations[by]
 	if len(all) != 2+op.Each*len(live) {
 		return 0, unexpected(op.Name, fmt.Sprintf("%d elements for %d names", len(all), len(live)))
@@ -425,9 +470,9 @@ func (p *pipeline) readScript(all []value, by Op, live []int) (time.Duration, er
 	}
 	a := &p.answer
 	a.script, a.err = op.Name, nil
-	for k, i := range live {
+	for k, it := range live {
 		a.elements = all[2+op.Each*k:][:op.Each]
-		r := &p.replies[i]
+		r := &p.replies[it.command]
 		unfinished := a.status(op.Script, r)
 		if a.err == nil && op.read != nil {
 			op.read(a, r)
@@ -435,12 +480,68 @@ func (p *pipeline) readScript(all []value, by Op, live []int) (time.Duration, er
 		if a.err != nil {
 			break
 		}
-		if name := p.commands[i].Name; unfinished && !slices.Contains(p.rest, name) {
+		if name := p.commands[it.command].Name; unfinished && !slices.Contains(p.rest, name) {
 			p.rest = append(p.rest, name)
 		}
 	}
 	a.elements = nil
 	return at, a.err
+}
+
+// says is what a renewal says of a name that is not ours.
+type says struct {
+	at    int // within the call
+	reply Reply
+}
+
+// readRenewals does what readScript does for renewals, whose answer has the others alone. It
+// believes nothing before it has read everything.
+func (p *pipeline) readRenewals(all []value, by Op, live []item) (time.Duration, error) {
+	op := &operations[by]
+	const first = 2 + script.RenewOthers
+	if len(all) < first {
+		return 0, unexpected(op.Name, fmt.Sprintf("%d elements", len(all)))
+	}
+	at, err := nodeTime(all[:2], nil)
+	if err != nil {
+		return 0, err
+	}
+	a := &p.answer
+	a.script, a.err, a.elements = op.Name, nil, all[2:]
+	others := len(live) - int(a.number(script.RenewOurs, int64(len(live))))
+	if a.err == nil && len(all) != first+2*others {
+		a.err = unexpected(op.Name, fmt.Sprintf("%d elements for %d of %d names", len(all), others, len(live)))
+	}
+	p.others = p.others[:0]
+	for next := 1; len(p.others) < others && a.err == nil; {
+		a.elements = all[first+2*len(p.others):][:2]
+		k := int(a.number(0, int64(len(live))))
+		if a.err == nil && k < next {
+			a.err = unexpected(op.Name, fmt.Sprintf("name %d after %d", k, next-1))
+		}
+		r := Reply{Op: Renew}
+		a.elements = a.elements[1:]
+		if a.err == nil {
+			a.status(op.Script, &r)
+		}
+		p.others = append(p.others, says{k - 1, r})
+		next = k + 1
+	}
+	a.elements = nil
+	if a.err != nil {
+		return 0, a.err
+	}
+	rest := p.others
+	for k, it := range live {
+		if len(rest) > 0 && rest[0].at == k {
+			p.except(it, rest[0].reply.Status, rest[0].reply.Value, nil)
+			rest = rest[1:]
+			continue
+		}
+		p.renewed(it)
+	}
+	clear(p.others)
+	return at, nil
 }
 
 // fingerprints leaves out what it cannot read: somebody else has written it.

@@ -100,10 +100,11 @@
 // of a client which the caller made, see node.Client.
 //
 // Between them go values. Whoever decides sends commands to the mailbox of a node's actor, and
-// never waits for room: a full mailbox is an answer at once. The actor hands back one
-// batch for each pipeline. It may wait for the loop, and so may the listener of a node.
-// So everybody may wait for the supervisor, and the supervisor waits for nobody, which
-// leaves no cycle for a deadlock.
+// never waits for room: a full mailbox is an answer at once. Leases that are renewed
+// together are one command, and have one reply. The actor hands back one batch for each
+// pipeline. It may wait for the loop, and so may the listener of a node. So everybody may
+// wait for the supervisor, and the supervisor waits for nobody, which leaves no cycle for a
+// deadlock.
 //
 // Close closes s.stop. The loop then refuses work, and ends every lease, which closes
 // its channels. It sends the releases, and goes on until each node has answered, and of

@@ -12,17 +12,18 @@ import (
 
 // acts are leasehold's scripts in Go, by the SHA of the text that they stand for.
 var acts = map[string]act{
-	script.Renew.SHA:   {script.Renew, renew},
-	script.Release.SHA: {script.Release, release},
-	script.Leave.SHA:   {script.Leave, leave},
-	script.Raise.SHA:   {script.Raise, raise},
-	script.Enqueue.SHA: {script.Enqueue, enqueue},
-	script.Claim.SHA:   {script.Claim, claim},
-	script.Inspect.SHA: {script.Inspect, inspect},
-	script.Heal.SHA:    {script.Heal, heal},
-	script.Adopt.SHA:   {script.Adopt, adopt},
-	script.Sign.SHA:    {script.Sign, sign},
-	script.Enrol.SHA:   {script.Enrol, enrol},
+	script.Renew.SHA:    {script.Renew, renew},
+	script.RenewAll.SHA: {script.RenewAll, renew},
+	script.Release.SHA:  {script.Release, release},
+	script.Leave.SHA:    {script.Leave, leave},
+	script.Raise.SHA:    {script.Raise, raise},
+	script.Enqueue.SHA:  {script.Enqueue, enqueue},
+	script.Claim.SHA:    {script.Claim, claim},
+	script.Inspect.SHA:  {script.Inspect, inspect},
+	script.Heal.SHA:     {script.Heal, heal},
+	script.Adopt.SHA:    {script.Adopt, adopt},
+	script.Sign.SHA:     {script.Sign, sign},
+	script.Enrol.SHA:    {script.Enrol, enrol},
 }
 
 // An act plays a script for one name: it is given the name's keys, the arguments of the
@@ -86,20 +87,53 @@ func (n *Node) act(sha string, keys, args []string) any {
 	out := n.time(nil).([]any)
 	names := len(keys) / act.Keys
 	call, args := args[:act.Call], args[act.Call:]
+	if act.SHA == script.RenewAll.SHA {
+		act, args = acts[script.Renew.SHA], tokens(call[2], call[3], names)
+	}
+	if act.SHA == script.Renew.SHA {
+		out = append(out, int64(0))
+	}
 	for i := range names {
 		of := make([]string, act.Keys)
 		for k := range of {
 			of[k] = keys[k*names+i]
 		}
+		before := len(out)
 		var err error
 		if out, err = act.run(t, out, of, call, args[i*act.Args:]); err != nil {
 			return plain("%s script: %s, on @user_script:1.", err, sha)
+		}
+		if act.SHA == script.Renew.SHA {
+			out = exceptions(out, before, i)
 		}
 	}
 	if act.SHA == script.Renew.SHA && call[0] == "1" {
 		n.mget(keys)
 	}
 	return out
+}
+
+// tokens returns those that one renewal has for all names.
+func tokens(begin, rests string, names int) []string {
+	all := make([]string, names)
+	size := len(rests) / names
+	for i := range all {
+		all[i] = begin + rests[size*i:size*(i+1)]
+	}
+	return all
+}
+
+// exceptions turns what was said of the name with an index into what a renewal answers: how many
+// are ours, and after that the others.
+func exceptions(out []any, at, index int) []any {
+	says := out[at]
+	out = out[:at]
+	if says == int64(script.Ours) {
+		ours := &out[2+script.RenewOurs]
+		*ours = (*ours).(int64) + 1
+		return out
+	}
+	return append(out, int64(index+1), says)
 }
 
 func (n *Node) scriptLoad(args []string) any {

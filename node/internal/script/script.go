@@ -7,7 +7,8 @@
 // then those of each name. The answer is an array that begins with the node's TIME
 // (seconds, microseconds; read once, because it moves within a script before Redis
 // 7.2) and goes on with a fixed number of elements for each name, in the order of the
-// names. Names are read with MGET, which answers nil for a key of another type
+// names; but that to a renewal has those names alone which were not simply renewed.
+// Names are read with MGET, which answers nil for a key of another type
 // instead of failing the whole call.
 //
 // Waiters of a name stand in one sorted set, two members for each: "w", the inbox, a
@@ -105,35 +106,67 @@ const MaxNames = 64
 
 // Renew extends each key that still holds its token. KEYS: name. ARGV of the call: 1
 // to read the keys once more, because a change ends their being tracked; TTL in ms; of a
-// name: token. Answers for each name: Absent, Ours or Other, see Says.
+// name: token. Answers how many names are Ours, and for each of the others, in their order,
+// which of KEYS it is, from 1, and Absent or Other, see Says. Nearly always all are ours.
+// How many is told all the same: an answer to something else must not pass for one that has
+// no exception.
 var Renew = define(Script{
-	Name: "renew", KeysOf: kinds{Name}, Says: says(Absent, Ours, Other), Each: Says + 1,
+	Name: "renew", KeysOf: kinds{Name}, Says: says(Absent, Other), Each: Says + 1,
 	Call: len(RenewCall(nil, false, "")), Args: len(RenewArgs(nil, "")),
-}, promised+fenced+others+`
+}, renewal("", "ARGV[i+2]"))
+
+// RenewAll does the same for tokens that begin alike and are of one length, which is how
+// nearly all are that one client has. They come as two texts: that costs both sides half as
+// much. ARGV of the call: as of Renew; how the tokens begin; the rest of all of them, one
+// after the other.
+var RenewAll = define(Script{
+	Name: "renew all", KeysOf: kinds{Name}, Says: says(Absent, Other), Each: Says + 1,
+	Call: len(RenewAllCall(nil, false, "", "", "")),
+}, renewal(`
+local size = #ARGV[4] / #KEYS`, "ARGV[3] .. string.sub(ARGV[4], size * (i - 1) + 1, size * i)"))
+
+// renewal is the text of both. token is that of the name with index i.
+func renewal(before, token string) string {
+	return promised + fenced + others + before + `
 local out = redis.call('TIME')
 local held = redis.call('MGET', unpack(KEYS))
+out[3] = 0
 for i, name in ipairs(KEYS) do
-  if held[i] == ARGV[i+2] or fenced(held[i], ARGV[i+2]) then
+  local token = ` + token + `
+  if held[i] == token or fenced(held[i], token) then
     redis.call('PEXPIRE', name, ARGV[2])
-    out[i+2] = 1
-  elseif promised(held[i]) then
-    out[i+2] = 0
-  elseif held[i] or redis.call('EXISTS', name) == 1 then
-    out[i+2] = others(held[i])
+    out[3] = out[3] + 1
   else
-    out[i+2] = 0
+    local says = 0
+    if not promised(held[i]) and (held[i] or redis.call('EXISTS', name) == 1) then
+      says = others(held[i])
+    end
+    out[#out+1] = i
+    out[#out+1] = says
   end
 end
 if ARGV[1] == '1' then
   redis.call('MGET', unpack(KEYS))
 end
 return out
-`)
+`
+}
 
 func RenewCall(to []string, readAgain bool, ttl Millis) []string {
 	return append(to, flag(readAgain), string(ttl))
 }
 func RenewArgs(to []string, token string) []string { return append(to, token) }
+
+func RenewAllCall(to []string, readAgain bool, ttl Millis, begin, rests string) []string {
+	return append(to, flag(readAgain), string(ttl), begin, rests)
+}
+
+// Where the answer to a renewal has what, after the two of TIME. Which of KEYS it is and what is
+// said of it follow for each of the others.
+const (
+	RenewOurs = iota
+	RenewOthers
+)
 
 // MaxLooks is how many entries of queues one call looks at, whatever it does with them: so
 // very many dead do not keep the server from everybody else. They cost about 2 µs each.
@@ -728,7 +761,7 @@ func SignArgs(to []string, fingerprint string, counts Millis, grown string) []st
 const SignFingerprints = Says + 1
 
 // All lists every script.
-var All = []Script{Renew, Release, Leave, Raise, Inspect, Enqueue, Claim, Heal, Adopt, Sign, Enrol}
+var All = []Script{Renew, RenewAll, Release, Leave, Raise, Inspect, Enqueue, Claim, Heal, Adopt, Sign, Enrol}
 
 func define(s Script, text string) Script {
 	sum := sha1.Sum([]byte(text))

@@ -2,10 +2,12 @@ package conform
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/node"
 	"github.com/leasehold-go/leasehold/node/internal/script"
 )
@@ -23,6 +25,7 @@ func pipelines(t *testing.T, d *driver) {
 	t.Run("longer tokens", p.longerTokens)
 	t.Run("large fences", p.largeFences)
 	t.Run("short TTL", p.shortTTL)
+	t.Run("a group", p.group)
 }
 
 type pipelining struct{ *driver }
@@ -190,6 +193,45 @@ func (d pipelining) largeFences(t *testing.T) {
 		)
 		if r[1].Fence != f || !r[0].Raised {
 			t.Errorf("fence %d comes back as %d, raised %v", f, r[1].Fence, r[0].Raised)
+		}
+	}
+}
+
+// A group is renewed but for those that its reply names, whether its tokens are alike or not.
+func (d pipelining) group(t *testing.T) {
+	for _, alike := range []bool{true, false} {
+		d.ask("FLUSHALL")
+		names := many()
+		members := make([]node.Member, len(names))
+		for i, name := range names {
+			members[i] = node.Member{Name: name, Token: fmt.Sprintf("owner/%026d", i), By: clock.Never}
+			d.ask("SET", name, members[i].Token, "PX", "5000")
+		}
+		if !alike {
+			members[2].Token = rival
+			d.ask("SET", names[2], rival, "PX", "5000")
+		}
+		d.ask("DEL", names[0])
+		d.ask("SET", names[63], rival+"+5", "PX", "5000")
+		d.ask("SET", names[64], members[64].Token+"+7", "PX", "5000")
+		d.ask("SET", names[65], node.Reserved(token), "PX", "5000")
+		d.ask("DEL", names[150])
+		d.ask("ZADD", names[150], "1", "x")
+		r := d.do(t, node.Command{Op: node.RenewAll, Group: &node.Group{TTL: ttl, Members: members}})[0]
+		others := []node.Exception{
+			{Member: 0, Status: node.Absent}, {Member: 63, Status: node.Other, Value: rival + "+5"},
+			{Member: 65, Status: node.Absent}, {Member: 150, Status: node.Other},
+		}
+		if got := r.But.All(); r.Status != node.OK || r.Err != nil || !slices.Equal(got, others) {
+			t.Errorf("alike %v: %v, %v, but %+v: want but %+v", alike, r.Status, r.Err, got, others)
+		}
+		next := others
+		for i, r := range d.do(t, of(node.Inspect, names...)...) {
+			if len(next) > 0 && next[0].Member == i {
+				next = next[1:]
+			} else if r.Status != node.OK || !near(r.Left, ttl) {
+				t.Errorf("alike %v: name %d of the group lives for %v", alike, i, r.Left)
+			}
 		}
 	}
 }

@@ -36,6 +36,7 @@ type Core struct {
 	ready      ready
 	dismissals dismissals
 	alarms     alarms
+	groups     groups
 	agreement
 	attempts adoptions
 	lastID   uint64
@@ -54,9 +55,11 @@ type Core struct {
 	margins    margins
 	unreleased unreleased // by Close
 
+	fetched uint64 // of no meaning, see fetch
+
 	outbox         [][]node.Command // by node
 	spareBox       []node.Command
-	queued         int // in all of them
+	queued         int // in all of them, and leases of the group that is being gathered
 	effects, spare []Effect
 }
 
@@ -72,6 +75,7 @@ func New(s Settings) *Core {
 		quorum:    s.Nodes/2 + 1,
 		attempts:  make(adoptions),
 		byToken:   make(map[string]*tenure),
+		groups:    groups{fewest: 2},
 		contended: make(map[string]clock.Instant),
 		inquiries: make(map[uint64]*inquiry),
 		lines:     make(map[string]*line),
@@ -123,15 +127,18 @@ const (
 
 	// maxWakes and maxSends bound the work of one tick, so that the loop is never away
 	// for long. What is left comes next, before which answers get a turn.
-	maxWakes = 256
+	maxWakes = 512
 	maxSends = 1024
 )
 
 // Tick wakes what has become due.
 func (c *Core) Tick(now clock.Instant) {
-	for range maxWakes {
+	for n := range maxWakes {
 		if c.alarms.next() > now || c.queued > maxSends {
 			return
+		}
+		if n%fetchedAtOnce == 0 {
+			c.fetchDue()
 		}
 		c.alarms.pop().wake(c, now)
 	}
@@ -146,13 +153,22 @@ func (c *Core) Receive(now clock.Instant, b node.Batch) {
 		if twin && r.Status != node.Unsent {
 			r = node.Reply{ID: r.ID, Op: r.Op, Err: FaultTwin}
 		}
-		c.onReply(now, b.Node, r)
+		c.hear(now, b.Node, r)
 	}
 }
 
 // Unsent hears that a command found no room in its node's mailbox.
 func (c *Core) Unsent(now clock.Instant, i int, cmd node.Command) {
-	c.onReply(now, i, node.Reply{ID: cmd.ID, Op: cmd.Op, Status: node.Unsent, Err: FaultNoRoom})
+	c.hear(now, i, node.Reply{ID: cmd.ID, Op: cmd.Op, Status: node.Unsent, Err: FaultNoRoom})
+}
+
+// hear hears an answer of a node: to one command, or to a group.
+func (c *Core) hear(now clock.Instant, i int, r node.Reply) {
+	if r.Op == node.RenewAll {
+		c.onGroup(now, i, r)
+		return
+	}
+	c.onReply(now, i, r)
 }
 
 func (c *Core) onReply(now clock.Instant, i int, r node.Reply) {

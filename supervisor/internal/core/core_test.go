@@ -101,9 +101,24 @@ var errDown = errors.New("connection refused")
 
 func (b *bench) perform() { perform.All(b.now(), b.c, len(b.c.nodes), b) }
 
+// apart returns the commands with a renewal for each member of a group: the core takes an answer
+// to one as well.
+func apart(commands []node.Command) (all []node.Command) {
+	for _, cmd := range commands {
+		if cmd.Group == nil {
+			all = append(all, cmd)
+			continue
+		}
+		for _, m := range cmd.Group.Members {
+			all = append(all, node.Command{ID: m.ID, Op: node.Renew, Name: m.Name, Token: m.Token, TTL: cmd.Group.TTL, By: m.By})
+		}
+	}
+	return all
+}
+
 // Send collects what the core sends.
 func (b *bench) Send(i int, commands []node.Command) []node.Command {
-	for _, cmd := range commands {
+	for _, cmd := range apart(commands) {
 		s := send{i, cmd}
 		if cmd.Op == node.Sign {
 			b.signs = append(b.signs, s)
@@ -1405,7 +1420,7 @@ type agreeable struct{ b *bench }
 func (a agreeable) Send(i int, commands []node.Command) []node.Command {
 	now := a.b.now()
 	for _, cmd := range commands {
-		a.b.c.onReply(now, i, node.Reply{ID: cmd.ID, Op: cmd.Op, Status: node.OK})
+		a.b.c.hear(now, i, node.Reply{ID: cmd.ID, Op: cmd.Op, Status: node.OK})
 	}
 	return nil
 }

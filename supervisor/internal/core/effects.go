@@ -89,6 +89,14 @@ func (c *Core) waits(w *waiter) {
 // send has a node get a command, after all effects that were decided until now. See
 // invariant 4 of package supervisor.
 func (c *Core) send(i int, cmd node.Command) {
+	if cmd.Op != node.Renew { // which is of another lease than those that are being gathered
+		c.sendGroup()
+	}
+	c.put(i, cmd)
+}
+
+// put does so, whatever is being gathered.
+func (c *Core) put(i int, cmd node.Command) {
 	c.outbox[i] = append(c.outbox[i], cmd)
 	c.queued++
 }
@@ -113,6 +121,7 @@ func (c *Core) ReturnEffects(taken []Effect) {
 // TakeCommands returns what a node is to be sent, in this order. It is valid until
 // TakeCommands is called again: inputs in between do not touch it.
 func (c *Core) TakeCommands(i int) []node.Command {
+	c.sendGroup()
 	taken := c.outbox[i]
 	c.outbox[i], c.spareBox = c.spareBox, taken[:0]
 	c.queued -= len(taken)

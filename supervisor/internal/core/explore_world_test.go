@@ -799,7 +799,7 @@ func (x *stepper) depart(p, n int) bool {
 func (x *stepper) Send(n int, commands []node.Command) []node.Command {
 	l := x.link(x.of, n)
 	l.mailbox = slices.Clone(l.mailbox)
-	for _, cmd := range commands {
+	for _, cmd := range apart(commands) {
 		if cmd.Op != node.Sign || cmd.Grown {
 			l.mailbox = append(l.mailbox, cmd)
 		}

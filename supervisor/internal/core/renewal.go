@@ -9,11 +9,15 @@ import (
 
 // spacing returns how far apart the moments are at which leases are renewed: those that
 // are due within a slot are renewed together, and so share pipelines, one of which
-// costs as much as several dozen renewals. Slots are narrower if they would hold
+// costs as much as some hundred renewals. Slots are narrower if they would hold
 // more than a pipeline does: by half each time, so that a lease more or less does not
-// put the others out of step.
+// put the others out of step. They are narrower, too, for few leases, which have little to
+// share, and so are not renewed earlier than they must be.
 func (c *Core) spacing(every time.Duration) clock.Instant {
 	n := leastMoments
+	if len(c.held) <= fewLeases {
+		n *= 2
+	}
 	for n*mostAtMoment < len(c.held) {
 		n *= 2
 	}
@@ -21,7 +25,8 @@ func (c *Core) spacing(every time.Duration) clock.Instant {
 }
 
 const (
-	leastMoments = 40
+	leastMoments = 20
+	fewLeases    = 64
 	mostAtMoment = 512
 )
 
@@ -90,6 +95,7 @@ func (c *Core) renewAnd(now clock.Instant, t *tenure, nodes nodeSet) {
 // whether that has shortened what a node has promised.
 func (c *Core) renew(now clock.Instant, t *tenure, nodes nodeSet) (shortened bool) {
 	nodes &^= t.pending
+	together := nodes == all(len(c.nodes))
 	for i := range c.nodes {
 		if !nodes.has(i) {
 			continue
@@ -103,7 +109,12 @@ func (c *Core) renew(now clock.Instant, t *tenure, nodes nodeSet) (shortened boo
 			t.votes.loose.add(i)
 		}
 		t.pending.add(i)
-		c.send(i, node.Command{ID: t.id, Op: node.Renew, Name: t.key, Token: t.token, TTL: t.terms.TTL, By: t.hold.until})
+		if !together {
+			c.send(i, node.Command{ID: t.id, Op: node.Renew, Name: t.key, Token: t.token, TTL: t.terms.TTL, By: t.hold.until})
+		}
+	}
+	if together {
+		c.gather(t)
 	}
 	return shortened
 }

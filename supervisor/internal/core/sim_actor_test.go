@@ -21,7 +21,8 @@ type simActor struct {
 	state node.State
 
 	mailbox []node.Command
-	rest    []string // names whose hand-over is to go on
+	groups  []simRenewals // in the commands that were taken last
+	rest    []string      // names whose hand-over is to go on
 	room    int
 	pumping bool
 	watched bool // a timer runs for the pipeline under way, or an earlier one
@@ -67,6 +68,13 @@ type simConn struct {
 	begun  clock.Instant
 
 	there, back time.Duration // when the latest bytes arrive: they stay in order
+}
+
+// A simRenewals is a group whose members were taken out of it: each is played as a renewal of its own,
+// and others may come in between.
+type simRenewals struct {
+	id       uint64
+	from, to int // within the replies
 }
 
 type simPipe struct {
@@ -115,7 +123,8 @@ func (a *simActor) trySend(cmd node.Command) bool {
 		a.listener.wanted = true
 		a.listen()
 	}
-	if (cmd.Op == node.Grant || cmd.Op == node.Enqueue || cmd.Op == node.Claim) && len(a.mailbox) >= (a.room+1)/2 || len(a.mailbox) >= a.room {
+	waiting := len(apart(a.mailbox))
+	if (cmd.Op == node.Grant || cmd.Op == node.Enqueue || cmd.Op == node.Claim) && waiting >= (a.room+1)/2 || waiting >= a.room {
 		return false
 	}
 	a.mailbox = append(a.mailbox, cmd)
@@ -142,7 +151,7 @@ func (a *simActor) handle() {
 	if take > 1 && a.c.w.chance(0.1) {
 		take = 1 + a.c.w.rand.IntN(take) // the rest came a moment later
 	}
-	commands := slices.Clone(a.mailbox[:take])
+	commands := a.takeApart(a.mailbox[:take])
 	a.mailbox = append(a.mailbox[:0], a.mailbox[take:]...)
 	defer a.wake()
 	if a.conn != nil && a.conn.lost != nil {
@@ -187,6 +196,39 @@ func (a *simActor) handle() {
 	}
 	p.live = live
 	a.exchange(p)
+}
+
+// takeApart returns the commands with a renewal for each member of a group.
+func (a *simActor) takeApart(commands []node.Command) (all []node.Command) {
+	a.groups = a.groups[:0]
+	for k := range commands {
+		from := len(all)
+		all = append(all, apart(commands[k:k+1])...)
+		if commands[k].Group != nil {
+			a.groups = append(a.groups, simRenewals{commands[k].ID, from, len(all)})
+			a.c.w.stats.groups++
+		}
+	}
+	return all
+}
+
+// putTogether returns the replies with one for each group.
+func (a *simActor) putTogether(replies []node.Reply) (all []node.Reply) {
+	next := 0
+	for _, g := range a.groups {
+		all = append(all, replies[next:g.from]...)
+		r := node.Reply{ID: g.id, Op: node.RenewAll, Status: node.OK}
+		var but node.Exceptions
+		for k, one := range replies[g.from:g.to] {
+			if one.Status != node.OK {
+				but = append(but, node.Exception{Member: k, Status: one.Status, Value: one.Value, Err: one.Err})
+				r.But = &but
+			}
+		}
+		all, next = append(all, r), g.to
+	}
+	a.groups = a.groups[:0]
+	return append(all, replies[next:]...)
 }
 
 // exchange sends a pipeline.
@@ -887,6 +929,9 @@ func (a *simActor) measured(at time.Duration, sent, back clock.Instant) {
 
 func (a *simActor) tell(replies []node.Reply) {
 	b := node.Batch{Node: a.n.id, Replies: replies, State: a.state}
+	if len(replies) > 0 {
+		b.Replies = a.putTogether(replies)
+	}
 	if a.c.w.trace != nil {
 		for _, r := range replies {
 			a.c.w.tell("client %d, node %d: %v of %d: %v %v", a.c.id, a.n.id, r.Op, r.ID, r.Status, r.Err)

@@ -61,6 +61,9 @@ func newSimClient(w *world, id int, idle bool) *simClient {
 	binary.LittleEndian.PutUint64(c.cfg.Seed[:], w.seed)
 	binary.LittleEndian.PutUint64(c.cfg.Seed[8:], uint64(id))
 	c.core = New(c.cfg)
+	if (w.seed+uint64(id))%2 == 0 {
+		c.core.groups.fewest = 1 // few leases are renewed at the same instant here
+	}
 	room := 8192
 	if w.chance(0.05) {
 		room = 2 + w.rand.IntN(8)

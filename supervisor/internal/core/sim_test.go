@@ -35,7 +35,7 @@ type simStats struct {
 	answers                                                          [node.Sign + 1][node.Other + 1]int
 	handed, reservations, deadSkipped, unfinished                    int
 
-	enrolments, timeouts, resumed, lateBytes, strangers, forgotten, raised, young, otherLife, noRoom, warnings, aims int
+	enrolments, timeouts, resumed, lateBytes, strangers, forgotten, raised, young, otherLife, noRoom, warnings, aims, groups int
 
 	adoptions, adopted, refused, livingAdopted, handOvers, revocations, all int
 	flushes, spares, sparesBack, steps, disagreeing, newcomers              int
@@ -171,7 +171,7 @@ func (s *simStats) add(o *simStats) {
 		{&s.won, &o.won}, {&s.renewals, &o.renewals}, {&s.releases, &o.releases}, {&s.cancels, &o.cancels},
 		{&s.extends, &o.extends}, {&s.held, &o.held}, {&s.noQuorum, &o.noQuorum}, {&s.enrolments, &o.enrolments},
 		{&s.timeouts, &o.timeouts}, {&s.resumed, &o.resumed}, {&s.lateBytes, &o.lateBytes}, {&s.strangers, &o.strangers}, {&s.forgotten, &o.forgotten},
-		{&s.young, &o.young}, {&s.otherLife, &o.otherLife}, {&s.noRoom, &o.noRoom}, {&s.warnings, &o.warnings},
+		{&s.young, &o.young}, {&s.otherLife, &o.otherLife}, {&s.noRoom, &o.noRoom}, {&s.groups, &o.groups}, {&s.warnings, &o.warnings},
 		{&s.aims, &o.aims}, {&s.handed, &o.handed}, {&s.reservations, &o.reservations}, {&s.deadSkipped, &o.deadSkipped}, {&s.unfinished, &o.unfinished}, {&s.raised, &o.raised},
 		{&s.adoptions, &o.adoptions}, {&s.adopted, &o.adopted}, {&s.refused, &o.refused}, {&s.livingAdopted, &o.livingAdopted},
 		{&s.handOvers, &o.handOvers}, {&s.freed, &o.freed}, {&s.revocations, &o.revocations}, {&s.all, &o.all}, {&s.flushes, &o.flushes},
@@ -214,6 +214,7 @@ func (s *simStats) String() string {
 	line("%d enrolments, %d timeouts (%d connections went on after one), %d pipelines came late, %d strangers, %d forgotten or raised markers (%d), %d grants for a young node, %d heals for another life, %d without room, %d warnings",
 		s.enrolments, s.timeouts, s.resumed, s.lateBytes, s.strangers, s.forgotten, s.raised, s.young, s.otherLife, s.noRoom, s.warnings)
 	line("%d leases were won out of the queue; %d reservations, %d waiters passed over as dead, %d hand-overs met only such", s.handed, s.reservations, s.deadSkipped, s.unfinished)
+	line("%d renewals were of a group of leases", s.groups)
 	line("%d aimed faults; others:", s.aims)
 	for k, n := range s.faults {
 		if n > 0 {

@@ -275,6 +275,17 @@ func (vs *votes) confirmedBy(i, quorum int) (healable nodeSet, early bool) {
 // confirmed returns the nodes that have confirmed a trial and are on none themselves.
 func (vs *votes) confirmed(x *trial) nodeSet { return x.confirmed &^ vs.onTrial() }
 
+// atLeast reports whether so many nodes surely keep the lease up to an instant.
+func (vs *votes) atLeast(until clock.Instant, need int) bool {
+	n := 0
+	for i := range vs.of {
+		if vs.of[i].until >= until {
+			n++
+		}
+	}
+	return n >= need
+}
+
 // whyLost returns why a lease is lost of which too few votes count.
 func (vs *votes) whyLost() Reason {
 	gone, overwritten := 0, 0
@@ -300,7 +311,18 @@ func (vs *votes) whyLost() Reason {
 // surely keep the lease: the need-th largest of their until, or 0 if they are too
 // few. See invariant 3 of package supervisor.
 func deadline(votes []vote, count nodeSet, need int) clock.Instant {
-	var top [MaxNodes]clock.Instant // the largest so far, in falling order
+	if need <= fewNodes { // to clear room for all would take as long as the rest
+		var top [fewNodes]clock.Instant
+		return nthLargest(top[:], votes, count, need)
+	}
+	var top [MaxNodes]clock.Instant
+	return nthLargest(top[:], votes, count, need)
+}
+
+const fewNodes = 4
+
+// nthLargest does that. In top are the largest so far, in falling order.
+func nthLargest(top []clock.Instant, votes []vote, count nodeSet, need int) clock.Instant {
 	n := 0
 	for i := range votes {
 		if !count.has(i) {
