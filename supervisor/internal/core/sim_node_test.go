@@ -239,7 +239,9 @@ func (n *simNode) loses(data simData, clock rateClock) {
 		has, hasEnd, _ := data.space.Look(w.keys[k].Name)
 		has, _ = node.TokenOf(has)
 		if had != "" && (has != had || endOf(hasEnd, &clock) < end) {
-			n.forgot = append(n.forgot, promise{token: had, end: end, at: n.w.now})
+			// The guard answers for no more than a MaxTTL, also if a clock that was set back would
+			// have kept the key for longer.
+			n.forgot = append(n.forgot, promise{token: had, end: min(end, w.now+w.maxTTL+w.maxTTL/50), at: n.w.now})
 		}
 		if has != "" && has != had {
 			data.keys[k].restored = true
