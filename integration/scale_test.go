@@ -19,6 +19,7 @@ import (
 	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/integration/cluster"
 	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
 	"github.com/leasehold-go/leasehold/supervisor"
 )
 
@@ -289,7 +290,11 @@ func (m *many) restartOne() {
 	s.Kill()
 	begun := time.Now()
 	s.Start()
-	want := int64(2*len(m.held) + 1) // the leases, their fences, the marker
+	registers := map[string]bool{}
+	for _, l := range m.held {
+		registers[node.FenceKey(l.Name())] = true
+	}
+	want := int64(len(m.held) + len(registers) + 1) // and the marker
 	deadline := time.Now().Add(time.Minute)
 	for tick := time.Tick(100 * time.Millisecond); ; <-tick {
 		answer, err := s.Do("DBSIZE")

@@ -79,11 +79,10 @@ func TestOnTheWire(t *testing.T) {
 	}
 	check("acquisitions", map[string]int{
 		"time": acquisitions, "set": acquisitions, "zadd": acquisitions,
-		"pexpire": acquisitions, "get": acquisitions,
+		"get": acquisitions,
 	})
 
-	// The same name again, behind its release: the fence is there then, and need not be
-	// told again for how long it is to be kept.
+	// The same name again, after its release.
 	for i, l := range held {
 		giveBack(t, l)
 		every(fmt.Sprint("wire-", i), 0)
@@ -98,7 +97,7 @@ func TestOnTheWire(t *testing.T) {
 	}
 	// The pipeline of a release is checked as well. The last line is what its script
 	// does on the server itself; that of a raise would be one more.
-	check("acquisitions and releases of names that have a fence", map[string]int{
+	check("acquisitions and releases of names that were used before", map[string]int{
 		"set": acquisitions, "zadd": acquisitions,
 		"client|getname": acquisitions, "get": 2 * acquisitions,
 		"evalsha": acquisitions,

@@ -17,6 +17,7 @@ import (
 const (
 	maxPipeline = 512              // names that fill a pipeline
 	probeAfter  = 10 * time.Second // of silence, and the age at which an Offset is measured again
+	signMoment  = time.Millisecond // for which a fingerprint waits for what is sent with it
 	watchAfter  = time.Millisecond // without a command: to begin to watch a connection, and to end that, costs a wake-up
 	firstPause  = 20 * time.Millisecond
 	lastPause   = 250 * time.Millisecond // between two attempts to enrol
@@ -211,7 +212,9 @@ func (a *Actor) Run(ctx context.Context) {
 			if !ok {
 				return
 			}
-			a.handle(attempts, a.drain(batch))
+			a.drain(batch)
+			a.accompany(ctx)
+			a.handle(attempts, a.queued)
 		case e := <-a.attempt:
 			a.tried(e)
 		case e := <-a.behind:
@@ -292,6 +295,26 @@ func (a *Actor) noMoreAsked() *session {
 		s.late, a.asked, a.behind = 0, nil, nil
 	}
 	return s
+}
+
+// accompany has a fingerprint that would be sent alone wait a moment for something else: a grant
+// that comes right after it would have to wait for its answer, a whole round trip. That is so
+// where one caller goes from one name to the next: what comes while its release is under way is
+// sent with the answer to that, just before the next grant.
+func (a *Actor) accompany(ctx context.Context) {
+	if slices.ContainsFunc(a.queued, func(c Command) bool { return c.Op != Sign }) {
+		return
+	}
+	moment := a.Clock.NewTimer(signMoment)
+	defer moment.Stop()
+	select {
+	case batch, ok := <-a.mailbox.batches:
+		if ok { // else the loop sees it as well
+			a.queued = a.mailbox.take(a.queued, batch)
+		}
+	case <-moment.C():
+	case <-ctx.Done():
+	}
 }
 
 // drain takes a batch and whatever else is waiting, until that fills a pipeline.

@@ -310,7 +310,7 @@ func TestSign(t *testing.T) {
 		if is := texts(r.ask(short)[0]); is != "5 a,b,c,d,e until 5s" {
 			t.Error(is)
 		}
-		if _, left, _ := n.Get(clientsKey); left != 5*time.Second {
+		if _, left, _ := n.Get(clientsKey); left != 5*time.Second-time.Millisecond { // for which it waited
 			t.Errorf("it is kept for %v", left)
 		}
 		n.Jump(5*time.Second + time.Millisecond)
@@ -782,6 +782,35 @@ func TestTimeIsReadFirst(t *testing.T) {
 		wantStatuses(t, r.ask(grant("d", "1", 1)), "unknown")
 		if r.state.Enrolled {
 			t.Error("still enrolled")
+		}
+	})
+}
+
+// A fingerprint goes with a grant that comes right after it: alone it would hold the grant up
+// for a round trip.
+func TestSignHoldsNothingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := start(t, n.Conn(), guarded(time.Minute))
+		r.enrolled()
+		n.Delay(20 * time.Millisecond)
+		begun := time.Now()
+		r.send(node.Command{Op: node.Sign, Token: "3 a,b,c", TTL: time.Minute})
+		time.Sleep(500 * time.Microsecond) // fake time
+		r.send(grant("a", "1", 1))
+		for _, re := range r.wait(2) {
+			if re.Status != node.OK {
+				t.Errorf("%+v", re)
+			}
+		}
+		if took := time.Since(begun); took > 30*time.Millisecond {
+			t.Errorf("both were answered after %v, of one round trip of 20 ms", took)
+		}
+		// It does not wait for ever.
+		r.send(node.Command{Op: node.Sign, Token: "3 a,b,c", TTL: time.Minute})
+		if got := r.wait(1); got[0].Status != node.OK {
+			t.Errorf("%+v", got)
 		}
 	})
 }

@@ -701,6 +701,9 @@ var mutants = []mutant{
 	{"script: fingerprints do not age", "entries age by the node's clock", script,
 		"redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)\n", "", real + "/lives"},
 
+	{"a fingerprint holds a grant up", "an acquisition takes one round trip", actor,
+		"			a.accompany(ctx)\n", "", "./node TestSignHoldsNothingUp"},
+
 	// Registers, and the fence in the value.
 	{"a register in another slot than its names", "a name and its register are in one slot", "node/internal/script/keys.go",
 		"		name = tag", "		_ = tag", "./node/internal/script TestRegisters"},
