@@ -38,7 +38,7 @@ func oddly(n *nodetest.Node, err error) node.Conn {
 }
 
 // Over a connection without deadlines the client library goes on. A node that hangs is noticed in
-// time, and its answer behind that counts; only the news of keys is missing.
+// time, and its answer after that counts; only the news of keys is missing.
 func TestConnectionWithoutDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := nodetest.New()
@@ -64,7 +64,7 @@ func TestConnectionWithoutDeadlines(t *testing.T) {
 }
 
 // A connection that says it has deadlines, and does not heed them, keeps nobody waiting for good:
-// not who asks behind a pause, and not who is not answered.
+// neither a caller after a pause nor one that gets no answer.
 func TestConnectionThatHeedsNoDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := nodetest.New()
