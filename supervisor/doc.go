@@ -165,7 +165,8 @@
 //     swaps it for one of the attempt's own. So the former holder is told, and its late
 //     writes have a smaller fence. Nothing that the handle says about time is believed.
 //  15. An adopted lease begins when what the nodes had promised to its former holder has
-//     run out, unless that one has ended. An adoption that fails releases nothing: the
+//     run out, and a quorum was asked after that and had the key still, unless that one has
+//     ended. A node that forgot the swap may have let the former holder heal. An adoption that fails releases nothing: the
 //     former holder may still count these nodes, and the handle may be tried again.
 //  16. A line is the callers of this process that want one name. Only the first talks to
 //     the nodes, and nobody does while this process holds the name. The next command

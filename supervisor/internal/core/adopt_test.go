@@ -299,8 +299,11 @@ func TestAdoptWaitsForTheFormerHolder(t *testing.T) {
 		b.advance(100 * time.Millisecond)
 	}
 	b.advance(begun.Add(over).Sub(b.now()) - 1)
+	b.answerAll(nil)
 	b.waits(w)
 	b.advance(1)
+	b.waits(w)
+	b.answerAll(nil)
 	if l := b.got(w); !l.Valid() || l.Fence() <= 7 {
 		t.Errorf("%v, fence %d", l.Err(), l.Fence())
 	}
@@ -320,6 +323,7 @@ func TestAdoptWaitsForTheFormerHolder(t *testing.T) {
 			b.advance(100 * time.Millisecond)
 		}
 		b.advance(b.c.terms.Drift)
+		b.answerAll(nil)
 		b.got(w)
 	})
 	t.Run("without a guard", func(t *testing.T) {
@@ -341,6 +345,7 @@ func TestAdoptWaitsForTheFormerHolder(t *testing.T) {
 			}
 			b.answerAll(nil)
 			b.advance(time.Second)
+			b.answerAll(nil)
 			b.got(w)
 		}
 	})

@@ -11,7 +11,9 @@ import (
 // An adoption is the passing of a lease to this supervisor. It is an election among the
 // nodes that keep the former token, each of which swaps it for that of the attempt; a
 // quorum of those stores the fence. Until nobody believes in the former one any more the
-// lease is renewed, and nothing else. See invariant 14 of package supervisor.
+// lease is renewed, and nothing else; then a quorum must have it still, because a node that
+// has lost its data meanwhile may have taken the key for the former holder again. See
+// invariant 14 of package supervisor.
 type adoption struct {
 	heir    *waiter
 	former  string   // the token of the handle
@@ -20,6 +22,10 @@ type adoption struct {
 	elected bool     // a quorum has swapped the token, and stored the fence
 
 	overAt  clock.Instant // what the nodes had promised to the former holder has run out then
+	late    nodeSet       // nodes that swapped the token after a quorum had
+	lateAt  clock.Instant // the same of what these had promised
+	kept    nodeSet       // nodes that had the key for the heir after that
+	reborn  nodeSet       // nodes that have begun another life after they swapped the token
 	longest time.Duration // for which a node was sent the key, if that is longer than the TTL
 	absent  nodeSet
 	other   nodeSet
@@ -139,10 +145,16 @@ func (c *Core) onAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 		c.hasKey(t, i)
 		b.highest = max(b.highest, r.Fence)
 		left := c.leftOf(i, r)
+		over := now.Add(left + c.settings.DriftOf(max(left, c.widest)))
 		if a.elected {
-			break // a quorum less this node keeps the former holder out already
+			// A quorum less this node keeps the former holder out already. It helps if one of
+			// those falls silent.
+			b.granted.add(i)
+			a.late.add(i)
+			a.lateAt = max(a.lateAt, over)
+			break
 		}
-		a.overAt = max(a.overAt, now.Add(left+c.settings.DriftOf(max(left, c.widest))))
+		a.overAt = max(a.overAt, over)
 		if t.phase == phaseElecting {
 			b.granted.add(i)
 			b.known.add(i)
@@ -236,25 +248,43 @@ func (c *Core) elected(now clock.Instant, t *tenure) {
 func (c *Core) adoptionDue(now clock.Instant, t *tenure) {
 	a := t.adopt
 	switch {
-	case a.elected && (a.over || now >= a.overAt):
+	case a.elected && (a.over || a.kept.len() >= c.quorum):
 		c.completeAdoption(now, t)
+	case a.elected && c.adoptedUntil(t) <= now && now >= a.overAt:
+		c.failAdoption(t, ReasonNoQuorum)
 	case a.elected:
 		c.waits(a.heir)
 		// The former holder may have been promised more than this lease's TTL.
 		ttl := max(t.terms.TTL, (a.overAt.Sub(now) + time.Millisecond).Truncate(time.Millisecond))
 		for i := range c.nodes {
 			if t.ballot.granted.has(i) && !t.pending.has(i) {
-				t.votes.of[i].promise = now.Add(t.terms.TTL - t.terms.Drift)
-				t.pending.add(i)
-				c.send(i, node.Command{ID: t.id, Op: node.Renew, Name: t.key, Token: t.token, TTL: ttl, By: now.Add(t.terms.TTL)})
+				c.keep(now, t, i, ttl)
 			}
 		}
-		c.alarms.set(t, min(a.overAt, now.Add(t.terms.RenewEvery)))
+		next := now.Add(t.terms.RenewEvery)
+		for _, over := range [...]clock.Instant{a.overAt, a.lateAt} {
+			if now < over {
+				next = min(over, next)
+			}
+		}
+		c.alarms.set(t, next)
 	case now < t.begun.Add(t.terms.Window):
 		c.swapAll(now, t)
 	default:
 		c.failAdoption(t, ReasonNoQuorum)
 	}
+}
+
+// adoptedUntil returns the instant up to which an heir that waits has a lease.
+func (c *Core) adoptedUntil(t *tenure) clock.Instant {
+	return deadline(t.votes.of, t.ballot.granted, c.quorum).Add(-t.terms.Grace)
+}
+
+// keep renews the key of an heir that waits.
+func (c *Core) keep(now clock.Instant, t *tenure, i int, ttl time.Duration) {
+	t.votes.of[i].promise = now.Add(t.terms.TTL - t.terms.Drift)
+	t.pending.add(i)
+	c.send(i, node.Command{ID: t.id, Op: node.Renew, Name: t.key, Token: t.token, TTL: ttl, By: now.Add(t.terms.TTL)})
 }
 
 // onKeeping hears an answer to the renewal of an adopted lease that has not begun.
@@ -264,8 +294,26 @@ func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 	c.heardOf(now, t, i, r)
 	switch r.Status {
 	case node.OK:
-		if v.life == c.nodes[i].state.Life || now >= c.healFrom(i, v.until > now) {
+		same := v.life == c.nodes[i].state.Life
+		if !same {
+			a.reborn.add(i)
+		}
+		asked, over := v.promise.Add(t.terms.Drift-t.terms.TTL), a.overAt
+		if a.late.has(i) {
+			over = a.lateAt
+		}
+		if same || now >= c.healFrom(i, v.until > now) {
 			c.hasKey(t, i)
+		}
+		switch {
+		case now < over:
+		case asked < over: // it may have taken the key for the former holder between
+			c.keep(now, t, i, t.terms.TTL)
+		case !a.reborn.has(i), now >= c.youngUntil(i):
+			a.kept.add(i)
+			if a.kept.len() >= c.quorum {
+				c.completeAdoption(now, t)
+			}
 		}
 		return
 	case node.Absent:
@@ -277,6 +325,7 @@ func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 	}
 	b.answers[i] = answerTo(now, r)
 	b.granted.del(i)
+	a.kept.del(i)
 	t.votes.forgot(i)
 	if b.granted.len() < c.quorum {
 		c.failAdoption(t, ReasonLost)
@@ -288,7 +337,7 @@ func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 func (c *Core) completeAdoption(now clock.Instant, t *tenure) {
 	a := t.adopt
 	c.ageAll(t)
-	until := deadline(t.votes.of, t.ballot.granted, c.quorum).Add(-t.terms.Grace)
+	until := c.adoptedUntil(t)
 	if until <= now { // the answers were as old as the lease is long
 		c.failAdoption(t, ReasonNoQuorum)
 		return

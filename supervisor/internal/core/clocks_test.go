@@ -535,9 +535,10 @@ func TestPauseEndsWhatHasVotes(t *testing.T) {
 		if gain == time.Hour {
 			b.refused(adopted, ReasonNoQuorum)
 		} else {
-			b.got(adopted)
-			if got := b.untils("adopted")[0]; got > b.c.terms.TTL-b.c.terms.Drift-gain-200*time.Millisecond {
-				t.Errorf("until %v", got)
+			b.waits(adopted)
+			until := b.c.adoptedUntil(b.c.adopting[0]).Sub(b.now())
+			if until > b.c.terms.TTL-b.c.terms.Drift-b.c.terms.Grace-gain-200*time.Millisecond {
+				t.Errorf("until %v", until)
 			}
 		}
 		b.say(queued[0], node.Other, theirs)

@@ -68,11 +68,106 @@ func TestAdoptWaitsForTheLongest(t *testing.T) {
 				}
 				b.advance(min(100*time.Millisecond, over.Sub(b.now())))
 			}
+			b.waits(w)
+			b.answerAll(nil)
 			if l := b.got(w); !l.Valid() {
 				t.Error(l.Err())
 			}
 		})
 	}
+}
+
+// What the nodes say after the former holder's promise is over decides, to what they were
+// asked after it: until then one that has lost its data may have taken the key for the
+// former holder again. A node that has begun another life counts once it is grown.
+func TestHeirAsksOnceMore(t *testing.T) {
+	waiting := func(t *testing.T, n int) (b *bench, w Call) {
+		b = enrolled(t, n)
+		w = b.adoptAfter("x", false)
+		for _, s := range b.take(node.Adopt) {
+			b.say(s, node.OK, left(500*time.Millisecond))
+		}
+		return b, w
+	}
+	over := func(b *bench) { b.advance(b.c.adopting[0].adopt.overAt.Sub(b.now())) }
+
+	t.Run("asked before", func(t *testing.T) {
+		b, w := waiting(t, 1)
+		before := b.take(node.Renew)
+		over(b)
+		b.say(before[0], node.OK)
+		b.waits(w)
+		b.say(b.take(node.Renew)[0], node.OK)
+		b.got(w)
+	})
+	t.Run("forgotten", func(t *testing.T) {
+		b, w := waiting(t, 1)
+		b.answerAll(nil)
+		b.restart(0)
+		over(b)
+		b.say(b.take(node.Renew)[0], node.Other, theirs)
+		b.refused(w, ReasonLost)
+	})
+	t.Run("reborn", func(t *testing.T) {
+		b, w := waiting(t, 1)
+		b.answerAll(nil)
+		b.keptData(0)
+		over(b)
+		for b.now() < b.c.youngUntil(0) {
+			b.answerAll(nil)
+			b.waits(w)
+			b.advance(50 * time.Millisecond)
+		}
+		b.advance(b.c.terms.RenewEvery)
+		b.answerAll(nil)
+		b.got(w)
+	})
+	t.Run("gone again", func(t *testing.T) {
+		b, w := waiting(t, 3)
+		b.answerAll(nil)
+		over(b)
+		asked := b.take(node.Renew)
+		b.say(asked[0], node.OK)
+		b.say(asked[1], node.Unknown)
+		b.say(asked[2], node.Unknown)
+		b.advance(b.c.terms.RenewEvery)
+		again := b.take(node.Renew)
+		b.say(again[0], node.Absent)
+		b.say(again[1], node.OK)
+		b.waits(w)
+		b.say(again[2], node.OK)
+		b.got(w)
+	})
+	t.Run("swapped late", func(t *testing.T) {
+		// The third has promised the former holder more, and helps after that.
+		b := enrolled(t, 3)
+		w := b.adoptAfter("x", false)
+		for i, s := range b.take(node.Adopt) {
+			b.say(s, node.OK, left(time.Duration(i+1)*200*time.Millisecond))
+		}
+		b.answerAll(nil)
+		begun := b.now()
+		for b.now().Sub(begun) < 600*time.Millisecond+b.c.terms.Drift {
+			b.waits(w)
+			b.advance(time.Millisecond)
+			b.answerAll(map[int]node.Status{1: node.Unsent})
+		}
+		b.got(w)
+	})
+	t.Run("silent", func(t *testing.T) {
+		b, w := waiting(t, 1)
+		begun := b.now()
+		for !b.done(w) {
+			for _, s := range b.take(node.Renew) {
+				b.say(s, node.Unknown)
+			}
+			b.advance(10 * time.Millisecond)
+		}
+		b.refused(w, ReasonNoQuorum)
+		if waited := b.now().Sub(begun); waited > b.c.terms.TTL+b.c.terms.RenewEvery {
+			t.Errorf("refused after %v", waited)
+		}
+	})
 }
 
 // While it waits an heir has at most one renewal under way for each node that counts.

@@ -158,16 +158,22 @@ func TestAdoptedVoteOfAnotherLifeIsNotProlonged(t *testing.T) {
 		b.perform()
 		asked := b.now()
 		b.say(b.take(node.Renew)[0], node.OK)
-		b.advance(b.c.adopting[0].adopt.overAt.Sub(b.now()))
 		want := begun
 		if after {
 			want = asked
 		}
-		l := b.got(w)
-		if got, want := l.Remaining(), want.Add(b.c.terms.TTL-b.c.terms.Drift).Sub(b.now()); got != want {
-			t.Errorf("after=%v: Remaining() = %v, want %v", after, got, want)
+		if got, want := b.c.adoptedUntil(b.c.adopting[0]), want.Add(b.c.terms.TTL-b.c.terms.Drift-b.c.terms.Grace); got != want {
+			t.Errorf("after=%v: until %v, want %v", after, got, want)
 		}
 		if after {
+			for b.now() < b.c.youngUntil(0) {
+				b.waits(w)
+				b.advance(100 * time.Millisecond)
+				b.answerAll(nil)
+			}
+			b.advance(b.c.terms.RenewEvery)
+			b.answerAll(nil)
+			l := b.got(w)
 			b.renewNow()
 			b.answerAll(map[int]node.Status{0: node.Absent})
 			if !errors.Is(l.Err(), lease.ErrRevoked) {
