@@ -185,7 +185,7 @@ func keeping(out []any, a keyspace.Answer) []any {
 }
 
 func release(t *keyspace.Turn, out []any, keys, call, args []string) ([]any, error) {
-	return append(out, int64(t.Release(queued(keys), args[0], millis(call[0])))), nil
+	return append(out, int64(t.Release(queued(keys), args[0], millis(call[0]), 0))), nil
 }
 
 func leave(t *keyspace.Turn, out []any, keys, call, args []string) ([]any, error) {

@@ -582,7 +582,7 @@ func (a *simActor) act(t *keyspace.Turn, k int, cmd *node.Command, r *node.Reply
 			Ticket: float64(cmd.Ticket), New: cmd.New, Reserve: reserve, Alive: a.c.cfg.Alive().Milliseconds(),
 		})
 		describe(r, it)
-		r.Ticket = keyspace.Whole(it.Ticket)
+		r.Ticket, r.Until = keyspace.Whole(it.Ticket), time.Duration(it.Until)*time.Millisecond
 	case node.Claim:
 		it, err = t.Claim(keys, inbox, cmd.Token, ttl, fence)
 		describe(r, it)
@@ -597,7 +597,7 @@ func (a *simActor) act(t *keyspace.Turn, k int, cmd *node.Command, r *node.Reply
 		if cmd.Queued {
 			it.Says = t.Leave(keys, inbox, cmd.Token, reserve, true)
 		} else {
-			it.Says = t.Release(keys, cmd.Token, reserve)
+			it.Says = t.Release(keys, cmd.Token, reserve, fence)
 		}
 	case node.Raise:
 		var before float64

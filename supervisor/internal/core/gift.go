@@ -1,0 +1,180 @@
+package core
+
+import (
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// This file is the hand-over in one exchange. Each heartbeat of a waiter lets the node give it
+// the key until the heartbeat ends: it is a grant that has no answer yet. A release proposes the
+// next fence, and has the node give the key to the first waiter if that is larger than what is
+// stored, and say so: that is the answer. Once q nodes have said so of one fence, the waiter
+// holds the name, by the rules of every election. In all other cases it claims what it was given,
+// as what was reserved for it. See invariant 18 of package supervisor.
+
+// An offer is what one node may give a waiter the key by.
+type offer struct {
+	sent clock.Instant // when the latest heartbeat was queued
+
+	// Of the latest heartbeat that was answered; asked is 0 if there is none, or no gift is to
+	// be believed that answers it.
+	asked clock.Instant
+	lead  time.Duration // how far the node's clock was ahead of ours then
+	life  uint32        // and in which incarnation
+	until time.Duration // when that heartbeat ends, by the node's TIME
+
+	gift node.Wake // the latest; its Fence is 0 if there is none
+}
+
+// offered hears that node i has answered a heartbeat.
+func (c *Core) offered(i int, t *tenure, r node.Reply) {
+	o := &t.queuing.offers[i]
+	o.asked = 0
+	if p := &c.nodes[i]; r.Until != 0 && o.sent >= c.youngUntil(i) {
+		o.asked, o.lead, o.life, o.until = o.sent, readingOf(&p.state).most, p.state.Life, r.Until
+	}
+}
+
+// onGift hears that a release has given a waiter the key of one node. It reports whether that is
+// all that there is to do.
+func (c *Core) onGift(now clock.Instant, t *tenure, w node.Wake) (done bool) {
+	if t.queuing == nil {
+		return false
+	}
+	t.queuing.offers[w.Node].gift = w
+	switch t.phase {
+	case phaseQueued:
+		if t.queuing.given == 0 {
+			t.queuing.given = now
+		}
+		return c.takeGifts(now, t)
+	case phaseHeld:
+		return c.takeGift(now, t, w.Node)
+	}
+	return false
+}
+
+// worth returns until when node i surely keeps what it has given: as for a vote, by when it was
+// asked. It is 0 if the gift does not answer the latest heartbeat, or came too late.
+func (c *Core) worth(now clock.Instant, t *tenure, i int) clock.Instant {
+	o := &t.queuing.offers[i]
+	s := &c.nodes[i].state
+	if o.gift.Fence == 0 || o.asked == 0 || o.gift.Until != o.until || now > o.asked.Add(t.terms.Window) {
+		return 0
+	}
+	if o.life != s.Life || o.gift.Life != s.Life || now < c.youngUntil(i) {
+		return 0
+	}
+	until := o.asked.Add(c.settings.Alive() - t.terms.Drift)
+	if r := readingOf(s); r.least-o.lead > t.terms.Drift {
+		until = until.Add(o.lead - r.most)
+	}
+	return until
+}
+
+// takeGifts has a waiter hold the name if q nodes have been given to it with one fence. It
+// reports whether the waiting is over.
+func (c *Core) takeGifts(now clock.Instant, t *tenure) bool {
+	s, w := t.queuing, t.line.first
+	if w.NoRenew || c.settings.Alive() > t.terms.TTL {
+		return false // it would have the name for no more than what is left of a heartbeat
+	}
+	for i := range c.nodes {
+		by := &s.offers[i].gift
+		if by.Fence == 0 || c.worth(now, t, i) == 0 {
+			continue
+		}
+		var given nodeSet
+		for k := range c.nodes {
+			g := &s.offers[k].gift
+			if g.Fence == by.Fence && c.worth(now, t, k).Add(-t.terms.Grace) > now {
+				given.add(k)
+			}
+		}
+		if given.len() >= c.quorum && by.Fence <= maxFence {
+			c.winGiven(now, t, given, by.Fence)
+			return true
+		}
+	}
+	return false
+}
+
+// winGiven hands a lease to a waiter whom these nodes were given to.
+func (c *Core) winGiven(now clock.Instant, t *tenure, given nodeSet, fence uint64) {
+	t.phase, t.fence, t.begun = phaseElecting, fence, t.queuing.given
+	t.ballot.claims, t.queuing.won = true, true
+	for i := range c.nodes {
+		if given.has(i) {
+			c.receive(now, t, i)
+		}
+	}
+	c.win(now, t)
+	if t.phase == phaseHeld {
+		t.askAgain |= given & t.pending
+		c.renewAnd(now, t, given)
+	}
+}
+
+// receive counts a gift as the vote that it is.
+func (c *Core) receive(now clock.Instant, t *tenure, i int) {
+	o := &t.queuing.offers[i]
+	v := &t.votes.of[i]
+	v.promise = o.asked.Add(c.settings.Alive() - t.terms.Drift)
+	t.votes.kept(i, o.life, o.lead)
+	if r := readingOf(&c.nodes[i].state); r.least-o.lead > t.terms.Drift {
+		t.votes.aged(i, r.most)
+	}
+	c.nodes[i].aging.bears(v.lead + t.terms.Drift)
+	t.queuing.gone.add(i)
+}
+
+// takeGift counts the vote of a node that was given to a lease with the fence that it has, and
+// says so only now. It reports whether it was.
+func (c *Core) takeGift(now clock.Instant, t *tenure, i int) bool {
+	g, v := &t.queuing.offers[i].gift, &t.votes.of[i]
+	if g.Fence != t.fence || v.until != 0 || v.standing != counts ||
+		c.worth(now, t, i) <= now || now >= t.hold.until {
+		return false
+	}
+	c.receive(now, t, i)
+	c.firstVote(now, t, i)
+	c.recomputeDeadline(now, t)
+	if t.phase == phaseHeld {
+		t.askAgain |= t.pending & (1 << i)
+		c.renewAnd(now, t, 1<<i)
+	}
+	return true
+}
+
+// hasGifts reports whether one of these nodes may have been given to a waiter, and not reserved.
+func (c *Core) hasGifts(t *tenure, nodes nodeSet) bool {
+	for i := range c.nodes {
+		if nodes.has(i) && (t.queuing.offers[i].gift.Fence != 0 || t.queuing.holds.has(i)) {
+			return true
+		}
+	}
+	return false
+}
+
+// A nextFence is what a release proposes for whoever waits; 0 if it gives nothing.
+type nextFence uint64
+
+// nextFence returns the next fence after that of a lease, as a claim would propose it.
+func (c *Core) nextFence(now clock.Instant, t *tenure) nextFence {
+	fence, ok := c.proposal(now, t.fence)
+	if fence += claimLead; !ok || fence > maxFence {
+		return 0
+	}
+	return nextFence(fence)
+}
+
+// of returns what is proposed to node i: nothing if the key is not surely there, or if what the
+// waiter is told must go behind the release's own part in the queue.
+func (f nextFence) of(now clock.Instant, t *tenure, i int) uint64 {
+	if v := &t.votes.of[i]; v.standing != counts || v.until <= now || t.inQueueOf(i) {
+		return 0
+	}
+	return uint64(f)
+}
