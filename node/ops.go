@@ -33,7 +33,7 @@ var operations = [lastOp + 1]operation{
 	Release: {
 		Script: &script.Release,
 		call:   func(p *pipeline, to []string, _ item) []string { return script.ReleaseCall(to, p.reserves()) },
-		args:   func(_ *pipeline, to []string, c *Command) []string { return script.ReleaseArgs(to, c.Token) },
+		args:   func(_ *pipeline, to []string, c *Command) []string { return script.ReleaseArgs(to, c.Token, c.Fence) },
 	},
 	Leave: {
 		Script: &script.Leave,
@@ -70,6 +70,7 @@ var operations = [lastOp + 1]operation{
 			a.holding(r)
 			r.Ahead = int(a.number(script.EnqueueAhead, math.MaxInt32))
 			r.Ticket = a.score(script.EnqueueTicket)
+			r.Until = time.Duration(a.number(script.EnqueueUntil, maxMillis)) * time.Millisecond
 		},
 	},
 	Claim: {

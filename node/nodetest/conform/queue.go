@@ -1,7 +1,9 @@
 package conform
 
 import (
+	"cmp"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +41,7 @@ func queue(t *testing.T, target Target) {
 		{"a release by who does not hold it", (*queueing).notTheHolder},
 		{"a release of two names", (*queueing).twoNames},
 		{"claims", (*queueing).claims},
+		{"gifts", (*queueing).gifts},
 		{"leaving", (*queueing).leaving},
 		{"keys of another type", (*queueing).otherTypes},
 		{"many names", (*queueing).manyNames},
@@ -217,8 +220,8 @@ func (q *queueing) manyDead(t *testing.T) {
 		left  int
 		words []string
 	}{
-		{"release", rival, script.Ours, 1, by(script.Release, script.ReleaseArgs(script.ReleaseCall(nil, ms), rival)...)},
-		{"release of nothing", "", script.Absent, 1, by(script.Release, script.ReleaseArgs(script.ReleaseCall(nil, ms), rival)...)},
+		{"release", rival, script.Ours, 1, by(script.Release, script.ReleaseArgs(script.ReleaseCall(nil, ms), rival, 0)...)},
+		{"release of nothing", "", script.Absent, 1, by(script.Release, script.ReleaseArgs(script.ReleaseCall(nil, ms), rival, 0)...)},
 		{"leave", "?a", script.Ours, 1, by(script.Leave, script.LeaveArgs(script.LeaveCall(nil, "inbox-a", ms), "a", false)...)},
 		{"enqueue", "", script.Other, 2, by(script.Enqueue, script.EnqueueArgs(script.EnqueueCall(nil, "inbox-a", ms, ms), "a", 9, false)...)},
 	} {
@@ -348,6 +351,82 @@ func (q *queueing) claims(t *testing.T) {
 	q.a.expect(t, q.at(1, "a"), node.Reply{Status: node.Other, Fence: 12, Left: -1})
 }
 
+// gifts are what a release gives that has a fence.
+func (q *queueing) gifts(t *testing.T) {
+	release := func(token string, fence uint64) node.Command {
+		return node.Command{Op: node.Release, Name: q.name, Token: token, Fence: fence}
+	}
+	queue, register := script.QueueKey(q.name), script.FenceKey(q.name)
+	begin := func(stored string) (until time.Duration) {
+		t.Helper()
+		q.a.ask("DEL", q.name, queue, register)
+		q.a.prepare(t, q.name, others, stored)
+		until = q.a.one(t, q.at(6, "a")).Until
+		q.b.one(t, q.at(7, "b"))
+		return until
+	}
+	stored := func(want string) {
+		t.Helper()
+		if got := q.a.ask("ZSCORE", register, script.Member); got != want {
+			t.Errorf("stored: %q, want %q", got, want)
+		}
+	}
+
+	until := begin("5")
+	now, _ := strconv.ParseInt(strings.Trim(strings.Fields(q.a.ask("TIME"))[0], "["), 10, 64)
+	if left := until - time.Duration(now)*time.Second; !near(left, alive) && !near(left, alive+time.Second) {
+		t.Errorf("the heartbeat ends in %v", left)
+	}
+	q.b.expect(t, release(rival, 6), node.Reply{Status: node.OK})
+	q.a.hear(t, node.Wake{Token: "a", Fence: 6, Until: until, Life: 1})
+	q.b.silent(t)
+	q.a.lookValue(t, q.name, "a+6")
+	q.a.lookTTL(t, q.name, true, alive)
+	q.stand(t, 1)
+	stored("6")
+	q.a.expect(t, q.at(6, "a"), node.Reply{Status: node.OK, Value: "a+6", Left: alive, Fence: 6})
+	q.b.expect(t, release(rival, 7), node.Reply{Status: node.Other})
+	stored("6") // nothing is given that is another's
+	q.a.expect(t, node.Command{Op: node.Release, Name: q.name, Token: "a", Queued: true}, node.Reply{Status: node.OK})
+	q.b.wake(t, "b")
+
+	// A fence that is not larger gives nothing.
+	for _, had := range []string{"6", "7", misused} {
+		begin(had)
+		q.b.expect(t, release(rival, 6), node.Reply{Status: node.OK})
+		q.a.wake(t, "a")
+		q.a.lookValue(t, q.name, "?a")
+		if had != misused {
+			stored(had)
+		}
+	}
+	// Nor does one to a waiter whose heartbeat ends before a reservation would.
+	begin(none)
+	left := fmt.Sprintf("%.0f", -float64((until + reserve - alive - time.Second).Milliseconds()))
+	q.a.ask("ZADD", queue, left, script.Alive("inbox-a", "a"))
+	q.b.expect(t, release(rival, 6), node.Reply{Status: node.OK})
+	q.a.wake(t, "a")
+	q.a.lookValue(t, q.name, "?a")
+	// Nor one of a key that is absent.
+	begin(none)
+	q.a.ask("DEL", q.name)
+	q.b.expect(t, release(rival, 6), node.Reply{Status: node.Absent})
+	q.a.wake(t, "a")
+	q.a.lookValue(t, q.name, "?a")
+	// Who does not listen is passed over, and keeps nothing.
+	begin("5")
+	q.mute.one(t, q.at(1, "m"))
+	until = q.a.one(t, q.at(6, "a")).Until
+	q.b.expect(t, release(rival, 6), node.Reply{Status: node.OK})
+	q.a.hear(t, node.Wake{Token: "a", Fence: 6, Until: until, Life: 1})
+	q.stand(t, 1)
+	q.a.ask("DEL", queue)
+	q.mute.expect(t, q.at(1, "m"), node.Reply{Status: node.Other, Value: "a+6", Left: alive, Fence: 6})
+	q.mute.expect(t, release("a", 7), node.Reply{Status: node.OK})
+	q.a.gone(t, q.name)
+	stored("7")
+}
+
 func (q *queueing) leaving(t *testing.T) {
 	q.a.prepare(t, q.name, others, none)
 	q.a.expect(t, q.at(1, "a1"), held(0))
@@ -454,8 +533,13 @@ func (d *driver) expect(t *testing.T, c node.Command, want node.Reply) {
 	t.Helper()
 	got := d.one(t, c)
 	want.ID, want.Op = got.ID, c.Op
-	if c.Op == node.Enqueue && want.Ticket == 0 && !keyspace.Holds(want.Value, c.Token) {
-		want.Ticket = c.Ticket
+	if stands := c.Op == node.Enqueue && !keyspace.Holds(want.Value, c.Token); stands {
+		want.Ticket = cmp.Or(want.Ticket, c.Ticket)
+		if got.Until != 0 {
+			want.Until = got.Until
+		} else {
+			want.Until = -1
+		}
 	}
 	if near(got.Left, want.Left) {
 		got.Left = want.Left

@@ -409,7 +409,7 @@ func TestCloseAndTheQueues(t *testing.T) {
 	for i := range 3 {
 		b.drop(i)
 	}
-	b.advance(b.c.settings.Reserve())
+	b.advance(b.c.settings.Alive())
 	if n := len(b.c.Unreleased()); !b.c.Drained() || n != 0 {
 		t.Errorf("drained %v, %d names may stay taken", b.c.Drained(), n)
 	}
