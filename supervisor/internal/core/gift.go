@@ -82,23 +82,27 @@ func (c *Core) takeGifts(now clock.Instant, t *tenure) bool {
 		return false // it would have the name for no more than what is left of a heartbeat
 	}
 	for i := range c.nodes {
-		by := &s.offers[i].gift
-		if by.Fence == 0 || c.worth(now, t, i) == 0 {
-			continue
-		}
-		var given nodeSet
-		for k := range c.nodes {
-			g := &s.offers[k].gift
-			if g.Fence == by.Fence && c.worth(now, t, k).Add(-t.terms.Grace) > now {
-				given.add(k)
+		if fence := s.offers[i].gift.Fence; fence != 0 && fence <= maxFence {
+			if given := c.given(now, t, fence); given.len() >= c.quorum {
+				c.winGiven(now, t, given, fence)
+				return true
 			}
-		}
-		if given.len() >= c.quorum && by.Fence <= maxFence {
-			c.winGiven(now, t, given, by.Fence)
-			return true
 		}
 	}
 	return false
+}
+
+// given returns the nodes that were given to a waiter with a fence, and keep that for long
+// enough: what is left of a heartbeat must last until the node has renewed, or the lease would
+// be lost as soon as it is won.
+func (c *Core) given(now clock.Instant, t *tenure, fence uint64) (nodes nodeSet) {
+	for i := range c.nodes {
+		renewed := now.Add(max(c.settings.NodeTimeout, c.nodes[i].state.Patience) + t.terms.Grace)
+		if t.queuing.offers[i].gift.Fence == fence && c.worth(now, t, i) > renewed {
+			nodes.add(i)
+		}
+	}
+	return nodes
 }
 
 // winGiven hands a lease to a waiter whom these nodes were given to.

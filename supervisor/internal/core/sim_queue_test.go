@@ -14,12 +14,12 @@ import (
 // another value, others stood there, and who asks was alive or not.
 func (n *simNode) noteQueue(t *keyspace.Turn, k int, cmd *node.Command, was simBefore) {
 	w, stands := n.w, was.stands
-	if cmd.Op == node.Enqueue {
-		n.spoilt = slices.DeleteFunc(n.spoilt, func(p promise) bool { return p.token == cmd.Token && p.beat })
-	}
 	set, _ := t.Members(w.keys[k].Queue)
 	value, _, _ := t.Peek(w.keys[k].Name)
 	value, _ = node.TokenOf(value)
+	if cmd.Op == node.Enqueue && value != cmd.Token && len(n.spoilt) > 0 { // its heartbeat lasts from now on
+		n.spoilt = slices.DeleteFunc(n.spoilt, func(p promise) bool { return p.token == cmd.Token && p.beat })
+	}
 	if was.alive && value == was.value && len(stands) == len(set)/2 {
 		return // nearly always: it is there still
 	}
