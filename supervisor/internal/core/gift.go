@@ -30,10 +30,13 @@ type offer struct {
 
 // offered hears that node i has answered a heartbeat.
 func (c *Core) offered(i int, t *tenure, r node.Reply) {
-	o := &t.queuing.offers[i]
-	o.asked = 0
-	if p := &c.nodes[i]; r.Until != 0 && o.sent >= c.youngUntil(i) {
-		o.asked, o.lead, o.life, o.until = o.sent, readingOf(&p.state).most, p.state.Life, r.Until
+	if r.Until == 0 {
+		return // it has the key, by what the one before was given
+	}
+	o, s := &t.queuing.offers[i], &c.nodes[i].state
+	o.asked, o.lead, o.life, o.until = o.sent, readingOf(s).most, s.Life, r.Until
+	if o.sent < c.youngUntil(i) {
+		o.asked = 0
 	}
 }
 

@@ -1,0 +1,277 @@
+package core
+
+import (
+	"testing"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// heartbeat has a waiter's next heartbeat come, and these nodes answer it. It returns when that
+// was sent, and until when it counts by the nodes' TIME.
+func (b *bench) heartbeat(nodes ...int) (sent clock.Instant, until time.Duration) {
+	b.t.Helper()
+	b.take(node.Enqueue)
+	b.advance(b.c.settings.Heartbeat())
+	sent = b.now()
+	until = (nodesTime + time.Duration(sent) + b.c.settings.Alive()).Truncate(time.Millisecond)
+	for _, s := range b.take(node.Enqueue) {
+		for _, i := range nodes {
+			if s.node == i {
+				b.say(s, node.Other, theirs, func(r *node.Reply) { r.Ticket, r.Until = s.cmd.Ticket, until })
+			}
+		}
+	}
+	return sent, until
+}
+
+// give has nodes say that they have given the key to a token.
+func (b *bench) give(token string, fence uint64, until time.Duration, nodes ...int) {
+	for _, i := range nodes {
+		b.c.Hear(b.now(), node.Wake{Node: i, Token: token, Fence: fence, Until: until, Life: 1})
+		b.perform()
+	}
+}
+
+// placed has a waiter stand in the queue of every node, at its place.
+func (b *bench) placed(change ...func(*Request)) (w Call, token string) {
+	b.t.Helper()
+	w, token = b.stand("x", change...)
+	b.c.lines["x"].placed = true
+	return w, token
+}
+
+// A quorum that was given to a waiter is a lease: until the heartbeat ends for which the nodes
+// have given it, counted from before that was sent. It is renewed at once.
+func TestGifts(t *testing.T) {
+	b := enrolled(t, 3)
+	w, token := b.placed()
+	sent, until := b.heartbeat(0, 1, 2)
+	b.advance(20 * time.Millisecond)
+	b.give(token, 7000, until, 0)
+	b.waits(w)
+	b.wantNodes(b.take(node.Claim))
+	b.give(token, 7000, until, 2)
+	held := b.got(w)
+	if held.Fence() != 7000 || string(held.Token()) != token {
+		t.Errorf("%q with fence %d", held.Token(), held.Fence())
+	}
+	tn := b.c.lines["x"].holder
+	if want := sent.Add(b.c.settings.Alive() - tn.terms.Drift - tn.terms.Grace); tn.hold.until != want {
+		t.Errorf("until %v after the heartbeat: want %v", tn.hold.until.Sub(sent), want.Sub(sent))
+	}
+	renewals := b.take(node.Renew)
+	b.wantNodes(renewals, 0, 2)
+	b.wantNodes(b.take(node.Claim))
+	// The third has given it too: that is one more vote.
+	b.give(token, 7000, until, 1)
+	if v := tn.votes.of[1]; v.until != sent.Add(b.c.settings.Alive()-tn.terms.Drift) {
+		t.Errorf("the third: %v", v)
+	}
+	b.wantNodes(b.take(node.Renew), 1)
+	for _, s := range renewals {
+		b.say(s, node.OK)
+	}
+	if want := b.now().Add(tn.terms.TTL - tn.terms.Drift - tn.terms.Grace); tn.hold.until != want {
+		t.Errorf("renewed until %v: want %v", tn.hold.until, want)
+	}
+}
+
+// What is no answer to the latest heartbeat that was answered, or none in time, is worth what a
+// reservation is: it is claimed.
+func TestGiftsThatAreClaimed(t *testing.T) {
+	type play struct {
+		b     *bench
+		token string
+		until time.Duration
+	}
+	for _, c := range []struct {
+		what   string
+		give   func(p play)
+		change func(*Request)
+	}{
+		{"two fences", func(p play) {
+			p.b.give(p.token, 7000, p.until, 0)
+			p.b.give(p.token, 7001, p.until, 1)
+		}, nil},
+		{"an earlier heartbeat", func(p play) {
+			p.b.give(p.token, 7000, p.until, 0)
+			p.b.give(p.token, 7000, p.until-time.Millisecond, 1)
+		}, nil},
+		{"a reservation", func(p play) {
+			p.b.give(p.token, 7000, p.until, 0)
+			p.b.announce(p.token, 1)
+		}, nil},
+		{"later than the window", func(p play) {
+			p.b.give(p.token, 7000, p.until, 0)
+			p.b.clock.Advance(p.b.c.terms.Window - 18*time.Millisecond)
+			p.b.give(p.token, 7000, p.until, 0, 1)
+		}, nil},
+		{"too late to be renewed", func(p play) {
+			s := &p.b.c.settings
+			p.b.clock.Advance(s.Alive() - s.NodeTimeout - p.b.c.terms.Grace - p.b.c.terms.Drift - 19*time.Millisecond)
+			p.b.c.terms.Window = 2 * s.Alive()
+			p.b.give(p.token, 7000, p.until, 0, 1)
+		}, nil},
+		{"slow nodes", func(p play) {
+			p.b.c.nodes[1].state.Patience = p.b.c.settings.Alive()
+			p.b.give(p.token, 7000, p.until, 0, 1)
+		}, nil},
+		{"another life", func(p play) {
+			p.b.give(p.token, 7000, p.until, 0)
+			p.b.c.Hear(p.b.now(), node.Wake{Node: 1, Token: p.token, Fence: 7000, Until: p.until, Life: 2})
+			p.b.perform()
+		}, nil},
+		{"a life that began since", func(p play) {
+			p.b.give(p.token, 7000, p.until, 0)
+			p.b.restart(1, func(s *node.State) { s.Grown = true })
+			p.b.c.Hear(p.b.now(), node.Wake{Node: 1, Token: p.token, Fence: 7000, Until: p.until, Life: 2})
+			p.b.perform()
+		}, nil},
+		{"a clock that has gained", func(p play) {
+			s := p.b.state()
+			s.Time += 800 * time.Millisecond
+			p.b.c.Receive(p.b.now(), node.Batch{Node: 1, State: s})
+			p.b.give(p.token, 7000, p.until, 0, 1)
+		}, nil},
+		{"it is not renewed", func(p play) { p.b.give(p.token, 7000, p.until, 0, 1) }, func(r *Request) { r.NoRenew = true }},
+		{"a heartbeat outlasts the lease", func(p play) { p.b.give(p.token, 7000, p.until, 0, 1) }, func(r *Request) {
+			terms := *r.Terms
+			terms.TTL = time.Second
+			r.Terms = &terms
+		}},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			b := enrolled(t, 3)
+			if c.what == "later than the window" {
+				b.c.settings.NodeTimeout = 250 * time.Millisecond
+			}
+			var change []func(*Request)
+			if c.change != nil {
+				change = append(change, c.change)
+			}
+			w, token := b.placed(change...)
+			_, until := b.heartbeat(0, 1, 2)
+			b.clock.Advance(19 * time.Millisecond)
+			c.give(play{b, token, until})
+			b.waits(w)
+			b.wantNodes(b.take(node.Claim), 0, 1)
+		})
+	}
+}
+
+// A message may overtake the answer to its heartbeat. It counts when that has come.
+func TestGiftBeforeTheAnswer(t *testing.T) {
+	b := enrolled(t, 3)
+	w, token := b.placed()
+	var late send
+	b.take(node.Enqueue)
+	b.advance(b.c.settings.Heartbeat())
+	until := (nodesTime + time.Duration(b.now()) + b.c.settings.Alive()).Truncate(time.Millisecond)
+	answer := func(s send) {
+		b.say(s, node.Other, theirs, func(r *node.Reply) { r.Ticket, r.Until = s.cmd.Ticket, until })
+	}
+	for _, s := range b.take(node.Enqueue) {
+		if s.node == 1 {
+			late = s
+		} else {
+			answer(s)
+		}
+	}
+	b.give(token, 7000, until, 1)
+	answer(late)
+	b.waits(w)
+	b.give(token, 7000, until, 0)
+	if held := b.got(w); held.Fence() != 7000 {
+		t.Errorf("fence %d", held.Fence())
+	}
+}
+
+// What a young node has been asked for counts for nothing.
+func TestGiftOfAYoungNode(t *testing.T) {
+	b := enrolled(t, 3)
+	w, token := b.placed()
+	b.restart(1)
+	_, until := b.heartbeat(0, 1, 2)
+	b.c.Hear(b.now(), node.Wake{Node: 1, Token: token, Fence: 7000, Until: until, Life: 2})
+	b.give(token, 7000, until, 0)
+	b.waits(w)
+	s := b.c.nodes[1].state
+	s.Grown = true
+	b.c.Receive(b.now(), node.Batch{Node: 1, State: s})
+	b.give(token, 7000, until, 0)
+	b.waits(w)
+}
+
+// What gives a key back that was given may come late. So the waiter goes on with another token.
+func TestGiftIsGivenBackWithItsToken(t *testing.T) {
+	b := enrolled(t, 3)
+	_, token := b.placed()
+	_, until := b.heartbeat(0, 1, 2)
+	ahead := func(r *node.Reply) { theirs(r); r.Value, r.Ahead = node.Reserved(r.Value), 1 }
+	b.give(token, 7000, until, 0)
+	b.advance(b.c.settings.NodeTimeout / 2)
+	for _, s := range b.take(node.Enqueue) {
+		if s.node == 0 {
+			b.say(s, node.OK, func(r *node.Reply) { r.Value = token })
+		} else {
+			b.say(s, node.Other, ahead)
+		}
+	}
+	released := b.take(node.Release)
+	b.wantNodes(released, 0, 1, 2)
+	for _, s := range released {
+		if s.cmd.Token != token || !s.cmd.Queued {
+			t.Errorf("%+v: want the token that it was given to, in the queue and the key", s.cmd)
+		}
+	}
+	again := b.take(node.Enqueue)
+	b.wantNodes(again, 0, 1, 2)
+	for _, s := range again {
+		if s.cmd.Token == token || s.cmd.New {
+			t.Errorf("%+v: want a fresh token, at the old place", s.cmd)
+		}
+	}
+}
+
+// A release proposes the next fence to the nodes that surely have the key, once, and only while
+// the lease is valid.
+func TestReleaseGives(t *testing.T) {
+	b := enrolled(t, 5)
+	w := b.acquire("x")
+	for _, s := range b.take(node.Grant)[:3] {
+		b.say(s, node.OK)
+	}
+	held := b.got(w)
+	b.c.Release(b.now(), b.c.lines["x"].holder.id, b.call())
+	b.perform()
+	next := uint64((nodesTime + time.Duration(b.now())) / time.Microsecond)
+	for _, s := range b.take(node.Release) {
+		want := uint64(0)
+		if s.node < 3 {
+			want = max(next, held.Fence()+1) + claimLead
+		}
+		if s.cmd.Fence != want {
+			t.Errorf("node %d: fence %d, want %d", s.node, s.cmd.Fence, want)
+		}
+		b.say(s, node.Unknown)
+	}
+	b.advance(collectEvery)
+	for _, s := range b.take(node.Release) {
+		if s.cmd.Fence != 0 {
+			t.Errorf("owed to node %d: fence %d", s.node, s.cmd.Fence)
+		}
+	}
+
+	b = enrolled(t, 3)
+	b.hold("x")
+	b.clock.Advance(b.c.terms.TTL)
+	b.c.Release(b.now(), b.c.lines["x"].holder.id, b.call())
+	b.perform()
+	for _, s := range b.take(node.Release) {
+		if s.cmd.Fence != 0 {
+			t.Errorf("of a lease that is over, node %d: fence %d", s.node, s.cmd.Fence)
+		}
+	}
+}
