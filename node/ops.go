@@ -41,7 +41,10 @@ var operations = [lastOp + 1]operation{
 			return script.LeaveCall(to, p.inbox, p.reserves())
 		},
 		args: func(_ *pipeline, to []string, c *Command) []string {
-			return script.LeaveArgs(to, c.Token, c.Op == Release)
+			if c.Op == Leave {
+				return script.LeaveArgs(to, c.Token, false, 0)
+			}
+			return script.LeaveArgs(to, c.Token, true, c.Fence)
 		},
 	},
 	Raise: {

@@ -166,7 +166,6 @@ func (n *Node) scriptFlush(args []string) any {
 }
 
 func fenced(keys []string) *keyspace.Keys { return &keyspace.Keys{Name: keys[0], Fence: keys[1]} }
-func queued(keys []string) *keyspace.Keys { return &keyspace.Keys{Name: keys[0], Queue: keys[1]} }
 func given(keys []string) *keyspace.Keys {
 	return &keyspace.Keys{Name: keys[0], Queue: keys[1], Fence: keys[2]}
 }
@@ -192,7 +191,7 @@ func release(t *keyspace.Turn, out []any, keys, call, args []string) ([]any, err
 }
 
 func leave(t *keyspace.Turn, out []any, keys, call, args []string) ([]any, error) {
-	return append(out, int64(t.Leave(queued(keys), call[0], args[0], millis(call[1]), args[1] == "1"))), nil
+	return append(out, int64(t.Leave(given(keys), call[0], args[0], millis(call[1]), args[1] == "1", float(args[2])))), nil
 }
 
 func raise(t *keyspace.Turn, out []any, keys, _, args []string) ([]any, error) {

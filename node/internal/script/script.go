@@ -344,41 +344,47 @@ func ReleaseArgs(to []string, token string, fence uint64) []string {
 }
 
 // Leave takes each token out of its queue, and hands over a key that was reserved for
-// it, or is absent. KEYS: name, queue key. ARGV of the call: the inbox; how long a
-// reservation lasts in ms, 0 to hand over nothing; of a name: token, and 1 if a key
-// that holds the token is to be deleted as well. Answers for each name: Absent, Ours
+// it, or is absent. KEYS: name, queue key, fence key. ARGV of the call: the inbox; how long a
+// reservation lasts in ms, 0 to hand over nothing; of a name: token; 1 if a key that holds the
+// token is to be released as well; and the fence with which that may be given, or 0. Answers for each name: Absent, Ours
 // (the key held the token, or a reservation for it) or Other.
 var Leave = define(Script{
-	Name: "leave", KeysOf: kinds{Name, QueueKey}, Says: says(Absent, Ours, Other), Each: Says + 1,
-	Call: len(LeaveCall(nil, "", "")), Args: len(LeaveArgs(nil, "", false)), Hands: true,
+	Name: "leave", KeysOf: kinds{Name, QueueKey, FenceKey}, Says: says(Absent, Ours, Other), Each: Says + 1,
+	Call: len(LeaveCall(nil, "", "")), Args: len(LeaveArgs(nil, "", false, 0)), Hands: true,
 }, fenced+`
 local out = redis.call('TIME')
-local n = #KEYS / 2
+local n = #KEYS / 3
 local held = redis.call('MGET', unpack(KEYS, 1, n))
 local inbox, reserve = ARGV[1], ARGV[2]
 `+clock+handOver+`
 for i = 1, n do
-  local name, queue, token = KEYS[i], KEYS[n+i], ARGV[2*i+1]
+  local name, queue, token = KEYS[i], KEYS[n+i], ARGV[3*i]
   local id = inbox .. ' ' .. token
   redis.pcall('ZREM', queue, 'w' .. id, 'l' .. id)
-  local absent, reserved = false, held[i] == '?' .. token
-  if reserved or held[i] == token or fenced(held[i], token) then
+  local absent, mine, handed = false, false, false
+  if held[i] == '?' .. token then
     out[i+2] = 1
-    if reserved or ARGV[2*i+2] == '1' then
-      redis.call('DEL', name)
-      absent = true
-    end
+    redis.call('DEL', name)
+    absent = true
+  elseif held[i] == token or fenced(held[i], token) then
+    out[i+2] = 1
+    mine = ARGV[3*i+1] == '1'
   elseif held[i] or redis.call('EXISTS', name) == 1 then
     out[i+2] = 2
   else
     out[i+2] = 0
     absent = true
   end
-  if absent and reserve ~= '0' then
-    local done, _, more = pcall(handOver, name, queue)
+  if (absent or mine) and reserve ~= '0' then
+    local fence = mine and ARGV[3*i+2]
+    local done, said, more = pcall(handOver, name, queue, nil, fence ~= '0' and fence, KEYS[2*n+i])
+    handed = done and said
     if done and more then
       out[i+2] = out[i+2] + 4
     end
+  end
+  if mine and not handed then
+    redis.call('DEL', name)
   end
 end
 return out
@@ -387,8 +393,8 @@ return out
 func LeaveCall(to []string, inbox string, reserve Millis) []string {
 	return append(to, inbox, string(reserve))
 }
-func LeaveArgs(to []string, token string, release bool) []string {
-	return append(to, token, flag(release))
+func LeaveArgs(to []string, token string, release bool, fence uint64) []string {
+	return append(to, token, flag(release), decimal(fence))
 }
 
 // Raise stores the larger of a fence and the stored one, for each name whose key

@@ -222,7 +222,7 @@ func (q *queueing) manyDead(t *testing.T) {
 	}{
 		{"release", rival, script.Ours, 1, by(script.Release, script.ReleaseArgs(script.ReleaseCall(nil, ms), rival, 0)...)},
 		{"release of nothing", "", script.Absent, 1, by(script.Release, script.ReleaseArgs(script.ReleaseCall(nil, ms), rival, 0)...)},
-		{"leave", "?a", script.Ours, 1, by(script.Leave, script.LeaveArgs(script.LeaveCall(nil, "inbox-a", ms), "a", false)...)},
+		{"leave", "?a", script.Ours, 1, by(script.Leave, script.LeaveArgs(script.LeaveCall(nil, "inbox-a", ms), "a", false, 0)...)},
 		{"enqueue", "", script.Other, 2, by(script.Enqueue, script.EnqueueArgs(script.EnqueueCall(nil, "inbox-a", ms, ms), "a", 9, false)...)},
 	} {
 		q.a.ask("DEL", q.name, script.QueueKey(q.name))
@@ -420,11 +420,23 @@ func (q *queueing) gifts(t *testing.T) {
 	q.b.expect(t, release(rival, 6), node.Reply{Status: node.OK})
 	q.a.hear(t, node.Wake{Token: "a", Fence: 6, Until: until, Life: 1})
 	q.stand(t, 1)
+	// What is released with its place in the queue is given as well.
+	until = q.b.one(t, q.at(7, "b")).Until
+	both := node.Command{Op: node.Release, Name: q.name, Token: "a", Queued: true, Fence: 7}
+	q.a.expect(t, both, node.Reply{Status: node.OK})
+	q.b.hear(t, node.Wake{Token: "b", Fence: 7, Until: until, Life: 1})
+	q.b.lookValue(t, q.name, "b+7")
+	until = q.a.one(t, q.at(6, "a")).Until
+	q.b.expect(t, release("b", 8), node.Reply{Status: node.OK})
+	q.a.hear(t, node.Wake{Token: "a", Fence: 8, Until: until, Life: 1})
+	q.a.expect(t, node.Command{Op: node.Leave, Name: q.name, Token: "a"}, node.Reply{Status: node.OK})
+	q.a.lookValue(t, q.name, "a+8")
 	q.a.ask("DEL", queue)
-	q.mute.expect(t, q.at(1, "m"), node.Reply{Status: node.Other, Value: "a+6", Left: alive, Fence: 6})
-	q.mute.expect(t, release("a", 7), node.Reply{Status: node.OK})
+	q.mute.expect(t, q.at(1, "m"), node.Reply{Status: node.Other, Value: "a+8", Left: alive, Fence: 8})
+	q.mute.expect(t, release("a", 9), node.Reply{Status: node.OK})
+	q.mute.one(t, node.Command{Op: node.Leave, Name: q.name, Token: "m"})
 	q.a.gone(t, q.name)
-	stored("7")
+	stored("9")
 }
 
 func (q *queueing) leaving(t *testing.T) {

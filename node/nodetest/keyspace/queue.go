@@ -156,23 +156,28 @@ func (t *Turn) leave(queue, inbox, token string) {
 	}
 }
 
-// Leave is the script of that name. A key that holds the token is deleted if that is to be
-// released.
-func (t *Turn) Leave(k *Keys, inbox, token string, reserve int64, release bool) (says int) {
+// Leave is the script of that name. A key that holds the token is released if that is wanted,
+// with a fence as a release has.
+func (t *Turn) Leave(k *Keys, inbox, token string, reserve int64, release bool, fence float64) (says int) {
 	says, text := t.holds(k.Name, token)
 	t.leave(k.Queue, inbox, token)
-	absent := says == Absent
+	absent, mine, handed, unfinished := says == Absent, false, false, 0
 	switch {
 	case says == Ours:
-		absent = release && t.Del(k.Name)
+		mine = release
 	case IsReserved(text, token):
 		says, absent = Ours, t.Del(k.Name)
 	}
-	if absent && reserve != 0 {
-		_, unfinished := t.handOver(k, "", reserve, 0)
-		says |= unfinished
+	if !mine {
+		fence = 0
 	}
-	return says
+	if (absent || mine) && reserve != 0 {
+		handed, unfinished = t.handOver(k, "", reserve, fence)
+	}
+	if mine && !handed {
+		t.Del(k.Name)
+	}
+	return says | unfinished
 }
 
 // An Enqueuing is what an Enqueue is told besides whom it is for.

@@ -100,7 +100,7 @@ func (c *Core) takeGifts(now clock.Instant, t *tenure) bool {
 // be lost as soon as it is won.
 func (c *Core) given(now clock.Instant, t *tenure, fence uint64) (nodes nodeSet) {
 	for i := range c.nodes {
-		renewed := now.Add(max(c.settings.NodeTimeout, c.nodes[i].state.Patience) + t.terms.Grace)
+		renewed := now.Add(c.patience(i) + t.terms.Grace)
 		if t.queuing.offers[i].gift.Fence == fence && c.worth(now, t, i) > renewed {
 			nodes.add(i)
 		}
@@ -119,9 +119,26 @@ func (c *Core) winGiven(now clock.Instant, t *tenure, given nodeSet, fence uint6
 	}
 	c.win(now, t)
 	if t.phase == phaseHeld {
-		t.askAgain |= given & t.pending
-		c.renewAnd(now, t, given)
+		c.renewSoon(now, t, given)
 	}
+}
+
+// renewSoon has a lease that was given renewed as soon as it may be worth it, and so soon that
+// the answers come in time: whoever has the name for a moment needs none.
+func (c *Core) renewSoon(now clock.Instant, t *tenure, given nodeSet) {
+	spare := t.hold.until.Sub(now)
+	for i := range c.nodes {
+		if given.has(i) {
+			spare = min(spare, t.hold.until.Sub(now)-c.patience(i))
+		}
+	}
+	t.hold.renewAt = min(t.hold.renewAt, now.Add(min(trackAfter, spare/2)))
+	c.schedule(t)
+}
+
+// patience is for how long an answer of a node is waited for.
+func (c *Core) patience(i int) time.Duration {
+	return max(c.settings.NodeTimeout, c.nodes[i].state.Patience)
 }
 
 // receive counts a gift as the vote that it is.
@@ -147,11 +164,8 @@ func (c *Core) takeGift(now clock.Instant, t *tenure, i int) bool {
 	}
 	c.receive(now, t, i)
 	c.firstVote(now, t, i)
+	t.hold.heard(i)
 	c.recomputeDeadline(now, t)
-	if t.phase == phaseHeld {
-		t.askAgain |= t.pending & (1 << i)
-		c.renewAnd(now, t, 1<<i)
-	}
 	return true
 }
 
@@ -165,23 +179,12 @@ func (c *Core) hasGifts(t *tenure, nodes nodeSet) bool {
 	return false
 }
 
-// A nextFence is what a release proposes for whoever waits; 0 if it gives nothing.
-type nextFence uint64
-
-// nextFence returns the next fence after that of a lease, as a claim would propose it.
-func (c *Core) nextFence(now clock.Instant, t *tenure) nextFence {
+// nextFence returns the fence that a release proposes for whoever waits, as a claim would: more
+// than that of the lease. It is 0 if none can be proposed.
+func (c *Core) nextFence(now clock.Instant, t *tenure) uint64 {
 	fence, ok := c.proposal(now, t.fence)
 	if fence += claimLead; !ok || fence > maxFence {
 		return 0
 	}
-	return nextFence(fence)
-}
-
-// of returns what is proposed to node i: nothing if the key is not surely there, or if what the
-// waiter is told must go behind the release's own part in the queue.
-func (f nextFence) of(now clock.Instant, t *tenure, i int) uint64 {
-	if v := &t.votes.of[i]; v.standing != counts || v.until <= now || t.inQueueOf(i) {
-		return 0
-	}
-	return uint64(f)
+	return fence
 }

@@ -149,19 +149,20 @@ func (c *Core) releaseNow(now clock.Instant, t *tenure) {
 // ones: the command may have arrived. It goes after all that was sent before.
 func (c *Core) sendReleases(now clock.Instant, t *tenure) {
 	t.give.told, t.give.unanswered = true, t.asked
-	var fence nextFence
+	fence := uint64(0)
 	if t.give.gives {
 		fence = c.nextFence(now, t)
 	}
 	for i := range c.nodes {
 		if t.asked.has(i) {
-			c.sendRelease(t, i, fence.of(now, t, i))
+			c.sendRelease(t, i, fence)
 		}
 	}
 	c.settled(now, t)
 }
 
-// sendRelease sends a release to one node. With a fence it gives the key to whoever waits.
+// sendRelease sends a release to one node. With a fence it gives the key, if it is there, to
+// whoever waits.
 func (c *Core) sendRelease(t *tenure, i int, fence uint64) {
 	c.send(i, node.Command{
 		ID: t.id, Op: node.Release, Name: t.key, Token: t.token, Queued: t.inQueueOf(i), Fence: fence, By: clock.Never,

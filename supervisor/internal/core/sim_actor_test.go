@@ -587,7 +587,7 @@ func (a *simActor) act(t *keyspace.Turn, k int, cmd *node.Command, r *node.Reply
 		it, err = t.Claim(keys, inbox, cmd.Token, ttl, fence)
 		describe(r, it)
 	case node.Leave:
-		it.Says = t.Leave(keys, inbox, cmd.Token, reserve, false)
+		it.Says = t.Leave(keys, inbox, cmd.Token, reserve, false, 0)
 	case node.Adopt:
 		it, err = t.Adopt(keys, cmd.Token, cmd.Former, ttl, fence)
 		describe(r, it)
@@ -595,7 +595,7 @@ func (a *simActor) act(t *keyspace.Turn, k int, cmd *node.Command, r *node.Reply
 		it, err = t.Renew(keys.Name, cmd.Token, ttl)
 	case node.Release:
 		if cmd.Queued {
-			it.Says = t.Leave(keys, inbox, cmd.Token, reserve, true)
+			it.Says = t.Leave(keys, inbox, cmd.Token, reserve, true, fence)
 		} else {
 			it.Says = t.Release(keys, cmd.Token, reserve, fence)
 		}
