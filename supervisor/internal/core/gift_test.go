@@ -164,6 +164,19 @@ func TestGiftsThatAreClaimed(t *testing.T) {
 	}
 }
 
+// A node that was given by another release is one that may have been a rival's.
+func TestGiftOfAnotherRelease(t *testing.T) {
+	b := enrolled(t, 3)
+	w, token := b.placed()
+	_, until := b.heartbeat(0, 1, 2)
+	b.give(token, 7000, until, 0, 1)
+	b.got(w)
+	b.give(token, 6000, until, 2)
+	if v := b.c.lines["x"].holder.votes.of[2]; v.until != 0 || v.standing != onProbation {
+		t.Errorf("%v: want it on probation", v)
+	}
+}
+
 // What is left of a heartbeat may be little: then it is renewed before an answer would be late.
 func TestGiftIsRenewedInTime(t *testing.T) {
 	b := enrolled(t, 3)
