@@ -136,9 +136,10 @@ func (c *Core) renewSoon(now clock.Instant, t *tenure, given nodeSet) {
 	c.schedule(t)
 }
 
-// patience is for how long an answer of a node is waited for.
+// patience is for how long two answers of a node are waited for: one may be lost, or later than
+// they have been lately.
 func (c *Core) patience(i int) time.Duration {
-	return max(c.settings.NodeTimeout, c.nodes[i].state.Patience)
+	return 2 * max(c.settings.NodeTimeout, c.nodes[i].state.Patience)
 }
 
 // receive counts a gift as the vote that it is.

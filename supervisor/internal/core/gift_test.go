@@ -113,12 +113,12 @@ func TestGiftsThatAreClaimed(t *testing.T) {
 		}, nil},
 		{"too late to be renewed", func(p play) {
 			s := &p.b.c.settings
-			p.b.clock.Advance(s.Alive() - s.NodeTimeout - p.b.c.terms.Grace - p.b.c.terms.Drift - 19*time.Millisecond)
+			p.b.clock.Advance(s.Alive() - 2*s.NodeTimeout - p.b.c.terms.Grace - p.b.c.terms.Drift - 19*time.Millisecond)
 			p.b.c.terms.Window = 2 * s.Alive()
 			p.b.give(p.token, 7000, p.until, 0, 1)
 		}, nil},
 		{"slow nodes", func(p play) {
-			p.b.c.nodes[1].state.Patience = p.b.c.settings.Alive()
+			p.b.c.nodes[1].state.Patience = p.b.c.settings.Alive() / 2
 			p.b.give(p.token, 7000, p.until, 0, 1)
 		}, nil},
 		{"another life", func(p play) {
@@ -184,7 +184,7 @@ func TestGiftIsRenewedInTime(t *testing.T) {
 	_, until := b.heartbeat(0, 1, 2)
 	s, tm := &b.c.settings, b.c.terms
 	tm.Window = 2 * s.Alive()
-	b.clock.Advance(s.Alive() - s.NodeTimeout - tm.Grace - tm.Drift - 10*time.Millisecond)
+	b.clock.Advance(s.Alive() - 2*s.NodeTimeout - tm.Grace - tm.Drift - 10*time.Millisecond)
 	b.give(token, 7000, until, 0, 1)
 	b.got(w)
 	b.advance(5 * time.Millisecond)
