@@ -118,7 +118,10 @@ func (l *listener) read(message string) Wake {
 	case l.marker != "" && g.Marker != l.marker:
 		return Wake{Node: l.Index, Token: g.Token}
 	}
-	return Wake{Node: l.Index, Token: g.Token, Fence: g.Fence, Until: time.Duration(g.Until) * time.Millisecond, Life: l.life}
+	return Wake{
+		Node: l.Index, Token: g.Token, Fence: g.Fence, Life: l.life,
+		Until: time.Duration(g.Until) * time.Millisecond, At: time.Duration(g.At) * time.Millisecond,
+	}
 }
 
 func (l *listener) wake(ctx context.Context, w Wake) {

@@ -206,6 +206,7 @@ type Wake struct {
 	Fence uint64
 	Until time.Duration
 	Life  uint32
+	At    time.Duration // the node's TIME when it gave the key, in whole milliseconds
 }
 
 // A Fingerprint is that of an electorate, which some client has left on a node.

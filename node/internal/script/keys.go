@@ -113,6 +113,7 @@ type Gift struct {
 	Token  string
 	Fence  uint64
 	Until  int64  // the node's time in ms; it tells which heartbeat that is
+	At     int64  // the node's time in ms when it was given
 	Marker string // the whole marker of the node that did it; "" if it has none
 }
 
@@ -122,7 +123,7 @@ const giftVersion = Reservation + "1"
 // Message returns what is published. An owner may have any bytes in it, so the length of the
 // token comes before it. The text of the script spells it itself.
 func (g *Gift) Message() string {
-	return giftVersion + " " + decimal(g.Fence) + " " + strconv.FormatInt(g.Until, 10) + " " +
+	return giftVersion + " " + decimal(g.Fence) + " " + strconv.FormatInt(g.Until, 10) + " " + strconv.FormatInt(g.At, 10) + " " +
 		strconv.Itoa(len(g.Token)) + " " + g.Token + g.Marker
 }
 
@@ -132,7 +133,7 @@ func ReadGift(message string) (g Gift, ok bool) {
 	if version != giftVersion {
 		return g, false
 	}
-	var n [3]int64
+	var n [4]int64
 	for i := range n {
 		var number string
 		var err error
@@ -141,10 +142,10 @@ func ReadGift(message string) (g Gift, ok bool) {
 			return g, false
 		}
 	}
-	if n[2] > int64(len(rest)) {
+	if n[3] > int64(len(rest)) {
 		return g, false
 	}
-	return Gift{Token: rest[:n[2]], Fence: uint64(n[0]), Until: n[1], Marker: rest[n[2]:]}, true
+	return Gift{Token: rest[:n[3]], Fence: uint64(n[0]), Until: n[1], At: n[2], Marker: rest[n[3]:]}, true
 }
 
 // InboxChannel returns the channel on which nodes tell one process what they have

@@ -212,7 +212,7 @@ local function handOver(name, queue, self, fence, register)
         if raised and -alive - now >= tonumber(reserve) then
           redis.call('SET', name, token .. '+' .. fence, 'PX', string.format('%.0f', -alive - now))
           redis.call('ZREM', queue, member, 'l' .. id)
-          local gift = '?1 ' .. fence .. ' ' .. string.format('%.0f', -alive) .. ' ' .. #token .. ' ' .. token
+          local gift = '?1 ' .. fence .. ' ' .. string.format('%.0f %.0f', -alive, now) .. ' ' .. #token .. ' ' .. token
           if redis.call('PUBLISH', inbox, gift .. (redis.call('GET', '` + Marker + `') or '')) > 0 then
             living = id
             break

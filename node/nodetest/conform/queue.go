@@ -569,7 +569,12 @@ func (d *driver) wake(t *testing.T, token string) {
 
 func (d *driver) hear(t *testing.T, want node.Wake) {
 	t.Helper()
-	if w := d.next(t); w != want {
+	w := d.next(t)
+	if w.Fence != 0 && (w.Until-w.At <= 0 || w.Until-w.At > alive) {
+		t.Errorf("%+v: given %v before the end of a heartbeat", w, w.Until-w.At)
+	}
+	w.At = 0
+	if w != want {
 		t.Fatalf("%+v: want %+v", w, want)
 	}
 }

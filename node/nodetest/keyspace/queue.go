@@ -62,7 +62,7 @@ func (t *Turn) give(k *Keys, fence float64, inbox, token string, end int64) bool
 	}
 	t.ZRem(k.Queue, script.Waiter(inbox, token), script.Alive(inbox, token))
 	marker, err := t.get(script.Marker)
-	gift := Gift{Token: token, Fence: uint64(fence), Until: end, Marker: marker}
+	gift := Gift{Token: token, Fence: uint64(fence), Until: end, At: t.ms(), Marker: marker}
 	return err == nil && t.Server.Publish(inbox, gift.Message()) > 0
 }
 

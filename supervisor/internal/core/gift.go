@@ -25,7 +25,8 @@ type offer struct {
 	life  uint32        // and in which incarnation
 	until time.Duration // when that heartbeat ends, by the node's TIME
 
-	gift node.Wake // the latest; its Fence is 0 if there is none
+	gift  node.Wake     // the latest; its Fence is 0 if there is none
+	least time.Duration // how far the node's clock was ahead of ours by that, counted to its receipt
 }
 
 // offered hears that node i has answered a heartbeat.
@@ -46,7 +47,8 @@ func (c *Core) onGift(now clock.Instant, t *tenure, w node.Wake) (done bool) {
 	if t.queuing == nil {
 		return false
 	}
-	t.queuing.offers[w.Node].gift = w
+	o := &t.queuing.offers[w.Node]
+	o.gift, o.least = w, w.At-time.Duration(now)
 	switch t.phase {
 	case phaseQueued:
 		if t.queuing.given == 0 {
@@ -69,6 +71,9 @@ func (c *Core) worth(now clock.Instant, t *tenure, i int) clock.Instant {
 	}
 	if o.life != s.Life || o.gift.Life != s.Life || now < c.youngUntil(i) {
 		return 0
+	}
+	if o.least-o.lead > t.terms.Drift {
+		return 0 // this process was stopped by what its clock does not see, and has it from before
 	}
 	until := o.asked.Add(c.settings.Alive() - t.terms.Drift)
 	if r := readingOf(s); r.least-o.lead > t.terms.Drift {

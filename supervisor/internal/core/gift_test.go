@@ -29,7 +29,7 @@ func (b *bench) heartbeat(nodes ...int) (sent clock.Instant, until time.Duration
 // give has nodes say that they have given the key to a token.
 func (b *bench) give(token string, fence uint64, until time.Duration, nodes ...int) {
 	for _, i := range nodes {
-		b.c.Hear(b.now(), node.Wake{Node: i, Token: token, Fence: fence, Until: until, Life: 1})
+		b.c.Hear(b.now(), node.Wake{Node: i, Token: token, Fence: fence, Until: until, Life: 1, At: nodesTime + time.Duration(b.now())})
 		b.perform()
 	}
 }
@@ -137,6 +137,14 @@ func TestGiftsThatAreClaimed(t *testing.T) {
 			s.Time += 800 * time.Millisecond
 			p.b.c.Receive(p.b.now(), node.Batch{Node: 1, State: s})
 			p.b.give(p.token, 7000, p.until, 0, 1)
+		}, nil},
+		{"it lay there through a pause", func(p play) {
+			p.b.give(p.token, 7000, p.until, 0)
+			p.b.c.Hear(p.b.now(), node.Wake{
+				Node: 1, Token: p.token, Fence: 7000, Until: p.until, Life: 1,
+				At: nodesTime + time.Duration(p.b.now()) + p.b.c.terms.Drift + 20*time.Millisecond,
+			})
+			p.b.perform()
 		}, nil},
 		{"it is not renewed", func(p play) { p.b.give(p.token, 7000, p.until, 0, 1) }, func(r *Request) { r.NoRenew = true }},
 		{"a heartbeat outlasts the lease", func(p play) { p.b.give(p.token, 7000, p.until, 0, 1) }, func(r *Request) {

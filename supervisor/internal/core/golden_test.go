@@ -216,7 +216,7 @@ func (h *history) says(i int, what string) {
 	case words[0] == "given":
 		h.c.Hear(h.now(), node.Wake{
 			Node: i, Token: h.token(strings.Trim(words[2], ",")), Fence: uint64(h.number(strings.Trim(words[4], ","))),
-			Until: h.time(words[6]), Life: s.Life,
+			Until: h.time(words[6]), Life: s.Life, At: offset + time.Duration(h.now()),
 		})
 		return
 	default:

@@ -138,6 +138,7 @@ func (a *simActor) wakeOf(message string) node.Wake {
 	m := node.Wake{Node: a.n.id, Token: g.Token}
 	if a.listener.marker == "" || g.Marker == a.listener.marker {
 		m.Fence, m.Until, m.Life = g.Fence, time.Duration(g.Until)*time.Millisecond, a.listener.lives
+		m.At = time.Duration(g.At) * time.Millisecond
 	}
 	return m
 }

@@ -533,6 +533,8 @@ var mutants = []mutant{
 		"		if c.hasGifts(t, kept) {\n", "		if false {\n", "./supervisor/internal/core TestGiftIsGivenBackWithItsToken"},
 	{"what a clock has gained since the heartbeat is not taken off", "each vote is believed only as long as the node's own clock keeps the key", core,
 		"	if r := readingOf(s); r.least-o.lead > t.terms.Drift {", "	if r := readingOf(s); false {", "./supervisor/internal/core TestGiftsThatAreClaimed"},
+	{"a gift that lay there through a pause is believed", "a pause of the whole machine is found in the nodes' TIME: the message tells it", core,
+		"	if o.least-o.lead > t.terms.Drift {\n", "	if false {\n", "./supervisor/internal/core TestGiftsThatAreClaimed"},
 	{"a gift is believed that cannot be renewed in time", "a lease is not lost as soon as it is won", core,
 		"		renewed := now.Add(c.patience(i) + t.terms.Grace)\n", "		renewed := now.Add(t.terms.Grace)\n", "./supervisor/internal/core TestGiftsThatAreClaimed"},
 	{"what was given is renewed late", "a lease is not lost as soon as it is won", core,
