@@ -226,20 +226,19 @@ func TestGiftBeforeTheAnswer(t *testing.T) {
 	}
 }
 
-// What a young node has been asked for counts for nothing.
+// What a young node has been asked for counts for nothing, also if it has grown since.
 func TestGiftOfAYoungNode(t *testing.T) {
 	b := enrolled(t, 3)
 	w, token := b.placed()
 	b.restart(1)
 	_, until := b.heartbeat(0, 1, 2)
-	b.c.Hear(b.now(), node.Wake{Node: 1, Token: token, Fence: 7000, Until: until, Life: 2})
-	b.give(token, 7000, until, 0)
-	b.waits(w)
 	s := b.c.nodes[1].state
 	s.Grown = true
 	b.c.Receive(b.now(), node.Batch{Node: 1, State: s})
+	b.c.Hear(b.now(), node.Wake{Node: 1, Token: token, Fence: 7000, Until: until, Life: 2, At: nodesTime + time.Duration(b.now())})
 	b.give(token, 7000, until, 0)
 	b.waits(w)
+	b.wantNodes(b.take(node.Claim), 0, 1)
 }
 
 // What gives a key back that was given may come late. So the waiter goes on with another token.

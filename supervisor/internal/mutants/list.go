@@ -540,7 +540,7 @@ var mutants = []mutant{
 	{"what was given is renewed late", "a lease is not lost as soon as it is won", core,
 		"min(trackAfter, spare/2)", "trackAfter", "./supervisor/internal/core TestGiftIsRenewedInTime"},
 	{"a lease without renewal is what is left of a heartbeat", "a lease lasts for its TTL", core,
-		"	if w.NoRenew || c", "	if c", "./supervisor/internal/core TestGiftsThatAreClaimed"},
+		"	if w.NoRenew || c", "	if w.Once || c", "./supervisor/internal/core TestGiftsThatAreClaimed"},
 	{"a heartbeat outlasts the lease", "a key lasts for the TTL at most", core,
 		" || c.settings.Alive() > t.terms.TTL", "", "./supervisor/internal/core TestGiftsThatAreClaimed"},
 	{"another fence joins a lease that was given", "what is stored is the lease's own fence", core,
