@@ -120,7 +120,8 @@ func (l *listener) read(message string) Wake {
 	}
 	return Wake{
 		Node: l.Index, Token: g.Token, Fence: g.Fence, Life: l.life,
-		Until: time.Duration(g.Until) * time.Millisecond, At: time.Duration(g.At) * time.Millisecond,
+		Beat: time.Duration(g.Beat) * time.Millisecond, At: time.Duration(g.At) * time.Millisecond,
+		Until: time.Duration(g.Until) * time.Millisecond,
 	}
 }
 

@@ -449,12 +449,12 @@ func TestGiftOfAnotherServer(t *testing.T) {
 		wantStatuses(t, r.ask(give), "ok")
 		until := replies[0].Until
 		w := <-wakes
-		if want := (node.Wake{Node: 3, Token: "2", Fence: 7, Until: until, Life: 1, At: w.At}); w != want || w.At <= 0 || w.At >= until {
+		if want := (node.Wake{Node: 3, Token: "2", Fence: 7, Life: 1, Beat: until, At: w.At, Until: w.Until}); w != want || w.At <= 0 || w.At >= w.Until || w.Until >= until {
 			t.Errorf("%+v: want %+v", w, want)
 		}
 		for _, message := range []string{
-			fmt.Sprintf("?1 7 %d 5 1 2other/server 17 10000", until.Milliseconds()),
-			fmt.Sprintf("?1 7 %d 5 1 2", until.Milliseconds()),
+			fmt.Sprintf("?1 7 %d 5 6 1 2other/server 17 10000", until.Milliseconds()),
+			fmt.Sprintf("?1 7 %d 5 6 1 2", until.Milliseconds()),
 		} {
 			if err := client.Do(t.Context(), client.B().Publish().Channel("in").Message(message).Build()).Error(); err != nil {
 				t.Fatal(err)
@@ -462,7 +462,7 @@ func TestGiftOfAnotherServer(t *testing.T) {
 			wantWake(t, wakes, "2")
 		}
 		// What is no such message is a token that nobody has.
-		for _, message := range []string{"?1", "?1 7", "?1 0 5 5 1 2", "?1 7 5 5 9 2", "?1 7 x 5 1 2", "?1 9007199254740993 5 5 1 2", "?2 7 5 5 1 2"} {
+		for _, message := range []string{"?1", "?1 7", "?1 0 5 5 5 1 2", "?1 7 5 5 5 9 2", "?1 7 x 5 5 1 2", "?1 9007199254740993 5 5 5 1 2", "?2 7 5 5 5 1 2", "?1 7 5 5 6 1 2"} {
 			if err := client.Do(t.Context(), client.B().Publish().Channel("in").Message(message).Build()).Error(); err != nil {
 				t.Fatal(err)
 			}

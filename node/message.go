@@ -200,13 +200,13 @@ type Wake struct {
 	// every key.
 	Key string
 	// Fence tells that the key was given to Token: it holds Token, and Fence was larger than what
-	// was stored, and is stored now. That lasts until a TIME of the node since the Unix epoch, at
-	// which the heartbeat ends that Token had then, see Reply. The node was of Life. It is 0 if
-	// the key was only reserved.
+	// was stored, and is stored now. The node was of Life. It is 0 if the key was only reserved.
 	Fence uint64
-	Until time.Duration
 	Life  uint32
-	At    time.Duration // the node's TIME when it gave the key, in whole milliseconds
+	// Of what was given, by the node's TIME since the Unix epoch, in whole milliseconds: when the
+	// heartbeat ends that Token had then, see Reply; when the key was given; and when it ends, which
+	// is no later than the heartbeat does.
+	Beat, At, Until time.Duration
 }
 
 // A Fingerprint is that of an electorate, which some client has left on a node.

@@ -190,8 +190,9 @@ local looks = ` + strconv.Itoa(MaxLooks) + `
 //
 // A release with a fence gives the key to that waiter instead, if the fence is larger than what
 // its register has stored, and the waiter's heartbeat lasts for as long as a reservation. Then
-// the key holds the waiter's token up to the end of the heartbeat, and the message is a Gift. All
-// that may fail comes before the message: whoever hears it counts on the key.
+// the key holds the waiter's token for as long as that, so that one who is dead costs no more, and
+// the message is a Gift. All that may fail comes before the message: whoever hears it counts on
+// the key.
 var handOver = looks + `
 local function handOver(name, queue, self, fence, register)
   local some, raised = 1, false
@@ -210,9 +211,9 @@ local function handOver(name, queue, self, fence, register)
           raised = raised or redis.pcall('ZADD', register, 'GT', 'CH', fence, 'f') == 1
         end
         if raised and -alive - now >= tonumber(reserve) then
-          redis.call('SET', name, token .. '+' .. fence, 'PX', string.format('%.0f', -alive - now))
+          redis.call('SET', name, token .. '+' .. fence, 'PX', reserve)
           redis.call('ZREM', queue, member, 'l' .. id)
-          local gift = '?1 ' .. fence .. ' ' .. string.format('%.0f %.0f', -alive, now) .. ' ' .. #token .. ' ' .. token
+          local gift = '?1 ' .. fence .. ' ' .. string.format('%.0f %.0f %.0f', -alive, now, now + reserve) .. ' ' .. #token .. ' ' .. token
           if redis.call('PUBLISH', inbox, gift .. (redis.call('GET', '` + Marker + `') or '')) > 0 then
             living = id
             break

@@ -378,13 +378,13 @@ func (q *queueing) gifts(t *testing.T) {
 		t.Errorf("the heartbeat ends in %v", left)
 	}
 	q.b.expect(t, release(rival, 6), node.Reply{Status: node.OK})
-	q.a.hear(t, node.Wake{Token: "a", Fence: 6, Until: until, Life: 1})
+	q.a.hear(t, node.Wake{Token: "a", Fence: 6, Beat: until, Life: 1})
 	q.b.silent(t)
 	q.a.lookValue(t, q.name, "a+6")
-	q.a.lookTTL(t, q.name, true, alive)
+	q.a.lookTTL(t, q.name, true, reserve)
 	q.stand(t, 1)
 	stored("6")
-	q.a.expect(t, q.at(6, "a"), node.Reply{Status: node.OK, Value: "a+6", Left: alive, Fence: 6})
+	q.a.expect(t, q.at(6, "a"), node.Reply{Status: node.OK, Value: "a+6", Left: reserve, Fence: 6})
 	q.b.expect(t, release(rival, 7), node.Reply{Status: node.Other})
 	stored("6") // nothing is given that is another's
 	q.a.expect(t, node.Command{Op: node.Release, Name: q.name, Token: "a", Queued: true}, node.Reply{Status: node.OK})
@@ -418,21 +418,21 @@ func (q *queueing) gifts(t *testing.T) {
 	q.mute.one(t, q.at(1, "m"))
 	until = q.a.one(t, q.at(6, "a")).Until
 	q.b.expect(t, release(rival, 6), node.Reply{Status: node.OK})
-	q.a.hear(t, node.Wake{Token: "a", Fence: 6, Until: until, Life: 1})
+	q.a.hear(t, node.Wake{Token: "a", Fence: 6, Beat: until, Life: 1})
 	q.stand(t, 1)
 	// What is released with its place in the queue is given as well.
 	until = q.b.one(t, q.at(7, "b")).Until
 	both := node.Command{Op: node.Release, Name: q.name, Token: "a", Queued: true, Fence: 7}
 	q.a.expect(t, both, node.Reply{Status: node.OK})
-	q.b.hear(t, node.Wake{Token: "b", Fence: 7, Until: until, Life: 1})
+	q.b.hear(t, node.Wake{Token: "b", Fence: 7, Beat: until, Life: 1})
 	q.b.lookValue(t, q.name, "b+7")
 	until = q.a.one(t, q.at(6, "a")).Until
 	q.b.expect(t, release("b", 8), node.Reply{Status: node.OK})
-	q.a.hear(t, node.Wake{Token: "a", Fence: 8, Until: until, Life: 1})
+	q.a.hear(t, node.Wake{Token: "a", Fence: 8, Beat: until, Life: 1})
 	q.a.expect(t, node.Command{Op: node.Leave, Name: q.name, Token: "a"}, node.Reply{Status: node.OK})
 	q.a.lookValue(t, q.name, "a+8")
 	q.a.ask("DEL", queue)
-	q.mute.expect(t, q.at(1, "m"), node.Reply{Status: node.Other, Value: "a+8", Left: alive, Fence: 8})
+	q.mute.expect(t, q.at(1, "m"), node.Reply{Status: node.Other, Value: "a+8", Left: reserve, Fence: 8})
 	q.mute.expect(t, release("a", 9), node.Reply{Status: node.OK})
 	q.mute.one(t, node.Command{Op: node.Leave, Name: q.name, Token: "m"})
 	q.a.gone(t, q.name)
@@ -570,10 +570,10 @@ func (d *driver) wake(t *testing.T, token string) {
 func (d *driver) hear(t *testing.T, want node.Wake) {
 	t.Helper()
 	w := d.next(t)
-	if w.Fence != 0 && (w.Until-w.At <= 0 || w.Until-w.At > alive) {
-		t.Errorf("%+v: given %v before the end of a heartbeat", w, w.Until-w.At)
+	if w.Fence != 0 && (w.At <= 0 || w.Until-w.At != reserve || w.Until > w.Beat) {
+		t.Errorf("%+v: given for %v, %v before the end of a heartbeat", w, w.Until-w.At, w.Beat-w.At)
 	}
-	w.At = 0
+	w.At, w.Until = 0, 0
 	if w != want {
 		t.Fatalf("%+v: want %+v", w, want)
 	}

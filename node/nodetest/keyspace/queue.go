@@ -54,15 +54,15 @@ type Gift = script.Gift
 // ReadGift reads a message to an inbox. It reports false if it is a reservation's.
 func ReadGift(message string) (Gift, bool) { return script.ReadGift(message) }
 
-// give gives a key to a waiter whose heartbeat ends then, and reports whether somebody listens
-// there. All that may fail comes before the message.
-func (t *Turn) give(k *Keys, fence float64, inbox, token string, end int64) bool {
-	if t.SetFor(k.Name, Fenced(token, fence), end-t.ms()) != nil {
+// give gives a key to a waiter whose heartbeat ends then, for as long as a reservation lasts, and
+// reports whether somebody listens there. All that may fail comes before the message.
+func (t *Turn) give(k *Keys, fence float64, inbox, token string, beat, reserve int64) bool {
+	if t.SetFor(k.Name, Fenced(token, fence), reserve) != nil {
 		return false
 	}
 	t.ZRem(k.Queue, script.Waiter(inbox, token), script.Alive(inbox, token))
 	marker, err := t.get(script.Marker)
-	gift := Gift{Token: token, Fence: uint64(fence), Until: end, At: t.ms(), Marker: marker}
+	gift := Gift{Token: token, Fence: uint64(fence), Beat: beat, At: t.ms(), Until: t.ms() + reserve, Marker: marker}
 	return err == nil && t.Server.Publish(inbox, gift.Message()) > 0
 }
 
@@ -96,7 +96,7 @@ func (t *Turn) handOver(k *Keys, self string, reserve int64, fence float64) (han
 			switch {
 			case !named || end <= t.ms():
 			case fence != 0 && end-t.ms() >= reserve && t.raises(k, fence, &raised):
-				living = t.give(k, fence, inbox, token, end)
+				living = t.give(k, fence, inbox, token, end, reserve)
 			case first[i].Name == self || t.Server.Publish(inbox, token) > 0:
 				if t.SetFor(k.Name, Reserved(token), reserve) != nil {
 					return false, 0

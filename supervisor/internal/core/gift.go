@@ -8,11 +8,11 @@ import (
 )
 
 // This file is the hand-over in one exchange. Each heartbeat of a waiter lets the node give it
-// the key until the heartbeat ends: it is a grant that has no answer yet. A release proposes the
-// next fence, and has the node give the key to the first waiter if that is larger than what is
-// stored, and say so: that is the answer. Once q nodes have said so of one fence, the waiter
-// holds the name, by the rules of every election. In all other cases it claims what it was given,
-// as what was reserved for it. See invariant 18 of package supervisor.
+// the key, until the heartbeat ends at the latest: it is a grant that has no answer yet. A release
+// proposes the next fence, and has the node give the key to the first waiter if that is larger
+// than what is stored, and say so, and until when: that is the answer. Once q nodes have said so
+// of one fence, the waiter holds the name, by the rules of every election. In all other cases it
+// claims what it was given, as what was reserved for it. See invariant 18 of package supervisor.
 
 // An offer is what one node may give a waiter the key by.
 type offer struct {
@@ -23,7 +23,7 @@ type offer struct {
 	asked clock.Instant
 	lead  time.Duration // how far the node's clock was ahead of ours then
 	life  uint32        // and in which incarnation
-	until time.Duration // when that heartbeat ends, by the node's TIME
+	beat  time.Duration // when that heartbeat ends, by the node's TIME
 
 	gift  node.Wake     // the latest; its Fence is 0 if there is none
 	least time.Duration // how far the node's clock was ahead of ours by that, counted to its receipt
@@ -35,7 +35,7 @@ func (c *Core) offered(i int, t *tenure, r node.Reply) {
 		return // it has the key, by what the one before was given
 	}
 	o, s := &t.queuing.offers[i], &c.nodes[i].state
-	o.asked, o.lead, o.life, o.until = o.sent, readingOf(s).most, s.Life, r.Until
+	o.asked, o.lead, o.life, o.beat = o.sent, readingOf(s).most, s.Life, r.Until
 	if o.sent < c.youngUntil(i) {
 		o.asked = 0
 	}
@@ -61,12 +61,20 @@ func (c *Core) onGift(now clock.Instant, t *tenure, w node.Wake) (done bool) {
 	return false
 }
 
+// keptUntil returns until when a node keeps what it has given, unless its clock has gained on
+// ours. The node had the heartbeat after that was queued, when its own clock was that long before
+// the end of the key.
+func (c *Core) keptUntil(o *offer, t *tenure) clock.Instant {
+	begun := o.beat - c.settings.Alive() // by the node's TIME
+	return o.asked.Add(o.gift.Until - begun - t.terms.Drift)
+}
+
 // worth returns until when node i surely keeps what it has given: as for a vote, by when it was
 // asked. It is 0 if the gift does not answer the latest heartbeat, or came too late.
 func (c *Core) worth(now clock.Instant, t *tenure, i int) clock.Instant {
 	o := &t.queuing.offers[i]
 	s := &c.nodes[i].state
-	if o.gift.Fence == 0 || o.asked == 0 || o.gift.Until != o.until || now > o.asked.Add(t.terms.Window) {
+	if o.gift.Fence == 0 || o.asked == 0 || o.gift.Beat != o.beat || now > o.asked.Add(t.terms.Window) {
 		return 0
 	}
 	if o.life != s.Life || o.gift.Life != s.Life || now < c.youngUntil(i) {
@@ -75,7 +83,7 @@ func (c *Core) worth(now clock.Instant, t *tenure, i int) clock.Instant {
 	if o.least-o.lead > t.terms.Drift {
 		return 0 // this process was stopped by what its clock does not see, and has it from before
 	}
-	until := o.asked.Add(c.settings.Alive() - t.terms.Drift)
+	until := c.keptUntil(o, t)
 	if r := readingOf(s); r.least-o.lead > t.terms.Drift {
 		until = until.Add(o.lead - r.most)
 	}
@@ -87,7 +95,7 @@ func (c *Core) worth(now clock.Instant, t *tenure, i int) clock.Instant {
 func (c *Core) takeGifts(now clock.Instant, t *tenure) bool {
 	s, w := t.queuing, t.line.first
 	if w.NoRenew || c.settings.Alive() > t.terms.TTL {
-		return false // it would have the name for no more than what is left of a heartbeat
+		return false // it would have the name for no longer than a reservation
 	}
 	for i := range c.nodes {
 		if fence := s.offers[i].gift.Fence; fence != 0 && fence <= maxFence {
@@ -101,8 +109,7 @@ func (c *Core) takeGifts(now clock.Instant, t *tenure) bool {
 }
 
 // given returns the nodes that were given to a waiter with a fence, and keep that for long
-// enough: what is left of a heartbeat must last until the node has renewed, or the lease would
-// be lost as soon as it is won.
+// enough: it must last until the node has renewed, or the lease would be lost as soon as it is won.
 func (c *Core) given(now clock.Instant, t *tenure, fence uint64) (nodes nodeSet) {
 	for i := range c.nodes {
 		renewed := now.Add(c.patience(i) + t.terms.Grace)
@@ -141,17 +148,16 @@ func (c *Core) renewSoon(now clock.Instant, t *tenure, given nodeSet) {
 	c.schedule(t)
 }
 
-// patience is for how long two answers of a node are waited for: one may be lost, or later than
-// they have been lately.
+// patience is for how long an answer of a node is waited for.
 func (c *Core) patience(i int) time.Duration {
-	return 2 * max(c.settings.NodeTimeout, c.nodes[i].state.Patience)
+	return max(c.settings.NodeTimeout, c.nodes[i].state.Patience)
 }
 
 // receive counts a gift as the vote that it is.
 func (c *Core) receive(now clock.Instant, t *tenure, i int) {
 	o := &t.queuing.offers[i]
 	v := &t.votes.of[i]
-	v.promise = o.asked.Add(c.settings.Alive() - t.terms.Drift)
+	v.promise = c.keptUntil(o, t)
 	t.votes.kept(i, o.life, o.lead)
 	if r := readingOf(&c.nodes[i].state); r.least-o.lead > t.terms.Drift {
 		t.votes.aged(i, r.most)

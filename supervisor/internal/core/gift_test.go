@@ -10,27 +10,36 @@ import (
 
 // heartbeat has a waiter's next heartbeat come, and these nodes answer it. It returns when that
 // was sent, and until when it counts by the nodes' TIME.
-func (b *bench) heartbeat(nodes ...int) (sent clock.Instant, until time.Duration) {
+func (b *bench) heartbeat(nodes ...int) (sent clock.Instant, beat time.Duration) {
 	b.t.Helper()
 	b.take(node.Enqueue)
 	b.advance(b.c.settings.Heartbeat())
 	sent = b.now()
-	until = (nodesTime + time.Duration(sent) + b.c.settings.Alive()).Truncate(time.Millisecond)
+	beat = (nodesTime + time.Duration(sent) + b.c.settings.Alive()).Truncate(time.Millisecond)
 	for _, s := range b.take(node.Enqueue) {
 		for _, i := range nodes {
 			if s.node == i {
-				b.say(s, node.Other, theirs, func(r *node.Reply) { r.Ticket, r.Until = s.cmd.Ticket, until })
+				b.say(s, node.Other, theirs, func(r *node.Reply) { r.Ticket, r.Until = s.cmd.Ticket, beat })
 			}
 		}
 	}
-	return sent, until
+	return sent, beat
 }
 
-// give has nodes say that they have given the key to a token.
-func (b *bench) give(token string, fence uint64, until time.Duration, nodes ...int) {
+// give has nodes say that they have given the key to a token, by a heartbeat that ends then.
+func (b *bench) give(token string, fence uint64, beat time.Duration, nodes ...int) {
 	for _, i := range nodes {
-		b.c.Hear(b.now(), node.Wake{Node: i, Token: token, Fence: fence, Until: until, Life: 1, At: nodesTime + time.Duration(b.now())})
+		b.c.Hear(b.now(), b.gift(i, token, fence, beat))
 		b.perform()
+	}
+}
+
+// gift is what node i says when it gives a key.
+func (b *bench) gift(i int, token string, fence uint64, beat time.Duration) node.Wake {
+	at := nodesTime + time.Duration(b.now())
+	return node.Wake{
+		Node: i, Token: token, Fence: fence, Life: b.c.nodes[i].state.Life,
+		Beat: beat, At: at, Until: at + b.c.settings.Reserve(),
 	}
 }
 
@@ -42,8 +51,8 @@ func (b *bench) placed(change ...func(*Request)) (w Call, token string) {
 	return w, token
 }
 
-// A quorum that was given to a waiter is a lease: until the heartbeat ends for which the nodes
-// have given it, counted from before that was sent.
+// A quorum that was given to a waiter is a lease: for as long as the nodes keep the key, counted
+// from before the heartbeat was sent for which they have given it.
 func TestGifts(t *testing.T) {
 	b := enrolled(t, 3)
 	w, token := b.placed()
@@ -58,19 +67,21 @@ func TestGifts(t *testing.T) {
 		t.Errorf("%q with fence %d", held.Token(), held.Fence())
 	}
 	tn := b.c.lines["x"].holder
-	if want := sent.Add(b.c.settings.Alive() - tn.terms.Drift - tn.terms.Grace); tn.hold.until != want {
+	// 20 ms after the heartbeat the node began to keep it for as long as a reservation.
+	if want := sent.Add(20*time.Millisecond + b.c.settings.Reserve() - tn.terms.Drift - tn.terms.Grace); tn.hold.until != want {
 		t.Errorf("until %v after the heartbeat: want %v", tn.hold.until.Sub(sent), want.Sub(sent))
 	}
 	b.wantNodes(b.take(node.Renew))
 	b.wantNodes(b.take(node.Claim))
 	// The third has given it too: that is one more vote.
+	b.clock.Advance(10 * time.Millisecond)
 	b.give(token, 7000, until, 1)
-	if v := tn.votes.of[1]; v.until != sent.Add(b.c.settings.Alive()-tn.terms.Drift) {
+	if v := tn.votes.of[1]; v.until != sent.Add(30*time.Millisecond+b.c.settings.Reserve()-tn.terms.Drift) {
 		t.Errorf("the third: %v", v)
 	}
 	// It is renewed soon, whatever it is given for.
 	b.wantNodes(b.take(node.Renew))
-	b.advance(trackAfter)
+	b.advance(trackAfter - 10*time.Millisecond)
 	renewals := b.take(node.Renew)
 	b.wantNodes(renewals, 0, 1, 2)
 	for _, s := range renewals {
@@ -112,25 +123,32 @@ func TestGiftsThatAreClaimed(t *testing.T) {
 			p.b.give(p.token, 7000, p.until, 0, 1)
 		}, nil},
 		{"too late to be renewed", func(p play) {
-			s := &p.b.c.settings
-			p.b.clock.Advance(s.Alive() - 2*s.NodeTimeout - p.b.c.terms.Grace - p.b.c.terms.Drift - 19*time.Millisecond)
-			p.b.c.terms.Window = 2 * s.Alive()
-			p.b.give(p.token, 7000, p.until, 0, 1)
+			for i := range 2 {
+				late := p.b.gift(i, p.token, 7000, p.until)
+				if i == 0 {
+					p.b.clock.Advance(p.b.spare())
+				} else {
+					late.At, late.Until = late.At-p.b.spare(), late.Until-p.b.spare()
+				}
+				p.b.c.Hear(p.b.now(), late)
+				p.b.perform()
+			}
 		}, nil},
 		{"slow nodes", func(p play) {
-			p.b.c.nodes[1].state.Patience = p.b.c.settings.Alive() / 2
+			p.b.c.nodes[1].state.Patience = p.b.c.settings.Reserve()
 			p.b.give(p.token, 7000, p.until, 0, 1)
 		}, nil},
 		{"another life", func(p play) {
 			p.b.give(p.token, 7000, p.until, 0)
-			p.b.c.Hear(p.b.now(), node.Wake{Node: 1, Token: p.token, Fence: 7000, Until: p.until, Life: 2})
+			another := p.b.gift(1, p.token, 7000, p.until)
+			another.Life = 2
+			p.b.c.Hear(p.b.now(), another)
 			p.b.perform()
 		}, nil},
 		{"a life that began since", func(p play) {
 			p.b.give(p.token, 7000, p.until, 0)
 			p.b.restart(1, func(s *node.State) { s.Grown = true })
-			p.b.c.Hear(p.b.now(), node.Wake{Node: 1, Token: p.token, Fence: 7000, Until: p.until, Life: 2})
-			p.b.perform()
+			p.b.give(p.token, 7000, p.until, 1)
 		}, nil},
 		{"a clock that has gained", func(p play) {
 			s := p.b.state()
@@ -140,10 +158,9 @@ func TestGiftsThatAreClaimed(t *testing.T) {
 		}, nil},
 		{"it lay there through a pause", func(p play) {
 			p.b.give(p.token, 7000, p.until, 0)
-			p.b.c.Hear(p.b.now(), node.Wake{
-				Node: 1, Token: p.token, Fence: 7000, Until: p.until, Life: 1,
-				At: nodesTime + time.Duration(p.b.now()) + p.b.c.terms.Drift + 20*time.Millisecond,
-			})
+			w := p.b.gift(1, p.token, 7000, p.until)
+			w.At += p.b.c.terms.Drift + 20*time.Millisecond
+			p.b.c.Hear(p.b.now(), w)
 			p.b.perform()
 		}, nil},
 		{"it is not renewed", func(p play) { p.b.give(p.token, 7000, p.until, 0, 1) }, func(r *Request) { r.NoRenew = true }},
@@ -172,6 +189,25 @@ func TestGiftsThatAreClaimed(t *testing.T) {
 	}
 }
 
+// What a clock has gained since the heartbeat, its vote loses: the key ends by that clock.
+func TestGiftAges(t *testing.T) {
+	b := enrolled(t, 3)
+	w, token := b.placed()
+	sent, until := b.heartbeat(0, 1, 2)
+	gain := b.c.terms.Drift + 20*time.Millisecond
+	early := b.gift(1, token, 7000, until) // the clock jumps after this
+	s := b.state()
+	s.Time += gain
+	b.c.Receive(b.now(), node.Batch{Node: 1, State: s})
+	b.c.Hear(b.now(), early)
+	b.give(token, 7000, until, 0)
+	b.got(w)
+	tn := b.c.lines["x"].holder
+	if want := sent.Add(b.c.settings.Reserve() - tn.terms.Drift - gain); tn.votes.of[1].until != want {
+		t.Errorf("until %v after the heartbeat: want %v", tn.votes.of[1].until.Sub(sent), want.Sub(sent))
+	}
+}
+
 // A node that was given by another release is one that may have been a rival's.
 func TestGiftOfAnotherRelease(t *testing.T) {
 	b := enrolled(t, 3)
@@ -185,15 +221,22 @@ func TestGiftOfAnotherRelease(t *testing.T) {
 	}
 }
 
-// What is left of a heartbeat may be little: then it is renewed before an answer would be late.
+// spare is how late a gift may come, and still be believed.
+func (b *bench) spare() time.Duration {
+	return b.c.settings.Reserve() - b.c.settings.NodeTimeout - b.c.terms.Drift - b.c.terms.Grace
+}
+
+// What is left of a gift may be little: then it is renewed before an answer would be late.
 func TestGiftIsRenewedInTime(t *testing.T) {
 	b := enrolled(t, 3)
 	w, token := b.placed()
 	_, until := b.heartbeat(0, 1, 2)
-	s, tm := &b.c.settings, b.c.terms
-	tm.Window = 2 * s.Alive()
-	b.clock.Advance(s.Alive() - 2*s.NodeTimeout - tm.Grace - tm.Drift - 10*time.Millisecond)
-	b.give(token, 7000, until, 0, 1)
+	gifts := []node.Wake{b.gift(0, token, 7000, until), b.gift(1, token, 7000, until)}
+	b.clock.Advance(b.spare() - 10*time.Millisecond)
+	for _, g := range gifts {
+		b.c.Hear(b.now(), g)
+		b.perform()
+	}
 	b.got(w)
 	b.advance(5 * time.Millisecond)
 	b.wantNodes(b.take(node.Renew), 0, 1, 2)
@@ -235,8 +278,7 @@ func TestGiftOfAYoungNode(t *testing.T) {
 	s := b.c.nodes[1].state
 	s.Grown = true
 	b.c.Receive(b.now(), node.Batch{Node: 1, State: s})
-	b.c.Hear(b.now(), node.Wake{Node: 1, Token: token, Fence: 7000, Until: until, Life: 2, At: nodesTime + time.Duration(b.now())})
-	b.give(token, 7000, until, 0)
+	b.give(token, 7000, until, 0, 1)
 	b.waits(w)
 	b.wantNodes(b.take(node.Claim), 0, 1)
 }

@@ -120,7 +120,7 @@ func (h *history) fail(format string, args ...any) {
 //	node 0: grant A ok                  or absent, other, unknown, unsent; to the command that
 //	                                    was sent first. More is told behind a comma, see reply
 //	node 0: reserved for A
-//	node 0: given to A, fence 7, until 2s
+//	node 0: given to A, fence 7, until 1s, by the heartbeat until 2s
 //	node 0: restarted empty             also "down", "back", "marker confirmed", "grown"
 //	node 0: clock 2s ahead
 //	wait 2s
@@ -216,7 +216,7 @@ func (h *history) says(i int, what string) {
 	case words[0] == "given":
 		h.c.Hear(h.now(), node.Wake{
 			Node: i, Token: h.token(strings.Trim(words[2], ",")), Fence: uint64(h.number(strings.Trim(words[4], ","))),
-			Until: h.time(words[6]), Life: s.Life, At: offset + time.Duration(h.now()),
+			Until: h.time(strings.Trim(words[6], ",")), Beat: h.time(words[11]), Life: s.Life, At: offset + time.Duration(h.now()),
 		})
 		return
 	default:

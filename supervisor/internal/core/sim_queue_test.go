@@ -137,8 +137,8 @@ func (a *simActor) wakeOf(message string) node.Wake {
 	}
 	m := node.Wake{Node: a.n.id, Token: g.Token}
 	if a.listener.marker == "" || g.Marker == a.listener.marker {
-		m.Fence, m.Until, m.Life = g.Fence, time.Duration(g.Until)*time.Millisecond, a.listener.lives
-		m.At = time.Duration(g.At) * time.Millisecond
+		m.Fence, m.Life = g.Fence, a.listener.lives
+		m.Beat, m.At, m.Until = time.Duration(g.Beat)*time.Millisecond, time.Duration(g.At)*time.Millisecond, time.Duration(g.Until)*time.Millisecond
 	}
 	return m
 }
