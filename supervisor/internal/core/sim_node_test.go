@@ -405,6 +405,16 @@ func (n *simNode) keeps(l *simLease, end time.Duration) (kept, forgot, spoilt bo
 	return false, false, false
 }
 
+// forgotAt returns when a node last forgot a lease.
+func (n *simNode) forgotAt(l *simLease) (at time.Duration) {
+	for i := range n.forgot {
+		if n.w.descends(n.forgot[i].token, l.token) {
+			at = max(at, n.forgot[i].at)
+		}
+	}
+	return at
+}
+
 // shows reports whether the holder of a lease has heard that the node's clock was stepped, by so
 // much that this is proved whatever the way of an answer: then it must not count on what was
 // broken by that. The clock of a life that has begun since the lease has is not compared: the

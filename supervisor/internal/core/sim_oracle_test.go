@@ -375,13 +375,13 @@ func (w *world) brokenBy(o, heir *simLease) (nodes int) {
 	return nodes
 }
 
-// late counts the nodes that keep a lease only since they have forgotten another one: no vote
-// of them counts so soon.
+// late counts the nodes that keep a lease only since they have forgotten another one, or kept it
+// only then and have forgotten it as well: no vote of them counts so soon.
 func (w *world) late(o, l *simLease) (nodes int) {
 	for _, n := range w.nodes {
-		kept, _, _ := n.keeps(o, w.now)
+		kept, lost, _ := n.keeps(o, w.now)
 		_, forgot, _ := n.keeps(l, w.now)
-		if kept && forgot {
+		if forgot && (kept || lost && n.forgotAt(o) > n.forgotAt(l)) {
 			nodes++
 		}
 	}
