@@ -192,10 +192,11 @@ local looks = ` + strconv.Itoa(MaxLooks) + `
 // its register has stored, and the waiter's heartbeat lasts for as long as a reservation. Then
 // the key holds the waiter's token for as long as that, so that one who is dead costs no more, and
 // the message is a Gift. All that may fail comes before the message: whoever hears it counts on
-// the key.
+// the key. The marker goes into the message, and is no key of the call. A server of a cluster that
+// a proxy hides does not let a script read what is of another slot: then the key is reserved.
 var handOver = looks + `
 local function handOver(name, queue, self, fence, register)
-  local some, raised = 1, false
+  local some, raised, marker = 1, false, nil
   while looks > 0 do
     some = math.min(some, looks)
     local first = redis.call('ZRANGEBYSCORE', queue, 0, '+inf', 'LIMIT', 0, some)
@@ -208,13 +209,14 @@ local function handOver(name, queue, self, fence, register)
       if space and alive and -alive > now then
         local inbox, token = string.sub(id, 1, space - 1), string.sub(id, space + 1)
         if fence and -alive - now >= tonumber(reserve) then
-          raised = raised or redis.pcall('ZADD', register, 'GT', 'CH', fence, 'f') == 1
+          marker = marker or redis.pcall('GET', '` + Marker + `') or ''
+          raised = raised or type(marker) == 'string' and redis.pcall('ZADD', register, 'GT', 'CH', fence, 'f') == 1
         end
         if raised and -alive - now >= tonumber(reserve) then
           redis.call('SET', name, token .. '+' .. fence, 'PX', reserve)
           redis.call('ZREM', queue, member, 'l' .. id)
           local gift = '?1 ' .. fence .. ' ' .. string.format('%.0f %.0f %.0f', -alive, now, now + reserve) .. ' ' .. #token .. ' ' .. token
-          if redis.call('PUBLISH', inbox, gift .. (redis.call('GET', '` + Marker + `') or '')) > 0 then
+          if redis.call('PUBLISH', inbox, gift .. marker) > 0 then
             living = id
             break
           end

@@ -203,16 +203,18 @@ func (q *queueing) stand(t *testing.T, n int) {
 	}
 }
 
+// evaluated returns the words by which a script is called for one name.
+func evaluated(s *script.Script, name string, args []string) []string {
+	words := []string{"EVAL", s.Text, fmt.Sprint(s.Keys)}
+	for _, key := range s.KeysOf {
+		words = append(words, key(name))
+	}
+	return append(words, args...)
+}
+
 func (q *queueing) manyDead(t *testing.T) {
 	const more = 3
 	ms := script.InMillis(reserve)
-	by := func(s script.Script, args ...string) []string {
-		words := []string{"EVAL", s.Text, fmt.Sprint(s.Keys)}
-		for _, key := range s.KeysOf {
-			words = append(words, key(q.name))
-		}
-		return append(words, args...)
-	}
 	for _, c := range []struct {
 		what  string
 		key   string
@@ -220,10 +222,10 @@ func (q *queueing) manyDead(t *testing.T) {
 		left  int
 		words []string
 	}{
-		{"release", rival, script.Ours, 1, by(script.Release, script.ReleaseArgs(script.ReleaseCall(nil, ms), rival, 0)...)},
-		{"release of nothing", "", script.Absent, 1, by(script.Release, script.ReleaseArgs(script.ReleaseCall(nil, ms), rival, 0)...)},
-		{"leave", "?a", script.Ours, 1, by(script.Leave, script.LeaveArgs(script.LeaveCall(nil, "inbox-a", ms), "a", false, 0)...)},
-		{"enqueue", "", script.Other, 2, by(script.Enqueue, script.EnqueueArgs(script.EnqueueCall(nil, "inbox-a", ms, ms), "a", 9, false)...)},
+		{"release", rival, script.Ours, 1, evaluated(&script.Release, q.name, script.ReleaseArgs(script.ReleaseCall(nil, ms), rival, 0))},
+		{"release of nothing", "", script.Absent, 1, evaluated(&script.Release, q.name, script.ReleaseArgs(script.ReleaseCall(nil, ms), rival, 0))},
+		{"leave", "?a", script.Ours, 1, evaluated(&script.Leave, q.name, script.LeaveArgs(script.LeaveCall(nil, "inbox-a", ms), "a", false, 0))},
+		{"enqueue", "", script.Other, 2, evaluated(&script.Enqueue, q.name, script.EnqueueArgs(script.EnqueueCall(nil, "inbox-a", ms, ms), "a", 9, false))},
 	} {
 		q.a.ask("DEL", q.name, script.QueueKey(q.name))
 		q.dead(t, script.MaxLooks+more, toCome)
@@ -413,6 +415,16 @@ func (q *queueing) gifts(t *testing.T) {
 	q.b.expect(t, release(rival, 6), node.Reply{Status: node.Absent})
 	q.a.wake(t, "a")
 	q.a.lookValue(t, q.name, "?a")
+	// Nor does a server on which the marker cannot be read, as one that a proxy hides with others.
+	begin("5")
+	before := q.a.ask("GET", script.Marker)
+	q.a.ask("DEL", script.Marker)
+	q.a.ask("ZADD", script.Marker, "1", "x")
+	q.a.ask(evaluated(&script.Release, q.name, script.ReleaseArgs(script.ReleaseCall(nil, script.InMillis(reserve)), rival, 6))...)
+	q.a.wake(t, "a")
+	q.a.lookValue(t, q.name, "?a")
+	stored("5")
+	q.a.ask("SET", script.Marker, before)
 	// Who does not listen is passed over, and keeps nothing.
 	begin("5")
 	q.mute.one(t, q.at(1, "m"))

@@ -61,14 +61,15 @@ func (t *Turn) give(k *Keys, fence float64, inbox, token string, beat, reserve i
 		return false
 	}
 	t.ZRem(k.Queue, script.Waiter(inbox, token), script.Alive(inbox, token))
-	marker, err := t.get(script.Marker)
+	marker, _ := t.get(script.Marker)
 	gift := Gift{Token: token, Fence: uint64(fence), Beat: beat, At: t.ms(), Until: t.ms() + reserve, Marker: marker}
-	return err == nil && t.Server.Publish(inbox, gift.Message()) > 0
+	return t.Server.Publish(inbox, gift.Message()) > 0
 }
 
-// raises stores a fence if it is larger than what is stored, and reports whether it was.
+// raises stores a fence if it is larger than what is stored, and reports whether it was. It does
+// nothing if the marker cannot be read, which a gift tells.
 func (t *Turn) raises(k *Keys, fence float64, raised *bool) bool {
-	if !*raised {
+	if _, err := t.get(script.Marker); err == nil && !*raised {
 		*raised, _ = t.Propose(k.Fence, fence)
 	}
 	return *raised
