@@ -194,8 +194,9 @@ func (c *Core) hasGifts(t *tenure, nodes nodeSet) bool {
 // nextFence returns the fence that a release proposes for whoever waits, as a claim would: more
 // than that of the lease. It is 0 if none can be proposed.
 func (c *Core) nextFence(now clock.Instant, t *tenure) uint64 {
-	fence, ok := c.proposal(now, t.fence)
-	if fence += claimLead; !ok || fence > maxFence {
+	fence, ok := c.proposal(now, 0)
+	fence = max(fence+claimLead, t.fence+1)
+	if !ok || fence > maxFence {
 		return 0
 	}
 	return fence

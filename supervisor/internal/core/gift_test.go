@@ -219,6 +219,27 @@ func TestGiftOfAnotherRelease(t *testing.T) {
 	if v := b.c.lines["x"].holder.votes.of[2]; v.until != 0 || v.standing != onProbation {
 		t.Errorf("%v: want it on probation", v)
 	}
+	b.wantNodes(b.take(node.Renew)) // it is renewed soon
+	b.advance(trackAfter)
+	b.wantNodes(b.take(node.Renew), 0, 1, 2)
+}
+
+// In a crowd one lease follows another sooner than a claim is ahead of the nodes' time. Their
+// fences do not run away from it.
+func TestReleaseProposesTheNext(t *testing.T) {
+	b := enrolled(t, 3)
+	w, token := b.placed()
+	_, until := b.heartbeat(0, 1, 2)
+	ahead := uint64((nodesTime+time.Duration(b.now()))/time.Microsecond) + 2*claimLead
+	b.give(token, ahead, until, 0, 1)
+	b.got(w)
+	b.c.Release(b.now(), b.c.lines["x"].holder.id, b.call())
+	b.perform()
+	for _, s := range b.take(node.Release) {
+		if s.cmd.Fence != ahead+1 {
+			t.Errorf("node %d: fence %d, want %d", s.node, s.cmd.Fence, ahead+1)
+		}
+	}
 }
 
 // spare is how late a gift may come, and still be believed.
@@ -327,7 +348,7 @@ func TestReleaseGives(t *testing.T) {
 	b.perform()
 	next := uint64((nodesTime + time.Duration(b.now())) / time.Microsecond)
 	for _, s := range b.take(node.Release) {
-		if want := max(next, held.Fence()+1) + claimLead; s.cmd.Fence != want {
+		if want := max(next+claimLead, held.Fence()+1); s.cmd.Fence != want {
 			t.Errorf("node %d: fence %d, want %d", s.node, s.cmd.Fence, want)
 		}
 		b.say(s, node.Unknown)
