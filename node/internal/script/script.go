@@ -193,7 +193,9 @@ local looks = ` + strconv.Itoa(MaxLooks) + `
 // the key holds the waiter's token for as long as that, so that one who is dead costs no more, and
 // the message is a Gift. All that may fail comes before the message: whoever hears it counts on
 // the key. The marker goes into the message, and is no key of the call. A server of a cluster that
-// a proxy hides does not let a script read what is of another slot: then the key is reserved.
+// a proxy hides does not let a script read what is of another slot: then the key is reserved. So it
+// is for whoever stands behind one that does not listen: there may be very many of these, and to
+// give costs more.
 var handOver = looks + `
 local function handOver(name, queue, self, fence, register)
   local some, raised, marker = 1, false, nil
@@ -220,6 +222,7 @@ local function handOver(name, queue, self, fence, register)
             living = id
             break
           end
+          fence, raised = nil, false
         elseif id == self or redis.call('PUBLISH', inbox, token) > 0 then
           living = id
           redis.call('SET', name, '?' .. token, 'PX', reserve)

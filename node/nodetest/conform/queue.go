@@ -425,30 +425,32 @@ func (q *queueing) gifts(t *testing.T) {
 	q.a.lookValue(t, q.name, "?a")
 	stored("5")
 	q.a.ask("SET", script.Marker, before)
-	// Who does not listen is passed over, and keeps nothing.
+	// Who does not listen is passed over, and keeps nothing. The next one is not given.
 	begin("5")
 	q.mute.one(t, q.at(1, "m"))
-	until = q.a.one(t, q.at(6, "a")).Until
 	q.b.expect(t, release(rival, 6), node.Reply{Status: node.OK})
-	q.a.hear(t, node.Wake{Token: "a", Fence: 6, Beat: until, Life: 1})
+	q.a.wake(t, "a")
+	q.a.lookValue(t, q.name, "?a")
+	q.a.one(t, node.Command{Op: node.Claim, Name: q.name, Token: "a", TTL: alive, Fence: 7})
+	q.a.lookValue(t, q.name, "a+7")
 	q.stand(t, 1)
 	// What is released with its place in the queue is given as well.
 	until = q.b.one(t, q.at(7, "b")).Until
-	both := node.Command{Op: node.Release, Name: q.name, Token: "a", Queued: true, Fence: 7}
+	both := node.Command{Op: node.Release, Name: q.name, Token: "a", Queued: true, Fence: 8}
 	q.a.expect(t, both, node.Reply{Status: node.OK})
-	q.b.hear(t, node.Wake{Token: "b", Fence: 7, Beat: until, Life: 1})
-	q.b.lookValue(t, q.name, "b+7")
+	q.b.hear(t, node.Wake{Token: "b", Fence: 8, Beat: until, Life: 1})
+	q.b.lookValue(t, q.name, "b+8")
 	until = q.a.one(t, q.at(6, "a")).Until
-	q.b.expect(t, release("b", 8), node.Reply{Status: node.OK})
-	q.a.hear(t, node.Wake{Token: "a", Fence: 8, Beat: until, Life: 1})
+	q.b.expect(t, release("b", 9), node.Reply{Status: node.OK})
+	q.a.hear(t, node.Wake{Token: "a", Fence: 9, Beat: until, Life: 1})
 	q.a.expect(t, node.Command{Op: node.Leave, Name: q.name, Token: "a"}, node.Reply{Status: node.OK})
-	q.a.lookValue(t, q.name, "a+8")
+	q.a.lookValue(t, q.name, "a+9")
 	q.a.ask("DEL", queue)
-	q.mute.expect(t, q.at(1, "m"), node.Reply{Status: node.Other, Value: "a+8", Left: reserve, Fence: 8})
-	q.mute.expect(t, release("a", 9), node.Reply{Status: node.OK})
+	q.mute.expect(t, q.at(1, "m"), node.Reply{Status: node.Other, Value: "a+9", Left: reserve, Fence: 9})
+	q.mute.expect(t, release("a", 10), node.Reply{Status: node.OK})
 	q.mute.one(t, node.Command{Op: node.Leave, Name: q.name, Token: "m"})
 	q.a.gone(t, q.name)
-	stored("9")
+	stored("10")
 }
 
 func (q *queueing) leaving(t *testing.T) {

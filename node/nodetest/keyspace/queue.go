@@ -97,7 +97,9 @@ func (t *Turn) handOver(k *Keys, self string, reserve int64, fence float64) (han
 			switch {
 			case !named || end <= t.ms():
 			case fence != 0 && end-t.ms() >= reserve && t.raises(k, fence, &raised):
-				living = t.give(k, fence, inbox, token, end, reserve)
+				if living = t.give(k, fence, inbox, token, end, reserve); !living {
+					fence = 0
+				}
 			case first[i].Name == self || t.Server.Publish(inbox, token) > 0:
 				if t.SetFor(k.Name, Reserved(token), reserve) != nil {
 					return false, 0
