@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/leasehold-go/leasehold/node/internal/script"
 )
 
 // lastInboxPause is between two attempts to subscribe. Who waits also tries by itself.
@@ -22,14 +24,15 @@ func (a *Actor) listen() {
 		return
 	}
 	a.session.heard = true
-	ctx, dialled, before, done := a.session.ctx, a.session.dialled, a.listening, make(chan struct{})
+	ctx, dialled, marker, before, done := a.session.ctx, a.session.dialled, a.session.marker, a.listening, make(chan struct{})
 	a.listening = done
+	life := a.state.Life
 	a.tasks.Go(func() {
 		defer close(done)
 		if before != nil {
 			<-before
 		}
-		l := listener{Actor: a, ctx: ctx, dialled: dialled}
+		l := listener{Actor: a, ctx: ctx, dialled: dialled, marker: marker, life: life}
 		l.run()
 	})
 }
@@ -41,6 +44,8 @@ type listener struct {
 	*Actor
 	ctx     context.Context // of the session to which it belongs
 	dialled time.Duration   // within which that was
+	marker  string          // of that session; "" if it has none
+	life    uint32          // and in which incarnation that is
 }
 
 func (l *listener) run() {
@@ -90,10 +95,10 @@ func (l *listener) subscribe() (was, refusal bool, err error) {
 		s.stop()
 		up.Store(true)
 		l.report(s.ctx, nil)
-		l.wake(s.ctx, "")
+		l.wake(s.ctx, Wake{Node: l.Index})
 	})
 	err = s.client.Receive(ctx, s.client.B().Subscribe().Channel(l.Inbox).Build(), func(m rueidis.PubSubMessage) {
-		l.wake(s.ctx, m.Message)
+		l.wake(s.ctx, l.read(m.Message))
 	})
 	refusal = isRefusal(err)
 	if err = s.why(err); err == nil {
@@ -102,9 +107,27 @@ func (l *listener) subscribe() (was, refusal bool, err error) {
 	return up.Load(), refusal, err
 }
 
-func (l *listener) wake(ctx context.Context, token string) {
+// read reads a message. If another incarnation than that of the session has given the key away,
+// it is worth no more than a reservation: a server that has lost its data since may have sent
+// it, or one whose replica is listened to.
+func (l *listener) read(message string) Wake {
+	g, is := script.ReadGift(message)
+	switch {
+	case !is:
+		return Wake{Node: l.Index, Token: message}
+	case l.marker != "" && g.Marker != l.marker:
+		return Wake{Node: l.Index, Token: g.Token}
+	}
+	return Wake{
+		Node: l.Index, Token: g.Token, Fence: g.Fence, Life: l.life,
+		Beat: time.Duration(g.Beat) * time.Millisecond, At: time.Duration(g.At) * time.Millisecond,
+		Until: time.Duration(g.Until) * time.Millisecond,
+	}
+}
+
+func (l *listener) wake(ctx context.Context, w Wake) {
 	select {
-	case l.Wakes <- Wake{Node: l.Index, Token: token}:
+	case l.Wakes <- w:
 	case <-ctx.Done():
 	}
 }

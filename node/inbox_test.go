@@ -429,3 +429,44 @@ func TestHandOverEndsWithItsConnection(t *testing.T) {
 		}
 	})
 }
+
+// A release with a fence gives the key, and the message tells which server did: only that of the
+// session is believed. A replica that is listened to passes on what its primary was told, and a
+// server that has lost its data since may have a message on its way.
+func TestGiftOfAnotherServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r, wakes := listening(t, n.Conn(), "in", guarded(time.Minute))
+		client := lend(t, n)
+		defer client.Close()
+		wantStatuses(t, r.ask(grant("a", "1", 1)), "ok")
+		replies := r.ask(enqueue("a", "2", 1))
+		wantStatuses(t, replies, "other")
+		wantWake(t, wakes, "")
+		give := on(node.Release, "a", "1")
+		give.Fence = 7
+		wantStatuses(t, r.ask(give), "ok")
+		until := replies[0].Until
+		w := <-wakes
+		if want := (node.Wake{Node: 3, Token: "2", Fence: 7, Life: 1, Beat: until, At: w.At, Until: w.Until}); w != want || w.At <= 0 || w.At >= w.Until || w.Until >= until {
+			t.Errorf("%+v: want %+v", w, want)
+		}
+		for _, message := range []string{
+			fmt.Sprintf("?1 7 %d 5 6 1 2other/server 17 10000", until.Milliseconds()),
+			fmt.Sprintf("?1 7 %d 5 6 1 2", until.Milliseconds()),
+		} {
+			if err := client.Do(t.Context(), client.B().Publish().Channel("in").Message(message).Build()).Error(); err != nil {
+				t.Fatal(err)
+			}
+			wantWake(t, wakes, "2")
+		}
+		// What is no such message is a token that nobody has.
+		for _, message := range []string{"?1", "?1 7", "?1 0 5 5 5 1 2", "?1 7 5 5 5 9 2", "?1 7 x 5 5 1 2", "?1 9007199254740993 5 5 5 1 2", "?2 7 5 5 5 1 2", "?1 7 5 5 6 1 2"} {
+			if err := client.Do(t.Context(), client.B().Publish().Channel("in").Message(message).Build()).Error(); err != nil {
+				t.Fatal(err)
+			}
+			wantWake(t, wakes, message)
+		}
+	})
+}

@@ -87,7 +87,7 @@ type Command struct {
 	Token  string        // unused by Inspect; of Sign: the fingerprint, without a line feed
 	Former string        // of Adopt: the token that is to be replaced
 	TTL    time.Duration // whole milliseconds; of Grant, Renew, Heal, Claim, Adopt and Sign
-	Fence  uint64        // of Grant, Raise, Heal, Claim and Adopt
+	Fence  uint64        // of Grant, Raise, Heal, Claim and Adopt; of Release: 0, or the key may be given with it to who waits, see [Wake]
 	Ticket uint64        // of Enqueue: whose is smaller comes first; less than 2^53
 	New    bool          // of Enqueue: Token is to stand behind all that stand there, and Ticket is only the least
 	Queued bool          // of Release: Token may wait for the key, or the key be reserved for it, and that ends as well
@@ -149,6 +149,9 @@ type Reply struct {
 	Fence  uint64 // of Claim, Adopt, Inspect and Enqueue: what the register of the name has, 0 if nothing; of Raise: what it had before
 	Holds  uint64 // of the same but Raise: the fence of the lease that holds the key, 0 if its value tells none
 	Ticket uint64 // of Enqueue: at which it stands there; 0 if it does not
+	// Until is, of Enqueue, when the waiter's heartbeat ends, by the node's TIME since the Unix
+	// epoch in whole milliseconds; 0 if it does not stand there.
+	Until time.Duration
 	// Left is how long the key will live at most, of Inspect and Enqueue, and of Claim
 	// and Adopt if Other; -1 if for ever. Of Adopt if OK it is how long the key would have
 	// lived with Former; 0 if it held Token already, so that this is not known.
@@ -196,6 +199,14 @@ type Wake struct {
 	// inspected with Track. That is told once, and may be our own doing. "*" stands for
 	// every key.
 	Key string
+	// Fence tells that the key was given to Token: it holds Token, and Fence was larger than what
+	// was stored, and is stored now. The node was of Life. It is 0 if the key was only reserved.
+	Fence uint64
+	Life  uint32
+	// Of what was given, by the node's TIME since the Unix epoch, in whole milliseconds: when the
+	// heartbeat ends that Token had then, see Reply; when the key was given; and when it ends, which
+	// is no later than the heartbeat does.
+	Beat, At, Until time.Duration
 }
 
 // A Fingerprint is that of an electorate, which some client has left on a node.

@@ -33,7 +33,7 @@ var operations = [lastOp + 1]operation{
 	Release: {
 		Script: &script.Release,
 		call:   func(p *pipeline, to []string, _ item) []string { return script.ReleaseCall(to, p.reserves()) },
-		args:   func(_ *pipeline, to []string, c *Command) []string { return script.ReleaseArgs(to, c.Token) },
+		args:   func(_ *pipeline, to []string, c *Command) []string { return script.ReleaseArgs(to, c.Token, c.Fence) },
 	},
 	Leave: {
 		Script: &script.Leave,
@@ -41,7 +41,10 @@ var operations = [lastOp + 1]operation{
 			return script.LeaveCall(to, p.inbox, p.reserves())
 		},
 		args: func(_ *pipeline, to []string, c *Command) []string {
-			return script.LeaveArgs(to, c.Token, c.Op == Release)
+			if c.Op == Leave {
+				return script.LeaveArgs(to, c.Token, false, 0)
+			}
+			return script.LeaveArgs(to, c.Token, true, c.Fence)
 		},
 	},
 	Raise: {
@@ -70,6 +73,7 @@ var operations = [lastOp + 1]operation{
 			a.holding(r)
 			r.Ahead = int(a.number(script.EnqueueAhead, math.MaxInt32))
 			r.Ticket = a.score(script.EnqueueTicket)
+			r.Until = time.Duration(a.number(script.EnqueueUntil, maxMillis)) * time.Millisecond
 		},
 	},
 	Claim: {

@@ -15,7 +15,7 @@
 //	Adopt          waiting ─▶ electing ─▶ raising ─▶ adopting ──▶ held ─▶ releasing
 //
 //	waiting    the time of a quorum of nodes is not known yet
-//	queued     it stands in the queues of the nodes, until a quorum has reserved the name for it
+//	queued     it stands in the queues of the nodes, until a quorum has reserved the name for it, or given it
 //	electing   grants, claims or swaps of the token are out, for TTL/4 at most
 //	raising    q nodes have granted, and store a higher fence; left out if they had less stored
 //	adopting   it is renewed until nobody believes in the former lease any more
@@ -23,7 +23,7 @@
 //	releasing  it is over; releases are out
 //
 // A tenure that fails moves on to releasing. An adoption that fails is forgotten at once.
-// The next attempt is another tenure with another token. Ten histories in
+// The next attempt is another tenure with another token. Eleven histories in
 // docs/design.md show all this at work.
 //
 // # Usage
@@ -175,15 +175,22 @@
 //  17. A caller who had to wait for a name, and wants it again soon, stands in the queue
 //     at once. An attempt before that would be refused.
 //  18. A reservation is a promise, and no vote. The waiter claims the name once a quorum
-//     has reserved it, and what counts is the answered claim.
+//     has reserved it, and what counts is the answered claim. A gift is a vote: each
+//     heartbeat of a waiter is a grant until its end, by which the message of a release
+//     names it, and so that message is its answer. The key is given for as long as a
+//     reservation lasts, only within the heartbeat, and only with a fence that is larger
+//     than what the node has stored; q gifts of one fence are a lease. Its until counts from
+//     the sending of the heartbeat, by how long the node's clock runs from then to the end
+//     of the key.
 //  19. To a renewal and a heal a reserved key is absent and not another's, because nobody
 //     holds it. If a node that a lease was elected without reserves the name for it,
 //     that node is not claimed. Its vote is on probation: a rival may have had the node
 //     meanwhile.
 //  20. What a node tells unasked, of a reservation or of a key that has changed, is a
-//     reason to ask and never to believe. All of it may be lost: a waiter asks about as
-//     often as a reservation lasts, and when the holder's grant runs out, and a holder
-//     renews, or looks who has the key if its lease is not to be renewed.
+//     reason to ask and never to believe: a gift answers a heartbeat. All of it may be
+//     lost: a waiter asks about as often as a reservation lasts, and when the holder's
+//     grant runs out, and a holder renews, or looks who has the key if its lease is not to
+//     be renewed.
 //  21. An end begins nothing. What ends a lease or loses an attempt puts the line on a
 //     list, which is served after the input, a piece at a time. So one input takes as
 //     long with very many waiters as with one.

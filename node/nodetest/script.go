@@ -166,7 +166,9 @@ func (n *Node) scriptFlush(args []string) any {
 }
 
 func fenced(keys []string) *keyspace.Keys { return &keyspace.Keys{Name: keys[0], Fence: keys[1]} }
-func queued(keys []string) *keyspace.Keys { return &keyspace.Keys{Name: keys[0], Queue: keys[1]} }
+func given(keys []string) *keyspace.Keys {
+	return &keyspace.Keys{Name: keys[0], Queue: keys[1], Fence: keys[2]}
+}
 func all(keys []string) *keyspace.Keys {
 	return &keyspace.Keys{Name: keys[0], Fence: keys[1], Queue: keys[2]}
 }
@@ -185,11 +187,11 @@ func keeping(out []any, a keyspace.Answer) []any {
 }
 
 func release(t *keyspace.Turn, out []any, keys, call, args []string) ([]any, error) {
-	return append(out, int64(t.Release(queued(keys), args[0], millis(call[0])))), nil
+	return append(out, int64(t.Release(given(keys), args[0], millis(call[0]), float(args[1])))), nil
 }
 
 func leave(t *keyspace.Turn, out []any, keys, call, args []string) ([]any, error) {
-	return append(out, int64(t.Leave(queued(keys), call[0], args[0], millis(call[1]), args[1] == "1"))), nil
+	return append(out, int64(t.Leave(given(keys), call[0], args[0], millis(call[1]), args[1] == "1", float(args[2])))), nil
 }
 
 func raise(t *keyspace.Turn, out []any, keys, _, args []string) ([]any, error) {
@@ -211,7 +213,7 @@ func enqueue(t *keyspace.Turn, out []any, keys, call, args []string) ([]any, err
 	a, err := t.Enqueue(all(keys), call[0], args[0], keyspace.Enqueuing{
 		Ticket: float(args[1]), New: args[2] == "1", Reserve: millis(call[1]), Alive: millis(call[2]),
 	})
-	return append(holding(out, a), int64(a.Ahead), keyspace.ScoreText(a.Ticket)), err
+	return append(holding(out, a), int64(a.Ahead), keyspace.ScoreText(a.Ticket), a.Until), err
 }
 
 func claim(t *keyspace.Turn, out []any, keys, call, args []string) ([]any, error) {

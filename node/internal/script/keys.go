@@ -1,6 +1,7 @@
 package script
 
 import (
+	"strconv"
 	"strings"
 	"sync"
 )
@@ -105,6 +106,49 @@ func QueueKey(name string) string { return Prefix + "{" + name + "}:queue" }
 // Waiter and Alive return the two members of one that waits.
 func Waiter(inbox, token string) string { return "w" + inbox + " " + token }
 func Alive(inbox, token string) string  { return "l" + inbox + " " + token }
+
+// A Gift is what a node tells a waiter to whom a release has given the key: the waiter's token
+// holds it, with that fence, for as long as a reservation lasts, and no longer than the waiter's
+// heartbeat. Times are the node's, in ms.
+type Gift struct {
+	Token  string
+	Fence  uint64
+	Beat   int64  // when the heartbeat ends; it tells which one that is
+	At     int64  // when it was given
+	Until  int64  // when the key ends
+	Marker string // the whole marker of the node that did it; "" if it has none
+}
+
+// giftVersion begins what tells a gift: no token does, so it is no reservation's message.
+const giftVersion = Reservation + "1"
+
+// Message returns what is published. An owner may have any bytes in it, so the length of the
+// token comes before it. The text of the script spells it itself.
+func (g *Gift) Message() string {
+	return giftVersion + " " + decimal(g.Fence) + " " + strconv.FormatInt(g.Beat, 10) + " " + strconv.FormatInt(g.At, 10) + " " +
+		strconv.FormatInt(g.Until, 10) + " " + strconv.Itoa(len(g.Token)) + " " + g.Token + g.Marker
+}
+
+// ReadGift reads such a message. It reports false if it is another one.
+func ReadGift(message string) (g Gift, ok bool) {
+	version, rest, _ := strings.Cut(message, " ")
+	if version != giftVersion {
+		return g, false
+	}
+	var n [5]int64
+	for i := range n {
+		var number string
+		var err error
+		number, rest, _ = strings.Cut(rest, " ")
+		if n[i], err = strconv.ParseInt(number, 10, 64); err != nil || n[i] <= 0 || n[i] > 1<<53 {
+			return g, false
+		}
+	}
+	if n[3] > n[1] || n[4] > int64(len(rest)) {
+		return g, false // nothing is given for longer than the heartbeat
+	}
+	return Gift{Token: rest[:n[4]], Fence: uint64(n[0]), Beat: n[1], At: n[2], Until: n[3], Marker: rest[n[4]:]}, true
+}
 
 // InboxChannel returns the channel on which nodes tell one process what they have
 // reserved for it. random tells it from those of all other processes.

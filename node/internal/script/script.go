@@ -187,9 +187,18 @@ local looks = ` + strconv.Itoa(MaxLooks) + `
 // memory or of a right, or because the queue is none, must not fail what was asked.
 // It needs now, the node's time in ms, and reserve, for how long in ms. Nearly always the
 // first one is alive, so it looks at one, then at ten, then at a hundred at a time.
+//
+// A release with a fence gives the key to that waiter instead, if the fence is larger than what
+// its register has stored, and the waiter's heartbeat lasts for as long as a reservation. Then
+// the key holds the waiter's token for as long as that, so that one who is dead costs no more, and
+// the message is a Gift. All that may fail comes before the message: whoever hears it counts on
+// the key. The marker goes into the message, and is no key of the call. A server of a cluster that
+// a proxy hides does not let a script read what is of another slot: then the key is reserved. So it
+// is for whoever stands behind one that does not listen: there may be very many of these, and to
+// give costs more.
 var handOver = looks + `
-local function handOver(name, queue, self)
-  local some = 1
+local function handOver(name, queue, self, fence, register)
+  local some, raised, marker = 1, false, nil
   while looks > 0 do
     some = math.min(some, looks)
     local first = redis.call('ZRANGEBYSCORE', queue, 0, '+inf', 'LIMIT', 0, some)
@@ -199,12 +208,27 @@ local function handOver(name, queue, self)
       local id = string.sub(member, 2)
       local space = string.find(id, ' ', 1, true)
       local alive = redis.call('ZSCORE', queue, 'l' .. id)
-      if space and alive and -alive > now and (id == self or
-          redis.call('PUBLISH', string.sub(id, 1, space - 1), string.sub(id, space + 1)) > 0) then
-        living = id
-        redis.call('SET', name, '?' .. string.sub(id, space + 1), 'PX', reserve)
-        redis.call('ZADD', queue, -now, 'l' .. id)
-        break
+      if space and alive and -alive > now then
+        local inbox, token = string.sub(id, 1, space - 1), string.sub(id, space + 1)
+        if fence and -alive - now >= tonumber(reserve) then
+          marker = marker or redis.pcall('GET', '` + Marker + `') or ''
+          raised = raised or type(marker) == 'string' and redis.pcall('ZADD', register, 'GT', 'CH', fence, 'f') == 1
+        end
+        if raised and -alive - now >= tonumber(reserve) then
+          redis.call('SET', name, token .. '+' .. fence, 'PX', reserve)
+          redis.call('ZREM', queue, member, 'l' .. id)
+          local gift = '?1 ' .. fence .. ' ' .. string.format('%.0f %.0f %.0f', -alive, now, now + reserve) .. ' ' .. #token .. ' ' .. token
+          if redis.call('PUBLISH', inbox, gift .. marker) > 0 then
+            living = id
+            break
+          end
+          fence, raised = nil, false
+        elseif id == self or redis.call('PUBLISH', inbox, token) > 0 then
+          living = id
+          redis.call('SET', name, '?' .. token, 'PX', reserve)
+          redis.call('ZADD', queue, -now, 'l' .. id)
+          break
+        end
       end
       dead[#dead+1], dead[#dead+2] = member, 'l' .. id
     end
@@ -260,22 +284,24 @@ local now = out[1] * 1000 + math.floor(out[2] / 1000)
 `
 
 // Release deletes each key that still holds its token, and hands over those that are
-// absent then. KEYS: name, queue key. ARGV of the call: how long a reservation lasts
-// in ms, 0 to hand over nothing; of a name: token. Answers for each name: Absent, Ours
+// absent then, or gives them away. KEYS: name, queue key, fence key. ARGV of the call: how long
+// a reservation lasts in ms, 0 to hand over nothing; of a name: token, and the fence with which
+// the key may be given to a waiter, or 0. Answers for each name: Absent, Ours
 // (it was deleted) or Other. A name must not stand twice in one call: all reads come
 // before the first deletion. Names that nobody waits for, which are nearly all, are to
 // pay for no more than one EXISTS.
 var Release = define(Script{
-	Name: "release", KeysOf: kinds{Name, QueueKey}, Says: says(Absent, Ours, Other), Each: Says + 1,
-	Call: len(ReleaseCall(nil, "")), Args: len(ReleaseArgs(nil, "")), Hands: true,
+	Name: "release", KeysOf: kinds{Name, QueueKey, FenceKey}, Says: says(Absent, Ours, Other), Each: Says + 1,
+	Call: len(ReleaseCall(nil, "")), Args: len(ReleaseArgs(nil, "", 0)), Hands: true,
 }, fenced+`
 local call = redis.call
 local out = call('TIME')
-local n = #KEYS / 2
+local n = #KEYS / 3
 local held = call('MGET', unpack(KEYS, 1, n))
 local mine, handed, rest
 for i = 1, n do
-  if held[i] == ARGV[i+1] or fenced(held[i], ARGV[i+1]) then
+  local token = ARGV[2*i]
+  if held[i] == token or fenced(held[i], token) then
     out[i+2] = 1
   elseif held[i] or call('EXISTS', KEYS[i]) == 1 then
     out[i+2] = 2
@@ -284,12 +310,13 @@ for i = 1, n do
   end
 end
 local reserve = ARGV[1]
-if reserve ~= '0' and call('EXISTS', unpack(KEYS, n + 1)) > 0 then
+if reserve ~= '0' and call('EXISTS', unpack(KEYS, n + 1, 2 * n)) > 0 then
 `+clock+handOver+`
   handed, rest = {}, {}
   for i = 1, n do
     if out[i+2] ~= 2 then
-      local done, said, more = pcall(handOver, KEYS[i], KEYS[n+i])
+      local fence = out[i+2] == 1 and ARGV[2*i+1]
+      local done, said, more = pcall(handOver, KEYS[i], KEYS[n+i], nil, fence ~= '0' and fence, KEYS[2*n+i])
       handed[i] = done and said
       if done and more then
         rest[#rest+1] = i + 2
@@ -318,44 +345,52 @@ return out
 `)
 
 func ReleaseCall(to []string, reserve Millis) []string { return append(to, string(reserve)) }
-func ReleaseArgs(to []string, token string) []string   { return append(to, token) }
+func ReleaseArgs(to []string, token string, fence uint64) []string {
+	return append(to, token, decimal(fence))
+}
 
 // Leave takes each token out of its queue, and hands over a key that was reserved for
-// it, or is absent. KEYS: name, queue key. ARGV of the call: the inbox; how long a
-// reservation lasts in ms, 0 to hand over nothing; of a name: token, and 1 if a key
-// that holds the token is to be deleted as well. Answers for each name: Absent, Ours
+// it, or is absent. KEYS: name, queue key, fence key. ARGV of the call: the inbox; how long a
+// reservation lasts in ms, 0 to hand over nothing; of a name: token; 1 if a key that holds the
+// token is to be released as well; and the fence with which that may be given, or 0. Answers for each name: Absent, Ours
 // (the key held the token, or a reservation for it) or Other.
 var Leave = define(Script{
-	Name: "leave", KeysOf: kinds{Name, QueueKey}, Says: says(Absent, Ours, Other), Each: Says + 1,
-	Call: len(LeaveCall(nil, "", "")), Args: len(LeaveArgs(nil, "", false)), Hands: true,
+	Name: "leave", KeysOf: kinds{Name, QueueKey, FenceKey}, Says: says(Absent, Ours, Other), Each: Says + 1,
+	Call: len(LeaveCall(nil, "", "")), Args: len(LeaveArgs(nil, "", false, 0)), Hands: true,
 }, fenced+`
 local out = redis.call('TIME')
-local n = #KEYS / 2
+local n = #KEYS / 3
 local held = redis.call('MGET', unpack(KEYS, 1, n))
 local inbox, reserve = ARGV[1], ARGV[2]
 `+clock+handOver+`
 for i = 1, n do
-  local name, queue, token = KEYS[i], KEYS[n+i], ARGV[2*i+1]
+  local name, queue, token = KEYS[i], KEYS[n+i], ARGV[3*i]
   local id = inbox .. ' ' .. token
   redis.pcall('ZREM', queue, 'w' .. id, 'l' .. id)
-  local absent, reserved = false, held[i] == '?' .. token
-  if reserved or held[i] == token or fenced(held[i], token) then
+  local absent, mine, handed = false, false, false
+  if held[i] == '?' .. token then
     out[i+2] = 1
-    if reserved or ARGV[2*i+2] == '1' then
-      redis.call('DEL', name)
-      absent = true
-    end
+    redis.call('DEL', name)
+    absent = true
+  elseif held[i] == token or fenced(held[i], token) then
+    out[i+2] = 1
+    mine = ARGV[3*i+1] == '1'
   elseif held[i] or redis.call('EXISTS', name) == 1 then
     out[i+2] = 2
   else
     out[i+2] = 0
     absent = true
   end
-  if absent and reserve ~= '0' then
-    local done, _, more = pcall(handOver, name, queue)
+  if (absent or mine) and reserve ~= '0' then
+    local fence = mine and ARGV[3*i+2]
+    local done, said, more = pcall(handOver, name, queue, nil, fence ~= '0' and fence, KEYS[2*n+i])
+    handed = done and said
     if done and more then
       out[i+2] = out[i+2] + 4
     end
+  end
+  if mine and not handed then
+    redis.call('DEL', name)
   end
 end
 return out
@@ -364,8 +399,8 @@ return out
 func LeaveCall(to []string, inbox string, reserve Millis) []string {
 	return append(to, inbox, string(reserve))
 }
-func LeaveArgs(to []string, token string, release bool) []string {
-	return append(to, token, flag(release))
+func LeaveArgs(to []string, token string, release bool, fence uint64) []string {
+	return append(to, token, flag(release), decimal(fence))
 }
 
 // Raise stores the larger of a fence and the stored one, for each name whose key
@@ -457,7 +492,8 @@ const InspectWaiting = holding
 // heartbeat counts in ms; of a name: token, ticket, and 1 if it is new. Answers for
 // each name: Ours (the key is reserved for the token, or holds it), Other (it is not)
 // or Broken; value, PTTL and fence as Inspect does; how many stand before it; its
-// ticket here as a decimal string, or an empty string if it is not in the queue.
+// ticket here as a decimal string, or an empty string if it is not in the queue; the node's time
+// in ms until which its heartbeat counts, or 0 likewise.
 var Enqueue = define(Script{
 	Name: "enqueue", KeysOf: kinds{Name, FenceKey, QueueKey}, Says: says(Ours, Other, Broken), Each: enqueueEach,
 	Call: len(EnqueueCall(nil, "", "", "")), Args: len(EnqueueArgs(nil, "", 0, false)), Hands: true,
@@ -472,15 +508,15 @@ for i = 1, n do
   local id = inbox .. ' ' .. token
   local held = redis.call('MGET', name)[1]
   local mine = held == token or fenced(held, token)
-  local at = 6 * i - 3
+  local at = 7 * i - 4
   local place = redis.pcall('ZSCORE', queue, 'w' .. id)
   if misused(place) then
-    out[at], out[at+1], out[at+2], out[at+3], out[at+4], out[at+5] = 3, '', -2, '', 0, ''
+    out[at], out[at+1], out[at+2], out[at+3], out[at+4], out[at+5], out[at+6] = 3, '', -2, '', 0, '', 0
   elseif type(place) == 'table' then
     return place
   else
     local more
-    out[at+4], out[at+5] = 0, ''
+    out[at+4], out[at+5], out[at+6] = 0, '', 0
     if not mine then
       if ARGV[3*i+3] == '1' then
         local later = place and 0 or redis.call('ZCOUNT', queue, ticket, '+inf')
@@ -492,7 +528,7 @@ for i = 1, n do
       end
       redis.call('ZADD', queue, ticket, 'w' .. id, -now - alive, 'l' .. id)
       bury(queue)
-      out[at+5] = ticket
+      out[at+5], out[at+6] = ticket, now + alive
       if redis.call('PTTL', queue) < alive then
         redis.call('PEXPIRE', queue, alive)
       end
@@ -524,6 +560,7 @@ func EnqueueArgs(to []string, token string, ticket uint64, isNew bool) []string 
 const (
 	EnqueueAhead = holding + iota
 	EnqueueTicket
+	EnqueueUntil
 	enqueueEach
 )
 

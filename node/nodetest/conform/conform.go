@@ -189,7 +189,9 @@ func (d *driver) do(t *testing.T, commands ...node.Command) []node.Reply {
 		c.By = clock.Never
 		c.TTL = cmp.Or(c.TTL, ttl)
 		c.Token = cmp.Or(c.Token, token)
-		c.Fence = cmp.Or(c.Fence, fence)
+		if c.Op != node.Release { // one with a fence gives
+			c.Fence = cmp.Or(c.Fence, fence)
+		}
 		c.Life = 1 // of Heal: the server is not restarted here
 		if !d.actor.TrySend(c) {
 			t.Fatalf("no room for command %d of %d", c.ID-first+1, len(commands))

@@ -1,7 +1,9 @@
 package conform
 
 import (
+	"cmp"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +41,7 @@ func queue(t *testing.T, target Target) {
 		{"a release by who does not hold it", (*queueing).notTheHolder},
 		{"a release of two names", (*queueing).twoNames},
 		{"claims", (*queueing).claims},
+		{"gifts", (*queueing).gifts},
 		{"leaving", (*queueing).leaving},
 		{"keys of another type", (*queueing).otherTypes},
 		{"many names", (*queueing).manyNames},
@@ -200,16 +203,18 @@ func (q *queueing) stand(t *testing.T, n int) {
 	}
 }
 
+// evaluated returns the words by which a script is called for one name.
+func evaluated(s *script.Script, name string, args []string) []string {
+	words := []string{"EVAL", s.Text, fmt.Sprint(s.Keys)}
+	for _, key := range s.KeysOf {
+		words = append(words, key(name))
+	}
+	return append(words, args...)
+}
+
 func (q *queueing) manyDead(t *testing.T) {
 	const more = 3
 	ms := script.InMillis(reserve)
-	by := func(s script.Script, args ...string) []string {
-		words := []string{"EVAL", s.Text, fmt.Sprint(s.Keys)}
-		for _, key := range s.KeysOf {
-			words = append(words, key(q.name))
-		}
-		return append(words, args...)
-	}
 	for _, c := range []struct {
 		what  string
 		key   string
@@ -217,10 +222,10 @@ func (q *queueing) manyDead(t *testing.T) {
 		left  int
 		words []string
 	}{
-		{"release", rival, script.Ours, 1, by(script.Release, script.ReleaseArgs(script.ReleaseCall(nil, ms), rival)...)},
-		{"release of nothing", "", script.Absent, 1, by(script.Release, script.ReleaseArgs(script.ReleaseCall(nil, ms), rival)...)},
-		{"leave", "?a", script.Ours, 1, by(script.Leave, script.LeaveArgs(script.LeaveCall(nil, "inbox-a", ms), "a", false)...)},
-		{"enqueue", "", script.Other, 2, by(script.Enqueue, script.EnqueueArgs(script.EnqueueCall(nil, "inbox-a", ms, ms), "a", 9, false)...)},
+		{"release", rival, script.Ours, 1, evaluated(&script.Release, q.name, script.ReleaseArgs(script.ReleaseCall(nil, ms), rival, 0))},
+		{"release of nothing", "", script.Absent, 1, evaluated(&script.Release, q.name, script.ReleaseArgs(script.ReleaseCall(nil, ms), rival, 0))},
+		{"leave", "?a", script.Ours, 1, evaluated(&script.Leave, q.name, script.LeaveArgs(script.LeaveCall(nil, "inbox-a", ms), "a", false, 0))},
+		{"enqueue", "", script.Other, 2, evaluated(&script.Enqueue, q.name, script.EnqueueArgs(script.EnqueueCall(nil, "inbox-a", ms, ms), "a", 9, false))},
 	} {
 		q.a.ask("DEL", q.name, script.QueueKey(q.name))
 		q.dead(t, script.MaxLooks+more, toCome)
@@ -348,6 +353,106 @@ func (q *queueing) claims(t *testing.T) {
 	q.a.expect(t, q.at(1, "a"), node.Reply{Status: node.Other, Fence: 12, Left: -1})
 }
 
+// gifts are what a release gives that has a fence.
+func (q *queueing) gifts(t *testing.T) {
+	release := func(token string, fence uint64) node.Command {
+		return node.Command{Op: node.Release, Name: q.name, Token: token, Fence: fence}
+	}
+	queue, register := script.QueueKey(q.name), script.FenceKey(q.name)
+	begin := func(stored string) (until time.Duration) {
+		t.Helper()
+		q.a.ask("DEL", q.name, queue, register)
+		q.a.prepare(t, q.name, others, stored)
+		until = q.a.one(t, q.at(6, "a")).Until
+		q.b.one(t, q.at(7, "b"))
+		return until
+	}
+	stored := func(want string) {
+		t.Helper()
+		if got := q.a.ask("ZSCORE", register, script.Member); got != want {
+			t.Errorf("stored: %q, want %q", got, want)
+		}
+	}
+
+	until := begin("5")
+	now, _ := strconv.ParseInt(strings.Trim(strings.Fields(q.a.ask("TIME"))[0], "["), 10, 64)
+	if left := until - time.Duration(now)*time.Second; !near(left, alive) && !near(left, alive+time.Second) {
+		t.Errorf("the heartbeat ends in %v", left)
+	}
+	q.b.expect(t, release(rival, 6), node.Reply{Status: node.OK})
+	q.a.hear(t, node.Wake{Token: "a", Fence: 6, Beat: until, Life: 1})
+	q.b.silent(t)
+	q.a.lookValue(t, q.name, "a+6")
+	q.a.lookTTL(t, q.name, true, reserve)
+	q.stand(t, 1)
+	stored("6")
+	q.a.expect(t, q.at(6, "a"), node.Reply{Status: node.OK, Value: "a+6", Left: reserve, Fence: 6})
+	q.b.expect(t, release(rival, 7), node.Reply{Status: node.Other})
+	stored("6") // nothing is given that is another's
+	q.a.expect(t, node.Command{Op: node.Release, Name: q.name, Token: "a", Queued: true}, node.Reply{Status: node.OK})
+	q.b.wake(t, "b")
+
+	// A fence that is not larger gives nothing.
+	for _, had := range []string{"6", "7", misused} {
+		begin(had)
+		q.b.expect(t, release(rival, 6), node.Reply{Status: node.OK})
+		q.a.wake(t, "a")
+		q.a.lookValue(t, q.name, "?a")
+		if had != misused {
+			stored(had)
+		}
+	}
+	// Nor does one to a waiter whose heartbeat ends before a reservation would.
+	begin(none)
+	left := fmt.Sprintf("%.0f", -float64((until + reserve - alive - time.Second).Milliseconds()))
+	q.a.ask("ZADD", queue, left, script.Alive("inbox-a", "a"))
+	q.b.expect(t, release(rival, 6), node.Reply{Status: node.OK})
+	q.a.wake(t, "a")
+	q.a.lookValue(t, q.name, "?a")
+	// Nor one of a key that is absent.
+	begin(none)
+	q.a.ask("DEL", q.name)
+	q.b.expect(t, release(rival, 6), node.Reply{Status: node.Absent})
+	q.a.wake(t, "a")
+	q.a.lookValue(t, q.name, "?a")
+	// Nor does a server on which the marker cannot be read, as one that a proxy hides with others.
+	begin("5")
+	before := q.a.ask("GET", script.Marker)
+	q.a.ask("DEL", script.Marker)
+	q.a.ask("ZADD", script.Marker, "1", "x")
+	q.a.ask(evaluated(&script.Release, q.name, script.ReleaseArgs(script.ReleaseCall(nil, script.InMillis(reserve)), rival, 6))...)
+	q.a.wake(t, "a")
+	q.a.lookValue(t, q.name, "?a")
+	stored("5")
+	q.a.ask("SET", script.Marker, before)
+	// Who does not listen is passed over, and keeps nothing. The next one is not given.
+	begin("5")
+	q.mute.one(t, q.at(1, "m"))
+	q.b.expect(t, release(rival, 6), node.Reply{Status: node.OK})
+	q.a.wake(t, "a")
+	q.a.lookValue(t, q.name, "?a")
+	q.a.one(t, node.Command{Op: node.Claim, Name: q.name, Token: "a", TTL: alive, Fence: 7})
+	q.a.lookValue(t, q.name, "a+7")
+	q.stand(t, 1)
+	// What is released with its place in the queue is given as well.
+	until = q.b.one(t, q.at(7, "b")).Until
+	both := node.Command{Op: node.Release, Name: q.name, Token: "a", Queued: true, Fence: 8}
+	q.a.expect(t, both, node.Reply{Status: node.OK})
+	q.b.hear(t, node.Wake{Token: "b", Fence: 8, Beat: until, Life: 1})
+	q.b.lookValue(t, q.name, "b+8")
+	until = q.a.one(t, q.at(6, "a")).Until
+	q.b.expect(t, release("b", 9), node.Reply{Status: node.OK})
+	q.a.hear(t, node.Wake{Token: "a", Fence: 9, Beat: until, Life: 1})
+	q.a.expect(t, node.Command{Op: node.Leave, Name: q.name, Token: "a"}, node.Reply{Status: node.OK})
+	q.a.lookValue(t, q.name, "a+9")
+	q.a.ask("DEL", queue)
+	q.mute.expect(t, q.at(1, "m"), node.Reply{Status: node.Other, Value: "a+9", Left: reserve, Fence: 9})
+	q.mute.expect(t, release("a", 10), node.Reply{Status: node.OK})
+	q.mute.one(t, node.Command{Op: node.Leave, Name: q.name, Token: "m"})
+	q.a.gone(t, q.name)
+	stored("10")
+}
+
 func (q *queueing) leaving(t *testing.T) {
 	q.a.prepare(t, q.name, others, none)
 	q.a.expect(t, q.at(1, "a1"), held(0))
@@ -454,8 +559,13 @@ func (d *driver) expect(t *testing.T, c node.Command, want node.Reply) {
 	t.Helper()
 	got := d.one(t, c)
 	want.ID, want.Op = got.ID, c.Op
-	if c.Op == node.Enqueue && want.Ticket == 0 && !keyspace.Holds(want.Value, c.Token) {
-		want.Ticket = c.Ticket
+	if stands := c.Op == node.Enqueue && !keyspace.Holds(want.Value, c.Token); stands {
+		want.Ticket = cmp.Or(want.Ticket, c.Ticket)
+		if got.Until != 0 {
+			want.Until = got.Until
+		} else {
+			want.Until = -1
+		}
 	}
 	if near(got.Left, want.Left) {
 		got.Left = want.Left
@@ -473,7 +583,12 @@ func (d *driver) wake(t *testing.T, token string) {
 
 func (d *driver) hear(t *testing.T, want node.Wake) {
 	t.Helper()
-	if w := d.next(t); w != want {
+	w := d.next(t)
+	if w.Fence != 0 && (w.At <= 0 || w.Until-w.At != reserve || w.Until > w.Beat) {
+		t.Errorf("%+v: given for %v, %v before the end of a heartbeat", w, w.Until-w.At, w.Beat-w.At)
+	}
+	w.At, w.Until = 0, 0
+	if w != want {
 		t.Fatalf("%+v: want %+v", w, want)
 	}
 }

@@ -46,9 +46,9 @@ func anything(t *keyspace.Turn, r *rand.Rand) {
 	case 2:
 		t.Claim(&k, "in", token, 20, fence)
 	case 3:
-		t.Release(&k, token, 9)
+		t.Release(&k, token, 9, 0)
 	case 4:
-		t.Leave(&k, "in", token, 9, r.IntN(2) == 0)
+		t.Leave(&k, "in", token, 9, r.IntN(2) == 0, 0)
 	case 5:
 		t.Renew(k.Name, token, 25)
 	case 6:

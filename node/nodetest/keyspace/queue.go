@@ -48,10 +48,39 @@ func (t *Turn) Alive(queue, inbox, token string) bool {
 	return at >= 0 && -set[at].Score > float64(t.ms())
 }
 
+// A Gift is what a server tells whoever is given a key.
+type Gift = script.Gift
+
+// ReadGift reads a message to an inbox. It reports false if it is a reservation's.
+func ReadGift(message string) (Gift, bool) { return script.ReadGift(message) }
+
+// give gives a key to a waiter whose heartbeat ends then, for as long as a reservation lasts, and
+// reports whether somebody listens there. All that may fail comes before the message.
+func (t *Turn) give(k *Keys, fence float64, inbox, token string, beat, reserve int64) bool {
+	if t.SetFor(k.Name, Fenced(token, fence), reserve) != nil {
+		return false
+	}
+	t.ZRem(k.Queue, script.Waiter(inbox, token), script.Alive(inbox, token))
+	marker, _ := t.get(script.Marker)
+	gift := Gift{Token: token, Fence: uint64(fence), Beat: beat, At: t.ms(), Until: t.ms() + reserve, Marker: marker}
+	return t.Server.Publish(inbox, gift.Message()) > 0
+}
+
+// raises stores a fence if it is larger than what is stored, and reports whether it was. It does
+// nothing if the marker cannot be read, which a gift tells.
+func (t *Turn) raises(k *Keys, fence float64, raised *bool) bool {
+	if _, err := t.get(script.Marker); err == nil && !*raised {
+		*raised, _ = t.Propose(k.Fence, fence)
+	}
+	return *raised
+}
+
 // handOver reserves a key that is absent for the first living waiter. self is the member of
-// the one that asks, if it waits. It returns Unfinished if it has met only dead among as many
-// as it may look at, and else 0.
-func (t *Turn) handOver(k *Keys, self string, reserve int64) (unfinished int) {
+// the one that asks, if it waits. With a fence it gives the key instead, if the fence is larger
+// than what is stored and the heartbeat lasts for as long as a reservation. It returns Unfinished if it has met only dead among as many as it may look at,
+// and else 0.
+func (t *Turn) handOver(k *Keys, self string, reserve int64, fence float64) (handed bool, unfinished int) {
+	raised := false
 	for some := 1; t.looks() > 0; some = min(10*some, 100) {
 		some = min(some, t.looks())
 		set, _ := t.Members(k.Queue)
@@ -64,22 +93,31 @@ func (t *Turn) handOver(k *Keys, self string, reserve int64) (unfinished int) {
 			id := first[i].Name[min(1, len(first[i].Name)):]
 			inbox, token, named := strings.Cut(id, " ")
 			alive := "l" + id
-			if named && -scoreOf(set, alive) > float64(t.ms()) && (first[i].Name == self || t.Server.Publish(inbox, token) > 0) {
+			end := int64(-scoreOf(set, alive))
+			switch {
+			case !named || end <= t.ms():
+			case fence != 0 && end-t.ms() >= reserve && t.raises(k, fence, &raised):
+				if living = t.give(k, fence, inbox, token, end, reserve); !living {
+					fence = 0
+				}
+			case first[i].Name == self || t.Server.Publish(inbox, token) > 0:
 				if t.SetFor(k.Name, Reserved(token), reserve) != nil {
-					return 0
+					return false, 0
 				}
 				t.ZAdd(k.Queue, Add{}, Member{alive, float64(-t.ms())})
 				living = true
+			}
+			if living {
 				break
 			}
 			dead = append(dead, first[i].Name, alive)
 		}
 		t.ZRem(k.Queue, dead...)
 		if living || len(first) < some {
-			return 0
+			return living, 0
 		}
 	}
-	return Unfinished
+	return false, Unfinished
 }
 
 // bury drops those from a queue whose heartbeat has been past for as long as a reservation
@@ -121,22 +159,28 @@ func (t *Turn) leave(queue, inbox, token string) {
 	}
 }
 
-// Leave is the script of that name. A key that holds the token is deleted if that is to be
-// released.
-func (t *Turn) Leave(k *Keys, inbox, token string, reserve int64, release bool) (says int) {
+// Leave is the script of that name. A key that holds the token is released if that is wanted,
+// with a fence as a release has.
+func (t *Turn) Leave(k *Keys, inbox, token string, reserve int64, release bool, fence float64) (says int) {
 	says, text := t.holds(k.Name, token)
 	t.leave(k.Queue, inbox, token)
-	absent := says == Absent
+	absent, mine, handed, unfinished := says == Absent, false, false, 0
 	switch {
 	case says == Ours:
-		absent = release && t.Del(k.Name)
+		mine = release
 	case IsReserved(text, token):
 		says, absent = Ours, t.Del(k.Name)
 	}
-	if absent && reserve != 0 {
-		says |= t.handOver(k, "", reserve)
+	if !mine {
+		fence = 0
 	}
-	return says
+	if (absent || mine) && reserve != 0 {
+		handed, unfinished = t.handOver(k, "", reserve, fence)
+	}
+	if mine && !handed {
+		t.Del(k.Name)
+	}
+	return says | unfinished
 }
 
 // An Enqueuing is what an Enqueue is told besides whom it is for.
@@ -163,8 +207,9 @@ func (t *Turn) Enqueue(k *Keys, inbox, token string, e Enqueuing) (a Answer, err
 		if waiter, a.Ticket, err = t.stand(k.Queue, inbox, token, e); err != nil {
 			return a, err
 		}
+		a.Until = t.ms() + e.Alive
 		if is == None && e.Reserve != 0 {
-			unfinished = t.handOver(k, waiter, e.Reserve)
+			_, unfinished = t.handOver(k, waiter, e.Reserve, 0)
 			text, _ = t.Text(k.Name)
 		}
 		a.Ahead = t.ahead(k.Queue, inbox, token)

@@ -49,6 +49,7 @@ type Answer struct {
 	Ahead  int
 	Ticket float64 // NoScore if it does not stand in the queue
 	Raised bool
+	Until  int64 // of Enqueue: in ms of the server's clock, when its heartbeat ends; 0 if it does not stand in the queue
 }
 
 // holds returns what a script says of a key, and the text that it holds.
@@ -127,16 +128,21 @@ func (t *Turn) Renew(key, token string, ttl int64) (a Answer, err error) {
 	return a, err
 }
 
-// Release is the script of that name. Nothing is handed over if reserve is 0.
-func (t *Turn) Release(k *Keys, token string, reserve int64) (says int) {
+// Release is the script of that name. Nothing is handed over if reserve is 0, and nothing given
+// if the fence is.
+func (t *Turn) Release(k *Keys, token string, reserve int64, fence float64) (says int) {
 	says, _ = t.holds(k.Name, token)
-	if says == Ours {
+	handed, unfinished := false, 0
+	if says != Other && reserve != 0 {
+		if says != Ours {
+			fence = 0
+		}
+		handed, unfinished = t.handOver(k, "", reserve, fence)
+	}
+	if says == Ours && !handed {
 		t.Del(k.Name)
 	}
-	if says != Other && reserve != 0 {
-		says |= t.handOver(k, "", reserve)
-	}
-	return says
+	return says | unfinished
 }
 
 // Raise is the script of that name. It returns the fence of before as well.

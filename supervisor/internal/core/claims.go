@@ -28,7 +28,8 @@ func (c *Core) onReservation(now clock.Instant, t *tenure, i int) {
 			// and whose release has put it up for this lease: so it is not claimed, but
 			// healed, when a quorum of others has confirmed. See
 			// invariant 19 of package supervisor.
-			if t.votes.lapsed(now, i, t.pending) {
+			// What was given is renewed soon anyway, and in a crowd it is over by then.
+			if t.votes.lapsed(now, i, t.pending) && t.hold.renewAt > now.Add(trackAfter) {
 				c.askOthers(t, i)
 			}
 			c.recomputeDeadline(now, t)

@@ -691,7 +691,7 @@ func (x *stepper) run(cmd *node.Command, r *node.Reply, life string) {
 		a, err = t.Heal(k, cmd.Token, ttl, float64(cmd.Fence), "")
 		says = a.Says
 	case node.Release:
-		says = t.Release(k, cmd.Token, 0)
+		says = t.Release(k, cmd.Token, 0, 0)
 	case node.Inspect:
 		a := t.Inspect(k)
 		r.Value, r.Holds = node.TokenOf(a.Value)

@@ -16,6 +16,7 @@ type giving struct {
 	hasty      bool          // that caller has no time left
 	begun      clock.Instant
 	told       bool          // the releases were sent
+	gives      bool          // they may give the keys to whoever waits
 	holding    nodeSet       // nodes that may still have the key
 	unanswered nodeSet       // the first release is unanswered
 	expires    clock.Instant // a quorum is free then, whatever the nodes say; 0 while all have yet to answer
@@ -97,12 +98,13 @@ func (c *Core) endFor(now clock.Instant, t *tenure, why Reason, call Call) {
 	l := t.line
 	l.holder = nil
 	c.held.del(t)
+	valid := why == ReasonReleased && now < t.hold.until
 	c.markContended(now, t)
 	free := now
 	if why == ReasonExpired && !c.closing {
 		free = deadline(t.votes.of, t.counting(), c.quorum) // its holder has the grace to stop in
 	}
-	c.giveBackAt(free, now, t, call)
+	c.giveBackAt(free, now, t, call, valid)
 	c.makeReady(now, l)
 	c.forgetIdle(t.key, l)
 }
@@ -115,15 +117,16 @@ func (c *Core) abandon(now clock.Instant, t *tenure) {
 
 // giveBack gives a tenure back at once.
 func (c *Core) giveBack(now clock.Instant, t *tenure) {
-	c.giveBackAt(now, now, t, 0)
+	c.giveBackAt(now, now, t, 0, false)
 }
 
-// giveBackAt gives a tenure back as soon as an instant has come.
-func (c *Core) giveBackAt(at, now clock.Instant, t *tenure, call Call) {
+// giveBackAt gives a tenure back as soon as an instant has come. Whoever waits may be given the
+// keys if the lease was valid until now.
+func (c *Core) giveBackAt(at, now clock.Instant, t *tenure, call Call, valid bool) {
 	c.alarms.clear(t)
 	t.phase = phaseReleasing
 	t.ballot = nil
-	t.give = &giving{answer: call, begun: now, holding: t.asked, unanswered: t.asked}
+	t.give = &giving{answer: call, begun: now, holding: t.asked, unanswered: t.asked, gives: valid}
 	if c.bounded {
 		t.give.leave = now.Add(t.terms.Window)
 	}
@@ -146,16 +149,24 @@ func (c *Core) releaseNow(now clock.Instant, t *tenure) {
 // ones: the command may have arrived. It goes after all that was sent before.
 func (c *Core) sendReleases(now clock.Instant, t *tenure) {
 	t.give.told, t.give.unanswered = true, t.asked
+	fence := uint64(0)
+	if t.give.gives {
+		fence = c.nextFence(now, t)
+	}
 	for i := range c.nodes {
 		if t.asked.has(i) {
-			c.sendRelease(t, i)
+			c.sendRelease(t, i, fence)
 		}
 	}
 	c.settled(now, t)
 }
 
-func (c *Core) sendRelease(t *tenure, i int) {
-	c.send(i, node.Command{ID: t.id, Op: node.Release, Name: t.key, Token: t.token, Queued: t.inQueueOf(i), By: clock.Never})
+// sendRelease sends a release to one node. With a fence it gives the key, if it is there, to
+// whoever waits.
+func (c *Core) sendRelease(t *tenure, i int, fence uint64) {
+	c.send(i, node.Command{
+		ID: t.id, Op: node.Release, Name: t.key, Token: t.token, Queued: t.inQueueOf(i), Fence: fence, By: clock.Never,
+	})
 }
 
 // onRelease hears an answer to a release. Whatever a node said, it does not have
@@ -249,7 +260,7 @@ func (c *Core) keysEnd(now clock.Instant, t *tenure) clock.Instant {
 	ttl := t.longestTTL()
 	latest := now.Add(ttl + c.settings.DriftOf(ttl))
 	if t.begun == 0 {
-		latest = now.Add(c.settings.Reserve()) // it never had more than its place in the queues
+		latest = now.Add(c.settings.Alive()) // it never had more than its place in the queues, and what that was given
 	}
 	var buf [MaxNodes]clock.Instant
 	ends := buf[:0]

@@ -396,8 +396,8 @@ func TestCloseWaitsForNoMinority(t *testing.T) {
 	}
 }
 
-// Who waits in the queues and was never reserved for has no key. What may be reserved for it
-// lapses soon.
+// Who waits in the queues and was never reserved for has no key. What may be reserved for it, or
+// given to it, is gone when its heartbeat ends.
 func TestCloseAndTheQueues(t *testing.T) {
 	b := enrolled(t, 3)
 	b.stand("x")
@@ -410,6 +410,10 @@ func TestCloseAndTheQueues(t *testing.T) {
 		b.drop(i)
 	}
 	b.advance(b.c.settings.Reserve())
+	if b.c.Drained() {
+		t.Error("drained, and a node may have given the key away")
+	}
+	b.advance(b.c.settings.Alive() - b.c.settings.Reserve())
 	if n := len(b.c.Unreleased()); !b.c.Drained() || n != 0 {
 		t.Errorf("drained %v, %d names may stay taken", b.c.Drained(), n)
 	}

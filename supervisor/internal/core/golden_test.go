@@ -120,6 +120,7 @@ func (h *history) fail(format string, args ...any) {
 //	node 0: grant A ok                  or absent, other, unknown, unsent; to the command that
 //	                                    was sent first. More is told behind a comma, see reply
 //	node 0: reserved for A
+//	node 0: given to A, fence 7, until 1s, by the heartbeat until 2s
 //	node 0: restarted empty             also "down", "back", "marker confirmed", "grown"
 //	node 0: clock 2s ahead
 //	wait 2s
@@ -212,6 +213,12 @@ func (h *history) says(i int, what string) {
 	case words[0] == "reserved":
 		h.c.Hear(h.now(), node.Wake{Node: i, Token: h.token(words[2])})
 		return
+	case words[0] == "given":
+		h.c.Hear(h.now(), node.Wake{
+			Node: i, Token: h.token(strings.Trim(words[2], ",")), Fence: uint64(h.number(strings.Trim(words[4], ","))),
+			Until: h.time(strings.Trim(words[6], ",")), Beat: h.time(words[11]), Life: s.Life, At: offset + time.Duration(h.now()),
+		})
+		return
 	default:
 		h.c.Receive(h.now(), node.Batch{Node: i, State: s, Replies: []node.Reply{h.reply(i, what)}})
 		return
@@ -220,7 +227,7 @@ func (h *history) says(i int, what string) {
 }
 
 // reply reads what a node answers to what it was sent, as "grant A ok". Behind a comma
-// there may be "stored 7" of a fence, "left 1s", "value Z", "ticket 7" and "ahead 1".
+// there may be "stored 7" of a fence, "left 1s", "value Z", "ticket 7", "until 2s" of a heartbeat and "ahead 1".
 func (h *history) reply(i int, what string) node.Reply {
 	parts := strings.Split(what, ", ")
 	words := strings.Fields(parts[0])
@@ -262,6 +269,8 @@ func (h *history) reply(i int, what string) node.Reply {
 			r.Value = h.token(value)
 		case "ticket":
 			r.Ticket = uint64(h.number(value))
+		case "until":
+			r.Until = h.time(value)
 		case "ahead":
 			r.Ahead = h.number(value)
 		default:
@@ -269,6 +278,11 @@ func (h *history) reply(i int, what string) node.Reply {
 		}
 	}
 	return r
+}
+
+// time reads a time of the nodes, as it is told of ours.
+func (h *history) time(text string) time.Duration {
+	return offset + time.Duration(start) + h.duration(text)
 }
 
 var errSilent = fmt.Errorf("no answer in time")

@@ -100,6 +100,9 @@ func (h *history) command(cmd node.Command) string {
 		if cmd.Queued {
 			return fmt.Sprintf("release %s, from the queue too", token)
 		}
+		if cmd.Fence != 0 {
+			return fmt.Sprintf("release %s, or give it with fence %d", token, cmd.Fence)
+		}
 		return fmt.Sprintf("release %s", token)
 	case node.Sign:
 		return fmt.Sprintf("sign %d: this life is grown", cmd.Life)

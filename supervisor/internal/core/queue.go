@@ -29,6 +29,10 @@ type queuing struct {
 	gaveWay  bool          // since it beat last
 	gone     nodeSet       // nodes in whose queue it certainly does not stand any more
 	tracked  nodeSet       // nodes that will tell when a foreign holder lets go
+	offers   []offer       // by node: what it may give the key by
+	given    clock.Instant // when the first gift came; 0 if none did
+	won      bool          // it holds the name by gifts
+	holds    nodeSet       // nodes whose key holds its token, as they said last
 }
 
 // enterQueue has the first waiter of a line stand in the queue, with the token of its
@@ -36,7 +40,7 @@ type queuing struct {
 func (c *Core) enterQueue(now clock.Instant, l *line) {
 	t := c.newAttempt(l)
 	t.token = c.newToken(l.first.Owner, 0) // a claim has the key tell its fence
-	t.phase, t.inQueues, t.queuing = phaseQueued, true, &queuing{ticket: l.ticket}
+	t.phase, t.inQueues, t.queuing = phaseQueued, true, &queuing{ticket: l.ticket, offers: make([]offer, len(c.nodes))}
 	c.byToken[t.token] = t
 	c.waits(l.first)
 	c.heartbeat(now, t)
@@ -100,6 +104,7 @@ func (c *Core) enqueue(now clock.Instant, t *tenure, i int) {
 	}
 	t.asked.add(i)
 	t.pending.add(i)
+	t.queuing.offers[i].sent = now
 	c.send(i, node.Command{
 		ID: t.id, Op: node.Enqueue, Name: t.key, Token: t.token, Ticket: t.queuing.ticket, New: !t.line.placed,
 		By: now.Add(t.terms.Window),
@@ -116,6 +121,9 @@ func (c *Core) onEnqueue(now clock.Instant, t *tenure, i int, r node.Reply) {
 		return
 	case phaseQueued:
 		l, s := t.line, t.queuing
+		if c.offered(i, t, r); c.takeGifts(now, t) {
+			return
+		}
 		switch {
 		case r.Status == node.OK:
 			t.askAgain.del(i)
@@ -134,6 +142,10 @@ func (c *Core) onEnqueue(now clock.Instant, t *tenure, i int, r node.Reply) {
 		l.fence = max(l.fence, r.Fence)
 		s.reserved.del(i)
 		s.head.del(i)
+		s.holds.del(i)
+		if r.Status == node.OK && r.Value == t.token {
+			s.holds.add(i)
+		}
 		if r.Ahead == 0 && (r.Status == node.OK || r.Status == node.Other) {
 			s.head.add(i)
 		}
@@ -196,6 +208,14 @@ func (c *Core) reviewAnswers(now clock.Instant, t *tenure) {
 		c.alarms.set(t, now.Add(c.jitter(every)))
 	case kept != 0 && s.head.len() < c.quorum && !s.gaveWay:
 		s.gaveWay = true
+		if c.hasGifts(t, kept) {
+			// What gives a key back may come late, and must not delete a later vote: so whoever
+			// stands there from now on has a fresh token.
+			c.abandon(now, t)
+			c.enterQueue(now, l)
+			l.attempt.queuing.gaveWay = true
+			return
+		}
 		// Somebody is before it, and came to these nodes later. What it passes on is
 		// reserved for that one then, so a split vote does not last.
 		for i := range c.nodes {
@@ -238,8 +258,12 @@ func (c *Core) Hear(now clock.Instant, w node.Wake) {
 		c.nodes[w.Node].requeueing.begin(c, now, &c.waited, task{kind: taskRequeue, node: w.Node})
 		return
 	}
-	if t := c.byToken[w.Token]; t != nil {
-		c.postpone(t, w.Node)
+	t := c.byToken[w.Token]
+	if t == nil {
+		return
+	}
+	c.postpone(t, w.Node)
+	if w.Fence == 0 || !c.onGift(now, t, w) {
 		c.onReservation(now, t, w.Node)
 	}
 }

@@ -69,8 +69,10 @@ func (s *Settings) Reserve() time.Duration { return 3 * s.NodeTimeout }
 func (s *Settings) Heartbeat() time.Duration { return max(s.Reserve(), s.RetryMin) }
 
 // Alive is for how long a waiter in a queue counts as alive since it was heard of: one
-// heartbeat may be lost.
-func (s *Settings) Alive() time.Duration { return 2*s.Heartbeat() + s.NodeTimeout }
+// heartbeat may be lost. It is told in whole milliseconds.
+func (s *Settings) Alive() time.Duration {
+	return (2*s.Heartbeat() + s.NodeTimeout).Truncate(time.Millisecond)
+}
 
 // signEvery is how often a client leaves its fingerprint, and signedFor for how long one
 // counts: several may be lost.

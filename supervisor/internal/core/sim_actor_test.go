@@ -582,12 +582,12 @@ func (a *simActor) act(t *keyspace.Turn, k int, cmd *node.Command, r *node.Reply
 			Ticket: float64(cmd.Ticket), New: cmd.New, Reserve: reserve, Alive: a.c.cfg.Alive().Milliseconds(),
 		})
 		describe(r, it)
-		r.Ticket = keyspace.Whole(it.Ticket)
+		r.Ticket, r.Until = keyspace.Whole(it.Ticket), time.Duration(it.Until)*time.Millisecond
 	case node.Claim:
 		it, err = t.Claim(keys, inbox, cmd.Token, ttl, fence)
 		describe(r, it)
 	case node.Leave:
-		it.Says = t.Leave(keys, inbox, cmd.Token, reserve, false)
+		it.Says = t.Leave(keys, inbox, cmd.Token, reserve, false, 0)
 	case node.Adopt:
 		it, err = t.Adopt(keys, cmd.Token, cmd.Former, ttl, fence)
 		describe(r, it)
@@ -595,9 +595,9 @@ func (a *simActor) act(t *keyspace.Turn, k int, cmd *node.Command, r *node.Reply
 		it, err = t.Renew(keys.Name, cmd.Token, ttl)
 	case node.Release:
 		if cmd.Queued {
-			it.Says = t.Leave(keys, inbox, cmd.Token, reserve, true)
+			it.Says = t.Leave(keys, inbox, cmd.Token, reserve, true, fence)
 		} else {
-			it.Says = t.Release(keys, cmd.Token, reserve)
+			it.Says = t.Release(keys, cmd.Token, reserve, fence)
 		}
 	case node.Raise:
 		var before float64

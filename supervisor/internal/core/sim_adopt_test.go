@@ -158,7 +158,7 @@ func (w *world) adopted(l *simLease, h *simHandle) {
 		w.fail("client %d adopts %s with its own token", l.c.id, h.Token)
 	}
 	for _, r := range w.tenures[l.key] {
-		if r.wonAt <= h.former.wonAt || r == l {
+		if r.wonAt <= h.former.wonAt || r == l || r.never {
 			continue
 		}
 		late, copied := false, w.ofCopies[l.token]

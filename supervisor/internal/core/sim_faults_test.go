@@ -81,6 +81,7 @@ type faults struct {
 
 	// How often something happens just when it hurts.
 	atVote, atWin, atHolder, atRelease, atRenew, atHeal, atFresh, atSlowVoter, atLate, atCopy, atOverdue float64
+	lateGifts                                                                                            float64
 	losing                                                                                               faultKind // how the nodes lose their data then
 
 	atScene float64
@@ -188,6 +189,7 @@ func (w *world) newFaults(n int) {
 	aim(&f.atSlowVoter, 0.3)
 	aim(&f.atRenew, 0.05)
 	aim(&f.atLate, 1)
+	aim(&f.lateGifts, 0.5)
 	aim(&f.handles, 0.7)
 	if w.guard {
 		aim(&f.atCopy, 1)

@@ -74,6 +74,7 @@ type promise struct {
 	end   time.Duration
 	at    time.Duration // when it was broken
 	step  time.Duration // by a step of the clock, if so
+	beat  bool          // it is what a waiter is to have if it is given the key: to the end of its heartbeat
 }
 
 const pastWrites = 40
@@ -135,9 +136,9 @@ func (n *simNode) Expires(string) {}
 func (n *simNode) Reads(string)   {}
 
 // Publish tells the process that listens to a channel.
-func (n *simNode) Publish(channel, token string) int {
+func (n *simNode) Publish(channel, message string) int {
 	for _, c := range n.w.clients {
-		if c.channel == channel && c.actors[n.id].announce(token) {
+		if c.channel == channel && c.actors[n.id].announce(message) {
 			return 1
 		}
 	}
@@ -283,7 +284,7 @@ func (n *simNode) spoils(k int, step time.Duration) {
 	}
 	w := n.w
 	n.spoilt = slices.DeleteFunc(n.spoilt, func(p promise) bool { return p.end < w.now })
-	n.spoilt = append(n.spoilt, promise{v, n.endOf(k), n.w.now, step})
+	n.spoilt = append(n.spoilt, promise{token: v, end: n.endOf(k), at: n.w.now, step: step})
 	for _, l := range w.leases[k] {
 		if w.descends(v, l.token) {
 			if !l.spoilt.has(n.id) || l.told.has(n.id) { // else what came first is still to be told
@@ -362,6 +363,9 @@ func (n *simNode) jump(d time.Duration) {
 		w.ranAt = w.now
 		for k := range w.names {
 			n.spoils(k, d)
+			for _, x := range n.now().Waiters(w.keys[k].Queue) {
+				n.spoilt = append(n.spoilt, promise{token: x.Token, end: endOf(x.Until, &n.clock), at: w.now, step: d, beat: true})
+			}
 		}
 	} else {
 		w.setBack -= d
@@ -399,6 +403,16 @@ func (n *simNode) keeps(l *simLease, end time.Duration) (kept, forgot, spoilt bo
 		return false, true, false
 	}
 	return false, false, false
+}
+
+// forgotAt returns when a node last forgot a lease.
+func (n *simNode) forgotAt(l *simLease) (at time.Duration) {
+	for i := range n.forgot {
+		if n.w.descends(n.forgot[i].token, l.token) {
+			at = max(at, n.forgot[i].at)
+		}
+	}
+	return at
 }
 
 // shows reports whether the holder of a lease has heard that the node's clock was stepped, by so

@@ -32,6 +32,7 @@ type simLease struct {
 	// A rival was let in by what the protocol does not promise to survive.
 	interrupted   bool
 	interruptedAt clock.Instant // by its client's clock
+	never         bool          // it never was a lease: its holder was stopped unseen when it won
 
 	// What became of its keys by hand.
 	spoilt   nodeSet // nodes that broke their promise, in true time last at
@@ -323,6 +324,7 @@ func (w *world) overlap(o, l *simLease) {
 	switch {
 	case l.unaware() && mine < w.quorum: // its votes are older than it knows
 		interrupts(l, wonUnseen)
+		l.never = true
 		return
 	case mine+lapsed < w.quorum && mine+lapsed+lost >= w.quorum && w.untouched(l) < w.quorum:
 		interrupts(l, wonByHand)
@@ -373,13 +375,13 @@ func (w *world) brokenBy(o, heir *simLease) (nodes int) {
 	return nodes
 }
 
-// late counts the nodes that keep a lease only since they have forgotten another one: no vote
-// of them counts so soon.
+// late counts the nodes that keep a lease only since they have forgotten another one, or kept it
+// only then and have forgotten it as well: no vote of them counts so soon.
 func (w *world) late(o, l *simLease) (nodes int) {
 	for _, n := range w.nodes {
-		kept, _, _ := n.keeps(o, w.now)
+		kept, lost, _ := n.keeps(o, w.now)
 		_, forgot, _ := n.keeps(l, w.now)
-		if kept && forgot {
+		if forgot && (kept || lost && n.forgotAt(o) > n.forgotAt(l)) {
 			nodes++
 		}
 	}

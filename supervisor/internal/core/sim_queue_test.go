@@ -17,6 +17,9 @@ func (n *simNode) noteQueue(t *keyspace.Turn, k int, cmd *node.Command, was simB
 	set, _ := t.Members(w.keys[k].Queue)
 	value, _, _ := t.Peek(w.keys[k].Name)
 	value, _ = node.TokenOf(value)
+	if cmd.Op == node.Enqueue && value != cmd.Token && len(n.spoilt) > 0 { // its heartbeat lasts from now on
+		n.spoilt = slices.DeleteFunc(n.spoilt, func(p promise) bool { return p.token == cmd.Token && p.beat })
+	}
 	if was.alive && value == was.value && len(stands) == len(set)/2 {
 		return // nearly always: it is there still
 	}
@@ -42,6 +45,12 @@ func (n *simNode) noteQueue(t *keyspace.Turn, k int, cmd *node.Command, was simB
 		n.noteSet(k, value, w.now)
 		stand(w.now, strings.TrimPrefix(value, node.ReservationMark))
 	}
+	if value != "" && value != was.value && cmd.Op == node.Release && value != cmd.Token && !strings.HasPrefix(value, node.ReservationMark) {
+		w.stats.gifts++
+		n.data.keys[k] = simKey{set: w.now, sent: w.now} // what was promised by the heartbeat stays broken
+		w.granted(n, k, value)
+		stands = slices.DeleteFunc(slices.Clone(stands), func(x simStand) bool { return x.token == value })
+	}
 	if dead := len(stands) - len(set)/2; dead > 0 {
 		w.stats.deadSkipped += dead
 		stands = slices.DeleteFunc(slices.Clone(stands), func(x simStand) bool { return !in(x.token) })
@@ -64,6 +73,8 @@ type simListener struct {
 	boot   int
 	coming bool
 	back   time.Duration // when the latest message arrives: they stay in order
+	marker string        // of the enrolment that it belongs to, and which life that is
+	lives  uint32
 }
 
 func (s *simListener) end() { s.up, s.coming = false, false; s.life++ }
@@ -89,7 +100,7 @@ func (a *simActor) listen() {
 			a.listenLater()
 			return
 		}
-		s.up, s.boot = true, a.n.boot
+		s.up, s.boot, s.marker, s.lives = true, a.n.boot, conn.marker, a.state.Life
 		w.tell("client %d listens at node %d", a.c.id, a.n.id)
 		a.hear(node.Wake{Node: a.n.id})
 	})
@@ -99,9 +110,9 @@ func (a *simActor) listenLater() {
 	a.c.after(a.c.w.upTo(100*time.Millisecond), a.listen)
 }
 
-// announce tells a supervisor that something is reserved for it, and reports whether
-// the node knows of a subscription. It may be lost all the same.
-func (a *simActor) announce(token string) bool {
+// announce tells a supervisor that something is reserved for it, or given to it, and reports
+// whether the node knows of a subscription. It may be lost all the same.
+func (a *simActor) announce(message string) bool {
 	s, w := &a.listener, a.c.w
 	if !s.up || s.boot != a.n.boot {
 		return false
@@ -114,13 +125,31 @@ func (a *simActor) announce(token string) bool {
 		})
 		return true
 	}
-	a.hear(node.Wake{Node: a.n.id, Token: token})
+	a.hear(a.wakeOf(message))
 	return true
+}
+
+// wakeOf reads a message. What another incarnation gives is worth no more than news.
+func (a *simActor) wakeOf(message string) node.Wake {
+	g, is := keyspace.ReadGift(message)
+	if !is {
+		return node.Wake{Node: a.n.id, Token: message}
+	}
+	m := node.Wake{Node: a.n.id, Token: g.Token}
+	if a.listener.marker == "" || g.Marker == a.listener.marker {
+		m.Fence, m.Life = g.Fence, a.listener.lives
+		m.Beat, m.At, m.Until = time.Duration(g.Beat)*time.Millisecond, time.Duration(g.At)*time.Millisecond, time.Duration(g.Until)*time.Millisecond
+	}
+	return m
 }
 
 func (a *simActor) hear(m node.Wake) {
 	s, w := &a.listener, a.c.w
-	s.back = max(w.now+a.delay(), s.back)
+	late := time.Duration(0)
+	if m.Fence != 0 && !w.calm && w.chance(w.faults.lateGifts) {
+		late = w.upTo(w.maxTTL)
+	}
+	s.back = max(w.now+a.delay()+late, s.back)
 	life := s.life
 	a.c.after(s.back-w.now, func() {
 		if s.life == life {

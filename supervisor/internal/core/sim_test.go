@@ -33,7 +33,7 @@ type simStats struct {
 	faults                                                           [faultKinds]int
 	sent                                                             [node.Sign + 1]int
 	answers                                                          [node.Sign + 1][node.Other + 1]int
-	handed, reservations, deadSkipped, unfinished                    int
+	handed, given, gifts, reservations, deadSkipped, unfinished      int
 
 	enrolments, timeouts, resumed, lateBytes, strangers, forgotten, raised, young, otherLife, noRoom, warnings, aims, groups int
 
@@ -172,7 +172,7 @@ func (s *simStats) add(o *simStats) {
 		{&s.extends, &o.extends}, {&s.held, &o.held}, {&s.noQuorum, &o.noQuorum}, {&s.enrolments, &o.enrolments},
 		{&s.timeouts, &o.timeouts}, {&s.resumed, &o.resumed}, {&s.lateBytes, &o.lateBytes}, {&s.strangers, &o.strangers}, {&s.forgotten, &o.forgotten},
 		{&s.young, &o.young}, {&s.otherLife, &o.otherLife}, {&s.noRoom, &o.noRoom}, {&s.groups, &o.groups}, {&s.warnings, &o.warnings},
-		{&s.aims, &o.aims}, {&s.handed, &o.handed}, {&s.reservations, &o.reservations}, {&s.deadSkipped, &o.deadSkipped}, {&s.unfinished, &o.unfinished}, {&s.raised, &o.raised},
+		{&s.aims, &o.aims}, {&s.handed, &o.handed}, {&s.given, &o.given}, {&s.gifts, &o.gifts}, {&s.reservations, &o.reservations}, {&s.deadSkipped, &o.deadSkipped}, {&s.unfinished, &o.unfinished}, {&s.raised, &o.raised},
 		{&s.adoptions, &o.adoptions}, {&s.adopted, &o.adopted}, {&s.refused, &o.refused}, {&s.livingAdopted, &o.livingAdopted},
 		{&s.handOvers, &o.handOvers}, {&s.freed, &o.freed}, {&s.revocations, &o.revocations}, {&s.all, &o.all}, {&s.flushes, &o.flushes},
 		{&s.spares, &o.spares}, {&s.sparesBack, &o.sparesBack}, {&s.steps, &o.steps}, {&s.disagreeing, &o.disagreeing},
@@ -213,7 +213,7 @@ func (s *simStats) String() string {
 	}
 	line("%d enrolments, %d timeouts (%d connections went on after one), %d pipelines came late, %d strangers, %d forgotten or raised markers (%d), %d grants for a young node, %d heals for another life, %d without room, %d warnings",
 		s.enrolments, s.timeouts, s.resumed, s.lateBytes, s.strangers, s.forgotten, s.raised, s.young, s.otherLife, s.noRoom, s.warnings)
-	line("%d leases were won out of the queue; %d reservations, %d waiters passed over as dead, %d hand-overs met only such", s.handed, s.reservations, s.deadSkipped, s.unfinished)
+	line("%d leases were won out of the queue, %d of them by messages alone; %d keys were given, %d reserved; %d waiters passed over as dead, %d hand-overs met only such", s.handed, s.given, s.gifts, s.reservations, s.deadSkipped, s.unfinished)
 	line("%d renewals were of a group of leases", s.groups)
 	line("%d aimed faults; others:", s.aims)
 	for k, n := range s.faults {

@@ -160,6 +160,9 @@ func (wk *simWorker) won(e *Effect) {
 	wk.lease = l
 	if t.inQueues {
 		w.stats.handed++
+		if t.queuing.won {
+			w.stats.given++
+		}
 		w.checkOrder(l, t)
 	}
 	w.tell("client %d WON %q with %s, fence %d, until %d", c.id, e.Key, t.token, t.fence, e.Until)

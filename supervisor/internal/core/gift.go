@@ -1,0 +1,203 @@
+package core
+
+import (
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// This file is the hand-over in one exchange. Each heartbeat of a waiter lets the node give it
+// the key, until the heartbeat ends at the latest: it is a grant that has no answer yet. A release
+// proposes the next fence, and has the node give the key to the first waiter if that is larger
+// than what is stored, and say so, and until when: that is the answer. Once q nodes have said so
+// of one fence, the waiter holds the name, by the rules of every election. In all other cases it
+// claims what it was given, as what was reserved for it. See invariant 18 of package supervisor.
+
+// An offer is what one node may give a waiter the key by.
+type offer struct {
+	sent clock.Instant // when the latest heartbeat was queued
+
+	// Of the latest heartbeat that was answered; asked is 0 if there is none, or no gift is to
+	// be believed that answers it.
+	asked clock.Instant
+	lead  time.Duration // how far the node's clock was ahead of ours then
+	life  uint32        // and in which incarnation
+	beat  time.Duration // when that heartbeat ends, by the node's TIME
+
+	gift  node.Wake     // the latest; its Fence is 0 if there is none
+	least time.Duration // how far the node's clock was ahead of ours by that, counted to its receipt
+}
+
+// offered hears that node i has answered a heartbeat.
+func (c *Core) offered(i int, t *tenure, r node.Reply) {
+	if r.Until == 0 {
+		return // it has the key, by what the one before was given
+	}
+	o, s := &t.queuing.offers[i], &c.nodes[i].state
+	o.asked, o.lead, o.life, o.beat = o.sent, readingOf(s).most, s.Life, r.Until
+	if o.sent < c.youngUntil(i) {
+		o.asked = 0
+	}
+}
+
+// onGift hears that a release has given a waiter the key of one node. It reports whether that is
+// all that there is to do.
+func (c *Core) onGift(now clock.Instant, t *tenure, w node.Wake) (done bool) {
+	if t.queuing == nil {
+		return false
+	}
+	o := &t.queuing.offers[w.Node]
+	o.gift, o.least = w, w.At-time.Duration(now)
+	switch t.phase {
+	case phaseQueued:
+		if t.queuing.given == 0 {
+			t.queuing.given = now
+		}
+		return c.takeGifts(now, t)
+	case phaseHeld:
+		return c.takeGift(now, t, w.Node)
+	}
+	return false
+}
+
+// keptUntil returns until when a node keeps what it has given, unless its clock has gained on
+// ours. The node had the heartbeat after that was queued, when its own clock was that long before
+// the end of the key.
+func (c *Core) keptUntil(o *offer, t *tenure) clock.Instant {
+	begun := o.beat - c.settings.Alive() // by the node's TIME
+	return o.asked.Add(o.gift.Until - begun - t.terms.Drift)
+}
+
+// worth returns until when node i surely keeps what it has given: as for a vote, by when it was
+// asked. It is 0 if the gift does not answer the latest heartbeat, or came too late.
+func (c *Core) worth(now clock.Instant, t *tenure, i int) clock.Instant {
+	o := &t.queuing.offers[i]
+	s := &c.nodes[i].state
+	if o.gift.Fence == 0 || o.asked == 0 || o.gift.Beat != o.beat || now > o.asked.Add(t.terms.Window) {
+		return 0
+	}
+	if o.life != s.Life || o.gift.Life != s.Life || now < c.youngUntil(i) {
+		return 0
+	}
+	if o.least-o.lead > t.terms.Drift {
+		return 0 // this process was stopped by what its clock does not see, and has it from before
+	}
+	until := c.keptUntil(o, t)
+	if r := readingOf(s); r.least-o.lead > t.terms.Drift {
+		until = until.Add(o.lead - r.most)
+	}
+	return until
+}
+
+// takeGifts has a waiter hold the name if q nodes have been given to it with one fence. It
+// reports whether the waiting is over.
+func (c *Core) takeGifts(now clock.Instant, t *tenure) bool {
+	s, w := t.queuing, t.line.first
+	if w.NoRenew || c.settings.Alive() > t.terms.TTL {
+		return false // it would have the name for no longer than a reservation
+	}
+	for i := range c.nodes {
+		if fence := s.offers[i].gift.Fence; fence != 0 && fence <= maxFence {
+			if given := c.given(now, t, fence); given.len() >= c.quorum {
+				c.winGiven(now, t, given, fence)
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// given returns the nodes that were given to a waiter with a fence, and keep that for long
+// enough: it must last until the node has renewed, or the lease would be lost as soon as it is won.
+func (c *Core) given(now clock.Instant, t *tenure, fence uint64) (nodes nodeSet) {
+	for i := range c.nodes {
+		renewed := now.Add(c.patience(i) + t.terms.Grace)
+		if t.queuing.offers[i].gift.Fence == fence && c.worth(now, t, i) > renewed {
+			nodes.add(i)
+		}
+	}
+	return nodes
+}
+
+// winGiven hands a lease to a waiter whom these nodes were given to.
+func (c *Core) winGiven(now clock.Instant, t *tenure, given nodeSet, fence uint64) {
+	t.phase, t.fence, t.begun = phaseElecting, fence, t.queuing.given
+	t.ballot.claims, t.queuing.won = true, true
+	for i := range c.nodes {
+		if given.has(i) {
+			c.receive(now, t, i)
+		}
+	}
+	c.win(now, t)
+	if t.phase == phaseHeld {
+		c.renewSoon(now, t, given)
+	}
+}
+
+// renewSoon has a lease that was given renewed as soon as it may be worth it, and so soon that
+// the answers come in time: whoever has the name for a moment needs none.
+func (c *Core) renewSoon(now clock.Instant, t *tenure, given nodeSet) {
+	spare := t.hold.until.Sub(now)
+	for i := range c.nodes {
+		if given.has(i) {
+			spare = min(spare, t.hold.until.Sub(now)-c.patience(i))
+		}
+	}
+	t.hold.renewAt = min(t.hold.renewAt, now.Add(min(trackAfter, spare/2)))
+	c.schedule(t)
+}
+
+// patience is for how long an answer of a node is waited for.
+func (c *Core) patience(i int) time.Duration {
+	return max(c.settings.NodeTimeout, c.nodes[i].state.Patience)
+}
+
+// receive counts a gift as the vote that it is.
+func (c *Core) receive(now clock.Instant, t *tenure, i int) {
+	o := &t.queuing.offers[i]
+	v := &t.votes.of[i]
+	v.promise = c.keptUntil(o, t)
+	t.votes.kept(i, o.life, o.lead)
+	if r := readingOf(&c.nodes[i].state); r.least-o.lead > t.terms.Drift {
+		t.votes.aged(i, r.most)
+	}
+	c.nodes[i].aging.bears(v.lead + t.terms.Drift)
+	t.queuing.gone.add(i)
+}
+
+// takeGift counts the vote of a node that was given to a lease with the fence that it has, and
+// says so only now. It reports whether it was.
+func (c *Core) takeGift(now clock.Instant, t *tenure, i int) bool {
+	g, v := &t.queuing.offers[i].gift, &t.votes.of[i]
+	if g.Fence != t.fence || v.until != 0 || v.standing != counts ||
+		c.worth(now, t, i) <= now || now >= t.hold.until {
+		return false
+	}
+	c.receive(now, t, i)
+	c.firstVote(now, t, i)
+	t.hold.heard(i)
+	c.recomputeDeadline(now, t)
+	return true
+}
+
+// hasGifts reports whether one of these nodes may have been given to a waiter, and not reserved.
+func (c *Core) hasGifts(t *tenure, nodes nodeSet) bool {
+	for i := range c.nodes {
+		if nodes.has(i) && (t.queuing.offers[i].gift.Fence != 0 || t.queuing.holds.has(i)) {
+			return true
+		}
+	}
+	return false
+}
+
+// nextFence returns the fence that a release proposes for whoever waits, as a claim would: more
+// than that of the lease. It is 0 if none can be proposed.
+func (c *Core) nextFence(now clock.Instant, t *tenure) uint64 {
+	fence, ok := c.proposal(now, 0)
+	fence = max(fence+claimLead, t.fence+1)
+	if !ok || fence > maxFence {
+		return 0
+	}
+	return fence
+}
