@@ -351,7 +351,7 @@ func (e *coder) alarm(a *alarm) {
 		return
 	}
 	e.instant(a.due())
-	if len(a.moment.sleepers) > 1 {
+	if len(a.moment.tenures)+len(a.moment.others) > 1 {
 		e.byte(byte(a.index))
 	}
 }
