@@ -50,7 +50,7 @@ func New(spec Spec) (*Lease, Control) {
 		spec.Clock = clock.System()
 	}
 	l := &Lease{
-		name: spec.Name, token: hide(spec.Token), owner: spec.Owner, fence: spec.Fence,
+		name: spec.Name, token: hide(spec.Token, spec.Owner), fence: spec.Fence,
 		clock: spec.Clock, keeper: spec.Keeper,
 	}
 	l.until.Store(int64(spec.Until))

@@ -94,11 +94,11 @@ func (closedError) Is(target error) bool {
 // Release, Extend and HandOver wait for a quorum of nodes, or for their context, see each; Handle
 // waits for the supervisor, which waits for nobody; the others return at once.
 type Lease struct {
-	name, owner string
-	token       hidden
-	fence       uint64
-	clock       clock.Clock
-	keeper      Keeper
+	name   string
+	token  hidden // and the owner
+	fence  uint64
+	clock  clock.Clock
+	keeper Keeper
 
 	// until is the instant at which the lease is lost unless it is renewed, or
 	// over. Only a holder of ends sets it to over, together with err; a renewal moves
@@ -149,7 +149,7 @@ func (l *Lease) Name() string { return l.name }
 func (l *Lease) Token() Token { return l.token.token() }
 
 // Owner returns whom others are shown as the holder.
-func (l *Lease) Owner() string { return l.owner }
+func (l *Lease) Owner() string { return l.token.ownerName() }
 
 // Fence returns the fencing token: it grows strictly from each tenure of a name
 // to the next. A resource that remembers the largest fence it has seen, and

@@ -122,7 +122,7 @@ func (c *Core) giveBack(now clock.Instant, t *tenure) {
 func (c *Core) giveBackAt(at, now clock.Instant, t *tenure, call Call) {
 	c.alarms.clear(t)
 	t.phase = phaseReleasing
-	t.ballot = nil
+	t.own().ballot = nil
 	t.give = &giving{answer: call, begun: now, holding: t.asked, unanswered: t.asked}
 	if c.bounded {
 		t.give.leave = now.Add(t.terms.Window)

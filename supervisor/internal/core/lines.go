@@ -222,7 +222,7 @@ func (c *Core) newAttempt(l *line) *tenure {
 	n := len(c.nodes)
 	t := &tenure{
 		id: c.newID(c.tenures.vacancy()), line: l, key: l.key, terms: l.first.Terms,
-		votes: newVotes(n), ballot: &ballot{answers: make(answers, n)},
+		votes: newVotes(n), stages: &stages{ballot: &ballot{answers: make(answers, n)}},
 	}
 	c.tenures.add(t)
 	l.attempt = t

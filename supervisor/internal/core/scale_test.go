@@ -195,6 +195,31 @@ func TestHeapOfALease(t *testing.T) {
 	}
 }
 
+// A lease that is held has no stages but while a node is to be asked once more.
+func TestStages(t *testing.T) {
+	b := enrolled(t, 3)
+	b.hold("x")
+	held := b.c.lines["x"].holder
+	if held.stages != &noStages {
+		t.Errorf("%+v once it is held", held.stages)
+	}
+	b.clock.Advance(b.c.terms.RenewEvery)
+	b.c.Tick(b.now())
+	b.c.Hear(b.now(), node.Wake{Node: 1, Key: "x"})
+	b.perform()
+	renewals := b.take(node.Renew)
+	if held.askAgain != 1<<1 || noStages != (stages{}) {
+		t.Errorf("%+v after news, and shared are %+v", held.stages, noStages)
+	}
+	for _, s := range renewals {
+		b.say(s, node.OK)
+	}
+	b.wantNodes(b.take(node.Renew), 1)
+	if held.stages != &noStages {
+		t.Errorf("%+v once it was asked once more", held.stages)
+	}
+}
+
 // A renewal allocates nothing in the core.
 func TestRenewalAllocatesNothing(t *testing.T) {
 	b := enrolled(t, 5)

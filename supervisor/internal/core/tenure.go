@@ -36,13 +36,46 @@ type tenure struct {
 	votes   votes
 	line    *line
 
-	sent     nodeSet // nodes that may have got a command
-	askAgain nodeSet // nodes to be asked once more as soon as they have answered
+	sent    nodeSet // nodes that may have got a command
+	*stages         // noStages, which is never written to, while there are none
+}
 
-	queuing *queuing  // from when it stands in the queue
-	ballot  *ballot   // while it is an election
-	adopt   *adoption // while it is being adopted
-	give    *giving   // while it is given back
+// Stages are what a tenure has in some of its phases. Nearly all that are held have none, and
+// a pointer for each would be a seventh of their size.
+type stages struct {
+	queuing  *queuing  // from when it stands in the queue
+	ballot   *ballot   // while it is an election
+	adopt    *adoption // while it is being adopted
+	give     *giving   // while it is given back
+	askAgain nodeSet   // nodes to be asked once more as soon as they have answered
+}
+
+// noStages is shared by all tenures that have none of their own.
+var noStages stages
+
+// own returns the tenure's own stages, to be written to.
+func (t *tenure) own() *stages {
+	if t.stages == nil || t.stages == &noStages {
+		t.stages = &stages{}
+	}
+	return t.stages
+}
+
+// leaveStages forgets those of a tenure that has come to none.
+func (t *tenure) leaveStages() {
+	if *t.stages == noStages {
+		t.stages = &noStages
+	}
+}
+
+// askNoMore hears that node i is not to be asked once more. It reports whether it was to be.
+func (t *tenure) askNoMore(i int) bool {
+	if !t.askAgain.has(i) {
+		return false
+	}
+	t.askAgain.del(i)
+	t.leaveStages()
+	return true
 }
 
 func (t *tenure) slot() *int32 { return &t.inSet }
@@ -96,7 +129,9 @@ func (t *tenure) wake(c *Core, now clock.Instant) {
 		case now >= h.renewAt:
 			h.renewAt = c.nextRenewal(t, now, t.every(now))
 			h.regular(now)
-			t.askAgain |= t.pending // what they answer was asked an interval ago
+			if t.pending != 0 {
+				t.own().askAgain |= t.pending // what they answer was asked an interval ago
+			}
 			c.renewAnd(now, t, all(len(c.nodes)))
 		case now >= h.lookAt:
 			c.lookDue(now, t)
