@@ -1009,6 +1009,8 @@ var mutants = []mutant{
 		"if string(handle) == handle.String() {", "if string(handle) == string(handleForm) {", "./supervisor TestBrokenHandles"},
 	{"a lease in an unexported field is printed with its token", "(L16) nothing prints a token", "lease/token.go",
 		"\tsize  int32 // of the text\n}\n\nfunc hide(t Token, owner string) hidden {\n\ttext, begins := string(t), int32(len(owner))\n\tif !strings.HasPrefix(text, owner) {\n\t\ttext, begins = owner+text, ^begins\n\t}\n\treturn hidden{unsafe.StringData(text), begins, int32(len(text))}\n", "\tsize  int32 // of the text\n\tplain Token\n}\n\nfunc hide(t Token, owner string) hidden {\n\ttext, begins := string(t), int32(len(owner))\n\tif !strings.HasPrefix(text, owner) {\n\t\ttext, begins = owner+text, ^begins\n\t}\n\treturn hidden{unsafe.StringData(text), begins, int32(len(text)), t}\n", "./lease TestHiddenLeaseIsNotPrinted"},
+	{"a lease asks for another one's keeper", "Spec.ID", "lease/lease.go",
+		"l.home.Keeper(l.id)", "l.home.Keeper(0)", "./lease TestLeaseOfAHome"},
 	{"an owner is believed to begin every token", "Lease.Owner", "lease/token.go",
 		"\tif !strings.HasPrefix(text, owner) {", "\tif strings.HasPrefix(text, owner+\"?\") {", "./lease TestOwnerOfALease"},
 	{"an answer is written to JSON without its reason", "(L16) JSON of an error says what it is", "supervisor/errors.go",
