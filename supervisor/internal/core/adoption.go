@@ -304,7 +304,7 @@ func (c *Core) completeAdoption(now clock.Instant, t *tenure) {
 		c.failAdoption(t, ReasonHeld)
 		return
 	}
-	t.line, l.holder = l, t
+	l.holder = t
 	if l.waitList != nil {
 		l.fence = max(l.fence, t.fence)
 	}

@@ -94,7 +94,7 @@ func (c *Core) endFor(now clock.Instant, t *tenure, why Reason, call Call) {
 		}
 		t.hold.rare().extend = nil
 	}
-	l := t.line
+	l := c.lines[t.key]
 	l.holder = nil
 	c.held.del(t)
 	c.markContended(now, t)

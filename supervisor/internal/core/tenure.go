@@ -34,19 +34,18 @@ type tenure struct {
 	fence   uint64
 	begun   clock.Instant // when its grants were queued
 	votes   votes
-	line    *line
-
-	sent    nodeSet // nodes that may have got a command
-	*stages         // noStages, which is never written to, while there are none
+	*stages // noStages, which is never written to, while there are none
 }
 
 // Stages are what a tenure has in some of its phases. Nearly all that are held have none, and
-// a pointer for each would be a seventh of their size.
+// room for them would be a fifth of their size.
 type stages struct {
+	line     *line     // whose attempt it is
 	queuing  *queuing  // from when it stands in the queue
 	ballot   *ballot   // while it is an election
 	adopt    *adoption // while it is being adopted
 	give     *giving   // while it is given back
+	sent     nodeSet   // nodes that may have got a command, until it is held and all have answered
 	askAgain nodeSet   // nodes to be asked once more as soon as they have answered
 }
 
@@ -65,6 +64,14 @@ func (t *tenure) own() *stages {
 func (t *tenure) leaveStages() {
 	if *t.stages == noStages {
 		t.stages = &noStages
+	}
+}
+
+// allAnswered forgets to which nodes commands may have got, once it is held and none is unanswered.
+func (t *tenure) allAnswered() {
+	if t.phase == phaseHeld && t.pending == 0 && t.sent != 0 {
+		t.sent = 0
+		t.leaveStages()
 	}
 }
 
@@ -129,7 +136,7 @@ func (t *tenure) wake(c *Core, now clock.Instant) {
 		case now >= h.renewAt:
 			h.renewAt = c.nextRenewal(t, now, t.every(now))
 			h.regular(now)
-			if t.pending != 0 {
+			if t.allAnswered(); t.pending != 0 {
 				t.own().askAgain |= t.pending // what they answer was asked an interval ago
 			}
 			c.renewAnd(now, t, all(len(c.nodes)))
