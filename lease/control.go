@@ -24,6 +24,17 @@ type Spec struct {
 	// Keeper does what costs IO. Without one Release, Extend and HandOver succeed at
 	// once, and handles are empty.
 	Keeper Keeper
+	// Home, if there is one, is asked instead of Clock and Keeper, and ID is by what it knows
+	// the lease.
+	Home *Home
+	ID   uint64
+}
+
+// A Home is what many leases have in common: each is a fifth smaller than with a Clock and a
+// Keeper of its own. Nothing of it may be changed.
+type Home struct {
+	Clock  clock.Clock
+	Keeper func(id uint64) Keeper // of the lease with that ID; nil is as no Keeper
 }
 
 // A Keeper does for one lease what needs the nodes.
@@ -46,16 +57,27 @@ type Control struct{ l *Lease }
 
 // New makes a lease that is held until spec.Until, and its control.
 func New(spec Spec) (*Lease, Control) {
-	if spec.Clock == nil {
-		spec.Clock = clock.System()
+	if spec.Home == nil {
+		spec.Home = homeOfOne(spec.Clock, spec.Keeper)
 	}
 	l := &Lease{
-		name: spec.Name, token: hide(spec.Token), owner: spec.Owner, fence: spec.Fence,
-		clock: spec.Clock, keeper: spec.Keeper,
+		name: spec.Name, token: hide(spec.Token, spec.Owner), fence: spec.Fence,
+		home: spec.Home, id: spec.ID,
 	}
 	l.until.Store(int64(spec.Until))
 	l.grace.Store(int64(spec.Grace))
 	return l, Control{l}
+}
+
+func homeOfOne(c clock.Clock, k Keeper) *Home {
+	h := &Home{Clock: c}
+	if c == nil {
+		h.Clock = clock.System()
+	}
+	if k != nil {
+		h.Keeper = func(uint64) Keeper { return k }
+	}
+	return h
 }
 
 // Lease returns the lease that is controlled.

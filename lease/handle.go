@@ -18,10 +18,11 @@ import "context"
 // The handle is the key to the lease: whoever has it can take the lease, or end it.
 // Keep it as you would a password; printed or encoded, it does not tell itself, see [Handle].
 func (l *Lease) Handle() Handle {
-	if l.keeper == nil || l.Err() != nil {
+	keeper := l.keeper()
+	if keeper == nil || l.Err() != nil {
 		return ""
 	}
-	return l.keeper.Handle()
+	return keeper.Handle()
 }
 
 // HandOver gives the lease to another process without a moment in which the name is
@@ -41,13 +42,14 @@ func (l *Lease) HandOver(ctx context.Context) (handle Handle, err error) {
 	if err := l.Err(); err != nil {
 		return "", err
 	}
-	if l.keeper == nil {
+	keeper := l.keeper()
+	if keeper == nil {
 		if l.finish(ErrHandedOver, over) {
 			l.endContexts()
 		}
 		return "", nil
 	}
-	handle, err = l.keeper.HandOver(ctx)
+	handle, err = keeper.HandOver(ctx)
 	if err == nil {
 		l.endContexts() // whose end may be under way
 	}

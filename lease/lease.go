@@ -94,11 +94,11 @@ func (closedError) Is(target error) bool {
 // Release, Extend and HandOver wait for a quorum of nodes, or for their context, see each; Handle
 // waits for the supervisor, which waits for nobody; the others return at once.
 type Lease struct {
-	name, owner string
-	token       hidden
-	fence       uint64
-	clock       clock.Clock
-	keeper      Keeper
+	name  string
+	token hidden // and the owner
+	fence uint64
+	home  *Home
+	id    uint64 // there
 
 	// until is the instant at which the lease is lost unless it is renewed, or
 	// over. Only a holder of ends sets it to over, together with err; a renewal moves
@@ -136,6 +136,14 @@ func (l *Lease) lock() *ends {
 	return e
 }
 
+// keeper returns who does for the lease what costs IO, or nil.
+func (l *Lease) keeper() Keeper {
+	if l.home.Keeper == nil {
+		return nil
+	}
+	return l.home.Keeper(l.id)
+}
+
 const over = math.MinInt64
 
 // closed is the channel of everything that has already happened.
@@ -149,7 +157,7 @@ func (l *Lease) Name() string { return l.name }
 func (l *Lease) Token() Token { return l.token.token() }
 
 // Owner returns whom others are shown as the holder.
-func (l *Lease) Owner() string { return l.owner }
+func (l *Lease) Owner() string { return l.token.ownerName() }
 
 // Fence returns the fencing token: it grows strictly from each tenure of a name
 // to the next. A resource that remembers the largest fence it has seen, and
@@ -225,7 +233,7 @@ func (l *Lease) Valid() bool {
 		if until == over {
 			return false
 		}
-		if int64(l.clock.Now()) < until {
+		if int64(l.home.Clock.Now()) < until {
 			return true
 		}
 		// What has been seen to be over stays over: else a renewal whose answer
@@ -244,7 +252,7 @@ func (l *Lease) Remaining() time.Duration {
 	if until == over {
 		return 0
 	}
-	now := l.clock.Now()
+	now := l.home.Clock.Now()
 	if int64(now) >= until {
 		return 0
 	}
@@ -327,10 +335,11 @@ func (l *Lease) Extend(ctx context.Context, ttl time.Duration) error {
 	if err := l.Err(); err != nil {
 		return err
 	}
-	if l.keeper == nil {
+	keeper := l.keeper()
+	if keeper == nil {
 		return nil
 	}
-	err := l.keeper.Extend(ctx, ttl)
+	err := keeper.Extend(ctx, ttl)
 	if err != nil && l.Err() != nil {
 		err = l.Err() // it ended meanwhile
 	}
@@ -365,7 +374,8 @@ func (l *Lease) Release(ctx context.Context) error {
 		return nil
 	}
 	l.endContexts()
-	if l.keeper == nil {
+	keeper := l.keeper()
+	if keeper == nil {
 		return nil
 	}
 	// Only a context that this release has just ended is replaced. One that was detached from
@@ -379,7 +389,7 @@ func (l *Lease) Release(ctx context.Context) error {
 			ctx = o.parent
 		}
 	}
-	return l.keeper.Release(ctx)
+	return keeper.Release(ctx)
 }
 
 // isLoss reports whether a lease that is over because of why has ended without its

@@ -806,3 +806,25 @@ func TestContextOfNestedLeases(t *testing.T) {
 		t.Errorf("%v: asked with %v", err, k.ctx)
 	}
 }
+
+// A lease asks its home for its keeper, by its own ID; a home may have none.
+func TestLeaseOfAHome(t *testing.T) {
+	var asked []uint64
+	home := &Home{Clock: clock.System(), Keeper: func(id uint64) Keeper {
+		asked = append(asked, id)
+		return nil
+	}}
+	for id := range uint64(2) {
+		l, _ := New(Spec{Until: clock.Never, Home: home, ID: id + 7})
+		if err := l.Release(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(asked) != 2 || asked[0] != 7 || asked[1] != 8 {
+		t.Errorf("asked for the keepers of %v", asked)
+	}
+	l, _ := New(Spec{Until: clock.Never, Home: &Home{Clock: clock.System()}})
+	if err := l.Extend(t.Context(), time.Second); err != nil || !l.Valid() {
+		t.Errorf("%v, valid %v", err, l.Valid())
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"unsafe"
 )
 
@@ -22,14 +23,32 @@ const redacted = "lease.Token(redacted)"
 // wants to be printed: with a verb that does not fit, as %s, it prints what a pointer in such a field
 // points to, and so a lease with all its strings. It prints no byte behind a pointer, and this costs
 // a lease no more than a string would.
+//
+// The owner is there as well: a supervisor's token begins with it, so that it needs no room.
 type hidden struct {
 	first *byte
-	size  int
+	owner int32 // bytes of the owner, with which the text begins; if it is no part of the token, -1 less these
+	size  int32 // of the text
 }
 
-func hide(t Token) hidden { return hidden{unsafe.StringData(string(t)), len(t)} }
+func hide(t Token, owner string) hidden {
+	text, begins := string(t), int32(len(owner))
+	if !strings.HasPrefix(text, owner) {
+		text, begins = owner+text, ^begins
+	}
+	return hidden{unsafe.StringData(text), begins, int32(len(text))}
+}
 
-func (h hidden) token() Token { return Token(unsafe.String(h.first, h.size)) }
+func (h hidden) text() string { return unsafe.String(h.first, h.size) }
+
+func (h hidden) token() Token {
+	if h.owner < 0 {
+		return Token(h.text()[^h.owner:])
+	}
+	return Token(h.text())
+}
+
+func (h hidden) ownerName() string { return h.text()[:max(h.owner, ^h.owner)] }
 
 // String returns a text that does not tell the token.
 func (Token) String() string { return redacted }
@@ -69,7 +88,7 @@ func (l *Lease) String() string {
 	if err := l.Err(); err != nil {
 		state = err.Error()
 	}
-	return fmt.Sprintf("lease of %q by %q with fence %d: %s", l.name, l.owner, l.fence, state)
+	return fmt.Sprintf("lease of %q by %q with fence %d: %s", l.name, l.Owner(), l.fence, state)
 }
 
 // Format prints what String returns, whatever the verb.
@@ -86,7 +105,7 @@ func (l *Lease) LogValue() slog.Value {
 	if l == nil {
 		return slog.AnyValue(nil)
 	}
-	attrs := []slog.Attr{slog.String("name", l.name), slog.String("owner", l.owner), slog.Uint64("fence", l.fence)}
+	attrs := []slog.Attr{slog.String("name", l.name), slog.String("owner", l.Owner()), slog.Uint64("fence", l.fence)}
 	if err := l.Err(); err != nil {
 		attrs = append(attrs, slog.Any("over", err))
 	}
@@ -99,5 +118,5 @@ func (l *Lease) MarshalJSON() ([]byte, error) {
 		Name  string `json:"name"`
 		Owner string `json:"owner"`
 		Fence uint64 `json:"fence"`
-	}{l.name, l.owner, l.fence})
+	}{l.name, l.Owner(), l.fence})
 }

@@ -84,6 +84,18 @@ func TestHiddenLeaseIsNotPrinted(t *testing.T) {
 	}
 }
 
+// A lease keeps its owner apart from its token only if that does not begin with it.
+func TestOwnerOfALease(t *testing.T) {
+	for _, token := range []lease.Token{"", "m", "me", "me/ABC", "em/ABC", "men/ABC"} {
+		for _, owner := range []string{"", "m", "me", "you"} {
+			l, _ := lease.New(lease.Spec{Token: token, Owner: owner})
+			if l.Token() != token || l.Owner() != owner {
+				t.Errorf("%q of %q, want %q of %q", string(l.Token()), l.Owner(), string(token), owner)
+			}
+		}
+	}
+}
+
 var sink *lease.Lease // so that it is on the heap
 
 // BenchmarkLease shows what a lease costs, by -benchmem.

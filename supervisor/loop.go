@@ -223,7 +223,7 @@ func (p performer) Effect(now clock.Instant, e *core.Effect) {
 func (s *Supervisor) won(now clock.Instant, e *core.Effect) {
 	l, control := lease.New(lease.Spec{
 		Name: e.Key[len(s.cfg.Prefix):], Token: lease.Token(node.ValueOf(e.Token, e.Fence)), Owner: node.OwnerOf(e.Token), Fence: e.Fence,
-		Clock: s.clock, Until: e.Until, Grace: e.Grace, Keeper: keeper{s, e.ID},
+		Until: e.Until, Grace: e.Grace, Home: s.home, ID: e.ID,
 	})
 	slot := core.Slot(e.ID)
 	for len(s.leases) <= slot {

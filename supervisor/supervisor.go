@@ -24,6 +24,7 @@ type Supervisor struct {
 	cfg      Config
 	settings core.Settings
 	clock    clock.Clock
+	home     *lease.Home // of its leases
 	terms    *core.Terms
 	labels   []string // of the nodes
 	quorum   int
@@ -83,6 +84,7 @@ func New(cfg Config) (*Supervisor, error) {
 		inbox: make(chan message), giveUps: giveUps{some: make(chan struct{}, 1)}, replies: make(chan node.Batch), wakes: make(chan node.Wake),
 		stop: make(chan struct{}), done: make(chan struct{}), kill: kill,
 	}
+	s.home = &lease.Home{Clock: cfg.Clock, Keeper: func(id uint64) lease.Keeper { return keeper{s, id} }}
 	s.mu.Lock() // actors run before all is there
 	s.armed, s.look = clock.Never, make(chan struct{}, 1)
 	s.busy.begin()

@@ -45,8 +45,10 @@ func (c *Core) Adopt(now clock.Instant, r Request, h Handle) {
 	w := &waiter{Request: r}
 	t := &tenure{
 		id: c.newID(c.tenures.vacancy()), key: h.Key, token: c.newToken(w.Owner, 0), terms: w.Terms, begun: now,
-		votes: newVotes(n), ballot: &ballot{answers: make(answers, n), highest: h.Fence},
-		adopt: &adoption{heir: w, former: h.Token, over: h.Over},
+		votes: newVotes(n), stages: &stages{
+			ballot: &ballot{answers: make(answers, n), highest: h.Fence},
+			adopt:  &adoption{heir: w, former: h.Token, over: h.Over},
+		},
 	}
 	w.adoption = t
 	c.waiters.add(w)
@@ -351,7 +353,7 @@ func (c *Core) completeAdoption(now clock.Instant, t *tenure) {
 		c.failAdoption(t, ReasonHeld)
 		return
 	}
-	t.line, l.holder = l, t
+	l.holder = t
 	if l.waitList != nil {
 		l.fence = max(l.fence, t.fence)
 	}

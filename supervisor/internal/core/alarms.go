@@ -28,7 +28,7 @@ type sleeper interface {
 }
 
 // alarms are all that are set: a heap of moments, the earliest first, and who is to be
-// woken at each. Nearly all are of leases, many of which are renewed at the same
+// woken at each. Nearly all are of tenures, many of which are renewed at the same
 // moment, so the heap stays small, and the leases that are not due are not touched.
 type alarms struct {
 	heap  []coming
@@ -39,9 +39,10 @@ type alarms struct {
 
 // A moment is an instant at which somebody is to be woken.
 type moment struct {
-	at       clock.Instant
-	pos      int // in the heap
-	sleepers []sleeper
+	at      clock.Instant
+	pos     int       // in the heap
+	tenures []*tenure // apart from the others: an interface is twice as large
+	others  []sleeper
 }
 
 // coming is a moment in the heap, which says itself when it is: with very many, looking
@@ -54,7 +55,7 @@ type coming struct {
 const (
 	children  = 4 // of each in the heap, at most
 	maxSpare  = 64
-	spareRoom = 1024 // for sleepers; a moment with more of it is not kept
+	spareRoom = 1024 // for either kind of sleepers; a moment with more of it is not kept
 )
 
 // next returns the earliest instant for which one is set; Never if there is none.
@@ -67,9 +68,13 @@ func (h *alarms) next() clock.Instant {
 
 // pop takes out one of the earliest alarms; there must be one. It returns who is to be
 // woken.
-func (h *alarms) pop() sleeper {
+func (h *alarms) pop() (s sleeper) {
 	m := h.heap[0].moment
-	s := m.sleepers[len(m.sleepers)-1]
+	if n := len(m.others); n > 0 {
+		s = m.others[n-1]
+	} else {
+		s = m.tenures[len(m.tenures)-1]
+	}
 	h.clear(s)
 	return s
 }
@@ -86,8 +91,14 @@ func (h *alarms) set(s sleeper, at clock.Instant) {
 	if m == nil {
 		m = h.add(at)
 	}
-	a.moment, a.index = m, int32(len(m.sleepers))
-	m.sleepers = append(m.sleepers, s)
+	a.moment = m
+	if t, is := s.(*tenure); is {
+		a.index = int32(len(m.tenures))
+		m.tenures = append(m.tenures, t)
+	} else {
+		a.index = int32(len(m.others))
+		m.others = append(m.others, s)
+	}
 	h.count++
 }
 
@@ -97,18 +108,26 @@ func (h *alarms) clear(s sleeper) {
 	if m == nil {
 		return
 	}
-	last := len(m.sleepers) - 1
-	if i := int(a.index); i < last {
-		m.sleepers[i] = m.sleepers[last]
-		m.sleepers[i].bell().index = a.index
+	if _, is := s.(*tenure); is {
+		m.tenures = without(m.tenures, a.index)
+	} else {
+		m.others = without(m.others, a.index)
 	}
-	m.sleepers[last] = nil
-	m.sleepers = m.sleepers[:last]
 	a.moment = nil
 	h.count--
-	if last == 0 {
+	if len(m.tenures)+len(m.others) == 0 {
 		h.remove(m)
 	}
+}
+
+// without takes one out; the last takes its place.
+func without[T sleeper](from []T, index int32) []T {
+	var none T
+	last := len(from) - 1
+	from[index] = from[last]
+	from[index].bell().index = index
+	from[last] = none
+	return from[:last]
 }
 
 func (h *alarms) add(at clock.Instant) *moment {
@@ -140,7 +159,7 @@ func (h *alarms) remove(m *moment) {
 		h.up(i)
 		h.down(moved.pos)
 	}
-	if len(h.spare) < maxSpare && cap(m.sleepers) <= spareRoom {
+	if len(h.spare) < maxSpare && max(cap(m.tenures), cap(m.others)) <= spareRoom {
 		h.spare = append(h.spare, m)
 	}
 }

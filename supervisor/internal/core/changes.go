@@ -31,7 +31,7 @@ func (c *Core) recheck(now clock.Instant, l *line, i int) {
 	case t != nil && t.hold.renewAt == clock.Never:
 		c.lookSoon(now, t) // it is not renewed before its holder says so
 	case t != nil && t.pending.has(i):
-		t.askAgain.add(i) // what is under way may have been answered before that
+		t.own().askAgain.add(i) // what is under way may have been answered before that
 	case t != nil && now < t.hold.changesFrom:
 		// Somebody who changes it all the time must not have it renewed all the time.
 		o := t.hold.rare()

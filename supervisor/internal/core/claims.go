@@ -70,7 +70,7 @@ const claimLead = 2000
 
 // claim asks one node for its vote, for a waiter that stands in its queue.
 func (c *Core) claim(now clock.Instant, t *tenure, i int) {
-	t.askAgain.del(i)
+	t.askNoMore(i)
 	if t.phase != phaseElecting && t.phase != phaseRaising {
 		return
 	}
@@ -78,7 +78,7 @@ func (c *Core) claim(now clock.Instant, t *tenure, i int) {
 		return // it has given it
 	}
 	if t.pending.has(i) {
-		t.askAgain.add(i)
+		t.own().askAgain.add(i)
 		return
 	}
 	if young := c.stillYoung(now, i); now < young {
@@ -117,7 +117,7 @@ func (c *Core) claimRest(now clock.Instant, t *tenure) {
 // its vote, while that is what is wanted, and else whether it still keeps the lease. A
 // lease that is held claims nothing so: such a vote would not be on trial.
 func (c *Core) askPostponed(now clock.Instant, t *tenure, i int) {
-	t.askAgain.del(i)
+	t.askNoMore(i)
 	switch t.phase {
 	case phaseElecting, phaseRaising:
 		c.claim(now, t, i)

@@ -21,6 +21,7 @@ type bench struct {
 	t        testing.TB
 	c        *Core
 	clock    *clock.Manual
+	home     *lease.Home
 	sent     []send
 	signs    []send // fingerprints that are left, apart: they come by themselves
 	warned   []Warning
@@ -134,8 +135,11 @@ func (b *bench) Send(i int, commands []node.Command) []node.Command {
 func (b *bench) Effect(now clock.Instant, e *Effect) {
 	switch e.Kind {
 	case EffectWon:
+		if b.home == nil {
+			b.home = &lease.Home{Clock: b.clock}
+		}
 		l, control := lease.New(lease.Spec{
-			Name: e.Key, Token: lease.Token(e.Token), Fence: e.Fence, Clock: b.clock, Until: e.Until, Grace: e.Grace,
+			Name: e.Key, Token: lease.Token(e.Token), Fence: e.Fence, Home: b.home, Until: e.Until, Grace: e.Grace,
 		})
 		slot := Slot(e.ID)
 		if slot >= len(b.leases) {

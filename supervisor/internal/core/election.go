@@ -130,6 +130,7 @@ func (c *Core) startElection(now clock.Instant, t *tenure, fence uint64) {
 func (c *Core) onGrant(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
 	t.reached(i, r)
+	t.allAnswered()
 	c.heardOf(now, t, i, r)
 	first := false
 	switch {
@@ -322,7 +323,7 @@ func (c *Core) win(now clock.Instant, t *tenure) {
 	l.answers, l.why, l.fence = nil, ReasonNone, max(l.fence, t.fence)
 	c.forgetIdle(t.key, l)
 	unsure, taken := t.ballot.unsure, t.ballot.answers.with(VerdictHeld)
-	t.ballot = nil
+	t.line, t.ballot = nil, nil
 	t.phase = phaseHeld
 	c.beginHold(t, w, until)
 	for i := range c.nodes {

@@ -283,7 +283,7 @@ func (p *codePlan) pointer(do func(func(*coder, unsafe.Pointer)), t reflect.Type
 	elem := codePlanOf(t.Elem())
 	do(func(e *coder, at unsafe.Pointer) {
 		to := *(*unsafe.Pointer)(at)
-		if to == nil || to == unsafe.Pointer(&noRare) {
+		if to == nil || to == unsafe.Pointer(&noRare) || to == unsafe.Pointer(&noStages) {
 			e.flag(to != nil)
 			return
 		}
@@ -351,7 +351,7 @@ func (e *coder) alarm(a *alarm) {
 		return
 	}
 	e.instant(a.due())
-	if len(a.moment.sleepers) > 1 {
+	if len(a.moment.tenures)+len(a.moment.others) > 1 {
 		e.byte(byte(a.index))
 	}
 }

@@ -140,7 +140,7 @@ func (k *copier) moved(old unsafe.Pointer, t reflect.Type, p *copyPlan) unsafe.P
 	if q := k.find(old); q != nil {
 		return q
 	}
-	if old == unsafe.Pointer(&noRare) {
+	if old == unsafe.Pointer(&noRare) || old == unsafe.Pointer(&noStages) {
 		return old
 	}
 	v := reflect.New(t)

@@ -95,7 +95,7 @@ func (c *Core) endFor(now clock.Instant, t *tenure, why Reason, call Call) {
 		}
 		t.hold.rare().extend = nil
 	}
-	l := t.line
+	l := c.lines[t.key]
 	l.holder = nil
 	c.held.del(t)
 	valid := why == ReasonReleased && now < t.hold.until
@@ -125,7 +125,7 @@ func (c *Core) giveBack(now clock.Instant, t *tenure) {
 func (c *Core) giveBackAt(at, now clock.Instant, t *tenure, call Call, valid bool) {
 	c.alarms.clear(t)
 	t.phase = phaseReleasing
-	t.ballot = nil
+	t.own().ballot = nil
 	t.give = &giving{answer: call, begun: now, holding: t.asked, unanswered: t.asked, gives: valid}
 	if c.bounded {
 		t.give.leave = now.Add(t.terms.Window)

@@ -552,7 +552,7 @@ func TestOwedReleaseWithoutRoomIsOfAFreeName(t *testing.T) {
 // So many keys must have expired that a quorum is free: two of these four, of five nodes.
 func TestExpiryIsOfTheQuorum(t *testing.T) {
 	c := New(defaults(5, 3*time.Second))
-	tn := &tenure{begun: 1, terms: c.terms, votes: newVotes(5), give: &giving{holding: all(4)}}
+	tn := &tenure{begun: 1, terms: c.terms, votes: newVotes(5), stages: &stages{give: &giving{holding: all(4)}}}
 	tn.hold = hold{rareState: &noRare}
 	for i, until := range []time.Duration{3, 1, 4, 2} {
 		tn.votes.of[i].until = clock.Instant(until * time.Millisecond)
@@ -568,7 +568,7 @@ func TestExpiryIsOfTheQuorum(t *testing.T) {
 func TestExpiryOverAConnectionThatIsOverdue(t *testing.T) {
 	c := New(defaults(1, 3*time.Second))
 	c.nodes[0].state.Overdue = true
-	tn := &tenure{begun: 1, terms: c.terms, votes: newVotes(1), give: &giving{holding: all(1)}}
+	tn := &tenure{begun: 1, terms: c.terms, votes: newVotes(1), stages: &stages{give: &giving{holding: all(1)}}}
 	tn.hold = hold{rareState: &noRare}
 	if got, want := c.keysEnd(0, tn), clock.Instant(0).Add(c.terms.TTL+c.terms.Drift+c.terms.Window); got != want {
 		t.Errorf("%v, want %v", got, want)

@@ -166,14 +166,14 @@ const fetchedAtOnce = 64
 
 // fetchDue does so for the leases whose alarms are next.
 func (c *Core) fetchDue() {
-	next := c.alarms.heap[0].sleepers
+	next := c.alarms.heap[0].tenures
 	next = next[max(0, len(next)-fetchedAtOnce):]
 	var sum uint64
-	for _, s := range next {
-		sum += uint64(s.bell().index)
+	for _, t := range next {
+		sum += uint64(t.index)
 	}
-	for _, s := range next {
-		if t, is := s.(*tenure); is && len(t.token) > 0 {
+	for _, t := range next {
+		if len(t.token) > 0 {
 			sum += uint64(t.votes.of[0].until) + uint64(t.phase) + uint64(t.key[0]) + uint64(t.token[0]) + uint64(t.token[len(t.token)-1])
 		}
 	}

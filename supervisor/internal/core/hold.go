@@ -77,6 +77,8 @@ func (h *hold) heard(i int) {
 
 // beginHold fills in what a tenure needs from now on.
 func (c *Core) beginHold(t *tenure, w *waiter, until clock.Instant) {
+	t.allAnswered()
+	t.leaveStages()
 	t.hold = hold{until: until, renewAt: clock.Never, rareState: &noRare}
 	h := &t.hold
 	first := c.nextRenewal(t, t.begun, t.terms.RenewEvery)

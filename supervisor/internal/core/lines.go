@@ -221,8 +221,8 @@ func (c *Core) try(now clock.Instant, l *line) {
 func (c *Core) newAttempt(l *line) *tenure {
 	n := len(c.nodes)
 	t := &tenure{
-		id: c.newID(c.tenures.vacancy()), line: l, key: l.key, terms: l.first.Terms,
-		votes: newVotes(n), ballot: &ballot{answers: make(answers, n)},
+		id: c.newID(c.tenures.vacancy()), key: l.key, terms: l.first.Terms,
+		votes: newVotes(n), stages: &stages{line: l, ballot: &ballot{answers: make(answers, n)}},
 	}
 	c.tenures.add(t)
 	l.attempt = t

@@ -126,10 +126,10 @@ func (c *Core) onEnqueue(now clock.Instant, t *tenure, i int, r node.Reply) {
 		}
 		switch {
 		case r.Status == node.OK:
-			t.askAgain.del(i)
+			t.askNoMore(i)
 		case r.Status == node.Other && t.askAgain.has(i):
 			// It has said something meanwhile that this answer may not know of.
-			t.askAgain.del(i)
+			t.askNoMore(i)
 			c.enqueue(now, t, i)
 			return
 		}
@@ -272,7 +272,7 @@ func (c *Core) Hear(now clock.Instant, w node.Wake) {
 // than what the node has just said over another connection.
 func (c *Core) postpone(t *tenure, i int) {
 	if t.phase == phaseQueued && t.pending.has(i) {
-		t.askAgain.add(i)
+		t.own().askAgain.add(i)
 	}
 }
 

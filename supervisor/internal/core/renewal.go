@@ -130,8 +130,7 @@ func (c *Core) onRenewal(now clock.Instant, t *tenure, i int, r node.Reply) {
 		c.settled(now, t)
 		return
 	}
-	again := t.askAgain.has(i)
-	t.askAgain.del(i)
+	again := t.askNoMore(i)
 	c.onHeldRenewal(now, t, i, r)
 	if again && t.phase == phaseHeld {
 		c.renewAnd(now, t, 1<<i)

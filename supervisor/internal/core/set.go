@@ -154,7 +154,7 @@ func (l *line) do(c *Core, now clock.Instant, what task) {
 func (t *tenure) do(c *Core, now clock.Instant, what task) {
 	switch what.kind {
 	case taskRecheck:
-		c.recheck(now, t.line, what.node)
+		c.recheck(now, c.lines[t.key], what.node)
 	case taskFillIn:
 		if i := what.node; t.hold.renewAt != clock.Never && (t.votes.of[i].until == 0 || t.hold.retry.has(i)) {
 			c.renewAnd(now, t, 1<<i)

@@ -365,8 +365,8 @@ func (w *world) checkClean() {
 				w.fail("client %d still owes node %d releases: %+v", c.id, i, owed)
 			}
 		}
-		if !reflect.DeepEqual(noRare, newRare()) {
-			w.fail("what all leases without odds share was written to: %+v", noRare)
+		if !reflect.DeepEqual(noRare, newRare()) || noStages != (stages{}) {
+			w.fail("what all leases without odds share was written to: %+v, %+v", noRare, noStages)
 		}
 		alarms := k.alarms.count // but for those that never end
 		if k.agreement.isSet() {

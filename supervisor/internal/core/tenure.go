@@ -34,15 +34,55 @@ type tenure struct {
 	fence   uint64
 	begun   clock.Instant // when its grants were queued
 	votes   votes
-	line    *line
+	*stages // noStages, which is never written to, while there are none
+}
 
-	sent     nodeSet // nodes that may have got a command
-	askAgain nodeSet // nodes to be asked once more as soon as they have answered
+// Stages are what a tenure has in some of its phases. Nearly all that are held have none, and
+// room for them would be a fifth of their size.
+type stages struct {
+	line     *line     // whose attempt it is
+	queuing  *queuing  // from when it stands in the queue
+	ballot   *ballot   // while it is an election
+	adopt    *adoption // while it is being adopted
+	give     *giving   // while it is given back
+	sent     nodeSet   // nodes that may have got a command, until it is held and all have answered
+	askAgain nodeSet   // nodes to be asked once more as soon as they have answered
+}
 
-	queuing *queuing  // from when it stands in the queue
-	ballot  *ballot   // while it is an election
-	adopt   *adoption // while it is being adopted
-	give    *giving   // while it is given back
+// noStages is shared by all tenures that have none of their own.
+var noStages stages
+
+// own returns the tenure's own stages, to be written to.
+func (t *tenure) own() *stages {
+	if t.stages == nil || t.stages == &noStages {
+		t.stages = &stages{}
+	}
+	return t.stages
+}
+
+// leaveStages forgets those of a tenure that has come to none.
+func (t *tenure) leaveStages() {
+	if *t.stages == noStages {
+		t.stages = &noStages
+	}
+}
+
+// allAnswered forgets to which nodes commands may have got, once it is held and none is unanswered.
+func (t *tenure) allAnswered() {
+	if t.phase == phaseHeld && t.pending == 0 && t.sent != 0 {
+		t.sent = 0
+		t.leaveStages()
+	}
+}
+
+// askNoMore hears that node i is not to be asked once more. It reports whether it was to be.
+func (t *tenure) askNoMore(i int) bool {
+	if !t.askAgain.has(i) {
+		return false
+	}
+	t.askAgain.del(i)
+	t.leaveStages()
+	return true
 }
 
 func (t *tenure) slot() *int32 { return &t.inSet }
@@ -96,7 +136,9 @@ func (t *tenure) wake(c *Core, now clock.Instant) {
 		case now >= h.renewAt:
 			h.renewAt = c.nextRenewal(t, now, t.every(now))
 			h.regular(now)
-			t.askAgain |= t.pending // what they answer was asked an interval ago
+			if t.allAnswered(); t.pending != 0 {
+				t.own().askAgain |= t.pending // what they answer was asked an interval ago
+			}
 			c.renewAnd(now, t, all(len(c.nodes)))
 		case now >= h.lookAt:
 			c.lookDue(now, t)
