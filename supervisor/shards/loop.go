@@ -36,7 +36,7 @@ type owner struct {
 	plan    *plan
 	jobs    []job
 	busy    int  // goroutines that have not sent their last report
-	counted bool // it is known how many take part
+	counted bool // it is known how many take part, and it sweeps since then
 	over    bool // nothing is begun any more
 	stop    context.CancelFunc
 	countAt clock.Instant
@@ -89,7 +89,7 @@ func (o *owner) run(ctx context.Context) error {
 	defer stop()
 	o.stop = stop
 	now := o.clock.Now()
-	o.countAt, o.sweepAt = now, now.Add(o.opt.settle)
+	o.countAt, o.sweepAt = now.Add(o.opt.settle), clock.Never // the first count has it sweep
 	o.begin(func() report { return o.takePart(inner) })
 	timer := o.clock.NewTimer(0)
 	defer timer.Stop()
@@ -126,10 +126,6 @@ func (o *owner) ask(ctx context.Context, now clock.Instant) {
 		o.begin(func() report { return o.count(ctx) })
 	}
 	if now >= o.sweepAt {
-		if !o.counted {
-			o.sweepAt = now.Add(sweepEvery)
-			return
-		}
 		o.sweepAt = clock.Never
 		o.begin(func() report { return o.sweep(ctx) })
 	}
@@ -179,8 +175,10 @@ func (o *owner) heardCount(now clock.Instant, r report) {
 	o.counted = true
 	if o.plan.join(now, r.members) || first {
 		o.tell(Event{Kind: EventMembers})
-		if !first && o.sweepAt != clock.Never {
-			o.sweepAt = min(o.sweepAt, now.Add(o.plan.random(sweepEvery/5)))
+		if first {
+			o.sweepAt = now
+		} else {
+			o.sweepSoon(now)
 		}
 	}
 }
@@ -283,6 +281,11 @@ func (o *owner) heardReturned(now clock.Instant, r report) {
 	}
 	j.held = nil
 	o.tell(e)
+	o.sweepSoon(now)
+}
+
+// sweepSoon has the next sweep come soon, unless one is under way.
+func (o *owner) sweepSoon(now clock.Instant) {
 	if o.sweepAt != clock.Never {
 		o.sweepAt = min(o.sweepAt, now.Add(o.plan.random(sweepEvery)))
 	}
