@@ -18,21 +18,26 @@ import (
 
 // A process that ends before it has settled moves nothing.
 func TestFlapping(t *testing.T) {
-	bubble(t, 30, func(w *world) {
-		w.joins(3)
-		w.balanced(4 * time.Second)
-		before := w.takes()
-		for range 10 {
-			p := w.join()
-			time.Sleep(400 * time.Millisecond)
-			p.quit()
-			p.wantEnd(context.Canceled)
-			time.Sleep(400 * time.Millisecond)
-		}
-		if w.balanced(time.Second); w.takes() != before {
-			t.Errorf("%d moves", w.takes()-before)
-		}
-	})
+	for _, c := range []struct {
+		opts []shards.Option
+		ends time.Duration
+	}{{nil, 400 * time.Millisecond}, {[]shards.Option{shards.WithSettle(3 * time.Second)}, 2900 * time.Millisecond}} {
+		bubble(t, 30, func(w *world) {
+			w.joins(3)
+			w.balanced(4 * time.Second)
+			before := w.takes()
+			for range 5 {
+				p := w.join(c.opts...)
+				time.Sleep(c.ends)
+				p.quit()
+				p.wantEnd(context.Canceled)
+				time.Sleep(400 * time.Millisecond)
+			}
+			if w.balanced(time.Second); w.takes() != before {
+				t.Errorf("%d moves", w.takes()-before)
+			}
+		})
+	}
 }
 
 // While nothing changes nothing moves, and little is asked.

@@ -8,6 +8,7 @@ const (
 	session = "node/session.go"
 	pipes   = "node/pipeline.go"
 	script  = "node/internal/script/script.go"
+	sharing = "supervisor/shards"
 	keys    = "node/nodetest/keyspace" // the scripts as the simulation and nodetest play them
 )
 
@@ -1143,4 +1144,52 @@ var mutants = []mutant{
 		"\t\tif (x.confirmed &^ unproven).len() < quorum {\n\t\t\treturn false", "\t\tif (x.confirmed &^ unproven).len() < 0 {\n\t\t\treturn false", search + "^deletion$"},
 	{"searched: a late grant is never in doubt", "a grant that came late is in doubt as soon as a vote is withdrawn", core + "/votes.go",
 		"\tif to >= withdrawn {\n\t\tvs.doubtLate(now, pending)\n\t}\n", "", search + "^deletion$"},
+
+	// Names that processes share.
+	{"shards: the dead are counted as waiting, as played", "a waiter whose heartbeat is over does not wait", keys,
+		"t.Between(k.Queue, Least, Bound{float64(-t.ms()), true})", "t.Between(k.Queue, Bound{0, false}, Most)", "./supervisor TestDeadLeaveAQueueInUse$"},
+	{"shards: released before the function has returned", "Release comes after fn returned", sharing,
+		"\t\tj.cancel(ErrMoved)\n", "\t\tj.cancel(ErrMoved)\n\t\tgo j.held.Release(ctx)\n", "./supervisor/shards TestSlowToReturn$"},
+	{"shards: a name is given by who has no more than the least", "a name is given only while have > lo, so nothing ping-pongs", sharing,
+		"seen[i].waiting > 0 && have > lo {", "seen[i].waiting > 0 && have >= lo {", "./supervisor/shards TestPlan$"},
+	{"shards: given also if nobody waits", "give only to whoever waits", sharing,
+		"seen[i].known && seen[i].waiting > 0 && have > lo {", "have > lo {", "./supervisor/shards TestPlan$"},
+	{"shards: it takes before it has settled", "join, wait, then take: the damper of flapping", sharing,
+		"now.Add(o.opt.settle), clock.Never", "now, clock.Never", "./supervisor/shards TestFlapping$"},
+	{"shards: active by time only", "active as long as a sweep finds a name not held (why: two names stayed unowned for 33 s after a kill)", sharing,
+		"\treturn p.uneven || now.Sub", "\treturn now.Sub", "./supervisor/shards TestNextSweep$"},
+	{"shards: all sweep often for ever", "with what cannot be mended one sweeps each second", sharing,
+		"\tcase now.Sub(p.moved) > lazyAfter:", "\tcase false:", "./supervisor/shards TestNextSweep$"},
+	{"shards: free names are not preferred", "free names first", sharing,
+		"\tif i := p.free(now, func(*spot) bool { return true }); i >= 0 {\n\t\treturn i\n\t}\n", "", "./supervisor/shards TestPlan$"},
+	{"shards: one more at once", "one more only if it was free for 3 sweeps (why: moves were 1.07-1.10 of the least)", sharing,
+		"return s.idle >= spare }); i", "return true }); i", "./supervisor/shards TestPlan$"},
+	{"shards: it waits for one who has no more than the least", "leave a queue when its holder has no more than lo", sharing,
+		" || p.counts[s.owner] <= enough\n", " || enough < 0\n", "./supervisor/shards TestPlan$"},
+	{"shards: it waits for one holder for ever", "leave a queue after 3 sweeps", sharing,
+		"p.spots[i].stood > patience || ", "", "./supervisor/shards TestPlan$"},
+	{"shards: it waits for more than its part", "at most lo are awaited as needed, at most hi taken as odd", sharing,
+		"!s.once && have+stands > most {", "false && have+stands > most {", "./supervisor/shards TestPlan$"},
+	{"shards: a name that nobody's part has room for stays idle", "whoever sees a name free for 3 s takes it whatever its quota", sharing,
+		"now.Sub(s.since) >= wait }", "wait < 0 }", "./supervisor/shards TestOneTooMany$"},
+	{"shards: what is given counts as had", "have = names run and not being given", sharing,
+		"p.at(running), p.at(standing)\n", "p.at(running)+p.at(giving), p.at(standing)\n", "./supervisor/shards TestPlan$"},
+	{"shards: a function that returns by itself begins again at once", "cool down here, so that another process tries", sharing,
+		"\t\tspot.rest = now.Add(min(coolMax, coolMin<<min(j.failed, 6)))\n", "", "./supervisor/shards TestReturnsByItself$"},
+	{"shards: a function that has failed often is tried as soon as one that has not", "1 s doubling to 1 min", sharing,
+		"coolMin<<min(j.failed, 6)", "coolMin", "./supervisor/shards TestReturnsByItself$"},
+	{"shards: a panic is swallowed", "a panic ends Own, and goes on in the goroutine of its caller", sharing,
+		"\t\tpanic(o.panic)\n", "\t\treturn o.panic\n", "./supervisor/shards TestPanic$"},
+	{"shards: a function that hangs holds up a panic for ever", "after 10 s Own does not wait for the others", sharing,
+		"o.panic != nil && now.Sub(begun) >= slow", "false", "./supervisor/shards TestPanic$"},
+	{"shards: Own ends before its functions", "Own returns when every fn has returned", sharing,
+		"\tfor o.busy > 0 {\n", "\tfor false {\n", "./supervisor/shards TestNeverReturns$"},
+	{"shards: twice in one group", "a second Own of one group on one supervisor is an error: it would count once", sharing,
+		"; twice {", "; twice && group == \"\" {", "./supervisor/shards TestTwice$"},
+	{"shards: never told that a function hangs", "an event says so", sharing,
+		"now.Sub(j.told) >= slow {", "false {", "./supervisor/shards TestNeverReturns$"},
+	{"shards: won too late, and run", "won while leaving: released at once", sharing,
+		"r.held != nil && (o.over || spot.at == leaving)", "r.held != nil && o.over", "./supervisor/shards TestWonTooLate$"},
+	{"shards: the reserved member is forgotten", "M = 1 if held, plus the living Waiting", sharing,
+		"\tif !h.Free {\n\t\tn++", "\tif h.Held {\n\t\tn++", "./supervisor/shards TestCountsTheReserved$"},
 }
