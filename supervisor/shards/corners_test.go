@@ -382,7 +382,9 @@ func TestTwice(t *testing.T) {
 	bubble(t, 2, func(w *world) {
 		p := w.join()
 		time.Sleep(time.Second)
-		err := shards.Own(context.Background(), p.sup, "g", w.names, p.work)
+		twice, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		err := shards.Own(twice, p.sup, "g", w.names, p.work)
 		if err == nil || !strings.Contains(err.Error(), `"g": this supervisor owns the group already`) {
 			t.Error(err)
 		}

@@ -95,6 +95,7 @@ type plan struct {
 	longest map[string]time.Duration // how long an owner's leases were seen to have left at most
 	last    []sight
 	counts  map[string]int // how many names others have
+	asked   map[string]int // for how many of them somebody waits
 	richer  int            // sweeps, one after the other, in which somebody had two more
 	changed clock.Instant  // who takes part
 	moved   clock.Instant  // or who has what
@@ -205,7 +206,7 @@ func (p *plan) begin(i int, s spot) {
 
 // note counts what a sweep has seen.
 func (p *plan) note(now clock.Instant, seen []sight) {
-	p.counts = make(map[string]int)
+	p.counts, p.asked = make(map[string]int), make(map[string]int)
 	owners := make(map[string]time.Duration)
 	p.uneven = false
 	for i, s := range seen {
@@ -227,6 +228,9 @@ func (p *plan) note(now clock.Instant, seen []sight) {
 			owners[s.owner] = max(owners[s.owner], p.longest[s.owner], s.left)
 			if s.owner != p.self {
 				p.counts[s.owner]++
+				if s.waiting > 0 {
+					p.asked[s.owner]++
+				}
 			}
 		}
 	}
@@ -300,8 +304,8 @@ func (p *plan) free(now clock.Instant, ok func(*spot) bool) int {
 	})
 }
 
-// richest returns a name of whoever has most, and more than enough. That one is taken to have
-// one less from then on.
+// richest returns a name of whoever has most for which nobody waits, and more than enough. That
+// one is taken to have one less from then on.
 func (p *plan) richest(now clock.Instant, enough int) int {
 	i := p.choose(now, func(i int) int {
 		s := p.last[i]
@@ -309,10 +313,11 @@ func (p *plan) richest(now clock.Instant, enough int) int {
 		if !s.known || !s.held || s.owner == p.self || n <= enough {
 			return -1
 		}
+		worth := 2 * max(0, n-p.asked[s.owner])
 		if s.waiting == 0 {
-			return 2*n + 1
+			worth++
 		}
-		return 2 * n
+		return worth
 	})
 	if i >= 0 {
 		p.counts[p.last[i].owner]--

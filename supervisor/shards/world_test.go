@@ -128,7 +128,7 @@ func (p *process) work(ctx context.Context, name string) error {
 	p.w.enter(p, name, lease.FromContext(ctx).Fence())
 	<-ctx.Done()
 	time.Sleep(p.w.stop)
-	p.w.leave(name)
+	p.w.leave(p, name)
 	return ctx.Err()
 }
 
@@ -149,9 +149,12 @@ func (w *world) enter(p *process, name string, fence uint64) {
 	w.store[name] = record{owner: p, fence: fence}
 }
 
-func (w *world) leave(name string) {
+func (w *world) leave(p *process, name string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.store[name].owner != p {
+		return // which was an error
+	}
 	w.store[name] = record{fence: w.store[name].fence, since: time.Now()}
 }
 

@@ -1182,7 +1182,7 @@ var mutants = []mutant{
 		"\t\tpanic(o.panic)\n", "\t\treturn o.panic\n", "./supervisor/shards TestPanic$"},
 	{"shards: a function that hangs holds up a panic for ever", "after 10 s Own does not wait for the others", sharing,
 		"o.panic != nil && now.Sub(begun) >= slow", "false", "./supervisor/shards TestPanic$"},
-	{"shards: Own ends before its functions", "Own returns when every fn has returned", sharing,
+	{"shards: Own ends before its functions", "Own returns when every fn has returned", sharing + "/loop.go",
 		"\tfor o.busy > 0 {\n", "\tfor false {\n", "./supervisor/shards TestNeverReturns$"},
 	{"shards: twice in one group", "a second Own of one group on one supervisor is an error: it would count once", sharing,
 		"; twice {", "; twice && group == \"\" {", "./supervisor/shards TestTwice$"},
