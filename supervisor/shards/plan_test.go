@@ -49,6 +49,8 @@ func TestPlan(t *testing.T) {
 			map[verb]int{stand: 2}, []int{2, 3, 4, 5}},
 		{"in an empty queue", 3, in(6, none), []sight{of("a", 0), of("a", 0), of("b", 1), of("b", 0), of("b", 0), of("b", 1)}, 0,
 			map[verb]int{stand: 2}, []int{3, 4}},
+		{"who is asked by others is asked last", 3, append(in(3, running), in(11, none)...), append(append(many(3, mine(0)), append(many(4, of("a", 0)), many(2, of("a", 1))...)...), many(5, of("b", 0))...), 0,
+			map[verb]int{stand: 1}, []int{9, 10, 11, 12, 13}},
 		{"nobody is asked for what he needs", 3, in(6, none), []sight{of("a", 0), of("a", 0), of("b", 0), of("b", 0), of("c", 0), of("c", 0)}, 0, nil, nil},
 		{"it does not stand where it would be at its least", 2, append(in(1, standing), in(3, none)...), []sight{of("a", 1), of("a", 0), of("b", 0), of("b", 0)}, 0,
 			map[verb]int{leave: 1}, []int{0}},

@@ -1166,6 +1166,8 @@ var mutants = []mutant{
 		"return s.idle >= spare }); i", "return true }); i", "./supervisor/shards TestPlan$"},
 	{"shards: it waits for one who has no more than the least", "leave a queue when its holder has no more than lo", sharing,
 		" || p.counts[s.owner] <= enough\n", " || enough < 0\n", "./supervisor/shards TestPlan$"},
+	{"shards: all ask the same one", "names of whoever has most above lo, empty queues first (why: three who joined five made 40 moves of 36)", sharing,
+		"2 * max(0, n-p.asked[s.owner])", "2 * n", "./supervisor/shards TestPlan$"},
 	{"shards: it waits for one holder for ever", "leave a queue after 3 sweeps", sharing,
 		"p.spots[i].stood > patience || ", "", "./supervisor/shards TestPlan$"},
 	{"shards: it waits for more than its part", "at most lo are awaited as needed, at most hi taken as odd", sharing,
