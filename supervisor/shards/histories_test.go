@@ -3,6 +3,7 @@ package shards_test
 import (
 	"flag"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,11 +28,16 @@ func TestHistories(t *testing.T) {
 	if testing.Short() {
 		n = min(n, 20)
 	}
-	for range n {
-		seed := rand.Uint64()
-		if history(t, seed); t.Failed() {
-			t.Fatalf("again: -shards.seed %d", seed)
-		}
+	for range runtime.GOMAXPROCS(0) {
+		t.Run("at once", func(t *testing.T) {
+			t.Parallel()
+			for range (n + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0) {
+				seed := rand.Uint64()
+				if history(t, seed); t.Failed() {
+					t.Fatalf("again: -shards.seed %d", seed)
+				}
+			}
+		})
 	}
 }
 

@@ -24,7 +24,7 @@ func TestRows(t *testing.T) {
 		{"the second", 1, func(w *world) { w.joins(1) }, 1500 * time.Millisecond, 100 * time.Millisecond, 1},
 		{"ten at once", 0, func(w *world) { w.joins(10) }, 1500 * time.Millisecond, 100 * time.Millisecond, 0},
 		{"the tenth", 9, func(w *world) { w.joins(1) }, 2 * time.Second, 100 * time.Millisecond, 1},
-		{"three join", 5, func(w *world) { w.joins(3) }, 3 * time.Second, time.Second, 2},
+		{"three join", 5, func(w *world) { w.joins(3) }, 3 * time.Second, time.Second, 4},
 		{"one leaves", 10, func(w *world) { w.all[3].quit() }, 2 * time.Second, 2 * time.Second, 1},
 		{"the chair leaves", 10, func(w *world) { w.all[0].quit() }, 2 * time.Second, 2 * time.Second, 1},
 		{"four leave", 10, func(w *world) {

@@ -1148,6 +1148,8 @@ var mutants = []mutant{
 	// Names that processes share.
 	{"shards: the dead are counted as waiting, as played", "a waiter whose heartbeat is over does not wait", keys,
 		"t.Between(k.Queue, Least, Bound{float64(-t.ms()), true})", "t.Between(k.Queue, Bound{0, false}, Most)", "./supervisor TestDeadLeaveAQueueInUse$"},
+	{"script: the dead are counted as waiting", "a waiter whose heartbeat is over does not wait", script,
+		"redis.call('ZCOUNT', queue, '-inf', string.format('(%.0f', -now))", "redis.call('ZCOUNT', queue, 0, '+inf')", real},
 	{"shards: released before the function has returned", "Release comes after fn returned", sharing,
 		"\t\tj.cancel(ErrMoved)\n", "\t\tj.cancel(ErrMoved)\n\t\tgo j.held.Release(ctx)\n", "./supervisor/shards TestSlowToReturn$"},
 	{"shards: a name is given by who has no more than the least", "a name is given only while have > lo, so nothing ping-pongs", sharing,
