@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -274,7 +275,7 @@ func TestPanic(t *testing.T) {
 			bubble(t, 0, func(w *world) {
 				cause := errors.New("broken")
 				sup := w.supervise("panics")
-				returned := false
+				var returned atomic.Bool
 				begun := time.Now()
 				func() {
 					defer func() {
@@ -293,13 +294,13 @@ func TestPanic(t *testing.T) {
 						if stuck {
 							time.Sleep(20 * time.Second)
 						}
-						returned = true
+						returned.Store(true)
 						return nil
 					})
 					t.Errorf("it has returned %v", err)
 				}()
-				if took := time.Since(begun); returned == stuck || took > 15*time.Second {
-					t.Errorf("the other has returned: %v; after %v", returned, took)
+				if took := time.Since(begun); returned.Load() == stuck || took > 15*time.Second {
+					t.Errorf("the other has returned: %v; after %v", returned.Load(), took)
 				}
 				time.Sleep(time.Minute)
 				for _, name := range []string{"g", "g/a", "g/b"} {

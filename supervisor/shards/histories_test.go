@@ -1,6 +1,7 @@
 package shards_test
 
 import (
+	"cmp"
 	"flag"
 	"math/rand/v2"
 	"runtime"
@@ -10,7 +11,7 @@ import (
 )
 
 var (
-	histories = flag.Int("shards.histories", 200, "how many random histories are played")
+	histories = flag.Int("shards.histories", 0, "how many random histories are played; 0: 200, or 40 with the race detector")
 	seed      = flag.Uint64("shards.seed", 0, "play this one alone")
 )
 
@@ -24,7 +25,7 @@ func TestHistories(t *testing.T) {
 		history(t, *seed)
 		return
 	}
-	n := *histories
+	n := cmp.Or(*histories, fewHistories)
 	if testing.Short() {
 		n = min(n, 20)
 	}

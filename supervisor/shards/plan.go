@@ -94,6 +94,7 @@ type plan struct {
 
 	longest map[string]time.Duration // how long an owner's leases were seen to have left at most
 	last    []sight
+	order   []int          // of the names, another one for each sweep
 	counts  map[string]int // how many names others have
 	asked   map[string]int // for how many of them somebody waits
 	richer  int            // sweeps, one after the other, in which somebody had two more
@@ -134,11 +135,12 @@ func (p *plan) at(where place) (n int) {
 // look takes in what a sweep has seen, and returns what to do, in this order.
 func (p *plan) look(now clock.Instant, seen []sight) (steps []step) {
 	p.note(now, seen)
+	p.order = p.pick.Perm(len(p.spots))
 	do := func(v verb, i int) { steps = append(steps, step{v, i}) }
 	lo, hi := p.quota()
 	have, stands := p.at(running), p.at(standing)
 
-	for _, i := range p.order() {
+	for _, i := range p.order {
 		if s := &p.spots[i]; s.at == standing && !s.once && p.tired(i, have, lo) {
 			s.at = leaving
 			do(leave, i)
@@ -149,14 +151,14 @@ func (p *plan) look(now clock.Instant, seen []sight) (steps []step) {
 	if have == lo {
 		most = hi
 	}
-	for _, i := range p.order() {
+	for _, i := range p.order {
 		if s := &p.spots[i]; s.at == standing && !s.once && have+stands > most {
 			s.at = leaving
 			do(leave, i)
 			stands--
 		}
 	}
-	for _, i := range p.order() {
+	for _, i := range p.order {
 		if s := &p.spots[i]; s.at == running && seen[i].known && seen[i].waiting > 0 && have > lo {
 			s.at = giving
 			do(give, i)
@@ -329,7 +331,7 @@ func (p *plan) richest(now clock.Instant, enough int) int {
 // stands for nor leaves alone, or -1 if none is worth 0 or more.
 func (p *plan) choose(now clock.Instant, worth func(i int) int) int {
 	best, most := -1, -1
-	for _, i := range p.order() {
+	for _, i := range p.order {
 		if s := &p.spots[i]; s.at == none && s.rest <= now {
 			if w := worth(i); w > most {
 				best, most = i, w
@@ -338,9 +340,6 @@ func (p *plan) choose(now clock.Instant, worth func(i int) int) int {
 	}
 	return best
 }
-
-// order returns the names in a random order.
-func (p *plan) order() []int { return p.pick.Perm(len(p.spots)) }
 
 // ttl returns how long leases seem to last.
 func (p *plan) ttl() (longest time.Duration) {

@@ -64,6 +64,22 @@ func TestRows(t *testing.T) {
 	}
 }
 
+// With more names it is the same; a thousand of them and twenty processes take half a minute.
+func TestManyNames(t *testing.T) {
+	bubble(t, 400, func(w *world) {
+		w.joins(10)
+		w.balanced(5 * time.Second)
+		time.Sleep(10 * time.Second)
+		w.joins(1)
+		least := w.least()
+		took, moves := w.balanced(3 * time.Second)
+		t.Logf("after %v; %d moves of %d", took, moves, least)
+		if moves > least+2 {
+			t.Errorf("%d moves: want at most 2 more than %d", moves, least)
+		}
+	})
+}
+
 // A history of joins and leaves costs hardly more moves than it must.
 func TestMovesOfAHistory(t *testing.T) {
 	bubble(t, 100, func(w *world) {

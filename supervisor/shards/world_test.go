@@ -103,10 +103,11 @@ func (w *world) join(opts ...shards.Option) *process {
 	w.all = append(w.all, p)
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
+	names := w.names
 	opts = append(append([]shards.Option{shards.WithObserver(p.note)}, w.opts...), opts...)
 	go func() {
 		defer close(p.ended)
-		p.err = shards.Own(ctx, p.sup, "g", w.names, p.work, opts...)
+		p.err = shards.Own(ctx, p.sup, "g", names, p.work, opts...)
 	}()
 	return p
 }
