@@ -54,7 +54,7 @@ func TestIdle(t *testing.T) {
 			}
 			return n
 		}
-		const long = 5 * time.Minute
+		const long = 2 * time.Minute
 		moves, before := w.takes(), asked()
 		time.Sleep(long)
 		if w.takes() != moves {
@@ -157,7 +157,7 @@ func TestBackAgain(t *testing.T) {
 // One that waits in the line of the group and takes no names, for ever, leaves none without an
 // owner.
 func TestOneTooMany(t *testing.T) {
-	bubble(t, 100, func(w *world) {
+	bubble(t, 40, func(w *world) {
 		stranger := w.supervise("stranger")
 		ctx, cancel := context.WithCancel(context.Background())
 		var wg sync.WaitGroup

@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	histories = flag.Int("shards.histories", 0, "how many random histories are played; 0: 200, or 40 with the race detector")
+	histories = flag.Int("shards.histories", 0, "how many random histories are played; 0: 200, or 20 with the race detector")
 	seed      = flag.Uint64("shards.seed", 0, "play this one alone")
 )
 

@@ -2,4 +2,4 @@
 
 package shards_test
 
-const fewHistories = 40
+const fewHistories = 20

@@ -43,7 +43,7 @@ func TestRows(t *testing.T) {
 					w.joins(row.before)
 					if row.before > 0 {
 						w.balanced(4 * time.Second)
-						time.Sleep(time.Minute) // it looks seldom by now
+						time.Sleep(10 * time.Second) // it looks seldom by now
 					}
 					w.mu.Lock()
 					w.gap = 0
