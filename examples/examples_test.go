@@ -352,6 +352,20 @@ func TestDaemonWithoutNodes(t *testing.T) {
 	}
 }
 
+func TestShards(t *testing.T) {
+	t.Parallel()
+	p := start(t, "shards", "-names", "6", "-ttl", "1s")
+	p.await(`^--- after [\d.]+ s they own map\[process 1:3 process 2:3\]$`)
+	p.await(`^--- after [\d.]+ s they own map\[process 1:2 process 2:2 process 3:2\]$`)
+	p.await(`^--- process 1 is killed$`)
+	p.await(`^process [23] owns part-\d+ with fence \d+$`)
+	p.await(`^--- after [\d.]+ s they own map\[process 2:3 process 3:3\]$`)
+	p.await(`^--- after [\d.]+ s they own map\[process 3:6\]$`)
+	if _, status := p.end(); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+}
+
 // On real servers, two replicas take turns.
 func TestRealNodes(t *testing.T) {
 	t.Parallel()

@@ -37,7 +37,8 @@
 // [Supervisor.Do] runs a function under a lease. [Supervisor.Lead] runs one for as long
 // as this process can be the one that does, and [Supervisor.StepDown] ends that.
 // [Supervisor.AcquireAll] acquires several names or none. A context bounds the waiting
-// for a name, and never the lease.
+// for a name, and never the lease. Package shards has processes share a set of names in
+// equal parts.
 //
 // [Supervisor.Inspect] and [Supervisor.Watch] show who holds a name, which
 // [WithOwner] tells them; neither is for deciding whether to work.

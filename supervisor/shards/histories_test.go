@@ -1,0 +1,119 @@
+package shards_test
+
+import (
+	"cmp"
+	"flag"
+	"math/rand/v2"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var (
+	histories = flag.Int("shards.histories", 0, "how many random histories are played; 0: 200, or 20 with the race detector")
+	seed      = flag.Uint64("shards.seed", 0, "play this one alone")
+)
+
+// Random histories: processes join, leave, die, are cut off and come back, while nodes hang,
+// restart and have their clocks set. The store refuses a second owner and a fence that does
+// not grow, and in the end all is balanced. For ten thousand of them, in about an hour:
+//
+//	go test ./supervisor/shards -run TestHistories -timeout 0 -shards.histories 10000
+func TestHistories(t *testing.T) {
+	if *seed != 0 {
+		history(t, *seed)
+		return
+	}
+	n := cmp.Or(*histories, fewHistories)
+	if testing.Short() {
+		n = min(n, 20)
+	}
+	for range runtime.GOMAXPROCS(0) {
+		t.Run("at once", func(t *testing.T) {
+			t.Parallel()
+			for range (n + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0) {
+				seed := rand.Uint64()
+				if history(t, seed); t.Failed() {
+					t.Fatalf("again: -shards.seed %d", seed)
+				}
+			}
+		})
+	}
+}
+
+func history(t *testing.T, seed uint64) {
+	random := rand.New(rand.NewPCG(seed, 0))
+	upTo := func(d time.Duration) time.Duration { return time.Duration(random.Int64N(int64(d))) }
+	bubble(t, 1+random.IntN(30), func(w *world) {
+		w.stop = upTo(300 * time.Millisecond)
+		w.joins(1 + random.IntN(4))
+		one := func(in bool) *process {
+			for _, i := range random.Perm(len(w.all)) {
+				p := w.all[i]
+				if p.in == in {
+					return p
+				}
+			}
+			return nil
+		}
+		var cut []*process // those that will be back; others are dead
+		ill := 0           // so many of the nodes hang: the first of them
+		for range 5 + random.IntN(10) {
+			time.Sleep(upTo([]time.Duration{500 * time.Millisecond, 3 * time.Second, 15 * time.Second}[random.IntN(3)]))
+			switch random.IntN(8) {
+			case 0, 1:
+				if len(w.all) < 12 {
+					w.joins(1 + random.IntN(2))
+				}
+			case 2:
+				if p := one(true); p != nil {
+					p.quit()
+				}
+			case 3:
+				if p := one(true); p != nil {
+					if p.cut(); random.IntN(2) == 0 {
+						cut = append(cut, p)
+					}
+				}
+			case 4:
+				if len(cut) > 0 {
+					cut[0].mend()
+					cut = cut[1:]
+				}
+			case 5:
+				if ill < 2 { // two are a quorum
+					w.nodes[ill].Hang()
+					ill++
+				} else {
+					w.resume(&ill)
+				}
+			case 6:
+				if ill == 0 {
+					w.nodes[random.IntN(len(w.nodes))].Restart()
+				}
+			case 7:
+				if ill == 0 {
+					w.nodes[2].Jump(upTo(time.Second)) // of no other: a quorum keeps the time
+				}
+			}
+		}
+		w.resume(&ill)
+		for _, p := range cut {
+			p.mend()
+		}
+		if one(true) == nil {
+			w.joins(2)
+		}
+		synctest.Wait()
+		time.Sleep(4 * ttl) // those who were cut off connect again, and nodes grow up
+		w.balanced(10 * time.Second)
+	})
+}
+
+// resume has the nodes that hang go on.
+func (w *world) resume(ill *int) {
+	for ; *ill > 0; *ill-- {
+		w.nodes[*ill-1].Resume()
+	}
+}

@@ -1,0 +1,138 @@
+package shards
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"sync"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/supervisor"
+)
+
+// ErrMoved is the cause of a function's context if another process is to have its name.
+var ErrMoved = errors.New("shards: moved to another process")
+
+// A PanicError is what Own panics with if a function has panicked.
+type PanicError struct {
+	Name  string
+	Value any    // what it has panicked with
+	Stack []byte // where
+}
+
+// Error has the name, the value and the stack.
+func (e *PanicError) Error() string {
+	return fmt.Sprintf("shards: the function of %q panicked: %v\n\n%s", e.Name, e.Value, e.Stack)
+}
+
+// Unwrap returns the value, if that is an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// Own takes part in a group of processes that share names, until ctx is done or sup is closed.
+// For each name that this process owns it runs fn, in a goroutine of its own, with a context
+// that ends with the lease, when the name is given to another process, or with ctx;
+// [lease.FromContext] takes the lease, and its fence, from it.
+//
+// It returns when every fn has returned and what it had is released: with an error that wraps
+// ctx's or [supervisor.ErrClosed], or one about the arguments, before anything was tried. A
+// second Own of a group on one supervisor is such an error as long as the first runs.
+//
+// If fn panics, Own ends as if ctx were done, gives back all names, and then panics itself with
+// a [*PanicError], in the goroutine of its caller. If another fn has not returned 10 s
+// later, it does not wait for that any longer.
+func Own(ctx context.Context, sup *supervisor.Supervisor, group string, names []string, fn func(ctx context.Context, name string) error, opts ...Option) error {
+	o, err := prepare(sup, group, names, fn, opts)
+	if err != nil {
+		return fmt.Errorf("own %.64q: %w", group, err)
+	}
+	key := member{sup, group}
+	if _, twice := members.LoadOrStore(key, true); twice {
+		return fmt.Errorf("own %.64q: this supervisor owns the group already, and would count once", group)
+	}
+	defer members.Delete(key)
+	if err := o.run(ctx); err != nil {
+		return fmt.Errorf("own %.64q: %w", group, err)
+	}
+	return nil
+}
+
+// A member is one call of Own, of which members has all that run.
+type member struct {
+	sup   *supervisor.Supervisor
+	group string
+}
+
+var members sync.Map
+
+// prepare checks the arguments, all of them.
+func prepare(sup *supervisor.Supervisor, group string, names []string, fn func(context.Context, string) error, opts []Option) (*owner, error) {
+	if sup == nil {
+		return nil, errors.New("want a supervisor, not nil")
+	}
+	var broken []error
+	opt, err := gather(opts)
+	if err != nil {
+		broken = append(broken, err)
+	}
+	if fn == nil {
+		broken = append(broken, errors.New("want a function, not nil"))
+	}
+	if len(names) == 0 {
+		broken = append(broken, errors.New("no name: want at least one"))
+	}
+	id := opt.owner + "#" + rand.Text()[:16]
+	leases := opt.leases(id)
+	if group == "" {
+		broken = append(broken, errors.New(`group "": want a text that is not empty`))
+	} else if err := refused(sup, group, leases); err != nil {
+		broken = append(broken, err)
+	}
+	seen := make(map[string]int)
+	for i, name := range names {
+		if seen[name]++; seen[name] == 2 {
+			broken = append(broken, fmt.Errorf("name %.64q: given more than once", name))
+		}
+		switch {
+		case seen[name] > 1:
+		case name == "":
+			broken = append(broken, fmt.Errorf(`name "" at %d: want a text that is not empty`, i))
+		case len(broken) == 0:
+			if err := refused(sup, group+"/"+name, leases); err != nil {
+				broken = append(broken, err)
+			}
+		}
+	}
+	if broken != nil {
+		return nil, errors.Join(broken...)
+	}
+	o := &owner{
+		sup: sup, group: group, names: append([]string(nil), names...), fn: fn, opt: opt, leases: leases,
+		clock: clock.Runtime(), in: make(chan report), gone: make(chan struct{}), jobs: make([]job, len(names)),
+		plan: newPlan(id, len(names), mathrand.New(mathrand.NewPCG(mathrand.Uint64(), mathrand.Uint64()))),
+	}
+	return o, nil
+}
+
+// refused returns what the supervisor has against a name or an option. It asks no node.
+func refused(sup *supervisor.Supervisor, name string, opts []supervisor.Option) error {
+	done, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := sup.Acquire(done, name, opts...); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// lost returns the end of a lease if that was a loss.
+func lost(held *lease.Lease) error {
+	if err := held.Err(); errors.Is(err, lease.ErrLost) {
+		return err
+	}
+	return nil
+}
