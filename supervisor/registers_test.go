@@ -161,6 +161,7 @@ func TestFenceAfterTheToken(t *testing.T) {
 			sup, another := claimed(t, nodes)
 			held := acquire(t, sup, "x")
 			for _, next := range []*supervisor.Supervisor{another, sup} {
+				synctest.Wait() // a swap that comes after the next one is left until the TTL ends
 				handle, err := held.HandOver(t.Context())
 				if err != nil {
 					t.Fatal(err)
