@@ -17,7 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/clock/clocktest"
 	"github.com/leasehold-go/leasehold/lease"
 	"github.com/leasehold-go/leasehold/node"
 	"github.com/leasehold-go/leasehold/node/nodetest"
@@ -533,7 +533,7 @@ func comingFromValidityExpires(t *testing.T) {
 	for _, rate := range []float64{0.99, 1, 1.01} {
 		bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
 			sup := start(t, nodes, func(cfg *supervisor.Config) {
-				*cfg = supervisor.Config{Nodes: cfg.Nodes, Clock: clock.Skewed(cfg.Clock, rate)}
+				*cfg = supervisor.Config{Nodes: cfg.Nodes, Clock: clocktest.Skewed(cfg.Clock, rate)}
 			})
 			held := acquire(t, sup, "resource", supervisor.WithoutRenewal())
 			synctest.Wait()
