@@ -137,7 +137,7 @@ func comingFromConnections(t *testing.T) {
 	sup, err := supervisor.New(supervisor.Config{
 		Nodes: []node.Conn{
 			node.URL(net.JoinHostPort(host, port)),
-			node.Option(parts),
+			node.FromOption(parts),
 			node.URL("redis://" + lines[2].addr + "/2"),
 		},
 		TTL: time.Minute, // and so 3 s for a node to answer, on however busy a machine

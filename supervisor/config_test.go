@@ -47,10 +47,10 @@ func TestBrokenConfiguration(t *testing.T) {
 			supervisor.Config{Nodes: make([]node.Conn, 1)}, []string{"Nodes[0]: node: empty connection"},
 		},
 		"a client that is nil": {
-			supervisor.Config{Nodes: []node.Conn{node.Client(nil)}}, []string{"Nodes[0]: node: no client"},
+			supervisor.Config{Nodes: []node.Conn{node.FromClient(nil)}}, []string{"Nodes[0]: node: no client"},
 		},
 		"an option without an address": {
-			supervisor.Config{Nodes: []node.Conn{node.Option(nowhere)}}, []string{"Nodes[0]: ", "no address"},
+			supervisor.Config{Nodes: []node.Conn{node.FromOption(nowhere)}}, []string{"Nodes[0]: ", "no address"},
 		},
 		"a wrong port": {
 			supervisor.Config{Nodes: node.URLs("h1:6379", "redis://me:secret@h2:port")}, []string{`Nodes[1]: node: URL "redis://h2:port"`},
@@ -203,7 +203,7 @@ func TestNodesThatLookAlike(t *testing.T) {
 		other := nodes[0].Option("")
 		other.SelectDB = 1
 		sup := start(t, nodes, func(cfg *supervisor.Config) {
-			cfg.Nodes = append(cfg.Nodes, node.Option(other))
+			cfg.Nodes = append(cfg.Nodes, node.FromOption(other))
 		})
 		if n := len(sup.Nodes()); n != 2 {
 			t.Errorf("%d nodes", n)
@@ -414,12 +414,12 @@ func TestNoCredentialIsShown(t *testing.T) {
 		option.Password = "secret-wrong"
 		var logged bytes.Buffer
 		sup := start(t, nodes, func(cfg *supervisor.Config) {
-			cfg.Nodes = []node.Conn{node.Option(option)}
+			cfg.Nodes = []node.Conn{node.FromOption(option)}
 			cfg.Logger = slog.New(slog.NewTextHandler(&logged, nil))
 			cfg.Clock = clock.Runtime()
 		})
 		var printed strings.Builder
-		conn := node.Option(option)
+		conn := node.FromOption(option)
 		for _, verb := range strings.Fields("%v %+v %#v %s %q %d %x %c %U %e %t") {
 			for _, v := range []any{sup, conn, &conn, []node.Conn{conn}, map[string]*node.Conn{"a": &conn}, supervisor.Config{Nodes: []node.Conn{conn}}, struct{ S *supervisor.Supervisor }{sup}} {
 				fmt.Fprintf(&printed, verb, v)

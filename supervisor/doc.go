@@ -97,7 +97,7 @@
 // second connection to each node listens for what is reserved. A goroutine makes it
 // again when it breaks. If there is an Observer or a Logger, one more calls them. No
 // goroutine is left when Close has returned, except that of a stuck observer, and those
-// of a client which the caller made, see node.Client.
+// of a client which the caller made, see node.FromClient.
 //
 // Between them go values. Whoever decides sends commands to the mailbox of a node's actor, and
 // never waits for room: a full mailbox is an answer at once. Leases that are renewed

@@ -284,7 +284,7 @@ func TestRefusalsAreTold(t *testing.T) {
 							}
 							return dial(ctx, to, d, c)
 						}
-						cfg.Nodes[i] = node.Option(o)
+						cfg.Nodes[i] = node.FromOption(o)
 					}
 				})
 				held := acquire(t, sup, "x")

@@ -39,7 +39,7 @@ func TestNoVerbShowsASecret(t *testing.T) {
 		nodes[0].RequirePass(password)
 		var cfg supervisor.Config
 		sup := start(t, nodes, func(c *supervisor.Config) {
-			c.Nodes = []node.Conn{node.Option(option), nodes[1].Conn(), nodes[2].Conn()}
+			c.Nodes = []node.Conn{node.FromOption(option), nodes[1].Conn(), nodes[2].Conn()}
 			cfg = *c
 		})
 		held := acquire(t, sup, "x")
