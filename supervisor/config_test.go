@@ -181,7 +181,7 @@ func TestLargestConfiguration(t *testing.T) {
 		held := acquire(t, sup, "x", supervisor.WithTTL(24*time.Hour))
 		synctest.Wait() // the late grants count too
 		wantKeys(t, nodes, strings.Repeat("p", 511)+"x", string(held.Token()), 64)
-		if h, err := sup.Inspect(within(t, time.Minute), "x"); err != nil || !h.Held || len(h.Nodes) != 64 || h.Nodes[63].Verdict != supervisor.Held {
+		if h, err := sup.Inspect(within(t, time.Minute), "x"); err != nil || !h.Held || len(h.Nodes) != 64 || h.Nodes[63].Verdict != supervisor.VerdictHeld {
 			t.Errorf("%+v, %v", h, err)
 		}
 		for _, n := range nodes[:31] {

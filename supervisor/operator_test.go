@@ -64,7 +64,7 @@ func TestRevokeWithoutQuorum(t *testing.T) {
 		}
 		err = operator.Revoke(t.Context(), "x", held.Token())
 		var e *supervisor.AcquireError
-		if !errors.Is(err, supervisor.ErrNoQuorum) || !errors.As(err, &e) || e.Nodes[0].Err == nil || e.Nodes[1].Verdict != supervisor.Unreachable {
+		if !errors.Is(err, supervisor.ErrNoQuorum) || !errors.As(err, &e) || e.Nodes[0].Err == nil || e.Nodes[1].Verdict != supervisor.VerdictUnreachable {
 			t.Errorf("%v, want ErrNoQuorum and which nodes", err)
 		}
 		if err := operator.Revoke(canceled(), "x", held.Token()); !errors.Is(err, context.Canceled) {

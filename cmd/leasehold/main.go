@@ -349,7 +349,9 @@ func describe(h supervisor.Holding) string {
 	if h.Owner != "" {
 		fmt.Fprintf(&b, " by %s", plain.Line(h.Owner)) // which others have chosen
 	}
-	if h.Left > 0 {
+	if h.NoExpiry {
+		b.WriteString(" with no expiry")
+	} else {
 		fmt.Fprintf(&b, " for %v unless renewed", h.Left.Round(time.Millisecond))
 	}
 	if !h.Since.IsZero() {
