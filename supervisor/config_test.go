@@ -248,16 +248,24 @@ func TestBrokenArguments(t *testing.T) {
 				})
 				_, err := sup.Acquire(t.Context(), c.name, c.opts...)
 				_, try := sup.TryAcquire(t.Context(), c.name, c.opts...)
+				_, all := sup.AcquireAll(t.Context(), []string{c.name}, c.opts...)
 				calls := map[string]error{
-					"Acquire": err, "TryAcquire": try,
+					"Acquire": err, "TryAcquire": try, "AcquireAll": all,
 					"Do":   sup.Do(t.Context(), c.name, never(t), c.opts...),
 					"Lead": sup.Lead(t.Context(), c.name, never(t), c.opts...),
+				}
+				// What is wrong with an option that a call cannot heed, it does not say.
+				words := strings.Join(c.want, " ")
+				if strings.Contains(words, "WithCoolDown") {
+					calls = map[string]error{"Lead": calls["Lead"]}
+				}
+				if strings.Contains(words, "WithAttempts") {
+					delete(calls, "TryAcquire")
 				}
 				if len(c.opts) == 0 {
 					_, calls["Inspect"] = sup.Inspect(t.Context(), c.name)
 					calls["StepDown"] = sup.StepDown(t.Context(), c.name)
 					calls["Revoke"] = sup.Revoke(t.Context(), c.name, "me/1")
-					_, calls["AcquireAll"] = sup.AcquireAll(t.Context(), c.name)
 					for _, calls["Watch"] = range sup.Watch(t.Context(), c.name) {
 					}
 				}
@@ -299,6 +307,51 @@ func TestBrokenArguments(t *testing.T) {
 
 func opts(o ...supervisor.Option) []supervisor.Option { return o }
 
+// A call either heeds an option, or refuses it with an error that names both.
+func TestOptionsThatACallCannotHeed(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, nodes []*nodetest.Node) {
+		sup := start(t, nodes)
+		done := func(context.Context) error { return nil }
+		calls := map[string]func(...supervisor.Option) error{
+			"Acquire": func(o ...supervisor.Option) error {
+				l, err := sup.Acquire(t.Context(), "x", o...)
+				if err == nil {
+					err = l.Release(t.Context())
+				}
+				return err
+			},
+			"TryAcquire": func(o ...supervisor.Option) error {
+				l, err := sup.TryAcquire(t.Context(), "x", o...)
+				if err == nil {
+					err = l.Release(t.Context())
+				}
+				return err
+			},
+			"AcquireAll": func(o ...supervisor.Option) error {
+				ls, err := sup.AcquireAll(t.Context(), []string{"x", "y"}, o...)
+				for _, l := range ls {
+					err = errors.Join(err, l.Release(t.Context()))
+				}
+				return err
+			},
+			"Do":   func(o ...supervisor.Option) error { return sup.Do(t.Context(), "x", done, o...) },
+			"Lead": func(o ...supervisor.Option) error { return sup.Lead(t.Context(), "x", done, o...) },
+		}
+		for option, o := range map[string]supervisor.Option{
+			"WithTTL": supervisor.WithTTL(ttl), "WithoutRenewal": supervisor.WithoutRenewal(), "WithMaxHold": supervisor.WithMaxHold(time.Hour),
+			"WithOwner": supervisor.WithOwner("me"), "WithAttempts": supervisor.WithAttempts(3), "WithCoolDown": supervisor.WithCoolDown(0),
+		} {
+			for call, f := range calls {
+				heeds := option != "WithCoolDown" && (option != "WithAttempts" || call != "TryAcquire") || option == "WithCoolDown" && call == "Lead"
+				err := f(o)
+				if heeds && err != nil || !heeds && (err == nil || !strings.Contains(err.Error(), option+": "+call+" cannot heed it")) {
+					t.Errorf("%s with %s: %v", call, option, err)
+				}
+			}
+		}
+	})
+}
+
 // never returns work that must not be done.
 func never(t *testing.T) func(context.Context) error {
 	return func(context.Context) error {
@@ -323,7 +376,7 @@ func TestUseAfterClose(t *testing.T) {
 		_, err := sup.Acquire(t.Context(), "x")
 		_, try := sup.TryAcquire(t.Context(), "x")
 		_, inspect := sup.Inspect(t.Context(), "x")
-		_, acquireAll := sup.AcquireAll(t.Context(), "x", "y")
+		_, acquireAll := sup.AcquireAll(t.Context(), []string{"x", "y"})
 		_, adopt := sup.Adopt(t.Context(), handle)
 		for call, err := range map[string]error{
 			"Acquire": err, "TryAcquire": try, "Inspect": inspect, "AcquireAll": acquireAll, "Adopt": adopt,
@@ -454,7 +507,7 @@ func TestZeroSupervisor(t *testing.T) {
 	for what, call := range map[string]func() error{
 		"Acquire":    func() error { _, err := s.Acquire(ctx, "x"); return err },
 		"TryAcquire": func() error { _, err := s.TryAcquire(ctx, "x"); return err },
-		"AcquireAll": func() error { _, err := s.AcquireAll(ctx, "x"); return err },
+		"AcquireAll": func() error { _, err := s.AcquireAll(ctx, []string{"x"}); return err },
 		"Adopt":      func() error { _, err := s.Adopt(ctx, "x"); return err },
 		"Do":         func() error { return s.Do(ctx, "x", func(context.Context) error { return nil }) },
 		"Lead":       func() error { return s.Lead(ctx, "x", func(context.Context) error { return nil }) },

@@ -83,7 +83,7 @@ func TestNoLeaseAfterItsContext(t *testing.T) {
 func TestNoLeasesAfterTheirContext(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
 		sup := start(t, nodes)
-		leases, err := sup.AcquireAll(endingAt(t, 2), "x", "y")
+		leases, err := sup.AcquireAll(endingAt(t, 2), []string{"x", "y"})
 		if leases != nil || !errors.Is(err, context.Canceled) {
 			t.Fatalf("%d leases, %v", len(leases), err)
 		}

@@ -135,7 +135,7 @@ func ExampleSupervisor_AcquireAll() {
 	defer sup.Close(context.Background())
 
 	ctx := context.Background()
-	leases, err := sup.AcquireAll(ctx, "account-7", "account-3")
+	leases, err := sup.AcquireAll(ctx, []string{"account-7", "account-3"})
 	if err != nil {
 		log.Fatal(err)
 	}

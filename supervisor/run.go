@@ -20,7 +20,11 @@ func (s *Supervisor) Do(ctx context.Context, name string, fn func(ctx context.Co
 	if fn == nil {
 		return fmt.Errorf("do %q: want a function, not nil", s.cfg.Prefix+name)
 	}
-	held, err := s.Acquire(ctx, name, opts...)
+	r, err := s.request(callDo, name, opts)
+	if err != nil {
+		return err
+	}
+	held, err := s.acquire(ctx, r.of(s.cfg.Prefix+name))
 	if err != nil {
 		return err
 	}
@@ -41,14 +45,12 @@ func (s *Supervisor) Lead(ctx context.Context, name string, fn func(ctx context.
 	if fn == nil {
 		return fmt.Errorf("lead %q: want a function, not nil", s.cfg.Prefix+name)
 	}
-	var r request
-	for _, o := range opts {
-		if o != nil { // Acquire says so
-			o(&r)
-		}
+	r, err := s.request(callLead, name, opts)
+	if err != nil {
+		return err
 	}
 	for {
-		held, err := s.Acquire(ctx, name, opts...)
+		held, err := s.acquire(ctx, r.of(s.cfg.Prefix+name))
 		if err != nil {
 			return err
 		}

@@ -126,11 +126,11 @@ func (s *Supervisor) Format(f fmt.State, _ rune) {
 // A lease is not re-entrant: a second Acquire of the same name waits for the
 // first lease to end.
 func (s *Supervisor) Acquire(ctx context.Context, name string, opts ...Option) (*lease.Lease, error) {
-	r, err := s.request(name, opts)
+	r, err := s.request(callAcquire, name, opts)
 	if err != nil {
 		return nil, err
 	}
-	return s.acquire(ctx, r)
+	return s.acquire(ctx, r.of(s.cfg.Prefix+name))
 }
 
 // TryAcquire makes one attempt to get name. It fails with [ErrHeld] if another client
@@ -146,12 +146,13 @@ func (s *Supervisor) Acquire(ctx context.Context, name string, opts ...Option) (
 // only; TTL/2 if they answer late or not at all), TTL/4 for the election, and, if refused, TTL/2 to find out who holds the name,
 // which is TTL/4 + NodeTimeout if the nodes have been quick.
 func (s *Supervisor) TryAcquire(ctx context.Context, name string, opts ...Option) (*lease.Lease, error) {
-	r, err := s.request(name, opts)
+	r, err := s.request(callTryAcquire, name, opts)
 	if err != nil {
 		return nil, err
 	}
-	r.Attempts, r.Once = 1, true
-	return s.acquire(ctx, r)
+	once := r.of(s.cfg.Prefix + name)
+	once.Attempts, once.Once = 1, true
+	return s.acquire(ctx, once)
 }
 
 func (s *Supervisor) acquire(ctx context.Context, r core.Request) (*lease.Lease, error) {
