@@ -58,6 +58,8 @@ var (
 	errNotTried  = errors.New("not tried")
 	errGivenBack = errors.New("given back")
 	errNotTaken  = errors.New("not taken")
+	errNotTold   = errors.New("not confirmed by a quorum")
+	errNotKnown  = errors.New("not known yet")
 	errNotOver   = errors.New("its former holder may still believe in it")
 )
 
@@ -148,16 +150,17 @@ func (a Answer) MarshalJSON() ([]byte, error) {
 	}{a.Node, a.Verdict, a.Owner, spanIf(a.LeftKnown, a.Left), a.NoExpiry, textOf(a.Err)})
 }
 
-// AcquireError says why a name was not acquired. It wraps [ErrHeld], [ErrNoQuorum],
-// [ErrMisconfigured], [ErrFenceExhausted] or [ErrClosed], of Adopt also lease.ErrLost, and the error of the context if that ended the waiting, or that alone
-// if nothing else stood in the way: branch with errors.Is, and use errors.As to show the
-// nodes' answers.
+// AcquireError says why a supervisor was refused what it tried with a name, whatever that was: see
+// Op. It wraps [ErrHeld], [ErrNoQuorum], [ErrMisconfigured], [ErrFenceExhausted] or [ErrClosed], of
+// Adopt also lease.ErrLost, of Revoke and StepDown also [ErrNotHolder]; and the error of the context if that ended
+// the waiting, or that alone if nothing else stood in the way: branch with errors.Is, and use errors.As
+// to show the nodes' answers. What is wrong with the arguments of a call is another error.
 type AcquireError struct {
+	Op     string   // what was tried: "acquire", "adopt", "revoke", "inspect" or "step down"
 	Name   string   // the name, prefix included
 	Quorum int      // how many nodes must grant it
 	Nodes  []Answer // what each node said last; empty if none was asked, or none stood in the way
 
-	op        string // what was tried, if that was not to acquire
 	why       error
 	cause     error  // the context's
 	disagrees string // how other clients' nodes differ from ours; "" if they are not known to
@@ -184,14 +187,10 @@ func (e *AcquireError) Young() time.Duration {
 	return left[e.Quorum-1]
 }
 
-// Error names the name, the reason and every node's answer.
+// Error names what was tried, the name, the reason and every node's answer.
 func (e *AcquireError) Error() string {
 	var b strings.Builder
-	op := "acquire"
-	if e.op != "" {
-		op = e.op
-	}
-	fmt.Fprintf(&b, "%s %q: %v", op, e.Name, e.why)
+	fmt.Fprintf(&b, "%s %q: %v", e.Op, e.Name, e.why)
 	if e.cause != nil {
 		fmt.Fprintf(&b, ": %v", e.cause)
 	}

@@ -81,17 +81,17 @@ func (s *Supervisor) inspect(ctx context.Context, name string, track bool) (Hold
 	h := Holding{Name: s.cfg.Prefix + name}
 	m := &inspectMessage{s.newCall(opInspect), h.Name, track}
 	if !s.post(m) {
-		return h, fmt.Errorf("inspect %q: %w", h.Name, ErrClosed)
+		return h, &AcquireError{Op: opInspect, Name: h.Name, Quorum: s.quorum, why: ErrClosed}
 	}
 	select {
 	case o := <-m.result:
 		if o.err != nil {
-			return h, fmt.Errorf("inspect %q: %w", h.Name, o.err)
+			return h, &AcquireError{Op: opInspect, Name: h.Name, Quorum: s.quorum, why: o.err}
 		}
 		h.Nodes = s.answers(o.report)
 		return h.judge(o.report.Answers, s.quorum)
 	case <-ctx.Done():
-		return h, fmt.Errorf("inspect %q: %w", h.Name, ctx.Err())
+		return h, &AcquireError{Op: opInspect, Name: h.Name, Quorum: s.quorum, why: errNotKnown, cause: ctx.Err()}
 	}
 }
 
@@ -144,7 +144,7 @@ func (h Holding) judge(as []core.Answer, quorum int) (Holding, error) {
 	}
 	h.Free = free >= quorum
 	if reached < quorum {
-		return h, &AcquireError{Name: h.Name, Quorum: quorum, Nodes: h.Nodes, why: ErrNoQuorum, op: opInspect}
+		return h, &AcquireError{Op: opInspect, Name: h.Name, Quorum: quorum, Nodes: h.Nodes, why: ErrNoQuorum}
 	}
 	return h, nil
 }

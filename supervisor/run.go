@@ -81,7 +81,7 @@ func (s *Supervisor) cool(ctx context.Context, d time.Duration) {
 
 // StepDown releases the lease that this process holds on name, as its holder would
 // with Release, which see for ctx and for the errors: whoever runs under it, in Do or
-// Lead, finds its context done. That this process holds none is an error that wraps
+// Lead, finds its context done. That this process holds none is an [*AcquireError] that wraps
 // [ErrNotHolder].
 func (s *Supervisor) StepDown(ctx context.Context, name string) error {
 	if err := s.cfg.checkName(name); err != nil {
@@ -94,7 +94,7 @@ func (s *Supervisor) StepDown(ctx context.Context, name string) error {
 		}
 	})
 	if held == nil {
-		return fmt.Errorf("step down %q: this process is %w", s.cfg.Prefix+name, ErrNotHolder)
+		return &AcquireError{Op: opStepDown, Name: s.cfg.Prefix + name, Quorum: s.quorum, why: ErrNotHolder}
 	}
 	return held.Release(ctx)
 }

@@ -157,11 +157,11 @@ func (s *Supervisor) TryAcquire(ctx context.Context, name string, opts ...Option
 
 func (s *Supervisor) acquire(ctx context.Context, r core.Request) (*lease.Lease, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, &AcquireError{Name: r.Key, Quorum: s.quorum, why: errNotTried, cause: err}
+		return nil, &AcquireError{Op: opAcquire, Name: r.Key, Quorum: s.quorum, why: errNotTried, cause: err}
 	}
 	m := &acquireMessage{s.newCall(opAcquire), r}
 	if !s.post(m) {
-		return nil, &AcquireError{Name: r.Key, Quorum: s.quorum, why: ErrClosed}
+		return nil, &AcquireError{Op: opAcquire, Name: r.Key, Quorum: s.quorum, why: ErrClosed}
 	}
 	o := s.await(ctx, &m.call, r.Key)
 	if o.err != nil {
@@ -173,7 +173,7 @@ func (s *Supervisor) acquire(ctx context.Context, r core.Request) (*lease.Lease,
 		if o.lease.Err() == nil {
 			s.post(&releaseMessage{s.newCall(opRelease), o.id, false, false})
 		}
-		return nil, &AcquireError{Name: r.Key, Quorum: s.quorum, why: errGivenBack, cause: err}
+		return nil, &AcquireError{Op: opAcquire, Name: r.Key, Quorum: s.quorum, why: errGivenBack, cause: err}
 	}
 	return o.lease, nil
 }
@@ -191,7 +191,7 @@ func (s *Supervisor) await(ctx context.Context, c *call, key string) outcome {
 	}
 	s.recycle(c)
 	if o.err == errCut {
-		o.err = &AcquireError{Name: key, Quorum: s.quorum, why: ErrClosed, op: c.op}
+		o.err = &AcquireError{Op: c.op, Name: key, Quorum: s.quorum, why: ErrClosed}
 	}
 	return o
 }

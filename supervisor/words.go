@@ -95,7 +95,7 @@ func reasonOf(end error) core.Reason {
 // acquireError returns why there is no lease.
 func (s *Supervisor) acquireError(op string, r *core.Report, cause error) *AcquireError {
 	e := &AcquireError{
-		Name: r.Key, Quorum: s.quorum, Nodes: s.answers(r), op: op,
+		Op: op, Name: r.Key, Quorum: s.quorum, Nodes: s.answers(r),
 		why: reasons[r.Reason], cause: cause, disagrees: s.disagreement(r.Disagreement),
 	}
 	switch r.Reason {
@@ -147,7 +147,7 @@ func (s *Supervisor) failed(c *call, r *core.Report) error {
 	case r.Reason == core.ReasonKept:
 		return c.cause
 	case c.op == opRevoke && r.Reason == core.ReasonClosed:
-		return fmt.Errorf("%s %q: %w", c.op, r.Key, ErrClosed)
+		return &AcquireError{Op: c.op, Name: r.Key, Quorum: s.quorum, why: ErrClosed}
 	case c.op == opRevoke:
 		return s.acquireError(c.op, r, nil)
 	}
@@ -163,6 +163,8 @@ const (
 	opGive    = "hand over"
 	opRevoke  = "revoke"
 	opInspect = "inspect"
+
+	opStepDown = "step down"
 )
 
 // answers returns what nodes said as a caller sees it.

@@ -257,7 +257,7 @@ func TestCallsInWords(t *testing.T) {
 
 // That the supervisor is closed is one reason, whether it ends a lease or an acquisition.
 func TestClosedIsOne(t *testing.T) {
-	refused := &AcquireError{Name: "x", why: ErrClosed}
+	refused := &AcquireError{Op: opAcquire, Name: "x", why: ErrClosed}
 	for _, c := range []struct {
 		err, target error
 		want        bool
