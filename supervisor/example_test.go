@@ -159,9 +159,12 @@ func ExampleSupervisor_Watch() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for h, err := range sup.Watch(ctx, "primary") {
+		if err != nil {
+			log.Fatal(err) // the watch has ended
+		}
 		switch {
-		case err != nil:
-			fmt.Println("not known:", err) // the watch goes on
+		case h.Err != nil:
+			fmt.Println("not known:", h.Err) // an outage: the watch goes on
 		case h.Held:
 			fmt.Println("requests go to", h.Owner)
 			cancel() // ends the watch

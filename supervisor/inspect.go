@@ -38,6 +38,10 @@ type Holding struct {
 	Since time.Time
 
 	Nodes []Answer // what each node said
+
+	// Err is, of [Supervisor.Watch] alone, why it is not known who holds the name at present: too few nodes
+	// can be reached. Held and Free are both false then.
+	Err error
 }
 
 // Format prints what package fmt prints of such a struct, without the token: for a verb that does
@@ -47,7 +51,7 @@ func (h Holding) Format(f fmt.State, verb rune) {
 	fmt.Fprintf(f, fmt.FormatString(f, verb), plain(h))
 }
 
-// MarshalJSON returns the fields that say something, Left as in "1.5s", and never the token.
+// MarshalJSON returns the fields that say something, Left as in "1.5s", Err as its text, and never the token.
 func (h Holding) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Name     string
@@ -59,8 +63,9 @@ func (h Holding) MarshalJSON() ([]byte, error) {
 		NoExpiry bool      `json:",omitempty"`
 		Since    time.Time `json:",omitzero"`
 		Waiting  int
+		Err      string `json:",omitempty"`
 		Nodes    []Answer
-	}{h.Name, h.Held, h.Free, h.Owner, h.Fence, spanIf(h.Held && !h.NoExpiry, h.Left), h.NoExpiry, h.Since, h.Waiting, h.Nodes})
+	}{h.Name, h.Held, h.Free, h.Owner, h.Fence, spanIf(h.Held && !h.NoExpiry, h.Left), h.NoExpiry, h.Since, h.Waiting, textOf(h.Err), h.Nodes})
 }
 
 // Inspect asks every node who holds a name. It is for display: by the time that

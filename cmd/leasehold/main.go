@@ -307,14 +307,14 @@ func show(j *job, args []string) int {
 func watch(j *job, args []string) int {
 	return j.ask(args, nil, func(ctx context.Context, sup *supervisor.Supervisor) int {
 		for h, err := range sup.Watch(ctx, j.name) {
-			switch {
-			case errors.Is(err, supervisor.ErrNoQuorum):
-				fmt.Fprintln(j.out, "not known:", err)
-			case err != nil:
+			if err != nil {
 				return j.fail(err)
-			default:
-				fmt.Fprintln(j.out, describe(h))
 			}
+			if h.Err != nil {
+				fmt.Fprintln(j.out, "not known:", h.Err)
+				continue
+			}
+			fmt.Fprintln(j.out, describe(h))
 		}
 		return ok
 	})
