@@ -45,9 +45,12 @@
 // and [Supervisor.Adopt] give it to another process, without a moment in which the name
 // is free. The adopted lease has a token of its own and a larger fence.
 //
+// [Supervisor.Healthy] and [Supervisor.Leading] are for probes, and ask no node.
+//
 // errors.Is tells why there is no lease: the name is held ([ErrHeld]), too few nodes can
 // be reached ([ErrNoQuorum]), the supervisor was closed ([ErrClosed]), or two nodes are
-// one server ([ErrMisconfigured]). [AcquireError] lists what each node answered.
+// one server ([ErrMisconfigured]). [AcquireError] says what was tried, and lists what
+// each node answered.
 //
 // A server that was never used, was restarted or has lost its data is young: it may have
 // forgotten a lease, and is asked for no new one for a window. If all nodes are young, or

@@ -148,6 +148,37 @@ func ExampleSupervisor_AcquireAll() {
 	// holding account-3
 }
 
+// Healthy and Leading are what a probe asks.
+func ExampleSupervisor_Healthy() {
+	sup, err := supervisor.New(supervisor.Config{Nodes: nodes})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer sup.Close(context.Background())
+
+	ready := func() {
+		switch err := sup.Healthy(); {
+		case err != nil:
+			fmt.Println("503:", err)
+		case sup.Leading("primary"):
+			fmt.Println("200: leader")
+		default:
+			fmt.Println("200: standby")
+		}
+	}
+	err = sup.Do(context.Background(), "primary", func(context.Context) error {
+		ready()
+		return nil
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ready()
+	// Output:
+	// 200: leader
+	// 200: standby
+}
+
 // Watch tells who leads, as it changes.
 func ExampleSupervisor_Watch() {
 	sup, err := supervisor.New(supervisor.Config{Nodes: nodes})

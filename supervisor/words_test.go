@@ -83,9 +83,9 @@ func TestEnums(t *testing.T) {
 			}
 		}
 	}
-	check(int(VerdictNotAsked)+1, func(n uint8) string { b, _ := Verdict(n).MarshalText(); return string(b) },
+	check(int(VerdictNotAsked)+1, func(n uint8) string { return Verdict(n).String() },
 		func(b []byte) (uint8, error) { var v Verdict; err := v.UnmarshalText(b); return uint8(v), err }, 0, "Verdict")
-	check(int(EventReconnected)+1, func(n uint8) string { b, _ := EventKind(n).MarshalText(); return string(b) },
+	check(int(EventReconnected)+1, func(n uint8) string { return EventKind(n).String() },
 		func(b []byte) (uint8, error) { var k EventKind; err := k.UnmarshalText(b); return uint8(k), err }, 1, "EventKind")
 }
 
