@@ -33,9 +33,6 @@ func TestBrokenConfiguration(t *testing.T) {
 		cfg  supervisor.Config
 		want []string // in this order, a line each
 	}{
-		"no nodes": {
-			supervisor.Config{}, []string{"Nodes: none given: want 1 to 64"},
-		},
 		"too many nodes": {
 			supervisor.Config{Nodes: node.URLs(many...)}, []string{"Nodes: 65 given: want 1 to 64"},
 		},

@@ -65,6 +65,7 @@ type Supervisor struct {
 // are down, and they join when they come up. Only a broken configuration is an
 // error, which names every broken rule with its value and bound.
 func New(cfg Config) (*Supervisor, error) {
+	given := len(cfg.Nodes)
 	cfg, long := cfg.capped()
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(long); err != nil {
@@ -99,6 +100,9 @@ func New(cfg Config) (*Supervisor, error) {
 		s.tasks.Go(func() error { a.Run(ctx); return nil })
 	}
 	s.startTelling()
+	if given == 0 {
+		s.tell(Event{Kind: EventWarning, Err: fmt.Errorf("Config.Nodes is empty: %s alone is used, and nothing is acquired while it is down", defaultNode)})
+	}
 	if n%2 == 0 {
 		s.tell(Event{Kind: EventWarning, Err: fmt.Errorf("an even number of nodes, %d, tolerates no more failures than %d", n, n-1)})
 	}

@@ -1117,6 +1117,8 @@ var mutants = []mutant{
 		"if wall.Now() >= end {", "if true {", "./supervisor TestHealthyDoesNotHang"},
 	{"who has lost a lease leads on", "Leading reads the clock", "supervisor/health.go",
 		"return held != nil && held.Valid()", "return held != nil", "./supervisor TestLeading"},
+	{"nobody is told of the default node", "no nodes mean redis://localhost:6379, with a warning", "supervisor/supervisor.go",
+		"if given == 0 {", "if given < 0 {", "./supervisor TestComingFrom/DefaultNode"},
 	{"an outage ends a watch", "Watch yields an outage as a state, and an error only at its end", "supervisor/watch.go",
 		"if h.Err = err; last.changes(h) && !yield(h, nil) {", "if h.Err = err; last.changes(h) && !yield(h, err) {", "./supervisor TestWatch$"},
 	{"an outage is told as nobody knows what", "Watch yields an outage as a state, and an error only at its end", "supervisor/watch.go",
