@@ -2,12 +2,11 @@
 // a [Clock] and never the time package, so that a test can stop time, skew it or
 // jump it.
 //
-// Three clocks are for use, two for tests:
+// Two clocks are for use; package clocktest has two more for tests:
 //
 //   - [System] counts the time that the machine was suspended. It is the default.
 //   - [Runtime] is the Go runtime's monotonic clock. It follows the fake time of
 //     a testing/synctest bubble, and on Linux it stops during a suspension.
-//   - [NewManual] moves only when told to; [Skewed] runs fast or slow.
 package clock
 
 import "time"

@@ -340,7 +340,7 @@ func TestDaemonWithoutNodes(t *testing.T) {
 	if body, code := get(t, url+"/healthz"); code != 200 {
 		t.Errorf("healthz: %d %q", code, body)
 	}
-	if body, code := get(t, url+"/readyz"); code != 503 || body != "0 of 1 nodes connected\n" {
+	if body, code := get(t, url+"/readyz"); code != 503 || !strings.Contains(body, "0 of 1 nodes are enrolled") {
 		t.Errorf("readyz: %d %q", code, body)
 	}
 	if body, code := get(t, url+"/leader"); code != 503 || !strings.Contains(body, "no quorum") {

@@ -427,8 +427,8 @@ func TestClusterModeIsRefused(t *testing.T) {
 		}{
 			{"URL", node.URL(s.URL())},
 			{"URL with RESP2", node.URL(s.URL() + "?protocol=2")},
-			{"option", node.Option(option)},
-			{"client", node.Client(of(true))},
+			{"option", node.FromOption(option)},
+			{"client", node.FromClient(of(true))},
 		} {
 			begun := time.Now()
 			sup := begin(t, []node.Conn{form.conn})
@@ -447,7 +447,7 @@ func TestClusterModeIsRefused(t *testing.T) {
 			}
 			n.took("refused after", time.Since(begun))
 		}
-		if _, err := supervisor.New(configured([]node.Conn{node.Client(of(false))})); err == nil || !strings.Contains(err.Error(), "cluster") {
+		if _, err := supervisor.New(configured([]node.Conn{node.FromClient(of(false))})); err == nil || !strings.Contains(err.Error(), "cluster") {
 			t.Errorf("a client of a cluster: %v", err)
 		}
 		if keys := mustDo(t, s, "KEYS", "*"); len(keys.([]any)) != 0 {

@@ -386,12 +386,12 @@ func (x trouble) refused(t *testing.T, sup *supervisor.Supervisor, name string, 
 					continue
 				}
 				said := a.String()
-				if a.Verdict == supervisor.Granted || a.Verdict == supervisor.Free {
+				if a.Verdict == supervisor.VerdictGranted || a.Verdict == supervisor.VerdictFree {
 					t.Errorf("%s: a node in trouble: %s", what, said)
 				}
 				if slices.ContainsFunc(x.words, func(w string) bool { return strings.Contains(said, w) }) {
 					words[a.Node] = said
-				} else if !strings.Contains(said, "no answer within") && a.Verdict != supervisor.Silent {
+				} else if !strings.Contains(said, "no answer within") && a.Verdict != supervisor.VerdictSilent {
 					t.Logf("%s: %s", what, said)
 				}
 			}

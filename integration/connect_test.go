@@ -64,9 +64,9 @@ func connectionForms(t *testing.T, c *cluster.Cluster, _ int) {
 		{"URL with a database", node.URL("redis://" + s.Addr() + "/3"), 3, "default"},
 		{"URL with a user", node.URL("redis://" + url.UserPassword("worker", password).String() + "@" + s.Addr() + "/4"), 4, "worker"},
 		{"URL with RESP2", node.URL("redis://" + s.Addr() + "/6?protocol=2"), 6, "default"},
-		{"option", node.Option(option), 5, "worker"},
-		{"option with a dialer", node.Option(dialled), 5, "worker"},
-		{"client", node.Client(client), 0, "default"},
+		{"option", node.FromOption(option), 5, "worker"},
+		{"option with a dialer", node.FromOption(dialled), 5, "worker"},
+		{"client", node.FromClient(client), 0, "default"},
 	} {
 		t.Run(form.name, func(t *testing.T) { reaches(t, form.conn, s, form.db, form.user) })
 	}
@@ -140,7 +140,7 @@ func TestConnectTLS(t *testing.T) {
 
 	trusting := rueidis.ClientOption{InitAddress: []string{addr}, TLSConfig: &tls.Config{RootCAs: pool, ServerName: "127.0.0.1"}}
 	reaches(t, node.URL("rediss://"+addr+"?skip_verify=true"), s, 0, "default")
-	reaches(t, node.Option(trusting), s, 0, "default")
+	reaches(t, node.FromOption(trusting), s, 0, "default")
 	files := func(names ...string) string { return "rediss://" + addr + "?" + inFiles(dir, names...).Encode() }
 	reaches(t, node.URL(files("cacert")), s, 0, "default")
 
@@ -151,12 +151,12 @@ func TestConnectTLS(t *testing.T) {
 	if _, err := s.Do("CONFIG", "SET", "tls-auth-clients", "yes"); err != nil {
 		t.Fatal(err)
 	}
-	if said := watchedFor(t, node.Option(trusting)); !strings.Contains(said, "certificate required") {
+	if said := watchedFor(t, node.FromOption(trusting)); !strings.Contains(said, "certificate required") {
 		t.Errorf("that a certificate of the client is wanted is not said: %s", said)
 	}
 	mutual := trusting
 	mutual.TLSConfig = &tls.Config{RootCAs: pool, ServerName: "127.0.0.1", Certificates: []tls.Certificate{cert}}
-	reaches(t, node.Option(mutual), s, 0, "default")
+	reaches(t, node.FromOption(mutual), s, 0, "default")
 	reaches(t, node.URL(files("cacert", "cert", "key")), s, 0, "default")
 }
 
@@ -283,7 +283,7 @@ func TestConnectSentinel(t *testing.T) {
 	addr := startSentinel(t, s.Addr(), "port")
 	reaches(t, node.URL("redis://"+addr+"?master_set=main"), s, 0, "default")
 	reaches(t, node.URL("redis://"+addr+"/8?master_set=main"), s, 8, "default")
-	reaches(t, node.Option(rueidis.ClientOption{
+	reaches(t, node.FromOption(rueidis.ClientOption{
 		InitAddress: []string{addr}, Sentinel: rueidis.SentinelOption{MasterSet: "main"},
 	}), s, 0, "default")
 	t.Logf("another master set: %s", watchedFor(t, node.URL("redis://"+addr+"?master_set=other")))

@@ -113,7 +113,7 @@ func TestInbox(t *testing.T) {
 		{"RESP3", node.URL(s.URL())},
 		{"RESP2", node.URL(s.URL() + "?protocol=2")},
 		{"another database", node.URL(s.URL() + "/3")},
-		{"client", node.Client(client)},
+		{"client", node.FromClient(client)},
 	} {
 		t.Run(form.name, func(t *testing.T) {
 			aged(t, s)

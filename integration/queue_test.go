@@ -219,7 +219,7 @@ func (x *contest) turn(ctx context.Context, sup *supervisor.Supervisor) {
 func untracked(c *cluster.Cluster) []node.Conn {
 	conns := make([]node.Conn, len(c.Servers))
 	for i, s := range c.Servers {
-		conns[i] = node.Option(rueidis.ClientOption{InitAddress: []string{s.Addr()}, AlwaysRESP2: true})
+		conns[i] = node.FromOption(rueidis.ClientOption{InitAddress: []string{s.Addr()}, AlwaysRESP2: true})
 	}
 	return conns
 }

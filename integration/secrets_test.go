@@ -179,17 +179,17 @@ func TestNoSecretIsShown(t *testing.T) {
 	never(node.URL("redis://" + url.UserPassword("", right).String() + "@" + f.proxy.Addr()))
 	never(node.URL(asUser("rediss", f, right)))
 	never(node.URL("unix://" + url.UserPassword(user, right).String() + "@/nowhere/redis.sock"))
-	never(node.Option(rueidis.ClientOption{
+	never(node.FromOption(rueidis.ClientOption{
 		InitAddress: []string{f.proxy.Addr()}, Username: user, Password: wrong,
 		Sentinel: rueidis.SentinelOption{MasterSet: "main", Username: user, Password: right},
 	}))
-	never(node.Option(rueidis.ClientOption{
+	never(node.FromOption(rueidis.ClientOption{
 		InitAddress: []string{f.proxy.Addr()},
 		AuthCredentialsFn: func(rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
 			return rueidis.AuthCredentials{Username: user, Password: wrong}, nil
 		},
 	}))
-	never(node.Option(rueidis.ClientOption{
+	never(node.FromOption(rueidis.ClientOption{
 		InitAddress: []string{f.proxy.Addr()},
 		AuthCredentialsFn: func(rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
 			return rueidis.AuthCredentials{Username: user, Password: right}, errors.New("the vault is closed")
@@ -215,7 +215,7 @@ func TestNoSecretIsShown(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	r.exercise(t, r.watched(t, node.Client(client)), "client", func() { change(own[1].begin, "") })
+	r.exercise(t, r.watched(t, node.FromClient(client)), "client", func() { change(own[1].begin, "") })
 	change(allow, "")
 
 	// URLs that are refused, with a password that is escaped, and with one that is not.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/clock/clocktest"
 )
 
 const (
@@ -21,8 +22,8 @@ const (
 )
 
 // held returns a lease that is held for ttl - grace by a clock that stands still.
-func held(keeper Keeper) (*Lease, Control, *clock.Manual) {
-	m := clock.NewManual(clock.Instant(time.Hour))
+func held(keeper Keeper) (*Lease, Control, *clocktest.Manual) {
+	m := clocktest.NewManual(clock.Instant(time.Hour))
 	l, c := New(Spec{
 		Name: "n", Token: "me/1", Owner: "me", Fence: 7,
 		Clock: m, Until: m.Now().Add(ttl - grace), Grace: grace, Keeper: keeper,
@@ -206,7 +207,7 @@ func TestRenewed(t *testing.T) {
 // A renewal that comes while somebody is just finding the lease to be over has won:
 // its caller was told so, and the lease goes on.
 func TestRenewedWhileSeenToBeOver(t *testing.T) {
-	m := &hooked{Manual: clock.NewManual(clock.Instant(time.Hour))}
+	m := &hooked{Manual: clocktest.NewManual(clock.Instant(time.Hour))}
 	l, c := New(Spec{Clock: m, Until: m.Now().Add(ttl), Grace: grace})
 	m.Advance(ttl)
 	m.hook = func() {
@@ -221,7 +222,7 @@ func TestRenewedWhileSeenToBeOver(t *testing.T) {
 
 // A hooked clock calls hook when it is read next.
 type hooked struct {
-	*clock.Manual
+	*clocktest.Manual
 	hook func()
 }
 

@@ -360,7 +360,7 @@ func far(n *nodetest.Node, c node.Conn, trip time.Duration) node.Conn {
 		}
 	}
 	n.Delay(trip)
-	return node.Option(o)
+	return node.FromOption(o)
 }
 
 // Each step of connecting has the whole timeout: the dial, the greeting, who the
@@ -928,7 +928,7 @@ func TestRefusedForGood(t *testing.T) {
 					dials.Add(1)
 					return dial(ctx, addr, d, cfg)
 				}
-				r := start(t, node.Option(o), func(c *node.Config) { c.Window = time.Second })
+				r := start(t, node.FromOption(o), func(c *node.Config) { c.Window = time.Second })
 				time.Sleep(time.Minute)
 				before := dials.Load()
 				time.Sleep(time.Minute)
@@ -970,7 +970,7 @@ func TestRefusedForGoodWhileALeaseIsKept(t *testing.T) {
 			dials.Add(1)
 			return dial(ctx, addr, d, cfg)
 		}
-		r := start(t, node.Option(o), func(c *node.Config) { c.MaxTTL = 10 * time.Second })
+		r := start(t, node.FromOption(o), func(c *node.Config) { c.MaxTTL = 10 * time.Second })
 		r.enrolled()
 		keep := func(d time.Duration) {
 			for end := time.Now().Add(d); time.Now().Before(end) && !r.state.Enrolled; time.Sleep(300 * time.Millisecond) {
@@ -1014,7 +1014,7 @@ func TestSlowCredentials(t *testing.T) {
 			<-release
 			return rueidis.AuthCredentials{Username: "default", Password: "hunter2"}, nil
 		}
-		r := start(t, node.Option(o))
+		r := start(t, node.FromOption(o))
 		r.until("an error", func(s node.State) bool { return s.Err != nil })
 		if !strings.Contains(r.state.Err.Error(), "AuthCredentialsFn has not returned within 200ms") {
 			t.Error(r.state.Err)
@@ -1031,7 +1031,7 @@ func TestSlowCredentials(t *testing.T) {
 		}
 
 		calls.Store(0)
-		slow := start(t, node.Option(o))
+		slow := start(t, node.FromOption(o))
 		time.AfterFunc(3*timeout/2, func() { close(release) })
 		from = time.Now()
 		slow.enrolled()
@@ -1081,7 +1081,7 @@ func TestNeededNode(t *testing.T) {
 					dials.Add(1)
 					return dial(ctx, addr, d, cfg)
 				}
-				r := start(t, node.Option(o), func(cfg *node.Config) { cfg.MaxTTL = c.maxTTL })
+				r := start(t, node.FromOption(o), func(cfg *node.Config) { cfg.MaxTTL = c.maxTTL })
 				r.enrolled()
 				n.Crash()
 				r.ended()
@@ -1140,7 +1140,7 @@ func TestNeededForRelease(t *testing.T) {
 					dialled <- time.Now()
 					return dial(ctx, addr, d, cfg)
 				}
-				r := start(t, node.Option(o))
+				r := start(t, node.FromOption(o))
 				r.enrolled()
 				<-dialled
 				said := lose(n, r)
@@ -1168,7 +1168,7 @@ func dialling(n *nodetest.Node) (node.Conn, chan time.Time) {
 		dialled <- time.Now()
 		return dial(ctx, addr, d, cfg)
 	}
-	return node.Option(o), dialled
+	return node.FromOption(o), dialled
 }
 
 const wrongPass = "-WRONGPASS invalid username-password pair or user is disabled.\r\n"

@@ -40,7 +40,7 @@ func TestHangingDialer(t *testing.T) {
 			}
 			return dial(ctx, addr, d, cfg)
 		}
-		r := start(t, node.Option(o))
+		r := start(t, node.FromOption(o))
 		r.until("an error", func(s node.State) bool { return s.Err != nil })
 		if !strings.Contains(r.state.Err.Error(), "the dialer has not connected within 200ms") {
 			t.Error(r.state.Err)
@@ -94,7 +94,7 @@ func TestDialerWithoutTimeout(t *testing.T) {
 			}
 			return dial(ctx, addr, d, cfg)
 		}
-		r := start(t, node.Option(o))
+		r := start(t, node.FromOption(o))
 		time.Sleep(10 * time.Minute)
 		if n := most.Load(); n > 20 {
 			t.Errorf("%d calls at once", n)
@@ -146,7 +146,7 @@ func TestFailingCallouts(t *testing.T) {
 				defer n.Close()
 				o := n.Option("")
 				c.change(&o)
-				r := start(t, node.Option(o))
+				r := start(t, node.FromOption(o))
 				got := r.ask(grant("a", "1", 1))
 				if got[0].Err == nil || got[0].Err.Error() != c.want {
 					t.Errorf("%v, want %q", got[0].Err, c.want)

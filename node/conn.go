@@ -58,7 +58,7 @@ func URL(s string) Conn {
 		label := withoutSecrets(full)
 		return Conn{label: label, err: fmt.Errorf("node: URL %q: %w", label, err)}
 	}
-	return Option(opt)
+	return FromOption(opt)
 }
 
 // URLs returns what [URL] returns for each of them.
@@ -70,13 +70,13 @@ func URLs(urls ...string) []Conn {
 	return conns
 }
 
-// Option returns a Conn for what a URL cannot say: certificates, a dialer,
+// FromOption returns a Conn for what a URL cannot say: certificates, a dialer,
 // changing credentials. It connects by itself, with exactly one connection for
 // each [Actor]: what the option says about pipelining, retries, caching, buffers,
 // timeouts, replicas and the client's name is replaced. Several addresses are
 // those of Sentinels. The connections of a dialer should know deadlines, as those of package net
 // do: else nothing is heard of keys that change, see State.Tracks.
-func Option(o rueidis.ClientOption) Conn {
+func FromOption(o rueidis.ClientOption) Conn {
 	o.InitAddress = slices.Clone(o.InitAddress)
 	c := Conn{opt: behind(&o), label: label(&o)}
 	switch {
@@ -97,16 +97,16 @@ func Option(o rueidis.ClientOption) Conn {
 	return c
 }
 
-// Client returns a Conn that borrows a connection of the client for itself, as
+// FromClient returns a Conn that borrows a connection of the client for itself, as
 // Client.Dedicate does, and another one once something has waited. It keeps both, so the
 // client's pool (BlockingPoolSize, 1,000 unless set) must have two for each supervisor that
 // uses it, beside those of the caller's own blocking commands. If none is free, that is why the
 // node is not enrolled, or why waiters are not told at once: see State.Err and State.NoInbox.
 // The client stays the caller's, who closes it after the supervisor. Its own timeouts hold: a node that hangs may occupy a goroutine for
 // as long as they are, and a connection that broke while idle is noticed only
-// when it is used again, after ten seconds at most. [URL] and [Option] have
+// when it is used again, after ten seconds at most. [URL] and [FromOption] have
 // neither weakness. A client of a cluster is refused.
-func Client(client rueidis.Client) Conn {
+func FromClient(client rueidis.Client) Conn {
 	c := Conn{client: client, label: "client"}
 	switch {
 	case client == nil:

@@ -72,14 +72,14 @@ func TestOptionRefused(t *testing.T) {
 		"ConnLifetime 1h0m0s: want 0":         {InitAddress: one, ConnLifetime: time.Hour},
 		"ReplicaOnly":                         {InitAddress: one, ReplicaOnly: true},
 	} {
-		if err := node.Option(o).Err(); err == nil || !strings.Contains(err.Error(), want) {
+		if err := node.FromOption(o).Err(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}
 	if err := (node.Conn{}).Err(); err == nil {
 		t.Error("the zero Conn has no error")
 	}
-	if err := node.Client(nil).Err(); err == nil {
+	if err := node.FromClient(nil).Err(); err == nil {
 		t.Error("no client has no error")
 	}
 }
@@ -125,8 +125,8 @@ func TestClient(t *testing.T) {
 		defer n.Close()
 		client := lend(t, n)
 		defer client.Close()
-		c := node.Client(client)
-		if !c.Same(node.Client(client)) || c.Same(n.Conn()) || !strings.Contains(c.String(), n.String()) {
+		c := node.FromClient(client)
+		if !c.Same(node.FromClient(client)) || c.Same(n.Conn()) || !strings.Contains(c.String(), n.String()) {
 			t.Errorf("%v", c)
 		}
 		r := start(t, c)
@@ -196,14 +196,14 @@ func TestClientWithTooSmallAPool(t *testing.T) {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
-		first, _ := listening(t, node.Client(client), "in")
+		first, _ := listening(t, node.FromClient(client), "in")
 		wantStatuses(t, first.ask(enqueue("a", "1", 1)), "ok")
 		time.Sleep(2 * timeout)
 		wantStatuses(t, first.ask(on(node.Leave, "a", "1")), "ok")
 		names("NoInbox", first.state.NoInbox)
 
 		begin := time.Now()
-		second := start(t, node.Client(client))
+		second := start(t, node.FromClient(client))
 		wantStatuses(t, second.ask(grant("a", "1", 1)), "unsent")
 		if took := time.Since(begin); took != timeout {
 			t.Errorf("it has taken %v", took)
@@ -223,7 +223,7 @@ func TestRESP2(t *testing.T) {
 		defer n.Close()
 		o := node.OptionOf(n.Conn())
 		o.AlwaysRESP2 = true
-		r := start(t, node.Option(o))
+		r := start(t, node.FromOption(o))
 		r.enrolled()
 		if r.state.Life != 1 {
 			t.Errorf("%+v", r.state)
@@ -241,7 +241,7 @@ func TestDialerThatDoesNotReturn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		late, theirs := net.Pipe()
-		r := start(t, node.Option(rueidis.ClientOption{InitAddress: []string{"h:1"},
+		r := start(t, node.FromOption(rueidis.ClientOption{InitAddress: []string{"h:1"},
 			DialFn: func(string, *net.Dialer, *tls.Config) (net.Conn, error) {
 				<-release
 				return late, nil
@@ -280,7 +280,7 @@ func TestSentinel(t *testing.T) {
 			}
 			return s.dial()
 		}
-		c := node.Option(rueidis.ClientOption{InitAddress: []string{"s1:26379"}, DialCtxFn: dial,
+		c := node.FromOption(rueidis.ClientOption{InitAddress: []string{"s1:26379"}, DialCtxFn: dial,
 			Sentinel: rueidis.SentinelOption{MasterSet: "main"}})
 		if c.String() != "main@s1:26379" {
 			t.Errorf("String() = %q", c)
@@ -349,7 +349,7 @@ func TestHungPrimary(t *testing.T) {
 			sentinels = append(sentinels, fmt.Sprintf("s%d:26379", i))
 		}
 		begin := time.Now()
-		r := start(t, node.Option(rueidis.ClientOption{InitAddress: sentinels, DialCtxFn: dial,
+		r := start(t, node.FromOption(rueidis.ClientOption{InitAddress: sentinels, DialCtxFn: dial,
 			Sentinel: rueidis.SentinelOption{MasterSet: "main"}}))
 		wantStatuses(t, r.ask(grant("a", "1", 1)), "unsent")
 		if took := time.Since(begin); took != timeout {
@@ -374,7 +374,7 @@ func TestNoVerbShowsAPassword(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	for _, c := range []node.Conn{node.Option(option), node.Client(client), node.URL("redis://me:PASSWORD@host:1"), node.URL("redis://me:PASSWORD@host:x")} {
+	for _, c := range []node.Conn{node.FromOption(option), node.FromClient(client), node.URL("redis://me:PASSWORD@host:1"), node.URL("redis://me:PASSWORD@host:x")} {
 		for _, v := range []any{c, &c, struct{ c node.Conn }{c}, struct{ c *node.Conn }{&c}, struct{ c any }{c}, []struct{ c []node.Conn }{{[]node.Conn{c}}}} {
 			for verb := 'A'; verb <= 'z'; verb++ {
 				if text := fmt.Sprintf("%"+string(verb), v); strings.Contains(text, "PASSWORD") || strings.Contains(strings.ToLower(text), fmt.Sprintf("%x", "PASSWORD")) {

@@ -34,7 +34,7 @@ func oddly(n *nodetest.Node, err error) node.Conn {
 		}
 		return odd{c, err}, nil
 	}
-	return node.Option(o)
+	return node.FromOption(o)
 }
 
 // Over a connection without deadlines the client library goes on. A node that hangs is noticed in

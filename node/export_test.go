@@ -6,14 +6,14 @@ import "github.com/redis/rueidis"
 func WithPassword(c Conn, password string) Conn {
 	o := *c.opt.ClientOption
 	o.Password = password
-	return Option(o)
+	return FromOption(o)
 }
 
 // WithDialer returns the Conn, which dials as another does.
 func WithDialer(c, dialer Conn) Conn {
 	o := *c.opt.ClientOption
 	o.DialFn, o.DialCtxFn = dialer.opt.DialFn, dialer.opt.DialCtxFn
-	return Option(o)
+	return FromOption(o)
 }
 
 // OptionOf returns what the Conn was made of.

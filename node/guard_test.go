@@ -508,7 +508,7 @@ func TestClusterModeRefused(t *testing.T) {
 					case "client":
 						client := lend(t, n)
 						defer client.Close()
-						c = node.Client(client)
+						c = node.FromClient(client)
 					}
 					if reply == "" {
 						n.ClusterMode(true)
@@ -731,7 +731,7 @@ func TestStrangerBeforeAGrant(t *testing.T) {
 			if lent {
 				client := lend(t, n)
 				defer client.Close()
-				conn, want = node.Client(client), "unknown"
+				conn, want = node.FromClient(client), "unknown"
 			}
 			r := start(t, conn, guarded(time.Minute))
 			r.enrolled()

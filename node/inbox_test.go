@@ -44,7 +44,7 @@ func conns(t *testing.T, n *nodetest.Node) map[string]node.Conn {
 	two.AlwaysRESP2 = true
 	client := lend(t, n)
 	t.Cleanup(client.Close)
-	return map[string]node.Conn{"RESP3": n.Conn(), "RESP2": node.Option(two), "client": node.Client(client)}
+	return map[string]node.Conn{"RESP3": n.Conn(), "RESP2": node.FromOption(two), "client": node.FromClient(client)}
 }
 
 func TestInbox(t *testing.T) {
@@ -182,7 +182,7 @@ func TestInboxRefused(t *testing.T) {
 					o.Password, o.AlwaysRESP2 = "hunter2", proto == "RESP2"
 					n.RequirePass("hunter2")
 					wakes := make(chan node.Wake, 1000)
-					r := start(t, node.Option(o), func(c *node.Config) { c.Inbox, c.Wakes = "in", wakes })
+					r := start(t, node.FromOption(o), func(c *node.Config) { c.Inbox, c.Wakes = "in", wakes })
 					wantStatuses(t, r.ask(grant("a", "1", 1), enqueue("a", "2", 1)), "ok other")
 					r.until("an error", func(s node.State) bool { return s.NoInbox != nil })
 					t.Log(r.state.NoInbox)

@@ -298,7 +298,7 @@ func TestDialsFromFar(t *testing.T) {
 				}
 			}
 			begin := time.Now()
-			r := start(t, node.Option(o), patient, guarded(time.Minute))
+			r := start(t, node.FromOption(o), patient, guarded(time.Minute))
 			r.enrolled()
 			const pauses = 3 * 250 * time.Millisecond
 			if took := time.Since(begin); took < want || took > want+pauses {
@@ -332,7 +332,7 @@ func TestDialsAreQuickAgain(t *testing.T) {
 			}
 			return dial(ctx, dst, d, c)
 		}
-		r := start(t, node.Option(o), patient, guarded(time.Minute))
+		r := start(t, node.FromOption(o), patient, guarded(time.Minute))
 		r.enrolled()
 		mu.Lock()
 		refused = 2
@@ -379,7 +379,7 @@ func TestLateConnectionIsTheOnlyOne(t *testing.T) {
 			open.Add(1)
 			return &counted{Conn: conn, open: &open}, nil
 		}
-		r := start(t, node.Option(o), patient, guarded(time.Minute))
+		r := start(t, node.FromOption(o), patient, guarded(time.Minute))
 		r.enrolled()
 		n.Delay(2 * timeout)
 		wantStatuses(t, r.ask(on(node.Renew, "a", "1")), "unknown")
@@ -428,7 +428,7 @@ func TestLateConnectionOfAClient(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer client.Close()
-		r := start(t, node.Client(client), patient, guarded(time.Minute))
+		r := start(t, node.FromClient(client), patient, guarded(time.Minute))
 		r.enrolled()
 		wantStatuses(t, r.ask(on(node.Renew, "a", "1")), "absent") // it was of use, so another would be made at once
 		before := len(dialled)

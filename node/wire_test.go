@@ -130,7 +130,7 @@ func FuzzWire(f *testing.F) {
 		if resp2 {
 			hello = "*4\r\n+proto\r\n:2\r\n+version\r\n+6.0.0\r\n"
 		}
-		conn := Option(rueidis.ClientOption{InitAddress: []string{"x"}, AlwaysRESP2: resp2,
+		conn := FromOption(rueidis.ClientOption{InitAddress: []string{"x"}, AlwaysRESP2: resp2,
 			DialCtxFn: func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
 				c, s := net.Pipe()
 				go func() { _, _ = io.Copy(io.Discard, s) }()
@@ -174,7 +174,7 @@ func FuzzInbox(f *testing.F) {
 		ctx, cancel := context.WithTimeout(t.Context(), timeoutOfFuzz)
 		defer cancel()
 		wakes := make(chan Wake, 1<<16)
-		a := NewActor(Config{Inbox: "a", Wakes: wakes, Timeout: timeoutOfFuzz, Conn: Option(rueidis.ClientOption{
+		a := NewActor(Config{Inbox: "a", Wakes: wakes, Timeout: timeoutOfFuzz, Conn: FromOption(rueidis.ClientOption{
 			InitAddress: []string{"x"}, AlwaysRESP2: resp2,
 			DialCtxFn: func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
 				c, s := net.Pipe()

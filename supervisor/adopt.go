@@ -49,11 +49,11 @@ func (s *Supervisor) Adopt(ctx context.Context, handle lease.Handle, opts ...Ado
 	}
 	h.Over = h.Over || a.formerEnded
 	if err := ctx.Err(); err != nil {
-		return nil, &AcquireError{Name: h.Key, Quorum: s.quorum, why: errNotTried, cause: err, op: opAdopt}
+		return nil, &AcquireError{Op: opAdopt, Name: h.Key, Quorum: s.quorum, why: errNotTried, cause: err}
 	}
 	m := &adoptMessage{s.newCall(opAdopt), r, h}
 	if !s.post(m) {
-		return nil, &AcquireError{Name: h.Key, Quorum: s.quorum, why: ErrClosed, op: opAdopt}
+		return nil, &AcquireError{Op: opAdopt, Name: h.Key, Quorum: s.quorum, why: ErrClosed}
 	}
 	o := s.await(ctx, &m.call, h.Key)
 	if o.err != nil {
@@ -63,7 +63,7 @@ func (s *Supervisor) Adopt(ctx context.Context, handle lease.Handle, opts ...Ado
 		// No lease is returned after its context was done, but the handle may be
 		// tried again, so the nodes keep it.
 		s.post(disownMessage{o.id, h.Token})
-		return nil, &AcquireError{Name: h.Key, Quorum: s.quorum, why: errNotTaken, cause: err, op: opAdopt}
+		return nil, &AcquireError{Op: opAdopt, Name: h.Key, Quorum: s.quorum, why: errNotTaken, cause: err}
 	}
 	return o.lease, nil
 }

@@ -18,14 +18,18 @@ import (
 // who want some of the same cannot wait for each other; each lease renews itself from
 // its own beginning on.
 //
-// A broken name, one that is given twice, or none at all is an error about the
+// The options are for each of the leases: WithTTL is the TTL of every one, and WithMaxHold counts
+// from each one's own beginning.
+//
+// A broken name, one that is given twice, none at all or a broken option is an error about the
 // arguments before anything is tried. Otherwise the error says at which name it
 // ended: it wraps the [*AcquireError] of that name, or, if a lease that it had
 // already was lost meanwhile, lease.ErrLost. The leases are independent of each other
 // once they are returned.
-func (s *Supervisor) AcquireAll(ctx context.Context, names ...string) ([]*lease.Lease, error) {
-	if err := s.checkNames(names); err != nil {
-		return nil, err
+func (s *Supervisor) AcquireAll(ctx context.Context, names []string, opts ...Option) ([]*lease.Lease, error) {
+	r, broken := s.options(callAcquireAll, opts)
+	if broken = append(s.checkNames(names), broken...); broken != nil {
+		return nil, fmt.Errorf("acquire all: %w", errors.Join(broken...))
 	}
 	order := make([]int, len(names))
 	for i := range order {
@@ -38,9 +42,9 @@ func (s *Supervisor) AcquireAll(ctx context.Context, names ...string) ([]*lease.
 	all, cancel := context.WithCancel(ctx)
 	defer cancel()
 	for _, i := range order {
-		held, err := s.Acquire(all, names[i])
+		held, err := s.acquire(all, r.of(s.cfg.Prefix+names[i]))
 		if done := ctx.Err(); err == nil && done != nil { // all may be told later
-			err = &AcquireError{Name: s.cfg.Prefix + names[i], Quorum: s.quorum, why: errGivenBack, cause: done}
+			err = &AcquireError{Op: opAcquire, Name: s.cfg.Prefix + names[i], Quorum: s.quorum, why: errGivenBack, cause: done}
 		}
 		if lost := firstLost(leases); lost != nil {
 			err = fmt.Errorf("%q ended before %q was acquired: %w", s.cfg.Prefix+lost.Name(), s.cfg.Prefix+names[i], lost.Err())
@@ -56,8 +60,7 @@ func (s *Supervisor) AcquireAll(ctx context.Context, names ...string) ([]*lease.
 }
 
 // checkNames reports every name that is broken or given twice.
-func (s *Supervisor) checkNames(names []string) error {
-	var broken []error
+func (s *Supervisor) checkNames(names []string) (broken []error) {
 	if len(names) == 0 {
 		broken = append(broken, errors.New("no name: want at least one"))
 	}
@@ -70,10 +73,7 @@ func (s *Supervisor) checkNames(names []string) error {
 			broken = append(broken, err)
 		}
 	}
-	if broken == nil {
-		return nil
-	}
-	return fmt.Errorf("acquire all: %w", errors.Join(broken...))
+	return broken
 }
 
 // firstLost returns one of the leases that is over, or nil.

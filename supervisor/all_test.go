@@ -32,7 +32,7 @@ func TestAcquireAll(t *testing.T) {
 			})
 		})
 		names := []string{"b", "c", "a"}
-		leases, err := sup.AcquireAll(t.Context(), names...)
+		leases, err := sup.AcquireAll(t.Context(), names)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -101,7 +101,7 @@ func TestAcquireAllOrNothing(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				time.AfterFunc(3*ttl, func() { c.meanwhile(cancel, sup, nodes) })
-				leases, err := sup.AcquireAll(ctx, "c", "b", "a")
+				leases, err := sup.AcquireAll(ctx, []string{"c", "b", "a"})
 				if leases != nil || err == nil {
 					t.Fatalf("%d leases, %v", len(leases), err)
 				}
@@ -135,7 +135,7 @@ func TestAcquireAllCannotDeadlock(t *testing.T) {
 			wg.Go(func() {
 				names := []string{"a", "b", "c", "d"}
 				rand.Shuffle(4, func(i, j int) { names[i], names[j] = names[j], names[i] })
-				leases, err := sups[i%2].AcquireAll(ctx, names[:3]...)
+				leases, err := sups[i%2].AcquireAll(ctx, names[:3])
 				if err != nil {
 					t.Error(err)
 					return
@@ -153,6 +153,36 @@ func TestAcquireAllCannotDeadlock(t *testing.T) {
 	})
 }
 
+// Options are for each of the leases.
+func TestAcquireAllWithOptions(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		sup, other := start(t, nodes), start(t, nodes)
+		leases, err := sup.AcquireAll(t.Context(), []string{"b", "a"}, supervisor.WithTTL(ttl/2), supervisor.WithMaxHold(10*ttl), supervisor.WithOwner("both"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range leases {
+			if l.Owner() != "both" || l.Remaining() > ttl/2 {
+				t.Errorf("%s: owner %s, %v left", l.Name(), l.Owner(), l.Remaining())
+			}
+		}
+		begun := time.Now()
+		_, err = other.AcquireAll(t.Context(), []string{"a", "b"}, supervisor.WithAttempts(2))
+		if !errors.Is(err, supervisor.ErrHeld) || time.Since(begun) > 5*ttl {
+			t.Errorf("two attempts: %v after %v", err, time.Since(begun))
+		}
+		for _, l := range leases {
+			select {
+			case <-l.Lost():
+			case <-time.After(20 * ttl):
+			}
+			if !errors.Is(l.Err(), lease.ErrMaxHold) {
+				t.Errorf("%s: %v", l.Name(), l.Err())
+			}
+		}
+	})
+}
+
 // Broken names are one error that names each of them, before any node is asked.
 func TestAcquireAllBrokenNames(t *testing.T) {
 	bubble(t, 1, func(t *testing.T, nodes []*nodetest.Node) {
@@ -162,7 +192,7 @@ func TestAcquireAllBrokenNames(t *testing.T) {
 			{[]string{"a", "b", "a", "a", "b"}, []string{`name "a": given more than once`, `name "b": given more than once`}},
 			{[]string{"a", "", "leasehold:x", "a", ""}, []string{`name "": want`, `name "leasehold:x": want`, `name "a": given`, `name "": given`}},
 		} {
-			_, err := sup.AcquireAll(t.Context(), c.names...)
+			_, err := sup.AcquireAll(t.Context(), c.names)
 			if err == nil {
 				t.Fatalf("%q: accepted", c.names)
 			}

@@ -1,11 +1,13 @@
 package supervisor_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -17,7 +19,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/clock/clocktest"
 	"github.com/leasehold-go/leasehold/lease"
 	"github.com/leasehold-go/leasehold/node"
 	"github.com/leasehold-go/leasehold/node/nodetest"
@@ -31,7 +33,7 @@ var comingFrom = []struct {
 	test func(t *testing.T)
 }{
 	{"Connections", comingFromConnections},
-	{"NoDefaultNode", comingFromNoDefaultNode},
+	{"DefaultNode", comingFromDefaultNode},
 	{"Timeout", comingFromTimeout},
 	{"Drift", comingFromDrift},
 	{"RetryCount", comingFromRetryCount},
@@ -137,7 +139,7 @@ func comingFromConnections(t *testing.T) {
 	sup, err := supervisor.New(supervisor.Config{
 		Nodes: []node.Conn{
 			node.URL(net.JoinHostPort(host, port)),
-			node.Option(parts),
+			node.FromOption(parts),
 			node.URL("redis://" + lines[2].addr + "/2"),
 		},
 		TTL: time.Minute, // and so 3 s for a node to answer, on however busy a machine
@@ -222,11 +224,40 @@ func listen(t *testing.T, n *nodetest.Node) *line {
 	return l
 }
 
-// No server is assumed: one that is forgotten would be somebody's localhost.
-func comingFromNoDefaultNode(t *testing.T) {
-	if _, err := supervisor.New(supervisor.Config{}); err == nil || !strings.Contains(err.Error(), "Nodes: none given") {
-		t.Errorf("New = %v", err)
+// Without a list of nodes there is one, on localhost, and a warning says so: a list that was
+// forgotten would lock on nobody else's server.
+func comingFromDefaultNode(t *testing.T) {
+	var logged bytes.Buffer
+	var told []supervisor.Event
+	sup, err := supervisor.New(supervisor.Config{
+		Observer:     supervisor.ObserverFunc(func(e supervisor.Event) { told = append(told, e) }),
+		Logger:       slog.New(slog.NewTextHandler(&logged, nil)),
+		DisableGuard: true, // it writes nothing, should there be a server
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
+	if nodes := sup.Nodes(); len(nodes) != 1 || nodes[0].Node != "localhost:6379" {
+		t.Errorf("nodes %v", nodes)
+	}
+	_ = sup.Close(within(t, time.Minute))
+	const words = "Config.Nodes is empty: redis://localhost:6379 alone is used"
+	if len(told) == 0 || told[0].Kind != supervisor.EventWarning || !strings.Contains(told[0].Err.Error(), words) {
+		t.Errorf("told %v", told)
+	}
+	if text := logged.String(); !strings.Contains(text, "level=WARN") || !strings.Contains(text, words) {
+		t.Errorf("logged %s", text)
+	}
+
+	bubble(t, 1, func(t *testing.T, nodes []*nodetest.Node) {
+		start(t, nodes, func(cfg *supervisor.Config) {
+			cfg.Observer = supervisor.ObserverFunc(func(e supervisor.Event) {
+				if e.Kind == supervisor.EventWarning && strings.Contains(e.Err.Error(), "Config.Nodes") {
+					t.Errorf("told %v of nodes that were given", e.Err)
+				}
+			})
+		})
+	})
 }
 
 // The lock's timeout is the TTL of its keys: 10 s, or the supervisor's, or the
@@ -533,7 +564,7 @@ func comingFromValidityExpires(t *testing.T) {
 	for _, rate := range []float64{0.99, 1, 1.01} {
 		bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
 			sup := start(t, nodes, func(cfg *supervisor.Config) {
-				*cfg = supervisor.Config{Nodes: cfg.Nodes, Clock: clock.Skewed(cfg.Clock, rate)}
+				*cfg = supervisor.Config{Nodes: cfg.Nodes, Clock: clocktest.Skewed(cfg.Clock, rate)}
 			})
 			held := acquire(t, sup, "resource", supervisor.WithoutRenewal())
 			synctest.Wait()

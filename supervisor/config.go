@@ -19,7 +19,8 @@ import (
 type Config struct {
 	// Nodes are connections to independent Redis nodes, 1 to 64, odd for choice:
 	// an even number tolerates no more failures than the odd one below it. The
-	// quorum is counted of these, never of those that can be reached.
+	// quorum is counted of these, never of those that can be reached. Default, with a
+	// warning: one, redis://localhost:6379.
 	Nodes []node.Conn
 
 	// TTL is how long a node keeps a name that is no longer renewed, and so the
@@ -108,9 +109,11 @@ const (
 	minTTL = 100 * time.Millisecond
 	// defaultCap is that of MaxTTLCap.
 	defaultCap = time.Minute
-	maxTime    = 8760 * time.Hour // so that no sum of times overflows
-	maxName    = 512
-	maxOwner   = 128
+	// defaultNode is used if no nodes are given.
+	defaultNode = "redis://localhost:6379"
+	maxTime     = 8760 * time.Hour // so that no sum of times overflows
+	maxName     = 512
+	maxOwner    = 128
 
 	// reserved begins the keys that leasehold keeps for itself.
 	reserved = node.ReservedPrefix
@@ -144,6 +147,9 @@ func (cfg Config) withDefaults() Config {
 		if *d == 0 {
 			*d = v
 		}
+	}
+	if len(cfg.Nodes) == 0 {
+		cfg.Nodes = node.URLs(defaultNode)
 	}
 	def(&cfg.TTL, 10*time.Second)
 	cfg.TTL = cfg.TTL.Truncate(time.Millisecond)
@@ -179,7 +185,6 @@ func (cfg Config) validate(long []error) error {
 			broken = append(broken, fmt.Errorf(format, args...))
 		}
 	}
-	want(len(cfg.Nodes) > 0, "Nodes: none given: want 1 to %d", core.MaxNodes)
 	want(len(cfg.Nodes) <= core.MaxNodes, "Nodes: %d given: want 1 to %d", len(cfg.Nodes), core.MaxNodes)
 	for i, n := range cfg.Nodes {
 		if err := n.Err(); err != nil {

@@ -33,9 +33,6 @@ func TestBrokenConfiguration(t *testing.T) {
 		cfg  supervisor.Config
 		want []string // in this order, a line each
 	}{
-		"no nodes": {
-			supervisor.Config{}, []string{"Nodes: none given: want 1 to 64"},
-		},
 		"too many nodes": {
 			supervisor.Config{Nodes: node.URLs(many...)}, []string{"Nodes: 65 given: want 1 to 64"},
 		},
@@ -47,10 +44,10 @@ func TestBrokenConfiguration(t *testing.T) {
 			supervisor.Config{Nodes: make([]node.Conn, 1)}, []string{"Nodes[0]: node: empty connection"},
 		},
 		"a client that is nil": {
-			supervisor.Config{Nodes: []node.Conn{node.Client(nil)}}, []string{"Nodes[0]: node: no client"},
+			supervisor.Config{Nodes: []node.Conn{node.FromClient(nil)}}, []string{"Nodes[0]: node: no client"},
 		},
 		"an option without an address": {
-			supervisor.Config{Nodes: []node.Conn{node.Option(nowhere)}}, []string{"Nodes[0]: ", "no address"},
+			supervisor.Config{Nodes: []node.Conn{node.FromOption(nowhere)}}, []string{"Nodes[0]: ", "no address"},
 		},
 		"a wrong port": {
 			supervisor.Config{Nodes: node.URLs("h1:6379", "redis://me:secret@h2:port")}, []string{`Nodes[1]: node: URL "redis://h2:port"`},
@@ -181,7 +178,7 @@ func TestLargestConfiguration(t *testing.T) {
 		held := acquire(t, sup, "x", supervisor.WithTTL(24*time.Hour))
 		synctest.Wait() // the late grants count too
 		wantKeys(t, nodes, strings.Repeat("p", 511)+"x", string(held.Token()), 64)
-		if h, err := sup.Inspect(within(t, time.Minute), "x"); err != nil || !h.Held || len(h.Nodes) != 64 || h.Nodes[63].Verdict != supervisor.Held {
+		if h, err := sup.Inspect(within(t, time.Minute), "x"); err != nil || !h.Held || len(h.Nodes) != 64 || h.Nodes[63].Verdict != supervisor.VerdictHeld {
 			t.Errorf("%+v, %v", h, err)
 		}
 		for _, n := range nodes[:31] {
@@ -203,7 +200,7 @@ func TestNodesThatLookAlike(t *testing.T) {
 		other := nodes[0].Option("")
 		other.SelectDB = 1
 		sup := start(t, nodes, func(cfg *supervisor.Config) {
-			cfg.Nodes = append(cfg.Nodes, node.Option(other))
+			cfg.Nodes = append(cfg.Nodes, node.FromOption(other))
 		})
 		if n := len(sup.Nodes()); n != 2 {
 			t.Errorf("%d nodes", n)
@@ -248,16 +245,24 @@ func TestBrokenArguments(t *testing.T) {
 				})
 				_, err := sup.Acquire(t.Context(), c.name, c.opts...)
 				_, try := sup.TryAcquire(t.Context(), c.name, c.opts...)
+				_, all := sup.AcquireAll(t.Context(), []string{c.name}, c.opts...)
 				calls := map[string]error{
-					"Acquire": err, "TryAcquire": try,
+					"Acquire": err, "TryAcquire": try, "AcquireAll": all,
 					"Do":   sup.Do(t.Context(), c.name, never(t), c.opts...),
 					"Lead": sup.Lead(t.Context(), c.name, never(t), c.opts...),
+				}
+				// What is wrong with an option that a call cannot heed, it does not say.
+				words := strings.Join(c.want, " ")
+				if strings.Contains(words, "WithCoolDown") {
+					calls = map[string]error{"Lead": calls["Lead"]}
+				}
+				if strings.Contains(words, "WithAttempts") {
+					delete(calls, "TryAcquire")
 				}
 				if len(c.opts) == 0 {
 					_, calls["Inspect"] = sup.Inspect(t.Context(), c.name)
 					calls["StepDown"] = sup.StepDown(t.Context(), c.name)
 					calls["Revoke"] = sup.Revoke(t.Context(), c.name, "me/1")
-					_, calls["AcquireAll"] = sup.AcquireAll(t.Context(), c.name)
 					for _, calls["Watch"] = range sup.Watch(t.Context(), c.name) {
 					}
 				}
@@ -299,6 +304,51 @@ func TestBrokenArguments(t *testing.T) {
 
 func opts(o ...supervisor.Option) []supervisor.Option { return o }
 
+// A call either heeds an option, or refuses it with an error that names both.
+func TestOptionsThatACallCannotHeed(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, nodes []*nodetest.Node) {
+		sup := start(t, nodes)
+		done := func(context.Context) error { return nil }
+		calls := map[string]func(...supervisor.Option) error{
+			"Acquire": func(o ...supervisor.Option) error {
+				l, err := sup.Acquire(t.Context(), "x", o...)
+				if err == nil {
+					err = l.Release(t.Context())
+				}
+				return err
+			},
+			"TryAcquire": func(o ...supervisor.Option) error {
+				l, err := sup.TryAcquire(t.Context(), "x", o...)
+				if err == nil {
+					err = l.Release(t.Context())
+				}
+				return err
+			},
+			"AcquireAll": func(o ...supervisor.Option) error {
+				ls, err := sup.AcquireAll(t.Context(), []string{"x", "y"}, o...)
+				for _, l := range ls {
+					err = errors.Join(err, l.Release(t.Context()))
+				}
+				return err
+			},
+			"Do":   func(o ...supervisor.Option) error { return sup.Do(t.Context(), "x", done, o...) },
+			"Lead": func(o ...supervisor.Option) error { return sup.Lead(t.Context(), "x", done, o...) },
+		}
+		for option, o := range map[string]supervisor.Option{
+			"WithTTL": supervisor.WithTTL(ttl), "WithoutRenewal": supervisor.WithoutRenewal(), "WithMaxHold": supervisor.WithMaxHold(time.Hour),
+			"WithOwner": supervisor.WithOwner("me"), "WithAttempts": supervisor.WithAttempts(3), "WithCoolDown": supervisor.WithCoolDown(0),
+		} {
+			for call, f := range calls {
+				heeds := option != "WithCoolDown" && (option != "WithAttempts" || call != "TryAcquire") || option == "WithCoolDown" && call == "Lead"
+				err := f(o)
+				if heeds && err != nil || !heeds && (err == nil || !strings.Contains(err.Error(), option+": "+call+" cannot heed it")) {
+					t.Errorf("%s with %s: %v", call, option, err)
+				}
+			}
+		}
+	})
+}
+
 // never returns work that must not be done.
 func never(t *testing.T) func(context.Context) error {
 	return func(context.Context) error {
@@ -323,7 +373,7 @@ func TestUseAfterClose(t *testing.T) {
 		_, err := sup.Acquire(t.Context(), "x")
 		_, try := sup.TryAcquire(t.Context(), "x")
 		_, inspect := sup.Inspect(t.Context(), "x")
-		_, acquireAll := sup.AcquireAll(t.Context(), "x", "y")
+		_, acquireAll := sup.AcquireAll(t.Context(), []string{"x", "y"})
 		_, adopt := sup.Adopt(t.Context(), handle)
 		for call, err := range map[string]error{
 			"Acquire": err, "TryAcquire": try, "Inspect": inspect, "AcquireAll": acquireAll, "Adopt": adopt,
@@ -414,12 +464,12 @@ func TestNoCredentialIsShown(t *testing.T) {
 		option.Password = "secret-wrong"
 		var logged bytes.Buffer
 		sup := start(t, nodes, func(cfg *supervisor.Config) {
-			cfg.Nodes = []node.Conn{node.Option(option)}
+			cfg.Nodes = []node.Conn{node.FromOption(option)}
 			cfg.Logger = slog.New(slog.NewTextHandler(&logged, nil))
 			cfg.Clock = clock.Runtime()
 		})
 		var printed strings.Builder
-		conn := node.Option(option)
+		conn := node.FromOption(option)
 		for _, verb := range strings.Fields("%v %+v %#v %s %q %d %x %c %U %e %t") {
 			for _, v := range []any{sup, conn, &conn, []node.Conn{conn}, map[string]*node.Conn{"a": &conn}, supervisor.Config{Nodes: []node.Conn{conn}}, struct{ S *supervisor.Supervisor }{sup}} {
 				fmt.Fprintf(&printed, verb, v)
@@ -454,7 +504,7 @@ func TestZeroSupervisor(t *testing.T) {
 	for what, call := range map[string]func() error{
 		"Acquire":    func() error { _, err := s.Acquire(ctx, "x"); return err },
 		"TryAcquire": func() error { _, err := s.TryAcquire(ctx, "x"); return err },
-		"AcquireAll": func() error { _, err := s.AcquireAll(ctx, "x"); return err },
+		"AcquireAll": func() error { _, err := s.AcquireAll(ctx, []string{"x"}); return err },
 		"Adopt":      func() error { _, err := s.Adopt(ctx, "x"); return err },
 		"Do":         func() error { return s.Do(ctx, "x", func(context.Context) error { return nil }) },
 		"Lead":       func() error { return s.Lead(ctx, "x", func(context.Context) error { return nil }) },

@@ -83,7 +83,7 @@ func TestNoLeaseAfterItsContext(t *testing.T) {
 func TestNoLeasesAfterTheirContext(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
 		sup := start(t, nodes)
-		leases, err := sup.AcquireAll(endingAt(t, 2), "x", "y")
+		leases, err := sup.AcquireAll(endingAt(t, 2), []string{"x", "y"})
 		if leases != nil || !errors.Is(err, context.Canceled) {
 			t.Fatalf("%d leases, %v", len(leases), err)
 		}
@@ -218,8 +218,8 @@ func TestNotAsked(t *testing.T) {
 		if !errors.As(err, &e) || !errors.Is(err, supervisor.ErrNoQuorum) || len(e.Nodes) != 3 {
 			t.Fatal(err)
 		}
-		for i, want := range []supervisor.Verdict{supervisor.Unreachable, supervisor.Unreachable, supervisor.NotAsked} {
-			if a := e.Nodes[i]; a.Verdict != want || (a.Err == nil) != (want == supervisor.NotAsked) {
+		for i, want := range []supervisor.Verdict{supervisor.VerdictUnreachable, supervisor.VerdictUnreachable, supervisor.VerdictNotAsked} {
+			if a := e.Nodes[i]; a.Verdict != want || (a.Err == nil) != (want == supervisor.VerdictNotAsked) {
 				t.Errorf("%v, want %v", a, want)
 			}
 		}
@@ -240,16 +240,16 @@ func TestNotAskedAsOthersAreYoung(t *testing.T) {
 		verdicts := func() (e *supervisor.AcquireError) {
 			time.Sleep(100 * time.Millisecond)
 			_, err := sup.TryAcquire(t.Context(), "x")
-			if !errors.As(err, &e) || len(e.Nodes) != 3 || e.Nodes[0].Verdict != supervisor.Guarded || e.Nodes[1].Verdict != supervisor.Guarded {
+			if !errors.As(err, &e) || len(e.Nodes) != 3 || e.Nodes[0].Verdict != supervisor.VerdictGuarded || e.Nodes[1].Verdict != supervisor.VerdictGuarded {
 				t.Fatal(err)
 			}
 			return e
 		}
-		if e := verdicts(); e.Nodes[2].Verdict != supervisor.NotAsked || e.Young() == 0 {
+		if e := verdicts(); e.Nodes[2].Verdict != supervisor.VerdictNotAsked || e.Young() == 0 {
 			t.Errorf("%v, young for %v", e, e.Young())
 		}
 		nodes[2].Crash()
-		if e := verdicts(); e.Nodes[2].Verdict != supervisor.Unreachable || e.Nodes[2].Err == nil || e.Young() == 0 {
+		if e := verdicts(); e.Nodes[2].Verdict != supervisor.VerdictUnreachable || e.Nodes[2].Err == nil || e.Young() == 0 {
 			t.Errorf("%v, young for %v", e, e.Young())
 		}
 	})
@@ -258,8 +258,8 @@ func TestNotAskedAsOthersAreYoung(t *testing.T) {
 // What others have written into a key, or a server says, breaks no line of ours.
 func TestAnswerIsOneLine(t *testing.T) {
 	for _, a := range []supervisor.Answer{
-		{Node: "a:1", Verdict: supervisor.Held, Owner: "evil\x1b[2J\nlevel=ERROR\r\nhost:1"},
-		{Node: "a:1", Verdict: supervisor.Unreachable, Err: errors.New("ERR\r\nlevel=ERROR host:1")},
+		{Node: "a:1", Verdict: supervisor.VerdictHeld, Owner: "evil\x1b[2J\nlevel=ERROR\r\nhost:1"},
+		{Node: "a:1", Verdict: supervisor.VerdictUnreachable, Err: errors.New("ERR\r\nlevel=ERROR host:1")},
 	} {
 		if text := a.String(); strings.ContainsAny(text, "\r\n\x1b") || !strings.Contains(text, "level=ERROR host:1") {
 			t.Errorf("%q", text)

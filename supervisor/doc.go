@@ -46,9 +46,12 @@
 // and [Supervisor.Adopt] give it to another process, without a moment in which the name
 // is free. The adopted lease has a token of its own and a larger fence.
 //
+// [Supervisor.Healthy] and [Supervisor.Leading] are for probes, and ask no node.
+//
 // errors.Is tells why there is no lease: the name is held ([ErrHeld]), too few nodes can
 // be reached ([ErrNoQuorum]), the supervisor was closed ([ErrClosed]), or two nodes are
-// one server ([ErrMisconfigured]). [AcquireError] lists what each node answered.
+// one server ([ErrMisconfigured]). [AcquireError] says what was tried, and lists what
+// each node answered.
 //
 // A server that was never used, was restarted or has lost its data is young: it may have
 // forgotten a lease, and is asked for no new one for a window. If all nodes are young, or
@@ -98,7 +101,7 @@
 // second connection to each node listens for what is reserved. A goroutine makes it
 // again when it breaks. If there is an Observer or a Logger, one more calls them. No
 // goroutine is left when Close has returned, except that of a stuck observer, and those
-// of a client which the caller made, see node.Client.
+// of a client which the caller made, see node.FromClient.
 //
 // Between them go values. Whoever decides sends commands to the mailbox of a node's actor, and
 // never waits for room: a full mailbox is an answer at once. Leases that are renewed

@@ -58,6 +58,8 @@ var (
 	errNotTried  = errors.New("not tried")
 	errGivenBack = errors.New("given back")
 	errNotTaken  = errors.New("not taken")
+	errNotTold   = errors.New("not confirmed by a quorum")
+	errNotKnown  = errors.New("not known yet")
 	errNotOver   = errors.New("its former holder may still believe in it")
 )
 
@@ -68,61 +70,66 @@ var errHandingOver = errors.New("the lease is being handed over already")
 type Verdict uint8
 
 const (
-	Silent      Verdict = iota // it has not answered yet
-	Granted                    // it gave its vote, which was given back; to Adopt: it keeps the lease for the heir
-	Free                       // nobody has the key
-	Held                       // another client has the key
-	Guarded                    // it was not asked: it is young, and for Left may have forgotten a grant
-	Unreachable                // it could not be asked, or its answer was an error: see Err
-	NotAsked                   // it could have been asked, but too few other nodes could
+	VerdictSilent      Verdict = iota // it has not answered yet
+	VerdictGranted                    // it gave its vote, which was given back; to Adopt: it keeps the lease for the heir
+	VerdictFree                       // nobody has the key
+	VerdictHeld                       // another client has the key
+	VerdictGuarded                    // it was not asked: it is young, and for Left may have forgotten a grant
+	VerdictUnreachable                // it could not be asked, or its answer was an error: see Err
+	VerdictNotAsked                   // it could have been asked, but too few other nodes could
 )
 
-// String returns the verdict in a word.
-func (v Verdict) String() string {
-	switch v {
-	case Granted:
-		return "granted"
-	case Free:
-		return "free"
-	case Held:
-		return "held"
-	case Guarded:
-		return "guarded"
-	case Unreachable:
-		return "unreachable"
-	case NotAsked:
-		return "not asked: no quorum"
-	}
-	return "silent"
-}
+var verdicts = enum{"Verdict", []string{
+	VerdictSilent:      "silent",
+	VerdictGranted:     "granted",
+	VerdictFree:        "free",
+	VerdictHeld:        "held",
+	VerdictGuarded:     "guarded",
+	VerdictUnreachable: "unreachable",
+	VerdictNotAsked:    "not asked: no quorum",
+}}
+
+// String returns the verdict in words, or its number if it has none: "Verdict(17)".
+func (v Verdict) String() string { return verdicts.text(uint8(v)) }
 
 // MarshalText returns what String returns.
 func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
 
+// UnmarshalText takes what MarshalText returns.
+func (v *Verdict) UnmarshalText(text []byte) error {
+	n, err := verdicts.parse(string(text))
+	if err == nil {
+		*v = Verdict(n)
+	}
+	return err
+}
+
 // An Answer is what one node said of a name.
 type Answer struct {
-	Node    string        // the node's address, without credentials
-	Verdict Verdict       //
-	Owner   string        // if Held: who has the key; empty if it does not say, as clients of other libraries
-	Left    time.Duration // if Held: the key lives at most so long; 0 if not known, -1 if it does not expire. If Guarded: for how long
-	Err     error         // if Unreachable: why, in the node's own words
+	Node      string        // the node's address, without credentials
+	Verdict   Verdict       //
+	Owner     string        // if VerdictHeld: who has the key; empty if it does not say, as clients of other libraries
+	Left      time.Duration // if LeftKnown: how long the key lives at most; of VerdictGuarded for how long it is
+	LeftKnown bool          // whether Left is; not if NoExpiry
+	NoExpiry  bool          // if VerdictHeld: the key stays until somebody deletes it
+	Err       error         // if VerdictUnreachable: why, in the node's own words
 }
 
 // String returns the answer in one line.
 func (a Answer) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %v", a.Node, a.Verdict)
-	if a.Verdict == Held {
+	if a.Verdict == VerdictHeld {
 		if a.Owner != "" {
 			fmt.Fprintf(&b, " by %s", plain.Line(a.Owner)) // which others have chosen
 		}
-		if a.Left > 0 {
+		if a.LeftKnown {
 			fmt.Fprintf(&b, " for at most %v", a.Left.Round(time.Millisecond))
-		} else if a.Left < 0 {
+		} else if a.NoExpiry {
 			b.WriteString(", with no expiry")
 		}
 	}
-	if a.Verdict == Guarded {
+	if a.Verdict == VerdictGuarded {
 		fmt.Fprintf(&b, " for %v, as it is used for the first time, was started or has lost its data", a.Left.Round(time.Millisecond))
 	}
 	if a.Err != nil {
@@ -131,33 +138,29 @@ func (a Answer) String() string {
 	return b.String()
 }
 
-// MarshalJSON returns the fields, Verdict as a word and Err as its text.
+// MarshalJSON returns the fields that say something: Verdict as a word, Left as in "1.5s", Err as its text.
 func (a Answer) MarshalJSON() ([]byte, error) {
-	type plain Answer // without this method
 	return json.Marshal(struct {
-		plain
-		Err string `json:",omitempty"`
-	}{plain(a), textOf(a.Err)})
+		Node     string
+		Verdict  Verdict
+		Owner    string `json:",omitempty"`
+		Left     string `json:",omitempty"`
+		NoExpiry bool   `json:",omitempty"`
+		Err      string `json:",omitempty"`
+	}{a.Node, a.Verdict, a.Owner, spanIf(a.LeftKnown, a.Left), a.NoExpiry, textOf(a.Err)})
 }
 
-// textOf returns the text of an error, which is {} in JSON otherwise.
-func textOf(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
-}
-
-// AcquireError says why a name was not acquired. It wraps [ErrHeld], [ErrNoQuorum],
-// [ErrMisconfigured], [ErrFenceExhausted] or [ErrClosed], of Adopt also lease.ErrLost, and the error of the context if that ended the waiting, or that alone
-// if nothing else stood in the way: branch with errors.Is, and use errors.As to show the
-// nodes' answers.
+// AcquireError says why a supervisor was refused what it tried with a name, whatever that was: see
+// Op. It wraps [ErrHeld], [ErrNoQuorum], [ErrMisconfigured], [ErrFenceExhausted] or [ErrClosed], of
+// Adopt also lease.ErrLost, of Revoke and StepDown also [ErrNotHolder]; and the error of the context if that ended
+// the waiting, or that alone if nothing else stood in the way: branch with errors.Is, and use errors.As
+// to show the nodes' answers. What is wrong with the arguments of a call is another error.
 type AcquireError struct {
+	Op     string   // what was tried: "acquire", "adopt", "revoke", "inspect" or "step down"
 	Name   string   // the name, prefix included
 	Quorum int      // how many nodes must grant it
 	Nodes  []Answer // what each node said last; empty if none was asked, or none stood in the way
 
-	op        string // what was tried, if that was not to acquire
 	why       error
 	cause     error  // the context's
 	disagrees string // how other clients' nodes differ from ours; "" if they are not known to
@@ -171,9 +174,9 @@ func (e *AcquireError) Young() time.Duration {
 	left := make([]time.Duration, 0, len(e.Nodes))
 	for _, a := range e.Nodes {
 		switch a.Verdict {
-		case Guarded:
+		case VerdictGuarded:
 			left = append(left, a.Left)
-		case Free, Granted, Silent, NotAsked:
+		case VerdictFree, VerdictGranted, VerdictSilent, VerdictNotAsked:
 			left = append(left, 0)
 		}
 	}
@@ -184,14 +187,10 @@ func (e *AcquireError) Young() time.Duration {
 	return left[e.Quorum-1]
 }
 
-// Error names the name, the reason and every node's answer.
+// Error names what was tried, the name, the reason and every node's answer.
 func (e *AcquireError) Error() string {
 	var b strings.Builder
-	op := "acquire"
-	if e.op != "" {
-		op = e.op
-	}
-	fmt.Fprintf(&b, "%s %q: %v", op, e.Name, e.why)
+	fmt.Fprintf(&b, "%s %q: %v", e.Op, e.Name, e.why)
 	if e.cause != nil {
 		fmt.Fprintf(&b, ": %v", e.cause)
 	}

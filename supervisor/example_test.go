@@ -135,7 +135,7 @@ func ExampleSupervisor_AcquireAll() {
 	defer sup.Close(context.Background())
 
 	ctx := context.Background()
-	leases, err := sup.AcquireAll(ctx, "account-7", "account-3")
+	leases, err := sup.AcquireAll(ctx, []string{"account-7", "account-3"})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -146,6 +146,37 @@ func ExampleSupervisor_AcquireAll() {
 	// Output:
 	// holding account-7
 	// holding account-3
+}
+
+// Healthy and Leading are what a probe asks.
+func ExampleSupervisor_Healthy() {
+	sup, err := supervisor.New(supervisor.Config{Nodes: nodes})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer sup.Close(context.Background())
+
+	ready := func() {
+		switch err := sup.Healthy(); {
+		case err != nil:
+			fmt.Println("503:", err)
+		case sup.Leading("primary"):
+			fmt.Println("200: leader")
+		default:
+			fmt.Println("200: standby")
+		}
+	}
+	err = sup.Do(context.Background(), "primary", func(context.Context) error {
+		ready()
+		return nil
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ready()
+	// Output:
+	// 200: leader
+	// 200: standby
 }
 
 // Watch tells who leads, as it changes.
@@ -159,9 +190,12 @@ func ExampleSupervisor_Watch() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for h, err := range sup.Watch(ctx, "primary") {
+		if err != nil {
+			log.Fatal(err) // the watch has ended
+		}
 		switch {
-		case err != nil:
-			fmt.Println("not known:", err) // the watch goes on
+		case h.Err != nil:
+			fmt.Println("not known:", h.Err) // an outage: the watch goes on
 		case h.Held:
 			fmt.Println("requests go to", h.Owner)
 			cancel() // ends the watch

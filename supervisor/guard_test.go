@@ -339,7 +339,7 @@ func (b *breakable) conns(nodes []*nodetest.Node) []node.Conn {
 			b.wires = append(b.wires, c)
 			return c, err
 		}
-		conns[i] = node.Option(o)
+		conns[i] = node.FromOption(o)
 	}
 	return conns
 }

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -16,13 +17,15 @@ import (
 // A Holding is who holds a name, as the nodes said at one moment. A key that is
 // reserved for a waiter is neither held nor free.
 type Holding struct {
-	Name  string        // the name, prefix included
-	Held  bool          // a quorum of nodes keeps the same token
-	Free  bool          // a quorum of nodes keeps nothing
-	Owner string        // if Held: who; empty if the token does not say, as those of other libraries
-	Token lease.Token   // if Held: the value of the key; whoever knows it can delete it, so it does not print itself
-	Left  time.Duration // if Held: unless renewed, a quorum keeps it for so long at most; -1 for ever
-	Fence uint64        // if Held: that of the lease; 0 if the token does not say
+	Name  string      // the name, prefix included
+	Held  bool        // a quorum of nodes keeps the same token
+	Free  bool        // a quorum of nodes keeps nothing
+	Owner string      // if Held: who; empty if the token does not say, as those of other libraries
+	Token lease.Token // if Held: the value of the key; whoever knows it can delete it, so it does not print itself
+	Fence uint64      // if Held: that of the lease; 0 if the token does not say
+
+	Left     time.Duration // if Held, and not NoExpiry: unless renewed, a quorum keeps it for so long at most
+	NoExpiry bool          // if Held: a quorum keeps it until somebody deletes it, as some other clients do
 
 	// Waiting is how many callers of Acquire stand in line for the name, one for each
 	// process, on the node that knows of most. Who has died is counted for two heartbeats
@@ -35,6 +38,10 @@ type Holding struct {
 	Since time.Time
 
 	Nodes []Answer // what each node said
+
+	// Err is, of [Supervisor.Watch] alone, why it is not known who holds the name at present: too few nodes
+	// can be reached. Held and Free are both false then.
+	Err error
 }
 
 // Format prints what package fmt prints of such a struct, without the token: for a verb that does
@@ -42,6 +49,23 @@ type Holding struct {
 func (h Holding) Format(f fmt.State, verb rune) {
 	type plain Holding // without this method
 	fmt.Fprintf(f, fmt.FormatString(f, verb), plain(h))
+}
+
+// MarshalJSON returns the fields that say something, Left as in "1.5s", Err as its text, and never the token.
+func (h Holding) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Name     string
+		Held     bool
+		Free     bool
+		Owner    string    `json:",omitempty"`
+		Fence    uint64    `json:",omitempty"`
+		Left     string    `json:",omitempty"`
+		NoExpiry bool      `json:",omitempty"`
+		Since    time.Time `json:",omitzero"`
+		Waiting  int
+		Err      string `json:",omitempty"`
+		Nodes    []Answer
+	}{h.Name, h.Held, h.Free, h.Owner, h.Fence, spanIf(h.Held && !h.NoExpiry, h.Left), h.NoExpiry, h.Since, h.Waiting, textOf(h.Err), h.Nodes})
 }
 
 // Inspect asks every node who holds a name. It is for display: by the time that
@@ -62,17 +86,17 @@ func (s *Supervisor) inspect(ctx context.Context, name string, track bool) (Hold
 	h := Holding{Name: s.cfg.Prefix + name}
 	m := &inspectMessage{s.newCall(opInspect), h.Name, track}
 	if !s.post(m) {
-		return h, fmt.Errorf("inspect %q: %w", h.Name, ErrClosed)
+		return h, &AcquireError{Op: opInspect, Name: h.Name, Quorum: s.quorum, why: ErrClosed}
 	}
 	select {
 	case o := <-m.result:
 		if o.err != nil {
-			return h, fmt.Errorf("inspect %q: %w", h.Name, o.err)
+			return h, &AcquireError{Op: opInspect, Name: h.Name, Quorum: s.quorum, why: o.err}
 		}
 		h.Nodes = s.answers(o.report)
 		return h.judge(o.report.Answers, s.quorum)
 	case <-ctx.Done():
-		return h, fmt.Errorf("inspect %q: %w", h.Name, ctx.Err())
+		return h, &AcquireError{Op: opInspect, Name: h.Name, Quorum: s.quorum, why: errNotKnown, cause: ctx.Err()}
 	}
 }
 
@@ -115,7 +139,7 @@ func (h Holding) judge(as []core.Answer, quorum int) (Holding, error) {
 		}
 	}
 	if h.Left == math.MaxInt64 {
-		h.Left = -1
+		h.Left, h.NoExpiry = 0, true
 	}
 	if h.Held {
 		h.Token = lease.Token(token)
@@ -125,7 +149,7 @@ func (h Holding) judge(as []core.Answer, quorum int) (Holding, error) {
 	}
 	h.Free = free >= quorum
 	if reached < quorum {
-		return h, &AcquireError{Name: h.Name, Quorum: quorum, Nodes: h.Nodes, why: ErrNoQuorum, op: opInspect}
+		return h, &AcquireError{Op: opInspect, Name: h.Name, Quorum: quorum, Nodes: h.Nodes, why: ErrNoQuorum}
 	}
 	return h, nil
 }

@@ -284,7 +284,7 @@ func TestRefusalsAreTold(t *testing.T) {
 							}
 							return dial(ctx, to, d, c)
 						}
-						cfg.Nodes[i] = node.Option(o)
+						cfg.Nodes[i] = node.FromOption(o)
 					}
 				})
 				held := acquire(t, sup, "x")
@@ -426,7 +426,7 @@ func TestEventsOfWaiting(t *testing.T) {
 		})
 		want("Lead", ends...)
 		taken("c", func(ctx context.Context) {
-			leases, err := sup.AcquireAll(ctx, "c")
+			leases, err := sup.AcquireAll(ctx, []string{"c"})
 			if err != nil {
 				t.Error(err)
 				return

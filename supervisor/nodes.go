@@ -43,14 +43,19 @@ type NodeStatus struct {
 	Incarnation uint32
 }
 
-// MarshalJSON returns the fields, errors as their texts.
+// MarshalJSON returns the fields, durations as in "1.5s" and errors as their texts.
 func (n NodeStatus) MarshalJSON() ([]byte, error) {
 	type plain NodeStatus // without this method
 	return json.Marshal(struct {
 		plain
 		Err     string `json:",omitempty"`
 		NoInbox string `json:",omitempty"`
-	}{plain(n), textOf(n.Err), textOf(n.NoInbox)})
+
+		Latency, Patience, RoundTripTime, Offset, Young, MaxTTL span
+	}{
+		plain(n), textOf(n.Err), textOf(n.NoInbox),
+		span(n.Latency), span(n.Patience), span(n.RoundTripTime), span(n.Offset), span(n.Young), span(n.MaxTTL),
+	})
 }
 
 // Nodes returns how each node is, in the order of Config.Nodes.

@@ -35,13 +35,17 @@ type Event struct {
 	Elapsed time.Duration // of EventAcquired: how long the election took; of EventLost and EventReleased: how long it was held; of EventYoung: how long it will last
 }
 
-// MarshalJSON returns the fields, Kind in words and Err as its text.
+// MarshalJSON returns the fields that say something: Kind in words, durations as in "1.5s", Err as its text.
 func (e Event) MarshalJSON() ([]byte, error) {
-	type plain Event // without this method
 	return json.Marshal(struct {
-		plain
-		Err string `json:",omitempty"`
-	}{plain(e), textOf(e.Err)})
+		Kind    EventKind
+		Name    string `json:",omitempty"`
+		Fence   uint64 `json:",omitempty"`
+		Node    string `json:",omitempty"`
+		Err     string `json:",omitempty"`
+		Waited  span   `json:",omitempty"`
+		Elapsed span   `json:",omitempty"`
+	}{e.Kind, e.Name, e.Fence, e.Node, textOf(e.Err), span(e.Waited), span(e.Elapsed)})
 }
 
 // EventKind says what happened.
@@ -60,33 +64,33 @@ const (
 	EventReconnected                      // a connection had ended, as one that was idle, and was made anew at once to the same data
 )
 
-// String returns the kind in words.
-func (k EventKind) String() string {
-	switch k {
-	case EventAcquired:
-		return "acquired"
-	case EventFailed:
-		return "not acquired"
-	case EventReleased:
-		return "released"
-	case EventLost:
-		return "lost"
-	case EventNodeUp:
-		return "node up"
-	case EventNodeDown:
-		return "node down"
-	case EventWaiting:
-		return "waiting"
-	case EventYoung:
-		return "nodes are young"
-	case EventReconnected:
-		return "node reconnected"
-	}
-	return "warning"
-}
+var eventKinds = enum{"EventKind", []string{
+	EventAcquired:    "acquired",
+	EventFailed:      "not acquired",
+	EventReleased:    "released",
+	EventLost:        "lost",
+	EventNodeUp:      "node up",
+	EventNodeDown:    "node down",
+	EventWarning:     "warning",
+	EventWaiting:     "waiting",
+	EventYoung:       "nodes are young",
+	EventReconnected: "node reconnected",
+}}
+
+// String returns the kind in words, or its number if it has none: "EventKind(17)".
+func (k EventKind) String() string { return eventKinds.text(uint8(k)) }
 
 // MarshalText returns what String returns.
 func (k EventKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText takes what MarshalText returns.
+func (k *EventKind) UnmarshalText(text []byte) error {
+	n, err := eventKinds.parse(string(text))
+	if err == nil {
+		*k = EventKind(n)
+	}
+	return err
+}
 
 // maxUntold is how many events may wait for the observer and the logger.
 const maxUntold = 1024

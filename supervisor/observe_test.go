@@ -36,7 +36,7 @@ func (c *cutter) conn(n *nodetest.Node) node.Conn {
 		}
 		return made, err
 	}
-	return node.Option(o)
+	return node.FromOption(o)
 }
 
 func (c *cutter) cut() {

@@ -3,6 +3,8 @@ package supervisor_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -64,11 +66,58 @@ func TestRevokeWithoutQuorum(t *testing.T) {
 		}
 		err = operator.Revoke(t.Context(), "x", held.Token())
 		var e *supervisor.AcquireError
-		if !errors.Is(err, supervisor.ErrNoQuorum) || !errors.As(err, &e) || e.Nodes[0].Err == nil || e.Nodes[1].Verdict != supervisor.Unreachable {
+		if !errors.Is(err, supervisor.ErrNoQuorum) || !errors.As(err, &e) || e.Nodes[0].Err == nil || e.Nodes[1].Verdict != supervisor.VerdictUnreachable {
 			t.Errorf("%v, want ErrNoQuorum and which nodes", err)
 		}
 		if err := operator.Revoke(canceled(), "x", held.Token()); !errors.Is(err, context.Canceled) {
 			t.Errorf("%v with a context that is done", err)
+		}
+	})
+}
+
+// What a supervisor is refused is one type of error, which says what was tried with which name.
+func TestRefusalsSayWhatWasTried(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		sup := start(t, nodes, func(cfg *supervisor.Config) { cfg.Prefix = "p:" })
+		held := acquire(t, sup, "held")
+		token := held.Token()
+		handle := held.Handle()
+		try := func(ctx context.Context, name string) map[string]error {
+			errs := make(map[string]error)
+			_, errs["acquire"] = sup.TryAcquire(ctx, name)
+			_, errs["adopt"] = sup.Adopt(ctx, handle)
+			errs["revoke"] = sup.Revoke(ctx, name, token)
+			_, errs["inspect"] = sup.Inspect(ctx, name)
+			errs["step down"] = sup.StepDown(ctx, "free")
+			return errs
+		}
+		check := func(errs map[string]error, name string, want error) {
+			for op, err := range errs {
+				if op == "adopt" {
+					name = "held"
+				}
+				if op == "step down" {
+					want, name = supervisor.ErrNotHolder, "free"
+				}
+				var e *supervisor.AcquireError
+				if !errors.As(err, &e) || e.Op != op || e.Name != "p:"+name || e.Quorum != 2 || !errors.Is(err, want) || !strings.HasPrefix(err.Error(), fmt.Sprintf("%s %q: ", op, e.Name)) {
+					t.Errorf("%s: %v, want it of %s and %v", op, err, name, want)
+				}
+			}
+		}
+		for op, err := range try(canceled(), "x") {
+			check(map[string]error{op: err}, "x", context.Canceled)
+		}
+		for _, n := range nodes {
+			n.Crash()
+		}
+		time.Sleep(2 * ttl) // the lease is lost meanwhile
+		for op, err := range try(t.Context(), "x") {
+			check(map[string]error{op: err}, "x", supervisor.ErrNoQuorum)
+		}
+		_ = sup.Close(within(t, ttl))
+		for op, err := range try(t.Context(), "x") {
+			check(map[string]error{op: err}, "x", supervisor.ErrClosed)
 		}
 	})
 }

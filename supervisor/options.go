@@ -8,10 +8,11 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
-// An Option changes one acquisition.
+// An Option changes one acquisition, or each of those that AcquireAll, Do and Lead make. One
+// that a call cannot heed is an error of that call before anything is asked, which names both.
 type Option func(*request)
 
-// A request is what the options of one acquisition add up to.
+// A request is what the options of one call add up to.
 type request struct {
 	ttl      time.Duration
 	attempts int
@@ -22,7 +23,19 @@ type request struct {
 	owner    string
 	named    bool
 	coolDown time.Duration
+	cools    bool
+
+	terms *core.Terms
 }
+
+// The calls that take options, as errors name them.
+const (
+	callAcquire    = "Acquire"
+	callTryAcquire = "TryAcquire"
+	callAcquireAll = "AcquireAll"
+	callDo         = "Do"
+	callLead       = "Lead"
+)
 
 // WithTTL has the lease last for another TTL than Config.TTL: 100 ms to
 // Config.MaxTTL.
@@ -37,8 +50,9 @@ func WithoutRenewal() Option { return func(r *request) { r.noRenew = true } }
 // most 8760 h.
 func WithMaxHold(d time.Duration) Option { return func(r *request) { r.maxHold, r.bounded = d, true } }
 
-// WithAttempts gives up after n attempts, 1 or more, with the error of the last. By
-// default Acquire tries until its context is done.
+// WithAttempts gives up after n attempts, 1 or more, with the error of the last; with AcquireAll,
+// after n for one name. By default Acquire tries until its context is done. TryAcquire, which
+// makes one, does not take it.
 func WithAttempts(n int) Option { return func(r *request) { r.attempts, r.counted = n, true } }
 
 // WithOwner has the lease say something else of its holder than Config.Owner: an
@@ -49,28 +63,41 @@ func WithOwner(owner string) Option { return func(r *request) { r.owner, r.named
 // WithCoolDown has [Supervisor.Lead] wait for d, or up to a tenth longer, after each
 // tenure before it is a candidate again, so that another process gets a chance. With
 // it Lead also goes on after a lease that was released while its function ran, as by
-// [Supervisor.StepDown]. Only Lead heeds it. Default: no waiting after a loss, and a
+// [Supervisor.StepDown]. Only Lead takes it. Default: no waiting after a loss, and a
 // release ends Lead. At most 8760 h.
-func WithCoolDown(d time.Duration) Option { return func(r *request) { r.coolDown = d } }
+func WithCoolDown(d time.Duration) Option {
+	return func(r *request) { r.coolDown, r.cools = d, true }
+}
 
-// request checks the options of an acquisition, all of them.
-func (s *Supervisor) request(name string, opts []Option) (core.Request, error) {
-	r := request{ttl: s.cfg.TTL}
+// request checks the options of a call and the name that it is given, all of them.
+func (s *Supervisor) request(call, name string, opts []Option) (*request, error) {
+	r, broken := s.options(call, opts)
+	if err := s.cfg.checkName(name); err != nil {
+		broken = append([]error{err}, broken...)
+	}
+	if broken != nil {
+		return nil, fmt.Errorf("acquire: %w", errors.Join(broken...))
+	}
+	return r, nil
+}
+
+// options returns what options add up to, and what is wrong with them if they are given to a call.
+func (s *Supervisor) options(call string, opts []Option) (*request, []error) {
+	r := &request{ttl: s.cfg.TTL}
 	for i, o := range opts {
 		if o == nil {
-			return core.Request{}, fmt.Errorf("acquire: option %d is nil", i+1)
+			return nil, []error{fmt.Errorf("option %d is nil", i+1)}
 		}
-		o(&r)
+		o(r)
 	}
 	var broken []error
-	if err := s.cfg.checkName(name); err != nil {
-		broken = append(broken, err)
-	}
 	terms, err := s.termsFor(r.ttl)
-	if err != nil {
+	if r.terms = terms; err != nil {
 		broken = append(broken, err)
 	}
-	if r.counted && r.attempts < 1 {
+	if r.counted && call == callTryAcquire {
+		broken = append(broken, fmt.Errorf("WithAttempts: %s cannot heed it, because it makes one attempt: want Acquire", call))
+	} else if r.counted && r.attempts < 1 {
 		broken = append(broken, fmt.Errorf("WithAttempts %d: want at least 1", r.attempts))
 	}
 	if r.bounded && (r.maxHold <= 0 || r.maxHold > maxTime) {
@@ -82,15 +109,17 @@ func (s *Supervisor) request(name string, opts []Option) (core.Request, error) {
 	if r.named && r.owner == "" {
 		broken = append(broken, errors.New("WithOwner of 0 bytes: want at least 1"))
 	}
-	if r.coolDown < 0 || r.coolDown > maxTime {
+	if r.cools && call != callLead {
+		broken = append(broken, fmt.Errorf("WithCoolDown: %s cannot heed it, because it holds once: want Lead", call))
+	} else if r.coolDown < 0 || r.coolDown > maxTime {
 		broken = append(broken, fmt.Errorf("WithCoolDown %v: want 0 to %v", r.coolDown, maxTime))
 	}
-	if broken != nil {
-		return core.Request{}, fmt.Errorf("acquire: %w", errors.Join(broken...))
-	}
-	return core.Request{
-		Key: s.cfg.Prefix + name, Owner: r.owner, Terms: terms, Attempts: r.attempts, NoRenew: r.noRenew, MaxHold: r.maxHold,
-	}, nil
+	return r, broken
+}
+
+// of returns what the core is asked for.
+func (r *request) of(key string) core.Request {
+	return core.Request{Key: key, Owner: r.owner, Terms: r.terms, Attempts: r.attempts, NoRenew: r.noRenew, MaxHold: r.maxHold}
 }
 
 // termsFor returns the times of a lease with the given TTL.

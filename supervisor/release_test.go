@@ -249,7 +249,7 @@ func TestReleaseAndClose(t *testing.T) {
 func TestCloseAfterAnOutage(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
 		sup := start(t, nodes, long)
-		leases, err := sup.AcquireAll(t.Context(), "a", "b")
+		leases, err := sup.AcquireAll(t.Context(), []string{"a", "b"})
 		if err != nil {
 			t.Fatal(err)
 		}

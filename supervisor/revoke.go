@@ -20,7 +20,8 @@ import (
 // [ErrNotHolder] means that no node, of those that answered, had this token, or that
 // a quorum keeps something else: look again who holds the name. One that wraps
 // [ErrNoQuorum] means that too few nodes could be reached; it names them, and they are
-// told again when they can be. Either is an [*AcquireError] with what each node said.
+// told again when they can be. Either is an [*AcquireError] with what each node said,
+// and so is any other error that is not about the arguments.
 // It waits for every node, as long as Config.NodeTimeout says for one that is silent, or for ctx, after
 // which the nodes are told nevertheless.
 func (s *Supervisor) Revoke(ctx context.Context, name string, token lease.Token) error {
@@ -32,18 +33,18 @@ func (s *Supervisor) Revoke(ctx context.Context, name string, token lease.Token)
 	}
 	key := s.cfg.Prefix + name
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("revoke %q: not tried: %w", key, err)
+		return &AcquireError{Op: opRevoke, Name: key, Quorum: s.quorum, why: errNotTried, cause: err}
 	}
 	is, _ := node.TokenOf(string(token))
 	m := &revokeMessage{s.newCall(opRevoke), key, is}
 	if !s.post(m) {
-		return fmt.Errorf("revoke %q: %w", key, ErrClosed)
+		return &AcquireError{Op: opRevoke, Name: key, Quorum: s.quorum, why: ErrClosed}
 	}
 	select {
 	case o := <-m.result:
 		return o.err
 	case <-ctx.Done():
-		return fmt.Errorf("revoke %q: not confirmed by a quorum: %w", key, ctx.Err())
+		return &AcquireError{Op: opRevoke, Name: key, Quorum: s.quorum, why: errNotTold, cause: ctx.Err()}
 	}
 }
 

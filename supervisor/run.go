@@ -20,7 +20,11 @@ func (s *Supervisor) Do(ctx context.Context, name string, fn func(ctx context.Co
 	if fn == nil {
 		return fmt.Errorf("do %q: want a function, not nil", s.cfg.Prefix+name)
 	}
-	held, err := s.Acquire(ctx, name, opts...)
+	r, err := s.request(callDo, name, opts)
+	if err != nil {
+		return err
+	}
+	held, err := s.acquire(ctx, r.of(s.cfg.Prefix+name))
 	if err != nil {
 		return err
 	}
@@ -41,14 +45,12 @@ func (s *Supervisor) Lead(ctx context.Context, name string, fn func(ctx context.
 	if fn == nil {
 		return fmt.Errorf("lead %q: want a function, not nil", s.cfg.Prefix+name)
 	}
-	var r request
-	for _, o := range opts {
-		if o != nil { // Acquire says so
-			o(&r)
-		}
+	r, err := s.request(callLead, name, opts)
+	if err != nil {
+		return err
 	}
 	for {
-		held, err := s.Acquire(ctx, name, opts...)
+		held, err := s.acquire(ctx, r.of(s.cfg.Prefix+name))
 		if err != nil {
 			return err
 		}
@@ -79,7 +81,7 @@ func (s *Supervisor) cool(ctx context.Context, d time.Duration) {
 
 // StepDown releases the lease that this process holds on name, as its holder would
 // with Release, which see for ctx and for the errors: whoever runs under it, in Do or
-// Lead, finds its context done. That this process holds none is an error that wraps
+// Lead, finds its context done. That this process holds none is an [*AcquireError] that wraps
 // [ErrNotHolder].
 func (s *Supervisor) StepDown(ctx context.Context, name string) error {
 	if err := s.cfg.checkName(name); err != nil {
@@ -92,7 +94,7 @@ func (s *Supervisor) StepDown(ctx context.Context, name string) error {
 		}
 	})
 	if held == nil {
-		return fmt.Errorf("step down %q: this process is %w", s.cfg.Prefix+name, ErrNotHolder)
+		return &AcquireError{Op: opStepDown, Name: s.cfg.Prefix + name, Quorum: s.quorum, why: ErrNotHolder}
 	}
 	return held.Release(ctx)
 }

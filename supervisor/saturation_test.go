@@ -5,12 +5,13 @@ import (
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/clock/clocktest"
 )
 
 // The longest stretch of work is that of the present half-minute or of the one before; what the
 // loop has slept is counted for ever.
 func TestSaturation(t *testing.T) {
-	c := clock.NewManual(clock.Instant(time.Hour))
+	c := clocktest.NewManual(clock.Instant(time.Hour))
 	m := saturation{clock: c, fellAsleepAt: c.Now(), since: c.Now()}
 	for _, x := range []struct{ sleeps, works, longest time.Duration }{
 		{time.Second, 10 * time.Millisecond, 10 * time.Millisecond},

@@ -39,7 +39,7 @@ func TestNoVerbShowsASecret(t *testing.T) {
 		nodes[0].RequirePass(password)
 		var cfg supervisor.Config
 		sup := start(t, nodes, func(c *supervisor.Config) {
-			c.Nodes = []node.Conn{node.Option(option), nodes[1].Conn(), nodes[2].Conn()}
+			c.Nodes = []node.Conn{node.FromOption(option), nodes[1].Conn(), nodes[2].Conn()}
 			cfg = *c
 		})
 		held := acquire(t, sup, "x")
@@ -100,13 +100,13 @@ func TestNoVerbShowsASecret(t *testing.T) {
 // Whatever says why something has failed says so in JSON too, where errors are {} otherwise.
 func TestReasonsInJSON(t *testing.T) {
 	why := errors.New("it is full")
-	answer := supervisor.Answer{Node: "a:1", Verdict: supervisor.Unreachable, Err: why}
+	answer := supervisor.Answer{Node: "a:1", Verdict: supervisor.VerdictUnreachable, Err: why}
 	for _, c := range []struct {
 		v    any
 		want string
 	}{
-		{answer, `{"Node":"a:1","Verdict":"unreachable","Owner":"","Left":0,"Err":"it is full"}`},
-		{[]*supervisor.Answer{{Verdict: supervisor.Held, Owner: "me", Left: -1}}, `[{"Node":"","Verdict":"held","Owner":"me","Left":-1}]`},
+		{answer, `{"Node":"a:1","Verdict":"unreachable","Err":"it is full"}`},
+		{[]*supervisor.Answer{{Verdict: supervisor.VerdictHeld, Owner: "me", Left: time.Minute, LeftKnown: true}}, `[{"Node":"","Verdict":"held","Owner":"me","Left":"1m0s"}]`},
 		{&supervisor.ReleaseError{Name: "x", Nodes: []supervisor.Answer{answer}, Left: time.Second},
 			`"release \"x\": not confirmed by a quorum; for 1s at most the key may stay on: a:1: unreachable (it is full)"`},
 		{lease.NodeReason{Node: "a:1", Err: why}, `{"Node":"a:1","Err":"it is full"}`},
@@ -114,7 +114,7 @@ func TestReasonsInJSON(t *testing.T) {
 		{&lease.LostError{Kind: lease.ErrTaken, Nodes: []lease.NodeReason{{Node: "a:1", Err: why}}},
 			`"lease: lost: taken: too many nodes keep another value, or none: a:1: it is full"`},
 		{supervisor.Event{Kind: supervisor.EventLost, Name: "x", Err: lease.ErrMaxHold},
-			`{"Kind":"lost","Name":"x","Fence":0,"Node":"","Waited":0,"Elapsed":0,"Err":"lease: lost: held for its maximum"}`},
+			`{"Kind":"lost","Name":"x","Err":"lease: lost: held for its maximum"}`},
 	} {
 		if b, err := json.Marshal(c.v); err != nil || string(b) != c.want {
 			t.Errorf("%s, %v\nwant %s", b, err, c.want)

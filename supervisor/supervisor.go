@@ -66,6 +66,7 @@ type Supervisor struct {
 // are down, and they join when they come up. Only a broken configuration is an
 // error, which names every broken rule with its value and bound.
 func New(cfg Config) (*Supervisor, error) {
+	given := len(cfg.Nodes)
 	cfg, long := cfg.capped()
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(long); err != nil {
@@ -101,6 +102,9 @@ func New(cfg Config) (*Supervisor, error) {
 		s.tasks.Go(func() error { a.Run(ctx); return nil })
 	}
 	s.startTelling()
+	if given == 0 {
+		s.tell(Event{Kind: EventWarning, Err: fmt.Errorf("Config.Nodes is empty: %s alone is used, and nothing is acquired while it is down", defaultNode)})
+	}
 	if n%2 == 0 {
 		s.tell(Event{Kind: EventWarning, Err: fmt.Errorf("an even number of nodes, %d, tolerates no more failures than %d", n, n-1)})
 	}
@@ -128,11 +132,11 @@ func (s *Supervisor) Format(f fmt.State, _ rune) {
 // A lease is not re-entrant: a second Acquire of the same name waits for the
 // first lease to end.
 func (s *Supervisor) Acquire(ctx context.Context, name string, opts ...Option) (*lease.Lease, error) {
-	r, err := s.request(name, opts)
+	r, err := s.request(callAcquire, name, opts)
 	if err != nil {
 		return nil, err
 	}
-	return s.acquire(ctx, r)
+	return s.acquire(ctx, r.of(s.cfg.Prefix+name))
 }
 
 // TryAcquire makes one attempt to get name. It fails with [ErrHeld] if another client
@@ -148,21 +152,22 @@ func (s *Supervisor) Acquire(ctx context.Context, name string, opts ...Option) (
 // only; TTL/2 if they answer late or not at all), TTL/4 for the election, and, if refused, TTL/2 to find out who holds the name,
 // which is TTL/4 + NodeTimeout if the nodes have been quick.
 func (s *Supervisor) TryAcquire(ctx context.Context, name string, opts ...Option) (*lease.Lease, error) {
-	r, err := s.request(name, opts)
+	r, err := s.request(callTryAcquire, name, opts)
 	if err != nil {
 		return nil, err
 	}
-	r.Attempts, r.Once = 1, true
-	return s.acquire(ctx, r)
+	once := r.of(s.cfg.Prefix + name)
+	once.Attempts, once.Once = 1, true
+	return s.acquire(ctx, once)
 }
 
 func (s *Supervisor) acquire(ctx context.Context, r core.Request) (*lease.Lease, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, &AcquireError{Name: r.Key, Quorum: s.quorum, why: errNotTried, cause: err}
+		return nil, &AcquireError{Op: opAcquire, Name: r.Key, Quorum: s.quorum, why: errNotTried, cause: err}
 	}
 	m := &acquireMessage{s.newCall(opAcquire), r}
 	if !s.post(m) {
-		return nil, &AcquireError{Name: r.Key, Quorum: s.quorum, why: ErrClosed}
+		return nil, &AcquireError{Op: opAcquire, Name: r.Key, Quorum: s.quorum, why: ErrClosed}
 	}
 	o := s.await(ctx, &m.call, r.Key)
 	if o.err != nil {
@@ -174,7 +179,7 @@ func (s *Supervisor) acquire(ctx context.Context, r core.Request) (*lease.Lease,
 		if o.lease.Err() == nil {
 			s.post(&releaseMessage{s.newCall(opRelease), o.id, false, false})
 		}
-		return nil, &AcquireError{Name: r.Key, Quorum: s.quorum, why: errGivenBack, cause: err}
+		return nil, &AcquireError{Op: opAcquire, Name: r.Key, Quorum: s.quorum, why: errGivenBack, cause: err}
 	}
 	return o.lease, nil
 }
@@ -192,7 +197,7 @@ func (s *Supervisor) await(ctx context.Context, c *call, key string) outcome {
 	}
 	s.recycle(c)
 	if o.err == errCut {
-		o.err = &AcquireError{Name: key, Quorum: s.quorum, why: ErrClosed, op: c.op}
+		o.err = &AcquireError{Op: c.op, Name: key, Quorum: s.quorum, why: ErrClosed}
 	}
 	return o
 }

@@ -400,7 +400,7 @@ func TestErrorsAreNoVotes(t *testing.T) {
 					t.Fatalf("error %T", err)
 				}
 				for _, a := range e.Nodes[:3] {
-					if a.Verdict != supervisor.Unreachable || a.Err == nil || !strings.Contains(a.Err.Error(), words) {
+					if a.Verdict != supervisor.VerdictUnreachable || a.Err == nil || !strings.Contains(a.Err.Error(), words) {
 						t.Errorf("answer %v, want the node's own words", a)
 					}
 				}
@@ -557,7 +557,7 @@ func TestInspect(t *testing.T) {
 		if h.Left <= 0 || h.Left > ttl {
 			t.Errorf("Left = %v", h.Left)
 		}
-		if h.Nodes[4].Verdict != supervisor.Unreachable || h.Nodes[3].Owner != "" || h.Nodes[3].Left != -1 {
+		if h.Nodes[4].Verdict != supervisor.VerdictUnreachable || h.Nodes[3].Owner != "" || !h.Nodes[3].NoExpiry || h.Nodes[3].LeftKnown || h.Nodes[3].Left != 0 || h.NoExpiry || !h.Nodes[0].LeftKnown {
 			t.Errorf("nodes %v", h.Nodes)
 		}
 		if err := held.Release(t.Context()); err != nil {

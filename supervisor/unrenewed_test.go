@@ -20,7 +20,7 @@ func untracked(nodes []*nodetest.Node) func(*supervisor.Config) {
 		for _, n := range nodes {
 			o := n.Option("")
 			o.AlwaysRESP2 = true
-			cfg.Nodes = append(cfg.Nodes, node.Option(o))
+			cfg.Nodes = append(cfg.Nodes, node.FromOption(o))
 		}
 	}
 }

@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/leasehold-go/leasehold/lease"
 	"iter"
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/leasehold-go/leasehold/lease"
 )
 
 // Watch tells who holds a name, as it changes: first how it is, then each time that
@@ -19,16 +20,17 @@ import (
 // keys tells of a change; like Inspect it is for display,
 // and never to decide by whether to work.
 //
-// An outage is told once, with its error and what each node said; the watch goes on,
+// An outage is a state as others: Holding.Err says why it is not known who holds the name, and
+// wraps [ErrNoQuorum]; Holding.Nodes has what each node said. It is told once, and the watch goes on,
 // and tells how it is when a quorum can be reached again. If no quorum says the
 // same, as during an election, that is told only if it lasts for two looks: Held and
-// Free are both false then.
+// Free are both false then, and Err is nil.
 //
-// It is a sequence and not a channel so that nothing runs but in the caller's loop:
-// the sequence ends, without an error, when ctx is done or the loop is left, and a
-// caller who is slow sees fewer changes. It ends with an error that wraps [ErrClosed]
-// when the supervisor is closed, and at once with one about a broken name. It may be
-// ranged over again, which begins from the start.
+// An error ends the sequence, so a loop may return it. It wraps [ErrClosed] if the supervisor
+// was closed, or is about a broken name. Without one the sequence ends when ctx is done.
+//
+// It is a sequence and not a channel so that nothing runs but in the caller's loop, and a
+// caller who is slow sees fewer changes. It may be ranged over again, which begins from the start.
 func (s *Supervisor) Watch(ctx context.Context, name string) iter.Seq2[Holding, error] {
 	return func(yield func(Holding, error) bool) {
 		if err := s.cfg.checkName(name); err != nil {
@@ -51,7 +53,7 @@ func (s *Supervisor) Watch(ctx context.Context, name string) iter.Seq2[Holding, 
 				yield(h, err)
 				return
 			}
-			if last.changes(h, err) && !yield(h, err) {
+			if h.Err = err; last.changes(h) && !yield(h, nil) {
 				return
 			}
 			timer.Reset(every + rand.N(every/10+1))
@@ -76,8 +78,8 @@ type sight struct {
 }
 
 // changes takes in a look, and reports whether the watcher is to be told.
-func (last *sight) changes(h Holding, err error) bool {
-	now := sight{told: true, failed: err != nil, held: h.Held, free: h.Free, token: h.Token}
+func (last *sight) changes(h Holding) bool {
+	now := sight{told: true, failed: h.Err != nil, held: h.Held, free: h.Free, token: h.Token}
 	if now.failed { // whatever the rest says
 		now.held, now.free, now.token = false, false, ""
 	}

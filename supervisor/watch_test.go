@@ -29,10 +29,12 @@ func watch(ctx context.Context, sup *supervisor.Supervisor, name string) *viewer
 			switch {
 			case errors.Is(err, supervisor.ErrClosed):
 				text = "closed"
-			case errors.Is(err, supervisor.ErrNoQuorum):
-				text = "outage"
 			case err != nil:
 				text = err.Error()
+			case errors.Is(h.Err, supervisor.ErrNoQuorum) && !h.Held && !h.Free && len(h.Nodes) > 0:
+				text = "outage"
+			case h.Err != nil:
+				text = h.Err.Error()
 			case h.Held:
 				text = h.Owner
 			case h.Free:

@@ -95,7 +95,7 @@ func reasonOf(end error) core.Reason {
 // acquireError returns why there is no lease.
 func (s *Supervisor) acquireError(op string, r *core.Report, cause error) *AcquireError {
 	e := &AcquireError{
-		Name: r.Key, Quorum: s.quorum, Nodes: s.answers(r), op: op,
+		Op: op, Name: r.Key, Quorum: s.quorum, Nodes: s.answers(r),
 		why: reasons[r.Reason], cause: cause, disagrees: s.disagreement(r.Disagreement),
 	}
 	switch r.Reason {
@@ -147,7 +147,7 @@ func (s *Supervisor) failed(c *call, r *core.Report) error {
 	case r.Reason == core.ReasonKept:
 		return c.cause
 	case c.op == opRevoke && r.Reason == core.ReasonClosed:
-		return fmt.Errorf("%s %q: %w", c.op, r.Key, ErrClosed)
+		return &AcquireError{Op: c.op, Name: r.Key, Quorum: s.quorum, why: ErrClosed}
 	case c.op == opRevoke:
 		return s.acquireError(c.op, r, nil)
 	}
@@ -163,6 +163,8 @@ const (
 	opGive    = "hand over"
 	opRevoke  = "revoke"
 	opInspect = "inspect"
+
+	opStepDown = "step down"
 )
 
 // answers returns what nodes said as a caller sees it.
@@ -173,7 +175,8 @@ func (s *Supervisor) answers(r *core.Report) []Answer {
 	list := make([]Answer, len(r.Answers))
 	for i, a := range r.Answers {
 		list[i] = Answer{
-			Node: s.labels[a.Node], Verdict: Verdict(a.Verdict), Owner: node.OwnerOf(a.Value), Left: a.Left, Err: a.Err,
+			Node: s.labels[a.Node], Verdict: Verdict(a.Verdict), Owner: node.OwnerOf(a.Value),
+			Left: max(0, a.Left), LeftKnown: a.Left > 0, NoExpiry: a.Left < 0, Err: a.Err,
 		}
 		if a.Err == core.FaultTwin {
 			list[i].Err = s.twins(r.Twins)

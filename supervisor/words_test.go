@@ -3,9 +3,11 @@ package supervisor
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -21,11 +23,147 @@ func wordy() *Supervisor {
 // The verdicts of the core are those of the package, by number.
 func TestVerdictsAreTheCores(t *testing.T) {
 	for ours, cores := range map[Verdict]core.Verdict{
-		Silent: core.VerdictSilent, Granted: core.VerdictGranted, Free: core.VerdictFree,
-		Held: core.VerdictHeld, Guarded: core.VerdictGuarded, Unreachable: core.VerdictUnreachable,
+		VerdictSilent: core.VerdictSilent, VerdictGranted: core.VerdictGranted, VerdictFree: core.VerdictFree,
+		VerdictHeld: core.VerdictHeld, VerdictGuarded: core.VerdictGuarded, VerdictUnreachable: core.VerdictUnreachable,
+		VerdictNotAsked: core.VerdictNotAsked,
 	} {
 		if Verdict(cores) != ours {
 			t.Errorf("%v is %d here and %d there", ours, ours, cores)
+		}
+	}
+}
+
+// How long a key lives may not be known, and it may live for ever: neither is told as a time.
+func TestLeftInWords(t *testing.T) {
+	r := &core.Report{}
+	for _, left := range []time.Duration{0, -1, 1500 * time.Millisecond} {
+		r.Answers = append(r.Answers, core.Answer{Verdict: core.VerdictHeld, Left: left})
+	}
+	for i, want := range []Answer{{}, {NoExpiry: true}, {Left: 1500 * time.Millisecond, LeftKnown: true}} {
+		want.Node, want.Verdict = "redis-a", VerdictHeld
+		if got := wordy().answers(r)[i]; got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+	}
+	for i, want := range []string{"redis-a: held", "redis-a: held, with no expiry", "redis-a: held for at most 1.5s"} {
+		if got := wordy().answers(r)[i].String(); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	h, err := Holding{}.judge([]core.Answer{{Verdict: core.VerdictHeld, Value: "a", Left: -1}, {Verdict: core.VerdictHeld, Value: "a", Left: -1}, {Verdict: core.VerdictHeld, Value: "a", Left: time.Second}}, 2)
+	if err != nil || !h.Held || !h.NoExpiry || h.Left != 0 {
+		t.Errorf("a quorum keeps it for ever: %+v, %v", h, err)
+	}
+	h, err = Holding{}.judge([]core.Answer{{Verdict: core.VerdictHeld, Value: "a", Left: -1}, {Verdict: core.VerdictHeld, Value: "a", Left: time.Second}}, 2)
+	if err != nil || !h.Held || h.NoExpiry || h.Left != time.Second {
+		t.Errorf("a quorum keeps it for a second: %+v, %v", h, err)
+	}
+}
+
+// Each value of an enum has a word of its own, which is read back; any other is its number.
+func TestEnums(t *testing.T) {
+	check := func(n int, text func(uint8) string, parse func([]byte) (uint8, error), first int, name string) {
+		seen := make(map[string]bool)
+		for i := range 256 {
+			word := text(uint8(i))
+			if known := i >= first && i < n; known == strings.Contains(word, "(") || seen[word] {
+				t.Errorf("%s %d is called %q", name, i, word)
+			}
+			if want := fmt.Sprintf("%s(%d)", name, i); (i < first || i >= n) && word != want {
+				t.Errorf("%s %d is called %q, want %q", name, i, word, want)
+			}
+			if back, err := parse([]byte(word)); err != nil || int(back) != i {
+				t.Errorf("%q is read as %d, %v, want %d", word, back, err, i)
+			}
+			seen[word] = true
+		}
+		for _, bad := range []string{"", "HELD", name + "(1000)", name + "(017)", name + "(200", name + fmt.Sprintf("(%d)", first)} {
+			if _, err := parse([]byte(bad)); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q", bad)) {
+				t.Errorf("%q is read: %v", bad, err)
+			}
+		}
+	}
+	check(int(VerdictNotAsked)+1, func(n uint8) string { return Verdict(n).String() },
+		func(b []byte) (uint8, error) { var v Verdict; err := v.UnmarshalText(b); return uint8(v), err }, 0, "Verdict")
+	check(int(EventReconnected)+1, func(n uint8) string { return EventKind(n).String() },
+		func(b []byte) (uint8, error) { var k EventKind; err := k.UnmarshalText(b); return uint8(k), err }, 1, "EventKind")
+}
+
+// What operators read as JSON has every field that says something, once, durations and errors as
+// text, and no token.
+func TestJSONForOperators(t *testing.T) {
+	for _, v := range []any{
+		&Answer{LeftKnown: true}, &Event{}, &NodeStatus{}, &Holding{Held: true},
+	} {
+		s := reflect.ValueOf(v).Elem()
+		want := make(map[string]any)
+		for i := range s.NumField() {
+			f, name := s.Field(i), s.Type().Field(i).Name
+			switch f.Interface().(type) {
+			case time.Duration:
+				f.SetInt(int64(1500 * time.Millisecond))
+				want[name] = "1.5s"
+			case lease.Token:
+				f.SetString("geheim")
+			case time.Time:
+				f.Set(reflect.ValueOf(time.Unix(0, 0).UTC()))
+				want[name] = "1970-01-01T00:00:00Z"
+			case bool:
+				if want[name] = true; name == "NoExpiry" || name == "LeftKnown" {
+					delete(want, name) // they say which field is there
+					continue
+				}
+				f.SetBool(true)
+			case Verdict:
+				f.SetUint(uint64(VerdictHeld))
+				want[name] = "held"
+			case EventKind:
+				f.SetUint(uint64(EventLost))
+				want[name] = "lost"
+			case []Answer:
+				f.Set(reflect.ValueOf([]Answer{{Node: "a", Verdict: VerdictFree}}))
+				want[name] = []any{map[string]any{"Node": "a", "Verdict": "free"}}
+			case string:
+				f.SetString("text")
+				want[name] = "text"
+			case error, nil:
+				f.Set(reflect.ValueOf(errors.New("why")))
+				want[name] = "why"
+			case float64:
+				f.SetFloat(0.5)
+				want[name] = 0.5
+			case uint64, uint32:
+				f.SetUint(17)
+				want[name] = 17.0
+			case int:
+				f.SetInt(17)
+				want[name] = 17.0
+			default:
+				t.Fatalf("%T.%s: of a type that this test does not know", v, name)
+			}
+		}
+		for _, v := range []any{v, s.Interface()} {
+			b, err := json.Marshal(v)
+			var got map[string]any
+			if err == nil {
+				err = json.Unmarshal(b, &got)
+			}
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("%T: %s, %v, want %v", v, b, err, want)
+			}
+		}
+	}
+	for _, c := range []struct {
+		v    any
+		want string
+	}{
+		{Answer{Node: "a", Verdict: VerdictHeld, NoExpiry: true}, `{"Node":"a","Verdict":"held","NoExpiry":true}`},
+		{Holding{Name: "x", Free: true}, `{"Name":"x","Held":false,"Free":true,"Waiting":0,"Nodes":null}`},
+		{Holding{Name: "x", Held: true, NoExpiry: true}, `{"Name":"x","Held":true,"Free":false,"NoExpiry":true,"Waiting":0,"Nodes":null}`},
+		{Event{Kind: EventKind(17)}, `{"Kind":"EventKind(17)"}`},
+	} {
+		if b, err := json.Marshal(c.v); err != nil || string(b) != c.want {
+			t.Errorf("%s, %v, want %s", b, err, c.want)
 		}
 	}
 }
@@ -119,7 +257,7 @@ func TestCallsInWords(t *testing.T) {
 
 // That the supervisor is closed is one reason, whether it ends a lease or an acquisition.
 func TestClosedIsOne(t *testing.T) {
-	refused := &AcquireError{Name: "x", why: ErrClosed}
+	refused := &AcquireError{Op: opAcquire, Name: "x", why: ErrClosed}
 	for _, c := range []struct {
 		err, target error
 		want        bool

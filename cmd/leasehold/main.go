@@ -307,14 +307,14 @@ func show(j *job, args []string) int {
 func watch(j *job, args []string) int {
 	return j.ask(args, nil, func(ctx context.Context, sup *supervisor.Supervisor) int {
 		for h, err := range sup.Watch(ctx, j.name) {
-			switch {
-			case errors.Is(err, supervisor.ErrNoQuorum):
-				fmt.Fprintln(j.out, "not known:", err)
-			case err != nil:
+			if err != nil {
 				return j.fail(err)
-			default:
-				fmt.Fprintln(j.out, describe(h))
 			}
+			if h.Err != nil {
+				fmt.Fprintln(j.out, "not known:", h.Err)
+				continue
+			}
+			fmt.Fprintln(j.out, describe(h))
 		}
 		return ok
 	})
@@ -349,7 +349,9 @@ func describe(h supervisor.Holding) string {
 	if h.Owner != "" {
 		fmt.Fprintf(&b, " by %s", plain.Line(h.Owner)) // which others have chosen
 	}
-	if h.Left > 0 {
+	if h.NoExpiry {
+		b.WriteString(" with no expiry")
+	} else {
 		fmt.Fprintf(&b, " for %v unless renewed", h.Left.Round(time.Millisecond))
 	}
 	if !h.Since.IsZero() {

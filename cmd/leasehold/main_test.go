@@ -198,6 +198,10 @@ func TestDescribe(t *testing.T) {
 	if got, want := describe(h), "held by evil [2J free for 1s unless renewed"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
+	h = supervisor.Holding{Held: true, NoExpiry: true}
+	if got, want := describe(h), "held with no expiry"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
 }
 
 // A name that is held, nodes that cannot be reached and wrong usage each have an exit

@@ -1,7 +1,7 @@
 // Daemon is an HTTP server with a background job that runs on one of its replicas:
 //
 //	GET /healthz  200 while the process serves
-//	GET /readyz   200 if a quorum of nodes is connected, with "leader" or "standby"
+//	GET /readyz   200 if the supervisor is healthy, with "leader" or "standby"
 //	GET /leader   who leads, and how the nodes are, as JSON
 //
 // On SIGTERM it gives its leadership back before it exits, so that another replica
@@ -108,13 +108,11 @@ type daemon struct {
 	name     string
 	log      *slog.Logger
 	stopping atomic.Bool
-	held     atomic.Pointer[lease.Lease] // the latest; ask it whether it is valid
 }
 
 // lead is the background job. Its context ends with the lease.
 func (d *daemon) lead(ctx context.Context) error {
 	held := lease.FromContext(ctx)
-	d.held.Store(held)
 	d.log.Info("leading", "fence", held.Fence())
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -146,18 +144,12 @@ func (d *daemon) ready(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "stopping", http.StatusServiceUnavailable)
 		return
 	}
-	nodes, enrolled := d.sup.Nodes(), 0
-	for _, n := range nodes {
-		if n.Enrolled {
-			enrolled++
-		}
-	}
-	if enrolled <= len(nodes)/2 {
-		http.Error(w, fmt.Sprintf("%d of %d nodes connected", enrolled, len(nodes)), http.StatusServiceUnavailable)
+	if err := d.sup.Healthy(); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
 	role := "standby"
-	if held := d.held.Load(); held != nil && held.Valid() {
+	if d.sup.Leading(d.name) {
 		role = "leader"
 	}
 	fmt.Fprintln(w, role)

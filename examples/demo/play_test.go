@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/clock/clocktest"
 	"github.com/leasehold-go/leasehold/lease"
 )
 
@@ -18,12 +19,12 @@ func TestRegisterNotices(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name string
-		play func(r *register, c *clock.Manual) []string
+		play func(r *register, c *clocktest.Manual) []string
 		want []string
 		text string
 		kept bool
 	}{
-		{"one after the other", func(r *register, c *clock.Manual) []string {
+		{"one after the other", func(r *register, c *clocktest.Manual) []string {
 			a, _ := leader(c, 1, second)
 			broken := r.enter("alpha", a)
 			c.Advance(time.Second)
@@ -31,20 +32,20 @@ func TestRegisterNotices(t *testing.T) {
 			return append(broken, r.enter("beta", b)...)
 		}, nil, "Tenures: 2; nodes killed: 3; two leaders at once: never.", true},
 
-		{"two at once", func(r *register, c *clock.Manual) []string {
+		{"two at once", func(r *register, c *clocktest.Manual) []string {
 			a, _ := leader(c, 1, second)
 			b, _ := leader(c, 2, second)
 			return append(r.enter("alpha", a), r.enter("beta", b)...)
 		}, []string{"leads while alpha does"}, "Tenures: 2; nodes killed: 3; two leaders at once: 1 times.", false},
 
-		{"entered after its end", func(r *register, c *clock.Manual) []string {
+		{"entered after its end", func(r *register, c *clocktest.Manual) []string {
 			a, _ := leader(c, 1, second)
 			c.Advance(time.Second)
 			b, _ := leader(c, 2, 2*second)
 			return append(r.enter("beta", b), r.enter("alpha", a)...)
 		}, nil, "Tenures: 2; nodes killed: 3; two leaders at once: never.", true},
 
-		{"fence not grown", func(r *register, c *clock.Manual) []string {
+		{"fence not grown", func(r *register, c *clocktest.Manual) []string {
 			a, control := leader(c, 7, second)
 			broken := r.enter("alpha", a)
 			control.End(lease.ErrExpired)
@@ -52,7 +53,7 @@ func TestRegisterNotices(t *testing.T) {
 			return append(broken, r.enter("beta", b)...)
 		}, []string{"has fence 7, but alpha had 7"}, "Tenures: 2; nodes killed: 3; two leaders at once: never. Other promises broken: 1.", false},
 
-		{"told too late", func(r *register, c *clock.Manual) []string {
+		{"told too late", func(r *register, c *clocktest.Manual) []string {
 			r.lost(time.Millisecond)
 			r.lost(0)
 			return nil
@@ -60,7 +61,7 @@ func TestRegisterNotices(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var r register
-			if got := test.play(&r, clock.NewManual(0)); !slices.Equal(got, test.want) {
+			if got := test.play(&r, clocktest.NewManual(0)); !slices.Equal(got, test.want) {
 				t.Errorf("violations %q, want %q", got, test.want)
 			}
 			if text, kept := r.verdict(3); text != test.text || kept != test.kept {

@@ -25,7 +25,7 @@ func (n *Node) Conn() node.Conn { return n.ConnOf("") }
 
 // ConnOf returns how that client reaches the node: by a path of its own, which
 // [Node.Cut] can cut. The name is any text; [Node.Conn] uses the empty one.
-func (n *Node) ConnOf(client string) node.Conn { return node.Option(n.Option(client)) }
+func (n *Node) ConnOf(client string) node.Conn { return node.FromOption(n.Option(client)) }
 
 // Option returns what [Node.ConnOf] is made of, for tests that add a password to
 // it or use the client library directly.

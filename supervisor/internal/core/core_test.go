@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/clock/clocktest"
 	"github.com/leasehold-go/leasehold/lease"
 	"github.com/leasehold-go/leasehold/node"
 	"github.com/leasehold-go/leasehold/supervisor/internal/perform"
@@ -20,7 +21,7 @@ import (
 type bench struct {
 	t        testing.TB
 	c        *Core
-	clock    *clock.Manual
+	clock    *clocktest.Manual
 	home     *lease.Home
 	sent     []send
 	signs    []send // fingerprints that are left, apart: they come by themselves
@@ -60,7 +61,7 @@ func termsOf(ttl time.Duration) *Terms {
 
 func newBench(t testing.TB, n int) *bench {
 	return &bench{
-		t: t, c: New(defaults(n, 3*time.Second)), clock: clock.NewManual(clock.Instant(time.Hour)),
+		t: t, c: New(defaults(n, 3*time.Second)), clock: clocktest.NewManual(clock.Instant(time.Hour)),
 		outcomes: make(map[Call]outcome),
 	}
 }

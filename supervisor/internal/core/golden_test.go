@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/clock/clocktest"
 	"github.com/leasehold-go/leasehold/node"
 	"github.com/leasehold-go/leasehold/supervisor/internal/perform"
 )
@@ -82,7 +83,7 @@ type history struct {
 	t     *testing.T
 	at    string // where in the script it is
 	c     *Core
-	clock *clock.Manual
+	clock *clocktest.Manual
 	out   []string
 	told  clock.Instant // the instant that was told last
 
@@ -159,7 +160,7 @@ func (h *history) play(input string) {
 }
 
 func (h *history) begin(n int) {
-	h.c, h.clock = New(defaults(n, 3*time.Second)), clock.NewManual(start)
+	h.c, h.clock = New(defaults(n, 3*time.Second)), clocktest.NewManual(start)
 	for i := range n {
 		s := node.State{Enrolled: true, Life: 1, Guarded: true, Grown: true, Offset: offset, OffsetAt: start, Latency: 2 * time.Millisecond}
 		s.Time, s.TimeSent, s.TimeBack = time.Second, start, start

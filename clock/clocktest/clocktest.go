@@ -1,25 +1,31 @@
-package clock
+// Package clocktest has clocks for tests: [Manual] moves only when told to, and
+// [Skewed] runs fast or slow.
+//
+// Neither is needed in a testing/synctest bubble, whose time clock.Runtime tells.
+package clocktest
 
 import (
 	"sync"
 	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
 )
 
 // Manual is a clock that moves only when told to. Its timers fire inside
 // [Manual.Advance]. It is safe for concurrent use.
 type Manual struct {
 	mu     sync.Mutex
-	now    Instant
+	now    clock.Instant
 	timers map[*manualTimer]struct{}
 }
 
 // NewManual returns a clock that stands at the given instant.
-func NewManual(now Instant) *Manual {
+func NewManual(now clock.Instant) *Manual {
 	return &Manual{now: now, timers: make(map[*manualTimer]struct{})}
 }
 
 // Now returns the instant at which the clock stands.
-func (m *Manual) Now() Instant {
+func (m *Manual) Now() clock.Instant {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.now
@@ -29,7 +35,7 @@ func (m *Manual) Now() Instant {
 // timer that has become due.
 func (m *Manual) Advance(d time.Duration) {
 	if d < 0 {
-		panic("clock: a Manual clock does not go back")
+		panic("clocktest: a Manual clock does not go back")
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -40,7 +46,7 @@ func (m *Manual) Advance(d time.Duration) {
 }
 
 // NewTimer returns a timer that fires once the clock was advanced by d.
-func (m *Manual) NewTimer(d time.Duration) Timer {
+func (m *Manual) NewTimer(d time.Duration) clock.Timer {
 	t := &manualTimer{clock: m, c: make(chan time.Time, 1)}
 	t.Reset(d)
 	return t
@@ -48,7 +54,7 @@ func (m *Manual) NewTimer(d time.Duration) Timer {
 
 type manualTimer struct {
 	clock *Manual
-	at    Instant
+	at    clock.Instant
 	c     chan time.Time
 }
 
@@ -88,25 +94,25 @@ func (t *manualTimer) fireIfDue() {
 // Skewed returns a clock that runs at rate times the speed of base, from the
 // instant at which it was made: 1.01 is a clock that gains a hundredth. The rate
 // must be positive.
-func Skewed(base Clock, rate float64) Clock {
+func Skewed(base clock.Clock, rate float64) clock.Clock {
 	if rate <= 0 {
-		panic("clock: the rate of a Skewed clock must be positive")
+		panic("clocktest: the rate of a Skewed clock must be positive")
 	}
 	return &skewed{base: base, from: base.Now(), rate: rate}
 }
 
 type skewed struct {
-	base Clock
-	from Instant
+	base clock.Clock
+	from clock.Instant
 	rate float64
 }
 
-func (s *skewed) Now() Instant {
+func (s *skewed) Now() clock.Instant {
 	passed := float64(s.base.Now().Sub(s.from))
 	return s.from.Add(time.Duration(passed * s.rate))
 }
 
-func (s *skewed) NewTimer(d time.Duration) Timer {
+func (s *skewed) NewTimer(d time.Duration) clock.Timer {
 	return &skewedTimer{s.base.NewTimer(s.wait(d)), s}
 }
 
@@ -117,7 +123,7 @@ func (s *skewed) wait(d time.Duration) time.Duration {
 }
 
 type skewedTimer struct {
-	Timer
+	clock.Timer
 	s *skewed
 }
 

@@ -1,0 +1,121 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/internal/plain"
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/supervisor/internal/core"
+)
+
+// Healthy returns nil if a quorum of nodes is enrolled, and the supervisor's goroutine does in
+// time what is due, so that no lease is held past its time. Otherwise the error says what is wrong; it wraps
+// [ErrNoQuorum] if that is the nodes, and [ErrClosed] if Close was called.
+//
+// It is for probes. It asks no node anything, and it does not wait for the supervisor if that
+// hangs: it returns within Config.NodeTimeout, or 100 ms if that is more. A new
+// supervisor is not healthy until a quorum is enrolled. One whose nodes are young is, although it
+// acquires nothing yet. An outage of the nodes is not mended by a restart of this process,
+// after which they must be connected to again: use it to take a process out of service rather than
+// to kill it.
+func (s *Supervisor) Healthy() error {
+	if s.core == nil {
+		return errNotMade
+	}
+	if s.isClosing() {
+		return fmt.Errorf("supervisor: not healthy: %w", ErrClosed)
+	}
+	views := make([]core.NodeView, len(s.labels))
+	var twins core.Twins
+	var late time.Duration
+	var held int
+	if !s.peek(func(c *core.Core) {
+		for i := range views {
+			views[i] = c.Node(i)
+		}
+		twins, held = c.Twins(), c.Counts().Held
+		late = s.clock.Now().Sub(c.Next())
+	}) {
+		return fmt.Errorf("supervisor: not healthy: its goroutine has let nobody in for %v: it hangs, or this machine has too much to do, and leases are not renewed in time", s.patience())
+	}
+	var wrong []error
+	if err := s.unenrolled(views, twins); err != nil {
+		wrong = append(wrong, err)
+	}
+	if late > s.terms.Grace { // what is less late than that harms nobody
+		wrong = append(wrong, fmt.Errorf("what was due %v ago was not done: its goroutine does not run, or this machine was paused, and of %d leases some may be past their time",
+			late.Round(time.Millisecond), held))
+	}
+	if wrong == nil {
+		return nil
+	}
+	return fmt.Errorf("supervisor: not healthy: %w", errors.Join(wrong...))
+}
+
+// unenrolled says which nodes are not enrolled, if no quorum is.
+func (s *Supervisor) unenrolled(views []core.NodeView, twins core.Twins) error {
+	var b strings.Builder
+	enrolled := 0
+	for i, v := range views {
+		why := v.State.Err
+		switch {
+		case v.Twin:
+			why = s.twins(twins)
+		case v.State.Enrolled:
+			enrolled++
+			continue
+		case why == nil:
+			why = errNotConnected
+		}
+		fmt.Fprintf(&b, "; %s: %s", s.labels[i], plain.Line(why.Error()))
+	}
+	if enrolled >= s.quorum {
+		return nil
+	}
+	return fmt.Errorf("%w: %d of %d nodes are enrolled, and %d are needed%s", ErrNoQuorum, enrolled, len(views), s.quorum, &b)
+}
+
+var errNotConnected = errors.New("not connected yet")
+
+// Leading reports whether this process holds a name at this moment, with [Supervisor.Lead] or
+// otherwise. Like [lease.Lease.Valid] it reads the clock and asks no node; and like Healthy it
+// does not wait for a supervisor that hangs, but is false then.
+func (s *Supervisor) Leading(name string) bool {
+	if s.core == nil {
+		return false
+	}
+	var held *lease.Lease
+	s.peek(func(c *core.Core) {
+		if id, ok := c.Holder(s.cfg.Prefix + name); ok {
+			held = s.leases[core.Slot(id)].Lease()
+		}
+	})
+	return held != nil && held.Valid()
+}
+
+// peek runs f, which must not wait and must not change anything, while nobody else decides. It
+// reports false if it could not: unlike read it bounds the waiting, and leaves nothing
+// waiting. Its clock is that of saturation, which goes on if the configured one does not.
+func (s *Supervisor) peek(f func(*core.Core)) bool {
+	wall := clock.Runtime()
+	timer := wall.NewTimer(again)
+	defer timer.Stop()
+	for end := wall.Now().Add(s.patience()); !s.mu.TryLock(); timer.Reset(again) {
+		if wall.Now() >= end {
+			return false
+		}
+		<-timer.C()
+	}
+	defer s.mu.Unlock()
+	f(s.core)
+	return true
+}
+
+const again = 100 * time.Microsecond
+
+// patience is for how long peek waits.
+func (s *Supervisor) patience() time.Duration { return max(s.cfg.NodeTimeout, 100*time.Millisecond) }
