@@ -199,3 +199,39 @@ func TestRenewAllTracked(t *testing.T) {
 		}
 	})
 }
+
+// Releases of one pipeline share a call, whatever stands between them; but what concerns one name
+// is done in its order, and nothing is done before a group that stands before it.
+func TestReleasesGoTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		r := start(t, n.Conn())
+		r.enrolled()
+		wantStatuses(t, r.ask(grant("a", "1", 1), grant("b", "2", 2), grant("c", "3", 3)), "ok ok ok")
+		rs := r.ask(
+			grant("x", "4", 4), on(node.Release, "a", "1"),
+			grant("y", "5", 5), on(node.Release, "b", "2"),
+			grant("a", "6", 6), on(node.Release, "c", "3"),
+			grant("z", "7", 7), on(node.Release, "z", "7"))
+		wantStatuses(t, rs, "ok ok ok ok ok ok ok ok")
+		for i := range rs[1:] {
+			if rs[i+1].ID != rs[i].ID+1 {
+				t.Errorf("reply %d is of command %d, behind %d", i+1, rs[i+1].ID, rs[i].ID)
+			}
+		}
+		for name, want := range map[string]string{"a": "6", "b": "", "c": "", "x": "4", "y": "5", "z": ""} {
+			if got, _, _ := n.Get(name); got != want {
+				t.Errorf("%s holds %q, want %q", name, got, want)
+			}
+		}
+		if c := n.Commands(); c["EVAL"]+c["EVALSHA"] != 2 {
+			t.Errorf("%v: want a call for a, b and c, and one for z", c)
+		}
+
+		renewals := group(n, 3)
+		rs = r.ask(on(node.Release, "x", "4"), grant("b", "8", 8), renewals, on(node.Release, "name-1", tokenFor(1)))
+		wantStatuses(t, rs, "ok ok ok ok")
+		wantBut(t, rs[2])
+	})
+}

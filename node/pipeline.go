@@ -56,6 +56,7 @@ type pipeline struct {
 	ours     []int         // of each group, by the index of its command: how many members are OK
 	rest     []string      // names whose hand-over is to go on, see script.Unfinished
 	live     []item        // what is to be sent
+	moved    []item        // see together
 	named    bool          // it begins with CLIENT GETNAME
 	timed    bool          // TIME follows, or begins it
 	time     time.Duration // of the node, told before all that was done since the commands were accepted; 0 if it is not known
@@ -175,6 +176,7 @@ func (p *pipeline) fail(status Status, err error) {
 // grant is as cheap as without it.
 func (p *pipeline) build(s *session, withTime, eval, sealed bool, loaded *[lastOp + 1]bool) {
 	p.calls = p.calls[:0]
+	p.together()
 	grants := slices.ContainsFunc(p.live, func(it item) bool { return p.commands[it.command].Op == Grant })
 	p.named, p.timed = !(grants && sealed), withTime || grants
 	p.link = s.link
@@ -209,6 +211,38 @@ func (p *pipeline) build(s *session, withTime, eval, sealed bool, loaded *[lastO
 	}
 	s.addLast()
 }
+
+// together moves the releases to the first of them, so that few calls carry all. With many
+// callers grants and releases alternate, and a call costs the server as much as ten grants. What
+// concerns one name keeps its order; so does all that comes after a group, whose names are many.
+func (p *pipeline) together() {
+	first := 0
+	for first < len(p.live) && !p.isRelease(p.live[first]) {
+		first++
+	}
+	if len(p.live)-first < 3 {
+		return
+	}
+	clear(p.names)
+	to, others := first, p.moved[:0]
+	for _, it := range p.live[first:] {
+		c := &p.commands[it.command]
+		if c.Group != nil {
+			break
+		}
+		if _, before := p.names[c.Name]; p.isRelease(it) && !before {
+			p.live[to] = it
+			to++
+			continue
+		}
+		p.names[c.Name] = struct{}{}
+		others = append(others, it)
+	}
+	copy(p.live[to:], others)
+	p.moved = others
+}
+
+func (p *pipeline) isRelease(it item) bool { return p.commands[it.command].by() == Release }
 
 // run returns the end of the run of commands that one script call may carry: of
 // one operation, and no name twice, because a script reads before it writes. To a
