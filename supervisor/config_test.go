@@ -246,8 +246,9 @@ func TestBrokenArguments(t *testing.T) {
 				_, err := sup.Acquire(t.Context(), c.name, c.opts...)
 				_, try := sup.TryAcquire(t.Context(), c.name, c.opts...)
 				_, all := sup.AcquireAll(t.Context(), []string{c.name}, c.opts...)
+				_, some := sup.AcquireAny(t.Context(), []string{c.name}, c.opts...)
 				calls := map[string]error{
-					"Acquire": err, "TryAcquire": try, "AcquireAll": all,
+					"Acquire": err, "TryAcquire": try, "AcquireAll": all, "AcquireAny": some,
 					"Do":   sup.Do(t.Context(), c.name, never(t), c.opts...),
 					"Lead": sup.Lead(t.Context(), c.name, never(t), c.opts...),
 				}
@@ -258,6 +259,7 @@ func TestBrokenArguments(t *testing.T) {
 				}
 				if strings.Contains(words, "WithAttempts") {
 					delete(calls, "TryAcquire")
+					delete(calls, "AcquireAny")
 				}
 				if len(c.opts) == 0 {
 					_, calls["Inspect"] = sup.Inspect(t.Context(), c.name)
@@ -331,6 +333,13 @@ func TestOptionsThatACallCannotHeed(t *testing.T) {
 				}
 				return err
 			},
+			"AcquireAny": func(o ...supervisor.Option) error {
+				l, err := sup.AcquireAny(t.Context(), []string{"x", "y"}, o...)
+				if err == nil {
+					err = l.Release(t.Context())
+				}
+				return err
+			},
 			"Do":   func(o ...supervisor.Option) error { return sup.Do(t.Context(), "x", done, o...) },
 			"Lead": func(o ...supervisor.Option) error { return sup.Lead(t.Context(), "x", done, o...) },
 		}
@@ -339,7 +348,7 @@ func TestOptionsThatACallCannotHeed(t *testing.T) {
 			"WithOwner": supervisor.WithOwner("me"), "WithAttempts": supervisor.WithAttempts(3), "WithCoolDown": supervisor.WithCoolDown(0),
 		} {
 			for call, f := range calls {
-				heeds := option != "WithCoolDown" && (option != "WithAttempts" || call != "TryAcquire") || option == "WithCoolDown" && call == "Lead"
+				heeds := option != "WithCoolDown" && (option != "WithAttempts" || call != "TryAcquire" && call != "AcquireAny") || option == "WithCoolDown" && call == "Lead"
 				err := f(o)
 				if heeds && err != nil || !heeds && (err == nil || !strings.Contains(err.Error(), option+": "+call+" cannot heed it")) {
 					t.Errorf("%s with %s: %v", call, option, err)
@@ -374,9 +383,10 @@ func TestUseAfterClose(t *testing.T) {
 		_, try := sup.TryAcquire(t.Context(), "x")
 		_, inspect := sup.Inspect(t.Context(), "x")
 		_, acquireAll := sup.AcquireAll(t.Context(), []string{"x", "y"})
+		_, acquireAny := sup.AcquireAny(t.Context(), []string{"x", "y"})
 		_, adopt := sup.Adopt(t.Context(), handle)
 		for call, err := range map[string]error{
-			"Acquire": err, "TryAcquire": try, "Inspect": inspect, "AcquireAll": acquireAll, "Adopt": adopt,
+			"Acquire": err, "TryAcquire": try, "Inspect": inspect, "AcquireAll": acquireAll, "AcquireAny": acquireAny, "Adopt": adopt,
 			"Revoke": sup.Revoke(t.Context(), "x", "me/1"),
 			"Do":     sup.Do(t.Context(), "x", never(t)), "Lead": sup.Lead(t.Context(), "x", never(t)),
 		} {
@@ -505,6 +515,7 @@ func TestZeroSupervisor(t *testing.T) {
 		"Acquire":    func() error { _, err := s.Acquire(ctx, "x"); return err },
 		"TryAcquire": func() error { _, err := s.TryAcquire(ctx, "x"); return err },
 		"AcquireAll": func() error { _, err := s.AcquireAll(ctx, []string{"x"}); return err },
+		"AcquireAny": func() error { _, err := s.AcquireAny(ctx, []string{"x"}); return err },
 		"Adopt":      func() error { _, err := s.Adopt(ctx, "x"); return err },
 		"Do":         func() error { return s.Do(ctx, "x", func(context.Context) error { return nil }) },
 		"Lead":       func() error { return s.Lead(ctx, "x", func(context.Context) error { return nil }) },

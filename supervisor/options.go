@@ -33,6 +33,7 @@ const (
 	callAcquire    = "Acquire"
 	callTryAcquire = "TryAcquire"
 	callAcquireAll = "AcquireAll"
+	callAcquireAny = "AcquireAny"
 	callDo         = "Do"
 	callLead       = "Lead"
 )
@@ -52,7 +53,7 @@ func WithMaxHold(d time.Duration) Option { return func(r *request) { r.maxHold, 
 
 // WithAttempts gives up after n attempts, 1 or more, with the error of the last; with AcquireAll,
 // after n for one name. By default Acquire tries until its context is done. TryAcquire, which
-// makes one, does not take it.
+// makes one, and AcquireAny, which stands in queues, do not take it.
 func WithAttempts(n int) Option { return func(r *request) { r.attempts, r.counted = n, true } }
 
 // WithOwner has the lease say something else of its holder than Config.Owner: an
@@ -97,6 +98,8 @@ func (s *Supervisor) options(call string, opts []Option) (*request, []error) {
 	}
 	if r.counted && call == callTryAcquire {
 		broken = append(broken, fmt.Errorf("WithAttempts: %s cannot heed it, because it makes one attempt: want Acquire", call))
+	} else if r.counted && call == callAcquireAny {
+		broken = append(broken, fmt.Errorf("WithAttempts: %s cannot heed it, because it stands in queues: want a context that ends", call))
 	} else if r.counted && r.attempts < 1 {
 		broken = append(broken, fmt.Errorf("WithAttempts %d: want at least 1", r.attempts))
 	}
