@@ -73,7 +73,7 @@ func (c *Core) sendLater(now clock.Instant, t *tenure, i int) {
 func (l *backlog) wake(c *Core, now clock.Instant) {
 	n := min(len(l.ids), maxCollect)
 	for _, id := range l.ids[:n] {
-		c.sendRelease(c.tenures.get(id), l.node, 0) // it is there as long as one is not answered
+		c.sendRelease(now, c.tenures.get(id), l.node, 0) // it is there as long as one is not answered
 	}
 	if l.ids = l.ids[n:]; len(l.ids) > 0 {
 		c.alarms.set(l, now.Add(collectMore))

@@ -172,6 +172,9 @@ func (c *Core) hear(now clock.Instant, i int, r node.Reply) {
 }
 
 func (c *Core) onReply(now clock.Instant, i int, r node.Reply) {
+	if r.Op == node.Vacate {
+		r.Op = node.Release // of either sort: it does not keep the lease any more
+	}
 	if r.Op == node.Sign {
 		c.onSign(i, r)
 		return

@@ -22,6 +22,7 @@ type Request struct {
 	Once     bool // do not queue: TryAcquire
 	NoRenew  bool
 	MaxHold  time.Duration // 0 for no bound
+	MinHold  time.Duration // for how long the name is to stay taken, see stay.go; 0 for no longer than the lease
 }
 
 // An Effect is something to be done for a caller or a holder.

@@ -205,6 +205,8 @@ func (c *Core) decide(now clock.Instant, t *tenure) {
 	switch {
 	case now.Sub(t.begun) > t.terms.Window:
 		c.lose(now, t)
+	case t.phase == phaseElecting && b.granted.len() >= c.quorum && t.minHold() > 0:
+		c.raise(now, t) // which has them keep the key for longer as well, see stay.go
 	case b.raised.len() >= c.quorum:
 		c.win(now, t)
 	case t.phase == phaseElecting && b.granted.len() >= c.quorum:
@@ -241,16 +243,16 @@ func (c *Core) raise(now clock.Instant, t *tenure) {
 	b.outdated = t.pending & b.granted
 	for i := range c.nodes {
 		if b.granted.has(i) && !b.outdated.has(i) {
-			c.raiseAt(t, i)
+			c.raiseAt(now, t, i)
 		}
 	}
 }
 
-func (c *Core) raiseAt(t *tenure, i int) {
+func (c *Core) raiseAt(now clock.Instant, t *tenure, i int) {
 	t.pending.add(i)
 	c.send(i, node.Command{
 		ID: t.id, Op: node.Raise, Name: t.key, Token: t.token,
-		Fence: t.fence, By: t.begun.Add(t.terms.Window),
+		Fence: t.fence, TTL: t.stretch(now), By: t.begun.Add(t.terms.Window),
 	})
 }
 
@@ -279,7 +281,7 @@ func (c *Core) onRaise(now clock.Instant, t *tenure, i int, r node.Reply) {
 	}
 	switch {
 	case outdated:
-		c.raiseAt(t, i)
+		c.raiseAt(now, t, i)
 	case b.highest < t.fence:
 		b.raised.add(i)
 	}

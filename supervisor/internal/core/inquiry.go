@@ -100,15 +100,16 @@ func (as answers) free(now clock.Instant, quorum int) clock.Instant {
 	return at[quorum-1]
 }
 
-// held reports whether a quorum of nodes keeps the same value, and not for a waiter.
+// held reports whether a quorum of nodes keeps the same token, and not for a waiter.
 func (as answers) held(quorum int) bool {
 	for i := range as {
 		if as[i].Verdict != VerdictHeld || node.IsReservation(as[i].Value) {
 			continue
 		}
+		token, _ := node.CutLeft(as[i].Value)
 		same := 1
 		for _, a := range as[i+1:] {
-			if a.Verdict == VerdictHeld && a.Value == as[i].Value {
+			if other, _ := node.CutLeft(a.Value); a.Verdict == VerdictHeld && other == token {
 				same++
 			}
 		}

@@ -206,6 +206,7 @@ func (c *Core) reviewAnswers(now clock.Instant, t *tenure) {
 			every *= 3 // whoever reaches more of them may need just these
 		}
 		c.alarms.set(t, now.Add(c.jitter(every)))
+		c.askWhenFree(now, t)
 	case kept != 0 && s.head.len() < c.quorum && !s.gaveWay:
 		s.gaveWay = true
 		if c.hasGifts(t, kept) {
@@ -225,10 +226,15 @@ func (c *Core) reviewAnswers(now clock.Instant, t *tenure) {
 				c.enqueue(now, t, i)
 			}
 		}
-	case kept == 0:
-		if at := l.answers.free(now, c.quorum); at > now && at < t.due() {
-			c.alarms.set(t, at.Add(lapse)) // the holder's grant runs out before
-		}
+	default:
+		c.askWhenFree(now, t)
+	}
+}
+
+// askWhenFree has a waiter ask when the holder's grant runs out, if it would ask later.
+func (c *Core) askWhenFree(now clock.Instant, t *tenure) {
+	if at := t.line.answers.free(now, c.quorum); at > now && at < t.due() {
+		c.alarms.set(t, at.Add(lapse))
 	}
 }
 

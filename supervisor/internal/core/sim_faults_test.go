@@ -88,6 +88,9 @@ type faults struct {
 	scene   scene
 }
 
+// simLongestMinHold is for how many times the largest TTL a name is to stay taken at most.
+const simLongestMinHold = 2
+
 // A guard that is off answers for no loss of data, and for no MaxTTL that differs.
 const simGuardOff = 0.05
 
@@ -144,6 +147,7 @@ func newWorld(seed uint64, stats *simStats) *world {
 		w.spread *= 8
 	}
 	w.newFaults(n)
+	w.minHolds = seed%4 == 0 && w.faults.atScene == 0 // without chance: the others stay as they were
 	for i := range n {
 		w.nodes = append(w.nodes, newSimNode(w, i))
 	}
@@ -275,6 +279,9 @@ func (w *world) simulate() {
 	// A connection that drops everything is noticed after TTL/4 if its node was slow, and given
 	// up after as long again.
 	w.run(collectEvery + 10*w.timeout + w.maxTTL/2 + 100*time.Millisecond)
+	if w.minHolds { // what was left is gone by then
+		w.run(105 * simLongestMinHold * w.maxTTL / 100)
+	}
 	w.checkClean()
 	for _, c := range w.clients {
 		if c.dead {
@@ -340,7 +347,8 @@ func (w *world) checkClean() {
 			if v == "" {
 				continue
 			}
-			why, excused := w.leftTokens[v]
+			token, _ := node.CutLeft(v)
+			why, excused := w.leftTokens[token]
 			if !excused && n.setBack {
 				why, excused = leftBack, true
 			}

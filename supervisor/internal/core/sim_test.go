@@ -77,6 +77,8 @@ func play(seed uint64, stats *simStats, trace func(string, ...any)) (err error) 
 //     else is wrong;
 //   - a lease is lost when its time is up, as soon as the core runs, and never revived; no
 //     release is sent while it is believed in;
+//   - nobody has a name that is to stay taken after a tenure, for as long as that, and no key
+//     that was left is counted, unless a node lost its data since, or it was taken away by hand;
 //   - every caller is answered once;
 //   - once the faults stop somebody gets each name, and when everybody has given up
 //     nothing is left: no key on a node, nothing in a core.

@@ -17,6 +17,7 @@ type simWorker struct {
 	lease   *simLease
 	thinks  bool
 	noRenew bool
+	minHold time.Duration
 	brief   bool          // it lets go at once next time
 	group   *simGroup     // it wants other names as well; nil if not
 	adopts  *simHandle    // what it adopts; nil if it acquires
@@ -84,7 +85,10 @@ func (wk *simWorker) acquire() {
 	if w.chance(0.05) {
 		q.MaxHold = w.between(0.1, 3)
 	}
-	wk.call, wk.noRenew = q.Call, q.NoRenew
+	if w.minHolds && wk.group == nil && w.chance(0.2) {
+		q.MinHold = w.between(0.05, simLongestMinHold)
+	}
+	wk.call, wk.noRenew, wk.minHold = q.Call, q.NoRenew, q.MinHold
 	if w.chance(0.4) {
 		c.after(w.between(0, 2), func() {
 			if wk.call == q.Call {
@@ -146,7 +150,7 @@ func (wk *simWorker) won(e *Effect) {
 	wk.call = 0
 	l := &simLease{
 		c: c, wk: wk, id: t.id, key: wk.key, token: t.token, fence: t.fence, ttl: t.terms.TTL,
-		until: e.Until, noRenew: wk.noRenew, wonAt: w.now,
+		until: e.Until, noRenew: wk.noRenew, minHold: wk.minHold, wonAt: w.now,
 		begunAt: w.now - time.Duration(float64(c.Now().Sub(t.begun))/c.clock.rate),
 	}
 	if wk.adopts != nil {
@@ -189,7 +193,8 @@ func (wk *simWorker) won(e *Effect) {
 	if w.chance(0.3) {
 		c.after(w.upTo(d), func() { l.probe() })
 	}
-	if w.chance(w.faults.handles) {
+	// Whoever adopts a lease waits for no more than the cap, whatever the nodes keep of it.
+	if w.chance(w.faults.handles) && l.minHold <= w.most {
 		c.after(w.upTo(d), func() { wk.passOn(l) })
 	}
 	w.aimAtHolder(l, t)
