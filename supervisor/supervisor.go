@@ -162,10 +162,16 @@ func (s *Supervisor) TryAcquire(ctx context.Context, name string, opts ...Option
 }
 
 func (s *Supervisor) acquire(ctx context.Context, r core.Request) (*lease.Lease, error) {
+	return s.acquireFor(ctx, r, false)
+}
+
+// acquireFor does so for a caller to whom it may be no failure, see call.quiet.
+func (s *Supervisor) acquireFor(ctx context.Context, r core.Request, quiet bool) (*lease.Lease, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, &AcquireError{Op: opAcquire, Name: r.Key, Quorum: s.quorum, why: errNotTried, cause: err}
 	}
 	m := &acquireMessage{s.newCall(opAcquire), r}
+	m.quiet = quiet
 	if !s.post(m) {
 		return nil, &AcquireError{Op: opAcquire, Name: r.Key, Quorum: s.quorum, why: ErrClosed}
 	}

@@ -42,9 +42,9 @@
 //
 // # show, watch, revoke
 //
-// show prints who holds the name and what each node says; with -token also the token,
+// show prints who holds the name, or has left it, and what each node says; with -token also the token,
 // which is the key to the lease, and what revoke wants. Its exit status is 0 if the
-// name is held and 1 if it is not. watch prints a line for each change until it is
+// name is held or was left, and 1 if it is not. watch prints a line for each change until it is
 // interrupted. revoke takes the lease with that token away; its exit status is 1 if
 // that is not the holder's. The holder learns of it at its next renewal at the latest,
 // and others may get the name before that. A signal ends show and revoke with 128 more
@@ -345,14 +345,21 @@ func describe(h supervisor.Holding) string {
 		return "not clear: no quorum says the same"
 	}
 	var b strings.Builder
-	b.WriteString("held")
+	if h.Vacated {
+		b.WriteString("left")
+	} else {
+		b.WriteString("held")
+	}
 	if h.Owner != "" {
 		fmt.Fprintf(&b, " by %s", plain.Line(h.Owner)) // which others have chosen
 	}
-	if h.NoExpiry {
+	switch left := h.Left.Round(time.Millisecond); {
+	case h.NoExpiry:
 		b.WriteString(" with no expiry")
-	} else {
-		fmt.Fprintf(&b, " for %v unless renewed", h.Left.Round(time.Millisecond))
+	case h.Vacated:
+		fmt.Fprintf(&b, ", free in %v", left)
+	default:
+		fmt.Fprintf(&b, " for %v unless renewed", left)
 	}
 	if !h.Since.IsZero() {
 		fmt.Fprintf(&b, ", since %s or before", h.Since.UTC().Format(time.RFC3339))
