@@ -336,6 +336,21 @@ func TestOnceAtTheSameMoment(t *testing.T) {
 	}
 }
 
+// Two others have a node each, and so refuse it without having the name: it is no run, and is tried
+// again when they have given up.
+func TestOnceAfterASplitVote(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		sup := start(t, nodes)
+		nodes[0].Set("x", "one/ABCDEFGHIJKLMNOPQRSTUVWXYZ", ttl/2)
+		nodes[1].Set("x", "other/ABCDEFGHIJKLMNOPQRSTUVWXYZ", ttl/2)
+		begun := time.Now()
+		ran, err := sup.Once(t.Context(), "x", time.Minute, func(context.Context) error { return nil })
+		if took := time.Since(begun); !ran || err != nil || took < ttl/2 || took > ttl {
+			t.Errorf("%v, %v after %v", ran, err, took)
+		}
+	})
+}
+
 // A function that fails has used the period up, and so has one that panics, or one whose process
 // dies: it is not run again before that is over.
 func TestOnceThatFails(t *testing.T) {

@@ -1390,7 +1390,7 @@ var mutants = []mutant{
 	{"what was given up by leaving is sent again", "what must be sent again is sent only if it is still wanted", actor,
 		"l.Op == Release || l.Op == Vacate ||", "l.Op == Release ||", "./node TestScriptFlushBehindARelease"},
 	{"a split vote passes for a run", "Once: false if another has run it or runs it", "supervisor/run.go",
-		"errors.As(err, &e) && e.taken:", "errors.As(err, &e) && errors.Is(err, ErrHeld):", "./supervisor TestOnceAtTheSameMoment$"},
+		"errors.As(err, &e) && e.taken:", "errors.As(err, &e) && errors.Is(err, ErrHeld):", "./supervisor TestOnceAfterASplitVote$"},
 	{"a job that another runs is a failure", "that another has the name is no error of Once", "supervisor/loop.go",
 		"if !c.quiet || e.Report.Reason != core.ReasonHeld {", "if true {", "./supervisor TestOnce$"},
 	{"a name is not left if one node was not told", "Inspect says who has left the name", "supervisor/inspect.go",
