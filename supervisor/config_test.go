@@ -251,8 +251,9 @@ func TestBrokenArguments(t *testing.T) {
 				_, err := sup.Acquire(t.Context(), c.name, c.opts...)
 				_, try := sup.TryAcquire(t.Context(), c.name, c.opts...)
 				_, all := sup.AcquireAll(t.Context(), []string{c.name}, c.opts...)
+				_, some := sup.AcquireAny(t.Context(), []string{c.name}, c.opts...)
 				calls := map[string]error{
-					"Acquire": err, "TryAcquire": try, "AcquireAll": all,
+					"Acquire": err, "TryAcquire": try, "AcquireAll": all, "AcquireAny": some,
 					"Do":   sup.Do(t.Context(), c.name, never(t), c.opts...),
 					"Lead": sup.Lead(t.Context(), c.name, never(t), c.opts...),
 				}
@@ -265,6 +266,7 @@ func TestBrokenArguments(t *testing.T) {
 				if strings.Contains(words, "WithAttempts") {
 					delete(calls, "TryAcquire")
 					delete(calls, "Once")
+					delete(calls, "AcquireAny")
 				}
 				if strings.Contains(words, "WithMinHold") {
 					delete(calls, "AcquireAll")
@@ -343,6 +345,13 @@ func TestOptionsThatACallCannotHeed(t *testing.T) {
 				}
 				return err
 			},
+			"AcquireAny": func(o ...supervisor.Option) error {
+				l, err := sup.AcquireAny(t.Context(), []string{name, name + "2"}, o...)
+				if err == nil {
+					err = l.Release(t.Context())
+				}
+				return err
+			},
 			"Do": func(o ...supervisor.Option) error { return sup.Do(t.Context(), name, done, o...) },
 			"Once": func(o ...supervisor.Option) error {
 				ran, err := sup.Once(t.Context(), name, time.Minute, done, o...)
@@ -360,8 +369,8 @@ func TestOptionsThatACallCannotHeed(t *testing.T) {
 		} {
 			for call, f := range calls {
 				heeds := !slices.Contains(map[string][]string{
-					"WithCoolDown": {"Acquire", "TryAcquire", "AcquireAll", "Do", "Once"},
-					"WithAttempts": {"TryAcquire", "Once"},
+					"WithCoolDown": {"Acquire", "TryAcquire", "AcquireAll", "AcquireAny", "Do", "Once"},
+					"WithAttempts": {"TryAcquire", "AcquireAny", "Once"},
 					"WithMinHold":  {"AcquireAll", "Once"},
 				}[option], call)
 				name = call + " " + option
@@ -399,9 +408,10 @@ func TestUseAfterClose(t *testing.T) {
 		_, try := sup.TryAcquire(t.Context(), "x")
 		_, inspect := sup.Inspect(t.Context(), "x")
 		_, acquireAll := sup.AcquireAll(t.Context(), []string{"x", "y"})
+		_, acquireAny := sup.AcquireAny(t.Context(), []string{"x", "y"})
 		_, adopt := sup.Adopt(t.Context(), handle)
 		for call, err := range map[string]error{
-			"Acquire": err, "TryAcquire": try, "Inspect": inspect, "AcquireAll": acquireAll, "Adopt": adopt,
+			"Acquire": err, "TryAcquire": try, "Inspect": inspect, "AcquireAll": acquireAll, "AcquireAny": acquireAny, "Adopt": adopt,
 			"Revoke": sup.Revoke(t.Context(), "x", "me/1"),
 			"Do":     sup.Do(t.Context(), "x", never(t)), "Lead": sup.Lead(t.Context(), "x", never(t)),
 		} {
@@ -530,6 +540,7 @@ func TestZeroSupervisor(t *testing.T) {
 		"Acquire":    func() error { _, err := s.Acquire(ctx, "x"); return err },
 		"TryAcquire": func() error { _, err := s.TryAcquire(ctx, "x"); return err },
 		"AcquireAll": func() error { _, err := s.AcquireAll(ctx, []string{"x"}); return err },
+		"AcquireAny": func() error { _, err := s.AcquireAny(ctx, []string{"x"}); return err },
 		"Adopt":      func() error { _, err := s.Adopt(ctx, "x"); return err },
 		"Do":         func() error { return s.Do(ctx, "x", func(context.Context) error { return nil }) },
 		"Lead":       func() error { return s.Lead(ctx, "x", func(context.Context) error { return nil }) },

@@ -38,7 +38,8 @@
 // [Supervisor.Do] runs a function under a lease. [Supervisor.Once] runs one once in a period,
 // by whoever is first. [Supervisor.Lead] runs one for as long
 // as this process can be the one that does, and [Supervisor.StepDown] ends that.
-// [Supervisor.AcquireAll] acquires several names or none. A context bounds the waiting
+// [Supervisor.AcquireAll] acquires several names or none, [Supervisor.AcquireAny] one of
+// several, which makes a semaphore of n names. A context bounds the waiting
 // for a name, and never the lease. Package shards has processes share a set of names in
 // equal parts.
 //
@@ -74,7 +75,7 @@
 // keep, where processes are served in the order in which their first waiters came.
 // Before it does it makes one attempt, which may win a name that is just free although
 // others wait. With [WithAttempts] it makes those attempts, with a pause after each, and
-// does not stand there.
+// does not stand there. A caller of AcquireAny waits in the lines of several names at once.
 //
 // A node that hangs or is down delays nobody as long as a quorum answers: each node
 // has a goroutine and a connection of its own.
@@ -210,4 +211,8 @@
 //     notice of. A quorum has them before the lease is handed out. An attempt asks for the
 //     TTL until a quorum has granted: what dies before must not keep others out for longer.
 //     Only a lease that was held leaves its keys, and a key that was left is no vote.
+//  24. Who wants any of several names waits in several lines, and asks for votes in one of
+//     them at a time. In that step all that the others have, reserved or given, is given
+//     back. They keep their places, and go on if the election is lost. So nobody holds two
+//     names who wants one, or keeps one from those behind him for longer than a message takes.
 package supervisor

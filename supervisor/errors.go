@@ -165,8 +165,8 @@ func (a Answer) MarshalJSON() ([]byte, error) {
 // the waiting, or that alone if nothing else stood in the way: branch with errors.Is, and use errors.As
 // to show the nodes' answers. What is wrong with the arguments of a call is another error.
 type AcquireError struct {
-	Op     string   // what was tried: "acquire", "adopt", "revoke", "inspect" or "step down"
-	Name   string   // the name, prefix included
+	Op     string   // what was tried: "acquire", "acquire any", "adopt", "revoke", "inspect" or "step down"
+	Name   string   // the name, prefix included; of AcquireAny one of them
 	Quorum int      // how many nodes must grant it
 	Nodes  []Answer // what each node said last; empty if none was asked, or none stood in the way
 

@@ -35,6 +35,7 @@ const (
 	callAcquire    = "Acquire"
 	callTryAcquire = "TryAcquire"
 	callAcquireAll = "AcquireAll"
+	callAcquireAny = "AcquireAny"
 	callDo         = "Do"
 	callOnce       = "Once"
 	callLead       = "Lead"
@@ -69,7 +70,7 @@ func WithMinHold(d time.Duration) Option { return func(r *request) { r.minHold, 
 
 // WithAttempts gives up after n attempts, 1 or more, with the error of the last; with AcquireAll,
 // after n for one name. By default Acquire tries until its context is done. TryAcquire, which
-// makes one, does not take it, nor does Once.
+// makes one, AcquireAny, which stands in queues, and Once do not take it.
 func WithAttempts(n int) Option { return func(r *request) { r.attempts, r.counted = n, true } }
 
 // WithOwner has the lease say something else of its holder than Config.Owner: an
@@ -116,6 +117,8 @@ func (s *Supervisor) options(call string, opts []Option) (*request, []error) {
 		broken = append(broken, fmt.Errorf("WithAttempts: %s cannot heed it, because it makes one attempt: want Acquire", call))
 	} else if r.counted && call == callOnce {
 		broken = append(broken, fmt.Errorf("WithAttempts: %s cannot heed it, because it tries until it is known who has the name: want TryAcquire", call))
+	} else if r.counted && call == callAcquireAny {
+		broken = append(broken, fmt.Errorf("WithAttempts: %s cannot heed it, because it stands in queues: want a context that ends", call))
 	} else if r.counted && r.attempts < 1 {
 		broken = append(broken, fmt.Errorf("WithAttempts %d: want at least 1", r.attempts))
 	}

@@ -158,6 +158,7 @@ func (s *Supervisor) failed(c *call, r *core.Report) error {
 // What is asked for, as errors begin.
 const (
 	opAcquire = "acquire"
+	opAny     = "acquire any"
 	opAdopt   = "adopt"
 	opRelease = "release"
 	opExtend  = "extend"

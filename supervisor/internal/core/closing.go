@@ -28,7 +28,11 @@ func (c *Core) Close(now clock.Instant) {
 		c.releaseNow(now, t)
 	}
 	for _, id := range c.inquiryIDs() {
-		if q := c.inquiries[id]; q.line == nil {
+		switch q := c.inquiries[id]; {
+		case q == nil: // of a choice that was told
+		case q.choice != nil:
+			c.failChoice(now, q.choice, ReasonClosed)
+		case q.line == nil:
 			c.closeInquiry(q, ReasonClosed)
 		}
 	}

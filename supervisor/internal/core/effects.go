@@ -78,8 +78,11 @@ func (c *Core) fail(call Call, r *Report) {
 	c.effects = append(c.effects, Effect{Kind: EffectFailed, Call: call, Report: r})
 }
 
-// waits tells, once, that a caller of Acquire or Adopt does not get its answer at once.
+// waits tells, once, that a caller of Acquire, AcquireAny or Adopt does not get its answer at once.
 func (c *Core) waits(w *waiter) {
+	if w.choice != nil {
+		w = w.choice.head
+	}
 	if w.waits {
 		return
 	}

@@ -299,6 +299,10 @@ func (c *Core) exhausted(now clock.Instant, t *tenure) {
 	c.tally(l, t)
 	w := l.first
 	c.fail(w.Call, c.failure(l, ReasonFenceExhausted))
+	if w.choice != nil {
+		c.forgetChoice(now, w.choice)
+		return
+	}
 	c.drop(now, l, w)
 }
 
@@ -335,6 +339,9 @@ func (c *Core) win(now clock.Instant, t *tenure) {
 	}
 	c.held.add(t)
 	c.tellWon(w, t, until, now.Sub(t.begun))
+	if w.choice != nil {
+		c.forgetChoice(now, w.choice)
+	}
 	c.askTheRest(t, taken)
 	c.schedule(t)
 }
@@ -406,11 +413,13 @@ func (c *Core) unasked(i int) Answer {
 }
 
 // judge works out what the answers amount to.
-func (l *line) judge(quorum int) {
-	as := l.answers
+func (l *line) judge(quorum int) { l.why = l.answers.amountTo(quorum) }
+
+// amountTo returns ReasonHeld or ReasonNoQuorum.
+func (as answers) amountTo(quorum int) Reason {
 	away := as.with(VerdictUnreachable) | as.with(VerdictSilent) | as.with(VerdictGuarded) | as.with(VerdictNotAsked)
-	l.why = ReasonHeld
 	if len(as)-away.len() < quorum || as.with(VerdictHeld) == 0 {
-		l.why = ReasonNoQuorum
+		return ReasonNoQuorum
 	}
+	return ReasonHeld
 }

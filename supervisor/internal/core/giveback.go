@@ -113,6 +113,9 @@ func (c *Core) endFor(now clock.Instant, t *tenure, why Reason, call Call) {
 func (c *Core) abandon(now clock.Instant, t *tenure) {
 	t.line.attempt = nil
 	c.giveBack(now, t)
+	if w := t.line.first; w != nil {
+		c.unchoose(now, w)
+	}
 }
 
 // giveBack gives a tenure back at once.

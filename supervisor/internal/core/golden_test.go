@@ -115,6 +115,7 @@ func (h *history) fail(format string, args ...any) {
 //
 //	3 nodes                             they are enrolled, and were known for long
 //	call 1: acquire x                   also with "once", or "to stay taken for 10s"
+//	call 1: acquire any x y
 //	call 2: release A                   of the lease whose token is A; also "hand over A"
 //	call 3: adopt x from A              of a former holder that is over; also "from A, alive"
 //	call 1: give up
@@ -179,6 +180,8 @@ func (h *history) call(call Call, what string) {
 	switch verb := strings.Join(words[:len(words)-1], " "); {
 	case what == "give up":
 		h.c.Cancel(h.now(), call)
+	case strings.HasPrefix(verb, "acquire any"):
+		h.c.AcquireAny(h.now(), Request{Call: call, Terms: h.c.terms}, words[2:])
 	case verb == "acquire":
 		r := Request{Call: call, Key: last, Terms: h.c.terms}
 		if d, stays := strings.CutPrefix(option, "to stay taken for "); stays {

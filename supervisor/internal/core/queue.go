@@ -84,7 +84,7 @@ func (c *Core) queueIfContended(now clock.Instant, l *line) bool {
 func (c *Core) heartbeat(now clock.Instant, t *tenure) {
 	s := t.queuing
 	s.gaveWay = false
-	at := now.Add(c.jitter(c.settings.Heartbeat()))
+	at := c.nextBeat(now, t.line.first)
 	if s.patience != 0 && t.promised(now) != 0 {
 		s.patience *= 2
 		at = min(at, now.Add(s.patience))

@@ -130,6 +130,10 @@ func newWorld(seed uint64, stats *simStats) *world {
 		w.most = w.between(1, 2).Truncate(time.Millisecond)
 	}
 	w.names = []string{"a", "b", "c"}[:1+max(0, w.rand.IntN(12)-8)/2]
+	if seed%8 == 2 {
+		w.choices = true
+		w.names = []string{"a", "b", "c"}[:2+w.rand.IntN(2)]
+	}
 	if w.chance(0.7) {
 		names := inOneRegister()
 		w.names = names[:len(w.names)]

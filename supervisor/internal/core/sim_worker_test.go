@@ -23,6 +23,7 @@ type simWorker struct {
 	adopts  *simHandle    // what it adopts; nil if it acquires
 	askedAt time.Duration // when it began to, in true time
 	guest   bool          // it is there for this once
+	any     bool          // it wants any of several names; key is that of its latest lease
 }
 
 // idle reports whether it wants nothing, and has nothing.
@@ -75,7 +76,7 @@ func (wk *simWorker) acquire() {
 		q.Terms = c.terms()
 	}
 	switch {
-	case wk.group != nil:
+	case wk.group != nil || wk.any:
 	case w.chance(0.1):
 		q.Once, q.Attempts = true, 1
 	case w.chance(0.1):
@@ -96,6 +97,14 @@ func (wk *simWorker) acquire() {
 				wk.cancel()
 			}
 		})
+	}
+	if wk.any {
+		var keys []string
+		for _, k := range w.rand.Perm(len(w.names))[:2+w.rand.IntN(len(w.names)-1)] {
+			keys = append(keys, w.names[k])
+		}
+		c.post(func(now clock.Instant) { c.core.AcquireAny(now, q, keys) })
+		return
 	}
 	c.post(func(now clock.Instant) { c.core.Acquire(now, q) })
 }
@@ -148,6 +157,10 @@ func (wk *simWorker) failed(e *Effect) {
 func (wk *simWorker) won(e *Effect) {
 	c, w, t := wk.c, wk.c.w, wk.c.core.tenures.get(e.ID)
 	wk.call = 0
+	if wk.any {
+		w.stats.any++
+		wk.key = w.nameIndex(e.Key)
+	}
 	l := &simLease{
 		c: c, wk: wk, id: t.id, key: wk.key, token: t.token, fence: t.fence, ttl: t.terms.TTL,
 		until: e.Until, noRenew: wk.noRenew, minHold: wk.minHold, wonAt: w.now,

@@ -25,6 +25,7 @@ type world struct {
 	trace  func(format string, args ...any) // nil for none
 
 	names   []string
+	choices bool                    // some want any of several names
 	keys    [maxNames]keyspace.Keys // of the names
 	quorum  int
 	guard   bool
