@@ -1301,8 +1301,6 @@ var mutants = []mutant{
 		"\tif l.ticket == 0 {\n", "\tif l.ticket >= 0 {\n", "./supervisor/internal/core TestAnyKeepsItsPlaces$"},
 	{"any: the others do not go on after a claim that is refused", "claims refused: enqueue again", core + "/choice.go",
 		"\t\tif l := c.lineOf(s); s != w && l != nil && l.first == s {\n\t\t\tc.startSoon(now, l)\n", "\t\tif l := c.lineOf(s); s == nil {\n\t\t\tc.startSoon(now, l)\n", "./supervisor/internal/core TestAnyKeepsItsPlaces$"},
-	{"any: the others do not go on after a claim that is refused, as played", "no idle name while somebody waits for any of them longer than a beat", core + "/choice.go",
-		"\t\tif l := c.lineOf(s); s != w && l != nil && l.first == s {\n\t\t\tc.startSoon(now, l)\n", "\t\tif l := c.lineOf(s); s == nil {\n\t\t\tc.startSoon(now, l)\n", ""},
 	{"any: who has won still stands elsewhere", "won: Leave everywhere", core + "/choice.go",
 		"\t\tcase l != nil:\n\t\t\tc.drop(now, l, s)\n", "\t\tcase l != nil:\n\t\t\tc.removeWaiter(l, s)\n", "./supervisor/internal/core TestAnyIsGivenTwo$"},
 	{"any: an attempt for every free name", "ordinary grant on a random free one, never on several", core + "/choice.go",
