@@ -20,7 +20,7 @@ func (p plan) anyOf() []scenario {
 		{40, 20, 5 * time.Millisecond, 3 * time.Second},
 	} {
 		all = append(all, scenario{
-			name: fmt.Sprintf("any/%d clients, %d names", x.clients, x.names), nodes: 3, libs: libraries[:1], repeat: p.times(2),
+			name: fmt.Sprintf("any/%d clients, %d names", x.clients, x.names), nodes: 3, libs: named(ours), repeat: p.times(2),
 			crowded: true, extra: true, bound: x.length + 20*time.Second,
 			about: fmt.Sprintf("%d clients take any of %d names in turns, for %v each.", x.clients, x.names, x.hold),
 			measure: func(ctx context.Context, f *fleet, lib library) ([]figure, error) {
