@@ -12,7 +12,7 @@ import (
 // has an attempt and a place in the queues of the nodes. What makes it a choice is that one of
 // its seats at most is in an election. As soon as an election begins the others have their
 // attempts abandoned, which gives back at once what was reserved for them or given to them. They
-// keep their seats and their tickets, and go on if the election is lost. See invariant 23 of
+// keep their seats and their tickets, and go on if the election is lost. See invariant 24 of
 // package supervisor.
 type choice struct {
 	alarm          // the end of a look, or the next one
