@@ -503,3 +503,54 @@ func TestAnyOfMany(t *testing.T) {
 		t.Errorf("%d things are left", n)
 	}
 }
+
+// Of very many names it looks at some at a time, all in turn: more would fill the mailboxes, the
+// last of them would never be looked at, and renewals would find no room. It stands in the queues of
+// no more than so many either.
+func TestAnyOfVeryMany(t *testing.T) {
+	var names []string
+	for k := range 2*mostAtOnce + 100 {
+		names = append(names, fmt.Sprintf("n%04d", k))
+	}
+	for _, waiting := range []int{0, 1000} {
+		b := enrolled(t, 3)
+		w := b.acquireAny(names...)
+		seen := make(map[string]bool)
+		for range 3 {
+			looks := b.take(node.Inspect)
+			if len(looks) != 3*mostAtOnce {
+				t.Fatalf("%d commands for a look", len(looks))
+			}
+			for _, s := range looks {
+				seen[s.cmd.Name] = true
+				b.say(s, node.OK, theirs, func(r *node.Reply) { r.Ahead = waiting })
+			}
+			for _, s := range b.take(node.Enqueue) {
+				b.say(s, node.Other, theirs, func(r *node.Reply) { r.Ticket = s.cmd.Ticket })
+			}
+			b.advance(b.c.settings.Heartbeat())
+		}
+		if len(seen) != len(names) {
+			t.Errorf("%d of %d names were looked at", len(seen), len(names))
+		}
+		if n := len(b.c.waited); waiting == 0 && n != mostAtOnce || waiting > 0 && n != b.c.spread.least {
+			t.Errorf("where %d wait it stands in %d queues", waiting, n)
+		}
+		b.c.Cancel(b.now(), w)
+		b.perform()
+		b.refused(w, ReasonHeld)
+		if n := len(b.c.waited) + len(b.c.inquiries) + b.c.callers; n != 0 {
+			t.Errorf("%d things are left", n)
+		}
+	}
+	// Who gives up while it looks is told of a name that it has looked at.
+	b := enrolled(t, 3)
+	w := b.acquireAny(names...)
+	looked := b.take(node.Inspect)[0]
+	b.say(looked, node.OK, theirs)
+	b.c.Cancel(b.now(), w)
+	b.perform()
+	if r := b.answer(w); r.Key != looked.cmd.Name || r.Answers[0].Verdict != VerdictHeld {
+		t.Errorf("%+v: want what was said of %q", r, looked.cmd.Name)
+	}
+}
