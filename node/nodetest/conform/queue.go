@@ -528,6 +528,22 @@ func (q *queueing) leftKeys(t *testing.T) {
 	q.a.expect(t, q.on(node.Vacate, "a"), node.Reply{Status: node.Other})
 	q.stand(t, 0)
 	q.a.lookValue(t, q.name, "?a")
+	// Each of several names is left for its own time, and again for another one.
+	two := q.name + ", two"
+	for _, times := range [][2]time.Duration{{alive, ttl}, {ttl, alive}} {
+		q.mute.ask("SET", two, "m")
+		q.mute.ask("SET", q.name, node.LeftMark+"m+7")
+		for _, r := range q.mute.do(t, node.Command{Op: node.Vacate, Name: q.name, Token: "m", TTL: times[0]}, node.Command{Op: node.Vacate, Name: two, Token: "m", TTL: times[1]}) {
+			if r.Status != node.OK {
+				t.Errorf("%+v", r)
+			}
+		}
+		q.a.lookValue(t, q.name, "!m+7")
+		q.a.lookValue(t, two, "!m")
+		q.a.lookTTL(t, q.name, true, times[0])
+		q.a.lookTTL(t, two, true, times[1])
+	}
+	q.mute.ask("DEL", two)
 	// The key is free when its time is up.
 	q.mute.ask("SET", q.name, "m")
 	short := 150 * time.Millisecond

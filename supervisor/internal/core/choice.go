@@ -12,7 +12,7 @@ import (
 // has an attempt and a place in the queues of the nodes. What makes it a choice is that one of
 // its seats at most is in an election. As soon as an election begins the others have their
 // attempts abandoned, which gives back at once what was reserved for them or given to them. They
-// keep their seats and their tickets, and go on if the election is lost. See invariant 23 of
+// keep their seats and their tickets, and go on if the election is lost. See invariant 24 of
 // package supervisor.
 type choice struct {
 	alarm          // the end of a look, or the next one
@@ -233,10 +233,10 @@ func (c *Core) spreadOut(now clock.Instant, ch *choice, looks []*inquiry) {
 		}
 	}
 	for _, k := range order {
-		if len(ch.seats) >= c.spread.least && looks[k].waiting() >= fewWait || len(ch.seats) >= mostAtOnce {
+		if len(ch.seats) >= c.spread.least && looks[k].waiting() >= fewWait {
 			break
 		}
-		if !seated[looks[k].key] {
+		if !seated[looks[k].key] && (len(ch.seats) < mostAtOnce || looks[k].free(c.quorum)) {
 			c.startSoon(now, c.sit(ch, looks[k].key))
 		}
 	}

@@ -54,6 +54,8 @@ func (c *Core) owe(now clock.Instant, t *tenure, i int) {
 		// It has answered everything but the release: its key ends by itself.
 		until = now.Add(max(c.settings.MaxTTL, t.longestTTL()) + 2*t.terms.Drift + c.settings.NodeTimeout)
 	}
+	// One that was stopped leaves the key when it goes on, and for too long unless it is told again.
+	until = max(until, t.staysUntil())
 	if d.owed == nil {
 		d.node, d.owed = i, make(map[uint64]debt)
 	}

@@ -421,8 +421,21 @@ func TestLeavingIsOwed(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	b.advance(collectEvery)
-	b.wantNodes(b.take(node.Vacate), 0)
+	again = b.take(node.Vacate)
+	b.wantNodes(again, 0)
 	b.wantNodes(b.take(node.Release))
+	b.say(again[0], node.Unknown)
+
+	// It is owed for as long as the name is to stay taken: a server that was stopped for so long
+	// leaves the key when it goes on, and for too long.
+	b.drop(0)
+	b.advance(ends.Sub(b.now()) - time.Second)
+	b.enrol(0)
+	late := b.take(node.Vacate)
+	b.wantNodes(late, 0)
+	if late[0].cmd.TTL != time.Second {
+		t.Errorf("left for %v, want a second", late[0].cmd.TTL)
+	}
 }
 
 // The error says for how long the key may stay: not told to be left, it does so nevertheless.
