@@ -343,10 +343,13 @@ func TestOnceAfterASplitVote(t *testing.T) {
 		sup := start(t, nodes)
 		nodes[0].Set("x", "one/ABCDEFGHIJKLMNOPQRSTUVWXYZ", ttl/2)
 		nodes[1].Set("x", "other/ABCDEFGHIJKLMNOPQRSTUVWXYZ", ttl/2)
-		begun := time.Now()
+		begun, before := time.Now(), nodes[2].Commands()["SET"]
 		ran, err := sup.Once(t.Context(), "x", time.Minute, func(context.Context) error { return nil })
 		if took := time.Since(begun); !ran || err != nil || took < ttl/2 || took > ttl {
 			t.Errorf("%v, %v after %v", ran, err, took)
+		}
+		if n := nodes[2].Commands()["SET"] - before; n > 20 {
+			t.Errorf("it was tried %d times in %v", n, ttl/2)
 		}
 	})
 }
@@ -684,5 +687,54 @@ func TestStaysOnANodeThatWasHealed(t *testing.T) {
 		if took := time.Since(begun); took < 20*ttl || took > 20*ttl+ttl/2 {
 			t.Errorf("free after %v, want %v", took, 20*ttl)
 		}
+	})
+}
+
+// A process that runs it tells so to all its other callers at once, and so it does while one of them
+// merely waits for the name.
+func TestOnceInOneProcess(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		sup, other := start(t, nodes), start(t, nodes, owner("other"))
+		told := func(what string) {
+			t.Helper()
+			begun := time.Now()
+			for _, sup := range []*supervisor.Supervisor{sup, other, sup} {
+				if ran, err := sup.Once(t.Context(), "x", time.Minute, never(t)); ran || err != nil {
+					t.Errorf("%s: %v, %v", what, ran, err)
+				}
+			}
+			if took := time.Since(begun); took > ttl/10 {
+				t.Errorf("%s: told after %v", what, took)
+			}
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			ran, err := sup.Once(t.Context(), "x", time.Minute, func(context.Context) error {
+				time.Sleep(20 * time.Second)
+				return nil
+			})
+			if !ran || err != nil {
+				t.Error(ran, err)
+			}
+		})
+		time.Sleep(time.Second)
+		told("it runs")
+		for _, sup := range []*supervisor.Supervisor{sup, other} {
+			wg.Go(func() {
+				if held, err := sup.Acquire(t.Context(), "x", supervisor.WithMinHold(time.Minute)); err != nil {
+					t.Error(err)
+				} else if err := held.Release(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		time.Sleep(time.Second)
+		told("it runs, and others wait")
+		time.Sleep(30 * time.Second)
+		told("it was run, and others wait")
+		time.Sleep(30 * time.Second)
+		told("another had the name")
+		time.Sleep(2 * time.Minute)
+		wg.Wait()
 	})
 }

@@ -557,3 +557,92 @@ func TestAnyOfVeryMany(t *testing.T) {
 		t.Errorf("%+v: want what was said of %q", r, looked.cmd.Name)
 	}
 }
+
+// A name for which somebody of this process waits is not asked for out of turn, though a look says
+// that nobody has it.
+func TestAnyAsksForNoneThatIsWaitedFor(t *testing.T) {
+	b := enrolled(t, 3)
+	before := b.acquire("x")
+	grants := b.take(node.Grant)
+	w := b.acquireAny("x", "y")
+	b.lookedAt("x") // as before the grants have come
+	b.wantNames("asked for", b.take(node.Grant))
+	b.wantNames("stands in the queue of", b.take(node.Enqueue), "y")
+	for _, s := range grants {
+		b.say(s, node.OK)
+	}
+	b.got(before)
+	b.waits(w)
+}
+
+// Who wants many names looks at them again when the attempt at the first is lost, and does not wait
+// for that one alone.
+func TestAnyOfManyLooksOn(t *testing.T) {
+	var names []string
+	for k := range 30 {
+		names = append(names, fmt.Sprintf("n%02d", k))
+	}
+	b := enrolled(t, 3)
+	w := b.acquireAny(names...)
+	b.lookedAt("n07")
+	grants := b.take(node.Grant)
+	b.wantNames("asked for", grants, "n07")
+	for _, s := range grants {
+		b.say(s, node.Other, theirs)
+	}
+	b.wantNames("looked at", b.take(node.Inspect), names...)
+	b.waits(w)
+}
+
+// A look that ends while a name is being claimed changes nothing: neither are seats taken, nor is one
+// given up whose claim is on its way.
+func TestAnyLooksInTheMidstOfAnElection(t *testing.T) {
+	var names []string
+	for k := range 30 {
+		names = append(names, fmt.Sprintf("n%02d", k))
+	}
+	b := enrolled(t, 3)
+	w := b.acquireAny(names...)
+	for _, s := range b.take(node.Inspect) {
+		b.say(s, node.OK, theirs, func(r *node.Reply) { r.Ahead = 3 })
+	}
+	var seats []string
+	tokens := make(map[string]string)
+	for _, s := range b.take(node.Enqueue) {
+		tokens[s.cmd.Name] = s.cmd.Token
+		b.say(s, node.Other, theirs, func(r *node.Reply) { r.Ticket = s.cmd.Ticket })
+	}
+	for name := range tokens {
+		seats = append(seats, name)
+	}
+	if len(seats) != b.c.spread.least {
+		t.Fatalf("it stands in the queues of %v", seats)
+	}
+	b.advance(b.c.settings.Heartbeat())
+	looks := b.take(node.Inspect)
+	for _, s := range b.take(node.Enqueue) {
+		b.say(s, node.Other, theirs, func(r *node.Reply) { r.Ticket = s.cmd.Ticket })
+	}
+	b.announce(tokens[seats[0]], 0, 1)
+	claims := b.take(node.Claim)
+	b.wantNames("claimed", claims, seats[0])
+	b.take(node.Release)
+	for _, s := range looks {
+		b.say(s, node.OK, theirs, func(r *node.Reply) {
+			if r.Ahead = 0; s.cmd.Name == seats[0] {
+				r.Ahead = 100
+			}
+		})
+	}
+	b.wantNames("stands now in the queues of", b.take(node.Enqueue))
+	b.wantNames("given back", b.take(node.Release))
+	if n := len(b.c.waited); n != len(seats) {
+		t.Errorf("it has %d seats, and had %d", n, len(seats))
+	}
+	for _, s := range claims {
+		b.say(s, node.OK)
+	}
+	if name := b.got(w).Name(); name != seats[0] {
+		t.Errorf("it has %q", name)
+	}
+}

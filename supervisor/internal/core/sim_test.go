@@ -38,7 +38,7 @@ type simStats struct {
 	enrolments, timeouts, resumed, lateBytes, strangers, forgotten, raised, young, otherLife, noRoom, warnings, aims, groups int
 
 	forgone, adoptions, adopted, refused, livingAdopted, handOvers, revocations, all, any int
-	flushes, spares, sparesBack, steps, disagreeing, newcomers                   int
+	flushes, spares, sparesBack, steps, disagreeing, newcomers                            int
 
 	scenes  [scenes]int
 	excused [excuses]int
