@@ -19,8 +19,10 @@ import (
 // for all of the names at once: it stands in the queues of up to 8 names. Of more it stands in the
 // shortest queues, at least four and all in which fewer than two wait, and looks at all names about
 // as often as a reservation lasts, three times Config.NodeTimeout. A name that is given back while
-// nobody stands in its queue may stay free for as long as that. Each queue is served in order, and
-// a caller who has to go on waiting keeps its places. Who names more names has more turns.
+// nobody stands in its queue may stay free for as long as that. Of more than 512 names it looks at
+// 512 each time, in turn, and stands in as many queues at most: then it takes so many times as long
+// until one is found. Each queue is served in order, and a caller who has to go on waiting keeps its
+// places. Who names more names has more turns.
 //
 // In a process each name serves its callers in the order in which they came, those of Acquire and
 // those of AcquireAny alike.

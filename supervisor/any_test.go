@@ -348,3 +348,88 @@ func TestAnyCost(t *testing.T) {
 		all.Wait()
 	})
 }
+
+// With a minimum each name is a ticket: never more than so many turns begin within that time, and
+// hardly fewer, also if each is over at once.
+func TestAnyAsARate(t *testing.T) {
+	for _, d := range []time.Duration{2 * ttl, ttl / 2} {
+		t.Run(d.String(), func(t *testing.T) {
+			bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+				for _, n := range nodes {
+					n.Delay(500 * time.Microsecond)
+				}
+				const length = 30 * ttl
+				ctx, cancel := context.WithTimeout(t.Context(), length)
+				defer cancel()
+				var mu sync.Mutex
+				begun := make(map[string][]time.Time)
+				turns := make([]int, 5)
+				var all sync.WaitGroup
+				for i := range turns {
+					sup := start(t, nodes)
+					all.Go(func() {
+						for {
+							l, err := sup.AcquireAny(ctx, numbered(3), supervisor.WithMinHold(d))
+							if err != nil {
+								if !errors.Is(err, context.DeadlineExceeded) {
+									t.Error(err)
+								}
+								return
+							}
+							mu.Lock()
+							begun[l.Name()] = append(begun[l.Name()], time.Now())
+							turns[i]++
+							mu.Unlock()
+							time.Sleep(10 * time.Millisecond)
+							if err := l.Release(t.Context()); err != nil {
+								t.Error(err)
+							}
+						}
+					})
+				}
+				all.Wait()
+				sum := 0
+				for name, at := range begun {
+					sum += len(at)
+					for k := range at[1:] {
+						// The lease began a round trip or two before its caller has it.
+						if gap := at[k+1].Sub(at[k]); gap < d-20*time.Millisecond {
+							t.Errorf("%s is had %v after it was", name, gap)
+						}
+					}
+				}
+				of := float64(sum) / (3 * float64(length/d))
+				t.Logf("%d turns, %.2f of the most that there can be; of each process %v", sum, of, turns)
+				if of < 0.7 || slices.Max(turns) > 2*slices.Min(turns) {
+					t.Errorf("%d turns, %.2f of the most that there can be; of each process %v", sum, of, turns)
+				}
+			})
+		})
+	}
+}
+
+// A free name among very many is found, wherever it stands in the list, and renewals of other leases
+// find room meanwhile.
+func TestAnyOfVeryMany(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, nodes []*nodetest.Node) {
+		const n = 9000
+		names := make([]string, n)
+		for k := range names {
+			names[k] = fmt.Sprintf("n%04d", k)
+			if k != n-1 {
+				nodes[0].Set(names[k], "them/"+strings.Repeat("A", 26), time.Hour)
+			}
+		}
+		sup := start(t, nodes)
+		other := acquire(t, sup, "other")
+		begun := time.Now()
+		l := acquireAny(t, sup, names...)
+		most := time.Duration(n/512+2) * 3 * ttl / 20
+		if took := time.Since(begun); l.Name() != names[n-1] || took > most {
+			t.Errorf("%q after %v, want %q within %v", l.Name(), took, names[n-1], most)
+		}
+		if !other.Valid() {
+			t.Error(other.Err())
+		}
+	})
+}

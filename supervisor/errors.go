@@ -16,7 +16,8 @@ import (
 // Why an acquisition failed. Test with errors.Is; if the context ended the
 // waiting, the error is the context's as well.
 var (
-	// ErrHeld: another client has the name. Wait, or let it be.
+	// ErrHeld: another client has the name, or has left it to stay taken: see WithMinHold. Wait, or
+	// let it be.
 	ErrHeld = errors.New("name is held")
 
 	// ErrNoQuorum: too few nodes could be reached, or answered in time. Something

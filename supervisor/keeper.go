@@ -19,7 +19,7 @@ type keeper struct {
 // Release is called once, when the lease is over.
 func (k keeper) Release(ctx context.Context) error {
 	late := ctx.Err() != nil
-	m := &releaseMessage{k.s.newCall(opRelease), k.id, ctx.Done() == nil, late}
+	m := &releaseMessage{call: k.s.newCall(opRelease), id: k.id, endless: ctx.Done() == nil, late: late}
 	if !k.s.post(m) {
 		if r := k.s.core.LeftBy(k.id); r != nil {
 			return k.s.unconfirmed(r, nil)
@@ -54,10 +54,16 @@ type releaseMessage struct {
 	id      uint64
 	endless bool // its context never ends
 	late    bool // its context is done
+	unused  bool // nobody has got the lease
 }
 
 func (m *releaseMessage) apply(s *Supervisor, now clock.Instant) {
-	s.core.Release(now, m.id, s.calls.add(&m.call, now))
+	number := s.calls.add(&m.call, now)
+	if m.unused {
+		s.core.Forgo(now, m.id, number)
+		return
+	}
+	s.core.Release(now, m.id, number)
 	switch {
 	case m.endless:
 		s.core.Bound(now, m.id)

@@ -343,10 +343,13 @@ func TestOnceAfterASplitVote(t *testing.T) {
 		sup := start(t, nodes)
 		nodes[0].Set("x", "one/ABCDEFGHIJKLMNOPQRSTUVWXYZ", ttl/2)
 		nodes[1].Set("x", "other/ABCDEFGHIJKLMNOPQRSTUVWXYZ", ttl/2)
-		begun := time.Now()
+		begun, before := time.Now(), nodes[2].Commands()["SET"]
 		ran, err := sup.Once(t.Context(), "x", time.Minute, func(context.Context) error { return nil })
 		if took := time.Since(begun); !ran || err != nil || took < ttl/2 || took > ttl {
 			t.Errorf("%v, %v after %v", ran, err, took)
+		}
+		if n := nodes[2].Commands()["SET"] - before; n > 20 {
+			t.Errorf("it was tried %d times in %v", n, ttl/2)
 		}
 	})
 }
@@ -470,5 +473,268 @@ func TestLeadThatStays(t *testing.T) {
 				t.Errorf("the next leads after %v, want %v", d, minHold)
 			}
 		}
+	})
+}
+
+// endsLater is a context that is done as soon as it was asked once whether it is: in the moment in
+// which its caller is given a lease.
+type endsLater struct {
+	context.Context
+	asked *atomic.Bool
+}
+
+func (endsLater) Done() <-chan struct{} { return nil }
+
+func (c endsLater) Err() error {
+	if c.asked.Swap(true) {
+		return context.Canceled
+	}
+	return nil
+}
+
+// Who gives up just when the name is won has not had it, so it is free for the next one: with any
+// call, and at any moment.
+func TestGivenUpWhenItIsWon(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		sup, other := start(t, nodes), start(t, nodes, owner("other"))
+		stays := supervisor.WithMinHold(time.Hour)
+		for what, call := range map[string]func(ctx context.Context) error{
+			"Acquire": func(ctx context.Context) error {
+				_, err := sup.Acquire(ctx, "Acquire", stays)
+				return err
+			},
+			"TryAcquire": func(ctx context.Context) error {
+				_, err := sup.TryAcquire(ctx, "TryAcquire", stays)
+				return err
+			},
+			"AcquireAny": func(ctx context.Context) error {
+				_, err := sup.AcquireAny(ctx, []string{"AcquireAny"}, stays)
+				return err
+			},
+			"Do":   func(ctx context.Context) error { return sup.Do(ctx, "Do", never(t), stays) },
+			"Lead": func(ctx context.Context) error { return sup.Lead(ctx, "Lead", never(t), stays) },
+			"Once": func(ctx context.Context) error {
+				ran, err := sup.Once(ctx, "Once", time.Hour, never(t))
+				if ran {
+					t.Error("Once says that it ran")
+				}
+				return err
+			},
+		} {
+			if err := call(endsLater{t.Context(), new(atomic.Bool)}); !errors.Is(err, context.Canceled) {
+				t.Errorf("%s: %v", what, err)
+			}
+			synctest.Wait()
+			wantKeys(t, nodes, what, "", 0)
+			if ran, err := other.Once(t.Context(), what, time.Minute, func(context.Context) error { return nil }); !ran || err != nil {
+				t.Errorf("after %s nobody has run it, and Once says %v, %v", what, ran, err)
+			}
+		}
+		for i, n := range nodes {
+			n.Delay(time.Duration(i+1) * time.Millisecond)
+		}
+		for k := range 40 {
+			name, ran := fmt.Sprint("x", k), false
+			did, err := sup.Once(within(t, time.Duration(k)*250*time.Microsecond), name, time.Hour, func(context.Context) error {
+				ran = true
+				return nil
+			})
+			time.Sleep(50 * time.Millisecond)
+			if did != ran || ran != (err == nil) {
+				t.Fatalf("%d: %v, and says %v, %v", k, ran, did, err)
+			}
+			if !ran {
+				wantKeys(t, nodes, name, "", 0)
+			}
+		}
+	})
+}
+
+// A server that was stopped when it was told to leave a key does so as soon as it goes on, for as long
+// as it was told then. It is told again, so the name is free in time all the same; also if its
+// holder had waited in the queue, and if d is over by then.
+func TestLeftLate(t *testing.T) {
+	for _, stopped := range []time.Duration{minHold / 2, 2 * minHold} {
+		for _, queued := range []bool{false, true} {
+			t.Run(fmt.Sprint(stopped, " ", queued), func(t *testing.T) {
+				bubble(t, 1, func(t *testing.T, nodes []*nodetest.Node) {
+					sup, other := start(t, nodes), start(t, nodes, owner("other"))
+					if queued {
+						before := acquire(t, other, "x")
+						time.AfterFunc(ttl/4, func() { _ = before.Release(context.Background()) })
+					}
+					held := acquire(t, sup, "x", supervisor.WithMinHold(minHold))
+					begun := time.Now()
+					time.Sleep(ttl / 2)
+					nodes[0].Hang()
+					if err := held.Release(within(t, ttl/4)); err == nil {
+						t.Error("the release is confirmed by a server that is stopped")
+					}
+					time.Sleep(stopped - time.Since(begun))
+					nodes[0].Resume()
+					acquire(t, other, "x")
+					if took, want := time.Since(begun), max(minHold, stopped); took < want-ttl/10 || took > want+ttl/2 {
+						t.Errorf("it is free after %v, want %v", took, want)
+					}
+				})
+			})
+		}
+	}
+}
+
+// Periods of any length: one that is over when the function returns leaves nothing, and one of a year
+// leaves the name for a year, however short the TTL.
+func TestOnceOfAnyPeriod(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		sup, other := start(t, nodes), start(t, nodes, owner("other"))
+		run := func(d time.Duration) func(context.Context) error {
+			return func(context.Context) error { time.Sleep(d); return nil }
+		}
+		for _, c := range []struct{ period, job time.Duration }{
+			{1, 0}, {time.Microsecond, 0}, {time.Millisecond, 5 * time.Millisecond}, {ttl / 4, ttl}, {ttl, 3 * ttl}, {ttl / 4, 0}, {3 * ttl, ttl / 2}, {8760 * time.Hour, 0},
+		} {
+			name := fmt.Sprint(c.period, c.job)
+			begun := time.Now()
+			if ran, err := sup.Once(t.Context(), name, c.period, run(c.job)); !ran || err != nil {
+				t.Fatalf("%s: %v, %v", name, ran, err)
+			}
+			synctest.Wait()
+			rest := c.period - time.Since(begun)
+			if rest <= 0 {
+				wantKeys(t, nodes, name, "", 0)
+			} else if ran, err := other.Once(t.Context(), name, c.period, never(t)); ran || err != nil {
+				t.Errorf("%s, again: %v, %v", name, ran, err)
+			}
+			if h, err := other.Inspect(t.Context(), name); err != nil || h.Vacated != (rest > 0) || h.Left > max(0, rest)+time.Millisecond || h.Left < rest-10*time.Millisecond {
+				t.Errorf("%s: %+v, %v; want it left for %v", name, h, err, rest)
+			}
+			if c.period > time.Hour {
+				continue
+			}
+			time.Sleep(max(0, rest) + 5*time.Millisecond)
+			if ran, err := other.Once(t.Context(), name, c.period, run(0)); !ran || err != nil {
+				t.Errorf("%s, in the next period: %v, %v", name, ran, err)
+			}
+		}
+	})
+}
+
+// Two nodes of three are a quorum, of which two callers that come at once have one each. One of them
+// runs it all the same, and the node that was away changes nothing when it is back, with its data or
+// without.
+func TestOnceWithoutANode(t *testing.T) {
+	for _, back := range []func(*nodetest.Node){(*nodetest.Node).Recover, (*nodetest.Node).Restart} {
+		bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+			var sups []*supervisor.Supervisor
+			for i := range 6 {
+				sups = append(sups, start(t, nodes, owner(fmt.Sprint("host ", i))))
+			}
+			nodes[0].Crash()
+			time.Sleep(ttl)
+			for i, n := range nodes {
+				n.Delay(time.Duration(i) * time.Millisecond)
+			}
+			count := func(name string, want int64) {
+				t.Helper()
+				var ran atomic.Int64
+				var wg sync.WaitGroup
+				for _, sup := range sups {
+					wg.Go(func() {
+						if _, err := sup.Once(t.Context(), name, time.Hour, func(context.Context) error { ran.Add(1); return nil }); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				wg.Wait()
+				if n := ran.Load(); n != want {
+					t.Errorf("%q: run %d times, want %d", name, n, want)
+				}
+			}
+			for round := range 10 {
+				count(fmt.Sprint(round), 1)
+			}
+			back(nodes[0])
+			for range 20 {
+				time.Sleep(ttl / 2)
+				for round := range 10 {
+					count(fmt.Sprint(round), 0)
+				}
+			}
+			count("another", 1)
+		})
+	}
+}
+
+// A node that has lost its data is healed for what is left of the time, so that another one may
+// lose its own after that.
+func TestStaysOnANodeThatWasHealed(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		sup, other := start(t, nodes), start(t, nodes, owner("other"))
+		begun := time.Now()
+		held := acquire(t, sup, "x", supervisor.WithMinHold(20*ttl))
+		nodes[0].Restart()
+		time.Sleep(4 * ttl)
+		if err := held.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		nodes[1].Restart()
+		time.Sleep(4 * ttl) // it is grown
+		if ran, err := other.Once(t.Context(), "x", ttl, never(t)); ran || err != nil {
+			t.Errorf("%v, %v", ran, err)
+		}
+		acquire(t, other, "x")
+		if took := time.Since(begun); took < 20*ttl || took > 20*ttl+ttl/2 {
+			t.Errorf("free after %v, want %v", took, 20*ttl)
+		}
+	})
+}
+
+// A process that runs it tells so to all its other callers at once, and so it does while one of them
+// merely waits for the name.
+func TestOnceInOneProcess(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		sup, other := start(t, nodes), start(t, nodes, owner("other"))
+		told := func(what string) {
+			t.Helper()
+			begun := time.Now()
+			for _, sup := range []*supervisor.Supervisor{sup, other, sup} {
+				if ran, err := sup.Once(t.Context(), "x", time.Minute, never(t)); ran || err != nil {
+					t.Errorf("%s: %v, %v", what, ran, err)
+				}
+			}
+			if took := time.Since(begun); took > ttl/10 {
+				t.Errorf("%s: told after %v", what, took)
+			}
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			ran, err := sup.Once(t.Context(), "x", time.Minute, func(context.Context) error {
+				time.Sleep(20 * time.Second)
+				return nil
+			})
+			if !ran || err != nil {
+				t.Error(ran, err)
+			}
+		})
+		time.Sleep(time.Second)
+		told("it runs")
+		for _, sup := range []*supervisor.Supervisor{sup, other} {
+			wg.Go(func() {
+				if held, err := sup.Acquire(t.Context(), "x", supervisor.WithMinHold(time.Minute)); err != nil {
+					t.Error(err)
+				} else if err := held.Release(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		time.Sleep(time.Second)
+		told("it runs, and others wait")
+		time.Sleep(30 * time.Second)
+		told("it was run, and others wait")
+		time.Sleep(30 * time.Second)
+		told("another had the name")
+		time.Sleep(2 * time.Minute)
+		wg.Wait()
 	})
 }

@@ -57,9 +57,12 @@ func WithMaxHold(d time.Duration) Option { return func(r *request) { r.maxHold, 
 // WithMinHold has the name stay taken for d, counted from when the lease began, whatever becomes
 // of the lease: for a job that is not to run again too soon, see [Supervisor.Once]. When the
 // lease is over, by Release or otherwise, its keys are left on the nodes until d is. Nobody holds
-// the name meanwhile, and Inspect says Vacated; to others it is held, and who waits has it right
-// after d. It also stays taken if the process dies: a quorum keeps the keys for so long before the
-// lease is handed out, which costs a round trip. Lost, Valid and Extend are those of any lease.
+// the name meanwhile, and Inspect says Vacated; to others it is held. Who waits has it right after d;
+// or, if less than three times Config.NodeTimeout was left of d when the lease ended, so much later at
+// most, because nobody is told of that. The name also stays taken if the process dies: a quorum keeps
+// the keys for d, or for the TTL if that is longer, before the lease is handed out, which costs a round
+// trip. With an error there was no lease, and nothing stays. Lost, Valid and Extend are those of any
+// lease.
 //
 // It is no promise about safety. Nodes that lose their data may end it early, and
 // [Supervisor.Revoke] ends it. Who adopts the lease has it without that.

@@ -36,7 +36,7 @@ func (s *Supervisor) Do(ctx context.Context, name string, fn func(ctx context.Co
 // it did. It returns false and nil if another has run it, or runs it now. So many processes
 // may call it at the same moment, each by a timer of its own, and one of them runs fn. The
 // name is held while fn runs, as in [Supervisor.Do], and stays taken until the period is over,
-// also if the process dies: see [WithMinHold]. The period is counted from when the lease began,
+// also if the process dies, but then for the TTL at least: see [WithMinHold]. The period is counted from when the lease began,
 // by steady clocks. No wall clock takes part in it: hosts whose clocks differ call it at other
 // moments, and as long as these are within the period, one of them runs fn.
 //

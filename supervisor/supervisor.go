@@ -189,7 +189,7 @@ func (s *Supervisor) wait(ctx context.Context, m message, c *call, key string) (
 		// No lease is returned after its context was done. What becomes of the
 		// release is the loop's business.
 		if o.lease.Err() == nil {
-			s.post(&releaseMessage{s.newCall(opRelease), o.id, false, false})
+			s.post(&releaseMessage{call: s.newCall(opRelease), id: o.id, unused: true})
 		}
 		return nil, &AcquireError{Op: c.op, Name: s.cfg.Prefix + o.lease.Name(), Quorum: s.quorum, why: errGivenBack, cause: err}
 	}

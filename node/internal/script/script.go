@@ -366,12 +366,12 @@ func ReleaseArgs(to []string, token string, fence uint64) []string {
 // Leave takes each token out of its queue, and hands over a key that was reserved for
 // it, or is absent. KEYS: name, queue key, fence key. ARGV of the call: the inbox; how long a
 // reservation lasts in ms, 0 to hand over nothing; of a name: token; 1 if a key that holds the
-// token is to be released as well; and the fence with which that may be given, or 0. Answers for each name: Absent, Ours
-// (the key held the token, or a reservation for it) or Other.
+// token, or was left with it, is to be released as well; and the fence with which that may be given, or 0. Answers for each name: Absent, Ours
+// (the key held the token, or a reservation for it, or was left with it and is released) or Other.
 var Leave = define(Script{
 	Name: "leave", KeysOf: kinds{Name, QueueKey, FenceKey}, Says: says(Absent, Ours, Other), Each: Says + 1,
 	Call: len(LeaveCall(nil, "", "")), Args: len(LeaveArgs(nil, "", false, 0)), Hands: true,
-}, fenced+`
+}, fenced+behind+`
 local out = redis.call('TIME')
 local n = #KEYS / 3
 local held = redis.call('MGET', unpack(KEYS, 1, n))
@@ -389,6 +389,9 @@ for i = 1, n do
   elseif held[i] == token or fenced(held[i], token) then
     out[i+2] = 1
     mine = ARGV[3*i+1] == '1'
+  elseif ARGV[3*i+1] == '1' and behind(held[i], token) then
+    out[i+2] = 1
+    mine = true
   elseif held[i] or redis.call('EXISTS', name) == 1 then
     out[i+2] = 2
   else
@@ -418,13 +421,15 @@ func LeaveArgs(to []string, token string, release bool, fence uint64) []string {
 }
 
 // Vacate marks each key that still holds its token as left, has it live for a time, and tells
-// nobody. It takes the token out of its queue in any case. KEYS: name, queue key. ARGV of the
+// nobody. One that was left with the token gets that time as well: a server that was stopped may
+// have been told so late that the time it was given then is too long. It takes the token out of its
+// queue in any case. KEYS: name, queue key. ARGV of the
 // call: the inbox; of a name: token; for how long the key is left, in ms. Answers for each name:
 // Absent, Ours (it was left) or Other.
 var Vacate = define(Script{
 	Name: "vacate", KeysOf: kinds{Name, QueueKey}, Says: says(Absent, Ours, Other), Each: Says + 1,
 	Call: len(VacateCall(nil, "")), Args: len(VacateArgs(nil, "", "")),
-}, fenced+`
+}, fenced+behind+`
 local out = redis.call('TIME')
 local n = #KEYS / 2
 for i = 1, n do
@@ -434,6 +439,9 @@ for i = 1, n do
   local held = redis.call('MGET', name)[1]
   if held == token or fenced(held, token) then
     redis.call('SET', name, '`+LeftMark+`' .. held, 'PX', ARGV[2*i+1])
+    out[i+2] = 1
+  elseif behind(held, token) then
+    redis.call('PEXPIRE', name, ARGV[2*i+1])
     out[i+2] = 1
   elseif held or redis.call('EXISTS', name) == 1 then
     out[i+2] = 2

@@ -152,7 +152,7 @@ var table = []struct {
 	{node.Vacate, others, none, node.Reply{Status: node.Other}, "", others, prepared, none, 0},
 	{node.Vacate, waits, none, node.Reply{Status: node.Other}, "", waits, prepared, none, 0},
 	{node.Vacate, wrong, none, node.Reply{Status: node.Other}, "", wrong, forAll, none, 0},
-	{node.Vacate, vacated, none, node.Reply{Status: node.Other}, "", vacated, prepared, none, 0},
+	{node.Vacate, vacated, none, node.Reply{Status: node.OK}, "", vacated, ttl, none, 0},
 	{node.Grant, vacated, "9", node.Reply{Status: node.Other, Raised: true}, "", vacated, prepared, "10", fenceTTL},
 	{node.Raise, vacated, "9", node.Reply{Status: node.Other}, "", vacated, prepared, "9", fenceTTL},
 	{node.Heal, vacated, "9", node.Reply{Status: node.Other, Value: node.LeftMark + token}, "", vacated, prepared, "9", fenceTTL},

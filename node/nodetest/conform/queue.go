@@ -507,18 +507,43 @@ func (q *queueing) leftKeys(t *testing.T) {
 	q.a.expect(t, q.on(node.Claim, "a"), value(node.Reply{Status: node.Other, Left: ttl}, "!m+20"))
 	q.b.expect(t, q.on(node.Leave, "b"), node.Reply{Status: node.Other})
 	q.b.expect(t, q.on(node.Release, "b"), node.Reply{Status: node.Other})
-	q.mute.expect(t, node.Command{Op: node.Release, Name: q.name, Token: "m", Queued: true}, node.Reply{Status: node.Other})
+	q.b.expect(t, node.Command{Op: node.Vacate, Name: q.name, Token: "b", TTL: alive}, node.Reply{Status: node.Other})
+	q.mute.expect(t, q.on(node.Leave, "m"), node.Reply{Status: node.Other})
 	q.a.silent(t)
 	q.a.lookValue(t, q.name, "!m+20")
+	q.a.lookTTL(t, q.name, true, ttl)
 	q.b.expect(t, q.on(node.Release, "m"), node.Reply{Status: node.OK})
 	q.a.wake(t, "a")
 	q.a.lookValue(t, q.name, "?a")
+	// A release that is for the queue too frees it likewise.
+	q.a.ask("SET", q.name, "!m+20")
+	q.b.expect(t, node.Command{Op: node.Release, Name: q.name, Token: "b", Queued: true}, node.Reply{Status: node.Other})
+	q.mute.expect(t, node.Command{Op: node.Release, Name: q.name, Token: "m", Queued: true}, node.Reply{Status: node.OK})
+	q.a.silent(t)
+	q.a.gone(t, q.name)
+	q.a.expect(t, q.at(1, "a"), node.Reply{Status: node.OK, Left: reserve, Value: "?a", Fence: 20})
 	// Whoever leaves a key leaves the queue as well.
 	q.b.expect(t, q.on(node.Vacate, "a"), node.Reply{Status: node.Other})
 	q.stand(t, 1)
 	q.a.expect(t, q.on(node.Vacate, "a"), node.Reply{Status: node.Other})
 	q.stand(t, 0)
 	q.a.lookValue(t, q.name, "?a")
+	// Each of several names is left for its own time, and again for another one.
+	two := q.name + ", two"
+	for _, times := range [][2]time.Duration{{alive, ttl}, {ttl, alive}} {
+		q.mute.ask("SET", two, "m")
+		q.mute.ask("SET", q.name, node.LeftMark+"m+7")
+		for _, r := range q.mute.do(t, node.Command{Op: node.Vacate, Name: q.name, Token: "m", TTL: times[0]}, node.Command{Op: node.Vacate, Name: two, Token: "m", TTL: times[1]}) {
+			if r.Status != node.OK {
+				t.Errorf("%+v", r)
+			}
+		}
+		q.a.lookValue(t, q.name, "!m+7")
+		q.a.lookValue(t, two, "!m")
+		q.a.lookTTL(t, q.name, true, times[0])
+		q.a.lookTTL(t, two, true, times[1])
+	}
+	q.mute.ask("DEL", two)
 	// The key is free when its time is up.
 	q.mute.ask("SET", q.name, "m")
 	short := 150 * time.Millisecond

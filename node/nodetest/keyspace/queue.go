@@ -159,8 +159,8 @@ func (t *Turn) leave(queue, inbox, token string) {
 	}
 }
 
-// Leave is the script of that name. A key that holds the token is released if that is wanted,
-// with a fence as a release has.
+// Leave is the script of that name. A key that holds the token, or was left with it, is released if
+// that is wanted, with a fence as a release has.
 func (t *Turn) Leave(k *Keys, inbox, token string, reserve int64, release bool, fence float64) (says int) {
 	says, text := t.holds(k.Name, token)
 	t.leave(k.Queue, inbox, token)
@@ -168,6 +168,8 @@ func (t *Turn) Leave(k *Keys, inbox, token string, reserve int64, release bool, 
 	switch {
 	case says == Ours:
 		mine = release
+	case release && isLeft(text, token):
+		says, mine = Ours, true
 	case IsReserved(text, token):
 		says, absent = Ours, t.Del(k.Name)
 	}

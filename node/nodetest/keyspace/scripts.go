@@ -158,8 +158,12 @@ func (t *Turn) Release(k *Keys, token string, reserve int64, fence float64) (say
 func (t *Turn) Vacate(k *Keys, inbox, token string, left int64) (says int, err error) {
 	t.leave(k.Queue, inbox, token)
 	says, text := t.holds(k.Name, token)
-	if says == Ours {
+	switch {
+	case says == Ours:
 		err = t.SetFor(k.Name, script.LeftMark+text, left)
+	case isLeft(text, token):
+		says = Ours
+		_, err = t.PExpire(k.Name, left)
 	}
 	return says, err
 }

@@ -122,7 +122,7 @@ func (c *Core) retryAdoptions(now clock.Instant) {
 func (c *Core) onAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
 	if r.Status == node.OK {
-		t.sentFor(c.leftOf(i, r)) // which a swap does not shorten
+		t.sentFor(max(c.leftOf(i, r), r.Left)) // which a swap does not shorten, whatever the former holder may believe
 	}
 	switch t.phase {
 	case phaseHeld:

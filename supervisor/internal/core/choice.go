@@ -23,7 +23,8 @@ type choice struct {
 	chosen *waiter       // the seat for which an election is under way, or the nodes' time is waited for; nil if there is none
 	beat   clock.Instant // the next heartbeat of all its seats: they share pipelines
 
-	looks  []*inquiry // who has the names, by key; nil while that is not asked
+	looks  []*inquiry // who has the names; nil while that is not asked
+	from   int        // of keys: the first of the next look
 	unsure int        // names of which it is not known yet whether they are free
 }
 
@@ -38,6 +39,10 @@ type spread struct {
 const (
 	fewWait  = 2 // where fewer wait, a choice takes a seat in any case
 	manyWait = 3 // where more stand, itself included, it may leave
+
+	// mostAtOnce is at how many names one look is, and how many seats a choice that wants more has
+	// at most: a mailbox has room for 8192 commands, and others are to find some.
+	mostAtOnce = 512
 )
 
 func (c *Core) wantsMany(ch *choice) bool { return len(ch.keys) > c.spread.most }
@@ -51,6 +56,9 @@ func (c *Core) AcquireAny(now clock.Instant, r Request, keys []string) {
 		return
 	}
 	ch := &choice{keys: keys}
+	if len(keys) > mostAtOnce { // not where all others look first
+		ch.from = c.rand.IntN(len(keys))
+	}
 	ch.head = &waiter{Request: r, choice: ch}
 	c.waiters.add(ch.head)
 	c.callers++
@@ -71,13 +79,14 @@ func (c *Core) AcquireAny(now clock.Instant, r Request, keys []string) {
 	}
 }
 
-// lookAround asks all nodes about all names.
+// lookAround asks all nodes about all names; of very many about the next ones.
 func (c *Core) lookAround(now clock.Instant, ch *choice) {
-	ch.unsure = len(ch.keys)
-	ch.looks = make([]*inquiry, len(ch.keys))
-	for k, key := range ch.keys {
-		ch.looks[k] = c.inquire(now, key, false, all(len(c.nodes)))
+	ch.unsure = min(len(ch.keys), mostAtOnce)
+	ch.looks = make([]*inquiry, ch.unsure)
+	for k := range ch.looks {
+		ch.looks[k] = c.inquire(now, ch.keys[ch.from], false, all(len(c.nodes)))
 		ch.looks[k].choice = ch
+		ch.from = (ch.from + 1) % len(ch.keys)
 	}
 	c.alarms.set(ch, now.Add(max(c.roundTrip(), c.settings.NodeTimeout/2)))
 }
@@ -140,9 +149,9 @@ func (c *Core) lookedAround(now clock.Instant, ch *choice) {
 	c.endLook(ch)
 	if len(ch.seats) == 0 {
 		var free []string
-		for k, q := range looks {
-			if q.free(c.quorum) && c.lines[ch.keys[k]] == nil {
-				free = append(free, ch.keys[k])
+		for _, q := range looks {
+			if q.free(c.quorum) && c.lines[q.key] == nil {
+				free = append(free, q.key)
 			}
 		}
 		if len(free) > 0 {
@@ -213,22 +222,22 @@ func (c *Core) spreadOut(now clock.Instant, ch *choice, looks []*inquiry) {
 		return
 	}
 	seated := ch.seated()
-	order := c.rand.Perm(len(ch.keys))
+	order := c.rand.Perm(len(looks))
 	slices.SortStableFunc(order, func(a, b int) int { return looks[a].waiting() - looks[b].waiting() })
 	for _, k := range slices.Backward(order) {
 		if len(ch.seats) <= c.spread.least {
 			break
 		}
-		if n := looks[k].waiting(); seated[ch.keys[k]] && n > manyWait && c.rand.IntN(n) >= 2 {
-			c.unseat(now, ch, ch.keys[k])
+		if n := looks[k].waiting(); seated[looks[k].key] && n > manyWait && c.rand.IntN(n) >= 2 {
+			c.unseat(now, ch, looks[k].key)
 		}
 	}
 	for _, k := range order {
 		if len(ch.seats) >= c.spread.least && looks[k].waiting() >= fewWait {
 			break
 		}
-		if !seated[ch.keys[k]] {
-			c.startSoon(now, c.sit(ch, ch.keys[k]))
+		if !seated[looks[k].key] && (len(ch.seats) < mostAtOnce || looks[k].free(c.quorum)) {
+			c.startSoon(now, c.sit(ch, looks[k].key))
 		}
 	}
 }
@@ -365,14 +374,14 @@ func (c *Core) choiceFailure(ch *choice, why Reason) *Report {
 		}
 		return c.failure(l, why)
 	}
-	var as answers
+	key, as := ch.head.Key, answers(nil)
 	if ch.looks != nil {
-		as = ch.looks[0].answers
+		key, as = ch.looks[0].key, ch.looks[0].answers
 	}
 	if why == ReasonNone {
 		why = as.amountTo(c.quorum)
 	}
-	r := c.report(ch.head.Key, why, as)
+	r := c.report(key, why, as)
 	r.Disagreement = c.disagreement()
 	return r
 }

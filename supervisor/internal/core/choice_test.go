@@ -503,3 +503,146 @@ func TestAnyOfMany(t *testing.T) {
 		t.Errorf("%d things are left", n)
 	}
 }
+
+// Of very many names it looks at some at a time, all in turn: more would fill the mailboxes, the
+// last of them would never be looked at, and renewals would find no room. It stands in the queues of
+// no more than so many either.
+func TestAnyOfVeryMany(t *testing.T) {
+	var names []string
+	for k := range 2*mostAtOnce + 100 {
+		names = append(names, fmt.Sprintf("n%04d", k))
+	}
+	for _, waiting := range []int{0, 1000} {
+		b := enrolled(t, 3)
+		w := b.acquireAny(names...)
+		seen := make(map[string]bool)
+		for range 3 {
+			looks := b.take(node.Inspect)
+			if len(looks) != 3*mostAtOnce {
+				t.Fatalf("%d commands for a look", len(looks))
+			}
+			for _, s := range looks {
+				seen[s.cmd.Name] = true
+				b.say(s, node.OK, theirs, func(r *node.Reply) { r.Ahead = waiting })
+			}
+			for _, s := range b.take(node.Enqueue) {
+				b.say(s, node.Other, theirs, func(r *node.Reply) { r.Ticket = s.cmd.Ticket })
+			}
+			b.advance(b.c.settings.Heartbeat())
+			for len(b.c.inquiries) == 0 { // a tick sends no more than some
+				b.advance(time.Millisecond)
+			}
+		}
+		if len(seen) != len(names) {
+			t.Errorf("%d of %d names were looked at", len(seen), len(names))
+		}
+		if n := len(b.c.waited); waiting == 0 && n != mostAtOnce || waiting > 0 && n != b.c.spread.least {
+			t.Errorf("where %d wait it stands in %d queues", waiting, n)
+		}
+		b.c.Cancel(b.now(), w)
+		b.perform()
+		b.refused(w, ReasonHeld)
+		if n := len(b.c.waited) + len(b.c.inquiries) + b.c.callers; n != 0 {
+			t.Errorf("%d things are left", n)
+		}
+	}
+	// Who gives up while it looks is told of a name that it has looked at.
+	b := enrolled(t, 3)
+	w := b.acquireAny(names...)
+	looked := b.take(node.Inspect)[0]
+	b.say(looked, node.OK, theirs)
+	b.c.Cancel(b.now(), w)
+	b.perform()
+	if r := b.answer(w); r.Key != looked.cmd.Name || r.Answers[0].Verdict != VerdictHeld {
+		t.Errorf("%+v: want what was said of %q", r, looked.cmd.Name)
+	}
+}
+
+// A name for which somebody of this process waits is not asked for out of turn, though a look says
+// that nobody has it.
+func TestAnyAsksForNoneThatIsWaitedFor(t *testing.T) {
+	b := enrolled(t, 3)
+	before := b.acquire("x")
+	grants := b.take(node.Grant)
+	w := b.acquireAny("x", "y")
+	b.lookedAt("x") // as before the grants have come
+	b.wantNames("asked for", b.take(node.Grant))
+	b.wantNames("stands in the queue of", b.take(node.Enqueue), "y")
+	for _, s := range grants {
+		b.say(s, node.OK)
+	}
+	b.got(before)
+	b.waits(w)
+}
+
+// Who wants many names looks at them again when the attempt at the first is lost, and does not wait
+// for that one alone.
+func TestAnyOfManyLooksOn(t *testing.T) {
+	var names []string
+	for k := range 30 {
+		names = append(names, fmt.Sprintf("n%02d", k))
+	}
+	b := enrolled(t, 3)
+	w := b.acquireAny(names...)
+	b.lookedAt("n07")
+	grants := b.take(node.Grant)
+	b.wantNames("asked for", grants, "n07")
+	for _, s := range grants {
+		b.say(s, node.Other, theirs)
+	}
+	b.wantNames("looked at", b.take(node.Inspect), names...)
+	b.waits(w)
+}
+
+// A look that ends while a name is being claimed changes nothing: neither are seats taken, nor is one
+// given up whose claim is on its way.
+func TestAnyLooksInTheMidstOfAnElection(t *testing.T) {
+	var names []string
+	for k := range 30 {
+		names = append(names, fmt.Sprintf("n%02d", k))
+	}
+	b := enrolled(t, 3)
+	w := b.acquireAny(names...)
+	for _, s := range b.take(node.Inspect) {
+		b.say(s, node.OK, theirs, func(r *node.Reply) { r.Ahead = 3 })
+	}
+	var seats []string
+	tokens := make(map[string]string)
+	for _, s := range b.take(node.Enqueue) {
+		tokens[s.cmd.Name] = s.cmd.Token
+		b.say(s, node.Other, theirs, func(r *node.Reply) { r.Ticket = s.cmd.Ticket })
+	}
+	for name := range tokens {
+		seats = append(seats, name)
+	}
+	if len(seats) != b.c.spread.least {
+		t.Fatalf("it stands in the queues of %v", seats)
+	}
+	b.advance(b.c.settings.Heartbeat())
+	looks := b.take(node.Inspect)
+	for _, s := range b.take(node.Enqueue) {
+		b.say(s, node.Other, theirs, func(r *node.Reply) { r.Ticket = s.cmd.Ticket })
+	}
+	b.announce(tokens[seats[0]], 0, 1)
+	claims := b.take(node.Claim)
+	b.wantNames("claimed", claims, seats[0])
+	b.take(node.Release)
+	for _, s := range looks {
+		b.say(s, node.OK, theirs, func(r *node.Reply) {
+			if r.Ahead = 0; s.cmd.Name == seats[0] {
+				r.Ahead = 100
+			}
+		})
+	}
+	b.wantNames("stands now in the queues of", b.take(node.Enqueue))
+	b.wantNames("given back", b.take(node.Release))
+	if n := len(b.c.waited); n != len(seats) {
+		t.Errorf("it has %d seats, and had %d", n, len(seats))
+	}
+	for _, s := range claims {
+		b.say(s, node.OK)
+	}
+	if name := b.got(w).Name(); name != seats[0] {
+		t.Errorf("it has %q", name)
+	}
+}

@@ -1099,7 +1099,7 @@ func TestManyDebts(t *testing.T) {
 	b.drop(0)
 	const n = 3*maxCollect + 7
 	for i := range n {
-		b.c.owe(b.now(), &tenure{id: uint64(1000 + i), key: "x", votes: newVotes(1)}, 0)
+		b.c.owe(b.now(), &tenure{id: uint64(1000 + i), key: "x", terms: b.c.terms, votes: newVotes(1), stages: &noStages}, 0)
 	}
 	b.enrol(0)
 	got := 0

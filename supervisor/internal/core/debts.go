@@ -48,11 +48,14 @@ func (c *Core) owe(now clock.Instant, t *tenure, i int) {
 		c.unpaid(i, t.id, o)
 		return
 	}
-	until := now.Add(owedFor)
+	// What was to stay taken may have a key that lives for days, of its heir, say.
+	until := now.Add(max(owedFor, t.longestTTL()+2*t.terms.Drift+c.settings.NodeTimeout))
 	if t.votes.of[i].until != 0 && !t.pending.has(i) && !t.hold.isSilent(i) {
 		// It has answered everything but the release: its key ends by itself.
 		until = now.Add(max(c.settings.MaxTTL, t.longestTTL()) + 2*t.terms.Drift + c.settings.NodeTimeout)
 	}
+	// One that was stopped leaves the key when it goes on, and for too long unless it is told again.
+	until = max(until, t.staysUntil())
 	if d.owed == nil {
 		d.node, d.owed = i, make(map[uint64]debt)
 	}

@@ -116,7 +116,7 @@ func (h *history) fail(format string, args ...any) {
 //	3 nodes                             they are enrolled, and were known for long
 //	call 1: acquire x                   also with "once", or "to stay taken for 10s"
 //	call 1: acquire any x y
-//	call 2: release A                   of the lease whose token is A; also "hand over A"
+//	call 2: release A                   of the lease whose token is A; also "hand over A", and "forgo A"
 //	call 3: adopt x from A              of a former holder that is over; also "from A, alive"
 //	call 1: give up
 //	node 0: grant A ok                  or absent, other, unknown, unsent; to the command that
@@ -192,6 +192,8 @@ func (h *history) call(call Call, what string) {
 		h.c.Acquire(h.now(), r)
 	case verb == "release":
 		h.c.Release(h.now(), h.tenure(last).id, call)
+	case verb == "forgo":
+		h.c.Forgo(h.now(), h.tenure(last).id, call)
 	case verb == "hand over":
 		h.c.HandOver(h.now(), h.tenure(last).id, call)
 	case words[0] == "adopt":

@@ -528,7 +528,7 @@ func (w *world) released(l *simLease, r *Report) {
 	w.stats.freed++
 	kept, back := 0, false
 	for _, n := range w.nodes {
-		if n.key(l.key) == l.token {
+		if token, _ := node.CutLeft(n.key(l.key)); token == l.token { // nor one that was left
 			kept++
 			back = back || n.setBack
 		}

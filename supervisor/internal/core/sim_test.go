@@ -37,8 +37,8 @@ type simStats struct {
 
 	enrolments, timeouts, resumed, lateBytes, strangers, forgotten, raised, young, otherLife, noRoom, warnings, aims, groups int
 
-	adoptions, adopted, refused, livingAdopted, handOvers, revocations, all, any int
-	flushes, spares, sparesBack, steps, disagreeing, newcomers                   int
+	forgone, adoptions, adopted, refused, livingAdopted, handOvers, revocations, all, any int
+	flushes, spares, sparesBack, steps, disagreeing, newcomers                            int
 
 	scenes  [scenes]int
 	excused [excuses]int
@@ -175,7 +175,7 @@ func (s *simStats) add(o *simStats) {
 		{&s.timeouts, &o.timeouts}, {&s.resumed, &o.resumed}, {&s.lateBytes, &o.lateBytes}, {&s.strangers, &o.strangers}, {&s.forgotten, &o.forgotten},
 		{&s.young, &o.young}, {&s.otherLife, &o.otherLife}, {&s.noRoom, &o.noRoom}, {&s.groups, &o.groups}, {&s.warnings, &o.warnings},
 		{&s.aims, &o.aims}, {&s.handed, &o.handed}, {&s.given, &o.given}, {&s.gifts, &o.gifts}, {&s.reservations, &o.reservations}, {&s.deadSkipped, &o.deadSkipped}, {&s.unfinished, &o.unfinished}, {&s.raised, &o.raised},
-		{&s.adoptions, &o.adoptions}, {&s.adopted, &o.adopted}, {&s.refused, &o.refused}, {&s.livingAdopted, &o.livingAdopted},
+		{&s.forgone, &o.forgone}, {&s.adoptions, &o.adoptions}, {&s.adopted, &o.adopted}, {&s.refused, &o.refused}, {&s.livingAdopted, &o.livingAdopted},
 		{&s.handOvers, &o.handOvers}, {&s.freed, &o.freed}, {&s.revocations, &o.revocations}, {&s.all, &o.all}, {&s.any, &o.any}, {&s.flushes, &o.flushes},
 		{&s.spares, &o.spares}, {&s.sparesBack, &o.sparesBack}, {&s.steps, &o.steps}, {&s.disagreeing, &o.disagreeing},
 		{&s.newcomers, &o.newcomers},
@@ -205,8 +205,8 @@ func (s *simStats) add(o *simStats) {
 func (s *simStats) String() string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, "\n  "+format, args...) }
-	line("%d acquisitions, %d renewals, %d releases (%d confirmed), %d extensions, %d cancelled, %d refused as held, %d without a quorum; lost: %v",
-		s.won, s.renewals, s.releases, s.freed, s.extends, s.cancels, s.held, s.noQuorum, s.lost)
+	line("%d acquisitions, %d renewals, %d releases (%d confirmed), %d forgone, %d extensions, %d cancelled, %d refused as held, %d without a quorum; lost: %v",
+		s.won, s.renewals, s.releases, s.freed, s.forgone, s.extends, s.cancels, s.held, s.noQuorum, s.lost)
 	for op := node.Grant; op <= node.Sign; op++ {
 		line("%-8s %8d sent, answered:", op, s.sent[op])
 		for st, n := range s.answers[op] {

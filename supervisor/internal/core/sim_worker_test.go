@@ -187,6 +187,10 @@ func (wk *simWorker) won(e *Effect) {
 	if wk.adopts != nil {
 		w.adopted(l, wk.adopts)
 	}
+	if l.minHold > 0 && wk.adopts == nil && w.chance(0.1) {
+		c.after(w.upTo(50*time.Microsecond), func() { wk.forgo(l) })
+		return
+	}
 	// How long it works under the lease, and what it does meanwhile.
 	d := w.between(0, 0.3)
 	switch {
@@ -238,6 +242,26 @@ func (wk *simWorker) release(l *simLease) {
 	} else {
 		tell()
 	}
+	wk.think()
+}
+
+// forgo has the lease given back because its caller had given up just before.
+func (wk *simWorker) forgo(l *simLease) {
+	c, w := wk.c, wk.c.w
+	if wk.lease != l {
+		return
+	}
+	wk.lease = nil
+	call := c.answer()
+	c.input(func(now clock.Instant) {
+		l.over = true
+		if t := c.core.tenures.get(l.id); t != nil && t.phase == phaseHeld {
+			w.stats.forgone++
+			l.minHold = 0
+			c.following[call] = func(e Effect) { w.released(l, e.Report) }
+		}
+		c.core.Forgo(now, l.id, call)
+	})
 	wk.think()
 }
 

@@ -59,6 +59,17 @@ func (t *tenure) staysUntil() clock.Instant {
 	return t.hold.stayUntil
 }
 
+// Forgo hears that a lease was won, and that its caller had given up before he was told. Nobody has
+// had the name, so it does not stay taken: it is given back as an attempt that was not won. A node
+// that is not told so keeps the key for as long as it was asked to.
+func (c *Core) Forgo(now clock.Instant, id uint64, call Call) {
+	if t := c.tenures.get(id); t != nil && t.phase == phaseHeld && t.hold.stayUntil > now {
+		t.sentFor(wholeMillis(t.hold.stayUntil.Sub(now)))
+		t.hold.rare().stayUntil = 0
+	}
+	c.Release(now, id, call)
+}
+
 // releaseOf turns a release into one that leaves the key, if the name is to stay taken. It gives
 // the key to nobody then.
 func releaseOf(now clock.Instant, cmd node.Command, until clock.Instant) node.Command {

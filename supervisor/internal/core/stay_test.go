@@ -153,6 +153,113 @@ func TestAttemptThatWouldStayIsGivenBack(t *testing.T) {
 	}
 }
 
+// A raise that was never answered may have given the keys their long life. So the release of such an
+// attempt is owed for as long, and not for a quarter of an hour: a name that nobody has had would stay
+// taken for a day, and whoever asks would be told that somebody has it.
+func TestAttemptThatWouldStayIsOwed(t *testing.T) {
+	const long = 24 * time.Hour
+	b := enrolled(t, 3)
+	w := b.acquire("x", func(r *Request) { r.MinHold = long })
+	for _, s := range b.take(node.Grant) {
+		b.say(s, node.OK)
+	}
+	raises := b.take(node.Raise)
+	b.c.Cancel(b.now(), w)
+	b.perform()
+	for _, s := range append(raises, b.take(node.Release)...) {
+		b.say(s, node.Unknown)
+	}
+	for i := range 3 {
+		b.drop(i)
+	}
+	b.advance(long - time.Second)
+	b.enrol(0)
+	b.enrol(1)
+	releases := b.take(node.Release)
+	b.wantNodes(releases, 0, 1)
+	for _, s := range releases {
+		b.say(s, node.OK)
+	}
+	b.advance(time.Minute)
+	if n := len(b.c.nodes[2].debts.owed); n != 0 || b.c.tenures.len() != 0 {
+		t.Errorf("%d are owed and %d tenures are left when the keys have expired", n, b.c.tenures.len())
+	}
+}
+
+// A lease whose caller had given up before he was told of it was had by nobody: its keys are deleted,
+// and until that is confirmed they may live for as long as the name was to stay taken.
+func TestForgoneLeaseDoesNotStay(t *testing.T) {
+	b := enrolled(t, 3)
+	b.holdStaying("x")
+	tn, answer := b.c.lines["x"].holder, b.call()
+	b.advance(5 * time.Millisecond)
+	b.c.Forgo(b.now(), tn.id, answer)
+	b.perform()
+	b.wantNodes(b.take(node.Vacate))
+	releases := b.take(node.Release)
+	b.wantNodes(releases, 0, 1, 2)
+	if d := minHold - 5*time.Millisecond; tn.longestTTL() != d {
+		t.Errorf("the keys may live for %v, want %v", tn.longestTTL(), d)
+	}
+	b.say(releases[0], node.OK)
+	b.say(releases[1], node.Unknown)
+	b.say(releases[2], node.Unknown)
+	b.waits(answer)
+	b.advance(collectEvery)
+	owed := b.take(node.Release)
+	b.wantNodes(owed, 1, 2)
+	b.wantNodes(b.take(node.Vacate))
+	for _, s := range owed {
+		b.say(s, node.OK)
+	}
+	if r := b.answer(answer); r != nil {
+		t.Errorf("%+v", r)
+	}
+
+	// One that is over by then is left, as it was when it ended.
+	b = enrolled(t, 3)
+	b.holdStaying("x")
+	id := b.c.lines["x"].holder.id
+	b.c.HolderEnded(b.now(), id, ReasonExpired)
+	b.c.Forgo(b.now(), id, b.call())
+	b.perform()
+	b.wantNodes(b.take(node.Release))
+	b.wantNodes(b.take(node.Vacate), 0, 1, 2)
+}
+
+// An heir's nodes keep the key for as long as it was to stay taken, until they have renewed. A
+// release that is not confirmed says so, and is owed for as long.
+func TestAdoptedLeaseMayStay(t *testing.T) {
+	const long = 24 * time.Hour
+	b := enrolled(t, 3)
+	w := b.adopt("x")
+	for _, s := range b.take(node.Adopt) {
+		b.say(s, node.OK, func(r *node.Reply) { r.Left = long })
+	}
+	b.got(w)
+	b.renewNow()
+	for _, s := range b.take(node.Renew) {
+		b.say(s, node.Unknown)
+	}
+	id, answer := b.c.lines["x"].holder.id, b.call()
+	b.c.Release(b.now(), id, answer)
+	b.perform()
+	b.c.StopWaiting(b.now(), id)
+	b.perform()
+	if r := b.refused(answer, ReasonUnconfirmed); r.Left < long-time.Second {
+		t.Errorf("it is said to stay for %v", r.Left)
+	}
+	for i, s := range b.take(node.Release) {
+		b.say(s, node.Unknown)
+		b.drop(i)
+	}
+	b.advance(long - time.Minute)
+	for i := range 3 {
+		b.enrol(i)
+	}
+	b.wantNodes(b.take(node.Release), 0, 1, 2)
+}
+
 // Renewals and heals ask for what is left of the time, and for no less than the TTL. Nothing
 // more is believed, and after it the lease is one as any other.
 func TestStayingLeaseIsRenewed(t *testing.T) {
@@ -314,8 +421,21 @@ func TestLeavingIsOwed(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	b.advance(collectEvery)
-	b.wantNodes(b.take(node.Vacate), 0)
+	again = b.take(node.Vacate)
+	b.wantNodes(again, 0)
 	b.wantNodes(b.take(node.Release))
+	b.say(again[0], node.Unknown)
+
+	// It is owed for as long as the name is to stay taken: a server that was stopped for so long
+	// leaves the key when it goes on, and for too long.
+	b.drop(0)
+	b.advance(ends.Sub(b.now()) - time.Second)
+	b.enrol(0)
+	late := b.take(node.Vacate)
+	b.wantNodes(late, 0)
+	if late[0].cmd.TTL != time.Second {
+		t.Errorf("left for %v, want a second", late[0].cmd.TTL)
+	}
 }
 
 // The error says for how long the key may stay: not told to be left, it does so nevertheless.
