@@ -96,6 +96,42 @@ func TestFarNodes(t *testing.T) {
 	}
 }
 
+// Whenever a name is released, the next one has it two trips after that is confirmed at most: the
+// answer to a heartbeat may be under way, and then the claim is.
+func TestFarHandOver(t *testing.T) {
+	const trip = 300 * time.Millisecond // two of them are more than an election takes at most
+	for since := time.Duration(0); since < 2*trip; since += trip / 15 {
+		bubble(t, 1, func(t *testing.T, nodes []*nodetest.Node) {
+			nodes[0].Delay(trip)
+			unguarded := func(cfg *supervisor.Config) { cfg.DisableGuard = true } // a fingerprint may take a trip as well
+			a, b := start(t, nodes, unguarded), start(t, nodes, unguarded)
+			held := acquire(t, a, "x")
+			waits := make(chan *lease.Lease)
+			go func() {
+				next, err := b.Acquire(within(t, 5*ttl), "x")
+				if err != nil {
+					t.Error(err)
+				}
+				waits <- next
+			}()
+			time.Sleep(2*ttl + since)
+			if err := held.Release(within(t, ttl)); err != nil {
+				t.Error(err)
+			}
+			from := time.Now()
+			if held = <-waits; held == nil {
+				return
+			}
+			if took := time.Since(from); took > 2*trip {
+				t.Errorf("released after %v more: handed over after %v", since, took)
+			}
+			if err := held.Release(within(t, ttl)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // A fresh process can acquire by a single attempt, and adopt.
 func TestFarNodesAtFirstTry(t *testing.T) {
 	for _, trip := range []time.Duration{150 * time.Millisecond, 200 * time.Millisecond} {

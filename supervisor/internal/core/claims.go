@@ -88,6 +88,11 @@ func (c *Core) claim(now clock.Instant, t *tenure, i int) {
 		}
 		return
 	}
+	if b := t.ballot; !b.begun {
+		// To wait for answers to heartbeats is no part of the election, which nodes that are
+		// far would have no time left for.
+		b.begun, t.begun = true, now
+	}
 	t.votes.of[i].promise = t.promise(now, i)
 	t.votes.of[i].life = c.nodes[i].state.Life
 	t.asked.add(i)

@@ -21,6 +21,7 @@ type ballot struct {
 	longer bool // the nodes' time was waited for twice as long
 
 	claims     bool          // it is for a waiter that stands in the queue
+	begun      bool          // a node was claimed
 	claimedAll bool          // every node was claimed at least once
 	patience   time.Duration // until all that have not granted are claimed again
 }

@@ -204,6 +204,84 @@ func TestReservationIsNoVote(t *testing.T) {
 	b.waits(w)
 }
 
+// A claim that waits for the answer to a heartbeat has the whole window of an election from when
+// it is sent: over far nodes the two answers take longer than one window.
+func TestWaitingForHeartbeatsIsNoElection(t *testing.T) {
+	for _, n := range []int{1, 3} {
+		b := enrolled(t, n)
+		w, token := b.stand("x")
+		window := b.c.terms.Window
+		b.advance(b.c.settings.Heartbeat())
+		beats := b.take(node.Enqueue)
+		if len(beats) != n {
+			t.Fatalf("%d nodes: heartbeats to %v", n, nodesOf(beats))
+		}
+		for i := range n {
+			b.announce(token, i)
+		}
+		b.advance(window * 3 / 4)
+		for _, s := range beats {
+			b.say(s, node.Other, theirs) // the node has said it before the release
+		}
+		sends := b.take(node.Claim)
+		if len(sends) != n {
+			t.Fatalf("%d nodes: claims to %v", n, nodesOf(sends))
+		}
+		for _, s := range sends {
+			if s.cmd.By != b.now().Add(window) {
+				t.Errorf("%d nodes: a claim is sent within %v, want %v", n, s.cmd.By.Sub(b.now()), window)
+			}
+		}
+		b.advance(window * 3 / 4)
+		b.waits(w)
+		for _, s := range sends {
+			b.say(s, node.OK)
+		}
+		b.got(w)
+	}
+}
+
+// The window begins with the first claim, whichever node gets that: later ones are sent within the
+// same, as a vote must not count for longer.
+func TestWindowBeginsWithTheFirstClaim(t *testing.T) {
+	b := enrolled(t, 3)
+	w, token := b.stand("x")
+	window := b.c.terms.Window
+	b.advance(b.c.settings.Heartbeat())
+	beats := b.take(node.Enqueue)
+	b.announce(token, 0, 1, 2)
+	b.advance(window / 4)
+	b.say(beats[1], node.Other, theirs)
+	end := b.now().Add(window)
+	b.wantNodes(b.take(node.Claim), 1)
+	b.advance(window / 2)
+	b.say(beats[0], node.Other, theirs)
+	late := b.take(node.Claim)
+	b.wantNodes(late, 0)
+	if by := late[0].cmd.By; by != end {
+		t.Errorf("a later claim is sent until %v after the window of the first", by.Sub(end))
+	}
+	b.advance(window/2 + time.Nanosecond)
+	b.say(late[0], node.OK)
+	if b.done(w) {
+		t.Error("an election lasts longer than a window")
+	}
+}
+
+// An election of which nobody has been asked ends after a window as others do.
+func TestElectionWithoutClaimsEnds(t *testing.T) {
+	b := enrolled(t, 1)
+	w, token := b.stand("x")
+	b.advance(b.c.settings.Heartbeat())
+	b.take(node.Enqueue)
+	b.announce(token, 0)
+	b.advance(b.c.terms.Window)
+	b.advance(time.Nanosecond)
+	b.wantNodes(b.take(node.Claim))
+	b.wantNodes(b.take(node.Release), 0)
+	b.waits(w)
+}
+
 // Claims whose fence must be raised have as long for it as any election.
 func TestClaimsAreRaisedInTime(t *testing.T) {
 	b := enrolled(t, 3)

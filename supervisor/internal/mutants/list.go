@@ -513,6 +513,10 @@ var mutants = []mutant{
 		"		case !a.isNeeded(now):\n", "		case true:\n", "./node TestNeededForRelease"},
 	{"a release that fails with its connection does not hurry the next one", "what is owed is sent again as soon as nodes are enrolled again", actor,
 		"		a.need(commands)\n		a.lose(ctx, over)\n", "		a.lose(ctx, over)\n", "./node TestNeededForRelease"},
+	{"an election of claims begins before anybody is asked", "to wait for a heartbeat's answer is no part of an election", core + "/claims.go",
+		"		b.begun, t.begun = true, now\n", "		b.begun = true\n", "./supervisor/internal/core TestWaitingForHeartbeatsIsNoElection"},
+	{"each claim begins the election anew", "an election takes W at most", core + "/claims.go",
+		"	if b := t.ballot; !b.begun {\n", "	if b := t.ballot; true {\n", "./supervisor/internal/core TestWindowBeginsWithTheFirstClaim"},
 	{"claims count from the answer", "sent_i is read before the command is queued", core + "/claims.go",
 		"\tt.votes.of[i].promise = t.promise(now, i)\n\tt.votes.of[i].life", "\tt.votes.of[i].promise = t.promise(now.Add(t.terms.TTL/10), i)\n\tt.votes.of[i].life", "./supervisor/internal/core TestClaimsCountFromTheirSending"},
 
