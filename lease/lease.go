@@ -364,9 +364,9 @@ func (l *Lease) Extend(ctx context.Context, ttl time.Duration) error {
 // A name that is to stay taken, see supervisor.WithMinHold, is not free then, but left: Release waits
 // until a quorum has confirmed that, and the name is free when its time is over.
 //
-// A ctx that never ends, as context.Background(), bounds nothing. With one Release waits for at most
-// a quarter of the TTL, which is as long as a node may take to answer: nodes that are down hold a
-// caller that merely defers Release up for no longer. If ctx is done already, Release waits for
+// A ctx that never ends, as context.Background(), bounds nothing. Then Release waits for a quarter of
+// the TTL at most, which is as long as a node may take to answer, so that nodes that are down do not
+// hold up for longer a caller that merely defers Release. If ctx is done already, Release waits for
 // 3 ms, in which nodes nearby can confirm it; they are told in any case. If ctx was made by
 // [Lease.Context], and so has just ended with the lease, its parent and its deadline bound the
 // waiting instead.

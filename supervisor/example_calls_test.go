@@ -262,11 +262,12 @@ func ExampleSupervisor_Revoke() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(operator.Revoke(ctx, "stuck", h.Token)) // supervisor.ErrNotHolder: somebody else holds it by now
-	<-held.Lost()                                       // its holder is told
+	if err := operator.Revoke(ctx, "stuck", h.Token); err != nil {
+		log.Fatal(err) // supervisor.ErrNotHolder, if another lease holds the name by now
+	}
+	<-held.Lost() // its holder is told
 	fmt.Println(errors.Is(held.Err(), lease.ErrRevoked))
 	// Output:
-	// <nil>
 	// true
 }
 
