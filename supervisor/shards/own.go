@@ -14,7 +14,7 @@ import (
 )
 
 // ErrMoved is the cause of a function's context, see context.Cause, if another process is to have its
-// name: return, and nothing is lost.
+// name, which waits until the function has returned.
 var ErrMoved = errors.New("shards: moved to another process")
 
 // A PanicError is what Own panics with if a function has panicked.
