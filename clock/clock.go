@@ -12,8 +12,8 @@ package clock
 import "time"
 
 // An Instant is a point on one Clock's time line: nanoseconds since an origin of
-// that clock's own choosing. Instants of different clocks, processes or machines
-// must not be compared; none is ever stored or sent.
+// that clock's own choosing. Compare instants of one clock with < and >. Never compare those of
+// different clocks, processes or machines; so never store or send one.
 type Instant int64
 
 // Never is later than every other instant.
@@ -27,7 +27,7 @@ func (t Instant) Add(d time.Duration) Instant {
 	return Never
 }
 
-// Sub returns the time from u to t.
+// Sub returns the time from u to t, negative if t is earlier. Both must be of one clock.
 func (t Instant) Sub(u Instant) time.Duration { return time.Duration(t - u) }
 
 // A Clock tells instants and wakes a waiter. Its methods may be called from any

@@ -8,7 +8,8 @@ import (
 	"github.com/leasehold-go/leasehold/clock"
 )
 
-// Spec says what a new lease is.
+// A Spec says what a new lease is. In a test Until is enough: clock.Never for a lease that is held until
+// its [Control] ends it.
 type Spec struct {
 	Name, Owner string
 	Token       Token
@@ -24,20 +25,20 @@ type Spec struct {
 	// Keeper does what costs IO. Without one Release, Extend and HandOver succeed at
 	// once, and handles are empty.
 	Keeper Keeper
-	// Home, if there is one, is asked instead of Clock and Keeper, and ID is by what it knows
-	// the lease.
+	// Home, if there is one, is asked instead of Clock and Keeper, and knows the lease by ID. It
+	// is for supervisors.
 	Home *Home
 	ID   uint64
 }
 
-// A Home is what many leases have in common: each is a fifth smaller than with a Clock and a
-// Keeper of its own. Nothing of it may be changed.
+// A Home holds what many leases have in common, so that each is a fifth smaller than with a Clock and a
+// Keeper of its own. Do not change it once a lease has it.
 type Home struct {
 	Clock  clock.Clock
 	Keeper func(id uint64) Keeper // of the lease with that ID; nil is as no Keeper
 }
 
-// A Keeper does for one lease what needs the nodes.
+// A Keeper does for one lease what needs the nodes. Its methods may be called from any goroutine.
 type Keeper interface {
 	// Release tells the nodes; the lease is over already.
 	Release(ctx context.Context) error
@@ -51,11 +52,13 @@ type Keeper interface {
 	HandOver(ctx context.Context) (handle Handle, err error)
 }
 
-// Control is the other end of a [Lease]: whoever keeps it moves and ends it with
-// this. The supervisor does; so may a test of code that takes a lease.
+// A Control is the other end of a [Lease]: it renews and ends the lease. The supervisor has one for
+// each lease, and so may a test of code that holds one. Its methods may be called from any
+// goroutine, and return at once.
 type Control struct{ l *Lease }
 
-// New makes a lease that is held until spec.Until, and its control.
+// New makes a lease that is held until spec.Until, and its control. It asks no node: it is for
+// supervisors, and for tests.
 func New(spec Spec) (*Lease, Control) {
 	if spec.Home == nil {
 		spec.Home = homeOfOne(spec.Clock, spec.Keeper)
@@ -101,11 +104,10 @@ func (c Control) Renewed(until clock.Instant, grace time.Duration) bool {
 }
 
 // End ends the lease for the given reason, which is [ErrReleased] or [ErrHandedOver]
-// or wraps [ErrLost], as a [*LostError] does. It closes two channels at most and runs no code
-// of others: the contexts that were made of the lease are ended by a goroutine of their own,
-// right after that.
+// or wraps [ErrLost], as a [*LostError] does. It closes Done, and Lost if this is a loss. A
+// goroutine then ends the contexts that were made of the lease, so that End runs no code of others.
 //
-// It reports false if the lease was over already. Then it changes nothing but one thing: if the
+// End reports false if the lease was over already. Then it changes nothing but one thing: if the
 // holder was the first to see that the lease has expired, Err gets the nodes' reasons of a
 // [*LostError].
 func (c Control) End(why error) bool {

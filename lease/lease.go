@@ -1,8 +1,9 @@
 // Package lease is what the holder of a name has in hand: a [Lease], which says
 // whether the name is still held, and ends once and for ever.
 //
-// A lease is obtained from a supervisor (package supervisor). It does no IO of its
-// own, costs no goroutine, and makes its channels when they are first asked for.
+// Package supervisor acquires leases and renews them. A lease itself costs no goroutine, and makes
+// its channels when they are first asked for. A test of code that holds a lease makes one with
+// [New].
 //
 // # What a lease does not promise
 //
@@ -26,8 +27,8 @@ import (
 	"github.com/leasehold-go/leasehold/clock"
 )
 
-// Why a lease is over. Test with errors.Is: everything but [ErrReleased] and
-// [ErrHandedOver] is [ErrLost].
+// Why a lease is over. Test with errors.Is: every reason but [ErrReleased] and
+// [ErrHandedOver] wraps [ErrLost].
 var (
 	// ErrReleased: the holder gave the name back.
 	ErrReleased = errors.New("lease: released")
@@ -40,33 +41,36 @@ var (
 	// else may start. The lease does not come back: acquire the name again.
 	ErrLost = errors.New("lease: lost")
 
-	// ErrExpired: no quorum of nodes renewed it in time, by the clock of this process.
-	// It alone leaves the configured grace to stop in.
+	// ErrExpired: no quorum of nodes renewed the lease in time, by the clock of this process.
+	// Only this loss leaves the configured grace to stop in.
 	ErrExpired = fmt.Errorf("%w: not renewed in time", ErrLost)
 
-	// ErrForgotten: it has expired because most of its nodes have lost their data: they were
-	// restarted without it, or flushed. It wraps [ErrExpired]. If the guard is off, others may
-	// hold the name already.
+	// ErrForgotten: the lease has expired because most of its nodes have lost their data: they
+	// were restarted without it, or flushed. It wraps [ErrExpired]. If the guard is off, see
+	// supervisor.Config.DisableGuard, others may hold the name already.
 	ErrForgotten error = forgottenError{}
 
-	// ErrRevoked: so many nodes do not have the key any more that no quorum keeps it. On most of
-	// these it was deleted; where no guard tells a flush, the data may have been flushed.
+	// ErrRevoked: the key is missing on so many nodes that no quorum keeps the lease. On most of
+	// these it was deleted, as Revoke of a supervisor does. If the guard is off, the nodes may have
+	// been flushed instead. Others may hold the name already.
 	ErrRevoked = fmt.Errorf("%w: revoked: its key is gone from too many nodes", ErrLost)
 
-	// ErrTaken: so many nodes keep another value that no quorum keeps this one; on up to half of
-	// these the key was deleted instead. Another process may have adopted its handle, or another
-	// client have overwritten the key.
+	// ErrTaken: so many nodes keep another value that no quorum keeps the lease; on up to half of
+	// these the key is missing instead. Another process may have adopted the lease's handle, or
+	// another client may have overwritten the key. Others may hold the name already.
 	ErrTaken = fmt.Errorf("%w: taken: too many nodes keep another value, or none", ErrLost)
 
-	// ErrPaused: the clocks of a quorum of nodes have run away from this process's, as
-	// where its machine was paused by a hypervisor. The keys have aged meanwhile, so
-	// others may have the name already: there is no grace left.
+	// ErrPaused: the clocks of a quorum of nodes have run away from this process's, for example
+	// because a hypervisor paused its machine. The keys have aged meanwhile, so others may hold
+	// the name already.
 	ErrPaused = fmt.Errorf("%w: the nodes' clocks ran away from ours", ErrLost)
 
-	// ErrMaxHold: it reached the longest time that its holder had asked for.
+	// ErrMaxHold: the lease reached the time that its holder had set with WithMaxHold of package
+	// supervisor. Others may hold the name from now on.
 	ErrMaxHold = fmt.Errorf("%w: held for its maximum", ErrLost)
 
-	// ErrClosed: the supervisor that kept it was closed. It is also supervisor.ErrClosed.
+	// ErrClosed: the supervisor that kept the lease was closed. Others may hold the name from now
+	// on. errors.Is finds supervisor.ErrClosed in it as well.
 	ErrClosed error = closedError{}
 )
 
@@ -91,8 +95,9 @@ func (closedError) Is(target error) bool {
 }
 
 // A Lease is one tenure of one name. All methods may be called from any goroutine.
-// Release, Extend and HandOver wait for a quorum of nodes, or for their context, see each; Handle
-// waits for the supervisor, which waits for nobody; the others return at once.
+// Release, Extend and HandOver wait for a quorum of nodes, and no longer than their contexts allow.
+// Handle waits for the supervisor's goroutine, which never waits for a node. All others return at
+// once. The zero Lease is of no use: a supervisor makes leases, and in tests [New] does.
 type Lease struct {
 	name  string
 	token hidden // and the owner
@@ -153,15 +158,16 @@ var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c
 func (l *Lease) Name() string { return l.name }
 
 // Token returns the value that stands under the name on the nodes. Whoever knows it can
-// delete the key, so treat it as the lease itself.
+// delete the key: keep it as you would a password.
 func (l *Lease) Token() Token { return l.token.token() }
 
-// Owner returns whom others are shown as the holder.
+// Owner returns what others are shown as the holder: Config.Owner of the supervisor, or what
+// WithOwner said.
 func (l *Lease) Owner() string { return l.token.ownerName() }
 
-// Fence returns the fencing token: it grows strictly from each tenure of a name
-// to the next. A resource that remembers the largest fence it has seen, and
-// advances that mark before it reads, refuses a holder that was replaced.
+// Fence returns the fencing token, a number of at most 2^53 that grows strictly from each tenure of a
+// name to the next. A resource that remembers the largest fence it has seen, and
+// advances that mark before it reads, can refuse a holder that was replaced: see package fence.
 func (l *Lease) Fence() uint64 { return l.fence }
 
 // Lost returns a channel that is closed once, when the lease has ended without
@@ -170,7 +176,7 @@ func (l *Lease) Fence() uint64 { return l.fence }
 // the configured grace before another client can hold the name, as far as this process's
 // scheduler allows. With any other reason there is no grace: others may hold the name
 // already, or from now on. A holder that must be certain asks [Lease.Valid] right before
-// it writes. It stays open after Release and HandOver.
+// it writes. The channel stays open after Release and HandOver.
 func (l *Lease) Lost() <-chan struct{} {
 	e := l.lock()
 	defer e.Unlock()
@@ -197,10 +203,10 @@ func (l *Lease) Done() <-chan struct{} {
 	return e.done
 }
 
-// Err returns nil while the lease is held, and why it ended afterwards: a [*LostError], which
-// wraps [ErrLost] and tells what was wrong at which node; or [ErrReleased], or [ErrHandedOver].
-// It reads the clock, so it turns non-nil in time even if the goroutine that closes Lost is
-// late, and never turns back.
+// Err returns nil while the lease is held. Afterwards it returns why the lease ended: a
+// [*LostError], which wraps [ErrLost] and tells what was wrong at which node; or [ErrReleased], or
+// [ErrHandedOver]. It reads the clock, so it turns non-nil in time even if the goroutine that closes
+// Lost is late, and it never turns back.
 func (l *Lease) Err() error {
 	if l.Valid() {
 		return nil
@@ -245,8 +251,8 @@ func (l *Lease) Valid() bool {
 	}
 }
 
-// Remaining returns for how long the nodes keep the lease even if it is never
-// renewed again; 0 once it is over. Lost closes the grace before that.
+// Remaining returns how long the nodes surely keep the lease if it is never renewed again; 0 once
+// it is over. Lost closes earlier than that, by the grace.
 func (l *Lease) Remaining() time.Duration {
 	until := l.until.Load()
 	if until == over {
@@ -260,11 +266,11 @@ func (l *Lease) Remaining() time.Duration {
 }
 
 // Context returns a context that ends with the lease, or with parent if that ends
-// first. Its context.Cause is then what [Lease.Err] is, to errors.Is and errors.As, or the
+// first. Its context.Cause then matches [Lease.Err] by errors.Is and errors.As, or is the
 // parent's cause. With the same parent it returns the same context, so a holder may ask for
-// one for each piece of work. What is kept for it is freed as soon as the parent is done, or
-// the lease over: values that are of one piece of work belong to a context that is made of the
-// one returned.
+// one for each piece of work; what belongs to one piece of work alone, as values and timeouts, goes
+// into a context that is derived from the one returned. What Context keeps is freed as soon as the
+// parent is done, or the lease is over.
 func (l *Lease) Context(parent context.Context) context.Context {
 	l.Valid() // one that has expired unseen is over
 	key := any(parent)
@@ -317,20 +323,22 @@ func (l *Lease) originOf(ctx context.Context) (origin, bool) {
 	}
 }
 
-// FromContext returns the lease that ctx was made from with [Lease.Context], or
-// nil: the innermost, if there are several.
+// FromContext returns the lease whose [Lease.Context] ctx was derived from, the innermost if there
+// are several, or nil if there is none. The contexts of the functions that Do, Once, Lead and
+// shards.Own run have one.
 func FromContext(ctx context.Context) *Lease {
 	o, _ := ctx.Value(contextKey{}).(origin)
 	return o.lease
 }
 
 // Extend renews the lease at once, with the given TTL, which stays in force for
-// the renewals to come. It returns nil when a quorum of nodes keeps the lease for
-// that long, and what [Lease.Err] does when the lease is over. With any other error it is
-// held: one about the TTL, before any node was asked, if that is less than 100 ms, more
-// than the supervisor's MaxTTL, or too short for its other times; or ctx's, and then the
-// new TTL stays in force nevertheless. It waits for a quorum or for ctx. A lease that
-// renews itself has no need of it.
+// the renewals to come. It waits until a quorum of nodes keeps the lease for that long, and then
+// returns nil. A lease that renews itself has no need of it.
+//
+// If the lease is over, Extend returns [Lease.Err]. Any other error leaves the lease held. It wraps
+// ctx's error if ctx was done first, and then the new TTL stays in force nevertheless; or it is about
+// the TTL, and no node was asked: a TTL is at least 100 ms, at most the supervisor's MaxTTL, and not
+// too short for the supervisor's other times.
 func (l *Lease) Extend(ctx context.Context, ttl time.Duration) error {
 	if err := l.Err(); err != nil {
 		return err
@@ -346,25 +354,26 @@ func (l *Lease) Extend(ctx context.Context, ttl time.Duration) error {
 	return err
 }
 
-// Release gives the name up: Done is closed, then every node is told, and Release waits until
-// a quorum is free. It uses the time that ctx gives: nodes that cannot be reached are told as
-// soon as they can, until ctx is done, or until the keys must have expired. It returns nil if
-// the name is free: a quorum has confirmed it, or the keys have expired. If ctx is done before, the
-// error names the nodes that may keep the key, and says for how long at most. It asks nothing
-// of the caller: the nodes are told as soon as they can be reached, and Close of the supervisor
-// waits for that. A name that is to stay taken, see supervisor.WithMinHold, is left instead, and
-// free when that time is over: what is said of the key here is said of that.
+// Release gives the name up: it closes Done, tells every node, and waits until a quorum of them is
+// free of the name or the keys must have expired. Then it returns nil, and the name is free. It
+// tells nodes that cannot be reached as soon as they can. If ctx is done before, it returns a
+// *supervisor.ReleaseError, which names the nodes that may keep the key, and says for how long at
+// most. That error asks nothing of the caller: the nodes are still told as soon as they can be
+// reached, and Close of the supervisor waits for that.
 //
-// A ctx that never ends, as context.Background(), bounds nothing. So Release waits for a quarter of
-// the TTL then, which is as long as a node may take to answer: a caller that merely defers
-// it is not held up for longer by nodes that are down. A ctx that is done already is given a
-// moment, 3 ms, in which nodes nearby can confirm the release; they are told in any case. A
-// context that was made by [Lease.Context], and so has just ended with the lease, is no bound: its
-// parent and its deadline are.
+// A name that is to stay taken, see supervisor.WithMinHold, is not free then, but left: Release waits
+// until a quorum has confirmed that, and the name is free when its time is over.
 //
-// It returns nil at once if the lease was released before. On a lost lease it returns at once and
-// says how it was lost (an error that wraps [ErrLost]), and on one that was handed over
-// [ErrHandedOver]: informational, nothing is left to do.
+// A ctx that never ends, as context.Background(), bounds nothing. Then Release waits for a quarter of
+// the TTL at most, which is as long as a node may take to answer, so that nodes that are down do not
+// hold up for longer a caller that merely defers Release. If ctx is done already, Release waits for
+// 3 ms, in which nodes nearby can confirm it; they are told in any case. If ctx was made by
+// [Lease.Context], and so has just ended with the lease, its parent and its deadline bound the
+// waiting instead.
+//
+// If the lease was released before, Release returns nil at once. If it was lost, Release returns at
+// once an error that wraps [ErrLost] and says how; if it was handed over, [ErrHandedOver]. Neither
+// asks anything of the caller.
 func (l *Lease) Release(ctx context.Context) error {
 	alive := ctx.Err() == nil
 	l.Valid() // a lease that has expired is lost, not released

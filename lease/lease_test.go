@@ -651,18 +651,6 @@ func jsonOf(err error) string {
 	return string(b)
 }
 
-// A caller's test makes, keeps and loses a lease with New and its Control.
-func ExampleNew() {
-	l, control := New(Spec{Name: "nightly-report", Fence: 34, Until: clock.Never})
-	fmt.Println(l.Name(), l.Fence(), l.Err())
-	control.End(ErrRevoked)
-	<-l.Lost()
-	fmt.Println(errors.Is(l.Err(), ErrLost), l.Err())
-	// Output:
-	// nightly-report 34 <nil>
-	// true lease: lost: revoked: its key is gone from too many nodes
-}
-
 // A context that was made of the lease, and has ended with it, is replaced by its parent and
 // its deadline; whatever else the caller gives is what bounds the waiting.
 func TestContextOfRelease(t *testing.T) {

@@ -14,17 +14,17 @@ type LostError struct {
 	// Kind is [ErrExpired], [ErrForgotten], [ErrRevoked], [ErrTaken], [ErrPaused],
 	// [ErrMaxHold] or [ErrClosed].
 	Kind error
-	// Nodes are those that do not keep the lease, in the order of Config.Nodes. One that has
-	// renewed it in time is not among them. They are empty if it did not end because of its
-	// nodes; and at first if the holder has asked for Err before its supervisor has noticed
-	// that the time was up. Err, and the cause of a context, name them a moment later.
+	// Nodes are those that do not keep the lease, in the order of Config.Nodes. A node that has
+	// renewed it in time is not among them. Nodes is empty if the lease did not end because of its
+	// nodes. It is also empty at first if the holder has asked for Err before the supervisor noticed
+	// that the time was up: Err, and the cause of a context, name the nodes a moment later.
 	Nodes []NodeReason
 }
 
 // A NodeReason is why one node does not keep a lease.
 type NodeReason struct {
 	Node string // its address, without credentials
-	Err  error  // the node's own words; or what it is known to have done, or not to have done
+	Err  error  // why, in the node's own words if it has answered an error
 }
 
 // MarshalJSON returns the fields, Err as its text.
@@ -57,8 +57,8 @@ func (e *LostError) Error() string {
 // slog. For fields of their own log e.Kind.Error() and e.Nodes.
 func (e *LostError) MarshalText() ([]byte, error) { return []byte(e.Error()), nil }
 
-// Unwrap returns the kind. What the nodes said is not wrapped: that one of them did not answer
-// in time is not that a deadline of the caller's was exceeded.
+// Unwrap returns the kind. What the nodes said is not wrapped: if one of them did not answer
+// in time, that does not mean that a deadline of the caller was exceeded.
 func (e *LostError) Unwrap() error { return e.Kind }
 
 // expired is why a lease is lost that was seen to have expired before its supervisor has said

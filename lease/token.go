@@ -9,12 +9,12 @@ import (
 	"unsafe"
 )
 
-// A Token is what stands under a name on the nodes: the owner, a slash and 128 random bits,
-// fresh for every attempt. Whoever knows it can delete the key, so it shows itself on purpose
-// only: string(t) is the value. Every verb of package fmt for a text, package slog and the encoders of
-// JSON and text print lease.Token(redacted) instead. They cannot know of it if a
-// Token, or a Holding of package supervisor, is in an unexported field, or the key of a map in JSON; nor
-// if fmt is given %p or %w, which go vet finds. A [Lease] may be in any field.
+// A Token is what stands under a name on the nodes: the owner, a slash, 128 random bits and the fence,
+// fresh for every attempt. Whoever knows it can delete the key, so it shows itself only on purpose:
+// string(t) is the value. The verbs of package fmt, package slog and the encoders of JSON and text
+// print lease.Token(redacted) instead. They cannot do that for a Token, or a Holding of package
+// supervisor, in an unexported field, for the key of a map in JSON, and for %p and %w, which go vet
+// finds. A [Lease] may be in any field.
 type Token string
 
 const redacted = "lease.Token(redacted)"
@@ -62,10 +62,10 @@ func (Token) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalText returns a text that does not tell the token.
 func (Token) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// A Handle is what another process takes a lease over with, see [Lease.Handle] and
-// [Lease.HandOver]. The token is in it, so it shows itself on purpose only, as a [Token] does:
-// store or send string(h), and give Adopt of package supervisor lease.Handle(text). Whatever
-// prints or encodes the Handle itself has lease.Handle(redacted), with which nothing can be adopted.
+// With a Handle another process takes a lease over, see [Lease.Handle] and
+// [Lease.HandOver]. The token is in it, so it shows itself only on purpose, as a [Token] does:
+// store or send string(h), and give lease.Handle(text) to Adopt of package supervisor. If the Handle
+// itself is printed or encoded, that gives lease.Handle(redacted), which Adopt refuses.
 type Handle string
 
 const redactedHandle = "lease.Handle(redacted)"

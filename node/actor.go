@@ -31,10 +31,10 @@ const (
 // Config configures an [Actor].
 type Config struct {
 	Index   int           // of the node in the deployment; comes back in every Batch
-	Conn    Conn          //
+	Conn    Conn          // how the node is reached
 	Clock   clock.Clock   // default clock.System
-	Timeout time.Duration // for how long an answer of a quick node is waited for; default 500ms
-	Longest time.Duration // the same of a node that is slow but answers, and of each step of connecting; at least Timeout, which is the default
+	Timeout time.Duration // how long to wait for the answer of a node that is quick; default 500 ms
+	Longest time.Duration // the same for a node that is slow but answers, and for each step of connecting; at least Timeout, which is the default
 	Window  time.Duration // 0 turns the guard off; else the longest for which a server that forgot is young, see State.Age
 	MaxTTL  time.Duration // whole milliseconds; the marker is raised to it, see State.MaxTTL
 	Mailbox int           // room for commands, of which a group takes that of its members; default 8192
@@ -48,7 +48,7 @@ type Config struct {
 	Alive   time.Duration // for how long an Enqueue keeps its place; default 4*Reserve
 }
 
-// An Actor does what is asked of one node, over a connection that it makes,
+// An Actor has one node carry out commands, over a connection that it makes,
 // watches and replaces by itself. Commands are sent in the order in which they
 // were taken. While one pipeline is under way the next one gathers in the mailbox,
 // so pipelines grow exactly as fast as the node is slow.

@@ -18,7 +18,7 @@ import (
 )
 
 // A Conn says how one node is reached. It is a value without a connection in it:
-// each [Actor] connects by itself, and may be given the same Conn as others. The
+// each supervisor connects by itself, and several may be given the same Conn. The
 // zero Conn reaches nothing, and [Conn.Err] says so.
 type Conn struct {
 	opt    *option // nil if it is a client's, or broken
@@ -40,14 +40,15 @@ func behind(o *rueidis.ClientOption) *option { return &option{o} }
 //	unix://user:password@/path/to/socket?db=1
 //	redis://sentinel:port?addr=sentinel:port&master_set=name
 //
-// What has no scheme is taken for host:port or host:port/db. A wrong URL is told
-// by [Conn.Err].
+// A text without a scheme is taken for host:port or host:port/db. The default port is 6379, and the
+// default database 0. If the URL is wrong, [Conn.Err] says why.
 //
-// With TLS these parameters name files in PEM, as the flags of redis-cli do, which are read
-// at once: cacert, of the authorities that are trusted instead of the system's; cert and key,
-// of the client's own certificate. sni is the name that the server's certificate must be of,
-// instead of the host's. Sentinels are spoken to as their servers are, with TLS or without;
-// they may have a user and a password of their own, sentinel_username and sentinel_password.
+// With TLS these parameters name files in PEM, as the flags of redis-cli do: cacert, the
+// authorities that are trusted instead of the system's; cert and key, the client's own
+// certificate. URL reads the files at once. The parameter sni is the name for which the server's
+// certificate must be, instead of the host's. TLS is used for the Sentinels too if it is for their
+// servers. Sentinels may have a user and a password of their own, sentinel_username and
+// sentinel_password.
 func URL(s string) Conn {
 	full := s
 	if s != "" && !strings.Contains(s, "://") {
@@ -61,7 +62,7 @@ func URL(s string) Conn {
 	return FromOption(opt)
 }
 
-// URLs returns what [URL] returns for each of them.
+// URLs returns a Conn for each URL, as [URL] does, in the same order.
 func URLs(urls ...string) []Conn {
 	conns := make([]Conn, len(urls))
 	for i, s := range urls {
@@ -71,11 +72,11 @@ func URLs(urls ...string) []Conn {
 }
 
 // FromOption returns a Conn for what a URL cannot say: certificates, a dialer,
-// changing credentials. It connects by itself, with exactly one connection for
-// each [Actor]: what the option says about pipelining, retries, caching, buffers,
-// timeouts, replicas and the client's name is replaced. Several addresses are
-// those of Sentinels. The connections of a dialer should know deadlines, as those of package net
-// do: else nothing is heard of keys that change, see State.Tracks.
+// changing credentials. Each supervisor makes its own connections to the node, one for commands
+// and, once a caller has waited, one that listens. What the option says about pipelining, retries,
+// caching, buffers, timeouts, replicas and the client's name is replaced. Several addresses are
+// those of Sentinels. The connections of a dialer should support deadlines, as those of package net
+// do: otherwise the node cannot tell of keys that change, see supervisor.NodeStatus.Tracks.
 func FromOption(o rueidis.ClientOption) Conn {
 	o.InitAddress = slices.Clone(o.InitAddress)
 	c := Conn{opt: behind(&o), label: label(&o)}
@@ -97,15 +98,16 @@ func FromOption(o rueidis.ClientOption) Conn {
 	return c
 }
 
-// FromClient returns a Conn that borrows a connection of the client for itself, as
-// Client.Dedicate does, and another one once something has waited. It keeps both, so the
-// client's pool (BlockingPoolSize, 1,000 unless set) must have two for each supervisor that
-// uses it, beside those of the caller's own blocking commands. If none is free, that is why the
-// node is not enrolled, or why waiters are not told at once: see State.Err and State.NoInbox.
-// The client stays the caller's, who closes it after the supervisor. Its own timeouts hold: a node that hangs may occupy a goroutine for
-// as long as they are, and a connection that broke while idle is noticed only
-// when it is used again, after ten seconds at most. [URL] and [FromOption] have
-// neither weakness. A client of a cluster is refused.
+// FromClient returns a Conn for a client that the program has already. Each supervisor takes a
+// connection out of the client's pool, as Client.Dedicate does, another one once a caller has waited,
+// and keeps both. So the pool (BlockingPoolSize, 1,000 unless set) must have two for each supervisor
+// that uses it, beside those of the program's own blocking commands. If no connection is free,
+// supervisor.NodeStatus tells that, as Err or as NoInbox. The client stays the caller's, who closes
+// it after the supervisor.
+//
+// The client's own timeouts hold: a node that hangs may occupy a goroutine for that long. A
+// connection that broke while it was idle is noticed only when it is used again, after ten seconds at
+// most. [URL] and [FromOption] have neither weakness. A client of a cluster is refused.
 func FromClient(client rueidis.Client) Conn {
 	c := Conn{client: client, label: "client"}
 	switch {
@@ -158,8 +160,8 @@ func (l *lender) giveBack() {
 	}
 }
 
-// Err returns why the Conn cannot be used, or nil. It connects to nothing. The
-// error contains no credential.
+// Err returns why the Conn cannot be used, or nil. It connects to nothing, so a node that is down is
+// no error. The error contains no credential.
 func (c Conn) Err() error {
 	if c.err == nil && c.opt == nil && c.client == nil {
 		return errors.New("node: empty connection")
@@ -167,8 +169,8 @@ func (c Conn) Err() error {
 	return c.err
 }
 
-// String returns the address, database and master set, for people. It contains no
-// credential.
+// String returns the address, the master set if there is one and the database if it is not 0, as in
+// "main@10.0.0.1:26379/2". It contains no credential.
 func (c Conn) String() string {
 	if c.label == "" {
 		return "none"
@@ -176,8 +178,9 @@ func (c Conn) String() string {
 	return c.label
 }
 
-// Same reports whether both reach the same node: the same client, or the same
-// database and master set at an address that both have. Names are not resolved.
+// Same reports whether both reach the same node: by the same client, or the same
+// database and master set at an address that both have. It does not resolve names, so false may be
+// wrong.
 func (c Conn) Same(d Conn) bool {
 	if c.client != nil || d.client != nil {
 		return c.client != nil && d.client != nil && reflect.TypeOf(c.client).Comparable() &&

@@ -11,8 +11,8 @@
 //   - [FromOption], for what a URL cannot say: a dialer, credentials that change.
 //   - [FromClient], for a client that the program has already.
 //
-// Nothing is connected to by that. A Conn that cannot be used says why in [Conn.Err], and
-// supervisor.New returns that. No error and no text of a Conn contains a credential. Package
+// To make a Conn connects to nothing. A Conn that cannot be used says why in [Conn.Err], and
+// supervisor.New returns that error. No error and no text of a Conn contains a credential. Package
 // node/nodetest has nodes in memory for tests.
 //
 // # For the supervisor

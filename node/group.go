@@ -10,8 +10,8 @@ import (
 	"github.com/leasehold-go/leasehold/node/internal/script"
 )
 
-// A Group is leases that are renewed together, for one TTL: what [RenewAll] is about. All nodes
-// are sent the same one, so its sender changes nothing of it before each of them has answered.
+// A Group is leases that one [RenewAll] renews together, for one TTL. All nodes are sent the same
+// Group, so its sender must not change it before each of them has answered.
 type Group struct {
 	TTL     time.Duration // whole milliseconds
 	Members []Member
@@ -65,11 +65,11 @@ func (g *Group) pack() {
 type Member struct {
 	ID    uint64        // the sender's
 	Name  string        // the lock key, prefix included
-	Token string        //
+	Token string        // of the lease
 	By    clock.Instant // it is not renewed after this instant; the Command's own By is the latest of them
 }
 
-// An Exception is how one member of a [Group] has fared which was not simply renewed.
+// An Exception is the outcome of one member of a [Group] that was not simply renewed.
 type Exception struct {
 	Member int    // its index in the group
 	Status Status // not OK
@@ -77,10 +77,10 @@ type Exception struct {
 	Err    error  // likewise
 }
 
-// Exceptions are those of one reply.
+// Exceptions are all the exceptions of one reply.
 type Exceptions []Exception
 
-// All returns them, also if there are none.
+// All returns the exceptions. A nil *Exceptions has none.
 func (e *Exceptions) All() []Exception {
 	if e == nil {
 		return nil

@@ -87,7 +87,7 @@ func (o Op) String() string {
 // one allocates nothing.
 type Command struct {
 	ID     uint64        // the sender's; comes back in the Reply
-	Op     Op            //
+	Op     Op            // what is asked
 	Name   string        // the lock key, prefix included
 	Token  string        // unused by Inspect; of Sign: the fingerprint, without a line feed
 	Former string        // of Adopt: the token that is to be replaced
@@ -196,7 +196,8 @@ func Reserved(token string) string { return script.Reserved(token) }
 // other processes.
 func InboxChannel(random string) string { return script.InboxChannel(random) }
 
-// A Wake is news from a node, of one of three kinds. None of them is sure to come.
+// A Wake is what a node has told unasked: that Token has got a name, that Key has changed, or that the
+// node is listened to. Any of them may be lost.
 type Wake struct {
 	Node int
 	// Token tells that the key for which it waits was reserved for it. If it is empty
@@ -223,7 +224,8 @@ type Fingerprint struct {
 	Until time.Duration // the node's TIME, since the Unix epoch, until which it counts
 }
 
-// Fingerprints returns those of a Value of Sign, whose own is among them.
+// Fingerprints reads the fingerprints in the Value of a reply to [Sign]. The sender's own is among
+// them.
 func Fingerprints(value string) []Fingerprint { return fingerprints(value) }
 
 // A Batch carries the replies to one pipeline, and how the node is. The receiver
@@ -255,12 +257,12 @@ func (b *Batch) Done() {
 type State struct {
 	// Enrolled tells whether commands are being sent to it.
 	Enrolled bool
-	// Err is why it is not enrolled, or nil if it is, or if that was not tried yet. Overdue
-	// tells that it is an answer which has not come in time.
+	// Err is why the node is not enrolled; nil if it is, or if that was not tried yet. Overdue
+	// tells that the reason is an answer that has not come in time.
 	Err     error
 	Overdue bool
 	// Reconnecting tells that the connection has ended as connections do, and that the first
-	// attempt to make it anew is under way.
+	// attempt to make another one is under way.
 	Reconnecting bool
 	// Life counts the incarnations that this actor has met, from 1: one ends when the
 	// server restarts, when another takes its place, and when it has lost its marker. An
@@ -270,7 +272,7 @@ type State struct {
 	// counted from then, see invariant 12 of package supervisor.
 	LifeAt clock.Instant
 	// Run is the server's run id, "" if it does not say. Identity is that of its data:
-	// two connections that tell the same Run and Identity are one node. It is "" where
+	// two connections that tell the same Run and Identity are one node. Identity is "" if
 	// the node is not Guarded.
 	Run, Identity string
 	// Database is the number of the one that is used there; -1 if a client was lent, whose
@@ -285,7 +287,7 @@ type State struct {
 	Guarded, Grown bool
 	Age            time.Duration
 	// MaxTTL is the largest that the marker knew of at the enrolment, our own included.
-	// MarkedAt is when the latest command was sent behind whose answer the marker stood.
+	// MarkedAt is when the latest pipeline was sent whose answers ended with the marker.
 	MaxTTL   time.Duration
 	MarkedAt clock.Instant
 	// NoInbox is why the node's announcements are not heard, or nil if they are, or if
@@ -294,9 +296,9 @@ type State struct {
 	// Tracks tells that keys which were renewed, or inspected with Track, are watched
 	// from then on, see Wake.
 	Tracks bool
-	// FlushedAt is when the server has told last, over this connection, that it has flushed a
-	// database, ours or another one: before it answered what came later. 0 if it has not; only
-	// one that Tracks tells.
+	// FlushedAt is when the server last told over this connection that it has flushed a
+	// database, ours or another one. It tells that before it answers what came later. 0 if it has
+	// not told; only a server that Tracks does.
 	FlushedAt clock.Instant
 	// Evicts is the server's maxmemory-policy, if it may evict lock keys.
 	Evicts string

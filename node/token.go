@@ -16,7 +16,7 @@ const (
 	tokenFence  = 11
 )
 
-// NewToken returns a fresh token of an owner. fence is what is to be proposed with it; 0 if
+// NewToken returns a fresh token of an owner. fence is the one that will be proposed with it; 0 if
 // that is not known yet.
 func NewToken(owner string, fence uint64, random interface{ Uint64() uint64 }) string {
 	var buf [256]byte // on the stack, and enough for every owner that a configuration allows
@@ -44,8 +44,8 @@ func OwnerOf(value string) string {
 	return owner
 }
 
-// ValueOf returns what a key holds that keeps a lease with a token and a fence: TokenOf tells
-// both again.
+// ValueOf returns the value of a key that keeps a lease with the given token and fence. TokenOf reads
+// both from it.
 func ValueOf(token string, fence uint64) string { return token + suffix(token, fence) }
 
 // suffix returns what follows a token in the value of a key: nothing if it tells the fence itself.
@@ -114,7 +114,8 @@ type Electorate struct {
 	Identities []string // of those that were met, each once, in order
 }
 
-// NewElectorate returns that of n nodes, some of whose identities are known. It keeps ids.
+// NewElectorate returns the electorate of n nodes, some of whose identities are known. It keeps and
+// sorts ids.
 func NewElectorate(n int, ids []string) Electorate {
 	slices.Sort(ids)
 	return Electorate{Nodes: n, Identities: slices.Compact(ids)}
@@ -125,7 +126,7 @@ func (e Electorate) String() string {
 	return strconv.Itoa(e.Nodes) + " " + strings.Join(e.Identities, ",")
 }
 
-// ParseElectorate reads the text of a fingerprint. It reports false if that is of another
+// ParseElectorate reads the text of a fingerprint. It returns false if the text is of another
 // form.
 func ParseElectorate(text string) (Electorate, bool) {
 	count, list, _ := strings.Cut(text, " ")

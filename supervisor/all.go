@@ -13,19 +13,18 @@ import (
 
 // AcquireAll waits until every one of the names is held, or until ctx is done, and
 // returns their leases in the order of the names. It is all or nothing: with an error
-// nothing is held, and nothing is left behind. Names are acquired one after the other
+// nothing is held, and nothing is left behind. It acquires the names one after the other
 // in sorted order, whatever the order in which they are given, so that two callers
-// who want some of the same cannot wait for each other; each lease renews itself from
-// its own beginning on.
+// who want some of the same names cannot wait for each other. Each lease renews itself from
+// its own beginning on. The leases are independent of each other once they are returned.
 //
 // The options are for each of the leases: WithTTL is the TTL of every one, and WithMaxHold counts
 // from each one's own beginning.
 //
-// A broken name, one that is given twice, none at all or a broken option is an error about the
-// arguments before anything is tried. Otherwise the error says at which name it
-// ended: it wraps the [*AcquireError] of that name, or, if a lease that it had
-// already was lost meanwhile, lease.ErrLost. The leases are independent of each other
-// once they are returned.
+// A broken name, a name that is given twice, no name at all or a broken option is an error about the
+// arguments before anything is tried. Any other error says at which name it ended. It wraps the
+// [*AcquireError] of that name, as Acquire returns it; or lease.ErrLost, if a lease was lost while the
+// names after it were acquired: try again.
 func (s *Supervisor) AcquireAll(ctx context.Context, names []string, opts ...Option) ([]*lease.Lease, error) {
 	r, broken := s.options(callAcquireAll, opts)
 	if broken = append(s.checkNames(names), broken...); broken != nil {

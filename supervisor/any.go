@@ -11,24 +11,26 @@ import (
 )
 
 // AcquireAny waits until one of the names is held, whichever can be had first, or until ctx is
-// done. [lease.Lease.Name] tells which it is. It never holds more than one of them. So n names are
-// a semaphore of n, a pool of n licences, or n places on a machine, and as safe as n leases are:
-// there are never more than n holders. An error is one of Acquire, about one of the names.
+// done. [lease.Lease.Name] tells which it is. AcquireAny never holds more than one of them. So n
+// names are a semaphore of n, a pool of n licences, or n places on a machine, and as safe as n
+// leases are: there are never more than n holders. Its errors are those of Acquire, about one of the
+// names; ErrHeld means that all of them are held.
 //
-// If one of the names is free it makes one attempt to get it. Otherwise it waits as Acquire does,
-// for all of the names at once: it stands in the queues of up to 8 names. Of more it stands in the
-// shortest queues, at least four and all in which fewer than two wait, and looks at all names about
-// as often as a reservation lasts, three times Config.NodeTimeout. A name that is given back while
-// nobody stands in its queue may stay free for as long as that. Of more than 512 names it looks at
-// 512 each time, in turn, and stands in as many queues at most: then it takes so many times as long
-// until one is found. Each queue is served in order, and a caller who has to go on waiting keeps its
-// places. Who names more names has more turns.
+// If one of the names is free, AcquireAny makes one attempt to get it. Otherwise it waits as Acquire
+// does, for all of the names at once: it stands in the queues of up to 8 names. If there are more, it
+// stands in the shortest queues, at least four and all in which fewer than two wait, and looks at all
+// names about as often as a reservation lasts, three times Config.NodeTimeout. A name that is given
+// back while nobody stands in its queue may stay free for as long as that. Of more than 512 names it
+// looks at 512 each time, in turn, and stands in as many queues at most: then it takes so many times
+// as long to find one. Each queue is served in order, and a caller that has to go on waiting keeps its
+// places. A caller that gives more names gets more turns.
 //
 // In a process each name serves its callers in the order in which they came, those of Acquire and
 // those of AcquireAny alike.
 //
-// A broken name, one that is given twice, none at all or a broken option is an error about the
-// arguments before anything is tried. [WithAttempts] is one: to try for a while, let ctx end.
+// A broken name, a name that is given twice, no name at all or a broken option is an error about the
+// arguments before anything is tried. [WithAttempts] is such an option: to try for a while only,
+// use a ctx that ends.
 func (s *Supervisor) AcquireAny(ctx context.Context, names []string, opts ...Option) (*lease.Lease, error) {
 	r, broken := s.options(callAcquireAny, opts)
 	if broken = append(s.checkNames(names), broken...); broken != nil {

@@ -14,12 +14,14 @@ import (
 )
 
 // Config configures a [Supervisor]. A zero field takes its default. All clients
-// that use a name must agree on Nodes and MaxTTLCap. No duration is longer than a year of
-// 8760 h, but for GuardWindow, which may be two.
+// that use a name must agree on Nodes and MaxTTLCap. A duration is at most 8760 h, a year;
+// GuardWindow is at most two years. One late renewal must not lose a lease, so
+// RenewEvery + NodeTimeout + Grace + Drift is less than TTL. [New] reports every rule that
+// is broken.
 type Config struct {
-	// Nodes are connections to independent Redis nodes, 1 to 64, odd for choice:
-	// an even number tolerates no more failures than the odd one below it. The
-	// quorum is counted of these, never of those that can be reached. Default, with a
+	// Nodes are connections to independent Redis nodes, 1 to 64, each node once. An odd
+	// number is best: an even one tolerates no more failures than the odd one below it. The
+	// quorum is n/2 + 1 of these n, however many can be reached. Default, with a
 	// warning: one, redis://localhost:6379.
 	Nodes []node.Conn
 
@@ -28,80 +30,85 @@ type Config struct {
 	// whole milliseconds, the rest is cut off.
 	TTL time.Duration
 
-	// MaxTTL is the largest TTL that WithTTL may ask for. Default TTL. Clients of the
-	// same nodes tell each other: each uses the guard window of the largest.
+	// MaxTTL is the largest TTL that WithTTL and Extend may ask for. Default TTL, and at
+	// least TTL. Clients of the same nodes tell each other their MaxTTL, and all use the guard
+	// window of the largest.
 	MaxTTL time.Duration
 
 	// MaxTTLCap is the largest MaxTTL that any client of these nodes may have: give all
-	// of them the same. It is taken for the longest TTL in use while too few nodes can tell
-	// that: if many have lost their data at once, if all of them are used for the first
-	// time, or if there is only one. So it is how long a first start waits: set it to your
-	// largest TTL. Default 60 s; at least MaxTTL.
+	// of them the same. The guard assumes that leases last so long while too few nodes can
+	// tell the largest MaxTTL: if many have lost their data at once, if all of them are used
+	// for the first time, or if there is only one. So it is how long a first start waits: set
+	// it to your largest TTL. Default 60 s; at least MaxTTL.
 	MaxTTLCap time.Duration
 
 	// Drift is the allowance for clocks that run at different rates during one
-	// TTL, and for small steps of a node's clock. Default TTL/100 + 2 ms, of each lease's own TTL.
+	// TTL, and for small steps of a node's clock. Default TTL/100 + 2 ms, of each lease's own
+	// TTL; what is set here is for all TTLs.
 	Drift time.Duration
 
 	// RenewEvery is about how often a held lease is renewed; the actual interval
-	// is up to a tenth shorter. Default TTL/3. For a lease with another TTL it is
-	// in proportion.
+	// is up to a tenth shorter. Default TTL/3. A lease with another TTL has an interval in
+	// proportion.
 	RenewEvery time.Duration
 
-	// Grace is how long before the nodes may drop a lease that is not renewed its Lost
-	// channel closes. A lease that ends otherwise leaves no grace, see lease.ErrLost.
-	// Default TTL/20 of each lease's own TTL, and at least 10 ms.
+	// Grace is how much earlier the Lost channel of a lease that is not renewed closes than
+	// the nodes may drop its keys. A lease that ends otherwise leaves no grace, see
+	// lease.ErrExpired. Default TTL/20 of each lease's own TTL, and 10 ms if that is more; what
+	// is set here is for all TTLs. At least 10 ms.
 	Grace time.Duration
 
-	// NodeTimeout is for how long an answer of a node that is quick is waited for, and so how
-	// soon it is noticed that it hangs. One that was slow lately is waited for twice as long as
-	// its slowest answer, up to TTL/4; what was slow counts half after each two TTLs. So a node
-	// that becomes slower than NodeTimeout is waited for in vain once. Each step of
-	// connecting may take TTL/4, as nobody waits for it: the greeting, who the server is, its
-	// marker; a dial NodeTimeout, and twice as long each time that it was in vain, while
-	// others are begun every NodeTimeout.
-	// See NodeStatus.Patience. Default TTL/20; at most TTL/4.
+	// NodeTimeout is how long the supervisor waits for the answer of a node that is quick, and
+	// so how soon it notices that the node hangs. For a node that was slow lately it waits twice
+	// as long as its slowest answer took, up to TTL/4; every two TTLs that answer counts half
+	// as much. So when a node becomes slower than NodeTimeout, one wait for it is in vain.
+	// NodeStatus.Patience is the present value. Default TTL/20; at most TTL/4.
+	//
+	// A dial may take NodeTimeout, and twice as long each time that one was in vain, up to
+	// TTL/4; further dials are begun meanwhile. Each step after that (the greeting, who the
+	// server is, its marker) may take TTL/4, because nobody waits for it.
 	NodeTimeout time.Duration
 
-	// RetryMin and RetryMax bound the pause of a waiter after its first failed
-	// attempt, which is drawn between them; it grows by half with each further
-	// one, up to fivefold. That is if no quorum could be reached, or with
-	// WithAttempts: who waits for a name that is held stands in its queue, and asks
-	// again about every three times NodeTimeout, RetryMin at least. Defaults 100 ms and
-	// 300 ms.
+	// RetryMin and RetryMax are for attempts that are repeated: if no quorum could be reached,
+	// and with WithAttempts. The pause after the first failed attempt is drawn between them,
+	// and grows by half with each further one, up to fivefold. A caller that waits for a held
+	// name makes no such pauses: it stands in the name's queue, and asks again about every
+	// three times NodeTimeout, or RetryMin if that is more. Defaults 100 ms, and 300 ms or
+	// RetryMin if that is more; RetryMax is at least RetryMin.
 	RetryMin, RetryMax time.Duration
 
-	// GuardWindow is for how long at least a node is asked for no new lease after it was
+	// GuardWindow is the least time for which a node is asked for no new lease after it was
 	// first used, restarted, flushed, or replaced in a failover: it may have forgotten a
-	// lease that is still believed in. It still renews leases that are held; those it has forgotten are
-	// restored. The window is never less than M + drift, where M is the largest MaxTTL of
-	// all clients, or MaxTTLCap while that is not known. Default: no more than that.
+	// lease that is still believed in. The node still renews leases that are held; those it has
+	// forgotten are restored. The window is never less than M + drift, where M is the largest
+	// MaxTTL of all clients, or MaxTTLCap while that is not known. Default: that, and no more.
 	GuardWindow time.Duration
 
-	// DisableGuard turns that off: the restart of a node that loses its data can
-	// then let a second holder in. A deployment that is started for the first time need
-	// not wait for the window then. Nor does this client take part in what the others tell
-	// each other of MaxTTL and of their nodes.
+	// DisableGuard turns the guard off: then the restart of a node that loses its data can
+	// let a second holder in. It is for tests. No window is waited for, not even at a first
+	// start, and this client does not take part in what the others tell each other of MaxTTL and
+	// of their nodes.
 	DisableGuard bool
 
 	// Owner is whom others are shown as the holder; at most 128 bytes. It is not
 	// used to decide anything. It does not begin with "?" or "!". Default "host:pid".
 	Owner string
 
-	// Prefix is put before every name to make its key. Default none.
+	// Prefix is put before every name to make its key. It has less than 512 bytes, and does not
+	// begin with "leasehold:". Default none.
 	Prefix string
 
 	// Observer is told what happens; see [Observer]. Default nobody.
 	Observer Observer
 
-	// Logger is told of leases that are won or released and of nodes that are enrolled at
-	// level info, of leases that are lost, nodes that are not enrolled any more and
-	// warnings at level warn, and of acquisitions that failed and connections that were made
-	// anew at once at level debug. What ends because of Close is told at level info. Default
-	// silent.
+	// Logger is told of every [Event]: of EventWaiting, EventFailed and EventReconnected at
+	// level debug, of EventLost, EventNodeDown and EventWarning at level warn, and of all others
+	// at level info, as of whatever ends because of Close. The goroutine that calls the Observer
+	// calls it. Default silent.
 	Logger *slog.Logger
 
-	// Clock is asked for the time. Default clock.System().
+	// Clock is asked for the time. Default clock.System(). In a testing/synctest bubble it
+	// must be clock.Runtime().
 	Clock clock.Clock
 }
 

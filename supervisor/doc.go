@@ -43,11 +43,11 @@
 // for a name, and never the lease. Package shards has processes share a set of names in
 // equal parts.
 //
-// [Supervisor.Inspect] and [Supervisor.Watch] show who holds a name, which
-// [WithOwner] tells them; neither is for deciding whether to work.
-// [Supervisor.Revoke] takes a lease away from whoever holds it. HandOver of a lease
-// and [Supervisor.Adopt] give it to another process, without a moment in which the name
-// is free. The adopted lease has a token of its own and a larger fence.
+// [Supervisor.Inspect] and [Supervisor.Watch] show who holds a name, in the words of
+// Config.Owner or [WithOwner]; neither is for deciding whether to work.
+// [Supervisor.Revoke] takes a lease away from whoever holds it. One process gives a lease
+// to another with [lease.Lease.HandOver], and that takes it with [Supervisor.Adopt]: the name
+// is not free in between. The adopted lease has a token of its own and a larger fence.
 //
 // [Supervisor.Healthy] and [Supervisor.Leading] are for probes, and ask no node.
 //
@@ -56,44 +56,48 @@
 // one server ([ErrMisconfigured]). [AcquireError] says what was tried, and lists what
 // each node answered.
 //
+// A name is 1 to 512 bytes, Config.Prefix included, and its key does not begin with
+// "leasehold:".
+//
 // A server that was never used, was restarted or has lost its data is young: it may have
 // forgotten a lease, and is asked for no new one for a window. If all nodes are young, or
-// there is one only, that is Config.MaxTTLCap and a little more: set it to the largest TTL
-// of all clients. Acquire waits for it. TryAcquire fails with ErrNoQuorum, and
-// [AcquireError.Young] tells for how long; a supervisor that is made anew counts again.
+// there is only one node, the window is Config.MaxTTLCap plus the drift, 60.6 s by default. Set
+// MaxTTLCap to the largest TTL of all clients. Acquire waits until the window is over.
+// TryAcquire fails with ErrNoQuorum, and [AcquireError.Young] tells how long the window still
+// is. Another supervisor that is made meanwhile begins to count at its own start.
 //
 // # Concurrency properties
 //
 // Every method may be called from any goroutine. Every call ends with its context
 // at the latest, also while nodes hang: what is still to be told to a node is told
-// without the caller. Only Do and Lead go on until their function has returned.
+// without the caller. Only Do, Once and Lead go on until their function has returned.
 //
 // A lease is a value that may be handed to any goroutine. It is not re-entrant: a second
 // Acquire of a name, also by the same goroutine, waits for the first lease to end. The
 // callers of one process that wait for a name are served in the order in which they
 // came. Only the first of them talks to the nodes. It stands in a queue that the nodes
 // keep, where processes are served in the order in which their first waiters came.
-// Before it does it makes one attempt, which may win a name that is just free although
-// others wait. With [WithAttempts] it makes those attempts, with a pause after each, and
-// does not stand there. A caller of AcquireAny waits in the lines of several names at once.
+// Before it joins the queue it makes one attempt, which may win a name that is just free
+// although others wait. With [WithAttempts] it makes that many attempts instead, with a pause
+// after each, and does not queue. A caller of AcquireAny waits in the lines of several names at once.
 //
 // A node that hangs or is down delays nobody as long as a quorum answers: each node
 // has a goroutine and a connection of its own.
 //
 // # What a holder owes
 //
-// Stop when Lost is closed. If the lease has expired, lease.ErrExpired, the nodes let
-// nobody else in before the configured grace is over. There is that much time to stop
-// in. With any other reason, for example that it was revoked or taken, or that this
+// Stop when Lost is closed. If the lease has expired (lease.ErrExpired), the nodes let
+// nobody else in before the configured grace is over: that is the time to stop in. With
+// any other reason, for example that it was revoked or taken, or that this
 // machine was paused, somebody else may hold the name already. lease.LostError lists what was
 // wrong at each node: in Err, in the event, in the log and in the cause of a context.
 //
-// Ask Valid right before a write: it reads the clock, but a channel needs a goroutine
-// that is scheduled. And pass the Fence along with the write if the resource can check
-// it. No lease can stop a process that is frozen between the question and the write.
+// Ask Valid right before a write: it reads the clock, while the closing of a channel needs
+// a goroutine that is scheduled in time. Pass the Fence along with the write if the resource
+// can check it. No lease can stop a process that is frozen between the question and the write.
 //
-// Release when the work is over. That is not needed for safety, the keys expire by
-// themselves; but others wait that long.
+// Release when the work is over. Safety does not need that, because the keys expire by
+// themselves; but others wait until they do.
 //
 // # Goroutines and who closes what
 //

@@ -13,18 +13,20 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// Why an acquisition failed. Test with errors.Is; if the context ended the
-// waiting, the error is the context's as well.
+// Why a call failed. Test with errors.Is; if the context ended the waiting, the error wraps the
+// context's as well.
 var (
-	// ErrHeld: another client has the name, or has left it to stay taken: see WithMinHold. Wait, or
-	// let it be.
+	// ErrHeld: another client has the name, or this process has it, or it was left to stay taken:
+	// see WithMinHold. Wait, or let it be.
 	ErrHeld = errors.New("name is held")
 
-	// ErrNoQuorum: too few nodes could be reached, or answered in time. Something
-	// is broken; the error says at which node, in its own words.
+	// ErrNoQuorum: too few nodes could be reached and may be asked, or too few answered in time.
+	// Something is broken, or the nodes are young, see [AcquireError.Young]. The error says what
+	// is wrong at each node, in the node's own words. Try again later.
 	ErrNoQuorum = errors.New("no quorum of nodes could be reached")
 
-	// ErrNotHolder: what was to be ended is not the lease that holds the name.
+	// ErrNotHolder: the lease that Revoke or StepDown was to end does not hold the name. Look
+	// again who does.
 	ErrNotHolder = errors.New("not the holder")
 
 	// ErrMisconfigured: two of the nodes are the same database of one server, whose vote
@@ -32,10 +34,10 @@ var (
 	// is mended.
 	ErrMisconfigured = errors.New("broken configuration")
 
-	// ErrFenceExhausted: the nodes keep a fence for the name, or for another one that shares
-	// its register, which is as large as fences can be, 2^53, so that no tenure could be told
-	// from the one before. Somebody else has written it; delete the register, which the error
-	// names, on every node.
+	// ErrFenceExhausted: the fence of the name cannot grow, because its register on the nodes
+	// has the largest value, 2^53. Other names may share the register. No lease brings it there,
+	// so somebody else has written it: delete the register, which the error names, on every
+	// node.
 	ErrFenceExhausted = errors.New("the fence of the name cannot grow any more")
 
 	// ErrClosed: the supervisor was closed. Make another. It is also lease.ErrClosed, but
@@ -72,7 +74,7 @@ type Verdict uint8
 
 const (
 	VerdictSilent      Verdict = iota // it has not answered yet
-	VerdictGranted                    // it gave its vote, which was given back; to Adopt: it keeps the lease for the heir
+	VerdictGranted                    // it gave its vote, and was told to forget it; of Adopt: it keeps the lease for the heir
 	VerdictFree                       // nobody has the key
 	VerdictHeld                       // another client has the key
 	VerdictGuarded                    // it was not asked: it is young, and for Left may have forgotten a grant
@@ -108,12 +110,12 @@ func (v *Verdict) UnmarshalText(text []byte) error {
 // An Answer is what one node said of a name.
 type Answer struct {
 	Node      string        // the node's address, without credentials
-	Verdict   Verdict       //
-	Owner     string        // if VerdictHeld: who has the key; empty if it does not say, as clients of other libraries
-	Left      time.Duration // if LeftKnown: how long the key lives at most; of VerdictGuarded for how long it is
-	LeftKnown bool          // whether Left is; not if NoExpiry
+	Verdict   Verdict       // what it said, in a word
+	Owner     string        // if VerdictHeld: who has the key; empty if its value does not say, as of other libraries
+	Left      time.Duration // if LeftKnown: how long the key lives at most; if VerdictGuarded: how long the node is still young
+	LeftKnown bool          // whether Left is known; false if NoExpiry
 	NoExpiry  bool          // if VerdictHeld: the key stays until somebody deletes it
-	Vacated   bool          // if VerdictHeld: the lease is over, and Owner has left the key, see WithMinHold
+	Vacated   bool          // if VerdictHeld: the lease is over, and its keys stay for a while, see WithMinHold
 	Err       error         // if VerdictUnreachable: why, in the node's own words
 }
 
@@ -160,16 +162,17 @@ func (a Answer) MarshalJSON() ([]byte, error) {
 	}{a.Node, a.Verdict, a.Owner, spanIf(a.LeftKnown, a.Left), a.NoExpiry, a.Vacated, textOf(a.Err)})
 }
 
-// AcquireError says why a supervisor was refused what it tried with a name, whatever that was: see
-// Op. It wraps [ErrHeld], [ErrNoQuorum], [ErrMisconfigured], [ErrFenceExhausted] or [ErrClosed], of
-// Adopt also lease.ErrLost, of Revoke and StepDown also [ErrNotHolder]; and the error of the context if that ended
-// the waiting, or that alone if nothing else stood in the way: branch with errors.Is, and use errors.As
-// to show the nodes' answers. What is wrong with the arguments of a call is another error.
+// An AcquireError says why a call did not get what it wanted of a name, and what each node said. Op is
+// the call. Branch with errors.Is: it wraps [ErrHeld], [ErrNoQuorum], [ErrMisconfigured],
+// [ErrFenceExhausted] or [ErrClosed]; of Adopt it may wrap lease.ErrLost instead, and of Revoke and
+// StepDown [ErrNotHolder]. If the context ended the waiting, it wraps the context's error too, or only
+// that if nothing else stood in the way. Use errors.As to show the nodes' answers. An error about the
+// arguments of a call is not of this type.
 type AcquireError struct {
 	Op     string   // what was tried: "acquire", "acquire any", "adopt", "revoke", "inspect" or "step down"
 	Name   string   // the name, prefix included; of AcquireAny one of them
-	Quorum int      // how many nodes must grant it
-	Nodes  []Answer // what each node said last; empty if none was asked, or none stood in the way
+	Quorum int      // how many nodes must say yes
+	Nodes  []Answer // what each node said last; empty if no node was asked, or none stood in the way
 
 	why       error
 	cause     error  // the context's
@@ -177,10 +180,10 @@ type AcquireError struct {
 	taken     bool   // somebody has the name, or has left it: see core.Report.Taken
 }
 
-// Young returns for how long too few nodes may be asked for a vote, because the others
-// are young: they were started, or have lost their data, and may have forgotten a lease
-// that is still believed in. It is 0 if that is not what stood in the way. An attempt of
-// the same supervisor after that finds them grown.
+// Young returns how long it takes until a quorum of nodes may be asked for a vote, if the attempt
+// failed because the others are young: they were started, or have lost their data, and may have
+// forgotten a lease that is still believed in. Try again with the same supervisor after that. It is 0
+// if something else stood in the way.
 func (e *AcquireError) Young() time.Duration {
 	left := make([]time.Duration, 0, len(e.Nodes))
 	for _, a := range e.Nodes {
@@ -233,14 +236,14 @@ func (e *AcquireError) Unwrap() []error {
 	return []error{e.why, e.cause}
 }
 
-// ReleaseError says that a name was given up, but that a quorum of nodes is not
-// known to be free of it: they did not confirm it, and keep the key until it
-// expires at most. It asks nothing of the caller. If it is of Release, the nodes are told again
-// when they can be reached, and Close waits for that; if it is of Close, nobody tells them.
+// A ReleaseError says that a name was given up, but that no quorum of nodes has confirmed to be free
+// of it. The others keep the key until it expires at most. It asks nothing of the caller. After an
+// error of Release the nodes are told again when they can be reached, and Close waits for that; after
+// one of Close nobody tells them.
 type ReleaseError struct {
 	Name  string        // the name, prefix included
 	Nodes []Answer      // those that may keep the key, and why that is not known
-	Left  time.Duration // for how long at most, from when the waiting ended
+	Left  time.Duration // for how long at most they keep it, counted from when the waiting ended
 
 	cause error // the context's, if that ended the waiting
 }

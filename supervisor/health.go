@@ -13,15 +13,14 @@ import (
 )
 
 // Healthy returns nil if a quorum of nodes is enrolled, and the supervisor's goroutine does in
-// time what is due, so that no lease is held past its time. Otherwise the error says what is wrong; it wraps
-// [ErrNoQuorum] if that is the nodes, and [ErrClosed] if Close was called.
+// time what is due, so that no lease is held past its time. Otherwise the error says what is wrong: it
+// wraps [ErrNoQuorum] if too few nodes are enrolled, and [ErrClosed] if Close was called.
 //
-// It is for probes. It asks no node anything, and it does not wait for the supervisor if that
-// hangs: it returns within Config.NodeTimeout, or 100 ms if that is more. A new
-// supervisor is not healthy until a quorum is enrolled. One whose nodes are young is, although it
-// acquires nothing yet. An outage of the nodes is not mended by a restart of this process,
-// after which they must be connected to again: use it to take a process out of service rather than
-// to kill it.
+// Healthy is for probes. It asks no node anything. It returns within Config.NodeTimeout, or within
+// 100 ms if that is more, also if the supervisor's goroutine hangs. A new supervisor is not healthy
+// until a quorum is enrolled. A supervisor whose nodes are young is healthy, although it acquires
+// nothing yet. To restart this process does not mend an outage of the nodes, and it must connect to
+// them again then. So use Healthy to take a process out of service rather than to kill it.
 func (s *Supervisor) Healthy() error {
 	if s.core == nil {
 		return errNotMade
@@ -81,9 +80,9 @@ func (s *Supervisor) unenrolled(views []core.NodeView, twins core.Twins) error {
 
 var errNotConnected = errors.New("not connected yet")
 
-// Leading reports whether this process holds a name at this moment, with [Supervisor.Lead] or
-// otherwise. Like [lease.Lease.Valid] it reads the clock and asks no node; and like Healthy it
-// does not wait for a supervisor that hangs, but is false then.
+// Leading reports whether this supervisor holds a name at this moment, by [Supervisor.Lead] or
+// otherwise. Like [lease.Lease.Valid] it reads the clock and asks no node. Like Healthy it does not
+// wait for a supervisor that hangs: then it returns false.
 func (s *Supervisor) Leading(name string) bool {
 	if s.core == nil {
 		return false

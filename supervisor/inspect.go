@@ -20,31 +20,31 @@ type Holding struct {
 	Name  string      // the name, prefix included
 	Held  bool        // a quorum of nodes keeps the same token
 	Free  bool        // a quorum of nodes keeps nothing
-	Owner string      // if Held: who; empty if the token does not say, as those of other libraries
-	Token lease.Token // if Held: the value of the key, but for the mark of one that was left; whoever knows it can delete it, so it does not print itself
+	Owner string      // if Held: by whom; empty if the token does not say, as those of other libraries
+	Token lease.Token // if Held: the lease's token, for Revoke; whoever knows it can delete the key, so it does not print itself
 	Fence uint64      // if Held: that of the lease; 0 if the token does not say
 
-	Left     time.Duration // if Held, and not NoExpiry: unless renewed, a quorum keeps it for so long at most
+	Left     time.Duration // if Held, and not NoExpiry: how long a quorum keeps it at most, if it is not renewed
 	NoExpiry bool          // if Held: a quorum keeps it until somebody deletes it, as some other clients do
 
-	// Vacated tells, if Held, that the lease is over, and Owner has left the name, which is free in
-	// Left: see WithMinHold. Nobody holds it meanwhile.
+	// Vacated tells, if Held, that the lease is over and nobody holds the name, which stays taken for
+	// Left: see [WithMinHold]. Owner had it last.
 	Vacated bool
 
-	// Waiting is how many callers of Acquire stand in line for the name, one for each
-	// process, on the node that knows of most. Who has died is counted for two heartbeats
-	// more, about seven node timeouts.
+	// Waiting is how many processes stand in the name's queue, on the node that knows of most:
+	// each has one place there, however many of its callers wait. A process that has died is
+	// counted for two heartbeats more, about seven times Config.NodeTimeout.
 	Waiting int
 
-	// Since is, if Held, when that lease began, by the nodes' clocks; zero if Fence is 0. It
-	// is Fence read as a time, and as exact as the nodes' clocks agree with each other. If one
-	// of them was ahead once, it may be later than now.
+	// Since is, if Held, when the lease began, by the nodes' clocks; zero if Fence is 0. It is
+	// Fence read as a time, and as exact as the nodes' clocks agree with each other. It may be
+	// later than now if one of these clocks was ahead once.
 	Since time.Time
 
 	Nodes []Answer // what each node said
 
-	// Err is, of [Supervisor.Watch] alone, why it is not known who holds the name at present: too few nodes
-	// can be reached. Held and Free are both false then.
+	// Err is why it is not known at present who holds the name: too few nodes can be reached. Held
+	// and Free are both false then. Only [Supervisor.Watch] sets it.
 	Err error
 }
 
@@ -75,9 +75,12 @@ func (h Holding) MarshalJSON() ([]byte, error) {
 
 // Inspect asks every node who holds a name. It is for display: by the time that
 // it returns, the answer may be another, so never decide by it whether to work;
-// acquire instead. It waits for every node that answers, as long as Config.NodeTimeout says for one
-// that does not, or for ctx. Held and Free are both false if no quorum says the
-// same; that so few nodes could be reached is an error that wraps [ErrNoQuorum].
+// acquire instead. It waits until every node has answered, for a silent one as long as
+// Config.NodeTimeout says, and for no longer than ctx allows.
+//
+// Held and Free are both false if no quorum says the same, as during an election. If too few nodes
+// could be reached, the error wraps [ErrNoQuorum], and Nodes has what each node said all the same.
+// Other errors wrap [ErrClosed] or ctx's error, or are about a broken name.
 func (s *Supervisor) Inspect(ctx context.Context, name string) (Holding, error) {
 	return s.inspect(ctx, name, false)
 }

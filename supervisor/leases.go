@@ -9,8 +9,8 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
-// Leases returns the leases that are held, in the order in which they were
-// acquired.
+// Leases returns the leases that this supervisor holds, in the order in which they were
+// acquired. It asks no node. A lease in the list may end at any moment: ask it.
 func (s *Supervisor) Leases() []*lease.Lease {
 	const piece = 4096 // for which the loop is away at once
 	if s.core == nil {

@@ -8,38 +8,39 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
-// A NodeStatus is how one node is.
+// A NodeStatus is the state of one node, as this supervisor knows it.
 type NodeStatus struct {
 	Node     string // its address, without credentials
 	Enrolled bool   // commands are being sent to it
-	// Err is why not, in its own words. Of a node that is Enrolled it is why it has not renewed a
-	// lease, or not taken back one whose key it has lost: for a minute since it refused that
-	// last, or until it does the same again for some lease.
+	// Err is why the node is not Enrolled, in its own words; nil if that was not tried yet. Of a
+	// node that is Enrolled it is why it has refused to renew a lease, or to take back one whose key
+	// it had lost: for a minute after the latest refusal, or until it has done the same for some
+	// lease.
 	Err     error
-	Latency time.Duration // of the last exchange
-	// Patience is for how long an answer is waited for at present, see Config.NodeTimeout.
+	Latency time.Duration // how long the latest answer took
+	// Patience is how long the supervisor waits for an answer at present, see Config.NodeTimeout.
 	Patience time.Duration
-	// RoundTrips is how many pipelines of commands it has answered since New, and RoundTripTime
-	// how long these took together: how much the one has grown, divided by how much the other
-	// has, is the mean latency of that time.
+	// RoundTrips is how many pipelines of commands the node has answered since New, and
+	// RoundTripTime how long they took together. The growth of RoundTripTime divided by that of
+	// RoundTrips is the mean latency.
 	RoundTrips    uint64
 	RoundTripTime time.Duration
 
-	Offset  time.Duration // how far its clock is ahead of the median of all nodes
+	Offset  time.Duration // how far its clock is ahead of the median of all nodes; 0 if not known yet
 	Rate    float64       // how much faster than ours its clock runs, as a fraction; 0 if not known yet
 	Guarded bool          // the server says which incarnation it is, so a loss of its data is noticed
 	Young   time.Duration // for how long it is still asked for no new lease, after it was started or has lost its data
-	MaxTTL  time.Duration // the largest of all clients, as its marker told; 0 if it is not Guarded
+	MaxTTL  time.Duration // the largest MaxTTL of all clients, as its marker told; 0 if it is not Guarded
 	// Disagrees says how the nodes of other clients that use this one differ from ours, or
 	// is empty. Two clients that do not agree on the nodes can hold one name at once.
 	Disagrees string
 	Tracks    bool // the server tells at once when the key of a held lease is changed
 	// NoInbox is why the server cannot tell waiters at once that a name was handed to
-	// them, so that they only find out when they ask again; nil if it can, or if nothing
+	// them, so that they find out only when they ask again; nil if it can, or if nothing
 	// has waited yet.
 	NoInbox error
-	// Incarnation counts the lives of its data that this supervisor has met, from
-	// 1: it grows when the server was restarted or replaced. 0 if it was not met.
+	// Incarnation counts the lives of the server's data that this supervisor has met, from
+	// 1: it grows when the server was restarted or replaced. 0 if the server was not met yet.
 	Incarnation uint32
 }
 
@@ -58,7 +59,7 @@ func (n NodeStatus) MarshalJSON() ([]byte, error) {
 	})
 }
 
-// Nodes returns how each node is, in the order of Config.Nodes.
+// Nodes returns the state of each node, in the order of Config.Nodes. It asks no node.
 func (s *Supervisor) Nodes() []NodeStatus {
 	if s.core == nil {
 		return nil // it is the zero Supervisor

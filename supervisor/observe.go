@@ -10,10 +10,10 @@ import (
 	"github.com/leasehold-go/leasehold/lease"
 )
 
-// An Observer is told what happens, one event after the other, on a goroutine of
-// the supervisor's own: it may take its time, and the leases do not wait for it.
-// When it is more than 1,024 events behind, further ones are dropped and counted in
-// [Stats]. A panic of it is recovered, and the event is counted as dropped.
+// An Observer is told what happens, one event after the other, by a goroutine that serves it and
+// the Logger alone. It may take its time: the leases do not wait for it. If more than 1,024 events wait for it,
+// further ones are dropped and counted in [Stats], as Untold. If it panics, the panic is
+// recovered and the event is counted there too.
 type Observer interface {
 	Observe(Event)
 }
@@ -21,18 +21,18 @@ type Observer interface {
 // ObserverFunc is a function that is an [Observer].
 type ObserverFunc func(Event)
 
-// Observe calls f.
+// Observe calls f with e.
 func (f ObserverFunc) Observe(e Event) { f(e) }
 
 // An Event is something that happened.
 type Event struct {
 	Kind    EventKind
-	Name    string        // of a lease, and of EventWaiting and EventFailed: the name, prefix included
-	Fence   uint64        // of a lease
-	Node    string        // of EventNodeUp, EventNodeDown, EventReconnected and EventWarning: the node, without credentials; empty if it is not about one
-	Err     error         // of EventFailed, EventLost, EventNodeDown, EventWarning and EventYoung: why; of EventReconnected: why the former connection had ended; of EventReleased: see there
+	Name    string        // if it is about a lease, EventWaiting or EventFailed: the name, prefix included
+	Fence   uint64        // if it is about a lease: its fence
+	Node    string        // of EventNodeUp, EventNodeDown, EventReconnected and EventWarning: the node, without credentials; empty if a warning is about no node
+	Err     error         // of EventFailed, EventLost, EventNodeDown, EventWarning and EventYoung: why; of EventReconnected: why the former connection had ended; of EventReleased: lease.ErrHandedOver or nil
 	Waited  time.Duration // of EventAcquired and EventFailed: how long the caller had waited, the election included
-	Elapsed time.Duration // of EventAcquired: how long the election took; of EventLost and EventReleased: how long it was held; of EventYoung: how long it will last
+	Elapsed time.Duration // of EventAcquired: how long the election took; of EventLost and EventReleased: how long the lease was held; of EventYoung: how long the nodes stay young
 }
 
 // MarshalJSON returns the fields that say something: Kind in words, durations as in "1.5s", Err as its text.
@@ -57,11 +57,11 @@ const (
 	EventReleased                         // a holder gave its lease up; Err is lease.ErrHandedOver if it was handed over
 	EventLost                             // a lease ended without its holder asking
 	EventNodeUp                           // a node was enrolled
-	EventNodeDown                         // a node's enrolment ended and was not made anew at once, or its first one failed
-	EventWarning                          // something is not as it should be
+	EventNodeDown                         // a node is not enrolled any more, and could not be enrolled again at once; or its first enrolment failed
+	EventWarning                          // something is not as it should be: Err says what to mend
 	EventWaiting                          // a caller does not get its lease at once, and waits from now on: EventAcquired or EventFailed follows
 	EventYoung                            // so many nodes are young that nothing can be acquired for Elapsed
-	EventReconnected                      // a connection had ended, as one that was idle, and was made anew at once to the same data
+	EventReconnected                      // a connection had ended, for example because it was idle, and another to the same data was made at once
 )
 
 var eventKinds = enum{"EventKind", []string{

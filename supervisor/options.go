@@ -8,8 +8,8 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
-// An Option changes one acquisition, or each of those that AcquireAll, Do, Once and Lead make. One
-// that a call cannot heed is an error of that call before anything is asked, which names both.
+// An Option changes one acquisition, or each of those that AcquireAll, Do, Once and Lead make. If a
+// call cannot heed an option, it fails before it asks any node, with an error that names both.
 type Option func(*request)
 
 // A request is what the options of one call add up to.
@@ -41,51 +41,55 @@ const (
 	callLead       = "Lead"
 )
 
-// WithTTL has the lease last for another TTL than Config.TTL: 100 ms to
-// Config.MaxTTL.
+// WithTTL gives the lease another TTL than Config.TTL: 100 ms to Config.MaxTTL, in whole
+// milliseconds, and at least four times Config.NodeTimeout.
 func WithTTL(ttl time.Duration) Option { return func(r *request) { r.ttl = ttl } }
 
-// WithoutRenewal has the lease end when its TTL does, unless Extend is called. It looks who
-// has the key as often as it would be renewed, so Lost tells of a revocation all the same.
+// WithoutRenewal has the lease end with lease.ErrExpired when its TTL does, unless Extend is
+// called. The supervisor still looks who has the key, as often as it would renew the lease, so
+// Lost tells of a revocation all the same.
 func WithoutRenewal() Option { return func(r *request) { r.noRenew = true } }
 
 // WithMaxHold ends the lease with lease.ErrMaxHold once it has been held for d:
-// for work that must not block others for ever when it is stuck. More than 0, and at
-// most 8760 h.
+// for work that must not block others for ever when it is stuck. To Lead that is a loss like
+// any other, after which it is a candidate again. More than 0, and at most 8760 h. Default: no
+// bound.
 func WithMaxHold(d time.Duration) Option { return func(r *request) { r.maxHold, r.bounded = d, true } }
 
 // WithMinHold has the name stay taken for d, counted from when the lease began, whatever becomes
-// of the lease: for a job that is not to run again too soon, see [Supervisor.Once]. When the
-// lease is over, by Release or otherwise, its keys are left on the nodes until d is. Nobody holds
-// the name meanwhile, and Inspect says Vacated; to others it is held. Who waits has it right after d;
-// or, if less than three times Config.NodeTimeout was left of d when the lease ended, so much later at
-// most, because nobody is told of that. The name also stays taken if the process dies: a quorum keeps
-// the keys for d, or for the TTL if that is longer, before the lease is handed out, which costs a round
-// trip. With an error there was no lease, and nothing stays. Lost, Valid and Extend are those of any
-// lease.
+// of the lease: for a job that must not run again too soon, see [Supervisor.Once]. When the
+// lease is over, by Release or otherwise, its keys are left on the nodes until d is over. Nobody
+// holds the name meanwhile, and Inspect says Vacated. To others the name is held, and a caller
+// that waits for it has it right after d. If less than three times Config.NodeTimeout was left of d
+// when the lease ended, the caller has it so much later at most, because nobody is told of that.
+// The name also stays taken if the process dies: before the lease is handed out a quorum keeps the
+// keys for d, or for the TTL if that is longer, which costs a round trip. If the call fails there was
+// no lease, and the name does not stay taken. Lost, Valid and Extend are those of any lease.
 //
 // It is no promise about safety. Nodes that lose their data may end it early, and
-// [Supervisor.Revoke] ends it. Who adopts the lease has it without that.
+// [Supervisor.Revoke] ends it. A lease that was adopted does not have it.
 //
 // More than 0, and at most 8760 h. AcquireAll does not take it, because it gives back what it has
-// if it cannot have all; nor does Once, whose period is that.
+// if it cannot have all; nor does Once, which has its period instead.
 func WithMinHold(d time.Duration) Option { return func(r *request) { r.minHold, r.stays = d, true } }
 
-// WithAttempts gives up after n attempts, 1 or more, with the error of the last; with AcquireAll,
-// after n for one name. By default Acquire tries until its context is done. TryAcquire, which
-// makes one, AcquireAny, which stands in queues, and Once do not take it.
+// WithAttempts has the call give up after n attempts, 1 or more, with the error of the last;
+// AcquireAll gives up after n attempts for one name. Between two of them it makes a pause, see
+// Config.RetryMin, and does not stand in a queue. By default Acquire waits until its context is
+// done. TryAcquire, which makes one attempt, AcquireAny, which stands in queues, and Once do not
+// take this option.
 func WithAttempts(n int) Option { return func(r *request) { r.attempts, r.counted = n, true } }
 
-// WithOwner has the lease say something else of its holder than Config.Owner: an
-// address at which it can be reached, say. Others read it with Inspect and Watch. 1
-// to 128 bytes, and nothing secret. It does not begin with "?" or "!".
+// WithOwner has the lease say something else of its holder than Config.Owner, for example the
+// address at which it can be reached. Others read it with Inspect and Watch, so it must not be
+// secret. 1 to 128 bytes, not beginning with "?" or "!".
 func WithOwner(owner string) Option { return func(r *request) { r.owner, r.named = owner, true } }
 
 // WithCoolDown has [Supervisor.Lead] wait for d, or up to a tenth longer, after each
 // tenure before it is a candidate again, so that another process gets a chance. With
 // it Lead also goes on after a lease that was released while its function ran, as by
-// [Supervisor.StepDown]. Only Lead takes it. Default: no waiting after a loss, and a
-// release ends Lead. At most 8760 h.
+// [Supervisor.StepDown]. Only Lead takes it. 0 to 8760 h; 0 is the default: no waiting after
+// a loss, and a release ends Lead.
 func WithCoolDown(d time.Duration) Option {
 	return func(r *request) { r.coolDown, r.cools = d, true }
 }

@@ -9,22 +9,23 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// Revoke takes a lease away from its holder, whoever that is: the key is deleted on
-// every node on which it holds token, as Inspect tells it. It is for operators who
-// want a name free whose holder cannot be told to release it. The holder learns of it
-// with lease.ErrRevoked, at once if the nodes track keys, and otherwise at its next
-// renewal, a third of its TTL later at most: others may acquire the name before that,
-// and only fences keep its late writes out. A name that was left, see [WithMinHold], is freed so
+// Revoke takes a lease away from its holder, whoever that is: it deletes the key on
+// every node on which the key holds token. [Supervisor.Inspect] tells the token. Revoke is for
+// operators who want a name free whose holder cannot be told to release it. The holder learns of
+// it with lease.ErrRevoked: at once if the nodes track keys, and otherwise at its next
+// renewal, a third of its TTL later at most. Others may acquire the name before that,
+// and only fences keep the holder's late writes out. A name that was left, see [WithMinHold], is freed so
 // as well.
 //
-// It returns nil when a quorum is known to be free of the lease. An error that wraps
-// [ErrNotHolder] means that no node, of those that answered, had this token, or that
+// Revoke returns nil when a quorum is known to be free of the lease. An error that wraps
+// [ErrNotHolder] means that none of the nodes that answered had this token, or that
 // a quorum keeps something else: look again who holds the name. One that wraps
 // [ErrNoQuorum] means that too few nodes could be reached; it names them, and they are
-// told again when they can be. Either is an [*AcquireError] with what each node said,
+// told again when they can be reached. Either is an [*AcquireError] with what each node said,
 // and so is any other error that is not about the arguments.
-// It waits for every node, as long as Config.NodeTimeout says for one that is silent, or for ctx, after
-// which the nodes are told nevertheless.
+//
+// Revoke waits until every node has answered, for a silent one as long as Config.NodeTimeout says, and
+// for no longer than ctx allows. After the end of ctx the nodes are told nevertheless.
 func (s *Supervisor) Revoke(ctx context.Context, name string, token lease.Token) error {
 	if err := s.cfg.checkName(name); err != nil {
 		return fmt.Errorf("revoke: %w", err)

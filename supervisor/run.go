@@ -11,11 +11,12 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
-// Do runs fn once while name is held, and gives the name back when fn has
-// returned or panicked. fn's context ends with the lease; [lease.FromContext]
-// takes the lease, and its fence, from it. Do returns fn's error; if the lease was
-// lost meanwhile, the error wraps lease.ErrLost as well, also if fn returned nil. It waits for the
-// nodes as Release does with ctx; a name that they do not confirm to be free by then is no error.
+// Do waits until name is held, as [Supervisor.Acquire] does, runs fn, and gives the name back when fn
+// has returned or panicked. fn's context ends with the lease and with ctx; [lease.FromContext]
+// takes the lease, and its fence, from it. Do returns an error of Acquire if fn did not run, and else
+// fn's error. If the lease was lost meanwhile, the error wraps lease.ErrLost as well, also if fn
+// returned nil. At its end Do waits for the nodes as Release does with ctx; that they do not confirm
+// by then to be free of the name is no error.
 func (s *Supervisor) Do(ctx context.Context, name string, fn func(ctx context.Context) error, opts ...Option) error {
 	if fn == nil {
 		return fmt.Errorf("do %q: want a function, not nil", s.cfg.Prefix+name)
@@ -36,18 +37,19 @@ func (s *Supervisor) Do(ctx context.Context, name string, fn func(ctx context.Co
 // it did. It returns false and nil if another has run it, or runs it now. So many processes
 // may call it at the same moment, each by a timer of its own, and one of them runs fn. The
 // name is held while fn runs, as in [Supervisor.Do], and stays taken until the period is over,
-// also if the process dies, but then for the TTL at least: see [WithMinHold]. The period is counted from when the lease began,
-// by steady clocks. No wall clock takes part in it: hosts whose clocks differ call it at other
-// moments, and as long as these are within the period, one of them runs fn.
+// also if the process dies, but then for the TTL at least: see [WithMinHold]. The period is more than
+// 0, and at most 8760 h. It is counted from when the lease began, by steady clocks. No wall clock takes
+// part in it: hosts whose clocks differ call Once at different moments, and one of them runs fn as long
+// as these moments lie within the period.
 //
-// If fn fails, or panics, the period is used up all the same: Once returns true and fn's error. If
+// If fn fails or panics, the period is used up all the same. Once returns true and fn's error. If
 // the lease was lost meanwhile, the error wraps lease.ErrLost as well, also if fn returned nil.
 //
-// If a timer calls it, let period be less than the timer's interval, by more than a timer may be
+// If a timer calls Once, period must be less than the timer's interval, by more than a timer may be
 // late: the name must be free again at the next tick.
 //
 // Once waits until it is known whether another runs fn, and for nodes as Acquire does, until ctx
-// is done. An error with ran = false is that of Acquire, or about the arguments. That another
+// is done. If ran is false, an error is one of Acquire, or about the arguments. That another
 // has the name is no error, and no [EventFailed]. Once does not take WithMinHold and WithAttempts.
 func (s *Supervisor) Once(ctx context.Context, name string, period time.Duration, fn func(ctx context.Context) error, opts ...Option) (ran bool, err error) {
 	if fn == nil {
@@ -82,11 +84,13 @@ func (s *Supervisor) Once(ctx context.Context, name string, period time.Duration
 	}
 }
 
-// Lead runs fn while name is held, for as long as possible: when the lease is lost
-// it waits for fn to return, becomes a candidate again, and calls fn anew. It
-// returns when fn returns while the lease is held, with fn's error, or when ctx is
-// done, with an error that wraps ctx's. fn's context ends with the lease, and fn
-// should return then: until it does, nobody runs on behalf of this caller.
+// Lead waits until name is held, and runs fn under the lease. When the lease is lost it waits
+// for fn to return, becomes a candidate again, and calls fn once more. fn's context ends with the
+// lease and with ctx. fn should return then: until it does, this process is no candidate.
+//
+// Lead returns fn's error when fn returns while the lease is held; so it does if ctx was done
+// meanwhile. If ctx is done while Lead waits for the name, it returns an error that wraps ctx's,
+// otherwise as Acquire does.
 //
 // A lease that is released while fn runs, by fn itself or with
 // [Supervisor.StepDown], ends Lead too, with fn's error; but [WithCoolDown] makes it
@@ -129,10 +133,9 @@ func (s *Supervisor) cool(ctx context.Context, d time.Duration) {
 	}
 }
 
-// StepDown releases the lease that this process holds on name, as its holder would
-// with Release, which see for ctx and for the errors: whoever runs under it, in Do or
-// Lead, finds its context done. That this process holds none is an [*AcquireError] that wraps
-// [ErrNotHolder].
+// StepDown releases the lease that this process holds on name. The context of a function that runs
+// under it, in Do, Once or Lead, ends. For ctx and the errors see [lease.Lease.Release]. If this
+// process does not hold the name, the error is an [*AcquireError] that wraps [ErrNotHolder].
 func (s *Supervisor) StepDown(ctx context.Context, name string) error {
 	if err := s.cfg.checkName(name); err != nil {
 		return fmt.Errorf("step down: %w", err)

@@ -8,33 +8,33 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
-// Stats are counters since the supervisor was made, and how much there is of some
-// things now.
+// Stats are counters since the supervisor was made, and how many leases, waiting callers and unconfirmed
+// releases there are now.
 type Stats struct {
 	Acquired uint64 // leases won
 	Failed   uint64 // acquisitions that ended without one
 	Released uint64 // leases that their holders gave up
 	Lost     uint64 // leases that ended otherwise
-	Waits    uint64 // callers that did not get their lease at once, and had to wait for it
+	Waits    uint64 // callers that did not get their lease at once, and had to wait
 	Untold   uint64 // events that were dropped because the Observer or Logger was too slow
 
 	Held    int // leases now
 	Waiting int // callers that wait for a name now
 	Owed    int // releases that a node has yet to confirm
 
-	// Busy is for how long the supervisor's goroutine has worked, of Up. If
-	// their growth over a minute is nearly the same, it is saturated, and leases
-	// will be lost.
+	// Up is how long the supervisor has been there, and Busy how much of that time its goroutine
+	// has worked. If Busy grows nearly as much as Up does over a minute, the goroutine is saturated,
+	// and leases will be lost.
 	Busy, Up time.Duration
-	// Longest is the longest that it has worked at one stretch in the last half to whole
-	// minute: for so long an answer, a caller or a loss had to wait for it.
+	// Longest is the longest time that the goroutine has worked without a pause in the last half
+	// to whole minute. An answer, a caller or a loss had to wait for so long.
 	Longest time.Duration
 
-	// LeastMargin is the least time that was left of a lease when it was renewed, until it would
-	// have been lost, in the last half to whole minute; 0 if none was renewed. Margins counts all
-	// renewals since New by that time: Margins[0] those with less than a tenth of the TTL left,
-	// Margins[9] those with nine tenths and more. A lease that renews itself in time has about
-	// six tenths left. If the first of them grow, leases will be lost.
+	// The margin of a renewal is the time that was left until the lease would have been lost.
+	// LeastMargin is the least one in the last half to whole minute; 0 if no lease was renewed.
+	// Margins counts all renewals since New by their margins: Margins[0] those of less than a tenth
+	// of the TTL, Margins[9] those of nine tenths and more. A lease that renews itself in time has
+	// about six tenths left. If the first of the Margins grow, leases will be lost.
 	LeastMargin time.Duration
 	Margins     [10]uint64
 }
@@ -45,8 +45,7 @@ type counters struct {
 	begun clock.Instant
 }
 
-// Stats returns the counters. It changes nothing: whoever reads them a second time, or besides
-// others, is told the same.
+// Stats returns the counters. It resets none of them, so several may read them. It asks no node.
 func (s *Supervisor) Stats() Stats {
 	if s.core == nil {
 		return Stats{} // it is the zero Supervisor

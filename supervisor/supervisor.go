@@ -62,9 +62,10 @@ type Supervisor struct {
 	watchers watchers
 }
 
-// New makes a supervisor. It does not wait for the nodes: it succeeds while they
-// are down, and they join when they come up. Only a broken configuration is an
-// error, which names every broken rule with its value and bound.
+// New makes a supervisor, and starts to connect to the nodes. It does not wait for them: it succeeds
+// while they are down, and they join when they come up. Only a broken configuration is an
+// error, which names every broken rule with its value and bound. End the supervisor with
+// [Supervisor.Close].
 func New(cfg Config) (*Supervisor, error) {
 	given := len(cfg.Nodes)
 	cfg, long := cfg.capped()
@@ -124,10 +125,14 @@ func (s *Supervisor) Format(f fmt.State, _ rune) {
 
 // Acquire waits until name is held, or until ctx is done. ctx bounds the waiting
 // only: the lease lives on until it is released or lost. The callers of one
-// process are served in the order in which they came. An error is an
-// [*AcquireError] that wraps ctx's error, and [ErrHeld] or [ErrNoQuorum] for what
-// stood in the way, if anything did; or one that wraps [ErrClosed]; or else it is about
-// the arguments. With an error nothing is held, and nothing is left behind.
+// process are served in the order in which they came. A name is 1 to 512 bytes, Config.Prefix
+// included.
+//
+// With an error nothing is held, and nothing is left behind. If ctx ended the waiting, the error is an
+// [*AcquireError] that wraps ctx's error, and [ErrHeld] or [ErrNoQuorum] for what stood in the
+// way, if anything did. Without the end of ctx it wraps [ErrClosed], [ErrMisconfigured] or
+// [ErrFenceExhausted], with [WithAttempts] also [ErrHeld] or [ErrNoQuorum]; or it is about the
+// arguments.
 //
 // A lease is not re-entrant: a second Acquire of the same name waits for the
 // first lease to end.
@@ -142,15 +147,15 @@ func (s *Supervisor) Acquire(ctx context.Context, name string, opts ...Option) (
 // TryAcquire makes one attempt to get name. It fails with [ErrHeld] if another client
 // holds the name, or if this process holds it or has a caller who waits for it.
 //
-// It does not wait for nodes that are young, which were started or have lost their data.
-// If they leave too few others, it fails with [ErrNoQuorum], and [AcquireError.Young]
-// says for how long. Try again with the same supervisor after that: it finds the nodes
-// grown, and writes so for all processes. A supervisor that is closed before leaves them
-// young, because each counts the window on its own clock.
+// It does not wait for nodes that are young: that were started, or have lost their data. If too few
+// others are left, it fails with [ErrNoQuorum], and [AcquireError.Young] says for how long. Try again
+// with the same supervisor after that: it finds the nodes grown, and notes that on the nodes for all
+// processes. If it is closed before, the nodes stay young, because each supervisor counts the window
+// on its own clock.
 //
 // Without a shorter ctx it takes at most: TTL/4 until the nodes' time is known (first use
-// only; TTL/2 if they answer late or not at all), TTL/4 for the election, and, if refused, TTL/2 to find out who holds the name,
-// which is TTL/4 + NodeTimeout if the nodes have been quick.
+// only; TTL/2 if they answer late or not at all), TTL/4 for the election, and, if refused, TTL/2 to
+// find out who holds the name, or TTL/4 + NodeTimeout if the nodes have been quick.
 func (s *Supervisor) TryAcquire(ctx context.Context, name string, opts ...Option) (*lease.Lease, error) {
 	r, err := s.request(callTryAcquire, name, opts)
 	if err != nil {
@@ -231,15 +236,18 @@ func (cutMessage) apply(s *Supervisor, now clock.Instant) { s.core.Cut(now) }
 // Close ends the supervisor: it accepts nothing more, ends every lease with
 // lease.ErrClosed, tells all nodes at once, and stops every goroutine.
 //
-// It waits for what is owed: for each of these leases, for releases that were not confirmed,
-// and for acquisitions that came to nothing, as far as a node may have the key. Nodes that
-// are down are connected to again, and told again, until a quorum of them is free of each
-// name, or the keys must have expired: then Close returns nil, and every name is free. When
-// ctx is done it cuts the connections, and its error, a [*ReleaseError] for each of up to a
-// hundred names, says which may stay taken, on which nodes and for how long at most, and how
-// many more there are: Release of the lease says so of each. A context that never ends, as context.Background(), is no reason to wait for nodes that are down: for each
-// name Close waits then for a quarter of its TTL, and until each node has answered or the node
-// timeout is over. Closing it again waits for the same end and returns the same error.
+// Close waits until every name is free that a node may keep for this supervisor: of the leases that
+// it ends, of releases that were not confirmed, and of acquisitions that came to nothing. It connects
+// again to nodes that are down, and tells them again, until a quorum of them is free of each name or
+// the keys must have expired. Then it returns nil. When ctx is done it cuts the connections and
+// returns an error that wraps a [*ReleaseError] for each of up to a hundred names: which may stay
+// taken, on which nodes and for how long at most. It also says how many more there are. The error
+// asks nothing of the caller.
+//
+// A context that never ends, as context.Background(), is no reason to wait for nodes that are
+// down: then Close waits for each name a quarter of its TTL, and until each node has answered or
+// Config.NodeTimeout is over. Closing the supervisor again waits for the same end and returns the
+// same error.
 //
 // Work that runs under a lease should have stopped before: others may start as
 // soon as Close has told the nodes.

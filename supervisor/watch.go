@@ -12,25 +12,24 @@ import (
 	"github.com/leasehold-go/leasehold/lease"
 )
 
-// Watch tells who holds a name, as it changes: first how it is, then each time that
-// somebody else has the name (another token, so also another lease of the same
-// process), that it was left, that it is free, or held again. What comes and goes between two looks is
-// not seen. The nodes are asked with Inspect about every TTL/20, 20 ms at least, and
-// at once when this process itself acquires the name, or if a server that tracks
-// keys tells of a change; like Inspect it is for display,
-// and never to decide by whether to work.
+// Watch tells who holds a name, as that changes. It begins with the present state, and then tells
+// each time that another lease holds the name (which may be one of the same process), that the name
+// was left, that it is free, and that it is held again. It looks with Inspect about every TTL/20, but
+// not more often than every 20 ms; and at once when this process itself acquires the name, or when a
+// server that tracks keys tells of a change. What comes and goes between two looks is not seen. Like
+// Inspect it is for display, and never for deciding whether to work.
 //
-// An outage is a state as others: Holding.Err says why it is not known who holds the name, and
-// wraps [ErrNoQuorum]; Holding.Nodes has what each node said. It is told once, and the watch goes on,
-// and tells how it is when a quorum can be reached again. If no quorum says the
-// same, as during an election, that is told only if it lasts for two looks: Held and
-// Free are both false then, and Err is nil.
+// An outage is a state like the others: Holding.Err says why it is not known who holds the name, and
+// wraps [ErrNoQuorum]; Holding.Nodes has what each node said. Watch tells of it once, goes on, and
+// tells who holds the name when a quorum can be reached again. If no quorum says the same, as during
+// an election, Held and Free are both false and Err is nil; Watch tells that only if it lasts for two
+// looks.
 //
 // An error ends the sequence, so a loop may return it. It wraps [ErrClosed] if the supervisor
 // was closed, or is about a broken name. Without one the sequence ends when ctx is done.
 //
-// It is a sequence and not a channel so that nothing runs but in the caller's loop, and a
-// caller who is slow sees fewer changes. It may be ranged over again, which begins from the start.
+// Nothing runs but the caller's own loop, which waits between two changes; a slow caller sees fewer
+// of them. The sequence may be ranged over again, and then begins with the state at that time.
 func (s *Supervisor) Watch(ctx context.Context, name string) iter.Seq2[Holding, error] {
 	return func(yield func(Holding, error) bool) {
 		if err := s.cfg.checkName(name); err != nil {

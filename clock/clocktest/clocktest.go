@@ -12,7 +12,7 @@ import (
 )
 
 // Manual is a clock that moves only when told to. Its timers fire inside
-// [Manual.Advance]. It is safe for concurrent use.
+// [Manual.Advance]. Its methods may be called from any goroutine. Make it with [NewManual].
 type Manual struct {
 	mu     sync.Mutex
 	now    clock.Instant
@@ -31,8 +31,8 @@ func (m *Manual) Now() clock.Instant {
 	return m.now
 }
 
-// Advance moves the clock by d, which must not be negative, and fires every
-// timer that has become due.
+// Advance moves the clock forward by d, and fires every timer that has become due. It does not wait
+// for whoever the timers wake. It panics if d is negative.
 func (m *Manual) Advance(d time.Duration) {
 	if d < 0 {
 		panic("clocktest: a Manual clock does not go back")
@@ -92,8 +92,8 @@ func (t *manualTimer) fireIfDue() {
 }
 
 // Skewed returns a clock that runs at rate times the speed of base, from the
-// instant at which it was made: 1.01 is a clock that gains a hundredth. The rate
-// must be positive.
+// instant at which it is made: a clock with rate 1.01 gains a hundredth. Skewed panics if rate is not
+// positive.
 func Skewed(base clock.Clock, rate float64) clock.Clock {
 	if rate <= 0 {
 		panic("clocktest: the rate of a Skewed clock must be positive")

@@ -2,18 +2,18 @@
 //
 // A lease cannot stop a process that is frozen between its last look at the lease
 // and the moment at which its write lands. The store can: it keeps a mark, the
-// largest fence that it has seen, and takes nothing from a holder with a smaller
-// one.
+// largest fence that it has seen, and accepts nothing from a holder with a smaller
+// fence.
 //
 // The mark must be advanced before the holder's first read, not with its write.
 // Otherwise a read-modify-write can be lost although every write is checked: the new
 // holder reads, the frozen old one writes with its fence, which is still the largest
 // seen, and then the new one writes what it has made of the value that it read. So
 // a holder calls Advance before it reads, and checks its fence again with each
-// write; both helpers do the two in one step, atomic in the store.
+// write. The check and the advance are one step here, atomic in the store.
 //
-// Neither needs a client library of ours: the SQL one works with database/sql, and
-// the Redis one is a script and its arguments for whatever client the caller has.
+// That needs no other package of leasehold: [SQL] works with database/sql, and [Advance] and [Write]
+// are scripts for whatever Redis client the caller has.
 package fence
 
 import (
@@ -25,8 +25,8 @@ import (
 	"strings"
 )
 
-// ErrStale: the store has seen a larger fence. Another holder has come; stop, and
-// write nothing.
+// ErrStale: the store has seen a larger fence. Another holder has come: stop, and
+// write nothing. A row that is missing gives it too, see [SQL].
 var ErrStale = errors.New("fence: stale: the store has seen a later holder")
 
 // An Execer runs a statement: *sql.DB, *sql.Tx or *sql.Conn.
@@ -34,24 +34,29 @@ type Execer interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 
-// SQL keeps the mark of each resource in a table.
+// SQL keeps the mark of each resource in a table. It may be used from any goroutine.
 type SQL struct {
 	// Table has a text column "resource", its primary key, and a column "fence" of
-	// 64 bits. A row must be there before the first Advance, with a fence of 0:
-	// inserting one on the fly is spelled otherwise by every database.
+	// 64 bits. Each resource must have its row before the first Advance, with a fence of 0:
+	// Advance inserts none, because every database spells that otherwise. Table may name a
+	// schema, as in "work.fences". It is quoted as in standard SQL, so MySQL needs the SQL mode
+	// ANSI_QUOTES.
 	Table string
 
-	// Dollar has parameters written $1, $2 as PostgreSQL wants them, not ?.
+	// Dollar says that parameters are written $1 and $2, as PostgreSQL wants them, and not ?.
 	Dollar bool
 }
 
 // Advance moves the mark of a resource up to the holder's fence, by one conditional
-// UPDATE. It returns [ErrStale] if the mark is larger, or if there is no row.
+// UPDATE. It returns an error that wraps [ErrStale] if the mark is larger, or if there is no row; and
+// else the database's own error, after which the mark may have been moved or not: try again. A fence
+// is at most 2^63-1.
 //
 // Call it before the first read, in a transaction of its own or in that of the
 // work, and as the first statement of every transaction that writes: the row stays
-// locked until that ends, so that no later holder comes in between. It counts the
-// rows that matched; with MySQL the connection must do so too (clientFoundRows=true).
+// locked until that ends, so that no later holder comes in between. Advance relies on the
+// number of rows that matched; with MySQL the connection must return that
+// (clientFoundRows=true).
 func (s SQL) Advance(ctx context.Context, db Execer, resource string, fence uint64) error {
 	if fence > 1<<63-1 {
 		return fmt.Errorf("fence: %d: want at most %d", fence, int64(1<<63-1))

@@ -20,11 +20,11 @@ func Conns(nodes []*Node) []node.Conn {
 	return conns
 }
 
-// Conn returns how to reach the node.
+// Conn returns how to reach the node, for supervisor.Config.Nodes.
 func (n *Node) Conn() node.Conn { return n.ConnOf("") }
 
-// ConnOf returns how that client reaches the node: by a path of its own, which
-// [Node.Cut] can cut. The name is any text; [Node.Conn] uses the empty one.
+// ConnOf returns how one client reaches the node: by a path of its own, which
+// [Node.Cut] can cut. The name of the client is any text; [Node.Conn] uses the empty one.
 func (n *Node) ConnOf(client string) node.Conn { return node.FromOption(n.Option(client)) }
 
 // Option returns what [Node.ConnOf] is made of, for tests that add a password to
@@ -44,8 +44,8 @@ func (n *Node) Option(client string) rueidis.ClientOption {
 	}
 }
 
-// Dial returns a connection to the node by that client's path. While the path is
-// cut it waits for ctx, or until it is mended.
+// Dial returns a connection to the node by a client's path, see [Node.ConnOf]. While the path is
+// cut it waits until it is mended, or until ctx is done.
 func (n *Node) Dial(ctx context.Context, client string) (net.Conn, error) {
 	for {
 		if ctx.Err() != nil {

@@ -14,12 +14,11 @@
 //
 // Inside a testing/synctest bubble a node lives by the bubble's time, so ten
 // seconds of a hung server cost nothing: make the node inside the bubble, and
-// give the supervisor [clock.Runtime] as its clock. Everything of a node that
-// runs in the background belongs to one of its connections and ends with it, or
-// with [Node.Close].
+// give the supervisor [clock.Runtime] as its clock. A node has goroutines only for
+// its connections: they end with the connection, or with [Node.Close].
 //
-// As on a real server a key is there for the whole of its last millisecond, by a clock
-// that begins with a millisecond when the node is made.
+// A key exists until the end of its last millisecond, as on a real server. The node's clock is at the
+// beginning of a millisecond when the node is made.
 //
 // Every method of a Node may be called from any goroutine. None but
 // [Node.Close] waits for anything.

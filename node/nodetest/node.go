@@ -58,11 +58,11 @@ var made atomic.Int64
 // longUp is how long a new node has been up.
 const longUp = 24 * time.Hour
 
-// New returns a running node that has been up for a day, and has been known since then:
-// its marker and its being grown, the keys leasehold:incarnation and leasehold:{leasehold:incarnation}:grown, are
-// all that is in it. So it is asked for grants at once. One that was restarted, or flushed,
-// is young. It needs no Close, unless the test asks for every goroutine to be gone while
-// clients are still open.
+// New returns a running node that has been up for a day, and that leasehold has known since then. So
+// supervisors acquire names on it at once; a node that was restarted or flushed is young instead. It
+// holds two keys, which tell that: leasehold:incarnation and
+// leasehold:{leasehold:incarnation}:grown. A node needs no Close, unless the test asks for every
+// goroutine to be gone while clients are still open.
 func New() *Node {
 	n := &Node{
 		name:     fmt.Sprintf("nodetest-%d", made.Add(1)),
@@ -85,7 +85,7 @@ func New() *Node {
 	return n
 }
 
-// Start returns so many new running nodes.
+// Start returns n new running nodes, as [New] does.
 func Start(n int) []*Node {
 	nodes := make([]*Node, n)
 	for i := range nodes {
@@ -185,7 +185,7 @@ func (n *Node) Resume() {
 	}
 }
 
-// Delay makes every answer come d later than it would, from the next request on.
+// Delay makes every answer come d later than it would, from the next request on; 0 ends that.
 // Requests are executed as they arrive.
 func (n *Node) Delay(d time.Duration) {
 	n.mu.Lock()
@@ -193,7 +193,7 @@ func (n *Node) Delay(d time.Duration) {
 	n.delay = d
 }
 
-// Cut parts the node from that client, see [Node.ConnOf], and from no other: bytes
+// Cut parts the node from one client, the one of [Node.ConnOf], and from no other: bytes
 // vanish both ways, and a dial waits until it is given up or the cut is mended.
 func (n *Node) Cut(client string) {
 	n.mu.Lock()
@@ -203,8 +203,8 @@ func (n *Node) Cut(client string) {
 	}
 }
 
-// Mend ends [Node.Cut]. A connection that lost something stays silent for good:
-// what follows in it would be out of step.
+// Mend ends [Node.Cut]. A connection that lost bytes in the cut stays silent for ever, because what
+// followed would be out of step: the client makes another one.
 func (n *Node) Mend(client string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -214,16 +214,16 @@ func (n *Node) Mend(client string) {
 	}
 }
 
-// Jump sets the node's clock forward by d, or back if d is negative: its TIME
-// changes, and keys are so much nearer to their end.
+// Jump sets the node's clock forward by d, or back if d is negative: TIME answers so, and keys expire
+// that much earlier, or later.
 func (n *Node) Jump(d time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.jump += d
 }
 
-// Fail makes the node answer that error, "OOM command not allowed" say, instead
-// of executing the command, until it is called with an empty reply. A command is
+// Fail makes the node answer reply as an error, for example "OOM command not allowed", instead
+// of executing the command, until Fail is called with an empty reply. A command is
 // named as in "SET", "EVALSHA" or "CLIENT SETNAME"; "*" stands for all but HELLO,
 // CLIENT, INFO and TIME.
 func (n *Node) Fail(command, reply string) { n.override(n.fails, command, reply) }
@@ -231,9 +231,9 @@ func (n *Node) Fail(command, reply string) { n.override(n.fails, command, reply)
 // EOF at the end of the bytes given to [Node.Reply] closes the connection there.
 const EOF = "\x00EOF\x00"
 
-// Reply makes the node answer these bytes, which need not be RESP, instead of
-// executing the command, until it is called with no bytes. Commands are named as
-// for [Node.Fail], before which it takes precedence.
+// Reply makes the node answer the bytes of raw, which need not be RESP, instead of
+// executing the command, until Reply is called with no bytes. Commands are named as
+// for [Node.Fail]; if both are set for a command, Reply wins.
 func (n *Node) Reply(command, raw string) { n.override(n.replies, command, raw) }
 
 func (n *Node) override(of map[string]string, command, with string) {
@@ -247,24 +247,24 @@ func (n *Node) override(of map[string]string, command, with string) {
 	}
 }
 
-// ClusterMode makes INFO say that the server is one of a cluster, or not any more. A
-// connection is not closed for that.
+// ClusterMode makes INFO say that the server is one of a cluster; false ends that. It closes no
+// connection.
 func (n *Node) ClusterMode(on bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.cluster = on
 }
 
-// Slots makes the node refuse a script whose keys are of several slots, as a cluster does
-// and a proxy before one, which calls itself standalone. Here each hash tag has a slot of
-// its own.
+// Slots makes the node refuse a script whose keys are in several slots, as a cluster does,
+// and a proxy in front of one, which calls itself standalone; false ends that. Here each hash tag has
+// a slot of its own.
 func (n *Node) Slots(on bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.slots = on
 }
 
-// RequirePass makes the node ask connections to come for this password of the
+// RequirePass makes the node ask new connections for this password of the
 // default user; an empty one ends that.
 func (n *Node) RequirePass(password string) {
 	n.mu.Lock()
@@ -272,9 +272,9 @@ func (n *Node) RequirePass(password string) {
 	n.password = password
 }
 
-// Get returns what a key holds, and how long it has left, -1 if for ever. Of a
-// sorted set, which a fence is, it is the highest score. Like the other methods
-// that look at the data it works on a node that hangs or is down, too.
+// Get returns the value of a key, and how long it has left, -1 if for ever; ok is false if there is no
+// such key. For a sorted set, as a fence is one, the value is the highest score. Like the other methods
+// that look at the data it also works on a node that hangs or is down.
 func (n *Node) Get(key string) (value string, left time.Duration, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -292,7 +292,7 @@ func (n *Node) Get(key string) (value string, left time.Duration, ok bool) {
 	return value, left, true
 }
 
-// Set gives a key a value for ttl, for ever if that is 0.
+// Set gives a key a value for ttl, or for ever if ttl is 0 or less.
 func (n *Node) Set(key, value string, ttl time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -331,8 +331,8 @@ func (n *Node) FlushScripts() {
 	clear(n.scripts)
 }
 
-// Commands returns how many of each command were executed in all lives of the
-// node: "SET", "EVALSHA", "CLIENT GETNAME". What [Node.Fail] and [Node.Reply]
+// Commands returns how often each command was executed, by name, as "SET", "EVALSHA" or
+// "CLIENT GETNAME". A restart does not reset it. What [Node.Fail] and [Node.Reply]
 // answered is not counted.
 func (n *Node) Commands() map[string]int {
 	n.mu.Lock()
@@ -340,14 +340,14 @@ func (n *Node) Commands() map[string]int {
 	return maps.Clone(n.counts)
 }
 
-// Alive tells whether the server is running, be it hung or cut off.
+// Alive reports whether the server is running; one that hangs or is cut off is.
 func (n *Node) Alive() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.up
 }
 
-// Close ends the node for good, and waits for its goroutines.
+// Close ends the node for good, and waits for its goroutines. Connections to it break.
 func (n *Node) Close() {
 	n.mu.Lock()
 	n.crash()

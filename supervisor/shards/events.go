@@ -6,13 +6,13 @@ import "strconv"
 type Event struct {
 	Kind    EventKind
 	Group   string
-	Name    string // of all but EventMembers: as in the list; of EventFailed empty if it is about the group
+	Name    string // as in the list of names; empty of EventMembers, and of EventFailed if it is about the group
 	Members int    // how many processes take part, as far as this one knows
-	Fence   uint64 // of the lease, if there is or was one
-	Err     error  // of EventLost and EventFailed why; of EventReturned and EventPanicked what the function returned
+	Fence   uint64 // of the lease, if there is or was one; else 0
+	Err     error  // of EventLost and EventFailed: why; of EventReturned: what the function returned; of EventPanicked: a *PanicError
 }
 
-// An EventKind is what has happened.
+// An EventKind says what has happened.
 type EventKind uint8
 
 // The kinds of events.
@@ -20,13 +20,13 @@ const (
 	_             EventKind = iota
 	EventMembers            // another number of processes takes part
 	EventTaken              // a name is owned, and its function begins
-	EventGiving             // somebody else is to have a name: its function is told to return
-	EventGiven              // its function has returned, and it was released
+	EventGiving             // another process is to have a name: its function is told to return
+	EventGiven              // a function was told to return and has returned, and the name was released
 	EventLost               // a lease was lost, and its function has returned
-	EventReturned           // a function has returned by itself: the name is left alone for a while
+	EventReturned           // a function has returned by itself: this process leaves the name alone for a while
 	EventPanicked           // a function has panicked: Own ends
 	EventSlow               // a function has not returned 10 s after it was told to
-	EventFailed             // the nodes or the supervisor refuse something, which is tried again
+	EventFailed             // the nodes or the supervisor have refused something, which is tried again
 )
 
 var kinds = [...]string{

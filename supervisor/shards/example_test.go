@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/leasehold-go/leasehold/lease"
@@ -69,4 +70,28 @@ func ExampleWithObserver() {
 	// members  1
 	// taken eu 1
 	// given eu 1
+}
+
+// All leases of this call say who has them. A process that ends within the time of WithSettle has
+// moved nothing.
+func ExampleWithOwner() {
+	sup, err := supervisor.New(supervisor.Config{Nodes: nodetest.Conns(nodetest.Start(3))})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer sup.Close(context.Background())
+
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	err = shards.Own(ctx, sup, "orders", []string{"eu"}, func(ctx context.Context, name string) error {
+		owner, _, _ := strings.Cut(lease.FromContext(ctx).Owner(), "#") // a random text follows
+		fmt.Println(name, "is owned by", owner)
+		cancel() // leave
+		<-ctx.Done()
+		return nil
+	}, shards.WithOwner("host-3"), shards.WithTTL(5*time.Second), shards.WithSettle(100*time.Millisecond))
+	fmt.Println("left:", errors.Is(err, context.Canceled))
+	// Output:
+	// eu is owned by host-3
+	// left: true
 }

@@ -20,20 +20,22 @@ type options struct {
 	observer func(Event)
 }
 
-// WithSettle has Own wait for so long after it has joined before it takes its part: a process
-// that ends within that time has moved nothing. Default 500 ms; at most an hour.
+// WithSettle has Own wait for d after it has joined the group before it takes its part, so that a
+// process that ends within that time has moved nothing. Default 500 ms; 0 to 1 h.
 func WithSettle(d time.Duration) Option { return func(o *options) { o.settle = d } }
 
-// WithTTL has the leases last for another TTL than that of the supervisor. All processes of a
-// group want the same.
+// WithTTL gives the leases another TTL than that of the supervisor, within the bounds of
+// [supervisor.WithTTL]. All processes of a group should give the same.
 func WithTTL(ttl time.Duration) Option { return func(o *options) { o.ttl, o.timed = ttl, true } }
 
-// WithOwner is what the leases say of their holder, before a "#" and a random text which
-// tells this call from all others. Default: the host and the process. At most 100 bytes.
+// WithOwner has the leases say owner of their holder, before a "#" and a random text that
+// tells this call of Own from all others. Default: the host and the process ID, as "host:pid". At most
+// 100 bytes, not beginning with "?" or "!".
 func WithOwner(owner string) Option { return func(o *options) { o.owner = owner } }
 
-// WithObserver has every event told to a function. It is called by one goroutine, the one that
-// decides what to take and to give, so it must not wait; and it must not call Own.
+// WithObserver has observe called with every event. The goroutine that decides what to take and to
+// give calls it, one event after the other: so it must not wait, and must not call Own. Default: nobody
+// is told.
 func WithObserver(observe func(Event)) Option { return func(o *options) { o.observer = observe } }
 
 const (

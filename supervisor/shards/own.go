@@ -13,14 +13,15 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor"
 )
 
-// ErrMoved is the cause of a function's context if another process is to have its name.
+// ErrMoved is the cause of a function's context, see context.Cause, if another process is to have its
+// name, which waits until the function has returned.
 var ErrMoved = errors.New("shards: moved to another process")
 
 // A PanicError is what Own panics with if a function has panicked.
 type PanicError struct {
-	Name  string
-	Value any    // what it has panicked with
-	Stack []byte // where
+	Name  string // of which name it was the function
+	Value any    // with which it has panicked
+	Stack []byte // of the function's goroutine, as text
 }
 
 // Error has the name, the value and the stack.
@@ -35,17 +36,19 @@ func (e *PanicError) Unwrap() error {
 }
 
 // Own takes part in a group of processes that share names, until ctx is done or sup is closed.
-// For each name that this process owns it runs fn, in a goroutine of its own, with a context
-// that ends with the lease, when the name is given to another process, or with ctx;
-// [lease.FromContext] takes the lease, and its fence, from it.
+// For each name that this process owns it runs fn, in a goroutine of its own. fn's context ends with
+// the lease, when the name is to be given to another process, and with ctx;
+// [lease.FromContext] takes the lease, and its fence, from it. That fn returns an error is told to the
+// observer alone, see [WithObserver]: Own goes on.
 //
-// It returns when every fn has returned and what it had is released: with an error that wraps
-// ctx's or [supervisor.ErrClosed], or one about the arguments, before anything was tried. A
-// second Own of a group on one supervisor is such an error as long as the first runs.
+// Own returns when every fn has returned and its leases are released, with an error that wraps
+// ctx's or [supervisor.ErrClosed]. Nodes that cannot be reached do not end it. An error about the
+// arguments is returned before anything was tried. A second Own of a group on one supervisor is such
+// an error while the first runs.
 //
 // If fn panics, Own ends as if ctx were done, gives back all names, and then panics itself with
-// a [*PanicError], in the goroutine of its caller. If another fn has not returned 10 s
-// later, it does not wait for that any longer.
+// a [*PanicError], in the goroutine of its caller. It waits for 10 s at most until every other fn has
+// returned.
 func Own(ctx context.Context, sup *supervisor.Supervisor, group string, names []string, fn func(ctx context.Context, name string) error, opts ...Option) error {
 	o, err := prepare(sup, group, names, fn, opts)
 	if err != nil {
