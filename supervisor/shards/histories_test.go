@@ -3,6 +3,7 @@ package shards_test
 import (
 	"cmp"
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"testing"
@@ -33,16 +34,19 @@ func TestHistories(t *testing.T) {
 		t.Run("at once", func(t *testing.T) {
 			t.Parallel()
 			for range (n + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0) {
-				seed := rand.Uint64()
-				if history(t, seed); t.Failed() {
-					t.Fatalf("again: -shards.seed %d", seed)
-				}
+				history(t, rand.Uint64())
 			}
 		})
 	}
 }
 
+// history plays one. Of one that fails it says what was done, and how to play it again.
 func history(t *testing.T, seed uint64) {
+	defer func() {
+		if t.Failed() {
+			t.Logf("again: -shards.seed %d", seed)
+		}
+	}()
 	random := rand.New(rand.NewPCG(seed, 0))
 	upTo := func(d time.Duration) time.Duration { return time.Duration(random.Int64N(int64(d))) }
 	bubble(t, 1+random.IntN(30), func(w *world) {
@@ -59,26 +63,34 @@ func history(t *testing.T, seed uint64) {
 		}
 		var cut []*process // those that will be back; others are dead
 		ill := 0           // so many of the nodes hang: the first of them
+		begun := time.Now()
+		tell := func(format string, args ...any) {
+			w.t.Logf("%7.3f s  %s", time.Since(begun).Seconds(), fmt.Sprintf(format, args...))
+		}
 		for range 5 + random.IntN(10) {
 			time.Sleep(upTo([]time.Duration{500 * time.Millisecond, 3 * time.Second, 15 * time.Second}[random.IntN(3)]))
 			switch random.IntN(8) {
 			case 0, 1:
 				if len(w.all) < 12 {
 					w.joins(1 + random.IntN(2))
+					tell("%d have joined", len(w.all))
 				}
 			case 2:
 				if p := one(true); p != nil {
 					p.quit()
+					tell("%s quits", p.id)
 				}
 			case 3:
 				if p := one(true); p != nil {
 					if p.cut(); random.IntN(2) == 0 {
 						cut = append(cut, p)
 					}
+					tell("%s is cut off", p.id)
 				}
 			case 4:
 				if len(cut) > 0 {
 					cut[0].mend()
+					tell("%s is back", cut[0].id)
 					cut = cut[1:]
 				}
 			case 5:
@@ -88,13 +100,18 @@ func history(t *testing.T, seed uint64) {
 				} else {
 					w.resume(&ill)
 				}
+				tell("%d nodes hang", ill)
 			case 6:
 				if ill == 0 {
-					w.nodes[random.IntN(len(w.nodes))].Restart()
+					i := random.IntN(len(w.nodes))
+					w.nodes[i].Restart()
+					tell("node %d restarts empty", i)
 				}
 			case 7:
 				if ill == 0 {
-					w.nodes[2].Jump(upTo(time.Second)) // of no other: a quorum keeps the time
+					d := upTo(time.Second)
+					w.nodes[2].Jump(d) // of no other: a quorum keeps the time
+					tell("the clock of node 2 jumps by %v", d)
 				}
 			}
 		}

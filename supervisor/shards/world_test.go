@@ -138,7 +138,7 @@ func (w *world) enter(p *process, name string, fence uint64) {
 	defer w.mu.Unlock()
 	r := w.store[name]
 	if r.owner != nil {
-		w.t.Errorf("%s has %s while %s does", p.id, name, r.owner.id)
+		w.t.Errorf("%s has %s with the fence %d while %s does with %d, at %v", p.id, name, fence, r.owner.id, r.fence, time.Now().Format("05.000"))
 	}
 	if fence <= r.fence {
 		w.t.Errorf("%s writes %s with the fence %d after one of %d", p.id, name, fence, r.fence)
