@@ -341,6 +341,9 @@ func TestOnceAtTheSameMoment(t *testing.T) {
 func TestOnceAfterASplitVote(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
 		sup := start(t, nodes)
+		for _, n := range nodes {
+			n.Delay(time.Millisecond)
+		}
 		nodes[0].Set("x", "one/ABCDEFGHIJKLMNOPQRSTUVWXYZ", ttl/2)
 		nodes[1].Set("x", "other/ABCDEFGHIJKLMNOPQRSTUVWXYZ", ttl/2)
 		begun, before := time.Now(), nodes[2].Commands()["SET"]

@@ -9,7 +9,7 @@ type Event struct {
 	Name    string // as in the list of names; empty of EventMembers, and of EventFailed if it is about the group
 	Members int    // how many processes take part, as far as this one knows
 	Fence   uint64 // of the lease, if there is or was one; else 0
-	Err     error  // of EventLost and EventFailed: why; of EventReturned: what the function returned; of EventPanicked: a *PanicError
+	Err     error  // of EventLost and EventFailed: why; of EventGiven and EventReturned: what the function returned; of EventPanicked: a *PanicError
 }
 
 // An EventKind says what has happened.

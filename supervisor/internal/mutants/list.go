@@ -1492,7 +1492,7 @@ var mutants = []mutant{
 	{"once: the name is free when the job is done", "the name stays taken until the period is over", "supervisor/run.go",
 		"q.MinHold, q.Once, q.Attempts = period, true, 1", "q.Once, q.Attempts = true, 1", "./supervisor TestOnce$"},
 	{"any: very many are looked at, at once", "a look of very many takes the room of renewals", core + "/choice.go",
-		"min(len(ch.keys), mostAtOnce)", "len(ch.keys)", "./supervisor TestAnyOfVeryMany$"},
+		"min(len(ch.keys), mostAtOnce)", "len(ch.keys)", "./supervisor/internal/core TestAnyOfVeryMany$"},
 	{"any: of very many the first are looked at, and no others", "no idle name while somebody waits for any", core + "/choice.go",
 		"\t\tch.from = (ch.from + 1) % len(ch.keys)\n\t}\n", "\t\tch.from = (ch.from + 1) % len(ch.keys)\n\t}\n\tch.from = 0\n", "./supervisor/internal/core TestAnyOfVeryMany$"},
 	{"any: it has no seat for a name that is free", "no idle name while somebody waits for any", core + "/choice.go",
