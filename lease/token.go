@@ -115,8 +115,7 @@ func (l *Lease) LogValue() slog.Value {
 // MarshalJSON returns the lease's name, owner and fence, without its token.
 func (l *Lease) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
-		Name  string `json:"name"`
-		Owner string `json:"owner"`
-		Fence uint64 `json:"fence"`
+		Name, Owner string
+		Fence       uint64
 	}{l.name, l.Owner(), l.fence})
 }

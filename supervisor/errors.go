@@ -82,7 +82,7 @@ const (
 	VerdictNotAsked                   // it could have been asked, but too few other nodes could
 )
 
-var verdicts = enum{"Verdict", []string{
+var verdicts = plain.Enum{Package: "supervisor", Name: "Verdict", Words: []string{
 	VerdictSilent:      "silent",
 	VerdictGranted:     "granted",
 	VerdictFree:        "free",
@@ -93,14 +93,14 @@ var verdicts = enum{"Verdict", []string{
 }}
 
 // String returns the verdict in words, or its number if it has none: "Verdict(17)".
-func (v Verdict) String() string { return verdicts.text(uint8(v)) }
+func (v Verdict) String() string { return verdicts.Text(uint8(v)) }
 
 // MarshalText returns what String returns.
 func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
 
 // UnmarshalText takes what MarshalText returns.
 func (v *Verdict) UnmarshalText(text []byte) error {
-	n, err := verdicts.parse(string(text))
+	n, err := verdicts.Parse(string(text))
 	if err == nil {
 		*v = Verdict(n)
 	}
@@ -159,7 +159,7 @@ func (a Answer) MarshalJSON() ([]byte, error) {
 		NoExpiry bool   `json:",omitempty"`
 		Vacated  bool   `json:",omitempty"`
 		Err      string `json:",omitempty"`
-	}{a.Node, a.Verdict, a.Owner, spanIf(a.LeftKnown, a.Left), a.NoExpiry, a.Vacated, textOf(a.Err)})
+	}{a.Node, a.Verdict, a.Owner, spanIf(a.LeftKnown, a.Left), a.NoExpiry, a.Vacated, plain.ErrorText(a.Err)})
 }
 
 // An AcquireError says why a call did not get what it wanted of a name, and what each node said. Op is

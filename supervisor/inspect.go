@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/internal/plain"
 	"github.com/leasehold-go/leasehold/lease"
 	"github.com/leasehold-go/leasehold/node"
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
@@ -70,7 +71,7 @@ func (h Holding) MarshalJSON() ([]byte, error) {
 		Waiting  int
 		Err      string `json:",omitempty"`
 		Nodes    []Answer
-	}{h.Name, h.Held, h.Free, h.Owner, h.Fence, spanIf(h.Held && !h.NoExpiry, h.Left), h.NoExpiry, h.Vacated, h.Since, h.Waiting, textOf(h.Err), h.Nodes})
+	}{h.Name, h.Held, h.Free, h.Owner, h.Fence, spanIf(h.Held && !h.NoExpiry, h.Left), h.NoExpiry, h.Vacated, h.Since, h.Waiting, plain.ErrorText(h.Err), h.Nodes})
 }
 
 // Inspect asks every node who holds a name. It is for display: by the time that

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/leasehold-go/leasehold/internal/plain"
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
@@ -46,15 +47,15 @@ type NodeStatus struct {
 
 // MarshalJSON returns the fields, durations as in "1.5s" and errors as their texts.
 func (n NodeStatus) MarshalJSON() ([]byte, error) {
-	type plain NodeStatus // without this method
+	type fields NodeStatus // without this method
 	return json.Marshal(struct {
-		plain
+		fields
 		Err     string `json:",omitempty"`
 		NoInbox string `json:",omitempty"`
 
 		Latency, Patience, RoundTripTime, Offset, Young, MaxTTL span
 	}{
-		plain(n), textOf(n.Err), textOf(n.NoInbox),
+		fields(n), plain.ErrorText(n.Err), plain.ErrorText(n.NoInbox),
 		span(n.Latency), span(n.Patience), span(n.RoundTripTime), span(n.Offset), span(n.Young), span(n.MaxTTL),
 	})
 }

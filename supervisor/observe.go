@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/leasehold-go/leasehold/internal/plain"
 	"github.com/leasehold-go/leasehold/lease"
 )
 
@@ -45,7 +46,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 		Err     string `json:",omitempty"`
 		Waited  span   `json:",omitempty"`
 		Elapsed span   `json:",omitempty"`
-	}{e.Kind, e.Name, e.Fence, e.Node, textOf(e.Err), span(e.Waited), span(e.Elapsed)})
+	}{e.Kind, e.Name, e.Fence, e.Node, plain.ErrorText(e.Err), span(e.Waited), span(e.Elapsed)})
 }
 
 // EventKind says what happened.
@@ -64,7 +65,7 @@ const (
 	EventReconnected                      // a connection had ended, for example because it was idle, and another to the same data was made at once
 )
 
-var eventKinds = enum{"EventKind", []string{
+var eventKinds = plain.Enum{Package: "supervisor", Name: "EventKind", Words: []string{
 	EventAcquired:    "acquired",
 	EventFailed:      "not acquired",
 	EventReleased:    "released",
@@ -78,14 +79,14 @@ var eventKinds = enum{"EventKind", []string{
 }}
 
 // String returns the kind in words, or its number if it has none: "EventKind(17)".
-func (k EventKind) String() string { return eventKinds.text(uint8(k)) }
+func (k EventKind) String() string { return eventKinds.Text(uint8(k)) }
 
 // MarshalText returns what String returns.
 func (k EventKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
 // UnmarshalText takes what MarshalText returns.
 func (k *EventKind) UnmarshalText(text []byte) error {
-	n, err := eventKinds.parse(string(text))
+	n, err := eventKinds.Parse(string(text))
 	if err == nil {
 		*k = EventKind(n)
 	}

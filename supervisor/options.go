@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
@@ -101,7 +102,11 @@ func (s *Supervisor) request(call, name string, opts []Option) (*request, error)
 		broken = append([]error{err}, broken...)
 	}
 	if broken != nil {
-		return nil, fmt.Errorf("acquire: %w", errors.Join(broken...))
+		doing := strings.ToLower(call)
+		if call == callTryAcquire {
+			doing = opAcquire
+		}
+		return nil, fmt.Errorf("%s: %w", doing, errors.Join(broken...))
 	}
 	return r, nil
 }

@@ -2,6 +2,7 @@ package shards_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
@@ -448,9 +449,24 @@ func TestArguments(t *testing.T) {
 }
 
 func TestKindsHaveNames(t *testing.T) {
-	for k, want := range map[shards.EventKind]string{shards.EventMembers: "members", shards.EventFailed: "failed", 0: "0", 99: "99"} {
-		if text, err := k.MarshalText(); k.String() != want || string(text) != want || err != nil {
+	for k, want := range map[shards.EventKind]string{
+		shards.EventMembers: "members", shards.EventFailed: "failed", 0: "EventKind(0)", 99: "EventKind(99)",
+	} {
+		text, err := k.MarshalText()
+		if k.String() != want || string(text) != want || err != nil {
 			t.Errorf("%v, %q: want %q", k, text, want)
 		}
+		var back shards.EventKind
+		if err := back.UnmarshalText(text); err != nil || back != k {
+			t.Errorf("%q is read as %d, %v", text, back, err)
+		}
+	}
+}
+
+func TestEventsInJSON(t *testing.T) {
+	text, err := json.Marshal(shards.Event{Kind: shards.EventLost, Group: "g", Name: "a", Members: 2, Fence: 7, Err: lease.ErrExpired})
+	want := `{"Kind":"lost","Group":"g","Name":"a","Members":2,"Fence":7,"Err":"` + lease.ErrExpired.Error() + `"}`
+	if err != nil || string(text) != want {
+		t.Errorf("%s, %v: want %s", text, err, want)
 	}
 }

@@ -1,6 +1,10 @@
 package shards
 
-import "strconv"
+import (
+	"encoding/json"
+
+	"github.com/leasehold-go/leasehold/internal/plain"
+)
 
 // An Event is something that has happened in this process.
 type Event struct {
@@ -29,18 +33,34 @@ const (
 	EventFailed             // the nodes or the supervisor have refused something, which is tried again
 )
 
-var kinds = [...]string{
+var kinds = plain.Enum{Package: "shards", Name: "EventKind", Words: []string{
 	EventMembers: "members", EventTaken: "taken", EventGiving: "giving", EventGiven: "given", EventLost: "lost",
 	EventReturned: "returned", EventPanicked: "panicked", EventSlow: "slow", EventFailed: "failed",
-}
+}}
 
-// String returns the name of a kind, or the number of one that has none.
-func (k EventKind) String() string {
-	if int(k) < len(kinds) && kinds[k] != "" {
-		return kinds[k]
-	}
-	return strconv.Itoa(int(k))
-}
+// String returns the name of a kind, or the number of one that has none, as "EventKind(17)".
+func (k EventKind) String() string { return kinds.Text(uint8(k)) }
 
 // MarshalText returns what String returns.
 func (k EventKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText takes what MarshalText returns.
+func (k *EventKind) UnmarshalText(text []byte) error {
+	n, err := kinds.Parse(string(text))
+	if err == nil {
+		*k = EventKind(n)
+	}
+	return err
+}
+
+// MarshalJSON returns the fields that are set, Err as its text.
+func (e Event) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Kind    EventKind
+		Group   string
+		Name    string `json:",omitempty"`
+		Members int
+		Fence   uint64 `json:",omitempty"`
+		Err     string `json:",omitempty"`
+	}{e.Kind, e.Group, e.Name, e.Members, e.Fence, plain.ErrorText(e.Err)})
+}
