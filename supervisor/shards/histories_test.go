@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,11 +15,15 @@ import (
 var (
 	histories = flag.Int("shards.histories", 0, "how many random histories are played; 0: 200, or 20 with the race detector")
 	seed      = flag.Uint64("shards.seed", 0, "play this one alone")
+
+	excused atomic.Int64 // second owners, after a clock was set
 )
 
 // Random histories: processes join, leave, die, are cut off and come back, while nodes hang,
-// restart and have their clocks set. The store refuses a second owner and a fence that does
-// not grow, and in the end all is balanced. For ten thousand of them, in about an hour:
+// restart and have the clock of one set. The store refuses a second owner and a fence that does
+// not grow, and in the end all is balanced. A second owner is excused after a step of the clock
+// by more than the drift, and only for one TTL: see what is not promised in docs/guarantees.md.
+// For ten thousand of them, in about an hour:
 //
 //	go test ./supervisor/shards -run TestHistories -timeout 0 -shards.histories 10000
 func TestHistories(t *testing.T) {
@@ -30,6 +35,7 @@ func TestHistories(t *testing.T) {
 	if testing.Short() {
 		n = min(n, 20)
 	}
+	t.Cleanup(func() { t.Logf("%d histories, %d second owners after the step of a clock", n, excused.Load()) })
 	for range runtime.GOMAXPROCS(0) {
 		t.Run("at once", func(t *testing.T) {
 			t.Parallel()
@@ -110,7 +116,7 @@ func history(t *testing.T, seed uint64) {
 			case 7:
 				if ill == 0 {
 					d := upTo(time.Second)
-					w.nodes[2].Jump(d) // of no other: a quorum keeps the time
+					w.jump(2, d) // of no other: a quorum keeps the time
 					tell("the clock of node 2 jumps by %v", d)
 				}
 			}
