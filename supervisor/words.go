@@ -175,7 +175,7 @@ func (s *Supervisor) answers(r *core.Report) []Answer {
 	list := make([]Answer, len(r.Answers))
 	for i, a := range r.Answers {
 		list[i] = Answer{
-			Node: s.labels[a.Node], Verdict: Verdict(a.Verdict), Owner: node.OwnerOf(a.Value),
+			Node: s.labels[a.Node], Verdict: Verdict(a.Verdict), Kind: keyKindOf(a), Owner: node.OwnerOf(a.Value),
 			Left: max(0, a.Left), LeftKnown: a.Left > 0, NoExpiry: a.Left < 0, Err: a.Err,
 		}
 		if a.Err == core.FaultTwin {
