@@ -238,17 +238,17 @@ func TestStatus(t *testing.T) {
 	}
 	for _, flag := range []string{"-wait", "-grace"} {
 		p := start(t, urls, "run", flag, "-1s", "x", "--", "echo")
-		if p.ends(t, usage); !strings.Contains(p.errors.String(), flag+" -1s: want 0 or more") {
+		if p.ends(t, usage); !strings.Contains(p.errors.String(), "-"+flag+" -1s: want 0 or more") {
 			t.Errorf("%s", &p.errors)
 		}
 	}
 	for want, args := range map[string][]string{
-		"-max-ttl 5s: want at least -ttl = 10s":                {"-max-ttl", "5s"},
-		"-max-ttl -1s: want at least -ttl = 10s":               {"-max-ttl", "-1s"},
-		"-max-ttl-cap 1m0s: want at least -ttl = 1h0m0s":       {"-ttl", "1h"},
-		"-max-ttl-cap 1m0s: want at least -max-ttl = 2m0s":     {"-max-ttl", "2m"},
-		"-max-ttl-cap 20s: want at least -max-ttl = 30s":       {"-max-ttl", "30s", "-max-ttl-cap", "20s"},
-		"-max-ttl-cap 0s: want at least -ttl = 10s, and the s": {"-max-ttl-cap", "0"},
+		"--max-ttl 5s: want at least --ttl = 10s":                {"-max-ttl", "5s"},
+		"--max-ttl -1s: want at least --ttl = 10s":               {"-max-ttl", "-1s"},
+		"--max-ttl-cap 1m0s: want at least --ttl = 1h0m0s":       {"-ttl", "1h"},
+		"--max-ttl-cap 1m0s: want at least --max-ttl = 2m0s":     {"-max-ttl", "2m"},
+		"--max-ttl-cap 20s: want at least --max-ttl = 30s":       {"-max-ttl", "30s", "-max-ttl-cap", "20s"},
+		"--max-ttl-cap 0s: want at least --ttl = 10s, and the s": {"-max-ttl-cap", "0"},
 	} {
 		for _, args := range [][]string{append([]string{"show", "x"}, args...), append(append([]string{"run", "x"}, args...), "--", "echo", "ran")} {
 			p := start(t, urls, args...)

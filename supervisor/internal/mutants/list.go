@@ -1127,7 +1127,7 @@ var mutants = []mutant{
 		"plain.Line(a.Owner)", "a.Owner", "./supervisor TestAnswerIsOneLine"},
 	{"a node that hangs when Close has no more time was cancelled", "(L12) the reason says what the node did", "supervisor/supervisor.go",
 		"s.kill(errNoTime)", "s.kill(nil)", "./supervisor TestCloseSaysWhoHangs"},
-	{"an owner breaks the line of show", "(L12) what others chose breaks no line and no terminal", "cmd/leasehold/main.go",
+	{"an owner breaks the line of show", "(L12) what others chose breaks no line and no terminal", "cmd/leasehold/show.go",
 		"plain.Line(h.Owner)", "plain.Line(\"\")+h.Owner", "./cmd/leasehold TestDescribe"},
 	{"an escape sequence is shown to a terminal", "(L12) what others chose breaks no line and no terminal", "internal/plain/plain.go",
 		"|| !unicode.IsPrint(r)", "|| unicode.IsSpace(r)", "./internal/plain TestLine"},
