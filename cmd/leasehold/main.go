@@ -80,8 +80,11 @@ all the machines that share the Redis nodes. It shows, watches and revokes who h
 	root.AddCommand(
 		newRunCommand(s),
 		newShowCommand(s),
+		newListCommand(s),
 		newWatchCommand(s),
+		newTopCommand(s),
 		newRevokeCommand(s),
+		newDoctorCommand(s),
 		newVersionCommand(s),
 	)
 	return root

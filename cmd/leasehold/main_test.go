@@ -192,18 +192,6 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// What another client has written into the key breaks neither the line nor the terminal.
-func TestDescribe(t *testing.T) {
-	h := supervisor.Holding{Held: true, Owner: "evil\x1b[2J\nfree", Left: time.Second}
-	if got, want := describe(h), "held by evil [2J free for 1s unless renewed"; got != want {
-		t.Errorf("%q, want %q", got, want)
-	}
-	h = supervisor.Holding{Held: true, NoExpiry: true}
-	if got, want := describe(h), "held with no expiry"; got != want {
-		t.Errorf("%q, want %q", got, want)
-	}
-}
-
 // A name that is held, nodes that cannot be reached and wrong usage each have an exit
 // status of their own.
 func TestStatus(t *testing.T) {
@@ -518,21 +506,29 @@ func untilRenewed(n *nodetest.Node, key string) {
 	}
 }
 
-// watch prints changes until it is interrupted.
+// watch prints changes until it is interrupted, each with its time.
 func TestWatch(t *testing.T) {
 	nodes, urls := serve(t, 3)
 	p := start(t, urls, "watch", "x")
-	if got := p.line(t); got != "free" {
+	change := func() string {
+		t.Helper()
+		at, how, _ := strings.Cut(p.line(t), " ")
+		if when, err := time.Parse("2006-01-02T15:04:05.000Z07:00", at); err != nil || time.Since(when).Abs() > patience {
+			t.Errorf("%q: %v", at, err)
+		}
+		return how
+	}
+	if got := change(); got != "free" {
 		t.Errorf("%q, want free", got)
 	}
 	held := rival(t, nodes, "x")
-	if got := p.line(t); !strings.HasPrefix(got, "held by rival for ") || !strings.Contains(got, ", since ") {
+	if got := change(); !strings.HasPrefix(got, "held by rival for ") || !strings.Contains(got, ", since ") {
 		t.Errorf("%q, want that the rival has it", got)
 	}
 	if err := held.Release(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if got := p.line(t); got != "free" {
+	if got := change(); got != "free" {
 		t.Errorf("%q, want free", got)
 	}
 	p.Process.Signal(syscall.SIGINT)

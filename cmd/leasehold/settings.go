@@ -140,9 +140,18 @@ func (s *settings) withFiles(text string) string {
 
 // supervise makes a supervisor on the nodes that were given.
 func (s *settings) supervise(cfg supervisor.Config) (*supervisor.Supervisor, error) {
-	urls, err := s.urls()
+	cfg, err := s.configure(cfg)
 	if err != nil {
 		return nil, err
+	}
+	return supervisor.New(cfg)
+}
+
+// configure fills in what the settings say.
+func (s *settings) configure(cfg supervisor.Config) (supervisor.Config, error) {
+	urls, err := s.urls()
+	if err != nil {
+		return cfg, err
 	}
 	cfg.Nodes, cfg.TTL, cfg.Prefix = node.URLs(urls...), s.ttl, s.prefix
 	// The library would say the same of its fields, whose names nobody has typed here.
@@ -152,29 +161,19 @@ func (s *settings) supervise(cfg supervisor.Config) (*supervisor.Supervisor, err
 	}
 	cfg.MaxTTLCap = s.cap
 	if cfg.MaxTTL < s.ttl {
-		return nil, fmt.Errorf("--max-ttl %v: want at least --ttl = %v", cfg.MaxTTL, s.ttl)
+		return cfg, fmt.Errorf("--max-ttl %v: want at least --ttl = %v", cfg.MaxTTL, s.ttl)
 	}
 	if s.cap < cfg.MaxTTL {
-		return nil, fmt.Errorf("--max-ttl-cap %v: want at least %s = %v, and the same for all clients of the nodes", s.cap, longest, cfg.MaxTTL)
+		return cfg, fmt.Errorf("--max-ttl-cap %v: want at least %s = %v, and the same for all clients of the nodes", s.cap, longest, cfg.MaxTTL)
 	}
-	return supervisor.New(cfg)
+	return cfg, nil
 }
 
 // ask makes a supervisor for a question, waits until it has met the nodes, and asks it until
 // a signal comes. What do returns is given on.
 func (s *settings) ask(do func(context.Context, *supervisor.Supervisor) error) error {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, endings...)
-	defer signal.Stop(signals)
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stop := s.untilSignal()
 	defer stop()
-	go func() {
-		select {
-		case s.signal = <-signals:
-			stop()
-		case <-ctx.Done():
-		}
-	}()
 	told := make(nudge, 1)
 	sup, err := s.supervise(supervisor.Config{Observer: told})
 	if err != nil {
@@ -183,6 +182,24 @@ func (s *settings) ask(do func(context.Context, *supervisor.Supervisor) error) e
 	defer end(sup)
 	reached(ctx, sup, told) // or some would be shown as unreachable
 	return do(ctx, sup)
+}
+
+// untilSignal returns a context that a signal ends.
+func (s *settings) untilSignal() (context.Context, func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, endings...)
+	ctx, stop := context.WithCancel(context.Background())
+	go func() {
+		select {
+		case s.signal = <-signals:
+			stop()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		stop()
+	}
 }
 
 // A nudge is sent to, if it has room, when something happens.

@@ -3,12 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/leasehold-go/leasehold/internal/plain"
+	"github.com/leasehold-go/leasehold/cmd/leasehold/internal/say"
 	"github.com/leasehold-go/leasehold/supervisor"
 )
 
@@ -17,8 +17,9 @@ func newShowCommand(s *settings) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show NAME",
 		Short: "Show who holds a name, and what each node says",
-		Long: `show prints who holds a name, how many wait for it, and what each node says. Its exit status is 0
-if the name is held and 1 if it is not.`,
+		Long: `show prints who holds a name, how many wait for it, and what each node says. If it is not a
+lease that keeps the name from others, it says what else: a client of another library, a value that
+is no lock, or a reservation for who waits. Its exit status is 0 if the name is held and 1 if it is not.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			return s.ask(func(ctx context.Context, sup *supervisor.Supervisor) error {
@@ -26,20 +27,15 @@ if the name is held and 1 if it is not.`,
 				if err != nil {
 					return s.failure(err)
 				}
-				fmt.Fprintln(s.out, describe(h))
-				if token && h.Held {
-					fmt.Fprintln(s.out, "token", string(h.Token))
+				if s.json() {
+					err = s.emit(shown{h, secret(h, token)})
+				} else {
+					err = show(s.out, h, token)
 				}
-				if h.Waiting > 0 {
-					fmt.Fprintln(s.out, h.Waiting, "waiting")
+				if err == nil && !h.Held {
+					err = &exit{status: no}
 				}
-				for _, a := range h.Nodes {
-					fmt.Fprintln(s.out, " ", a)
-				}
-				if !h.Held {
-					return &exit{status: no}
-				}
-				return nil
+				return err
 			})
 		},
 	}
@@ -47,26 +43,46 @@ if the name is held and 1 if it is not.`,
 	return c
 }
 
-// describe says in a line who holds a name.
-func describe(h supervisor.Holding) string {
-	if !h.Held {
-		if h.Free {
-			return "free"
-		}
-		return "not clear: no quorum says the same"
+// show writes how a name is.
+func show(w io.Writer, h supervisor.Holding, token bool) error {
+	_, err := fmt.Fprintln(w, say.Holding(h))
+	if t := secret(h, token); t != "" {
+		fmt.Fprintln(w, "token", t)
 	}
-	var b strings.Builder
-	b.WriteString("held")
-	if h.Owner != "" {
-		fmt.Fprintf(&b, " by %s", plain.Line(h.Owner)) // which others have chosen
+	if h.Waiting > 0 {
+		fmt.Fprintln(w, h.Waiting, "waiting")
 	}
-	if h.NoExpiry {
-		b.WriteString(" with no expiry")
-	} else {
-		fmt.Fprintf(&b, " for %v unless renewed", h.Left.Round(time.Millisecond))
+	for _, a := range h.Nodes {
+		fmt.Fprintln(w, " ", say.Answer(a))
 	}
-	if !h.Since.IsZero() {
-		fmt.Fprintf(&b, ", since %s or before", h.Since.UTC().Format(time.RFC3339))
-	}
-	return b.String()
+	return err
 }
+
+// secret returns the token if it is to be shown.
+func secret(h supervisor.Holding, show bool) string {
+	if !show || !h.Held {
+		return ""
+	}
+	return string(h.Token)
+}
+
+// shown is a holding with what it does not tell by itself.
+type shown struct {
+	supervisor.Holding
+	token string
+}
+
+func (v shown) MarshalJSON() ([]byte, error) {
+	if v.token == "" {
+		return v.Holding.MarshalJSON()
+	}
+	return say.With(v.Holding, "Token", v.token)
+}
+
+// told is a holding with the time at which it was so.
+type told struct {
+	supervisor.Holding
+	at time.Time
+}
+
+func (v told) MarshalJSON() ([]byte, error) { return say.With(v.Holding, "Time", say.Time(v.at)) }
