@@ -11,6 +11,7 @@ require golang.org/x/sys v0.50.0 // indirect
 
 require (
 	github.com/cenkalti/backoff/v4 v4.3.0 // indirect
+	github.com/creack/pty v1.1.24
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/redis/rueidis v1.0.79
 	github.com/spf13/pflag v1.0.9

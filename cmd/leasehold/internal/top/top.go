@@ -295,24 +295,24 @@ func (cfg Config) search(ctx context.Context, found chan<- list.Names) {
 	}
 }
 
+// moves are the keys that move, and by how many lines.
+var moves = map[string]int{
+	"k": -1, "\x1b[A": -1, "\x1b[5~": -10, // up
+	"j": 1, "\x1b[B": 1, "\x1b[6~": 10, " ": 10, // down
+}
+
 // readKeys tells by how many lines the keys move, and returns errQuit for those that end it.
 func readKeys(ctx context.Context, from io.Reader, keys chan<- int) error {
 	buf := make([]byte, 64)
 	for {
 		n, err := from.Read(buf)
 		typed := string(buf[:n])
-		by := 0
-		switch {
-		case strings.ContainsAny(typed, "qQ\x03\x04"):
+		if strings.ContainsAny(typed, "qQ\x03\x04") { // ^C and ^D are no signals here
 			return errQuit
-		case strings.Contains(typed, "\x1b[A"), strings.Contains(typed, "k"):
-			by = -1
-		case strings.Contains(typed, "\x1b[B"), strings.Contains(typed, "j"):
-			by = 1
-		case strings.Contains(typed, "\x1b[5~"):
-			by = -10
-		case strings.Contains(typed, "\x1b[6~"), strings.Contains(typed, " "):
-			by = 10
+		}
+		by := 0
+		for key, lines := range moves {
+			by += lines * strings.Count(typed, key)
 		}
 		if by != 0 {
 			select {
