@@ -33,6 +33,9 @@ const (
 func init() { runtime.LockOSThread() }
 
 func main() {
+	if os.Args[0] == guardName {
+		os.Exit(guard(os.Args[1:]))
+	}
 	heedNoIgnored()
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
@@ -79,6 +82,7 @@ all the machines that share the Redis nodes. It shows, watches and revokes who h
 	s.bind(root.PersistentFlags())
 	root.AddCommand(
 		newRunCommand(s),
+		newElectCommand(s),
 		newShowCommand(s),
 		newListCommand(s),
 		newWatchCommand(s),
