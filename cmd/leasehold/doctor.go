@@ -49,7 +49,7 @@ broken: a node that gives no lease, or one of which two could be given.`,
 		},
 	}
 	c.Flags().Var(durationVar(&cfg.For, 3*time.Second), "for", "how long clocks and round trips are watched")
-	c.Flags().StringVar(&cfg.Name, "name", "", "the `name` that is acquired, if the user's rights do not cover one that is made up")
+	c.Flags().StringVar(&cfg.Name, "try-name", "", "the `name` that is acquired, if the user's rights do not cover one that is made up")
 	return c
 }
 

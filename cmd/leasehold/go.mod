@@ -7,7 +7,7 @@ require (
 	github.com/spf13/cobra v1.10.2
 )
 
-require golang.org/x/sys v0.50.0 // indirect
+require golang.org/x/sys v0.50.0
 
 require (
 	github.com/cenkalti/backoff/v4 v4.3.0 // indirect

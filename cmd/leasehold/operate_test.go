@@ -91,6 +91,33 @@ func TestShowOfOtherValues(t *testing.T) {
 	}
 }
 
+// Each line of watch is an object with its time, if that is wanted.
+func TestWatchInJSON(t *testing.T) {
+	_, urls := realNodes(t)
+	p := start(t, urls, "watch", "-o", "json", "x")
+	change := func() (owner string, held bool) {
+		t.Helper()
+		var h struct {
+			Time  time.Time
+			Owner string
+			Held  bool
+		}
+		if line := p.line(t); json.Unmarshal([]byte(line), &h) != nil || time.Since(h.Time).Abs() > patience {
+			t.Errorf("%s", line)
+		}
+		return h.Owner, h.Held
+	}
+	if owner, held := change(); owner != "" || held {
+		t.Errorf("%q holds it", owner)
+	}
+	holder(t, urls, "x")
+	if owner, held := change(); owner != "holder" || !held {
+		t.Errorf("%q holds it, %t", owner, held)
+	}
+	p.Process.Signal(syscall.SIGTERM)
+	p.ends(t, ok)
+}
+
 func TestList(t *testing.T) {
 	servers, urls := realNodes(t)
 	servers[0].Do([]string{"SET", "cache:1", "x"})

@@ -113,6 +113,17 @@ func TestBroken(t *testing.T) {
 			t.Error("two of three nodes are enough for a lease")
 		}
 	})
+	t.Run("a node hangs", func(t *testing.T) {
+		servers := redistest.StartAll(t, 3)
+		servers[2].Hang()
+		begun := time.Now()
+		r := examine(t, supervisor.Config{}, urlsOf(servers)...)
+		want(t, r, doctor.Reachable, doctor.Broken, servers[2].Addr, "no answer within 2.5s")
+		only(t, r, doctor.Broken, doctor.Reachable)
+		if took := time.Since(begun); took > 10*time.Second || r.HandedOver == 0 {
+			t.Errorf("it took %v, and the lease was handed over in %v", took, r.HandedOver)
+		}
+	})
 	t.Run("a replica", func(t *testing.T) {
 		servers := redistest.StartAll(t, 3)
 		host, port, _ := strings.Cut(servers[0].Addr, ":")

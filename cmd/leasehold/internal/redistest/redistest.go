@@ -32,7 +32,8 @@ type Server struct {
 	Dir      string
 	Password string // of the user default, which Do needs
 
-	t *testing.T
+	t    *testing.T
+	hang func() error
 }
 
 // Start starts an empty server, with args behind its own arguments. Without a redis-server in the
@@ -111,8 +112,17 @@ func (s *Server) start(path string, args []string) error {
 		end()
 		return fmt.Errorf("redis-server on %s: %s", s.Addr, said())
 	}
+	s.hang = func() error { return suspend(cmd.Process) }
 	s.t.Cleanup(end)
 	return nil
+}
+
+// Hang stops it from running. Its connections stay open, and new ones are accepted by the system.
+func (s *Server) Hang() {
+	s.t.Helper()
+	if err := s.hang(); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // URL returns the URL of its address.
