@@ -92,6 +92,7 @@ func (d *doctor) look(p *patient, info server.Info) {
 			of = fmt.Sprintf(" of %s:%s", info["master_host"], info["master_port"])
 		}
 		d.found(p, Role, Broken, "give the primary, or its Sentinels: redis://sentinel:26379?master_set=NAME", "it is a replica%s, which is never asked for a lease", of)
+		f.Role = "replica"
 	} else if f.Role == "master" {
 		f.Role = "primary"
 	}

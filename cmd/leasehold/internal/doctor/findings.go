@@ -76,16 +76,18 @@ func (d *doctor) found(p *patient, check string, level Level, advice, format str
 	}
 }
 
-// sort puts the findings in the order of the nodes, and the worst of each first.
+// sort puts the worst findings first, and those of one level in the order of the nodes, with what is
+// of all of them at the end.
 func (d *doctor) sort() {
 	at := make(map[string]int)
 	for i, p := range d.patients {
-		at[p.facts.Node] = i + 1
+		at[p.facts.Node] = i
 	}
+	at[""] = len(d.patients)
 	slices.SortStableFunc(d.report.Findings, func(a, b Finding) int {
-		if byNode := at[a.Node] - at[b.Node]; byNode != 0 {
-			return byNode
+		if byLevel := int(b.Level) - int(a.Level); byLevel != 0 {
+			return byLevel
 		}
-		return int(b.Level) - int(a.Level)
+		return at[a.Node] - at[b.Node]
 	})
 }
