@@ -83,7 +83,14 @@ func TestShowOfOtherValues(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &h); err != nil || !strings.HasPrefix(h.Token, "holder/") {
 		t.Errorf("%s, %v", out, err)
 	}
-	start(t, urls, "revoke", "x", "-token", h.Token).ends(t, ok)
+	t.Setenv("LEASEHOLD_TOKEN", h.Token)
+	for _, args := range [][]string{{"show", "x"}, {"list"}, {"show", "-o", "json", "x"}} {
+		p := start(t, urls, args...)
+		if out := p.ends(t, ok); strings.Contains(out+p.errors.String(), h.Token) {
+			t.Errorf("%q: %s%s", args, out, &p.errors)
+		}
+	}
+	start(t, urls, "revoke", "x").ends(t, ok) // the token is in its environment
 	select {
 	case <-held[0].Lost():
 	case <-time.After(patience):

@@ -64,7 +64,7 @@ func (s *settings) bind(f *pflag.FlagSet) {
 func (s *settings) complete(f *pflag.FlagSet) error {
 	var broken []error
 	f.VisitAll(func(flag *pflag.Flag) {
-		if value, set := os.LookupEnv(variable(flag.Name)); set && !flag.Changed && value != "" && flag.Name != "help" && flag.Name != "version" {
+		if value, set := os.LookupEnv(variable(flag.Name)); set && !flag.Changed && value != "" && flag.Name != "help" && flag.Name != "version" && flag.Annotations[byFlagAlone] == nil {
 			if err := f.Set(flag.Name, value); err != nil {
 				broken = append(broken, fmt.Errorf("%s: %w", variable(flag.Name), err))
 			}
@@ -75,6 +75,10 @@ func (s *settings) complete(f *pflag.FlagSet) error {
 	}
 	return errors.Join(broken...)
 }
+
+// byFlagAlone annotates a flag that no environment variable sets, because another command's flag of
+// the same name takes something else.
+const byFlagAlone = "leasehold-by-flag-alone"
 
 // variable returns the environment variable that a flag is taken from.
 func variable(flag string) string {

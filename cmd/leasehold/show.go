@@ -40,6 +40,7 @@ is no lock, or a reservation for who waits. Its exit status is 0 if the name is 
 		},
 	}
 	c.Flags().BoolVar(&token, "token", false, "show the token too, which is the key to the lease, and what revoke wants")
+	_ = c.Flags().SetAnnotation("token", byFlagAlone, []string{}) // LEASEHOLD_TOKEN is that of revoke, and no yes or no
 	return c
 }
 

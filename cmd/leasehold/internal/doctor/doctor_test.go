@@ -186,6 +186,19 @@ func TestBroken(t *testing.T) {
 		r = examine(t, supervisor.Config{}, urlsOf(servers)...)
 		want(t, r, doctor.Clients, doctor.Broken, servers[2].Addr, "of 4 clients")
 	})
+	t.Run("no room for clients, and no such database", func(t *testing.T) {
+		servers := append(redistest.StartAll(t, 1), redistest.StartAll(t, 2)...)
+		others, err := supervisor.New(supervisor.Config{Nodes: node.URLs(servers[2].URL())})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer others.Close(t.Context())
+		redistest.Until(t, "another client is there", func() bool { return others.Nodes()[0].Enrolled })
+		servers[2].Do([]string{"CONFIG", "SET", "maxclients", "1"})
+		r := examine(t, supervisor.Config{}, servers[0].URL(), servers[1].URL()+"/9999", servers[2].URL())
+		want(t, r, doctor.Reachable, doctor.Broken, servers[1].Addr+"/9999", "there is no such database")
+		want(t, r, doctor.Clients, doctor.Broken, servers[2].Addr, "max number of clients reached")
+	})
 	t.Run("cluster mode", func(t *testing.T) {
 		servers := append(redistest.StartAll(t, 2), redistest.Start(t, "--cluster-enabled", "yes"))
 		r := examine(t, supervisor.Config{}, urlsOf(servers)...)

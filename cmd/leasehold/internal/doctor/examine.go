@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,7 +27,7 @@ const (
 
 // examine asks one server all that can be asked at once.
 func (d *doctor) examine(ctx context.Context, p *patient) {
-	conn, err := server.Dial(p.node, d.step)
+	conn, err := server.Dial(ctx, p.node, d.step)
 	if err != nil {
 		d.unreachable(p, err)
 		return
@@ -55,13 +57,13 @@ func (d *doctor) examine(ctx context.Context, p *patient) {
 func (d *doctor) unreachable(p *patient, err error) {
 	late := new(server.Error)
 	switch {
-	case server.Begins(err, "WRONGPASS", "NOAUTH", "AUTH ", "ERR AUTH", "ERR invalid password", "ERR Client sent AUTH"):
+	case server.Begins(err, "WRONGPASS", "NOAUTH", "AUTH ", "invalid password", "Client sent AUTH"):
 		d.found(p, Login, Broken, "give the user and the password in the URL, percent-encoded: redis://user:password@host:port", "the server refuses the login: %v", err)
 	case server.Begins(err, "NOPERM"):
 		d.found(p, Rights, Broken, "give the user the rights that docs/operating.md lists", "the user may not even begin: %v", err)
-	case server.Begins(err, "ERR max number of clients"):
+	case server.Begins(err, "max number of clients"):
 		d.found(p, Clients, Broken, "raise maxclients, or end clients that are not needed", "%v", err)
-	case server.Begins(err, "ERR DB index"):
+	case server.Begins(err, "DB index"):
 		d.found(p, Reachable, Broken, "use another database", "there is no such database: %v", err)
 	case server.Begins(err, "LOADING"):
 		d.found(p, Writes, Broken, "wait until it has read its data", "%v", err)
@@ -236,15 +238,15 @@ func (d *doctor) tryRights(ctx context.Context, p *patient, info server.Info) bo
 		if err == nil || isClustered(err) {
 			continue
 		}
-		switch {
-		case server.Begins(err, "NOPERM") && strings.Contains(err.Error(), "channel"):
+		switch denied := server.Denied(err); {
+		case denied == "channel":
 			slower, why[optional["publish"]] = append(slower, "&"+node.ReservedPrefix+"inbox:*"), true
-		case server.Begins(err, "NOPERM") && strings.Contains(err.Error(), "key"):
+		case denied == "key":
 			// Keys are tried below.
-		case server.Begins(err, "NOPERM"):
+		case denied == "command":
 			lack(r.name)
 			maySet, mayEval = maySet && r.name != "set", mayEval && r.name != "eval"
-		case strings.Contains(err.Error(), "unknown command"), r.name == "zadd" && server.Begins(err, "ERR syntax"):
+		case strings.Contains(err.Error(), "unknown command"), r.name == "zadd" && server.Begins(err, "syntax"):
 			d.found(p, Version, Broken, "use Redis 6.2 or later, or a server that speaks the same", "it does not know %s as it is needed: %v", strings.ToUpper(r.name), err)
 		case r.name == "set":
 			d.cannotWrite(p, info, err)
@@ -261,52 +263,40 @@ func (d *doctor) tryRights(ctx context.Context, p *patient, info server.Info) bo
 					pattern = "~" + name
 				}
 			}
-			if !contains(missing, pattern) {
+			if !slices.Contains(missing, pattern) {
 				missing = append(missing, pattern)
 			}
 		}
 	}
-	if err := p.conn.Listen(ctx, channel); server.Begins(err, "NOPERM") {
-		if strings.Contains(err.Error(), "channel") {
-			if pattern := "&" + node.ReservedPrefix + "inbox:*"; !contains(slower, pattern) {
-				slower, why[optional["publish"]] = append(slower, pattern), true
-			}
-		} else {
-			lack("subscribe")
+	switch server.Denied(p.conn.Listen(ctx, channel)) {
+	case "channel":
+		if pattern := "&" + node.ReservedPrefix + "inbox:*"; !slices.Contains(slower, pattern) {
+			slower, why[optional["publish"]] = append(slower, pattern), true
 		}
+	case "":
+	default:
+		lack("subscribe")
 	}
-	d.reconnect(p)
+	d.reconnect(ctx, p)
 	if missing != nil {
 		d.found(p, Rights, Broken, "ACL SETUSER the user "+strings.Join(missing, " "), "the user has no right to %s, without which nothing is acquired here", strings.Join(missing, " "))
 	}
 	if slower != nil {
-		var losses []string
-		for loss := range why {
-			losses = append(losses, loss)
-		}
+		losses := slices.Sorted(maps.Keys(why))
 		d.found(p, Rights, Warning, "ACL SETUSER the user "+strings.Join(slower, " "), "the user has no right to %s: %s", strings.Join(slower, " "), strings.Join(losses, ", "))
 	}
 	return p.conn != nil
 }
 
-func contains(list []string, text string) bool {
-	for _, s := range list {
-		if s == text {
-			return true
-		}
-	}
-	return false
-}
-
 // isClustered tells of an error that a server in cluster mode gives for what it is: that is said already.
 func isClustered(err error) bool {
-	return server.Begins(err, "CLUSTERDOWN", "MOVED", "CROSSSLOT", "ERR SELECT is not allowed")
+	return server.Begins(err, "CLUSTERDOWN", "MOVED", "CROSSSLOT", "SELECT is not allowed")
 }
 
 // reconnect replaces the connection, as one that has listened is for nothing else.
-func (d *doctor) reconnect(p *patient) {
+func (d *doctor) reconnect(ctx context.Context, p *patient) {
 	p.conn.Close()
-	conn, err := server.Dial(p.node, d.step)
+	conn, err := server.Dial(ctx, p.node, d.step)
 	if p.conn = conn; err != nil {
 		p.conn = nil
 		d.unreachable(p, err)
@@ -359,7 +349,7 @@ func (d *doctor) readMarks(ctx context.Context, p *patient, now time.Duration) {
 	}
 }
 
-// Young says for how long nodes are young, of an acquisition that failed; 0 if that was not why.
+// young says for how long nodes are young, of an acquisition that failed; 0 if that was not why.
 func young(err error) time.Duration {
 	if e, is := errors.AsType[*supervisor.AcquireError](err); is {
 		return e.Young()

@@ -108,7 +108,7 @@ const (
 func (f *Finder) scan(ctx context.Context, i int) (names map[string]bool, up time.Duration, more bool, err error) {
 	c := f.conns[i]
 	if c == nil {
-		if c, err = server.Dial(f.cfg.Nodes[i], f.cfg.Within); err != nil {
+		if c, err = server.Dial(ctx, f.cfg.Nodes[i], f.cfg.Within); err != nil {
 			return nil, 0, false, err
 		}
 		f.conns[i] = c

@@ -135,7 +135,7 @@ func (s *Server) Do(commands ...[]string) []server.Answer {
 	if s.Password != "" {
 		url = "redis://:" + s.Password + "@" + s.Addr
 	}
-	c, err := server.Dial(node.URL(url), patience)
+	c, err := server.Dial(context.Background(), node.URL(url), patience)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -26,8 +26,8 @@ type Conn struct {
 }
 
 // Dial connects to a node, whatever it turns out to be: a replica and a cluster, too. Each step of
-// connecting may take so long. The error has no credential in it.
-func Dial(n node.Conn, within time.Duration) (*Conn, error) {
+// connecting may take so long; ctx ends it early. The error has no credential in it.
+func Dial(ctx context.Context, n node.Conn, within time.Duration) (*Conn, error) {
 	o, ok := n.Option()
 	if !ok {
 		if err := n.Err(); err != nil {
@@ -48,15 +48,32 @@ func Dial(n node.Conn, within time.Duration) (*Conn, error) {
 	o.RingScaleEachConn, o.ReadBufferEachConn, o.WriteBufferEachConn = 8, 16<<10, 16<<10
 	o.ClientSetInfo = rueidis.DisableClientSetInfo
 	o.ConnWriteTimeout, o.Dialer.Timeout, o.Sentinel.Dialer.Timeout = within, within, within
-	client, err := rueidis.NewClient(o)
-	if err != nil {
-		if client != nil {
-			client.Close()
+	// The library has no context for this.
+	made := make(chan error, 1)
+	var client rueidis.Client
+	go func() {
+		var err error
+		client, err = rueidis.NewClient(o) // read after the receiving
+		made <- err
+	}()
+	select {
+	case err := <-made:
+		if err != nil {
+			if client != nil {
+				client.Close()
+			}
+			return nil, c.clean(err)
 		}
-		return nil, c.clean(err)
+		c.client = client
+		return c, nil
+	case <-ctx.Done():
+		go func() {
+			if <-made; client != nil {
+				client.Close()
+			}
+		}()
+		return nil, c.clean(ctx.Err())
 	}
-	c.client = client
-	return c, nil
 }
 
 // Close ends the connection.
@@ -118,18 +135,35 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Text }
 
-// Begins reports whether err is what a server says, and begins with one of some words.
+// Begins reports whether err is what a server says, and begins with one of some words. There is no
+// "ERR" before them, which says nothing.
 func Begins(err error, words ...string) bool {
 	e, is := errors.AsType[*Error](err)
 	if !is || !e.Refused {
 		return false
 	}
 	for _, w := range words {
-		if strings.HasPrefix(e.Text, w) {
+		if strings.HasPrefix(strings.TrimPrefix(e.Text, "ERR "), w) {
 			return true
 		}
 	}
 	return false
+}
+
+// Denied tells what a user has no right to, "command", "key" or "channel"; "" if err is something
+// else.
+func Denied(err error) string {
+	if !Begins(err, "NOPERM") {
+		return ""
+	}
+	// The name of the user may be in it, too.
+	_, what, _ := strings.Cut(err.Error(), "permissions to ")
+	for _, kind := range []string{"command", "channel", "key"} {
+		if strings.Contains(what, kind) {
+			return kind
+		}
+	}
+	return "command"
 }
 
 // An Answer is what a server said to one command.
