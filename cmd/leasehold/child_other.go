@@ -20,6 +20,7 @@ var (
 const guardName = "" // there is none
 
 func guard([]string) int     { return usage }
+func die(os.Signal)          {}
 func heedNoIgnored()         {}
 func prepare()               {}
 func stopHere(os.Signal)     {}

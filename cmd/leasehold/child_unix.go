@@ -7,6 +7,9 @@ import (
 	"os/signal"
 	"slices"
 	"syscall"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
 )
 
 // endings are the signals that ask a process to end, and passedOn those that a
@@ -38,3 +41,12 @@ func exitStatus(w syscall.WaitStatus) int {
 }
 
 func statusOf(s os.Signal) int { return 128 + int(s.(syscall.Signal)) }
+
+// die ends this process by a signal, if there is one.
+func die(of os.Signal) {
+	if s, is := of.(syscall.Signal); is {
+		signal.Reset(s)
+		_ = syscall.Kill(os.Getpid(), s)
+		<-clock.System().NewTimer(time.Second).C() // until it comes
+	}
+}

@@ -409,15 +409,23 @@ func (g *guarded) sweep(command int) {
 	clk := clock.System()
 	timer := clk.NewTimer(0)
 	defer timer.Stop()
-	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+	pause := func(d time.Duration) {
+		timer.Reset(d)
+		<-timer.C()
+	}
+	g.shoot() // it may be dying, or have closed its socket only
+	for syscall.Kill(g.pid, 0) == nil {
+		pause(time.Millisecond) // its children become ours before it is reaped
+	}
+	// The list of processes is no snapshot: one whose parent ends meanwhile may be missed.
+	for none, d := 0, time.Millisecond; none < 3; d = min(2*d, 100*time.Millisecond) {
 		if command > 0 {
 			_ = syscall.Kill(-command, syscall.SIGKILL)
 		}
-		if !killChildren(g.before) && (command <= 0 || groupGone(command)) {
-			return
+		if none++; killChildren(g.before) || command > 0 && !groupGone(command) {
+			none = 0
 		}
-		timer.Reset(pause)
-		<-timer.C()
+		pause(d)
 	}
 }
 

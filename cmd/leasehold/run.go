@@ -89,7 +89,8 @@ type job struct {
 
 	names   []string
 	command []string
-	path    string // of the command
+	path    string    // of the command
+	dieOf   os.Signal // what is to kill this process in the end, as it has killed the command
 }
 
 // parse takes the names and the command from the arguments.
@@ -150,7 +151,10 @@ func (j *job) run() error {
 	if err != nil {
 		return j.failure(err)
 	}
-	defer end(sup) // it releases the name, too
+	defer func() {
+		end(sup) // it releases the name, too
+		die(j.dieOf)
+	}()
 	for {
 		held, err := j.acquire(sup, told, signals)
 		if err != nil {

@@ -160,10 +160,13 @@ func (w *watch) heed(r report) bool {
 	case r.Exited != nil:
 		w.exited, w.status = true, *r.Exited
 		alone := w.tty.group == os.Getpid()
-		if front := w.tty.given != 0; front && !alone && (r.By == syscall.SIGINT || r.By == syscall.SIGQUIT) {
-			// ^C went to the command alone. Its script, or the rest of its pipeline, is to have it too.
-			signal.Ignore(r.By)
-			_ = syscall.Kill(0, r.By)
+		if w.tty.file != nil && !alone && (r.By == syscall.SIGINT || r.By == syscall.SIGQUIT) {
+			// A script ends on ^C if what it waits for was killed by that, and does not merely say so.
+			w.dieOf = r.By
+			if w.tty.given != 0 { // then ^C went to the command alone, and not to the script
+				signal.Ignore(r.By)
+				_ = syscall.Kill(0, r.By)
+			}
 		}
 		w.tty.takeBack()
 		if len(r.Left) > 0 && !w.quiet && w.children == childrenWait {
