@@ -105,6 +105,7 @@ func TestGood(t *testing.T) {
 // Each broken deployment is found to be, by name.
 func TestBroken(t *testing.T) {
 	t.Run("a node is down", func(t *testing.T) {
+		t.Parallel()
 		servers := redistest.StartAll(t, 2)
 		r := examine(t, supervisor.Config{}, append(urlsOf(servers), "redis://127.0.0.1:1")...)
 		want(t, r, doctor.Reachable, doctor.Broken, "127.0.0.1:1", "refused")
@@ -114,6 +115,7 @@ func TestBroken(t *testing.T) {
 		}
 	})
 	t.Run("a node hangs", func(t *testing.T) {
+		t.Parallel()
 		servers := redistest.StartAll(t, 3)
 		servers[2].Hang()
 		begun := time.Now()
@@ -125,6 +127,7 @@ func TestBroken(t *testing.T) {
 		}
 	})
 	t.Run("a replica", func(t *testing.T) {
+		t.Parallel()
 		servers := redistest.StartAll(t, 3)
 		host, port, _ := strings.Cut(servers[0].Addr, ":")
 		servers[2].Do([]string{"REPLICAOF", host, port})
@@ -133,6 +136,7 @@ func TestBroken(t *testing.T) {
 		only(t, r, doctor.Broken, doctor.Role)
 	})
 	t.Run("one server twice", func(t *testing.T) {
+		t.Parallel()
 		servers := redistest.StartAll(t, 2)
 		again := "redis://localhost" + strings.TrimPrefix(servers[0].Addr, "127.0.0.1")
 		r := examine(t, supervisor.Config{}, append(urlsOf(servers), again)...)
@@ -144,18 +148,21 @@ func TestBroken(t *testing.T) {
 		want(t, r, doctor.SameServer, doctor.Warning, servers[0].Addr+"/1", "another database of the same server as ")
 	})
 	t.Run("eviction", func(t *testing.T) {
+		t.Parallel()
 		servers := append(redistest.StartAll(t, 2), redistest.StartAll(t, 1, "--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru")...)
 		r := examine(t, supervisor.Config{}, urlsOf(servers)...)
 		want(t, r, doctor.Eviction, doctor.Broken, servers[2].Addr, "volatile-lru")
 		only(t, r, doctor.Broken, doctor.Eviction)
 	})
 	t.Run("full", func(t *testing.T) {
+		t.Parallel()
 		servers := append(redistest.StartAll(t, 2), redistest.StartAll(t, 1)...)
 		servers[2].Do([]string{"CONFIG", "SET", "maxmemory", "1"})
 		r := examine(t, supervisor.Config{}, urlsOf(servers)...)
 		want(t, r, doctor.Memory, doctor.Broken, servers[2].Addr, "OOM")
 	})
 	t.Run("a right is missing", func(t *testing.T) {
+		t.Parallel()
 		servers := redistest.StartAll(t, 3)
 		var urls []string
 		for i, s := range servers {
@@ -179,6 +186,7 @@ func TestBroken(t *testing.T) {
 		only(t, r, doctor.Note) // these rights are enough
 	})
 	t.Run("hardly room for clients", func(t *testing.T) {
+		t.Parallel()
 		servers := append(redistest.StartAll(t, 2), redistest.StartAll(t, 1, "--maxclients", "10")...)
 		r := examine(t, supervisor.Config{}, urlsOf(servers)...)
 		want(t, r, doctor.Clients, doctor.Warning, servers[2].Addr, "of 10 clients")
@@ -187,6 +195,7 @@ func TestBroken(t *testing.T) {
 		want(t, r, doctor.Clients, doctor.Broken, servers[2].Addr, "of 4 clients")
 	})
 	t.Run("no room for clients, and no such database", func(t *testing.T) {
+		t.Parallel()
 		servers := append(redistest.StartAll(t, 1), redistest.StartAll(t, 2)...)
 		others, err := supervisor.New(supervisor.Config{Nodes: node.URLs(servers[2].URL())})
 		if err != nil {
@@ -200,12 +209,14 @@ func TestBroken(t *testing.T) {
 		want(t, r, doctor.Clients, doctor.Broken, servers[2].Addr, "max number of clients reached")
 	})
 	t.Run("cluster mode", func(t *testing.T) {
+		t.Parallel()
 		servers := append(redistest.StartAll(t, 2), redistest.Start(t, "--cluster-enabled", "yes"))
 		r := examine(t, supervisor.Config{}, urlsOf(servers)...)
 		want(t, r, doctor.ClusterMode, doctor.Broken, servers[2].Addr, "cluster mode")
 		only(t, r, doctor.Broken, doctor.ClusterMode)
 	})
 	t.Run("a wrong password", func(t *testing.T) {
+		t.Parallel()
 		servers := append(redistest.StartAll(t, 2), redistest.Start(t, "--requirepass", "geheim123"))
 		r := examine(t, supervisor.Config{}, append(urlsOf(servers[:2]), "redis://:falsch123@"+servers[2].Addr)...)
 		want(t, r, doctor.Login, doctor.Broken, servers[2].Addr, "WRONGPASS")
@@ -215,6 +226,7 @@ func TestBroken(t *testing.T) {
 		want(t, r, doctor.Login, doctor.Broken, servers[2].Addr, "NOAUTH")
 	})
 	t.Run("a clock is an hour ahead", func(t *testing.T) {
+		t.Parallel()
 		servers := redistest.StartAll(t, 3)
 		ahead := servers[2].Proxy(redistest.Fault{Ahead: time.Hour})
 		r := examine(t, supervisor.Config{}, servers[0].URL(), servers[1].URL(), ahead)
@@ -222,6 +234,7 @@ func TestBroken(t *testing.T) {
 		only(t, r, doctor.Warning, doctor.ClockOffset)
 	})
 	t.Run("a slow network", func(t *testing.T) {
+		t.Parallel()
 		servers := redistest.StartAll(t, 3)
 		slow := servers[2].Proxy(redistest.Fault{Delay: 100 * time.Millisecond})
 		r := examine(t, supervisor.Config{TTL: 2 * time.Second}, servers[0].URL(), servers[1].URL(), slow)
@@ -234,6 +247,7 @@ func TestBroken(t *testing.T) {
 		want(t, r, doctor.RoundTrip, doctor.Broken, strings.TrimPrefix(slow, "redis://"), "half of the round trips")
 	})
 	t.Run("young", func(t *testing.T) {
+		t.Parallel()
 		servers := append(redistest.StartAll(t, 2), redistest.Start(t))
 		r := examine(t, supervisor.Config{}, urlsOf(servers)...)
 		want(t, r, doctor.Young, doctor.Warning, servers[2].Addr, "was started or has lost its data")
@@ -243,6 +257,7 @@ func TestBroken(t *testing.T) {
 		want(t, r, doctor.Acquisition, doctor.Warning, "", "too few nodes are old enough")
 	})
 	t.Run("others have other nodes and a longer TTL", func(t *testing.T) {
+		t.Parallel()
 		servers := redistest.StartAll(t, 5)
 		others, err := supervisor.New(supervisor.Config{Nodes: node.URLs(urlsOf(servers)...), MaxTTL: 2 * time.Minute, MaxTTLCap: 2 * time.Minute})
 		if err != nil {
@@ -273,6 +288,7 @@ func TestBroken(t *testing.T) {
 		only(t, r, doctor.Warning)
 	})
 	t.Run("the disk is full", func(t *testing.T) {
+		t.Parallel()
 		servers := append(redistest.StartAll(t, 2), redistest.StartAll(t, 1, "--save", "3600 1")...)
 		// It cannot put its snapshot where a directory is.
 		if err := os.MkdirAll(filepath.Join(servers[2].Dir, "dump.rdb"), 0o700); err != nil {
@@ -287,6 +303,7 @@ func TestBroken(t *testing.T) {
 		only(t, r, doctor.Broken, doctor.Persistence)
 	})
 	t.Run("it wants replicas", func(t *testing.T) {
+		t.Parallel()
 		servers := append(redistest.StartAll(t, 2), redistest.StartAll(t, 1)...)
 		servers[2].Do([]string{"CONFIG", "SET", "min-replicas-to-write", "1"})
 		r := examine(t, supervisor.Config{}, urlsOf(servers)...)
@@ -294,6 +311,7 @@ func TestBroken(t *testing.T) {
 		only(t, r, doctor.Broken, doctor.Writes)
 	})
 	t.Run("an even number, and one", func(t *testing.T) {
+		t.Parallel()
 		servers := redistest.StartAll(t, 2)
 		r := examine(t, supervisor.Config{}, urlsOf(servers)...)
 		want(t, r, doctor.Number, doctor.Warning, "", "2 nodes tolerate the failure of 0, as 1 do")
@@ -301,6 +319,7 @@ func TestBroken(t *testing.T) {
 		want(t, r, doctor.Number, doctor.Note, "", "there is one node")
 	})
 	t.Run("nothing is there", func(t *testing.T) {
+		t.Parallel()
 		r := examine(t, supervisor.Config{}, "redis://127.0.0.1:1", "redis://127.0.0.1:2", "http://geheim123@x")
 		want(t, r, doctor.Acquisition, doctor.Broken, "", "0 of 3 nodes can be used, and 2 are needed")
 		noSecret(t, r, "geheim123")
