@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -39,7 +40,7 @@ With -o json it prints one object in a line for each name.`,
 				bounded, cancel := context.WithTimeout(ctx, within)
 				defer cancel()
 				found := finder.Find(bounded)
-				all := list.InUse(list.Look(ctx, sup, found.Names))
+				all := list.InUse(list.Look(ctx, sup, found.Names, list.Patient))
 				if err := ctx.Err(); err != nil {
 					return s.failure(err)
 				}
@@ -61,8 +62,12 @@ With -o json it prints one object in a line for each name.`,
 				if found.More {
 					s.complain(fmt.Errorf("there are more names: want --limit above %d, or a --prefix", limit))
 				}
-				if found.Err != nil {
-					return &exit{noQuorum, fmt.Errorf("%s", plain.Line(found.Err.Error()))}
+				err := found.Err
+				if err == nil {
+					err = list.Unknown(all)
+				}
+				if err != nil {
+					return &exit{noQuorum, errors.New(plain.Line(err.Error()))}
 				}
 				return nil
 			})

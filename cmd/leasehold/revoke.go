@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/leasehold-go/leasehold/cmd/leasehold/internal/list"
 	"github.com/leasehold-go/leasehold/cmd/leasehold/internal/say"
 	"github.com/leasehold-go/leasehold/lease"
 	"github.com/leasehold-go/leasehold/supervisor"
@@ -56,7 +57,7 @@ holds the name, or if the answer was no.`,
 
 // confirm shows who holds a name, and returns the token of that lease if it is to be taken away.
 func (s *settings) confirm(ctx context.Context, sup *supervisor.Supervisor, name string, in io.Reader) (lease.Token, error) {
-	h, err := sup.Inspect(ctx, name)
+	h, err := list.Inspect(ctx, sup, name, list.Patient)
 	if err != nil {
 		return "", s.failure(err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/leasehold-go/leasehold/cmd/leasehold/internal/list"
 	"github.com/leasehold-go/leasehold/cmd/leasehold/internal/say"
 	"github.com/leasehold-go/leasehold/supervisor"
 )
@@ -23,7 +24,7 @@ is no lock, or a reservation for who waits. Its exit status is 0 if the name is 
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			return s.ask(func(ctx context.Context, sup *supervisor.Supervisor) error {
-				h, err := sup.Inspect(ctx, args[0])
+				h, err := list.Inspect(ctx, sup, args[0], list.Patient)
 				if err != nil {
 					return s.failure(err)
 				}

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -95,6 +96,14 @@ func (d *doctor) handOver(ctx context.Context, first, second *supervisor.Supervi
 	defer cancel()
 	begun := time.Now()
 	held, err := first.TryAcquire(ctx, d.cfg.Name)
+	if errors.Is(err, supervisor.ErrNoQuorum) && young(err) == 0 && first.Healthy() == nil {
+		// A quorum is connected, and was too slow: it is waited for longer now.
+		slow := err
+		begun = time.Now()
+		if held, err = first.TryAcquire(ctx, d.cfg.Name); err == nil {
+			d.found(nil, Acquisition, Warning, "look at what keeps the nodes or this host from answering, or choose a longer TTL", "the first attempt has failed, and the second succeeded: %v", slow)
+		}
+	}
 	switch left := young(err); {
 	case left > 0:
 		d.found(nil, Acquisition, Warning, "look again then", "no lease was acquired, to try it: too few nodes are old enough, for %v", say.Span(left))

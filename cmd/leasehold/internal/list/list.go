@@ -185,15 +185,27 @@ func literal(text string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(text)
 }
 
-// Look asks the nodes about each name, some at once. A name of which too few nodes tell has an Err.
-func Look(ctx context.Context, sup *supervisor.Supervisor, names []string) []supervisor.Holding {
+// Inspect asks the nodes about a name. If too few have answered in time, although enough are connected,
+// it asks again, so many times in all: they are waited for longer then.
+func Inspect(ctx context.Context, sup *supervisor.Supervisor, name string, times int) (supervisor.Holding, error) {
+	for {
+		h, err := sup.Inspect(ctx, name)
+		if times--; times <= 0 || !errors.Is(err, supervisor.ErrNoQuorum) || ctx.Err() != nil || sup.Healthy() != nil {
+			return h, err
+		}
+	}
+}
+
+// Look asks the nodes about each name, some at once, as Inspect does. A name of which too few nodes tell
+// has an Err.
+func Look(ctx context.Context, sup *supervisor.Supervisor, names []string, times int) []supervisor.Holding {
 	all := make([]supervisor.Holding, len(names))
 	next := make(chan int)
 	var wg sync.WaitGroup
 	for range min(len(names), 64) { // as many as go into one call
 		wg.Go(func() {
 			for i := range next {
-				h, err := sup.Inspect(ctx, names[i])
+				h, err := Inspect(ctx, sup, names[i], times)
 				if h.Err = err; h.Name == "" {
 					h.Name = names[i]
 				}
@@ -207,6 +219,26 @@ func Look(ctx context.Context, sup *supervisor.Supervisor, names []string) []sup
 	close(next)
 	wg.Wait()
 	return all
+}
+
+// Patient is how many times a command asks that asks once.
+const Patient = 4
+
+// Unknown returns an error if it is not known of some names who holds them, with the reason of the first.
+func Unknown(all []supervisor.Holding) error {
+	n := 0
+	var first error
+	for _, h := range all {
+		if h.Err != nil {
+			if n++; first == nil {
+				first = h.Err
+			}
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	return fmt.Errorf("of %d names it is not known who holds them: %w", n, first)
 }
 
 // InUse returns those that somebody holds, waits for, or is about to get, or of which that is not known. The

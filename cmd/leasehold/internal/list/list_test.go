@@ -79,7 +79,7 @@ func TestFind(t *testing.T) {
 			t.Fatalf("%q, want %q; %v", found.Names, want, found)
 		}
 	}
-	all := list.InUse(list.Look(t.Context(), alpha, append(want, "nobody has this")))
+	all := list.InUse(list.Look(t.Context(), alpha, append(want, "nobody has this"), 3))
 	if len(all) != 20 || all[7].Name != "lock[1]*:job 07" || all[7].Waiting != 1 || all[7].Owner != "alpha" || all[6].Waiting != 0 || all[6].Fence == 0 {
 		t.Errorf("%+v", all)
 	}

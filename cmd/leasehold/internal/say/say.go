@@ -44,11 +44,11 @@ func (d Span) String() string {
 // Time returns an instant for people and programs: with its date, its zone and its milliseconds.
 func Time(t time.Time) string { return t.Format("2006-01-02T15:04:05.000Z07:00") }
 
-// Holder says who has a name: an owner, or what else keeps it from everybody.
+// Holder says in a few words who has a name: an owner, or what else keeps it from everybody.
 func Holder(h supervisor.Holding) string {
 	switch {
 	case h.Err != nil:
-		return "not known: " + plain.Line(h.Err.Error())
+		return "not known"
 	case h.Held && h.Owner == "":
 		return "a client of another library"
 	case h.Held:
@@ -70,7 +70,9 @@ func Holder(h supervisor.Holding) string {
 // Holding says in a line how a name is.
 func Holding(h supervisor.Holding) string {
 	switch {
-	case h.Err != nil, !h.Held && !h.Free && h.Kind == supervisor.KeyUnknown:
+	case h.Err != nil:
+		return "not known: " + plain.Line(h.Err.Error())
+	case !h.Held && !h.Free && h.Kind == supervisor.KeyUnknown:
 		return Holder(h)
 	case h.Free:
 		return "free"

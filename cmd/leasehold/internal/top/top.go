@@ -59,9 +59,9 @@ type viewer struct {
 	found  list.Names
 }
 
-// look asks the nodes about the names that are known, as quickly as they answer.
-func (v *viewer) look(ctx context.Context) Picture {
-	names := list.InUse(list.Look(ctx, v.cfg.Supervisor, v.found.Names))
+// look asks the nodes about the names that are known, as list.Look does.
+func (v *viewer) look(ctx context.Context, times int) Picture {
+	names := list.InUse(list.Look(ctx, v.cfg.Supervisor, v.found.Names, times))
 	slices.SortStableFunc(names, func(a, b supervisor.Holding) int { return b.Waiting - a.Waiting })
 	p := Picture{Time: time.Now(), Names: names, More: v.found.More}
 	if v.found.Err != nil {
@@ -86,7 +86,7 @@ func (v *viewer) look(ctx context.Context) Picture {
 // Once makes a single picture.
 func Once(ctx context.Context, cfg Config) Picture {
 	v := &viewer{cfg: cfg, found: cfg.Finder.Find(ctx)}
-	return v.look(ctx)
+	return v.look(ctx, list.Patient)
 }
 
 // Lines returns the picture as lines of text.
@@ -125,6 +125,9 @@ func (p Picture) Lines() []string {
 	}
 	if p.Err != "" {
 		fmt.Fprintln(&b, p.Err)
+	}
+	if err := list.Unknown(p.Names); err != nil {
+		fmt.Fprintln(&b, plain.Line(err.Error()))
 	}
 	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
 }
@@ -250,7 +253,7 @@ func Run(ctx context.Context, cfg Config, t Terminal) error {
 	first := 0
 	next := time.NewTicker(cfg.Every)
 	defer next.Stop()
-	p := v.look(ctx)
+	p := v.look(ctx, 1)
 	for {
 		width, height := t.Size()
 		lines := p.Lines()
@@ -262,9 +265,9 @@ func Run(ctx context.Context, cfg Config, t Terminal) error {
 		case by := <-keys:
 			first += by
 		case v.found = <-found:
-			p = v.look(ctx)
+			p = v.look(ctx, 1)
 		case <-next.C:
-			p = v.look(ctx)
+			p = v.look(ctx, 1)
 		case <-ctx.Done():
 			if cause := context.Cause(ctx); cause != errQuit && cause != io.EOF {
 				return cause
