@@ -205,6 +205,10 @@ func TestDescribe(t *testing.T) {
 	if got, want := describe(h), "held with no expiry"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
+	h = supervisor.Holding{Held: true, Vacated: true, Owner: "me", Left: time.Minute}
+	if got, want := describe(h), "left by me, free in 1m0s"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
 }
 
 // A name that is held, nodes that cannot be reached and wrong usage each have an exit

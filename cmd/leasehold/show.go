@@ -18,7 +18,7 @@ func newShowCommand(s *settings) *cobra.Command {
 		Use:   "show NAME",
 		Short: "Show who holds a name, and what each node says",
 		Long: `show prints who holds a name, how many wait for it, and what each node says. Its exit status is 0
-if the name is held and 1 if it is not.`,
+if the name is held or was left, and 1 if it is not.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			return s.ask(func(ctx context.Context, sup *supervisor.Supervisor) error {
@@ -56,14 +56,21 @@ func describe(h supervisor.Holding) string {
 		return "not clear: no quorum says the same"
 	}
 	var b strings.Builder
-	b.WriteString("held")
+	if h.Vacated {
+		b.WriteString("left")
+	} else {
+		b.WriteString("held")
+	}
 	if h.Owner != "" {
 		fmt.Fprintf(&b, " by %s", plain.Line(h.Owner)) // which others have chosen
 	}
-	if h.NoExpiry {
+	switch left := h.Left.Round(time.Millisecond); {
+	case h.NoExpiry:
 		b.WriteString(" with no expiry")
-	} else {
-		fmt.Fprintf(&b, " for %v unless renewed", h.Left.Round(time.Millisecond))
+	case h.Vacated:
+		fmt.Fprintf(&b, ", free in %v", left)
+	default:
+		fmt.Fprintf(&b, " for %v unless renewed", left)
 	}
 	if !h.Since.IsZero() {
 		fmt.Fprintf(&b, ", since %s or before", h.Since.UTC().Format(time.RFC3339))
