@@ -18,7 +18,7 @@
 //
 // To read the code: locker.go says what a library must do, and there is a file for
 // each library. scenario.go says what a scenario is, and there is a file for each
-// group of them: acquire.go, callers.go, hung.go, handover.go, crowd.go, held.go,
-// distance.go. goals.go has what leasehold is meant to reach, report.go has what one
+// group of them: acquire.go, callers.go, hung.go, handover.go, crowd.go, any.go,
+// held.go, distance.go. goals.go has what leasehold is meant to reach, report.go has what one
 // run has found, runs.go what several have, and tables.go and charts.go show it.
 package main

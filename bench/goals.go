@@ -47,6 +47,10 @@ var goals = []goal{
 	{what: "64 clients on one name, N=5: most to fewest turns", scenario: "crowd/N=5", figure: "most to fewest turns", bound: 1.1},
 	{what: "64 clients on one name, N=5: wait p99, ms", scenario: "crowd/N=5", figure: "wait p99", bound: 150},
 
+	{what: "10 clients on any of 3 names, N=3: turns to the most that there can be", scenario: "any/10 clients, 3 names", figure: "turns to the most that there can be", atLeast: true, bound: .95},
+	{what: "10 clients on any of 3 names, N=3: most to fewest turns", scenario: "any/10 clients, 3 names", figure: "most to fewest turns", bound: 1.1},
+	{what: "40 clients on any of 20 names, N=3: turns/s", scenario: "any/40 clients, 20 names", figure: "turns", atLeast: true, bound: 3000},
+
 	{what: "10k held leases, N=5: client CPU, %", scenario: "held/N=5, 10000 leases", figure: "client CPU", bound: 1.6},
 	{what: "10k held leases, N=5: memory a lease, B", scenario: "held/N=5, 10000 leases", figure: "memory a lease", bound: 600},
 	{what: "10k held leases, N=5: more goroutines", scenario: "held/N=5, 10000 leases", figure: "more goroutines", bound: 0},

@@ -219,7 +219,7 @@ func (p plan) long(d time.Duration) time.Duration {
 func (p plan) scenarios() []scenario {
 	var all []scenario
 	for _, group := range [][]scenario{
-		p.acquire(), p.callers(), p.once(), p.hung(), p.handover(), p.crowd(), p.held(), p.distance(),
+		p.acquire(), p.callers(), p.once(), p.hung(), p.handover(), p.crowd(), p.anyOf(), p.held(), p.distance(),
 	} {
 		for _, s := range group {
 			if p.quick && s.extra {

@@ -366,6 +366,19 @@ func TestShards(t *testing.T) {
 	}
 }
 
+func TestSemaphore(t *testing.T) {
+	t.Parallel()
+	p := start(t, "semaphore", "-places", "3", "-jobs", "9")
+	places := map[string]int{}
+	for range 9 {
+		places[p.await(`^job \d in (example-place-\d) with fence \d+$`)[1]]++
+	}
+	p.await(`^done: of this process 3 at once at most$`)
+	if _, status := p.end(); status != 0 || len(places) != 3 {
+		t.Errorf("exit status %d, jobs in each place: %v", status, places)
+	}
+}
+
 // On real servers, two replicas take turns.
 func TestRealNodes(t *testing.T) {
 	t.Parallel()

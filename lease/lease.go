@@ -352,7 +352,8 @@ func (l *Lease) Extend(ctx context.Context, ttl time.Duration) error {
 // the name is free: a quorum has confirmed it, or the keys have expired. If ctx is done before, the
 // error names the nodes that may keep the key, and says for how long at most. It asks nothing
 // of the caller: the nodes are told as soon as they can be reached, and Close of the supervisor
-// waits for that.
+// waits for that. A name that is to stay taken, see supervisor.WithMinHold, is left instead, and
+// free when that time is over: what is said of the key here is said of that.
 //
 // A ctx that never ends, as context.Background(), bounds nothing. So Release waits for a quarter of
 // the TTL then, which is as long as a node may take to answer: a caller that merely defers

@@ -496,7 +496,7 @@ func givenUp(c *Command, later []Command) bool {
 	}
 	for i := range later {
 		l := &later[i]
-		if (l.Op == Release || l.Op == Leave && c.Op == Enqueue) && l.Token == c.Token && l.Name == c.Name {
+		if (l.Op == Release || l.Op == Vacate || l.Op == Leave && c.Op == Enqueue) && l.Token == c.Token && l.Name == c.Name {
 			return true
 		}
 	}

@@ -564,6 +564,7 @@ func TestScriptFlushBehindARelease(t *testing.T) {
 		{"claim", claim, on(node.Release, "a", "1"), "unsent absent"},
 		{"claim of a waiter", claim, queued, "unsent absent"},
 		{"heal", heal, on(node.Release, "a", "1"), "unsent absent"},
+		{"heal, and the key is left", heal, on(node.Vacate, "a", "1"), "unsent absent"},
 		{"adoption", adopt, on(node.Release, "a", "1"), "unsent absent"},
 		{"enqueue", enqueue("a", "1", 1), on(node.Leave, "a", "1"), "unsent absent"},
 		{"enqueue, released", enqueue("a", "1", 1), queued, "unsent absent"},

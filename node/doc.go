@@ -23,8 +23,8 @@
 //   - An [Actor] owns the connection to one node. It takes each [Command] from its mailbox, and
 //     hands back each [Reply] in a [Batch], with the [State] of the node. A [Wake] is what
 //     the node has told unasked. A [Group] is leases that are renewed together.
-//   - [NewToken], [TokenOf], [ValueOf], [OwnerOf], [Reserved] and [FenceKey] say what a lock key
-//     contains and how its keys are named; [ReservedPrefix] and [ReservationMark] say
+//   - [NewToken], [TokenOf], [ValueOf], [OwnerOf], [CutLeft], [Reserved] and [FenceKey] say what a lock key
+//     contains and how its keys are named; [ReservedPrefix], [ReservationMark] and [LeftMark] say
 //     which names and owners cannot be used. docs/design.md has the protocol.
 //   - An [Electorate] and its [Fingerprint] are how clients tell each other which nodes they use.
 //

@@ -15,11 +15,11 @@ const (
 	// made for that fence, see [NewToken].
 	Grant Op = iota + 1
 	// Raise stores the larger of Fence and what is stored, if the key still
-	// holds Token, which then tells Fence.
+	// holds Token, which then tells Fence. With a TTL it gives the key that as well.
 	Raise
 	// Renew gives the key another TTL, if it still holds Token.
 	Renew
-	// Release deletes the key, if it still holds Token, and hands a key that is
+	// Release deletes the key, if it still holds Token or was left with it, and hands a key that is
 	// absent over to who waits for it.
 	Release
 	// Inspect reads who holds the key. It changes nothing.
@@ -39,6 +39,9 @@ const (
 	// Adopt sets a key that holds Former to Token for TTL, and proposes Fence then. A
 	// key that holds Token already gets the TTL, and Fence is proposed.
 	Adopt
+	// Vacate marks the key as left, see [CutLeft], if it still holds Token: it lives on for
+	// TTL, and is handed to nobody. It takes Token out of the queue.
+	Vacate
 	// Sign leaves Token, the fingerprint of the sender's electorate, for TTL, and reads
 	// those of others. With Grown it also writes down that the incarnation Life has been
 	// known for the window, under a key of its own beside the marker. Name is not used.
@@ -70,6 +73,8 @@ func (o Op) String() string {
 		return "leave"
 	case Adopt:
 		return "adopt"
+	case Vacate:
+		return "vacate"
 	case Sign:
 		return "sign"
 	case RenewAll:
@@ -86,7 +91,7 @@ type Command struct {
 	Name   string        // the lock key, prefix included
 	Token  string        // unused by Inspect; of Sign: the fingerprint, without a line feed
 	Former string        // of Adopt: the token that is to be replaced
-	TTL    time.Duration // whole milliseconds; of Grant, Renew, Heal, Claim, Adopt and Sign
+	TTL    time.Duration // whole milliseconds; of Grant, Renew, Heal, Claim, Adopt, Vacate and Sign; of Raise: 0, or the key is given it
 	Fence  uint64        // of Grant, Raise, Heal, Claim and Adopt; of Release: 0, or the key may be given with it to who waits, see [Wake]
 	Ticket uint64        // of Enqueue: whose is smaller comes first; less than 2^53
 	New    bool          // of Enqueue: Token is to stand behind all that stand there, and Ticket is only the least
@@ -175,6 +180,9 @@ const ReservedPrefix = script.Prefix
 // ReservationMark begins the value of a key that is reserved for a waiter, see
 // [Reserved]. No token may begin with it.
 const ReservationMark = script.Reservation
+
+// LeftMark begins the value of a key that was left, see [CutLeft]. No token may begin with it.
+const LeftMark = script.LeftMark
 
 // FenceKey returns the key of the register that keeps the fence of a name, and of those that
 // share it.

@@ -49,8 +49,12 @@ var operations = [lastOp + 1]operation{
 	},
 	Raise: {
 		Script: &script.Raise,
-		args: func(_ *pipeline, to []string, c *Command) []string {
-			return script.RaiseArgs(to, c.Token, c.Fence)
+		args: func(p *pipeline, to []string, c *Command) []string {
+			ttl := script.KeepTTL
+			if c.TTL > 0 {
+				ttl = p.millis(c.TTL)
+			}
+			return script.RaiseArgs(to, c.Token, c.Fence, ttl)
 		},
 		read: func(a *answer, r *Reply) { r.Fence = a.score(script.RaiseBefore) },
 	},
@@ -108,6 +112,13 @@ var operations = [lastOp + 1]operation{
 				a.hasFence()
 			}
 			r.Raised = a.flag(script.AdoptRaised)
+		},
+	},
+	Vacate: {
+		Script: &script.Vacate,
+		call:   func(p *pipeline, to []string, _ item) []string { return script.VacateCall(to, p.inbox) },
+		args: func(p *pipeline, to []string, c *Command) []string {
+			return script.VacateArgs(to, c.Token, p.millis(c.TTL))
 		},
 	},
 	Sign: {

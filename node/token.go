@@ -36,8 +36,8 @@ func NewToken(owner string, fence uint64, random interface{ Uint64() uint64 }) s
 
 const base32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
-// OwnerOf returns the owner that a value of a key names: "" if it is a reservation, or the
-// value of another library.
+// OwnerOf returns the owner that a value of a key names, also of one that was left: "" if it is a
+// reservation, or the value of another library.
 func OwnerOf(value string) string {
 	token, _ := TokenOf(value)
 	owner, _ := parts(token)
@@ -58,7 +58,7 @@ func suffix(token string, fence uint64) string {
 
 // TokenOf returns the token that a lock key holds, and the fence of its lease, 0 if that is
 // not told: the one after the token, or else the one in it. The value of another library is
-// returned as it is.
+// returned as it is. The mark of a key that was left stays before the token, see [CutLeft].
 func TokenOf(value string) (token string, fence uint64) {
 	token = value
 	if i := strings.LastIndex(value, script.FenceMark); i >= 0 {
@@ -86,6 +86,7 @@ func TokenOf(value string) (token string, fence uint64) {
 // parts returns the owner of a token, and the letters that tell the fence, which one of version
 // 0.1 does not have. The owner is "" if it is no token.
 func parts(token string) (owner, fence string) {
+	token = strings.TrimPrefix(token, LeftMark)
 	i := strings.LastIndexByte(token, '/') + 1
 	rest := token[i:]
 	if IsReservation(token) || i < 2 || len(rest) != tokenRandom && len(rest) != tokenRandom+tokenFence {
@@ -97,6 +98,15 @@ func parts(token string) (owner, fence string) {
 // IsReservation reports whether a key with this value is kept for a waiter that has yet to
 // claim it: nobody holds the name by it.
 func IsReservation(value string) bool { return strings.HasPrefix(value, ReservationMark) }
+
+// CutLeft returns the token of a value of a key without the mark of one that was left, and
+// whether it has that: then the lease is over, and the key keeps the name taken until it expires.
+func CutLeft(value string) (token string, left bool) {
+	if token, left = strings.CutPrefix(value, LeftMark); left && OwnerOf(token) != "" {
+		return token, true
+	}
+	return value, false
+}
 
 // An Electorate is the nodes that a client uses, as its fingerprint tells.
 type Electorate struct {

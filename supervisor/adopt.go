@@ -21,7 +21,8 @@ import (
 // Otherwise its former holder may still believe in it, and learns at its next renewal
 // that it is taken: Adopt waits until what the nodes had promised to that one has run
 // out, for the lease's former TTL at most, and keeps the keys meanwhile. The lease renews
-// itself, whatever options it was acquired with.
+// itself, whatever options it was acquired with. Its name is free when it is given back, see
+// [WithMinHold].
 //
 // An error that wraps lease.ErrLost means that no quorum keeps the lease of the handle
 // any more: it has expired, was revoked, or was adopted before. [ErrNoQuorum] means that

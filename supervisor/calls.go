@@ -14,6 +14,7 @@ import (
 type call struct {
 	op     string       // what was asked for, as errors begin
 	result chan outcome // with room for one; the loop sends on it
+	quiet  bool         // that somebody has the name is no failure to it, and is not told
 
 	number core.Call     // the loop's
 	since  clock.Instant // the loop's: when it heard of the call

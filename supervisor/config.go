@@ -85,7 +85,7 @@ type Config struct {
 	DisableGuard bool
 
 	// Owner is whom others are shown as the holder; at most 128 bytes. It is not
-	// used to decide anything. It does not begin with "?". Default "host:pid".
+	// used to decide anything. It does not begin with "?" or "!". Default "host:pid".
 	Owner string
 
 	// Prefix is put before every name to make its key. Default none.
@@ -279,6 +279,8 @@ func checkOwner(what, owner string) error {
 		return fmt.Errorf("%s of %d bytes: want at most %d", what, len(owner), maxOwner)
 	case node.IsReservation(owner):
 		return fmt.Errorf("%s %q: want none that begins with %q, which marks a key as reserved for a waiter", what, owner, node.ReservationMark)
+	case strings.HasPrefix(owner, node.LeftMark):
+		return fmt.Errorf("%s %q: want none that begins with %q, which marks a key as left", what, owner, node.LeftMark)
 	}
 	return nil
 }

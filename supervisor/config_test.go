@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -216,26 +217,30 @@ func TestBrokenArguments(t *testing.T) {
 		opts []supervisor.Option
 		want []string
 	}{
-		"an empty name":                        {"", nil, []string{`name "": want at least one byte`}},
-		"a name that is too long":              {long, nil, []string{"of 513 bytes with its prefix: want at most 512"}},
-		"a reserved name":                      {"leasehold:{x}:fence", nil, []string{`name "leasehold:{x}:fence": want none that begins with "leasehold:"`}},
-		"a TTL above MaxTTL":                   {"x", opts(supervisor.WithTTL(time.Minute)), []string{"TTL 1m0s: want 100ms to MaxTTL = 20s"}},
-		"a TTL that is too short":              {"x", opts(supervisor.WithTTL(99 * time.Millisecond)), []string{"TTL 99ms: want 100ms to MaxTTL = 20s"}},
-		"no TTL":                               {"x", opts(supervisor.WithTTL(0)), []string{"TTL 0s: want 100ms"}},
-		"a TTL too short for the node timeout": {"x", opts(supervisor.WithTTL(time.Second)), []string{"NodeTimeout 500ms: want at most TTL/4 = 250ms"}},
-		"no attempts":                          {"x", opts(supervisor.WithAttempts(0)), []string{"WithAttempts 0: want at least 1"}},
-		"fewer than no attempts":               {"x", opts(supervisor.WithAttempts(-1)), []string{"WithAttempts -1: want at least 1"}},
-		"a negative time to hold":              {"x", opts(supervisor.WithMaxHold(-time.Second)), []string{"WithMaxHold -1s: want more than 0"}},
-		"no time to hold":                      {"x", opts(supervisor.WithMaxHold(0)), []string{"WithMaxHold 0s: want more than 0"}},
-		"an owner that is too long":            {"x", opts(supervisor.WithOwner(strings.Repeat("o", 129))), []string{"WithOwner of 129 bytes: want at most 128"}},
-		"an empty owner":                       {"x", opts(supervisor.WithOwner("")), []string{"WithOwner of 0 bytes: want at least 1"}},
-		"an owner like a reservation":          {"x", opts(supervisor.WithOwner("?me")), []string{`WithOwner "?me": want none that begins with "?"`}},
-		"a negative cool-down":                 {"x", opts(supervisor.WithCoolDown(-1)), []string{"WithCoolDown -1ns: want 0 to 8760h"}},
-		"a time to hold that is too long":      {"x", opts(supervisor.WithMaxHold(math.MaxInt64)), []string{"WithMaxHold 2562047h47m16.854775807s: want more than 0 and at most 8760h"}},
-		"a cool-down that is too long":         {"x", opts(supervisor.WithCoolDown(8760*time.Hour + 1)), []string{"WithCoolDown 8760h0m0.000000001s: want 0 to 8760h"}},
+		"an empty name":                         {"", nil, []string{`name "": want at least one byte`}},
+		"a name that is too long":               {long, nil, []string{"of 513 bytes with its prefix: want at most 512"}},
+		"a reserved name":                       {"leasehold:{x}:fence", nil, []string{`name "leasehold:{x}:fence": want none that begins with "leasehold:"`}},
+		"a TTL above MaxTTL":                    {"x", opts(supervisor.WithTTL(time.Minute)), []string{"TTL 1m0s: want 100ms to MaxTTL = 20s"}},
+		"a TTL that is too short":               {"x", opts(supervisor.WithTTL(99 * time.Millisecond)), []string{"TTL 99ms: want 100ms to MaxTTL = 20s"}},
+		"no TTL":                                {"x", opts(supervisor.WithTTL(0)), []string{"TTL 0s: want 100ms"}},
+		"a TTL too short for the node timeout":  {"x", opts(supervisor.WithTTL(time.Second)), []string{"NodeTimeout 500ms: want at most TTL/4 = 250ms"}},
+		"no attempts":                           {"x", opts(supervisor.WithAttempts(0)), []string{"WithAttempts 0: want at least 1"}},
+		"fewer than no attempts":                {"x", opts(supervisor.WithAttempts(-1)), []string{"WithAttempts -1: want at least 1"}},
+		"a negative time to hold":               {"x", opts(supervisor.WithMaxHold(-time.Second)), []string{"WithMaxHold -1s: want more than 0"}},
+		"no time to hold":                       {"x", opts(supervisor.WithMaxHold(0)), []string{"WithMaxHold 0s: want more than 0"}},
+		"an owner that is too long":             {"x", opts(supervisor.WithOwner(strings.Repeat("o", 129))), []string{"WithOwner of 129 bytes: want at most 128"}},
+		"an empty owner":                        {"x", opts(supervisor.WithOwner("")), []string{"WithOwner of 0 bytes: want at least 1"}},
+		"an owner like a reservation":           {"x", opts(supervisor.WithOwner("?me")), []string{`WithOwner "?me": want none that begins with "?"`}},
+		"an owner like a key that was left":     {"x", opts(supervisor.WithOwner("!me")), []string{`WithOwner "!me": want none that begins with "!"`}},
+		"no time to stay taken":                 {"x", opts(supervisor.WithMinHold(0)), []string{"WithMinHold 0s: want more than 0 and at most 8760h"}},
+		"a negative time to stay taken":         {"x", opts(supervisor.WithMinHold(-1)), []string{"WithMinHold -1ns: want more than 0"}},
+		"a time to stay taken that is too long": {"x", opts(supervisor.WithMinHold(8760*time.Hour + 1)), []string{"WithMinHold 8760h0m0.000000001s: want more than 0 and at most 8760h"}},
+		"a negative cool-down":                  {"x", opts(supervisor.WithCoolDown(-1)), []string{"WithCoolDown -1ns: want 0 to 8760h"}},
+		"a time to hold that is too long":       {"x", opts(supervisor.WithMaxHold(math.MaxInt64)), []string{"WithMaxHold 2562047h47m16.854775807s: want more than 0 and at most 8760h"}},
+		"a cool-down that is too long":          {"x", opts(supervisor.WithCoolDown(8760*time.Hour + 1)), []string{"WithCoolDown 8760h0m0.000000001s: want 0 to 8760h"}},
 		"everything at once": {
-			"", opts(supervisor.WithTTL(time.Hour), supervisor.WithAttempts(0), supervisor.WithMaxHold(-1), supervisor.WithOwner("?"), supervisor.WithCoolDown(-1)),
-			[]string{`name ""`, "TTL 1h0m0s", "WithAttempts 0", "WithMaxHold -1ns", `WithOwner "?"`, "WithCoolDown -1ns"},
+			"", opts(supervisor.WithTTL(time.Hour), supervisor.WithAttempts(0), supervisor.WithMaxHold(-1), supervisor.WithMinHold(-1), supervisor.WithOwner("?"), supervisor.WithCoolDown(-1)),
+			[]string{`name ""`, "TTL 1h0m0s", "WithAttempts 0", "WithMaxHold -1ns", "WithMinHold -1ns", `WithOwner "?"`, "WithCoolDown -1ns"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -246,11 +251,13 @@ func TestBrokenArguments(t *testing.T) {
 				_, err := sup.Acquire(t.Context(), c.name, c.opts...)
 				_, try := sup.TryAcquire(t.Context(), c.name, c.opts...)
 				_, all := sup.AcquireAll(t.Context(), []string{c.name}, c.opts...)
+				_, some := sup.AcquireAny(t.Context(), []string{c.name}, c.opts...)
 				calls := map[string]error{
-					"Acquire": err, "TryAcquire": try, "AcquireAll": all,
+					"Acquire": err, "TryAcquire": try, "AcquireAll": all, "AcquireAny": some,
 					"Do":   sup.Do(t.Context(), c.name, never(t), c.opts...),
 					"Lead": sup.Lead(t.Context(), c.name, never(t), c.opts...),
 				}
+				_, calls["Once"] = sup.Once(t.Context(), c.name, time.Minute, never(t), c.opts...)
 				// What is wrong with an option that a call cannot heed, it does not say.
 				words := strings.Join(c.want, " ")
 				if strings.Contains(words, "WithCoolDown") {
@@ -258,6 +265,12 @@ func TestBrokenArguments(t *testing.T) {
 				}
 				if strings.Contains(words, "WithAttempts") {
 					delete(calls, "TryAcquire")
+					delete(calls, "Once")
+					delete(calls, "AcquireAny")
+				}
+				if strings.Contains(words, "WithMinHold") {
+					delete(calls, "AcquireAll")
+					delete(calls, "Once")
 				}
 				if len(c.opts) == 0 {
 					_, calls["Inspect"] = sup.Inspect(t.Context(), c.name)
@@ -309,37 +322,58 @@ func TestOptionsThatACallCannotHeed(t *testing.T) {
 	bubble(t, 1, func(t *testing.T, nodes []*nodetest.Node) {
 		sup := start(t, nodes)
 		done := func(context.Context) error { return nil }
+		var name string // of its own for each: one may stay taken
 		calls := map[string]func(...supervisor.Option) error{
 			"Acquire": func(o ...supervisor.Option) error {
-				l, err := sup.Acquire(t.Context(), "x", o...)
+				l, err := sup.Acquire(t.Context(), name, o...)
 				if err == nil {
 					err = l.Release(t.Context())
 				}
 				return err
 			},
 			"TryAcquire": func(o ...supervisor.Option) error {
-				l, err := sup.TryAcquire(t.Context(), "x", o...)
+				l, err := sup.TryAcquire(t.Context(), name, o...)
 				if err == nil {
 					err = l.Release(t.Context())
 				}
 				return err
 			},
 			"AcquireAll": func(o ...supervisor.Option) error {
-				ls, err := sup.AcquireAll(t.Context(), []string{"x", "y"}, o...)
+				ls, err := sup.AcquireAll(t.Context(), []string{name, name + " too"}, o...)
 				for _, l := range ls {
 					err = errors.Join(err, l.Release(t.Context()))
 				}
 				return err
 			},
-			"Do":   func(o ...supervisor.Option) error { return sup.Do(t.Context(), "x", done, o...) },
-			"Lead": func(o ...supervisor.Option) error { return sup.Lead(t.Context(), "x", done, o...) },
+			"AcquireAny": func(o ...supervisor.Option) error {
+				l, err := sup.AcquireAny(t.Context(), []string{name, name + "2"}, o...)
+				if err == nil {
+					err = l.Release(t.Context())
+				}
+				return err
+			},
+			"Do": func(o ...supervisor.Option) error { return sup.Do(t.Context(), name, done, o...) },
+			"Once": func(o ...supervisor.Option) error {
+				ran, err := sup.Once(t.Context(), name, time.Minute, done, o...)
+				if err == nil && !ran {
+					err = errors.New("not run")
+				}
+				return err
+			},
+			"Lead": func(o ...supervisor.Option) error { return sup.Lead(t.Context(), name, done, o...) },
 		}
 		for option, o := range map[string]supervisor.Option{
 			"WithTTL": supervisor.WithTTL(ttl), "WithoutRenewal": supervisor.WithoutRenewal(), "WithMaxHold": supervisor.WithMaxHold(time.Hour),
 			"WithOwner": supervisor.WithOwner("me"), "WithAttempts": supervisor.WithAttempts(3), "WithCoolDown": supervisor.WithCoolDown(0),
+			"WithMinHold": supervisor.WithMinHold(1),
 		} {
 			for call, f := range calls {
-				heeds := option != "WithCoolDown" && (option != "WithAttempts" || call != "TryAcquire") || option == "WithCoolDown" && call == "Lead"
+				heeds := !slices.Contains(map[string][]string{
+					"WithCoolDown": {"Acquire", "TryAcquire", "AcquireAll", "AcquireAny", "Do", "Once"},
+					"WithAttempts": {"TryAcquire", "AcquireAny", "Once"},
+					"WithMinHold":  {"AcquireAll", "Once"},
+				}[option], call)
+				name = call + " " + option
 				err := f(o)
 				if heeds && err != nil || !heeds && (err == nil || !strings.Contains(err.Error(), option+": "+call+" cannot heed it")) {
 					t.Errorf("%s with %s: %v", call, option, err)
@@ -374,9 +408,10 @@ func TestUseAfterClose(t *testing.T) {
 		_, try := sup.TryAcquire(t.Context(), "x")
 		_, inspect := sup.Inspect(t.Context(), "x")
 		_, acquireAll := sup.AcquireAll(t.Context(), []string{"x", "y"})
+		_, acquireAny := sup.AcquireAny(t.Context(), []string{"x", "y"})
 		_, adopt := sup.Adopt(t.Context(), handle)
 		for call, err := range map[string]error{
-			"Acquire": err, "TryAcquire": try, "Inspect": inspect, "AcquireAll": acquireAll, "Adopt": adopt,
+			"Acquire": err, "TryAcquire": try, "Inspect": inspect, "AcquireAll": acquireAll, "AcquireAny": acquireAny, "Adopt": adopt,
 			"Revoke": sup.Revoke(t.Context(), "x", "me/1"),
 			"Do":     sup.Do(t.Context(), "x", never(t)), "Lead": sup.Lead(t.Context(), "x", never(t)),
 		} {
@@ -505,6 +540,7 @@ func TestZeroSupervisor(t *testing.T) {
 		"Acquire":    func() error { _, err := s.Acquire(ctx, "x"); return err },
 		"TryAcquire": func() error { _, err := s.TryAcquire(ctx, "x"); return err },
 		"AcquireAll": func() error { _, err := s.AcquireAll(ctx, []string{"x"}); return err },
+		"AcquireAny": func() error { _, err := s.AcquireAny(ctx, []string{"x"}); return err },
 		"Adopt":      func() error { _, err := s.Adopt(ctx, "x"); return err },
 		"Do":         func() error { return s.Do(ctx, "x", func(context.Context) error { return nil }) },
 		"Lead":       func() error { return s.Lead(ctx, "x", func(context.Context) error { return nil }) },

@@ -17,13 +17,14 @@
 //	waiting    the time of a quorum of nodes is not known yet
 //	queued     it stands in the queues of the nodes, until a quorum has reserved the name for it, or given it
 //	electing   grants, claims or swaps of the token are out, for TTL/4 at most
-//	raising    q nodes have granted, and store a higher fence; left out if they had less stored
+//	raising    q nodes have granted, and store a higher fence; left out if they had less stored,
+//	           and the name is not to stay taken
 //	adopting   it is renewed until nobody believes in the former lease any more
 //	held       each node is renewed by itself
 //	releasing  it is over; releases are out
 //
 // A tenure that fails moves on to releasing. An adoption that fails is forgotten at once.
-// The next attempt is another tenure with another token. Eleven histories in
+// The next attempt is another tenure with another token. Twelve histories in
 // docs/design.md show all this at work.
 //
 // # Usage
@@ -34,9 +35,11 @@
 //
 // [Supervisor.Acquire] waits until a name is held, and returns a lease.Lease that renews
 // itself until it is released or lost. [Supervisor.TryAcquire] makes one attempt.
-// [Supervisor.Do] runs a function under a lease. [Supervisor.Lead] runs one for as long
+// [Supervisor.Do] runs a function under a lease. [Supervisor.Once] runs one once in a period,
+// by whoever is first. [Supervisor.Lead] runs one for as long
 // as this process can be the one that does, and [Supervisor.StepDown] ends that.
-// [Supervisor.AcquireAll] acquires several names or none. A context bounds the waiting
+// [Supervisor.AcquireAll] acquires several names or none, [Supervisor.AcquireAny] one of
+// several, which makes a semaphore of n names. A context bounds the waiting
 // for a name, and never the lease. Package shards has processes share a set of names in
 // equal parts.
 //
@@ -72,7 +75,7 @@
 // keep, where processes are served in the order in which their first waiters came.
 // Before it does it makes one attempt, which may win a name that is just free although
 // others wait. With [WithAttempts] it makes those attempts, with a pause after each, and
-// does not stand there.
+// does not stand there. A caller of AcquireAny waits in the lines of several names at once.
 //
 // A node that hangs or is down delays nobody as long as a quorum answers: each node
 // has a goroutine and a connection of its own.
@@ -204,4 +207,12 @@
 //     that the clock has gained more than the drift, the vote is believed for as much
 //     less: by all that it may have gained, counted from the sending. With the receipt in
 //     both places votes would be believed for longer than the node keeps the key.
+//  23. A name that is to stay taken does so by keys of a longer life, which no vote takes
+//     notice of. A quorum has them before the lease is handed out. An attempt asks for the
+//     TTL until a quorum has granted: what dies before must not keep others out for longer.
+//     Only a lease that was held leaves its keys, and a key that was left is no vote.
+//  24. Who wants any of several names waits in several lines, and asks for votes in one of
+//     them at a time. In that step all that the others have, reserved or given, is given
+//     back. They keep their places, and go on if the election is lost. So nobody holds two
+//     names who wants one, or keeps one from those behind him for longer than a message takes.
 package supervisor

@@ -110,7 +110,7 @@ type KeyKind uint8
 
 const (
 	KeyUnknown  KeyKind = iota // there is no key, or it is not known
-	KeyLease                   // the token of a lease
+	KeyLease                   // the token of a lease, also of one that was left
 	KeyReserved                // it is kept for who waits, and has yet to claim it
 	KeyForeign                 // a string that is none of these: that of a client of another library
 	KeyOther                   // no string, or an empty one: nobody's lock, and nobody gets the name
@@ -163,20 +163,28 @@ type Answer struct {
 	Left      time.Duration // if LeftKnown: how long the key lives at most; of VerdictGuarded for how long it is
 	LeftKnown bool          // whether Left is; not if NoExpiry
 	NoExpiry  bool          // if VerdictHeld: the key stays until somebody deletes it
+	Vacated   bool          // if VerdictHeld: the lease is over, and Owner has left the key, see WithMinHold
 	Err       error         // if VerdictUnreachable: why, in the node's own words
 }
 
 // String returns the answer in one line.
 func (a Answer) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %v", a.Node, a.Verdict)
+	if a.Verdict == VerdictHeld && a.Vacated {
+		fmt.Fprintf(&b, "%s: left", a.Node)
+	} else {
+		fmt.Fprintf(&b, "%s: %v", a.Node, a.Verdict)
+	}
 	if a.Verdict == VerdictHeld {
 		if a.Owner != "" {
 			fmt.Fprintf(&b, " by %s", plain.Line(a.Owner)) // which others have chosen
 		}
-		if a.LeftKnown {
-			fmt.Fprintf(&b, " for at most %v", a.Left.Round(time.Millisecond))
-		} else if a.NoExpiry {
+		switch left := a.Left.Round(time.Millisecond); {
+		case a.LeftKnown && a.Vacated:
+			fmt.Fprintf(&b, ", free in at most %v", left)
+		case a.LeftKnown:
+			fmt.Fprintf(&b, " for at most %v", left)
+		case a.NoExpiry:
 			b.WriteString(", with no expiry")
 		}
 	}
@@ -198,8 +206,9 @@ func (a Answer) MarshalJSON() ([]byte, error) {
 		Owner    string  `json:",omitempty"`
 		Left     string  `json:",omitempty"`
 		NoExpiry bool    `json:",omitempty"`
+		Vacated  bool    `json:",omitempty"`
 		Err      string  `json:",omitempty"`
-	}{a.Node, a.Verdict, a.Kind, a.Owner, spanIf(a.LeftKnown, a.Left), a.NoExpiry, textOf(a.Err)})
+	}{a.Node, a.Verdict, a.Kind, a.Owner, spanIf(a.LeftKnown, a.Left), a.NoExpiry, a.Vacated, textOf(a.Err)})
 }
 
 // AcquireError says why a supervisor was refused what it tried with a name, whatever that was: see
@@ -208,14 +217,15 @@ func (a Answer) MarshalJSON() ([]byte, error) {
 // the waiting, or that alone if nothing else stood in the way: branch with errors.Is, and use errors.As
 // to show the nodes' answers. What is wrong with the arguments of a call is another error.
 type AcquireError struct {
-	Op     string   // what was tried: "acquire", "adopt", "revoke", "inspect" or "step down"
-	Name   string   // the name, prefix included
+	Op     string   // what was tried: "acquire", "acquire any", "adopt", "revoke", "inspect" or "step down"
+	Name   string   // the name, prefix included; of AcquireAny one of them
 	Quorum int      // how many nodes must grant it
 	Nodes  []Answer // what each node said last; empty if none was asked, or none stood in the way
 
 	why       error
 	cause     error  // the context's
 	disagrees string // how other clients' nodes differ from ours; "" if they are not known to
+	taken     bool   // somebody has the name, or has left it: see core.Report.Taken
 }
 
 // Young returns for how long too few nodes may be asked for a vote, because the others

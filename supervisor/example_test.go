@@ -98,6 +98,42 @@ func ExampleSupervisor_Lead() {
 	// <nil>
 }
 
+// Three names are a semaphore of three: a fourth caller, of whichever process, waits until one
+// of them is free.
+func ExampleSupervisor_AcquireAny() {
+	sup, err := supervisor.New(supervisor.Config{Nodes: nodes})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer sup.Close(context.Background())
+
+	ctx := context.Background()
+	licences := []string{"licence-1", "licence-2", "licence-3"}
+	var held []*lease.Lease
+	for range licences {
+		l, err := sup.AcquireAny(ctx, licences)
+		if err != nil {
+			log.Fatal(err)
+		}
+		held = append(held, l)
+	}
+	soon, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	_, err = sup.AcquireAny(soon, licences)
+	fmt.Println("all are in use:", errors.Is(err, supervisor.ErrHeld))
+
+	free := held[1].Name()
+	held[1].Release(ctx)
+	l, err := sup.AcquireAny(ctx, licences)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("the one that was given back:", l.Name() == free)
+	// Output:
+	// all are in use: true
+	// the one that was given back: true
+}
+
 // TryAcquire does not wait. Its error tells a name that is held from nodes that
 // cannot be reached.
 func ExampleSupervisor_TryAcquire() {

@@ -61,7 +61,7 @@ func (s *Supervisor) heir(h core.Handle) (core.Request, error) {
 	} else if err := s.cfg.checkName(name); err != nil {
 		broken = append(broken, err)
 	}
-	if owner := node.OwnerOf(h.Token); owner == "" || checkOwner("", owner) != nil {
+	if owner := node.OwnerOf(h.Token); owner == "" || checkOwner("", owner) != nil || strings.HasPrefix(h.Token, node.LeftMark) {
 		broken = append(broken, errors.New("handle with a broken token: want one of this library"))
 	}
 	if h.Fence == 0 {

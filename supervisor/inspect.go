@@ -21,7 +21,7 @@ type Holding struct {
 	Held  bool        // a quorum of nodes keeps the same token
 	Free  bool        // a quorum of nodes keeps nothing
 	Owner string      // if Held: who; empty if the token does not say, as those of other libraries
-	Token lease.Token // if Held: the value of the key; whoever knows it can delete it, so it does not print itself
+	Token lease.Token // if Held: the value of the key, but for the mark of one that was left; whoever knows it can delete it, so it does not print itself
 	Fence uint64      // if Held: that of the lease; 0 if the token does not say
 
 	// Kind is what sort of value a quorum of nodes has, whatever the values are; KeyUnknown if no
@@ -30,6 +30,10 @@ type Holding struct {
 
 	Left     time.Duration // if Held, and not NoExpiry: unless renewed, a quorum keeps it for so long at most
 	NoExpiry bool          // if Held: a quorum keeps it until somebody deletes it, as some other clients do
+
+	// Vacated tells, if Held, that the lease is over, and Owner has left the name, which is free in
+	// Left: see WithMinHold. Nobody holds it meanwhile.
+	Vacated bool
 
 	// Waiting is how many callers of Acquire stand in line for the name, one for each
 	// process, on the node that knows of most. Who has died is counted for two heartbeats
@@ -66,11 +70,12 @@ func (h Holding) MarshalJSON() ([]byte, error) {
 		Fence    uint64    `json:",omitempty"`
 		Left     string    `json:",omitempty"`
 		NoExpiry bool      `json:",omitempty"`
+		Vacated  bool      `json:",omitempty"`
 		Since    time.Time `json:",omitzero"`
 		Waiting  int
 		Err      string `json:",omitempty"`
 		Nodes    []Answer
-	}{h.Name, h.Held, h.Free, h.Kind, h.Owner, h.Fence, spanIf(h.Held && !h.NoExpiry, h.Left), h.NoExpiry, h.Since, h.Waiting, textOf(h.Err), h.Nodes})
+	}{h.Name, h.Held, h.Free, h.Kind, h.Owner, h.Fence, spanIf(h.Held && !h.NoExpiry, h.Left), h.NoExpiry, h.Vacated, h.Since, h.Waiting, textOf(h.Err), h.Nodes})
 }
 
 // Inspect asks every node who holds a name. It is for display: by the time that
@@ -117,7 +122,7 @@ func (m *inspectMessage) apply(s *Supervisor, now clock.Instant) {
 
 // judge fills in what a quorum of the answers says.
 func (h Holding) judge(as []core.Answer, quorum int) (Holding, error) {
-	left, fence := make(map[string][]time.Duration), make(map[string]uint64)
+	left, fence, vacated := make(map[string][]time.Duration), make(map[string]uint64), make(map[string]bool)
 	free, reached, token := 0, 0, ""
 	kinds := make(map[KeyKind]int)
 	for _, a := range as {
@@ -140,11 +145,13 @@ func (h Holding) judge(as []core.Answer, quorum int) (Holding, error) {
 		if d < 0 {
 			d = math.MaxInt64
 		}
-		left[a.Value] = append(left[a.Value], d)
-		fence[a.Value] = max(fence[a.Value], a.Holds) // a node that was away may know the one before
-		if ds := left[a.Value]; len(ds) >= quorum {
+		is, wasLeft := node.CutLeft(a.Value)
+		left[is] = append(left[is], d)
+		fence[is] = max(fence[is], a.Holds)  // a node that was away may know the one before
+		vacated[is] = vacated[is] || wasLeft // what is left is over, also if a node was not told
+		if ds := left[is]; len(ds) >= quorum {
 			slices.Sort(ds)
-			h.Held, h.Owner, token = true, node.OwnerOf(a.Value), a.Value
+			h.Held, h.Owner, token = true, node.OwnerOf(is), is
 			h.Left = ds[len(ds)-quorum]
 		}
 	}
@@ -152,7 +159,7 @@ func (h Holding) judge(as []core.Answer, quorum int) (Holding, error) {
 		h.Left, h.NoExpiry = 0, true
 	}
 	if h.Held {
-		h.Token = lease.Token(token)
+		h.Token, h.Vacated = lease.Token(token), vacated[token]
 	}
 	if h.Fence = fence[token]; h.Fence != 0 {
 		h.Token, h.Since = lease.Token(node.ValueOf(token, h.Fence)), time.UnixMicro(int64(h.Fence))

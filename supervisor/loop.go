@@ -187,7 +187,9 @@ func (p performer) Effect(now clock.Instant, e *core.Effect) {
 		if c := s.calls.get(e.Call); c != nil {
 			err := s.refusal(c, e.Report)
 			s.calls.answer(c, outcome{err: err})
-			s.tell(Event{Kind: EventFailed, Name: e.Report.Key, Err: err, Waited: now.Sub(c.since)})
+			if !c.quiet || e.Report.Reason != core.ReasonHeld {
+				s.tell(Event{Kind: EventFailed, Name: e.Report.Key, Err: err, Waited: now.Sub(c.since)})
+			}
 		}
 	case core.EffectRenewed:
 		if l := s.leases[core.Slot(e.ID)]; !l.Renewed(e.Until, e.Grace) {

@@ -8,7 +8,7 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
-// An Option changes one acquisition, or each of those that AcquireAll, Do and Lead make. One
+// An Option changes one acquisition, or each of those that AcquireAll, Do, Once and Lead make. One
 // that a call cannot heed is an error of that call before anything is asked, which names both.
 type Option func(*request)
 
@@ -20,6 +20,8 @@ type request struct {
 	noRenew  bool
 	maxHold  time.Duration
 	bounded  bool
+	minHold  time.Duration
+	stays    bool
 	owner    string
 	named    bool
 	coolDown time.Duration
@@ -33,7 +35,9 @@ const (
 	callAcquire    = "Acquire"
 	callTryAcquire = "TryAcquire"
 	callAcquireAll = "AcquireAll"
+	callAcquireAny = "AcquireAny"
 	callDo         = "Do"
+	callOnce       = "Once"
 	callLead       = "Lead"
 )
 
@@ -50,14 +54,28 @@ func WithoutRenewal() Option { return func(r *request) { r.noRenew = true } }
 // most 8760 h.
 func WithMaxHold(d time.Duration) Option { return func(r *request) { r.maxHold, r.bounded = d, true } }
 
+// WithMinHold has the name stay taken for d, counted from when the lease began, whatever becomes
+// of the lease: for a job that is not to run again too soon, see [Supervisor.Once]. When the
+// lease is over, by Release or otherwise, its keys are left on the nodes until d is. Nobody holds
+// the name meanwhile, and Inspect says Vacated; to others it is held, and who waits has it right
+// after d. It also stays taken if the process dies: a quorum keeps the keys for so long before the
+// lease is handed out, which costs a round trip. Lost, Valid and Extend are those of any lease.
+//
+// It is no promise about safety. Nodes that lose their data may end it early, and
+// [Supervisor.Revoke] ends it. Who adopts the lease has it without that.
+//
+// More than 0, and at most 8760 h. AcquireAll does not take it, because it gives back what it has
+// if it cannot have all; nor does Once, whose period is that.
+func WithMinHold(d time.Duration) Option { return func(r *request) { r.minHold, r.stays = d, true } }
+
 // WithAttempts gives up after n attempts, 1 or more, with the error of the last; with AcquireAll,
 // after n for one name. By default Acquire tries until its context is done. TryAcquire, which
-// makes one, does not take it.
+// makes one, AcquireAny, which stands in queues, and Once do not take it.
 func WithAttempts(n int) Option { return func(r *request) { r.attempts, r.counted = n, true } }
 
 // WithOwner has the lease say something else of its holder than Config.Owner: an
 // address at which it can be reached, say. Others read it with Inspect and Watch. 1
-// to 128 bytes, and nothing secret. It does not begin with "?".
+// to 128 bytes, and nothing secret. It does not begin with "?" or "!".
 func WithOwner(owner string) Option { return func(r *request) { r.owner, r.named = owner, true } }
 
 // WithCoolDown has [Supervisor.Lead] wait for d, or up to a tenth longer, after each
@@ -97,11 +115,23 @@ func (s *Supervisor) options(call string, opts []Option) (*request, []error) {
 	}
 	if r.counted && call == callTryAcquire {
 		broken = append(broken, fmt.Errorf("WithAttempts: %s cannot heed it, because it makes one attempt: want Acquire", call))
+	} else if r.counted && call == callOnce {
+		broken = append(broken, fmt.Errorf("WithAttempts: %s cannot heed it, because it tries until it is known who has the name: want TryAcquire", call))
+	} else if r.counted && call == callAcquireAny {
+		broken = append(broken, fmt.Errorf("WithAttempts: %s cannot heed it, because it stands in queues: want a context that ends", call))
 	} else if r.counted && r.attempts < 1 {
 		broken = append(broken, fmt.Errorf("WithAttempts %d: want at least 1", r.attempts))
 	}
 	if r.bounded && (r.maxHold <= 0 || r.maxHold > maxTime) {
 		broken = append(broken, fmt.Errorf("WithMaxHold %v: want more than 0 and at most %v", r.maxHold, maxTime))
+	}
+	switch {
+	case r.stays && call == callAcquireAll:
+		broken = append(broken, fmt.Errorf("WithMinHold: %s cannot heed it, because it gives back the names that it has if it cannot have all: want Acquire", call))
+	case r.stays && call == callOnce:
+		broken = append(broken, fmt.Errorf("WithMinHold: %s cannot heed it, because its period is that: want Do", call))
+	case r.stays && (r.minHold <= 0 || r.minHold > maxTime):
+		broken = append(broken, fmt.Errorf("WithMinHold %v: want more than 0 and at most %v", r.minHold, maxTime))
 	}
 	if err := checkOwner("WithOwner", r.owner); err != nil {
 		broken = append(broken, err)
@@ -119,7 +149,7 @@ func (s *Supervisor) options(call string, opts []Option) (*request, []error) {
 
 // of returns what the core is asked for.
 func (r *request) of(key string) core.Request {
-	return core.Request{Key: key, Owner: r.owner, Terms: r.terms, Attempts: r.attempts, NoRenew: r.noRenew, MaxHold: r.maxHold}
+	return core.Request{Key: key, Owner: r.owner, Terms: r.terms, Attempts: r.attempts, NoRenew: r.noRenew, MaxHold: r.maxHold, MinHold: r.minHold}
 }
 
 // termsFor returns the times of a lease with the given TTL.

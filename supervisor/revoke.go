@@ -14,7 +14,8 @@ import (
 // want a name free whose holder cannot be told to release it. The holder learns of it
 // with lease.ErrRevoked, at once if the nodes track keys, and otherwise at its next
 // renewal, a third of its TTL later at most: others may acquire the name before that,
-// and only fences keep its late writes out.
+// and only fences keep its late writes out. A name that was left, see [WithMinHold], is freed so
+// as well.
 //
 // It returns nil when a quorum is known to be free of the lease. An error that wraps
 // [ErrNotHolder] means that no node, of those that answered, had this token, or that
@@ -35,7 +36,8 @@ func (s *Supervisor) Revoke(ctx context.Context, name string, token lease.Token)
 	if err := ctx.Err(); err != nil {
 		return &AcquireError{Op: opRevoke, Name: key, Quorum: s.quorum, why: errNotTried, cause: err}
 	}
-	is, _ := node.TokenOf(string(token))
+	value, _ := node.CutLeft(string(token))
+	is, _ := node.TokenOf(value)
 	m := &revokeMessage{s.newCall(opRevoke), key, is}
 	if !s.post(m) {
 		return &AcquireError{Op: opRevoke, Name: key, Quorum: s.quorum, why: ErrClosed}

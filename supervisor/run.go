@@ -32,6 +32,56 @@ func (s *Supervisor) Do(ctx context.Context, name string, fn func(ctx context.Co
 	return errors.Join(err, loss(ended))
 }
 
+// Once runs fn if nobody has done so under name within the last period, and reports whether
+// it did. It returns false and nil if another has run it, or runs it now. So many processes
+// may call it at the same moment, each by a timer of its own, and one of them runs fn. The
+// name is held while fn runs, as in [Supervisor.Do], and stays taken until the period is over,
+// also if the process dies: see [WithMinHold]. The period is counted from when the lease began,
+// by steady clocks. No wall clock takes part in it: hosts whose clocks differ call it at other
+// moments, and as long as these are within the period, one of them runs fn.
+//
+// If fn fails, or panics, the period is used up all the same: Once returns true and fn's error. If
+// the lease was lost meanwhile, the error wraps lease.ErrLost as well, also if fn returned nil.
+//
+// If a timer calls it, let period be less than the timer's interval, by more than a timer may be
+// late: the name must be free again at the next tick.
+//
+// Once waits until it is known whether another runs fn, and for nodes as Acquire does, until ctx
+// is done. An error with ran = false is that of Acquire, or about the arguments. That another
+// has the name is no error, and no [EventFailed]. Once does not take WithMinHold and WithAttempts.
+func (s *Supervisor) Once(ctx context.Context, name string, period time.Duration, fn func(ctx context.Context) error, opts ...Option) (ran bool, err error) {
+	if fn == nil {
+		return false, fmt.Errorf("once %q: want a function, not nil", s.cfg.Prefix+name)
+	}
+	r, err := s.request(callOnce, name, opts)
+	if period <= 0 || period > maxTime {
+		err = errors.Join(err, fmt.Errorf("once: period %v: want more than 0 and at most %v", period, maxTime))
+	}
+	if err != nil {
+		return false, err
+	}
+	q := r.of(s.cfg.Prefix + name)
+	q.MinHold, q.Once, q.Attempts = period, true, 1
+	for {
+		held, err := s.acquireFor(ctx, q, true)
+		if err == nil {
+			err, ended := under(ctx, held, fn)
+			return true, errors.Join(err, loss(ended))
+		}
+		var e *AcquireError
+		switch {
+		case errors.As(err, &e) && e.taken:
+			return false, nil
+		case ctx.Err() != nil || !errors.Is(err, ErrHeld) && !errors.Is(err, ErrNoQuorum):
+			return false, err
+		}
+		// Several may have come at once, of which none has won. Or it is not known who has it.
+		if s.cool(ctx, s.cfg.RetryMin+rand.N(s.cfg.RetryMax-s.cfg.RetryMin+1)); ctx.Err() != nil {
+			return false, errors.Join(err, ctx.Err())
+		}
+	}
+}
+
 // Lead runs fn while name is held, for as long as possible: when the lease is lost
 // it waits for fn to return, becomes a candidate again, and calls fn anew. It
 // returns when fn returns while the lease is held, with fn's error, or when ctx is

@@ -162,14 +162,26 @@ func (s *Supervisor) TryAcquire(ctx context.Context, name string, opts ...Option
 }
 
 func (s *Supervisor) acquire(ctx context.Context, r core.Request) (*lease.Lease, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, &AcquireError{Op: opAcquire, Name: r.Key, Quorum: s.quorum, why: errNotTried, cause: err}
-	}
+	return s.acquireFor(ctx, r, false)
+}
+
+// acquireFor does so for a caller to whom it may be no failure, see call.quiet.
+func (s *Supervisor) acquireFor(ctx context.Context, r core.Request, quiet bool) (*lease.Lease, error) {
 	m := &acquireMessage{s.newCall(opAcquire), r}
-	if !s.post(m) {
-		return nil, &AcquireError{Op: opAcquire, Name: r.Key, Quorum: s.quorum, why: ErrClosed}
+	m.quiet = quiet
+	return s.wait(ctx, m, &m.call, r.Key)
+}
+
+// wait waits for the lease that a message asks for. Errors are about key, if the core does not
+// say of which name they are.
+func (s *Supervisor) wait(ctx context.Context, m message, c *call, key string) (*lease.Lease, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, &AcquireError{Op: c.op, Name: key, Quorum: s.quorum, why: errNotTried, cause: err}
 	}
-	o := s.await(ctx, &m.call, r.Key)
+	if !s.post(m) {
+		return nil, &AcquireError{Op: c.op, Name: key, Quorum: s.quorum, why: ErrClosed}
+	}
+	o := s.await(ctx, c, key)
 	if o.err != nil {
 		return nil, o.err
 	}
@@ -179,7 +191,7 @@ func (s *Supervisor) acquire(ctx context.Context, r core.Request) (*lease.Lease,
 		if o.lease.Err() == nil {
 			s.post(&releaseMessage{s.newCall(opRelease), o.id, false, false})
 		}
-		return nil, &AcquireError{Op: opAcquire, Name: r.Key, Quorum: s.quorum, why: errGivenBack, cause: err}
+		return nil, &AcquireError{Op: c.op, Name: s.cfg.Prefix + o.lease.Name(), Quorum: s.quorum, why: errGivenBack, cause: err}
 	}
 	return o.lease, nil
 }

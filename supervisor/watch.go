@@ -14,7 +14,7 @@ import (
 
 // Watch tells who holds a name, as it changes: first how it is, then each time that
 // somebody else has the name (another token, so also another lease of the same
-// process), that it is free, or held again. What comes and goes between two looks is
+// process), that it was left, that it is free, or held again. What comes and goes between two looks is
 // not seen. The nodes are asked with Inspect about every TTL/20, 20 ms at least, and
 // at once when this process itself acquires the name, or if a server that tracks
 // keys tells of a change; like Inspect it is for display,
@@ -72,16 +72,16 @@ const minWatch = 20 * time.Millisecond
 
 // A sight is what a watcher was told last.
 type sight struct {
-	told, failed, held, free bool
-	token                    lease.Token
-	unclear                  bool // the latest look, which was not told
+	told, failed, held, free, vacated bool
+	token                             lease.Token
+	unclear                           bool // the latest look, which was not told
 }
 
 // changes takes in a look, and reports whether the watcher is to be told.
 func (last *sight) changes(h Holding) bool {
-	now := sight{told: true, failed: h.Err != nil, held: h.Held, free: h.Free, token: h.Token}
+	now := sight{told: true, failed: h.Err != nil, held: h.Held, free: h.Free, vacated: h.Vacated, token: h.Token}
 	if now.failed { // whatever the rest says
-		now.held, now.free, now.token = false, false, ""
+		now.held, now.free, now.vacated, now.token = false, false, false, ""
 	}
 	unclear := !now.failed && !now.held && !now.free
 	if unclear && last.told && !last.failed && !last.unclear {

@@ -97,6 +97,7 @@ func (s *Supervisor) acquireError(op string, r *core.Report, cause error) *Acqui
 	e := &AcquireError{
 		Op: op, Name: r.Key, Quorum: s.quorum, Nodes: s.answers(r),
 		why: reasons[r.Reason], cause: cause, disagrees: s.disagreement(r.Disagreement),
+		taken: r.Taken(s.quorum),
 	}
 	switch r.Reason {
 	case core.ReasonClosed:
@@ -157,6 +158,7 @@ func (s *Supervisor) failed(c *call, r *core.Report) error {
 // What is asked for, as errors begin.
 const (
 	opAcquire = "acquire"
+	opAny     = "acquire any"
 	opAdopt   = "adopt"
 	opRelease = "release"
 	opExtend  = "extend"
@@ -174,9 +176,10 @@ func (s *Supervisor) answers(r *core.Report) []Answer {
 	}
 	list := make([]Answer, len(r.Answers))
 	for i, a := range r.Answers {
+		_, vacated := node.CutLeft(a.Value)
 		list[i] = Answer{
 			Node: s.labels[a.Node], Verdict: Verdict(a.Verdict), Kind: keyKindOf(a), Owner: node.OwnerOf(a.Value),
-			Left: max(0, a.Left), LeftKnown: a.Left > 0, NoExpiry: a.Left < 0, Err: a.Err,
+			Left: max(0, a.Left), LeftKnown: a.Left > 0, NoExpiry: a.Left < 0, Vacated: vacated, Err: a.Err,
 		}
 		if a.Err == core.FaultTwin {
 			list[i].Err = s.twins(r.Twins)

@@ -58,6 +58,25 @@ func TestLeftInWords(t *testing.T) {
 	if err != nil || !h.Held || h.NoExpiry || h.Left != time.Second {
 		t.Errorf("a quorum keeps it for a second: %+v, %v", h, err)
 	}
+
+	// A name that was left is free after that. It was left if one node says so: another may not have been told.
+	const token = "me/ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	as := []core.Answer{
+		{Verdict: core.VerdictHeld, Value: "!" + token, Left: 1500 * time.Millisecond},
+		{Verdict: core.VerdictHeld, Value: token, Left: 1500 * time.Millisecond},
+	}
+	for i, want := range []string{"redis-a: left by me, free in at most 1.5s", "redis-a: held by me for at most 1.5s"} {
+		if got := wordy().answers(&core.Report{Answers: as})[i].String(); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	h, err = Holding{}.judge(as, 2)
+	if err != nil || !h.Held || !h.Vacated || h.Owner != "me" || h.Token != token || h.Left != 1500*time.Millisecond {
+		t.Errorf("it was left: %+v, %v", h, err)
+	}
+	if h, err = (Holding{}).judge(append(as[1:], as[1]), 2); err != nil || !h.Held || h.Vacated {
+		t.Errorf("it is held: %+v, %v", h, err)
+	}
 }
 
 // What sort of value a key has is told of each node, and of a quorum.

@@ -40,6 +40,7 @@ type order struct {
 	Signal syscall.Signal `json:",omitempty"` // send it to the group of the command
 	Tree   bool           `json:",omitempty"` // to all that it has started instead
 	Resume bool           `json:",omitempty"` // SIGCONT after it
+	Ask    bool           `json:",omitempty"` // report whether the command is still stopped
 	End    bool           `json:",omitempty"` // have what is left after the command end
 	Kill   bool           `json:",omitempty"` // kill everything now
 }
@@ -59,6 +60,7 @@ type report struct {
 	Err     string         `json:",omitempty"` // why it could not be started
 	Missing bool           `json:",omitempty"` // because there is no such file
 	Stopped syscall.Signal `json:",omitempty"` // the command was stopped by this
+	Still   bool           `json:",omitempty"` // the command is stopped, and nothing has continued it
 	Exited  *int           `json:",omitempty"` // the command's exit status
 	By      syscall.Signal `json:",omitempty"` // the signal that has killed it
 	Left    []string       `json:",omitempty"` // what the command has left behind, some of it
@@ -75,6 +77,7 @@ type guardian struct {
 	pid     int // of the command, and of its group
 	endRest bool
 	grace   time.Duration
+	stopped bool
 	exited  bool
 	until   int64
 	deadly  bool // everything is being killed
@@ -202,6 +205,12 @@ func (g *guardian) obey(o order, now clock.Instant) bool {
 	if o.Resume && !g.deadly {
 		_ = syscall.Kill(-g.pid, syscall.SIGCONT)
 	}
+	if o.Resume || o.Signal == syscall.SIGCONT {
+		g.stopped = false
+	}
+	if o.Ask && g.stopped && !g.deadly {
+		g.report(report{Still: true})
+	}
 	if o.End {
 		g.endRest = true
 		g.end(now)
@@ -260,7 +269,7 @@ func (g *guardian) saw(c change, now clock.Instant) {
 	if c.pid != g.pid {
 		return // one that the command has left behind
 	}
-	if c.status.Stopped() {
+	if g.stopped = c.status.Stopped(); g.stopped {
 		g.report(report{Stopped: c.status.StopSignal()})
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -37,6 +38,7 @@ renewed, the command is sent SIGTERM, and SIGKILL before anybody else can hold t
 	f.BoolVar(&j.try, "try", false, "do not wait for a name that is held. If the nodes are young, which lasts for --max-ttl-cap at most, it waits for that, once")
 	f.Var(durationVar(&j.wait, 0), "wait", "wait no longer than this, for the name and for nodes (for ever for the name)")
 	f.Var(durationVar(&j.outage, time.Minute), "outage", "give up if no quorum of the nodes was reached for this long, so that jobs do not pile up; 0 is never. With --wait, that alone bounds the waiting")
+	f.Uint8VarP(&j.slots, "slots", "n", 0, "hold any of NAME-1 to NAME-`N`, the first that is free, so that up to N commands run at once (NAME itself). Several names do the same for any names")
 	f.Uint8Var(&j.heldStatus, "held-status", nameHeld, "the exit `status` if --try or --wait finds the name held")
 	j.bind(c)
 	return c
@@ -48,6 +50,7 @@ func (j *job) bind(c *cobra.Command) {
 	f.Var(durationVar(&j.grace, 0), "grace", "how long before the nodes may let others in the command is sent SIGTERM; SIGKILL follows after three quarters of that (a fifth of --ttl)")
 	f.StringVar(&j.owner, "owner", "", "`text` that others are shown as the holder (host:pid)")
 	f.Var(oneOf(&j.children, childrenWait, childrenKill), "children", "`wait` for what the command leaves running in the background, or kill it: SIGTERM, and SIGKILL after --grace. "+childrenNote)
+	f.Var(durationVar(&j.atLeast, 0), "at-least", "keep the name taken for this long, counted from when it was acquired, also if the command ends before that, or this machine dies (not longer than the command runs)")
 	f.Var(durationVar(&j.maxHold, 0), "max-hold", "end the command when it has held the name for this long (never)")
 }
 
@@ -84,6 +87,8 @@ type job struct {
 	owner      string
 	children   string
 	maxHold    time.Duration
+	atLeast    time.Duration
+	slots      uint8         // 0: the names as they are
 	coolDown   time.Duration // of elect
 	forever    bool          // elect
 
@@ -113,7 +118,7 @@ func (j *job) check() error {
 	for _, f := range []struct {
 		name string
 		d    time.Duration
-	}{{"wait", j.wait}, {"outage", j.outage}, {"grace", j.grace}, {"max-hold", j.maxHold}, {"cool-down", j.coolDown}} {
+	}{{"wait", j.wait}, {"outage", j.outage}, {"grace", j.grace}, {"max-hold", j.maxHold}, {"at-least", j.atLeast}, {"cool-down", j.coolDown}} {
 		if f.d < 0 {
 			return fmt.Errorf("--%s %v: want 0 or more", f.name, f.d)
 		}
@@ -121,10 +126,22 @@ func (j *job) check() error {
 	switch {
 	case j.try && j.wait > 0:
 		return errors.New("--try and --wait: want one of them")
-	case len(j.names) > 1:
-		return fmt.Errorf("%q is one argument too many", j.names[1])
+	case j.slots > 0 && len(j.names) > 1:
+		return fmt.Errorf("--slots with %d names: want one, which is made into as many", len(j.names))
 	}
 	return nil
+}
+
+// places returns the names of which any is wanted.
+func (j *job) places() []string {
+	if j.slots == 0 {
+		return j.names
+	}
+	list := make([]string, j.slots)
+	for i := range list {
+		list[i] = fmt.Sprintf("%s-%d", j.names[0], i+1)
+	}
+	return list
 }
 
 // run acquires the name and runs the command, again and again if that is wanted.
@@ -222,10 +239,13 @@ func (j *job) acquire(sup *supervisor.Supervisor, told nudge, signals <-chan os.
 	got := make(chan struct{})
 	go func() {
 		defer close(got)
-		if j.try {
+		switch names := j.places(); {
+		case j.try:
 			held, err = j.tryOnce(ctx, sup, told)
-		} else {
-			held, err = sup.Acquire(ctx, j.names[0], j.options()...)
+		case len(names) == 1:
+			held, err = sup.Acquire(ctx, names[0], j.options()...)
+		default:
+			held, err = sup.AcquireAny(ctx, names, j.options()...)
 		}
 	}()
 	clk := clock.System()
@@ -239,13 +259,13 @@ func (j *job) acquire(sup *supervisor.Supervisor, told nudge, signals <-chan os.
 				r.done(held)
 				return held, nil
 			}
-			if errors.Is(err, supervisor.ErrHeld) && !errors.Is(err, supervisor.ErrNoQuorum) || errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, supervisor.ErrNoQuorum) {
-				if j.quiet {
-					err = nil
+			err = j.failure(err)
+			if e, is := errors.AsType[*exit](err); is && e.status == nameHeld {
+				if e.status = int(j.heldStatus); j.quiet {
+					e.err = nil
 				}
-				return nil, &exit{int(j.heldStatus), err}
 			}
-			return nil, j.failure(err)
+			return nil, err
 		case s := <-signals:
 			if slices.Contains(endings, s) {
 				give()
@@ -271,6 +291,9 @@ func (j *job) options() (opts []supervisor.Option) {
 	if j.maxHold > 0 {
 		opts = append(opts, supervisor.WithMaxHold(j.maxHold))
 	}
+	if j.atLeast > 0 {
+		opts = append(opts, supervisor.WithMinHold(j.atLeast))
+	}
 	return opts
 }
 
@@ -279,7 +302,7 @@ func (j *job) options() (opts []supervisor.Option) {
 // all processes are short none would ever get a lease. It waits for every young node
 // that can be reached, so that all are written to be grown, and not only a quorum.
 func (j *job) tryOnce(ctx context.Context, sup *supervisor.Supervisor, told nudge) (*lease.Lease, error) {
-	held, err := sup.TryAcquire(ctx, j.names[0], j.options()...)
+	held, err := j.tryAny(ctx, sup)
 	var e *supervisor.AcquireError
 	if !errors.As(err, &e) || e.Young() == 0 {
 		return held, err
@@ -296,10 +319,23 @@ func (j *job) tryOnce(ctx context.Context, sup *supervisor.Supervisor, told nudg
 	defer grown.Stop()
 	select {
 	case <-grown.C():
-		return sup.TryAcquire(ctx, j.names[0], j.options()...)
+		return j.tryAny(ctx, sup)
 	case <-ctx.Done():
 		return nil, err
 	}
+}
+
+// tryAny makes one attempt for each name, beginning with any, until one is held.
+func (j *job) tryAny(ctx context.Context, sup *supervisor.Supervisor) (held *lease.Lease, err error) {
+	names := j.places()
+	first := rand.N(len(names)) // or all processes would meet at the first that are taken
+	for i := range names {
+		held, err = sup.TryAcquire(ctx, names[(first+i)%len(names)], j.options()...)
+		if !errors.Is(err, supervisor.ErrHeld) {
+			break
+		}
+	}
+	return held, err
 }
 
 // environment returns the command's: this process's without what only leasehold is to know, and with

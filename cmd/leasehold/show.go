@@ -20,7 +20,8 @@ func newShowCommand(s *settings) *cobra.Command {
 		Short: "Show who holds a name, and what each node says",
 		Long: `show prints who holds a name, how many wait for it, and what each node says. If it is not a
 lease that keeps the name from others, it says what else: a client of another library, a value that
-is no lock, or a reservation for who waits. Its exit status is 0 if the name is held and 1 if it is not.`,
+is no lock, or a reservation for who waits. Its exit status is 0
+if the name is held or was left, and 1 if it is not.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			return s.ask(func(ctx context.Context, sup *supervisor.Supervisor) error {

@@ -57,16 +57,26 @@ func (r *reporter) look(ctx context.Context, now clock.Instant) {
 	default:
 		asked, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		h, err := r.sup.Inspect(asked, r.names[0])
+		places := r.places()
+		h, err := r.sup.Inspect(asked, places[0])
 		if err != nil || !h.Held {
 			return // it is changing hands, or the nodes are
 		}
 		kind, text = "held "+string(h.Token), "held"
+		if h.Vacated {
+			text = "left"
+		}
+		if len(places) > 1 {
+			text = fmt.Sprintf("all of %d names are held, %s ", len(places), plain.Line(places[0])) + text
+			kind = "all held"
+		}
 		if h.Owner != "" {
 			text += " by " + plain.Line(h.Owner) // which others have chosen
 		}
 		if h.NoExpiry {
 			text += " with no expiry"
+		} else if h.Vacated {
+			text += fmt.Sprintf(", free in %s", seconds(h.Left))
 		} else {
 			text += fmt.Sprintf(" for %s at most, unless renewed", seconds(h.Left))
 		}

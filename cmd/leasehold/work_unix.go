@@ -157,6 +157,8 @@ func (w *watch) heed(r report) bool {
 		return true
 	case r.Stopped != 0:
 		w.halt(r.Stopped)
+	case r.Still:
+		w.suspend()
 	case r.Exited != nil:
 		w.exited, w.status = true, *r.Exited
 		alone := w.tty.group == os.Getpid()
@@ -164,7 +166,6 @@ func (w *watch) heed(r report) bool {
 			// A script ends on ^C if what it waits for was killed by that, and does not merely say so.
 			w.dieOf = r.By
 			if w.tty.given != 0 { // then ^C went to the command alone, and not to the script
-				signal.Ignore(r.By)
 				_ = syscall.Kill(0, r.By)
 			}
 		}
@@ -192,6 +193,7 @@ func (w *watch) pass(s os.Signal) {
 		w.guard.send(order{Signal: syscall.SIGSTOP, Tree: true})
 	case s == syscall.SIGCONT:
 		w.goOn()
+	case s == w.dieOf: // which has ended the command
 	case slices.Contains(endings, s) && w.exited:
 		w.guard.send(order{End: true})
 	default:
@@ -224,6 +226,11 @@ func (w *watch) halt(by syscall.Signal) {
 		w.guard.send(order{Signal: syscall.SIGCONT, Tree: true})
 		return
 	}
+	w.guard.send(order{Ask: true}) // a signal that was passed on may just have continued it
+}
+
+// suspend stops this process, as the command is.
+func (w *watch) suspend() {
 	w.wantsTTY = w.wantsTTY || w.tty.given != 0
 	w.tty.takeBack()
 	if w.tty.group != os.Getpid() {

@@ -15,6 +15,7 @@ var acts = map[string]act{
 	script.Renew.SHA:    {script.Renew, renew},
 	script.RenewAll.SHA: {script.RenewAll, renew},
 	script.Release.SHA:  {script.Release, release},
+	script.Vacate.SHA:   {script.Vacate, vacate},
 	script.Leave.SHA:    {script.Leave, leave},
 	script.Raise.SHA:    {script.Raise, raise},
 	script.Enqueue.SHA:  {script.Enqueue, enqueue},
@@ -190,12 +191,17 @@ func release(t *keyspace.Turn, out []any, keys, call, args []string) ([]any, err
 	return append(out, int64(t.Release(given(keys), args[0], millis(call[0]), float(args[1])))), nil
 }
 
+func vacate(t *keyspace.Turn, out []any, keys, call, args []string) ([]any, error) {
+	says, err := t.Vacate(&keyspace.Keys{Name: keys[0], Queue: keys[1]}, call[0], args[0], millis(args[1]))
+	return append(out, int64(says)), err
+}
+
 func leave(t *keyspace.Turn, out []any, keys, call, args []string) ([]any, error) {
 	return append(out, int64(t.Leave(given(keys), call[0], args[0], millis(call[1]), args[1] == "1", float(args[2])))), nil
 }
 
 func raise(t *keyspace.Turn, out []any, keys, _, args []string) ([]any, error) {
-	says, before, err := t.Raise(fenced(keys), args[0], float(args[1]))
+	says, before, err := t.Raise(fenced(keys), args[0], float(args[1]), millis(args[2]))
 	return append(out, int64(says), keyspace.ScoreText(before)), err
 }
 

@@ -19,6 +19,9 @@ const Reservation = "?"
 // Reserved returns what a lock key holds that is reserved for a token.
 func Reserved(token string) string { return Reservation + token }
 
+// LeftMark begins the value of a key that was left; what it held follows.
+const LeftMark = "!"
+
 // FenceMark stands in the value of a lock key between a token and the fence of its lease, in
 // decimal, if the token itself does not tell it: a script has written the value, after the
 // fence was raised, say. The texts of the scripts spell it themselves where they write.

@@ -19,6 +19,10 @@
 // To a renewal and a heal such a key is absent, and to everything else it is another's
 // value: nobody has it, and it must not keep a lease that a quorum keeps from being
 // healed for as long as somebody waits.
+//
+// The value "!" and what the key held, a token and maybe its fence, is a key that was left:
+// the lease is over, and the name stays taken until the key expires. To everything it is
+// another's value, but to a Release of that very token: so an operator frees the name.
 package script
 
 import (
@@ -91,6 +95,14 @@ const (
 const fenced = `
 local function fenced(held, token)
   return held and string.sub(held, 1, #token + 1) == token .. '` + FenceMark + `'
+end
+`
+
+// behind is a function that tells whether a key was left that held a token. It needs fenced.
+const behind = `
+local function behind(held, token)
+  local was = held and string.sub(held, 1, 1) == '` + LeftMark + `' and string.sub(held, 2)
+  return was and (was == token or fenced(was, token))
 end
 `
 
@@ -283,8 +295,8 @@ const clock = `
 local now = out[1] * 1000 + math.floor(out[2] / 1000)
 `
 
-// Release deletes each key that still holds its token, and hands over those that are
-// absent then, or gives them away. KEYS: name, queue key, fence key. ARGV of the call: how long
+// Release deletes each key that still holds its token, or was left with it, and hands over those
+// that are absent then, or gives them away. KEYS: name, queue key, fence key. ARGV of the call: how long
 // a reservation lasts in ms, 0 to hand over nothing; of a name: token, and the fence with which
 // the key may be given to a waiter, or 0. Answers for each name: Absent, Ours
 // (it was deleted) or Other. A name must not stand twice in one call: all reads come
@@ -293,7 +305,7 @@ local now = out[1] * 1000 + math.floor(out[2] / 1000)
 var Release = define(Script{
 	Name: "release", KeysOf: kinds{Name, QueueKey, FenceKey}, Says: says(Absent, Ours, Other), Each: Says + 1,
 	Call: len(ReleaseCall(nil, "")), Args: len(ReleaseArgs(nil, "", 0)), Hands: true,
-}, fenced+`
+}, fenced+behind+`
 local call = redis.call
 local out = call('TIME')
 local n = #KEYS / 3
@@ -302,6 +314,8 @@ local mine, handed, rest
 for i = 1, n do
   local token = ARGV[2*i]
   if held[i] == token or fenced(held[i], token) then
+    out[i+2] = 1
+  elseif behind(held[i], token) then
     out[i+2] = 1
   elseif held[i] or call('EXISTS', KEYS[i]) == 1 then
     out[i+2] = 2
@@ -403,19 +417,52 @@ func LeaveArgs(to []string, token string, release bool, fence uint64) []string {
 	return append(to, token, flag(release), decimal(fence))
 }
 
+// Vacate marks each key that still holds its token as left, has it live for a time, and tells
+// nobody. It takes the token out of its queue in any case. KEYS: name, queue key. ARGV of the
+// call: the inbox; of a name: token; for how long the key is left, in ms. Answers for each name:
+// Absent, Ours (it was left) or Other.
+var Vacate = define(Script{
+	Name: "vacate", KeysOf: kinds{Name, QueueKey}, Says: says(Absent, Ours, Other), Each: Says + 1,
+	Call: len(VacateCall(nil, "")), Args: len(VacateArgs(nil, "", "")),
+}, fenced+`
+local out = redis.call('TIME')
+local n = #KEYS / 2
+for i = 1, n do
+  local name, token = KEYS[i], ARGV[2*i]
+  local id = ARGV[1] .. ' ' .. token
+  redis.pcall('ZREM', KEYS[n+i], 'w' .. id, 'l' .. id)
+  local held = redis.call('MGET', name)[1]
+  if held == token or fenced(held, token) then
+    redis.call('SET', name, '`+LeftMark+`' .. held, 'PX', ARGV[2*i+1])
+    out[i+2] = 1
+  elseif held or redis.call('EXISTS', name) == 1 then
+    out[i+2] = 2
+  else
+    out[i+2] = 0
+  end
+end
+return out
+`)
+
+func VacateCall(to []string, inbox string) []string { return append(to, inbox) }
+func VacateArgs(to []string, token string, left Millis) []string {
+	return append(to, token, string(left))
+}
+
 // Raise stores the larger of a fence and the stored one, for each name whose key
 // still holds its token, and has the key tell the fence. KEYS: name, fence key. ARGV: token,
-// fence. Answers for each name: Absent, Ours, Other or Broken; the fence that was stored
-// before, if Ours, as a decimal string, or an empty string.
+// fence, and for how long the key is to live then in ms, or KeepTTL. Answers for each name:
+// Absent, Ours, Other or Broken; the fence that was stored before, if Ours, as a decimal string,
+// or an empty string.
 var Raise = define(Script{
 	Name: "raise", KeysOf: kinds{Name, FenceKey}, Says: says(Absent, Ours, Other, Broken), Each: RaiseBefore + 1,
-	Args: len(RaiseArgs(nil, "", 0)),
+	Args: len(RaiseArgs(nil, "", 0, "")),
 }, fenced+`
 local out = redis.call('TIME')
 local n = #KEYS / 2
 for i = 1, n do
   local name, fence = KEYS[i], KEYS[n+i]
-  local token = ARGV[2*i-1]
+  local token, proposed, ttl = ARGV[3*i-2], ARGV[3*i-1], ARGV[3*i]
   local held = redis.call('MGET', name)[1]
   local mine = held == token or fenced(held, token)
   local kind = redis.call('TYPE', fence).ok
@@ -425,8 +472,11 @@ for i = 1, n do
     out[at] = 3
   elseif mine then
     out[at+1] = redis.call('ZSCORE', fence, 'f') or ''
-    redis.call('ZADD', fence, 'GT', ARGV[2*i], 'f')
-    redis.call('SET', name, token .. '+' .. ARGV[2*i], 'KEEPTTL')
+    redis.call('ZADD', fence, 'GT', proposed, 'f')
+    redis.call('SET', name, token .. '+' .. proposed, 'KEEPTTL')
+    if ttl ~= '0' then
+      redis.call('PEXPIRE', name, ttl)
+    end
     out[at] = 1
   elseif held or redis.call('EXISTS', name) == 1 then
     out[at] = 2
@@ -437,9 +487,12 @@ end
 return out
 `)
 
-func RaiseArgs(to []string, token string, fence uint64) []string {
-	return append(to, token, decimal(fence))
+func RaiseArgs(to []string, token string, fence uint64, ttl Millis) []string {
+	return append(to, token, decimal(fence), string(ttl))
 }
+
+// KeepTTL leaves the expiry of a key as it is.
+const KeepTTL Millis = "0"
 
 // RaiseBefore is where a Raise answers the fence that was stored before.
 const RaiseBefore = Says + 1
@@ -798,7 +851,7 @@ func SignArgs(to []string, fingerprint string, counts Millis, grown string) []st
 const SignFingerprints = Says + 1
 
 // All lists every script.
-var All = []Script{Renew, RenewAll, Release, Leave, Raise, Inspect, Enqueue, Claim, Heal, Adopt, Sign, Enrol}
+var All = []Script{Renew, RenewAll, Release, Vacate, Leave, Raise, Inspect, Enqueue, Claim, Heal, Adopt, Sign, Enrol}
 
 func define(s Script, text string) Script {
 	sum := sha1.Sum([]byte(text))

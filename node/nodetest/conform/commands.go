@@ -23,6 +23,7 @@ const (
 	expired = "expired"
 	forever = "ours for ever"
 	fenced  = "ours, and tells its fence"
+	vacated = "left by us"
 )
 
 // What a fence key is, besides a number.
@@ -141,6 +142,24 @@ var table = []struct {
 	{node.Release, fenced, "9", node.Reply{Status: node.OK}, "", free, 0, "9", fenceTTL},
 	{node.Adopt, fenced, "9", node.Reply{Status: node.OK, Raised: true, Fence: 10}, "", fenced, ttl, "10", fenceTTL},
 	{node.Inspect, fenced, "9", node.Reply{Status: node.OK, Fence: 9, Holds: 10, Left: prepared, Value: token}, "", fenced, prepared, "9", fenceTTL},
+
+	// What is ours can be left. Then it is another's to all but a release with its token.
+	{node.Vacate, free, none, node.Reply{Status: node.Absent}, "", free, 0, none, 0},
+	{node.Vacate, expired, none, node.Reply{Status: node.Absent}, "", free, 0, none, 0},
+	{node.Vacate, ours, "9", node.Reply{Status: node.OK}, "", vacated, ttl, "9", fenceTTL},
+	{node.Vacate, fenced, "9", node.Reply{Status: node.OK}, "", vacated, ttl, "9", fenceTTL},
+	{node.Vacate, forever, none, node.Reply{Status: node.OK}, "", vacated, ttl, none, 0},
+	{node.Vacate, others, none, node.Reply{Status: node.Other}, "", others, prepared, none, 0},
+	{node.Vacate, waits, none, node.Reply{Status: node.Other}, "", waits, prepared, none, 0},
+	{node.Vacate, wrong, none, node.Reply{Status: node.Other}, "", wrong, forAll, none, 0},
+	{node.Vacate, vacated, none, node.Reply{Status: node.Other}, "", vacated, prepared, none, 0},
+	{node.Grant, vacated, "9", node.Reply{Status: node.Other, Raised: true}, "", vacated, prepared, "10", fenceTTL},
+	{node.Raise, vacated, "9", node.Reply{Status: node.Other}, "", vacated, prepared, "9", fenceTTL},
+	{node.Heal, vacated, "9", node.Reply{Status: node.Other, Value: node.LeftMark + token}, "", vacated, prepared, "9", fenceTTL},
+	{node.Renew, vacated, none, node.Reply{Status: node.Other, Value: node.LeftMark + token}, "", vacated, prepared, none, 0},
+	{node.Adopt, vacated, "9", node.Reply{Status: node.Other, Left: prepared, Fence: 9, Holds: 10, Value: node.LeftMark + token}, "", vacated, prepared, "9", fenceTTL},
+	{node.Inspect, vacated, "9", node.Reply{Status: node.OK, Left: prepared, Fence: 9, Holds: 10, Value: node.LeftMark + token}, "", vacated, prepared, "9", fenceTTL},
+	{node.Release, vacated, "9", node.Reply{Status: node.OK}, "", free, 0, "9", fenceTTL},
 }
 
 func commands(t *testing.T, d *driver) {
@@ -179,6 +198,8 @@ func (d *driver) prepare(t *testing.T, name, key, fence string) {
 		d.ask("SET", name, token, "PX", ms)
 	case fenced:
 		d.ask("SET", name, token+"+10", "PX", ms)
+	case vacated:
+		d.ask("SET", name, node.LeftMark+token+"+10", "PX", ms)
 	case others:
 		d.ask("SET", name, rival, "PX", ms)
 	case waits:
@@ -204,7 +225,9 @@ func (d *driver) prepare(t *testing.T, name, key, fence string) {
 
 func (d *driver) look(t *testing.T, name, want string, left time.Duration) {
 	t.Helper()
-	is := map[string]string{"nil": free, token: ours, token + "+10": fenced, rival: others, reservation: waits, "-WRONGTYPE": wrong}[d.ask("GET", name)]
+	is := map[string]string{
+		"nil": free, token: ours, token + "+10": fenced, node.LeftMark + token: vacated, node.LeftMark + token + "+10": vacated, rival: others, reservation: waits, "-WRONGTYPE": wrong,
+	}[d.ask("GET", name)]
 	if is != want {
 		t.Errorf("the key is %q afterwards: want %q", is, want)
 	}

@@ -187,7 +187,9 @@ func (d *driver) do(t *testing.T, commands ...node.Command) []node.Reply {
 		d.lastID++
 		c.ID = d.lastID
 		c.By = clock.Never
-		c.TTL = cmp.Or(c.TTL, ttl)
+		if c.Op != node.Raise { // one with a TTL changes that of the key
+			c.TTL = cmp.Or(c.TTL, ttl)
+		}
 		c.Token = cmp.Or(c.Token, token)
 		if c.Op != node.Release { // one with a fence gives
 			c.Fence = cmp.Or(c.Fence, fence)

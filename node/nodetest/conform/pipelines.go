@@ -72,6 +72,8 @@ func (d pipelining) everything(t *testing.T, names []string, between func()) {
 		{node.Renew, node.OK},
 		{node.Adopt, node.OK},
 		{node.Inspect, node.OK},
+		{node.Vacate, node.OK},
+		{node.Vacate, node.Other},
 		{node.Release, node.OK},
 		{node.Release, node.Absent},
 	} {

@@ -43,6 +43,7 @@ func queue(t *testing.T, target Target) {
 		{"claims", (*queueing).claims},
 		{"gifts", (*queueing).gifts},
 		{"leaving", (*queueing).leaving},
+		{"left keys", (*queueing).leftKeys},
 		{"keys of another type", (*queueing).otherTypes},
 		{"many names", (*queueing).manyNames},
 	} {
@@ -483,6 +484,48 @@ func (q *queueing) leaving(t *testing.T) {
 		q.b.wake(t, "b")
 		q.b.expect(t, q.on(node.Leave, "b"), node.Reply{Status: node.OK})
 	}
+	q.a.gone(t, q.name)
+}
+
+// leftKeys are told to nobody, and handed to nobody before a release with their token.
+func (q *queueing) leftKeys(t *testing.T) {
+	value := func(r node.Reply, value string) node.Reply {
+		r.Value, r.Fence = value, 20
+		return r
+	}
+	q.mute.expect(t, q.on(node.Grant, "m"), node.Reply{Status: node.OK, Raised: true})
+	q.mute.expect(t, node.Command{Op: node.Raise, Name: q.name, Token: "m", Fence: 20, TTL: alive}, node.Reply{Status: node.OK, Fence: fence})
+	q.a.lookValue(t, q.name, "m+20")
+	q.a.lookTTL(t, q.name, true, alive)
+	q.a.expect(t, q.at(1, "a"), value(node.Reply{Status: node.Other, Left: alive}, "m+20"))
+	q.b.expect(t, q.at(2, "b"), value(node.Reply{Status: node.Other, Left: alive, Ahead: 1}, "m+20"))
+	q.mute.expect(t, q.on(node.Vacate, "m"), node.Reply{Status: node.OK})
+	q.a.lookValue(t, q.name, "!m+20")
+	q.a.lookTTL(t, q.name, true, ttl)
+	q.a.silent(t)
+	q.a.expect(t, q.at(1, "a"), value(node.Reply{Status: node.Other, Left: ttl}, "!m+20"))
+	q.a.expect(t, q.on(node.Claim, "a"), value(node.Reply{Status: node.Other, Left: ttl}, "!m+20"))
+	q.b.expect(t, q.on(node.Leave, "b"), node.Reply{Status: node.Other})
+	q.b.expect(t, q.on(node.Release, "b"), node.Reply{Status: node.Other})
+	q.mute.expect(t, node.Command{Op: node.Release, Name: q.name, Token: "m", Queued: true}, node.Reply{Status: node.Other})
+	q.a.silent(t)
+	q.a.lookValue(t, q.name, "!m+20")
+	q.b.expect(t, q.on(node.Release, "m"), node.Reply{Status: node.OK})
+	q.a.wake(t, "a")
+	q.a.lookValue(t, q.name, "?a")
+	// Whoever leaves a key leaves the queue as well.
+	q.b.expect(t, q.on(node.Vacate, "a"), node.Reply{Status: node.Other})
+	q.stand(t, 1)
+	q.a.expect(t, q.on(node.Vacate, "a"), node.Reply{Status: node.Other})
+	q.stand(t, 0)
+	q.a.lookValue(t, q.name, "?a")
+	// The key is free when its time is up.
+	q.mute.ask("SET", q.name, "m")
+	short := 150 * time.Millisecond
+	q.mute.expect(t, node.Command{Op: node.Vacate, Name: q.name, Token: "m", TTL: short}, node.Reply{Status: node.OK})
+	gone(t, q.target, q.mute.client, q.name, short)
+	q.a.expect(t, q.at(1, "a"), value(node.Reply{Status: node.OK, Left: reserve}, "?a"))
+	q.a.expect(t, q.on(node.Leave, "a"), node.Reply{Status: node.OK})
 	q.a.gone(t, q.name)
 }
 

@@ -166,13 +166,13 @@ var rows = []struct {
 	{is("EVAL", script.RenewAll.Text, "2", "k", "none", "1", "100000", "", "tt"), "~ :1 :2 :0]~", ""},
 	{is("EVALSHA", script.RenewAll.SHA, "2", "k", "none", "0", "1000", "t", ""), "~ :1 :2 :0]~", ""},
 	{is("EVALSHA", script.RenewAll.SHA, "1", "k", "0", "1000", "t", "u"), "~ :0 :1 =t]~", ""},
-	{is("EVAL", script.Raise.Text, "2", "k", "kf", "t", "x"), "-ERR", ""},
+	{is("EVAL", script.Raise.Text, "2", "k", "kf", "t", "x", "0"), "-ERR", ""},
 	{is("EXISTS", "kf"), ":0", ""},
 	{is("GET", "k"), "t", ""},
-	{is("EVAL", script.Raise.Text, "2", "k", "kf", "t", "8"), "~ :1 ]~", ""},
+	{is("EVAL", script.Raise.Text, "2", "k", "kf", "t", "8", "0"), "~ :1 ]~", ""},
 	{is("GET", "k"), "t+8", ""},
 	{is("ZSCORE", "kf", script.Member), "8", ""},
-	{is("EVAL", script.Raise.Text, "4", "k", "none", "kf", "kf", "t", "7", "t", "9"), "~ :1 8 :0 ]~", ""},
+	{is("EVAL", script.Raise.Text, "4", "k", "none", "kf", "kf", "t", "7", "0", "t", "9", "0"), "~ :1 8 :0 ]~", ""},
 	{is("ZSCORE", "kf", script.Member), "8", ""},
 	{is("SET", "k", "t"), "OK", ""},
 	{is("EVAL", script.Inspect.Text, "6", "k", "none", "kf", "none", "none", "none"), "~ :1 t :-1 8 :0 :0  :-2  :0]~", ""},
@@ -191,7 +191,7 @@ var rows = []struct {
 	{is("GET", "n"), "?t", ""},
 	{is("EVAL", script.Leave.Text, "3", "n", "nq", "nf", "in", "0", "t", "0", "0"), "~ :1]~", ""},
 	{is("EXISTS", "n", "nq"), ":0", ""},
-	{is("EVAL", script.Raise.Text, "2", "k", "k", "t", "7"), "~ :3~", ""},
+	{is("EVAL", script.Raise.Text, "2", "k", "k", "t", "7", "0"), "~ :3~", ""},
 
 	// An adoption: of the former token, again, of another's, absent, another type, and with
 	// a fence that cannot be kept.

@@ -38,7 +38,7 @@ func anything(t *keyspace.Turn, r *rand.Rand) {
 	k := keyspace.KeysOf(one("a", "b"))
 	own := keyspace.OwnKeys()
 	token, fence := one("x/1", "y/2", "z/3"), float64(r.IntN(9))
-	switch r.IntN(12) {
+	switch r.IntN(13) {
 	case 0:
 		t.SetFree(k.Name, token, 20)
 	case 1:
@@ -56,12 +56,14 @@ func anything(t *keyspace.Turn, r *rand.Rand) {
 	case 7:
 		t.Adopt(&k, token, "x/1", 20, fence)
 	case 8:
-		t.Raise(&k, token, fence)
+		t.Raise(&k, token, fence, []int64{0, 30}[r.IntN(2)])
 	case 9:
 		t.Enrol(&own, one("run/1", "run/2"), 5, "ME")
 	case 10:
 		t.Sign(&own, token, 30, one("", "run/1 0"))
 	case 11:
+		t.Vacate(&k, "in", token, 15)
+	case 12:
 		t.Del(one(append(t.Names(), "none")...))
 	}
 }

@@ -39,6 +39,12 @@ func IsReserved(text, token string) bool {
 	return is && rest == token
 }
 
+// isLeft reports whether a lock key that holds a text was left with a token.
+func isLeft(text, token string) bool {
+	rest, is := strings.CutPrefix(text, script.LeftMark)
+	return is && Holds(rest, token)
+}
+
 // An Answer is what a script answers for one name. Which fields there are is that
 // script's matter, see package script.
 type Answer struct {
@@ -131,7 +137,10 @@ func (t *Turn) Renew(key, token string, ttl int64) (a Answer, err error) {
 // Release is the script of that name. Nothing is handed over if reserve is 0, and nothing given
 // if the fence is.
 func (t *Turn) Release(k *Keys, token string, reserve int64, fence float64) (says int) {
-	says, _ = t.holds(k.Name, token)
+	says, text := t.holds(k.Name, token)
+	if isLeft(text, token) {
+		says = Ours
+	}
 	handed, unfinished := false, 0
 	if says != Other && reserve != 0 {
 		if says != Ours {
@@ -145,8 +154,19 @@ func (t *Turn) Release(k *Keys, token string, reserve int64, fence float64) (say
 	return says | unfinished
 }
 
-// Raise is the script of that name. It returns the fence of before as well.
-func (t *Turn) Raise(k *Keys, token string, fence float64) (says int, before float64, err error) {
+// Vacate is the script of that name. The key is left for some ms.
+func (t *Turn) Vacate(k *Keys, inbox, token string, left int64) (says int, err error) {
+	t.leave(k.Queue, inbox, token)
+	says, text := t.holds(k.Name, token)
+	if says == Ours {
+		err = t.SetFor(k.Name, script.LeftMark+text, left)
+	}
+	return says, err
+}
+
+// Raise is the script of that name. It returns the fence of before as well. The key keeps its
+// expiry if ttl is 0.
+func (t *Turn) Raise(k *Keys, token string, fence float64, ttl int64) (says int, before float64, err error) {
 	says, _ = t.holds(k.Name, token)
 	switch {
 	case says != Ours:
@@ -157,6 +177,9 @@ func (t *Turn) Raise(k *Keys, token string, fence float64) (says int, before flo
 	before = t.fence(k.Fence)
 	if _, err = t.Propose(k.Fence, fence); err == nil {
 		t.SetKeeping(k.Name, Fenced(token, fence))
+		if ttl != 0 {
+			_, err = t.PExpire(k.Name, ttl)
+		}
 	}
 	return says, before, err
 }

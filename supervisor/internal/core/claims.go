@@ -56,6 +56,7 @@ func (c *Core) startClaims(now clock.Instant, t *tenure) {
 		c.exhausted(now, t)
 		return
 	}
+	c.choose(now, t.line.first)
 	c.alarms.set(t, now.Add(b.patience))
 	for i := range c.nodes {
 		if kept.has(i) {

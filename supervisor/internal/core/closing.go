@@ -28,7 +28,11 @@ func (c *Core) Close(now clock.Instant) {
 		c.releaseNow(now, t)
 	}
 	for _, id := range c.inquiryIDs() {
-		if q := c.inquiries[id]; q.line == nil {
+		switch q := c.inquiries[id]; {
+		case q == nil: // of a choice that was told
+		case q.choice != nil:
+			c.failChoice(now, q.choice, ReasonClosed)
+		case q.line == nil:
 			c.closeInquiry(q, ReasonClosed)
 		}
 	}
@@ -73,7 +77,7 @@ func (c *Core) sendLater(now clock.Instant, t *tenure, i int) {
 func (l *backlog) wake(c *Core, now clock.Instant) {
 	n := min(len(l.ids), maxCollect)
 	for _, id := range l.ids[:n] {
-		c.sendRelease(c.tenures.get(id), l.node, 0) // it is there as long as one is not answered
+		c.sendRelease(now, c.tenures.get(id), l.node, 0) // it is there as long as one is not answered
 	}
 	if l.ids = l.ids[n:]; len(l.ids) > 0 {
 		c.alarms.set(l, now.Add(collectMore))

@@ -9,7 +9,7 @@ import (
 )
 
 // A Core decides. It is a function of (state, input, instant): it holds no channel, no
-// context and no clock, and does no IO. Each input — Acquire, Cancel, Release, Extend,
+// context and no clock, and does no IO. Each input — Acquire, AcquireAny, Cancel, Release, Extend,
 // Inspect, Receive, Unsent, Hear, Tick, Close and the like — takes the present instant, and
 // appends to what is to be done: effects for callers and holders, and commands for nodes.
 // Package perform does that: effects right after each input, and commands, in their order,
@@ -37,6 +37,7 @@ type Core struct {
 	dismissals dismissals
 	alarms     alarms
 	groups     groups
+	spread     spread
 	agreement
 	attempts adoptions
 	lastID   uint64
@@ -76,6 +77,7 @@ func New(s Settings) *Core {
 		attempts:  make(adoptions),
 		byToken:   make(map[string]*tenure),
 		groups:    groups{fewest: 2},
+		spread:    spread{most: 8, least: 4},
 		contended: make(map[string]clock.Instant),
 		inquiries: make(map[uint64]*inquiry),
 		lines:     make(map[string]*line),
@@ -172,6 +174,9 @@ func (c *Core) hear(now clock.Instant, i int, r node.Reply) {
 }
 
 func (c *Core) onReply(now clock.Instant, i int, r node.Reply) {
+	if r.Op == node.Vacate {
+		r.Op = node.Release // of either sort: it does not keep the lease any more
+	}
 	if r.Op == node.Sign {
 		c.onSign(i, r)
 		return

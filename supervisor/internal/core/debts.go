@@ -23,6 +23,7 @@ type debt struct {
 	queued     bool
 	until      clock.Instant // it is pointless after that
 	sent       bool          // and not answered yet
+	stays      clock.Instant // the name is to stay taken until then; 0 without
 }
 
 const (
@@ -56,7 +57,7 @@ func (c *Core) owe(now clock.Instant, t *tenure, i int) {
 		d.node, d.owed = i, make(map[uint64]debt)
 	}
 	d.due = append(d.due, t.id)
-	d.owed[t.id] = debt{key: t.key, token: t.token, queued: t.inQueueOf(i), until: until}
+	d.owed[t.id] = debt{key: t.key, token: t.token, queued: t.inQueueOf(i), until: until, stays: t.staysUntil()}
 	if !d.isSet() {
 		c.alarms.set(d, now.Add(collectEvery))
 	}
@@ -95,7 +96,7 @@ func (c *Core) collect(now clock.Instant, i int) {
 		case enrolled:
 			o.sent = true
 			d.owed[id] = o
-			c.send(i, node.Command{ID: id, Op: node.Release, Name: o.key, Token: o.token, Queued: o.queued, By: o.until})
+			c.send(i, releaseOf(now, node.Command{ID: id, Op: node.Release, Name: o.key, Token: o.token, Queued: o.queued, By: o.until}, o.stays))
 			more = true
 		default:
 			d.due = append(d.due, id)

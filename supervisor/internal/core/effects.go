@@ -22,6 +22,7 @@ type Request struct {
 	Once     bool // do not queue: TryAcquire
 	NoRenew  bool
 	MaxHold  time.Duration // 0 for no bound
+	MinHold  time.Duration // for how long the name is to stay taken, see stay.go; 0 for no longer than the lease
 }
 
 // An Effect is something to be done for a caller or a holder.
@@ -77,8 +78,11 @@ func (c *Core) fail(call Call, r *Report) {
 	c.effects = append(c.effects, Effect{Kind: EffectFailed, Call: call, Report: r})
 }
 
-// waits tells, once, that a caller of Acquire or Adopt does not get its answer at once.
+// waits tells, once, that a caller of Acquire, AcquireAny or Adopt does not get its answer at once.
 func (c *Core) waits(w *waiter) {
+	if w.choice != nil {
+		w = w.choice.head
+	}
 	if w.waits {
 		return
 	}

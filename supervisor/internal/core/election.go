@@ -205,6 +205,8 @@ func (c *Core) decide(now clock.Instant, t *tenure) {
 	switch {
 	case now.Sub(t.begun) > t.terms.Window:
 		c.lose(now, t)
+	case t.phase == phaseElecting && b.granted.len() >= c.quorum && t.minHold() > 0:
+		c.raise(now, t) // which has them keep the key for longer as well, see stay.go
 	case b.raised.len() >= c.quorum:
 		c.win(now, t)
 	case t.phase == phaseElecting && b.granted.len() >= c.quorum:
@@ -241,16 +243,16 @@ func (c *Core) raise(now clock.Instant, t *tenure) {
 	b.outdated = t.pending & b.granted
 	for i := range c.nodes {
 		if b.granted.has(i) && !b.outdated.has(i) {
-			c.raiseAt(t, i)
+			c.raiseAt(now, t, i)
 		}
 	}
 }
 
-func (c *Core) raiseAt(t *tenure, i int) {
+func (c *Core) raiseAt(now clock.Instant, t *tenure, i int) {
 	t.pending.add(i)
 	c.send(i, node.Command{
 		ID: t.id, Op: node.Raise, Name: t.key, Token: t.token,
-		Fence: t.fence, By: t.begun.Add(t.terms.Window),
+		Fence: t.fence, TTL: t.stretch(now), By: t.begun.Add(t.terms.Window),
 	})
 }
 
@@ -279,7 +281,7 @@ func (c *Core) onRaise(now clock.Instant, t *tenure, i int, r node.Reply) {
 	}
 	switch {
 	case outdated:
-		c.raiseAt(t, i)
+		c.raiseAt(now, t, i)
 	case b.highest < t.fence:
 		b.raised.add(i)
 	}
@@ -297,6 +299,10 @@ func (c *Core) exhausted(now clock.Instant, t *tenure) {
 	c.tally(l, t)
 	w := l.first
 	c.fail(w.Call, c.failure(l, ReasonFenceExhausted))
+	if w.choice != nil {
+		c.forgetChoice(now, w.choice)
+		return
+	}
 	c.drop(now, l, w)
 }
 
@@ -333,6 +339,9 @@ func (c *Core) win(now clock.Instant, t *tenure) {
 	}
 	c.held.add(t)
 	c.tellWon(w, t, until, now.Sub(t.begun))
+	if w.choice != nil {
+		c.forgetChoice(now, w.choice)
+	}
 	c.askTheRest(t, taken)
 	c.schedule(t)
 }
@@ -404,11 +413,13 @@ func (c *Core) unasked(i int) Answer {
 }
 
 // judge works out what the answers amount to.
-func (l *line) judge(quorum int) {
-	as := l.answers
+func (l *line) judge(quorum int) { l.why = l.answers.amountTo(quorum) }
+
+// amountTo returns ReasonHeld or ReasonNoQuorum.
+func (as answers) amountTo(quorum int) Reason {
 	away := as.with(VerdictUnreachable) | as.with(VerdictSilent) | as.with(VerdictGuarded) | as.with(VerdictNotAsked)
-	l.why = ReasonHeld
 	if len(as)-away.len() < quorum || as.with(VerdictHeld) == 0 {
-		l.why = ReasonNoQuorum
+		return ReasonNoQuorum
 	}
+	return ReasonHeld
 }

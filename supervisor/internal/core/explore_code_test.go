@@ -161,14 +161,15 @@ var codePlans = map[reflect.Type]*codePlan{}
 // untold are the fields that influence nothing that is searched for, or only repeat what
 // is told elsewhere: settings; warnings; where things are kept; what an actor only reports.
 var untold = map[string]string{
-	"Core":      "settings terms waiters failed lost causes margins own random rand lastID alarms groups fetched outbox spareBox spare effects",
+	"Core":      "settings terms spread waiters failed lost causes margins own random rand lastID alarms groups fetched outbox spareBox spare effects",
 	"table":     "free",
 	"tenure":    "inSet key terms",
 	"waitList":  "inSet key",
 	"Request":   "Key Owner Terms",
 	"peer":      "known confirmed foreign disagreement firstReading ranAt aging warned backlog failures",
 	"vote":      "lead fault failure",
-	"waiter":    "waits",
+	"waiter":    "waits choice",
+	"inquiry":   "choice",
 	"agreement": "widest text warnedOf apart few",
 	"Answer":    "Node",
 	"State":     "Run Identity Database Age MaxTTL MarkedAt NoInbox Tracks FlushedAt Evicts Time TimeSent TimeBack Offset OffsetAt Latency RoundTrips RoundTripTime",

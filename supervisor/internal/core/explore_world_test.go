@@ -680,7 +680,7 @@ func (x *stepper) run(cmd *node.Command, r *node.Reply, life string) {
 		r.Raised, _ = t.Propose(k.Fence, float64(cmd.Fence))
 	case node.Raise:
 		var before float64
-		says, before, err = t.Raise(k, cmd.Token, float64(cmd.Fence))
+		says, before, err = t.Raise(k, cmd.Token, float64(cmd.Fence), ttl)
 		r.Fence = keyspace.Whole(before)
 	case node.Renew:
 		var a keyspace.Answer // whose it is decides nothing

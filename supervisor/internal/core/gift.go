@@ -94,8 +94,8 @@ func (c *Core) worth(now clock.Instant, t *tenure, i int) clock.Instant {
 // reports whether the waiting is over.
 func (c *Core) takeGifts(now clock.Instant, t *tenure) bool {
 	s, w := t.queuing, t.line.first
-	if w.NoRenew || c.settings.Alive() > t.terms.TTL {
-		return false // it would have the name for no longer than a reservation
+	if w.NoRenew || w.MinHold > 0 || c.settings.Alive() > t.terms.TTL {
+		return false // it would have the name for no longer than a reservation, or is to have it for longer at once
 	}
 	for i := range c.nodes {
 		if fence := s.offers[i].gift.Fence; fence != 0 && fence <= maxFence {

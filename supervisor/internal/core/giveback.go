@@ -113,6 +113,9 @@ func (c *Core) endFor(now clock.Instant, t *tenure, why Reason, call Call) {
 func (c *Core) abandon(now clock.Instant, t *tenure) {
 	t.line.attempt = nil
 	c.giveBack(now, t)
+	if w := t.line.first; w != nil {
+		c.unchoose(now, w)
+	}
 }
 
 // giveBack gives a tenure back at once.
@@ -155,7 +158,7 @@ func (c *Core) sendReleases(now clock.Instant, t *tenure) {
 	}
 	for i := range c.nodes {
 		if t.asked.has(i) {
-			c.sendRelease(t, i, fence)
+			c.sendRelease(now, t, i, fence)
 		}
 	}
 	c.settled(now, t)
@@ -163,10 +166,10 @@ func (c *Core) sendReleases(now clock.Instant, t *tenure) {
 
 // sendRelease sends a release to one node. With a fence it gives the key, if it is there, to
 // whoever waits.
-func (c *Core) sendRelease(t *tenure, i int, fence uint64) {
-	c.send(i, node.Command{
+func (c *Core) sendRelease(now clock.Instant, t *tenure, i int, fence uint64) {
+	c.send(i, releaseOf(now, node.Command{
 		ID: t.id, Op: node.Release, Name: t.key, Token: t.token, Queued: t.inQueueOf(i), Fence: fence, By: clock.Never,
-	})
+	}, t.staysUntil()))
 }
 
 // onRelease hears an answer to a release. Whatever a node said, it does not have
@@ -295,12 +298,13 @@ func (t *tenure) sentFor(ttl time.Duration) {
 	}
 }
 
-// longestTTL returns the longest for which a node may have been sent the key.
+// longestTTL returns the longest for which a node may have been sent the key. What it keeps of a
+// lease for longer because the name is to stay taken is not counted.
 func (t *tenure) longestTTL() time.Duration {
 	if t.hold.everHeld() {
 		return max(t.terms.TTL, t.hold.longest) // a node that missed the shorter renewals keeps the longer
 	}
-	return t.terms.TTL
+	return max(t.terms.TTL, t.stretched)
 }
 
 // StopWaiting hears that the caller of Release waits no longer.
@@ -320,6 +324,7 @@ func (c *Core) remainsOf(now clock.Instant, t *tenure) remains {
 	if g.expires != 0 {
 		r.left = g.expires.Sub(now)
 	}
+	r.left = max(r.left, t.staysUntil().Sub(now)) // what was not told to be left stays as well
 	return r
 }
 

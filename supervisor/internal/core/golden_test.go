@@ -114,7 +114,8 @@ func (h *history) fail(format string, args ...any) {
 // play gives the core one input:
 //
 //	3 nodes                             they are enrolled, and were known for long
-//	call 1: acquire x                   also with "once"
+//	call 1: acquire x                   also with "once", or "to stay taken for 10s"
+//	call 1: acquire any x y
 //	call 2: release A                   of the lease whose token is A; also "hand over A"
 //	call 3: adopt x from A              of a former holder that is over; also "from A, alive"
 //	call 1: give up
@@ -179,8 +180,16 @@ func (h *history) call(call Call, what string) {
 	switch verb := strings.Join(words[:len(words)-1], " "); {
 	case what == "give up":
 		h.c.Cancel(h.now(), call)
+	case strings.HasPrefix(verb, "acquire any"):
+		h.c.AcquireAny(h.now(), Request{Call: call, Terms: h.c.terms}, words[2:])
 	case verb == "acquire":
-		h.c.Acquire(h.now(), Request{Call: call, Key: last, Terms: h.c.terms, Once: option == "once", Attempts: len(option) / len("once")})
+		r := Request{Call: call, Key: last, Terms: h.c.terms}
+		if d, stays := strings.CutPrefix(option, "to stay taken for "); stays {
+			r.MinHold = h.duration(d)
+		} else if option == "once" {
+			r.Once, r.Attempts = true, 1
+		}
+		h.c.Acquire(h.now(), r)
 	case verb == "release":
 		h.c.Release(h.now(), h.tenure(last).id, call)
 	case verb == "hand over":
@@ -267,7 +276,10 @@ func (h *history) reply(i int, what string) node.Reply {
 		case "left":
 			r.Left = h.duration(value)
 		case "value":
-			r.Value = h.token(value)
+			letter, left := strings.CutPrefix(value, node.LeftMark)
+			if r.Value = h.token(letter); left {
+				r.Value = node.LeftMark + r.Value
+			}
 		case "ticket":
 			r.Ticket = uint64(h.number(value))
 		case "until":

@@ -84,7 +84,12 @@ func (h *history) command(cmd node.Command) string {
 	case node.Grant, node.Claim:
 		return fmt.Sprintf("%v %s, key %s, for %v, fence %d", cmd.Op, token, cmd.Name, cmd.TTL, cmd.Fence)
 	case node.Raise:
+		if cmd.TTL != 0 {
+			return fmt.Sprintf("raise %s to fence %d, and keep it for %v", token, cmd.Fence, cmd.TTL)
+		}
 		return fmt.Sprintf("raise %s to fence %d", token, cmd.Fence)
+	case node.Vacate:
+		return fmt.Sprintf("vacate %s, which stays taken for %v", token, cmd.TTL)
 	case node.Renew:
 		return fmt.Sprintf("renew %s for %v", token, cmd.TTL)
 	case node.Heal:

@@ -37,7 +37,7 @@ func (c *Core) heal(now clock.Instant, t *tenure, i int) {
 	t.pending.add(i)
 	c.send(i, node.Command{
 		ID: t.id, Op: node.Heal, Name: t.key, Token: t.token,
-		TTL: t.terms.TTL, Fence: t.fence, Life: c.nodes[i].state.Life, By: h.until,
+		TTL: t.stay(now), Fence: t.fence, Life: c.nodes[i].state.Life, By: h.until,
 	})
 }
 

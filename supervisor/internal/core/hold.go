@@ -26,6 +26,7 @@ type rareState struct {
 	lookAt      clock.Instant // the next look of a lease that does not renew itself; Never of others
 	looking     nodeSet       // nodes that have yet to answer one
 	endAt       clock.Instant // the longest that the holder wants it; Never without
+	stayUntil   clock.Instant // the name is to stay taken until then, see stay.go; 0 without
 	leaveAt     clock.Instant // it is taken out of the queues in which it still stands; Never if it does not
 
 	extend *extension // one that is under way
@@ -62,7 +63,7 @@ func (h *hold) regular(now clock.Instant) {
 	if o.ttlCap != nil && now >= o.ttlCap.until {
 		o.ttlCap = nil
 	}
-	if o.longest == 0 && o.short == 0 && o.changesFrom <= now && o.lookAt == clock.Never && o.endAt == clock.Never && o.leaveAt == clock.Never &&
+	if o.longest == 0 && o.short == 0 && o.changesFrom <= now && o.lookAt == clock.Never && o.endAt == clock.Never && o.leaveAt == clock.Never && o.stayUntil <= now &&
 		o.extend == nil && o.ttlCap == nil && o.ask == 0 {
 		h.rareState = &noRare
 	}
@@ -77,6 +78,7 @@ func (h *hold) heard(i int) {
 
 // beginHold fills in what a tenure needs from now on.
 func (c *Core) beginHold(t *tenure, w *waiter, until clock.Instant) {
+	t.stretched = 0 // see stay, from now on
 	t.allAnswered()
 	t.leaveStages()
 	t.hold = hold{until: until, renewAt: clock.Never, rareState: &noRare}
@@ -92,6 +94,9 @@ func (c *Core) beginHold(t *tenure, w *waiter, until clock.Instant) {
 	}
 	if w.MaxHold > 0 {
 		h.rare().endAt = t.begun.Add(w.MaxHold)
+	}
+	if w.MinHold > 0 {
+		h.rare().stayUntil = t.begun.Add(w.MinHold)
 	}
 	if t.inQueues && t.queuing.gone != all(len(c.nodes)) {
 		h.rare().leaveAt = t.begun.Add(c.settings.NodeTimeout) // the other nodes may yet be claimed

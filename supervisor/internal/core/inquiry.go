@@ -100,15 +100,16 @@ func (as answers) free(now clock.Instant, quorum int) clock.Instant {
 	return at[quorum-1]
 }
 
-// held reports whether a quorum of nodes keeps the same value, and not for a waiter.
+// held reports whether a quorum of nodes keeps the same token, and not for a waiter.
 func (as answers) held(quorum int) bool {
 	for i := range as {
 		if as[i].Verdict != VerdictHeld || node.IsReservation(as[i].Value) {
 			continue
 		}
+		token, _ := node.CutLeft(as[i].Value)
 		same := 1
 		for _, a := range as[i+1:] {
-			if a.Verdict == VerdictHeld && a.Value == as[i].Value {
+			if other, _ := node.CutLeft(a.Value); a.Verdict == VerdictHeld && other == token {
 				same++
 			}
 		}
@@ -131,6 +132,7 @@ type inquiry struct {
 	call   Call    // of Inspect; 0 if it is one of the others
 	waiter *waiter // of TryAcquire, which others of this process are before
 	line   *line   // whose first waiter was refused by these nodes
+	choice *choice // of AcquireAny, which looks at all its names
 }
 
 // inquire asks the given nodes. It ends with their last answer, which an actor gives
@@ -151,6 +153,10 @@ func (c *Core) inquiryIDs() []uint64 { return slices.Sorted(maps.Keys(c.inquirie
 
 // onInspect hears what one node says to an inquiry.
 func (c *Core) onInspect(now clock.Instant, q *inquiry, i int, r node.Reply) {
+	if q.choice != nil {
+		c.onLookAround(now, q, i, r)
+		return
+	}
 	q.answers[i] = answerTo(now, r)
 	if q.unanswered.del(i); q.unanswered != 0 {
 		return

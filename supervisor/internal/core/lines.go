@@ -37,13 +37,15 @@ type waitList struct {
 	fence   uint64  // the highest seen in its register
 }
 
-// A waiter is one caller of Acquire or Adopt who has not been answered.
+// A waiter is one caller of Acquire or Adopt who has not been answered, or a seat of one of
+// AcquireAny.
 type waiter struct {
 	Request
-	list       *waitList // nil of Adopt, and of those with an inquiry of their own
+	list       *waitList // nil if it is in no line: of Adopt, and of those with an inquiry of their own
 	prev, next *waiter   // in its line
 	inquiry    *inquiry  // of TryAcquire, which others of this process are before
 	adoption   *tenure   // of Adopt
+	choice     *choice   // of AcquireAny
 	waits      bool      // that was told
 }
 
@@ -58,30 +60,36 @@ func (c *Core) Acquire(now clock.Instant, r Request) {
 	}
 	w := &waiter{Request: r}
 	c.waiters.add(w)
-	l := c.lines[r.Key]
-	if l == nil {
-		l = &line{}
-		c.lines[r.Key] = l
-	}
-	if w.Once && (l.holder != nil || l.waitList != nil) {
+	if w.Once && c.lines[r.Key] != nil {
 		// Somebody of this process is before it. An attempt of its own would only
 		// split the votes; it is told who holds the name instead.
 		w.inquiry = c.inquire(now, r.Key, false, all(len(c.nodes)))
 		w.inquiry.waiter = w
 		return
 	}
-	if l.waitList == nil {
-		l.waitList = &waitList{key: r.Key}
-		if l.holder != nil {
-			l.fence = l.holder.fence
-		}
-	}
+	l := c.lineFor(r.Key)
 	c.addWaiter(l, w)
 	if l.first == w && l.holder == nil {
 		c.try(now, l)
 	} else {
 		c.waits(w)
 	}
+}
+
+// lineFor returns the line of a name, for somebody to wait in.
+func (c *Core) lineFor(key string) *line {
+	l := c.lines[key]
+	if l == nil {
+		l = &line{}
+		c.lines[key] = l
+	}
+	if l.waitList == nil {
+		l.waitList = &waitList{key: key}
+		if l.holder != nil {
+			l.fence = l.holder.fence
+		}
+	}
+	return l
 }
 
 // unfit returns why nothing can be acquired, or ReasonNone.
@@ -95,7 +103,7 @@ func (c *Core) unfit() Reason {
 	return ReasonNone
 }
 
-// Cancel hears that a caller of Acquire or Adopt has given up. It is answered if it was
+// Cancel hears that a caller of Acquire, AcquireAny or Adopt has given up. It is answered if it was
 // not answered before.
 func (c *Core) Cancel(now clock.Instant, call Call) {
 	w := c.waiters.get(call)
@@ -107,6 +115,9 @@ func (c *Core) Cancel(now clock.Instant, call Call) {
 		return
 	case w.adoption != nil:
 		c.cancelAdoption(w.adoption)
+		return
+	case w.choice != nil:
+		c.failChoice(now, w.choice, ReasonNone)
 		return
 	case w.list.dismissed:
 		return // it is about to be told
@@ -153,7 +164,9 @@ func (c *Core) addWaiter(l *line, w *waiter) {
 	}
 	l.last, w.list = w, l.waitList
 	c.waited.add(l)
-	c.callers++
+	if w.choice == nil { // which counts once
+		c.callers++
+	}
 }
 
 // removeWaiter takes a waiter out of its line, and does nothing else.
@@ -176,8 +189,10 @@ func (c *Core) unlink(list *waitList, w *waiter) {
 	} else {
 		list.last = w.prev
 	}
-	w.prev, w.next = nil, nil
-	c.callers--
+	w.prev, w.next, w.list = nil, nil, nil
+	if w.choice == nil {
+		c.callers--
+	}
 }
 
 // resetCounters begins to count for another first waiter.
@@ -195,12 +210,19 @@ func (c *Core) forgetIdle(key string, l *line) {
 	}
 }
 
-// try begins an attempt for the first waiter of a line, with a fresh token: a
-// late command of an earlier attempt can never touch this one.
+// try begins an attempt for the first waiter of a line.
 func (c *Core) try(now clock.Instant, l *line) {
-	if c.queueIfContended(now, l) {
-		return
+	switch {
+	case l.first.choice != nil:
+		c.tryChoice(now, l)
+	case !c.queueIfContended(now, l):
+		c.attempt(now, l)
 	}
+}
+
+// attempt begins an ordinary one, with a fresh token: a late command of an earlier attempt can
+// never touch this one.
+func (c *Core) attempt(now clock.Instant, l *line) {
 	t := c.newAttempt(l)
 	c.alarms.set(t, now.Add(t.terms.Window))
 	if fence, ok := c.proposal(now, l.fence); ok {

@@ -84,7 +84,7 @@ func (c *Core) queueIfContended(now clock.Instant, l *line) bool {
 func (c *Core) heartbeat(now clock.Instant, t *tenure) {
 	s := t.queuing
 	s.gaveWay = false
-	at := now.Add(c.jitter(c.settings.Heartbeat()))
+	at := c.nextBeat(now, t.line.first)
 	if s.patience != 0 && t.promised(now) != 0 {
 		s.patience *= 2
 		at = min(at, now.Add(s.patience))
@@ -206,6 +206,7 @@ func (c *Core) reviewAnswers(now clock.Instant, t *tenure) {
 			every *= 3 // whoever reaches more of them may need just these
 		}
 		c.alarms.set(t, now.Add(c.jitter(every)))
+		c.askWhenFree(now, t)
 	case kept != 0 && s.head.len() < c.quorum && !s.gaveWay:
 		s.gaveWay = true
 		if c.hasGifts(t, kept) {
@@ -225,10 +226,15 @@ func (c *Core) reviewAnswers(now clock.Instant, t *tenure) {
 				c.enqueue(now, t, i)
 			}
 		}
-	case kept == 0:
-		if at := l.answers.free(now, c.quorum); at > now && at < t.due() {
-			c.alarms.set(t, at.Add(lapse)) // the holder's grant runs out before
-		}
+	default:
+		c.askWhenFree(now, t)
+	}
+}
+
+// askWhenFree has a waiter ask when the holder's grant runs out, if it would ask later.
+func (c *Core) askWhenFree(now clock.Instant, t *tenure) {
+	if at := t.line.answers.free(now, c.quorum); at > now && at < t.due() {
+		c.alarms.set(t, at.Add(lapse))
 	}
 }
 

@@ -127,7 +127,11 @@ func (d *dismissals) tellNext(c *Core, now clock.Instant) {
 		next := &d.lists[0]
 		if w := next.list.first; w != nil {
 			c.fail(w.Call, next.report)
-			c.unlink(next.list, w)
+			if w.choice != nil {
+				c.forgetChoice(now, w.choice)
+			} else {
+				c.unlink(next.list, w)
+			}
 			n++
 		}
 		if next.list.first == nil {

@@ -1,6 +1,11 @@
 package core
 
-import "time"
+import (
+	"slices"
+	"time"
+
+	"github.com/leasehold-go/leasehold/node"
+)
 
 // A Reason says why something has ended, or was not done. It is kept as a number: the
 // words are those of package supervisor.
@@ -45,6 +50,16 @@ type Report struct {
 	Left         time.Duration // Unconfirmed: how long the key may remain at most
 	Twins        Twins         // Misconfigured
 	Disagreement Disagreement
+}
+
+// Taken reports whether the answers show that somebody has the name, or has left it: a quorum keeps
+// one token, or a node one that was left, as only what was held is. Otherwise they may be of
+// several attempts, none of which comes to anything.
+func (r *Report) Taken(quorum int) bool {
+	return answers(r.Answers).held(quorum) || slices.ContainsFunc(r.Answers, func(a Answer) bool {
+		_, left := node.CutLeft(a.Value)
+		return a.Verdict == VerdictHeld && left
+	})
 }
 
 // Twins are two nodes which are the same database of one server; zero if there are none.

@@ -95,7 +95,8 @@ func (c *Core) renewAnd(now clock.Instant, t *tenure, nodes nodeSet) {
 // whether that has shortened what a node has promised.
 func (c *Core) renew(now clock.Instant, t *tenure, nodes nodeSet) (shortened bool) {
 	nodes &^= t.pending
-	together := nodes == all(len(c.nodes))
+	ttl := t.stay(now)
+	together := nodes == all(len(c.nodes)) && ttl == t.terms.TTL // a group has one TTL
 	for i := range c.nodes {
 		if !nodes.has(i) {
 			continue
@@ -110,7 +111,7 @@ func (c *Core) renew(now clock.Instant, t *tenure, nodes nodeSet) (shortened boo
 		}
 		t.pending.add(i)
 		if !together {
-			c.send(i, node.Command{ID: t.id, Op: node.Renew, Name: t.key, Token: t.token, TTL: t.terms.TTL, By: t.hold.until})
+			c.send(i, node.Command{ID: t.id, Op: node.Renew, Name: t.key, Token: t.token, TTL: ttl, By: t.hold.until})
 		}
 	}
 	if together {

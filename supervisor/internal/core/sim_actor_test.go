@@ -599,9 +599,11 @@ func (a *simActor) act(t *keyspace.Turn, k int, cmd *node.Command, r *node.Reply
 		} else {
 			it.Says = t.Release(keys, cmd.Token, reserve, fence)
 		}
+	case node.Vacate:
+		it.Says, err = t.Vacate(keys, inbox, cmd.Token, ttl)
 	case node.Raise:
 		var before float64
-		it.Says, before, err = t.Raise(keys, cmd.Token, fence)
+		it.Says, before, err = t.Raise(keys, cmd.Token, fence, ttl)
 		r.Fence = keyspace.Whole(before)
 	case node.Heal:
 		it, err = t.Heal(keys, cmd.Token, ttl, fence, "")
@@ -648,6 +650,11 @@ func (a *simActor) note(t *keyspace.Turn, p *simPipe, k int, was simBefore, cmd 
 		if t := a.c.core.tenures.get(cmd.ID); t != nil {
 			w.looks(n, p, k, t.token, r)
 		}
+	case node.Vacate:
+		if r.Status == node.OK {
+			n.noteSet(k, node.LeftMark+cmd.Token, p.sentAt)
+		}
+		n.noteQueue(t, k, cmd, was)
 	case node.Enqueue, node.Leave, node.Release:
 		n.noteQueue(t, k, cmd, was)
 	}

@@ -182,7 +182,7 @@ func (w *world) aimAtSend(a *simActor, cmd *node.Command) (late bool) {
 		return false
 	}
 	switch cmd.Op {
-	case node.Release:
+	case node.Release, node.Vacate:
 		if w.chance(f.atRelease) {
 			w.stats.aims++
 			return true

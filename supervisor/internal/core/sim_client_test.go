@@ -3,6 +3,7 @@ package core
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
@@ -93,6 +94,16 @@ func newSimClient(w *world, id int, idle bool) *simClient {
 		}
 		c.workers = append(c.workers, g.workers...)
 		g.workers[0].think()
+	}
+	if !idle && w.choices && len(w.names) > 1 {
+		for range 1 + w.rand.IntN(2) {
+			wk := &simWorker{c: c, any: true}
+			c.workers = append(c.workers, wk)
+			wk.think()
+		}
+		if w.chance(0.5) { // as if these were many names
+			c.core.spread = spread{most: 1, least: 1 + w.rand.IntN(2)}
+		}
 	}
 	w.clients = append(w.clients, c)
 	c.arm()
@@ -201,7 +212,52 @@ func (c *simClient) arm() {
 }
 
 // perform does what the loop does.
-func (c *simClient) perform(now clock.Instant) { perform.All(now, c.core, len(c.actors), c) }
+func (c *simClient) perform(now clock.Instant) {
+	perform.All(now, c.core, len(c.actors), c)
+	if c.w.choices {
+		c.checkChoices()
+	}
+}
+
+// checkChoices checks that whoever wants any of several names asks for the vote of no node for
+// two of them, and stands nowhere meanwhile.
+func (c *simClient) checkChoices() {
+	for _, head := range c.core.waiters {
+		if head == nil || head.choice == nil {
+			continue
+		}
+		elections, queued := 0, 0
+		for _, s := range head.choice.seats {
+			l := c.core.lineOf(s)
+			if l == nil || l.first != s || l.attempt == nil {
+				continue
+			}
+			switch l.attempt.phase {
+			case phaseElecting, phaseRaising:
+				elections++
+			case phaseQueued:
+				queued++
+			}
+		}
+		if elections > 1 || elections == 1 && queued > 0 {
+			c.w.fail("client %d: a choice is in %d elections and %d queues at once", c.id, elections, queued)
+		}
+	}
+}
+
+// wantsAny reports whether somebody waits for any of several names, and nobody of this process is
+// before it in the line of this one.
+func (c *simClient) wantsAny(name string) bool {
+	for _, head := range c.core.waiters {
+		if head == nil || head.choice == nil || head.choice.chosen != nil || !slices.Contains(head.choice.keys, name) {
+			continue
+		}
+		if l := c.core.lines[name]; l == nil || l.waitList != nil && l.first != nil && l.first.choice == head.choice {
+			return true
+		}
+	}
+	return false
+}
 
 // Send hands commands to an actor.
 func (c *simClient) Send(i int, commands []node.Command) (unsent []node.Command) {

@@ -88,6 +88,9 @@ type faults struct {
 	scene   scene
 }
 
+// simLongestMinHold is for how many times the largest TTL a name is to stay taken at most.
+const simLongestMinHold = 2
+
 // A guard that is off answers for no loss of data, and for no MaxTTL that differs.
 const simGuardOff = 0.05
 
@@ -127,6 +130,10 @@ func newWorld(seed uint64, stats *simStats) *world {
 		w.most = w.between(1, 2).Truncate(time.Millisecond)
 	}
 	w.names = []string{"a", "b", "c"}[:1+max(0, w.rand.IntN(12)-8)/2]
+	if seed%8 == 2 {
+		w.choices = true
+		w.names = []string{"a", "b", "c"}[:2+w.rand.IntN(2)]
+	}
 	if w.chance(0.7) {
 		names := inOneRegister()
 		w.names = names[:len(w.names)]
@@ -144,6 +151,7 @@ func newWorld(seed uint64, stats *simStats) *world {
 		w.spread *= 8
 	}
 	w.newFaults(n)
+	w.minHolds = (seed%4 == 0 || seed%16 == 2) && w.faults.atScene == 0 // without chance: the others stay as they were
 	for i := range n {
 		w.nodes = append(w.nodes, newSimNode(w, i))
 	}
@@ -275,6 +283,9 @@ func (w *world) simulate() {
 	// A connection that drops everything is noticed after TTL/4 if its node was slow, and given
 	// up after as long again.
 	w.run(collectEvery + 10*w.timeout + w.maxTTL/2 + 100*time.Millisecond)
+	if w.minHolds { // what was left is gone by then
+		w.run(105 * simLongestMinHold * w.maxTTL / 100)
+	}
 	w.checkClean()
 	for _, c := range w.clients {
 		if c.dead {
@@ -340,7 +351,8 @@ func (w *world) checkClean() {
 			if v == "" {
 				continue
 			}
-			why, excused := w.leftTokens[v]
+			token, _ := node.CutLeft(v)
+			why, excused := w.leftTokens[token]
 			if !excused && n.setBack {
 				why, excused = leftBack, true
 			}

@@ -204,12 +204,16 @@ func (n *simNode) notBroken(k int, value string) {
 
 // set sets a key by hand.
 func (n *simNode) set(k int, value string, ttl time.Duration) {
+	n.w.handAt[k] = n.w.now
 	n.begin().SetFor(n.w.keys[k].Name, value, max(1, ttl.Milliseconds()))
 	n.noteSet(k, value, n.w.now)
 }
 
 // del deletes a key by hand.
-func (n *simNode) del(k int) { n.begin().Del(n.w.keys[k].Name) }
+func (n *simNode) del(k int) {
+	n.w.handAt[k] = n.w.now
+	n.begin().Del(n.w.keys[k].Name)
+}
 
 // text returns what the server keeps of itself under a key.
 func (n *simNode) text(key string) string {
@@ -278,6 +282,7 @@ func (n *simNode) flush() {
 
 // spoils has the node break its promise about a name, by a step of its clock unless that is 0.
 func (n *simNode) spoils(k int, step time.Duration) {
+	n.w.handAt[k] = n.w.now
 	v := n.key(k)
 	if v == "" {
 		return

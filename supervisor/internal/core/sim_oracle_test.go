@@ -1,6 +1,7 @@
 package core
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -23,6 +24,7 @@ type simLease struct {
 	ttl     time.Duration // the longest asked for
 	held    *lease.Lease
 	noRenew bool
+	minHold time.Duration // the name is to stay taken for so long
 	begunAt time.Duration // when its election began, in true time
 	wonAt   time.Duration
 
@@ -223,9 +225,12 @@ func (w *world) looks(n *simNode, p *simPipe, k int, token string, r *node.Reply
 	w.observes(n, p, k, &node.Command{Token: token}, &says)
 }
 
-// deletes notes that a key is about to be deleted, if that is a release.
+// deletes notes that a key is about to be deleted, or left, if that is a release.
 func (w *world) deletes(n *simNode, k int, token string, cmd *node.Command) {
-	if cmd.Op != node.Release || token != cmd.Token {
+	if was, left := node.CutLeft(token); left && cmd.Op == node.Release && was == cmd.Token {
+		w.handAt[k] = w.now // it is revoked
+	}
+	if cmd.Op != node.Release && cmd.Op != node.Vacate || token != cmd.Token {
 		return
 	}
 	l := w.leaseBy(k, token)
@@ -300,6 +305,7 @@ func (w *world) wonLease(l *simLease) {
 			w.fail("client %d: fence %d of %s is not larger than %d, which was handed out before", l.c.id, l.fence, l.token, before)
 		}
 	}
+	w.checkStayed(l)
 	w.fence[l.key] = max(before, l.fence)
 	w.leases[l.key] = append(others, l)
 	w.tenures[l.key] = append(w.tenures[l.key], l)
@@ -308,6 +314,23 @@ func (w *world) wonLease(l *simLease) {
 		w.mustLearn(l)
 	}
 	w.checkSupport(l, "got")
+}
+
+// checkStayed checks that nobody has a name that is to stay taken after a tenure, unless a node has
+// forgotten that, or somebody has taken it away.
+func (w *world) checkStayed(l *simLease) {
+	for _, o := range w.tenures[l.key] {
+		// Clocks run at rates of their own.
+		end := o.begunAt + o.minHold*98/100 - 2*time.Millisecond
+		if o.minHold == 0 || w.now >= end || o.interrupted || o.never || o.c.unseenAt != 0 ||
+			w.stepped != 0 || max(w.nudgedAt, w.handAt[l.key]) >= o.begunAt {
+			continue
+		}
+		forgot := slices.ContainsFunc(w.nodes, func(n *simNode) bool { return n.lifeAt >= o.begunAt })
+		if !forgot && !slices.Contains(slices.Collect(maps.Values(w.formers)), o.token) {
+			w.fail("client %d got %q with %s, which is to stay taken for %v more after %s of client %d", l.c.id, w.names[l.key], l.token, end-w.now, o.token, o.c.id)
+		}
+	}
 }
 
 // overlap judges two that believe at the same time: excused is the one that had lost votes
@@ -470,6 +493,7 @@ func (w *world) ended(l *simLease, why Reason) {
 	case ReasonReleased:
 	case ReasonHandedOver:
 		w.stats.handOvers++
+		l.minHold = 0 // whoever adopts it has none
 		w.leftTokens[l.token] = leftHandle
 	case ReasonExpired:
 		w.stats.lost["expired"]++
@@ -498,7 +522,7 @@ func (w *world) ended(l *simLease, why Reason) {
 // released checks that a quorum does not have the key of a lease whose holder was told that the
 // name is free.
 func (w *world) released(l *simLease, r *Report) {
-	if r != nil {
+	if r != nil || l.minHold != 0 { // the keys of one that was not told to be left stay as well
 		return
 	}
 	w.stats.freed++

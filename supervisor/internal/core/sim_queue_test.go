@@ -237,7 +237,9 @@ func (w *world) checkStranded() {
 			}
 		}
 		for _, c := range w.clients {
-			if l := c.core.lines[name]; !c.dead && !c.crowded && l != nil && l.waitList != nil && l.attempt != nil && l.attempt.phase == phaseQueued {
+			l := c.core.lines[name]
+			queued := l != nil && l.waitList != nil && l.attempt != nil && l.attempt.phase == phaseQueued
+			if !c.dead && !c.crowded && (queued || c.wantsAny(name)) {
 				waits = max(waits, c.cfg.Alive()+c.cfg.Reserve()+10*w.timeout)
 			}
 		}

@@ -37,8 +37,8 @@ type simStats struct {
 
 	enrolments, timeouts, resumed, lateBytes, strangers, forgotten, raised, young, otherLife, noRoom, warnings, aims, groups int
 
-	adoptions, adopted, refused, livingAdopted, handOvers, revocations, all int
-	flushes, spares, sparesBack, steps, disagreeing, newcomers              int
+	adoptions, adopted, refused, livingAdopted, handOvers, revocations, all, any int
+	flushes, spares, sparesBack, steps, disagreeing, newcomers                   int
 
 	scenes  [scenes]int
 	excused [excuses]int
@@ -77,6 +77,8 @@ func play(seed uint64, stats *simStats, trace func(string, ...any)) (err error) 
 //     else is wrong;
 //   - a lease is lost when its time is up, as soon as the core runs, and never revived; no
 //     release is sent while it is believed in;
+//   - nobody has a name that is to stay taken after a tenure, for as long as that, and no key
+//     that was left is counted, unless a node lost its data since, or it was taken away by hand;
 //   - every caller is answered once;
 //   - once the faults stop somebody gets each name, and when everybody has given up
 //     nothing is left: no key on a node, nothing in a core.
@@ -174,7 +176,7 @@ func (s *simStats) add(o *simStats) {
 		{&s.young, &o.young}, {&s.otherLife, &o.otherLife}, {&s.noRoom, &o.noRoom}, {&s.groups, &o.groups}, {&s.warnings, &o.warnings},
 		{&s.aims, &o.aims}, {&s.handed, &o.handed}, {&s.given, &o.given}, {&s.gifts, &o.gifts}, {&s.reservations, &o.reservations}, {&s.deadSkipped, &o.deadSkipped}, {&s.unfinished, &o.unfinished}, {&s.raised, &o.raised},
 		{&s.adoptions, &o.adoptions}, {&s.adopted, &o.adopted}, {&s.refused, &o.refused}, {&s.livingAdopted, &o.livingAdopted},
-		{&s.handOvers, &o.handOvers}, {&s.freed, &o.freed}, {&s.revocations, &o.revocations}, {&s.all, &o.all}, {&s.flushes, &o.flushes},
+		{&s.handOvers, &o.handOvers}, {&s.freed, &o.freed}, {&s.revocations, &o.revocations}, {&s.all, &o.all}, {&s.any, &o.any}, {&s.flushes, &o.flushes},
 		{&s.spares, &o.spares}, {&s.sparesBack, &o.sparesBack}, {&s.steps, &o.steps}, {&s.disagreeing, &o.disagreeing},
 		{&s.newcomers, &o.newcomers},
 	} {
@@ -221,8 +223,8 @@ func (s *simStats) String() string {
 			fmt.Fprintf(&b, " %s %d,", faultNames[k], n)
 		}
 	}
-	line("%d adoptions: %d won, %d refused; %d handed over, %d adopted of a living holder's; %d revoked, %d times all names",
-		s.adoptions, s.adopted, s.refused, s.handOvers, s.livingAdopted, s.revocations, s.all)
+	line("%d adoptions: %d won, %d refused; %d handed over, %d adopted of a living holder's; %d revoked, %d times all names, %d any of several",
+		s.adoptions, s.adopted, s.refused, s.handOvers, s.livingAdopted, s.revocations, s.all, s.any)
 	line("%d flushes, %d spares, %d of which gave way again, %d clocks set after a restart; %d clients with a smaller MaxTTL, %d newcomers",
 		s.flushes, s.spares, s.sparesBack, s.steps, s.disagreeing, s.newcomers)
 	line("scenes:")

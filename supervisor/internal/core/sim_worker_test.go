@@ -17,11 +17,13 @@ type simWorker struct {
 	lease   *simLease
 	thinks  bool
 	noRenew bool
+	minHold time.Duration
 	brief   bool          // it lets go at once next time
 	group   *simGroup     // it wants other names as well; nil if not
 	adopts  *simHandle    // what it adopts; nil if it acquires
 	askedAt time.Duration // when it began to, in true time
 	guest   bool          // it is there for this once
+	any     bool          // it wants any of several names; key is that of its latest lease
 }
 
 // idle reports whether it wants nothing, and has nothing.
@@ -74,7 +76,7 @@ func (wk *simWorker) acquire() {
 		q.Terms = c.terms()
 	}
 	switch {
-	case wk.group != nil:
+	case wk.group != nil || wk.any:
 	case w.chance(0.1):
 		q.Once, q.Attempts = true, 1
 	case w.chance(0.1):
@@ -84,7 +86,10 @@ func (wk *simWorker) acquire() {
 	if w.chance(0.05) {
 		q.MaxHold = w.between(0.1, 3)
 	}
-	wk.call, wk.noRenew = q.Call, q.NoRenew
+	if w.minHolds && wk.group == nil && w.chance(0.2) {
+		q.MinHold = w.between(0.05, simLongestMinHold)
+	}
+	wk.call, wk.noRenew, wk.minHold = q.Call, q.NoRenew, q.MinHold
 	if w.chance(0.4) {
 		c.after(w.between(0, 2), func() {
 			if wk.call == q.Call {
@@ -92,6 +97,14 @@ func (wk *simWorker) acquire() {
 				wk.cancel()
 			}
 		})
+	}
+	if wk.any {
+		var keys []string
+		for _, k := range w.rand.Perm(len(w.names))[:2+w.rand.IntN(len(w.names)-1)] {
+			keys = append(keys, w.names[k])
+		}
+		c.post(func(now clock.Instant) { c.core.AcquireAny(now, q, keys) })
+		return
 	}
 	c.post(func(now clock.Instant) { c.core.Acquire(now, q) })
 }
@@ -144,9 +157,13 @@ func (wk *simWorker) failed(e *Effect) {
 func (wk *simWorker) won(e *Effect) {
 	c, w, t := wk.c, wk.c.w, wk.c.core.tenures.get(e.ID)
 	wk.call = 0
+	if wk.any {
+		w.stats.any++
+		wk.key = w.nameIndex(e.Key)
+	}
 	l := &simLease{
 		c: c, wk: wk, id: t.id, key: wk.key, token: t.token, fence: t.fence, ttl: t.terms.TTL,
-		until: e.Until, noRenew: wk.noRenew, wonAt: w.now,
+		until: e.Until, noRenew: wk.noRenew, minHold: wk.minHold, wonAt: w.now,
 		begunAt: w.now - time.Duration(float64(c.Now().Sub(t.begun))/c.clock.rate),
 	}
 	if wk.adopts != nil {
@@ -189,7 +206,8 @@ func (wk *simWorker) won(e *Effect) {
 	if w.chance(0.3) {
 		c.after(w.upTo(d), func() { l.probe() })
 	}
-	if w.chance(w.faults.handles) {
+	// Whoever adopts a lease waits for no more than the cap, whatever the nodes keep of it.
+	if w.chance(w.faults.handles) && l.minHold <= w.most {
 		c.after(w.upTo(d), func() { wk.passOn(l) })
 	}
 	w.aimAtHolder(l, t)

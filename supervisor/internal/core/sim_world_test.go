@@ -25,6 +25,7 @@ type world struct {
 	trace  func(format string, args ...any) // nil for none
 
 	names   []string
+	choices bool                    // some want any of several names
 	keys    [maxNames]keyspace.Keys // of the names
 	quorum  int
 	guard   bool
@@ -58,6 +59,8 @@ type world struct {
 	leftTokens map[string]excuse       // what may be found on a node after its release, and why
 	formers    map[string]string       // by the token of an adoption: the one that it takes the place of
 	ofCopies   map[string]bool         // the tokens of adoptions that have swapped what a copy of the data had brought back
+	minHolds   bool                    // some names are to stay taken
+	handAt     [maxNames]time.Duration // when somebody has touched its keys by hand last
 	heldAt     [maxNames]time.Duration // when a lease on it was over last
 	handles    [maxNames]*simHandle    // the last that was given away
 	stats      *simStats

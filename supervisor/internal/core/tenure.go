@@ -1,6 +1,10 @@
 package core
 
-import "github.com/leasehold-go/leasehold/clock"
+import (
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+)
 
 // phase is where a tenure stands. It only moves forward.
 type phase uint8
@@ -47,6 +51,8 @@ type stages struct {
 	give     *giving   // while it is given back
 	sent     nodeSet   // nodes that may have got a command, until it is held and all have answered
 	askAgain nodeSet   // nodes to be asked once more as soon as they have answered
+
+	stretched time.Duration // for which nodes may have been sent the key by a raise; 0 if for no longer than the TTL
 }
 
 // noStages is shared by all tenures that have none of their own.

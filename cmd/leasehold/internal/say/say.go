@@ -51,8 +51,10 @@ func Holder(h supervisor.Holding) string {
 		return "not known"
 	case h.Held && h.Owner == "":
 		return "a client of another library"
+	case h.Held && h.Vacated:
+		return owner(h) + ", who has left it"
 	case h.Held:
-		return plain.Line(h.Owner) // which others have chosen
+		return owner(h)
 	case h.Free:
 		return "nobody"
 	}
@@ -66,6 +68,9 @@ func Holder(h supervisor.Holding) string {
 	}
 	return "not clear: no quorum says the same"
 }
+
+// owner returns what others have chosen as what they are shown as.
+func owner(h supervisor.Holding) string { return plain.Line(h.Owner) }
 
 // Holding says in a line how a name is.
 func Holding(h supervisor.Holding) string {
@@ -84,11 +89,13 @@ func Holding(h supervisor.Holding) string {
 		return Holder(h)
 	}
 	var b strings.Builder
-	b.WriteString("held by " + Holder(h))
-	if h.NoExpiry {
-		b.WriteString(" with no expiry")
-	} else {
-		fmt.Fprintf(&b, " for %v unless renewed", Span(h.Left))
+	switch {
+	case h.Vacated:
+		fmt.Fprintf(&b, "left by %s, free in %v", owner(h), Span(h.Left))
+	case h.NoExpiry:
+		b.WriteString("held by " + Holder(h) + " with no expiry")
+	default:
+		fmt.Fprintf(&b, "held by %s for %v unless renewed", Holder(h), Span(h.Left))
 	}
 	if !h.Since.IsZero() {
 		fmt.Fprintf(&b, ", since %s", Time(h.Since.Local()))
@@ -125,6 +132,8 @@ func Row(h supervisor.Holding, now time.Time) string {
 	switch {
 	case h.Held && h.NoExpiry:
 		left = "no expiry"
+	case h.Vacated:
+		left = "free in " + Span(h.Left).String()
 	case h.Held && !h.Since.IsZero() && h.Since.Before(now):
 		left = Span(now.Sub(h.Since).Truncate(time.Second)).String()
 	}

@@ -22,6 +22,8 @@ var holdings = []struct {
 	// What another client has written into the key breaks neither the line nor the terminal.
 	{"an owner who is evil", supervisor.Holding{Held: true, Owner: "evil\x1b[2J\nfree", Left: time.Second},
 		"held by evil [2J free for 1s unless renewed", "evil [2J free"},
+	{"one who has left", supervisor.Holding{Held: true, Vacated: true, Kind: supervisor.KeyLease, Owner: "me", Left: time.Minute},
+		"left by me, free in 1m0s", "me, who has left it"},
 	{"another library", supervisor.Holding{Held: true, Kind: supervisor.KeyForeign, NoExpiry: true},
 		"held by a client of another library with no expiry", "a client of another library"},
 	{"a list", supervisor.Holding{Kind: supervisor.KeyOther},

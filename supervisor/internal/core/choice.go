@@ -1,0 +1,378 @@
+package core
+
+import (
+	"slices"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+)
+
+// A choice is one caller who wants any of several names. It has a seat in the lines of some of
+// them. A seat is a waiter as any other: the line serves it in its turn, and as the first there it
+// has an attempt and a place in the queues of the nodes. What makes it a choice is that one of
+// its seats at most is in an election. As soon as an election begins the others have their
+// attempts abandoned, which gives back at once what was reserved for them or given to them. They
+// keep their seats and their tickets, and go on if the election is lost. See invariant 24 of
+// package supervisor.
+type choice struct {
+	alarm          // the end of a look, or the next one
+	head  *waiter  // who is told; it stands in no line
+	keys  []string // which it wants, in the caller's order
+	seats []*waiter
+
+	chosen *waiter       // the seat for which an election is under way, or the nodes' time is waited for; nil if there is none
+	beat   clock.Instant // the next heartbeat of all its seats: they share pipelines
+
+	looks  []*inquiry // who has the names, by key; nil while that is not asked
+	unsure int        // names of which it is not known yet whether they are free
+}
+
+// A spread is in how many queues a choice stands.
+type spread struct {
+	// most is how many names a choice may want and stand in the queues of all of them. One that
+	// wants more stands where few wait, and looks at all names as often as it beats.
+	most  int
+	least int // seats of one that wants more
+}
+
+const (
+	fewWait  = 2 // where fewer wait, a choice takes a seat in any case
+	manyWait = 3 // where more stand, itself included, it may leave
+)
+
+func (c *Core) wantsMany(ch *choice) bool { return len(ch.keys) > c.spread.most }
+
+// AcquireAny begins to acquire any of several names for a caller. It is answered by EffectWon,
+// whose Key tells which, or EffectFailed. Of the request Key, Attempts and Once do not count.
+func (c *Core) AcquireAny(now clock.Instant, r Request, keys []string) {
+	r.Key = keys[0]
+	if why := c.unfit(); why != ReasonNone {
+		c.fail(r.Call, c.report(r.Key, why, nil))
+		return
+	}
+	ch := &choice{keys: keys}
+	ch.head = &waiter{Request: r, choice: ch}
+	c.waiters.add(ch.head)
+	c.callers++
+	var empty []string
+	for _, key := range keys {
+		if c.lines[key] == nil {
+			empty = append(empty, key)
+		}
+	}
+	_, known := c.proposal(now, 0)
+	switch {
+	case len(empty) > 0 && !known:
+		c.tryOne(now, ch, empty) // it waits for the nodes' time as any other
+	case len(empty) > 0 || c.wantsMany(ch):
+		c.lookAround(now, ch)
+	default:
+		c.seatEverywhere(now, ch)
+	}
+}
+
+// lookAround asks all nodes about all names.
+func (c *Core) lookAround(now clock.Instant, ch *choice) {
+	ch.unsure = len(ch.keys)
+	ch.looks = make([]*inquiry, len(ch.keys))
+	for k, key := range ch.keys {
+		ch.looks[k] = c.inquire(now, key, false, all(len(c.nodes)))
+		ch.looks[k].choice = ch
+	}
+	c.alarms.set(ch, now.Add(max(c.roundTrip(), c.settings.NodeTimeout/2)))
+}
+
+// onLookAround hears what one node says of one name. Nobody waits for more than what decides.
+func (c *Core) onLookAround(now clock.Instant, q *inquiry, i int, r node.Reply) {
+	was := q.decided(c.quorum)
+	q.answers[i] = answerTo(now, r)
+	q.unanswered.del(i)
+	if was || !q.decided(c.quorum) {
+		return
+	}
+	if q.choice.unsure--; q.choice.unsure == 0 {
+		c.lookedAround(now, q.choice)
+	}
+}
+
+// free reports whether a quorum has said that nobody has the name.
+func (q *inquiry) free(quorum int) bool { return q.answers.with(VerdictFree).len() >= quorum }
+
+// decided reports whether it is known if the name is free.
+func (q *inquiry) decided(quorum int) bool {
+	not := q.asked &^ q.unanswered &^ q.answers.with(VerdictFree)
+	return q.free(quorum) || len(q.answers)-not.len() < quorum
+}
+
+// waiting returns how many stand in the queue of the name; many if no node has said so.
+func (q *inquiry) waiting() (most int) {
+	most = -1
+	for _, a := range q.answers {
+		if a.Verdict == VerdictFree || a.Verdict == VerdictHeld {
+			most = max(most, a.Waiting)
+		}
+	}
+	if most < 0 {
+		return fewWait
+	}
+	return most
+}
+
+// wake ends a look that takes long, or begins the next one.
+func (ch *choice) wake(c *Core, now clock.Instant) {
+	switch {
+	case ch.looks != nil:
+		c.lookedAround(now, ch)
+	case !c.closing:
+		c.lookAround(now, ch)
+	}
+}
+
+// lookedAround tries to get one of the names that are free, at the first look: not the same as
+// all others who come now. Several would be more than it may have. Where nothing is free it
+// stands in queues.
+func (c *Core) lookedAround(now clock.Instant, ch *choice) {
+	if why := c.unfit(); why != ReasonNone {
+		c.failChoice(now, ch, why)
+		return
+	}
+	looks := ch.looks
+	c.endLook(ch)
+	if len(ch.seats) == 0 {
+		var free []string
+		for k, q := range looks {
+			if q.free(c.quorum) && c.lines[ch.keys[k]] == nil {
+				free = append(free, ch.keys[k])
+			}
+		}
+		if len(free) > 0 {
+			c.tryOne(now, ch, free)
+			return
+		}
+	}
+	if c.wantsMany(ch) {
+		c.spreadOut(now, ch, looks)
+	} else {
+		c.seatEverywhere(now, ch)
+	}
+}
+
+func (c *Core) endLook(ch *choice) {
+	for _, q := range ch.looks {
+		delete(c.inquiries, q.id)
+	}
+	ch.looks = nil
+	c.alarms.clear(ch)
+}
+
+// tryOne makes an ordinary attempt for one of these names, in whose lines nobody is.
+func (c *Core) tryOne(now clock.Instant, ch *choice, keys []string) {
+	l := c.sit(ch, keys[c.rand.IntN(len(keys))])
+	ch.chosen = l.first
+	c.attempt(now, l)
+}
+
+// sit gives a choice a seat at the end of a line.
+func (c *Core) sit(ch *choice, key string) *line {
+	s := &waiter{Request: ch.head.Request, choice: ch}
+	s.Key = key
+	ch.seats = append(ch.seats, s)
+	l := c.lineFor(key)
+	c.addWaiter(l, s)
+	return l
+}
+
+// seatEverywhere gives a choice that wants few names the seats that it lacks.
+func (c *Core) seatEverywhere(now clock.Instant, ch *choice) {
+	seated := ch.seated()
+	for _, key := range ch.keys {
+		if !seated[key] {
+			c.startSoon(now, c.sit(ch, key))
+		}
+	}
+	c.waits(ch.head)
+}
+
+// seated returns the names of which a choice has seats.
+func (ch *choice) seated() map[string]bool {
+	keys := make(map[string]bool)
+	for _, s := range ch.seats {
+		keys[s.Key] = true
+	}
+	return keys
+}
+
+// spreadOut has a choice that wants many names take seats where few wait, and leave some where
+// many do, by a look. Who waits alone is everywhere, and very many are not all in one place.
+func (c *Core) spreadOut(now clock.Instant, ch *choice, looks []*inquiry) {
+	// Not with the heartbeats: if there is room in a mailbox for a few commands only, the looks
+	// would take it from them each time.
+	c.alarms.set(ch, now.Add(c.jitter(c.settings.Heartbeat())))
+	c.waits(ch.head)
+	if ch.chosen != nil {
+		return
+	}
+	seated := ch.seated()
+	order := c.rand.Perm(len(ch.keys))
+	slices.SortStableFunc(order, func(a, b int) int { return looks[a].waiting() - looks[b].waiting() })
+	for _, k := range slices.Backward(order) {
+		if len(ch.seats) <= c.spread.least {
+			break
+		}
+		if n := looks[k].waiting(); seated[ch.keys[k]] && n > manyWait && c.rand.IntN(n) >= 2 {
+			c.unseat(now, ch, ch.keys[k])
+		}
+	}
+	for _, k := range order {
+		if len(ch.seats) >= c.spread.least && looks[k].waiting() >= fewWait {
+			break
+		}
+		if !seated[ch.keys[k]] {
+			c.startSoon(now, c.sit(ch, ch.keys[k]))
+		}
+	}
+}
+
+// startSoon has a line begin with its first waiter, if nothing is under way there.
+func (c *Core) startSoon(now clock.Instant, l *line) {
+	if l.mayTry() {
+		c.makeReady(now, l)
+	}
+}
+
+// unseat takes a choice out of one line.
+func (c *Core) unseat(now clock.Instant, ch *choice, key string) {
+	i := slices.IndexFunc(ch.seats, func(s *waiter) bool { return s.Key == key })
+	if l := c.lineOf(ch.seats[i]); l != nil {
+		c.drop(now, l, ch.seats[i])
+		ch.seats = slices.Delete(ch.seats, i, i+1)
+	}
+}
+
+// lineOf returns the line in which a seat is, or nil if all in it are to be told that there is
+// no lease, or if it has won.
+func (c *Core) lineOf(s *waiter) *line {
+	if s.list == nil || s.list.dismissed {
+		return nil
+	}
+	return c.lines[s.Key]
+}
+
+// tryChoice has a choice that is the first of a line stand in the queue there, unless one of its
+// other seats is in an election.
+func (c *Core) tryChoice(now clock.Instant, l *line) {
+	ch := l.first.choice
+	if ch.chosen != nil {
+		return
+	}
+	if l.ticket == 0 {
+		ticket, known := c.proposal(now, l.fence)
+		if !known {
+			ch.chosen = l.first
+			c.attempt(now, l)
+			return
+		}
+		l.ticket = ticket
+	}
+	if l.answers == nil {
+		l.answers = make(answers, len(c.nodes))
+	}
+	c.enterQueue(now, l)
+}
+
+// choose hears that an election begins for a waiter. If that is a seat of a choice, its other
+// seats give back at once what they have.
+func (c *Core) choose(now clock.Instant, w *waiter) {
+	ch := w.choice
+	if ch == nil {
+		return
+	}
+	ch.chosen = w
+	for _, s := range ch.seats {
+		if l := c.lineOf(s); s != w && l != nil && l.first == s {
+			c.stopFirst(now, l)
+		}
+	}
+}
+
+// unchoose hears that an attempt for a waiter has come to nothing. If it was the election of a
+// choice, its other seats go on, at their old tickets.
+func (c *Core) unchoose(now clock.Instant, w *waiter) {
+	ch := w.choice
+	if ch == nil || ch.chosen != w {
+		return
+	}
+	if ch.chosen = nil; c.unfit() != ReasonNone {
+		return
+	}
+	for _, s := range ch.seats {
+		if l := c.lineOf(s); s != w && l != nil && l.first == s {
+			c.startSoon(now, l)
+		}
+	}
+	switch {
+	case !c.wantsMany(ch):
+		c.seatEverywhere(now, ch)
+	case ch.looks == nil && len(ch.seats) < c.spread.least:
+		c.lookAround(now, ch)
+	}
+}
+
+// nextBeat returns when a waiter is to beat next. The seats of a choice beat together.
+func (c *Core) nextBeat(now clock.Instant, w *waiter) clock.Instant {
+	next := now.Add(c.jitter(c.settings.Heartbeat()))
+	if w.choice == nil {
+		return next
+	}
+	if w.choice.beat <= now {
+		w.choice.beat = next
+	}
+	return w.choice.beat
+}
+
+// forgetChoice takes a choice that was answered out of all lines.
+func (c *Core) forgetChoice(now clock.Instant, ch *choice) {
+	c.callers--
+	c.endLook(ch)
+	seats := ch.seats
+	ch.seats, ch.chosen = nil, nil
+	for _, s := range seats {
+		switch l := c.lineOf(s); {
+		case l != nil:
+			c.drop(now, l, s)
+		case s.list != nil:
+			c.unlink(s.list, s)
+		}
+	}
+}
+
+// failChoice tells the caller of a choice why there is no lease.
+func (c *Core) failChoice(now clock.Instant, ch *choice, why Reason) {
+	c.fail(ch.head.Call, c.choiceFailure(ch, why))
+	c.forgetChoice(now, ch)
+}
+
+// choiceFailure returns why a choice gets no lease: what the nodes have said of one of its names,
+// unless another reason is given.
+func (c *Core) choiceFailure(ch *choice, why Reason) *Report {
+	for _, s := range ch.seats {
+		l := c.lineOf(s)
+		if l == nil {
+			continue
+		}
+		if l.first == s && l.attempt != nil && l.answers == nil {
+			c.tally(l, l.attempt)
+		}
+		return c.failure(l, why)
+	}
+	var as answers
+	if ch.looks != nil {
+		as = ch.looks[0].answers
+	}
+	if why == ReasonNone {
+		why = as.amountTo(c.quorum)
+	}
+	r := c.report(ch.head.Key, why, as)
+	r.Disagreement = c.disagreement()
+	return r
+}
