@@ -588,3 +588,134 @@ func noTerminal(y *yard) {
 		y.t.Errorf("%q, %v", out, err)
 	}
 }
+
+// C4, C6: leasehold says what it waits for after a second, and nothing if it is told to be quiet.
+func TestCommandSays(t *testing.T) {
+	t.Parallel()
+	onProcesses(t, 3, 2, func(t *testing.T, c *cluster.Cluster, _ *notes) {
+		y := openYard(t, c)
+		holder := y.run(`run --owner alpha x -- sleep 1000`)
+		y.within("x to be held", func() error {
+			if r := y.run("show x"); r.cmd.Wait() != nil {
+				return errors.New("it is not")
+			}
+			return nil
+		})
+		waiter := y.run(`run --owner beta x -- true`)
+		y.within("a line", func() error {
+			if !strings.HasPrefix(waiter.out.String(), "leasehold: waiting: held by alpha for ") {
+				return fmt.Errorf("it says %s", waiter.out)
+			}
+			return nil
+		})
+		waiter.signal(syscall.SIGINT)
+		waiter.ends(130)
+		loser := y.run(`run -try x -- true`)
+		if loser.ends(75); !strings.Contains(loser.out.String(), "held by alpha") {
+			t.Errorf("it says %s", loser.out)
+		}
+		quiet := y.run(`run -try -q -held-status 0 x -- true`)
+		if quiet.ends(0); quiet.out.String() != "" {
+			t.Errorf("it says %s", quiet.out)
+		}
+		holder.signal(syscall.SIGTERM)
+		holder.ends(143)
+		each(c.Servers[1:], cluster.Server.Kill)
+		down := y.run(`run --outage 2s y -- true`)
+		down.ends(69)
+		if said := down.out.String(); !strings.HasPrefix(said, "leasehold: waiting: 2 of 3 nodes unreachable: "+c.Servers[1].Addr()) || !strings.Contains(said, "--outage 2s") {
+			t.Errorf("it says %s", said)
+		}
+		each(c.Servers[1:], cluster.Server.Start)
+		young := y.run(`run z -- true`)
+		young.ends(0)
+		if said := young.out.String(); !strings.Contains(said, "waiting: servers are young for ") {
+			t.Errorf("it says %s", said)
+		}
+	})
+}
+
+// C5: a job that is shorter than the clocks differ runs once.
+func TestCommandAtLeast(t *testing.T) {
+	t.Parallel()
+	onProcesses(t, 3, 4, func(t *testing.T, c *cluster.Cluster, _ *notes) {
+		y := openYard(t, c)
+		y.run(`run -try -at-least 30s x -- sh -c 'echo A >> "$STORE"'`).ends(0)
+		late := y.run(`run -try -at-least 30s x -- sh -c 'echo B >> "$STORE"'`)
+		if late.ends(75); !strings.Contains(late.out.String(), "free in") {
+			t.Errorf("it says %s", late.out)
+		}
+		y.settles("A")
+	})
+}
+
+// C10: nodes with a private authority, which want a certificate; and no credential reaches the command.
+func TestCommandTLS(t *testing.T) {
+	t.Parallel()
+	s := processes(t, 1).Servers[0]
+	dir := t.TempDir()
+	certificates(t, dir)
+	addr := speakTLS(t, s, dir, true)
+	y := openYard(t, &cluster.Cluster{Servers: []cluster.Server{s}})
+	file := filepath.Join(dir, "nodes")
+	if err := os.WriteFile(file, []byte("# one\nrediss://default:@"+addr+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	y.env = append(y.env, "LEASEHOLD_NODES=", "LEASEHOLD_NODES_FILE="+file, "DIR="+dir)
+	y.run(`run -ca "$DIR/ca.pem" -cert "$DIR/cert.pem" -key "$DIR/key.pem" x -- true`).ends(0)
+	y.run(`run -outage 2s -ca "$DIR/ca.pem" x -- true`).ends(69)
+	y.env = append(y.env, "LEASEHOLD_NODES=redis://default:@"+s.Addr(), "LEASEHOLD_NODES_FILE=")
+	r := y.run(`run x -- sh -c 'env | grep -c ^LEASEHOLD_NODES=; env | grep ^LEASEHOLD_NAME'`)
+	if r.ends(0); r.out.String() != "0\nLEASEHOLD_NAME=x\n" {
+		t.Errorf("it says %s", r.out)
+	}
+}
+
+// At most n at once, and each has a place of its own.
+func TestCommandSlots(t *testing.T) {
+	t.Parallel()
+	onProcesses(t, 3, 2, func(t *testing.T, c *cluster.Cluster, _ *notes) {
+		y := openYard(t, c)
+		first := y.run(`run -n 2 x -- sh -c 'echo "$LEASEHOLD_NAME"; sleep 1000'`)
+		second := y.run(`run -n 2 x -- sh -c 'echo "$LEASEHOLD_NAME"; sleep 1000'`)
+		y.within("both to run", func() error {
+			names := []string{strings.TrimSpace(first.out.String()), strings.TrimSpace(second.out.String())}
+			if slices.Sort(names); !slices.Equal(names, []string{"x-1", "x-2"}) {
+				return fmt.Errorf("%q", names)
+			}
+			return nil
+		})
+		y.run(`run -n 2 -try -q x -- true`).ends(75)
+		y.run(`run -try x-1 x-2 x-3 -- true`).ends(0)
+		third := y.run(`run -q -n 2 x -- sh -c 'echo "$LEASEHOLD_NAME"'`)
+		first.signal(syscall.SIGTERM)
+		first.ends(143)
+		third.ends(0)
+		if got, want := third.out.String(), strings.SplitAfter(first.out.String(), "\n")[0]; got != want {
+			t.Errorf("it had %q, want %q", got, want)
+		}
+		second.signal(syscall.SIGTERM)
+		second.ends(143)
+	})
+}
+
+// elect runs the command again after a loss, and ends with it.
+func TestCommandElect(t *testing.T) {
+	t.Parallel()
+	onProcesses(t, 3, 4, func(t *testing.T, c *cluster.Cluster, _ *notes) {
+		y := openYard(t, c)
+		r := y.run(`elect x -- sh -c 'echo "$LEASEHOLD_FENCE" >> "$STORE"; if [ $(wc -l < "$STORE") = 2 ]; then exit 7; fi; sleep 1000'`)
+		y.within("it to lead", func() error {
+			if y.order() == "" {
+				return errors.New("it does not")
+			}
+			return nil
+		})
+		each(c.Servers, func(s cluster.Server) { _, _ = s.Do("DEL", "x") })
+		r.ends(7)
+		fences := strings.Fields(y.order())
+		if len(fences) != 2 || fences[0] >= fences[1] || !strings.Contains(r.out.String(), "a candidate again") {
+			t.Errorf("fences %q; it says %s", fences, r.out)
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/internal/plain"
 	"github.com/leasehold-go/leasehold/lease"
 	"github.com/leasehold-go/leasehold/supervisor"
 )
@@ -164,7 +166,11 @@ func (j *job) run() error {
 	signals := hearing()
 	defer signal.Stop(signals)
 	told := make(nudge, 1)
-	sup, err := j.supervise(supervisor.Config{Owner: j.owner, Grace: j.grace, Observer: told})
+	cfg := supervisor.Config{Owner: j.owner, Grace: j.grace, Observer: j.observer(told)}
+	if j.verbose {
+		cfg.Logger = slog.New(slog.NewTextHandler(j.err, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	sup, err := j.supervise(cfg)
 	if err != nil {
 		return j.failure(err)
 	}
@@ -190,6 +196,23 @@ func (j *job) run() error {
 			return err
 		}
 	}
+}
+
+// observer returns who is told of events: it shows warnings, each once, unless they are logged anyway.
+func (j *job) observer(told nudge) supervisor.Observer {
+	said := make(map[string]bool)
+	return supervisor.ObserverFunc(func(e supervisor.Event) {
+		told.Observe(e)
+		if e.Kind != supervisor.EventWarning || e.Err == nil || j.quiet || j.verbose || said[e.Err.Error()] {
+			return
+		}
+		said[e.Err.Error()] = true
+		node := ""
+		if e.Node != "" {
+			node = e.Node + ": "
+		}
+		j.complain(fmt.Errorf("warning: %s%s", node, plain.Line(e.Err.Error())))
+	})
 }
 
 // under runs the command under a lease and gives that back.
@@ -308,7 +331,7 @@ func (j *job) tryOnce(ctx context.Context, sup *supervisor.Supervisor, told nudg
 		return held, err
 	}
 	if !j.quiet {
-		j.complain(fmt.Errorf("%w; waiting for that once", err))
+		fmt.Fprintf(j.err, "leasehold: waiting: servers are young for %s, which --max-ttl-cap bounds; waiting for that once\n", seconds(e.Young()))
 	}
 	reached(ctx, sup, told) // the attempt did not wait for the slowest
 	left := e.Young()
