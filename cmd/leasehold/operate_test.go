@@ -98,6 +98,18 @@ func TestShowOfOtherValues(t *testing.T) {
 	}
 }
 
+// A name that stays taken after its lease is listed, with who has left it.
+func TestListOfWhatWasLeft(t *testing.T) {
+	_, urls := realNodes(t)
+	start(t, urls, "run", "-owner", "job", "-at-least", "50s", "x", "--", "true").ends(t, ok)
+	if out := start(t, urls, "show", "x").ends(t, ok); !strings.HasPrefix(out, "left by job, free in ") {
+		t.Errorf("%s", out)
+	}
+	if out := start(t, urls, "list").ends(t, ok); !strings.Contains(out, "job, who has left it") || !strings.Contains(out, "free in ") {
+		t.Errorf("%s", out)
+	}
+}
+
 // Each line of watch is an object with its time, if that is wanted.
 func TestWatchInJSON(t *testing.T) {
 	_, urls := realNodes(t)
