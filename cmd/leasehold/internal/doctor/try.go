@@ -96,9 +96,12 @@ func (d *doctor) handOver(ctx context.Context, first, second *supervisor.Supervi
 	defer cancel()
 	begun := time.Now()
 	held, err := first.TryAcquire(ctx, d.cfg.Name)
-	if errors.Is(err, supervisor.ErrNoQuorum) && young(err) == 0 && first.Healthy() == nil {
-		// A quorum is connected, and was too slow: it is waited for longer now.
+	if errors.Is(err, supervisor.ErrNoQuorum) && young(err) == 0 {
+		// A quorum can be used, and was too slow: it is waited for longer now.
 		slow := err
+		bounded, cancel := context.WithTimeout(ctx, d.step)
+		until(bounded, func() bool { return first.Healthy() == nil })
+		cancel()
 		begun = time.Now()
 		if held, err = first.TryAcquire(ctx, d.cfg.Name); err == nil {
 			d.found(nil, Acquisition, Warning, "look at what keeps the nodes or this host from answering, or choose a longer TTL", "the first attempt has failed, and the second succeeded: %v", slow)

@@ -185,13 +185,35 @@ func literal(text string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(text)
 }
 
-// Inspect asks the nodes about a name. If too few have answered in time, although enough are connected,
-// it asks again, so many times in all: they are waited for longer then.
+// Inspect asks the nodes about a name. If too few have answered in time it asks again, so many times in
+// all, once a quorum is connected, or after a moment: they are waited for longer then.
 func Inspect(ctx context.Context, sup *supervisor.Supervisor, name string, times int) (supervisor.Holding, error) {
 	for {
 		h, err := sup.Inspect(ctx, name)
-		if times--; times <= 0 || !errors.Is(err, supervisor.ErrNoQuorum) || ctx.Err() != nil || sup.Healthy() != nil {
+		if times--; times <= 0 || ctx.Err() != nil || !late(err) {
 			return h, err
+		}
+		connected(ctx, sup)
+	}
+}
+
+// late reports whether some node did not answer in time: one that is down says so at once.
+func late(err error) bool {
+	e, is := errors.AsType[*supervisor.AcquireError](err)
+	return is && slices.ContainsFunc(e.Nodes, func(a supervisor.Answer) bool { return errors.Is(a.Err, context.DeadlineExceeded) })
+}
+
+// connected waits until a quorum is, for a moment at most.
+func connected(ctx context.Context, sup *supervisor.Supervisor) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for sup.Healthy() != nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
 		}
 	}
 }

@@ -2,6 +2,7 @@ package list_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -118,5 +119,23 @@ func TestFindWithNodesDown(t *testing.T) {
 	found := g.Find(t.Context())
 	if found.Err == nil || !strings.Contains(found.Err.Error(), "1 of 3 nodes were looked through") || strings.Contains(found.Err.Error(), "geheim") {
 		t.Errorf("%+v", found)
+	}
+}
+
+// Nodes that have once been too slow are asked again, and those that are down are not.
+func TestInspectAgain(t *testing.T) {
+	servers := redistest.StartAll(t, 3)
+	slow := func(s *redistest.Server) node.Conn {
+		return node.URL(s.Proxy(redistest.Fault{Delay: 60 * time.Millisecond}))
+	}
+	sup := supervise(t, supervisor.Config{Nodes: []node.Conn{slow(servers[0]), slow(servers[1]), node.URL(servers[2].URL())}, TTL: 2 * time.Second})
+	redistest.Until(t, "all are connected", func() bool { return sup.Healthy() == nil })
+	if h, err := list.Inspect(t.Context(), sup, "x", 8); err != nil || !h.Free {
+		t.Errorf("%+v, %v", h, err)
+	}
+	down := supervise(t, supervisor.Config{Nodes: node.URLs("redis://127.0.0.1:1", "redis://127.0.0.1:2", servers[2].URL())})
+	redistest.Until(t, "the third is connected", func() bool { return down.Nodes()[2].Enrolled })
+	if _, err := list.Inspect(t.Context(), down, "x", 1<<30); !errors.Is(err, supervisor.ErrNoQuorum) {
+		t.Error(err)
 	}
 }
