@@ -662,7 +662,17 @@ for i = 1, n do
         return lined
       end
       if free then
-        redis.call('SET', name, token .. '+' .. proposed, 'PX', ttl)
+        local life, told = ttl, proposed
+        if held and held ~= '?' .. token then
+          -- It is ours already. A claim that comes late, over a connection that was given up,
+          -- must not take from what a raise has given it since: a longer life, a larger fence.
+          life = math.max(tonumber(ttl), redis.call('PTTL', name))
+          local has = string.sub(held, #token + 2)
+          if (tonumber(has) or 0) > tonumber(proposed) then
+            told = has
+          end
+        end
+        redis.call('SET', name, token .. '+' .. told, 'PX', life)
         out[at] = 1
       else
         out[at], out[at+1], out[at+2] = 2, held or '', redis.call('PTTL', name)

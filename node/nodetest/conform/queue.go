@@ -343,6 +343,16 @@ func (q *queueing) claims(t *testing.T) {
 	}
 	q.a.expect(t, claim(10, "a"), raised(10)) // of a free key, without a place in the queue
 	q.a.expect(t, claim(10, "a"), node.Reply{Status: node.OK, Fence: 10})
+	// One that comes late takes nothing from what a raise has given since.
+	name := q.name
+	q.name += " late"
+	q.a.expect(t, claim(10, "a"), raised(10))
+	q.a.expect(t, node.Command{Op: node.Raise, Name: q.name, Token: "a", Fence: 20, TTL: alive}, node.Reply{Status: node.OK, Fence: 10})
+	q.a.expect(t, claim(10, "a"), node.Reply{Status: node.OK, Fence: 20})
+	q.a.lookValue(t, q.name, "a+20")
+	q.a.lookTTL(t, q.name, true, alive)
+	q.a.ask("DEL", q.name)
+	q.name = name
 	q.b.expect(t, claim(9, "b"), node.Reply{Status: node.Other, Fence: 10, Value: "a+10", Left: ttl})
 	q.a.ask("SET", q.name, "?a", "PX", "4")
 	gone(t, q.target, q.a.client, q.name, 4*time.Millisecond)

@@ -275,6 +275,9 @@ func (t *Turn) Claim(k *Keys, inbox, token string, ttl int64, fence float64) (a 
 	if says == Other && !IsReserved(text, token) {
 		a.Says, a.Value, a.Left, a.Ahead = Other, text, t.PTTL(k.Name), t.ahead(k.Queue, inbox, token)
 	} else {
+		if says == Ours { // a claim that comes late must not take from what a raise has given it since
+			ttl, fence = max(ttl, t.PTTL(k.Name)), max(fence, fenceIn(text, token))
+		}
 		t.leave(k.Queue, inbox, token)
 		err = t.SetFor(k.Name, Fenced(token, fence), ttl)
 	}

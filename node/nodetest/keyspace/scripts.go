@@ -81,6 +81,15 @@ func Fenced(token string, fence float64) string {
 	return token + script.FenceMark + strconv.FormatFloat(fence, 'f', -1, 64)
 }
 
+// fenceIn returns the fence that a text tells after its token, or 0.
+func fenceIn(text, token string) float64 {
+	told, err := strconv.ParseFloat(strings.TrimPrefix(text, token+script.FenceMark), 64)
+	if err != nil {
+		return 0
+	}
+	return told
+}
+
 // keeps is what a script says of a key that keeps a lease or may be healed: nobody has one
 // that is reserved. Of another's text it tells what that is, after Told.
 func (t *Turn) keeps(key, token string) (says int, others string) {
