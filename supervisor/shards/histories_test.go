@@ -48,8 +48,10 @@ func TestHistories(t *testing.T) {
 
 // history plays one. Of one that fails it says what was done, and how to play it again.
 func history(t *testing.T, seed uint64) {
+	excuses := 0
 	defer func() {
-		if t.Failed() {
+		excused.Add(int64(excuses))
+		if t.Failed() || excuses > 0 {
 			t.Logf("again: -shards.seed %d", seed)
 		}
 	}()
@@ -69,9 +71,8 @@ func history(t *testing.T, seed uint64) {
 		}
 		var cut []*process // those that will be back; others are dead
 		ill := 0           // so many of the nodes hang: the first of them
-		begun := time.Now()
 		tell := func(format string, args ...any) {
-			w.t.Logf("%7.3f s  %s", time.Since(begun).Seconds(), fmt.Sprintf(format, args...))
+			w.t.Logf("%7.3f s  %s", time.Since(w.begun).Seconds(), fmt.Sprintf(format, args...))
 		}
 		for range 5 + random.IntN(10) {
 			time.Sleep(upTo([]time.Duration{500 * time.Millisecond, 3 * time.Second, 15 * time.Second}[random.IntN(3)]))
@@ -131,6 +132,7 @@ func history(t *testing.T, seed uint64) {
 		synctest.Wait()
 		time.Sleep(4 * ttl) // those who were cut off connect again, and nodes grow up
 		w.balanced(10 * time.Second)
+		excuses = w.excused
 	})
 }
 

@@ -32,6 +32,9 @@ type world struct {
 	taken int           // functions that were begun
 	gap   time.Duration // the longest for which a name that had an owner had none
 	steps []step        // of the nodes' clocks
+	begun time.Time
+
+	excused int // second owners after one
 }
 
 // A step is that of a node's clock.
@@ -71,7 +74,7 @@ func names(n int) []string {
 func bubble(t *testing.T, n int, f func(w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, nodes: nodetest.Start(3), names: names(n), stop: 80 * time.Millisecond, store: make(map[string]record)}
+		w := &world{t: t, nodes: nodetest.Start(3), names: names(n), stop: 80 * time.Millisecond, store: make(map[string]record), begun: time.Now()}
 		f(w)
 		for _, p := range w.all {
 			p.cancel()
@@ -148,9 +151,9 @@ func (w *world) enter(p *process, name string, fence uint64) {
 		complain := w.t.Errorf
 		if w.stepped() {
 			complain = w.t.Logf
-			excused.Add(1)
+			w.excused++
 		}
-		complain("%s has %s with the fence %d while %s does with %d", p.id, name, fence, r.owner.id, r.fence)
+		complain("%7.3f s  %s has %s with the fence %d while %s does with %d", time.Since(w.begun).Seconds(), p.id, name, fence, r.owner.id, r.fence)
 	}
 	if fence <= r.fence {
 		w.t.Errorf("%s writes %s with the fence %d after one of %d", p.id, name, fence, r.fence)
