@@ -322,7 +322,7 @@ func (w *world) checkStayed(l *simLease) {
 	for _, o := range w.tenures[l.key] {
 		// Clocks run at rates of their own.
 		end := o.begunAt + o.minHold*98/100 - 2*time.Millisecond
-		if o.minHold == 0 || w.now >= end || o.interrupted || o.never || o.c.unseenAt != 0 ||
+		if o.minHold == 0 || w.now >= end || o.interrupted || o.never || o.revoked || o.c.unseenAt != 0 ||
 			w.stepped != 0 || max(w.nudgedAt, w.handAt[l.key]) >= o.begunAt {
 			continue
 		}

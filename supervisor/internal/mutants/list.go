@@ -848,7 +848,7 @@ var mutants = []mutant{
 	{"script: a raise ends the expiry", "a raise changes no expiry", script,
 		" .. proposed, 'KEEPTTL')", " .. proposed)", real + "/commands"},
 	{"script: a claim does not tell the fence", "what Inspect tells must not become another name's", script,
-		"redis.call('SET', name, token .. '+' .. proposed, 'PX', ttl)", "redis.call('SET', name, token, 'PX', ttl)", real + "/queue"},
+		"redis.call('SET', name, token .. '+' .. told, 'PX', life)", "redis.call('SET', name, token, 'PX', life)", real + "/queue"},
 	{"script: an adoption does not tell the fence", "what Inspect tells must not become another name's", script,
 		"redis.call('SET', name, token .. '+' .. proposed, 'PX', math.max", "redis.call('SET', name, token, 'PX', math.max", real + "/commands"},
 
