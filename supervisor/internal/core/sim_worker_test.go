@@ -232,6 +232,7 @@ func (wk *simWorker) release(l *simLease) {
 	}
 	w.stats.releases++
 	l.over = true
+	w.heldAt[l.key] = w.now // the core hears of it later
 	tell := func() {
 		call := c.answer()
 		c.following[call] = func(e Effect) { w.released(l, e.Report) }
