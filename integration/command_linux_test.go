@@ -594,6 +594,7 @@ func TestCommandSays(t *testing.T) {
 	t.Parallel()
 	onProcesses(t, 3, 2, func(t *testing.T, c *cluster.Cluster, _ *notes) {
 		y := openYard(t, c)
+		y.patient()
 		holder := y.run(`run --owner alpha x -- sleep 1000`)
 		y.within("x to be held", func() error {
 			if r := y.run("show x"); r.cmd.Wait() != nil {
@@ -635,11 +636,15 @@ func TestCommandSays(t *testing.T) {
 	})
 }
 
+// patient has a yard's commands wait longer for a node than a loaded machine takes: -try makes one attempt.
+func (y *yard) patient() { y.env = append(y.env, "LEASEHOLD_TTL=10s", "LEASEHOLD_MAX_TTL_CAP=10s") }
+
 // C5: a job that is shorter than the clocks differ runs once.
 func TestCommandAtLeast(t *testing.T) {
 	t.Parallel()
 	onProcesses(t, 3, 4, func(t *testing.T, c *cluster.Cluster, _ *notes) {
 		y := openYard(t, c)
+		y.patient()
 		y.run(`run -try -at-least 30s x -- sh -c 'echo A >> "$STORE"'`).ends(0)
 		late := y.run(`run -try -at-least 30s x -- sh -c 'echo B >> "$STORE"'`)
 		if late.ends(75); !strings.Contains(late.out.String(), "free in") {
@@ -676,6 +681,7 @@ func TestCommandSlots(t *testing.T) {
 	t.Parallel()
 	onProcesses(t, 3, 2, func(t *testing.T, c *cluster.Cluster, _ *notes) {
 		y := openYard(t, c)
+		y.patient()
 		first := y.run(`run -n 2 x -- sh -c 'echo "$LEASEHOLD_NAME"; sleep 1000'`)
 		second := y.run(`run -n 2 x -- sh -c 'echo "$LEASEHOLD_NAME"; sleep 1000'`)
 		y.within("both to run", func() error {

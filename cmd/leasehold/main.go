@@ -87,6 +87,8 @@ all the machines that share the Redis nodes. It shows, watches and revokes who h
 		newWatchCommand(s),
 		newRevokeCommand(s),
 		newVersionCommand(s),
+		newCopyCommand(),
+		newManCommand(),
 	)
 	return root
 }
