@@ -89,6 +89,8 @@ all the machines that share the Redis nodes. It shows, watches and revokes who h
 		newTopCommand(s),
 		newRevokeCommand(s),
 		newDoctorCommand(s),
+		newCopyCommand(),
+		newManCommand(),
 		newVersionCommand(s),
 	)
 	return root
