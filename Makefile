@@ -1,6 +1,6 @@
 # The commands of this repository. Bare `make` lists them.
 
-MODULES := . examples integration bench
+MODULES := . cmd/leasehold examples integration bench
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 

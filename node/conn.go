@@ -169,6 +169,18 @@ func (c Conn) Err() error {
 	return c.err
 }
 
+// Option returns how the node is reached, for a client of the caller's own, which may ask the
+// server what this package does not. It has the credentials in it, so it is not to be printed. It
+// reports false if the Conn is a client's, or broken.
+func (c Conn) Option() (o rueidis.ClientOption, ok bool) {
+	if c.Err() != nil || c.opt == nil {
+		return o, false
+	}
+	o = *c.opt.ClientOption
+	o.InitAddress = slices.Clone(o.InitAddress)
+	return o, true
+}
+
 // String returns the address, the master set if there is one and the database if it is not 0, as in
 // "main@10.0.0.1:26379/2". It contains no credential.
 func (c Conn) String() string {

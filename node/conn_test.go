@@ -63,6 +63,25 @@ func TestURL(t *testing.T) {
 	}
 }
 
+// Whoever asks a server by a client of their own reaches the same one, in the same way.
+func TestOption(t *testing.T) {
+	o, ok := node.URL("rediss://me:geheim@a:1/2").Option()
+	if !ok || o.Username != "me" || o.Password != "geheim" || o.SelectDB != 2 || o.TLSConfig == nil || len(o.InitAddress) != 1 || o.InitAddress[0] != "a:1" {
+		t.Errorf("%t, %q, %d", ok, o.InitAddress, o.SelectDB)
+	}
+	c := node.URL("redis://a:1")
+	o, _ = c.Option()
+	o.InitAddress[0], o.SelectDB = "b:1", 7
+	if again, _ := c.Option(); again.InitAddress[0] != "a:1" || again.SelectDB != 0 {
+		t.Error("whoever is told changes the connection")
+	}
+	for _, c := range []node.Conn{{}, node.URL("http://a:1")} {
+		if _, ok := c.Option(); ok {
+			t.Errorf("%v has an option", c)
+		}
+	}
+}
+
 func TestOptionRefused(t *testing.T) {
 	one := []string{"h:1"}
 	for want, o := range map[string]rueidis.ClientOption{

@@ -11,6 +11,7 @@ import (
 	"github.com/leasehold-go/leasehold/internal/plain"
 	"github.com/leasehold-go/leasehold/lease"
 	"github.com/leasehold-go/leasehold/node"
+	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
 // Why a call failed. Test with errors.Is; if the context ended the waiting, the error wraps the
@@ -107,10 +108,60 @@ func (v *Verdict) UnmarshalText(text []byte) error {
 	return err
 }
 
+// A KeyKind is what sort of value the key of a name has.
+type KeyKind uint8
+
+const (
+	KeyUnknown  KeyKind = iota // there is no key, or it is not known
+	KeyLease                   // the token of a lease, also of one that was left
+	KeyReserved                // it is kept for who waits, and has yet to claim it
+	KeyForeign                 // a string that is none of these: that of a client of another library
+	KeyOther                   // no string, or an empty one: nobody's lock, and nobody gets the name
+)
+
+var keyKinds = plain.Enum{Package: "supervisor", Name: "KeyKind", Words: []string{
+	KeyUnknown:  "unknown",
+	KeyLease:    "lease",
+	KeyReserved: "reserved",
+	KeyForeign:  "foreign",
+	KeyOther:    "other",
+}}
+
+// String returns the kind in a word, or its number if it has none: "KeyKind(17)".
+func (k KeyKind) String() string { return keyKinds.Text(uint8(k)) }
+
+// MarshalText returns what String returns.
+func (k KeyKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText takes what MarshalText returns.
+func (k *KeyKind) UnmarshalText(text []byte) error {
+	n, err := keyKinds.Parse(string(text))
+	if err == nil {
+		*k = KeyKind(n)
+	}
+	return err
+}
+
+// keyKindOf returns what sort of value a node has.
+func keyKindOf(a core.Answer) KeyKind {
+	switch {
+	case a.Verdict != core.VerdictHeld:
+		return KeyUnknown
+	case a.Value == "":
+		return KeyOther
+	case node.IsReservation(a.Value):
+		return KeyReserved
+	case node.OwnerOf(a.Value) == "":
+		return KeyForeign
+	}
+	return KeyLease
+}
+
 // An Answer is what one node said of a name.
 type Answer struct {
 	Node      string        // the node's address, without credentials
 	Verdict   Verdict       // what it said, in a word
+	Kind      KeyKind       // if VerdictHeld: what sort of value the key has
 	Owner     string        // if VerdictHeld: who has the key; empty if its value does not say, as of other libraries
 	Left      time.Duration // if LeftKnown: how long the key lives at most; if VerdictGuarded: how long the node is still young
 	LeftKnown bool          // whether Left is known; false if NoExpiry
@@ -154,12 +205,13 @@ func (a Answer) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Node     string
 		Verdict  Verdict
-		Owner    string `json:",omitempty"`
-		Left     string `json:",omitempty"`
-		NoExpiry bool   `json:",omitempty"`
-		Vacated  bool   `json:",omitempty"`
-		Err      string `json:",omitempty"`
-	}{a.Node, a.Verdict, a.Owner, spanIf(a.LeftKnown, a.Left), a.NoExpiry, a.Vacated, plain.ErrorText(a.Err)})
+		Kind     KeyKind `json:",omitzero"`
+		Owner    string  `json:",omitempty"`
+		Left     string  `json:",omitempty"`
+		NoExpiry bool    `json:",omitempty"`
+		Vacated  bool    `json:",omitempty"`
+		Err      string  `json:",omitempty"`
+	}{a.Node, a.Verdict, a.Kind, a.Owner, spanIf(a.LeftKnown, a.Left), a.NoExpiry, a.Vacated, plain.ErrorText(a.Err)})
 }
 
 // An AcquireError says why a call did not get what it wanted of a name, and what each node said. Op is

@@ -25,6 +25,10 @@ type Holding struct {
 	Token lease.Token // if Held: the lease's token, for Revoke; whoever knows it can delete the key, so it does not print itself
 	Fence uint64      // if Held: that of the lease; 0 if the token does not say
 
+	// Kind is what sort of value a quorum of nodes has, whatever the values are; KeyUnknown if no
+	// quorum has the same. So if the name is neither Held nor Free it may say why.
+	Kind KeyKind
+
 	Left     time.Duration // if Held, and not NoExpiry: how long a quorum keeps it at most, if it is not renewed
 	NoExpiry bool          // if Held: a quorum keeps it until somebody deletes it, as some other clients do
 
@@ -62,6 +66,7 @@ func (h Holding) MarshalJSON() ([]byte, error) {
 		Name     string
 		Held     bool
 		Free     bool
+		Kind     KeyKind   `json:",omitzero"`
 		Owner    string    `json:",omitempty"`
 		Fence    uint64    `json:",omitempty"`
 		Left     string    `json:",omitempty"`
@@ -71,7 +76,7 @@ func (h Holding) MarshalJSON() ([]byte, error) {
 		Waiting  int
 		Err      string `json:",omitempty"`
 		Nodes    []Answer
-	}{h.Name, h.Held, h.Free, h.Owner, h.Fence, spanIf(h.Held && !h.NoExpiry, h.Left), h.NoExpiry, h.Vacated, h.Since, h.Waiting, plain.ErrorText(h.Err), h.Nodes})
+	}{h.Name, h.Held, h.Free, h.Kind, h.Owner, h.Fence, spanIf(h.Held && !h.NoExpiry, h.Left), h.NoExpiry, h.Vacated, h.Since, h.Waiting, plain.ErrorText(h.Err), h.Nodes})
 }
 
 // Inspect asks every node who holds a name. It is for display: by the time that
@@ -123,6 +128,7 @@ func (m *inspectMessage) apply(s *Supervisor, now clock.Instant) {
 func (h Holding) judge(as []core.Answer, quorum int) (Holding, error) {
 	left, fence, vacated := make(map[string][]time.Duration), make(map[string]uint64), make(map[string]bool)
 	free, reached, token := 0, 0, ""
+	kinds := make(map[KeyKind]int)
 	for _, a := range as {
 		h.Waiting = max(h.Waiting, a.Waiting)
 		switch a.Verdict {
@@ -132,7 +138,11 @@ func (h Holding) judge(as []core.Answer, quorum int) (Holding, error) {
 			free++
 		}
 		reached++
-		if a.Verdict != core.VerdictHeld || a.Value == "" || node.IsReservation(a.Value) {
+		kind := keyKindOf(a)
+		if kinds[kind]++; kind != KeyUnknown && kinds[kind] >= quorum {
+			h.Kind = kind
+		}
+		if kind != KeyLease && kind != KeyForeign {
 			continue
 		}
 		d := a.Left

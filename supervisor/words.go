@@ -178,7 +178,7 @@ func (s *Supervisor) answers(r *core.Report) []Answer {
 	for i, a := range r.Answers {
 		_, vacated := node.CutLeft(a.Value)
 		list[i] = Answer{
-			Node: s.labels[a.Node], Verdict: Verdict(a.Verdict), Owner: node.OwnerOf(a.Value),
+			Node: s.labels[a.Node], Verdict: Verdict(a.Verdict), Kind: keyKindOf(a), Owner: node.OwnerOf(a.Value),
 			Left: max(0, a.Left), LeftKnown: a.Left > 0, NoExpiry: a.Left < 0, Vacated: vacated, Err: a.Err,
 		}
 		if a.Err == core.FaultTwin {

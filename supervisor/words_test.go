@@ -40,7 +40,7 @@ func TestLeftInWords(t *testing.T) {
 		r.Answers = append(r.Answers, core.Answer{Verdict: core.VerdictHeld, Left: left})
 	}
 	for i, want := range []Answer{{}, {NoExpiry: true}, {Left: 1500 * time.Millisecond, LeftKnown: true}} {
-		want.Node, want.Verdict = "redis-a", VerdictHeld
+		want.Node, want.Verdict, want.Kind = "redis-a", VerdictHeld, KeyOther
 		if got := wordy().answers(r)[i]; got != want {
 			t.Errorf("%+v, want %+v", got, want)
 		}
@@ -79,6 +79,37 @@ func TestLeftInWords(t *testing.T) {
 	}
 }
 
+// What sort of value a key has is told of each node, and of a quorum.
+func TestKeyKinds(t *testing.T) {
+	const token = "me/ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	for _, c := range []struct {
+		values []string
+		want   KeyKind
+		held   bool
+	}{
+		{[]string{token, token, "?" + token}, KeyLease, true},
+		{[]string{token, token + "A", token}, KeyLease, true},
+		{[]string{"?" + token, "?other", token}, KeyReserved, false},
+		{[]string{"8f", "8f", ""}, KeyForeign, true},
+		{[]string{"8f", "9a", ""}, KeyForeign, false},
+		{[]string{"", "", token}, KeyOther, false},
+		{[]string{"", "8f", token}, KeyUnknown, false},
+	} {
+		r := &core.Report{}
+		for _, v := range c.values {
+			r.Answers = append(r.Answers, core.Answer{Verdict: core.VerdictHeld, Value: v, Left: time.Second})
+		}
+		h, err := Holding{}.judge(r.Answers, 2)
+		if err != nil || h.Kind != c.want || h.Held != c.held || h.Free {
+			t.Errorf("%q: %v, held %t, %v, want %v, %t", c.values, h.Kind, h.Held, err, c.want, c.held)
+		}
+	}
+	as := wordy().answers(&core.Report{Answers: []core.Answer{{Verdict: core.VerdictFree}, {Verdict: core.VerdictHeld, Value: "?" + token}}})
+	if as[0].Kind != KeyUnknown || as[1].Kind != KeyReserved {
+		t.Errorf("%+v", as)
+	}
+}
+
 // Each value of an enum has a word of its own, which is read back; any other is its number.
 func TestEnums(t *testing.T) {
 	check := func(n int, text func(uint8) string, parse func([]byte) (uint8, error), first int, name string) {
@@ -104,6 +135,8 @@ func TestEnums(t *testing.T) {
 	}
 	check(int(VerdictNotAsked)+1, func(n uint8) string { return Verdict(n).String() },
 		func(b []byte) (uint8, error) { var v Verdict; err := v.UnmarshalText(b); return uint8(v), err }, 0, "Verdict")
+	check(int(KeyOther)+1, func(n uint8) string { return KeyKind(n).String() },
+		func(b []byte) (uint8, error) { var k KeyKind; err := k.UnmarshalText(b); return uint8(k), err }, 0, "KeyKind")
 	check(int(EventReconnected)+1, func(n uint8) string { return EventKind(n).String() },
 		func(b []byte) (uint8, error) { var k EventKind; err := k.UnmarshalText(b); return uint8(k), err }, 1, "EventKind")
 }
@@ -136,6 +169,9 @@ func TestJSONForOperators(t *testing.T) {
 			case Verdict:
 				f.SetUint(uint64(VerdictHeld))
 				want[name] = "held"
+			case KeyKind:
+				f.SetUint(uint64(KeyForeign))
+				want[name] = "foreign"
 			case EventKind:
 				f.SetUint(uint64(EventLost))
 				want[name] = "lost"

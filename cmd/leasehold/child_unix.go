@@ -4,10 +4,12 @@ package main
 
 import (
 	"os"
-	"os/exec"
 	"os/signal"
 	"slices"
 	"syscall"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
 )
 
 // endings are the signals that ask a process to end, and passedOn those that a
@@ -30,27 +32,21 @@ func heedNoIgnored() {
 	passedOn = slices.DeleteFunc(passedOn, signal.Ignored)
 }
 
-// ownGroup has the command run in a process group of its own.
-func ownGroup(child *exec.Cmd) {
-	child.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	dieWithParent(child.SysProcAttr)
-}
-
-// signalGroup sends a signal to the command and all that it has started. The group may
-// be gone already.
-func signalGroup(child *exec.Cmd, s os.Signal) {
-	_ = syscall.Kill(-child.Process.Pid, s.(syscall.Signal))
-}
-
-func terminateGroup(child *exec.Cmd) { signalGroup(child, syscall.SIGTERM) }
-func killGroup(child *exec.Cmd)      { signalGroup(child, syscall.SIGKILL) }
-
 // exitStatus returns a command's exit status as a shell tells it.
-func exitStatus(state *os.ProcessState) int {
-	if w, ok := state.Sys().(syscall.WaitStatus); ok && w.Signaled() {
+func exitStatus(w syscall.WaitStatus) int {
+	if w.Signaled() {
 		return statusOf(w.Signal())
 	}
-	return state.ExitCode()
+	return w.ExitStatus()
 }
 
 func statusOf(s os.Signal) int { return 128 + int(s.(syscall.Signal)) }
+
+// die ends this process by a signal, if there is one.
+func die(of os.Signal) {
+	if s, is := of.(syscall.Signal); is {
+		signal.Reset(s)
+		_ = syscall.Kill(os.Getpid(), s)
+		<-clock.System().NewTimer(time.Second).C() // until it comes
+	}
+}

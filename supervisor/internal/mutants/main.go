@@ -197,9 +197,11 @@ func (m mutant) place(root string) (module, pkg, test string, err error) {
 	if !ok {
 		return "", "", "", fmt.Errorf("test %q: want a package and a test", m.test)
 	}
-	// A package of the nested module is built from there.
-	if rest, nested := strings.CutPrefix(pkg, "./integration"); nested {
-		return filepath.Join(root, "integration"), "." + rest, test, nil
+	// A package of a nested module is built from there.
+	for _, nested := range []string{"integration", "cmd/leasehold"} {
+		if rest, in := strings.CutPrefix(pkg, "./"+nested); in {
+			return filepath.Join(root, nested), "." + rest, test, nil
+		}
 	}
 	return root, pkg, test, nil
 }

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/leasehold-go/leasehold/cmd/leasehold/internal/list"
+	"github.com/leasehold-go/leasehold/cmd/leasehold/internal/say"
+	"github.com/leasehold-go/leasehold/internal/plain"
+	"github.com/leasehold-go/leasehold/supervisor"
+)
+
+func newListCommand(s *settings) *cobra.Command {
+	var limit int
+	var within time.Duration
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "List the names in use, with who holds each and how many wait",
+		Long: `list prints the names that somebody holds: the holder, since when, how many wait, and the
+fence. It looks through all keys of the nodes that begin with --prefix, some hundred in a call, so
+that nobody else waits for it, and then asks the nodes about each name. Names that clients of other
+libraries hold are not listed; show tells of them.
+
+With -o json it prints one object in a line for each name.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if limit < 1 {
+				return fmt.Errorf("--limit %d: want at least 1", limit)
+			}
+			finder, err := s.finder(limit)
+			if err != nil {
+				return err
+			}
+			defer finder.Close()
+			return s.ask(func(ctx context.Context, sup *supervisor.Supervisor) error {
+				bounded, cancel := context.WithTimeout(ctx, within)
+				defer cancel()
+				found := finder.Find(bounded)
+				all := list.InUse(list.Look(ctx, sup, found.Names, list.Patient))
+				if err := ctx.Err(); err != nil {
+					return s.failure(err)
+				}
+				rows := []string{say.Columns}
+				for _, h := range all {
+					rows = append(rows, say.Row(h, time.Now()))
+					if !s.json() {
+						continue
+					}
+					if err := s.emit(h); err != nil {
+						return err
+					}
+				}
+				if !s.json() {
+					if err := say.Table(s.out, rows...); err != nil {
+						return err
+					}
+				}
+				if found.More {
+					s.complain(fmt.Errorf("there are more names: want --limit above %d, or a --prefix", limit))
+				}
+				err := found.Err
+				if err == nil {
+					err = list.Unknown(all)
+				}
+				if err != nil {
+					return &exit{noQuorum, errors.New(plain.Line(err.Error()))}
+				}
+				return nil
+			})
+		},
+	}
+	c.Flags().IntVar(&limit, "limit", 1000, "how many names at most (`number`)")
+	c.Flags().Var(durationVar(&within, 30*time.Second), "within", "how long the keys are looked through at most")
+	return c
+}
+
+// finder returns what looks through the keys of the nodes.
+func (s *settings) finder(limit int) (*list.Finder, error) {
+	cfg, err := s.configure(supervisor.Config{})
+	if err != nil {
+		return nil, err
+	}
+	return list.NewFinder(list.Config{Nodes: cfg.Nodes, Prefix: cfg.Prefix, Limit: limit, Within: s.ttl / 4}), nil
+}
