@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -50,6 +51,13 @@ type yard struct {
 
 func openYard(t *testing.T, c *cluster.Cluster) *yard {
 	t.Helper()
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT} {
+		// What nohup has these tests ignore, a shell of theirs would ignore as well; what a
+		// program catches, the ones that it starts do not inherit.
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
 	bin, err := binary()
 	if err != nil {
 		t.Fatal(err)
