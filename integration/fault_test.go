@@ -42,8 +42,9 @@ func TestKillThree(t *testing.T) {
 func killThree(t *testing.T, c *cluster.Cluster, n *notes) {
 	held := acquire(t, start(t, c), "x")
 	kept(t, held, anyMoment())
+	end := endingOf(t, held)
 	kill(t, c.Servers[:3])
-	n.took("told of the loss before the deadline", told(t, held, promised(held)))
+	n.took("told of the loss before the deadline", end.early(t))
 	if !errors.Is(held.Err(), lease.ErrExpired) {
 		t.Errorf("Err() = %v", held.Err())
 	}
@@ -145,6 +146,7 @@ func stopThree(t *testing.T, c *cluster.Cluster, n *notes) {
 	first, then := calls("y", acquire(t, sup, "r")), calls("z", acquire(t, sup, "s"))
 	stepDown := runningFunctions(t, sup)
 	kept(t, held, anyMoment())
+	end := endingOf(t, held)
 	pause(t, c.Servers[:3])
 
 	// All at once: each finds nodes that seemed well a moment ago.
@@ -160,7 +162,6 @@ func stopThree(t *testing.T, c *cluster.Cluster, n *notes) {
 		n.took("Close without a deadline", took)
 		w.within(t, "Close without a deadline", took, ttl/2)
 	})
-	deadline := promised(held)
 	wg.Wait()
 
 	// One after the other: the nodes are known to be away.
@@ -171,7 +172,7 @@ func stopThree(t *testing.T, c *cluster.Cluster, n *notes) {
 	for what, took := range stepDown() {
 		n.within(t, w, what+" returned after its context was done", took, slack)
 	}
-	n.took("told of the loss before the deadline", told(t, held, deadline))
+	n.took("told of the loss before the deadline", end.early(t))
 	_ = bounded("Close", sup.Close) // nothing is held any more
 
 	begun := time.Now()
