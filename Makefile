@@ -4,9 +4,13 @@ MODULES := . cmd/leasehold examples integration bench
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
-# The race detector needs a C compiler. RACE=1 insists on it, RACE=0 leaves it out.
-RACE ?= $(shell go env CGO_ENABLED)
+# The race detector needs a C compiler. RACE=1 insists on it, RACE=0 leaves it out. Without either
+# make test leaves it out, and the long runs have it if there is a C compiler.
+RACE ?=
 race := $(if $(filter 1,$(RACE)),-race)
+long_race := $(if $(filter 1,$(or $(RACE),$(shell go env CGO_ENABLED))),-race)
+# How many tests on real servers run at once. They wait nearly all the time.
+SCENES ?= 4
 # FIGURES=1 has make test show what the tests on real servers have measured.
 FIGURES ?=
 shown := sed -E '/no test files/d; /^=== /d; /^ +--- (PASS|SKIP)/d'
@@ -24,22 +28,31 @@ demo: ## shows leases at work, on nodes in memory: nothing else is needed
 	@cd examples && go run ./demo
 
 .PHONY: test
-test: ## runs every test that this machine can run, and says what it leaves out
-	@$(if $(race),,echo 'left out: the race detector, because there is no C compiler here or RACE=0 is set')
+test: ## runs every test that this machine can run, and says what it leaves out: in four minutes; RACE=1 adds the race detector
+	@$(if $(race),,echo 'left out: the race detector; make test RACE=1 has it, and takes three times as long')
 	@cd integration && go run ./offers
-	@export LEASEHOLD_RUNS=$${LEASEHOLD_RUNS:-2}; rc=0; \
+	@export LEASEHOLD_RUNS=$${LEASEHOLD_RUNS:-1}; rc=0; began=$$SECONDS; \
 		echo "each fault on a real server comes $$LEASEHOLD_RUNS times here, and 20 times in make integration"; \
 		for m in $(MODULES); do \
-			(cd $$m && go test $(race) -timeout 14m $(if $(FIGURES),$$([ $$m != integration ] || echo -v)) ./... | $(shown)) || rc=1; \
-		done; exit $$rc
+			case $$m in \
+				.) what='the library: core, nodes in memory, simulation' ;; \
+				cmd/leasehold) what='the command' ;; \
+				examples) what='the examples, and the programs in the documents' ;; \
+				integration) what='real servers that are killed, stopped, restarted and cut off' ;; \
+				bench) what='the benchmarks, not what they measure' ;; \
+			esac; \
+			echo; echo "-- $$m: $$what"; from=$$SECONDS; \
+			(cd $$m && go test $(race) -timeout 14m $$([ $$m != integration ] || echo -parallel $(SCENES) $(if $(FIGURES),-v)) ./... | $(shown)) || rc=1; \
+			echo "-- $$m: $$((SECONDS - from)) s"; \
+		done; echo; echo "all tests: $$((SECONDS - began)) s"; exit $$rc
 
 .PHONY: integration
 integration: ## runs the tests on real Redis servers: processes and containers
-	@cd integration && go run ./offers && go test $(race) -v -count=1 -timeout 60m ./... | $(shown)
+	@cd integration && go run ./offers && go test $(long_race) -v -count=1 -timeout 60m ./... | $(shown)
 
 .PHONY: nemesis
 nemesis: ## runs random faults on real servers for NEMESIS (5m); SEED=n repeats a run
-	@cd integration && go test $(race) -v -count=1 -timeout 0 -run '^TestNemesis$$' . -nemesis.for=$(NEMESIS) -nemesis.seed=$(or $(SEED),0)
+	@cd integration && go test $(long_race) -v -count=1 -timeout 0 -run '^TestNemesis$$' . -nemesis.for=$(NEMESIS) -nemesis.seed=$(or $(SEED),0)
 
 .PHONY: sim
 sim: ## plays SEEDS (100000) histories of rivals on failing nodes; SEED=n replays one
