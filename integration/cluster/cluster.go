@@ -185,16 +185,16 @@ func within(d time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), d)
 }
 
-var taken sync.Map // the ports that this process was given, and what reserves them
+var taken sync.Map // the ports that tests of this process have, and what reserves them
 
 // freePort returns a loopback port that nobody listens on now. It lies below the
 // ports that systems give to outgoing connections (from 32768 on Linux), so that
 // a server that is down does not lose it to some client. Another process may
 // still be quicker: whoever listens on it tries again with another one.
 //
-// No other process that runs such tests is given it as long as this one lives. Clients of
+// No other test is given it, in this process or in another, until this one is over. Clients of
 // a server that is down would find another test's server at its port, and disturb that.
-func freePort() (address, error) {
+func freePort(t testing.TB) (address, error) {
 	for range 1000 {
 		a := address(net.JoinHostPort("127.0.0.1", strconv.Itoa(20000+rand.IntN(12000))))
 		if _, again := taken.LoadOrStore(a, true); again {
@@ -203,10 +203,13 @@ func freePort() (address, error) {
 		if runtime.GOOS == "linux" { // where a socket may have a name and no file
 			reserved, err := net.Listen("unix", "@leasehold-test-"+a.port())
 			if err != nil {
+				taken.Delete(a)
 				continue
 			}
 			taken.Store(a, reserved) // or it would be collected, and closed
+			t.Cleanup(func() { reserved.Close() })
 		}
+		t.Cleanup(func() { taken.Delete(a) })
 		if l, err := net.Listen("tcp", string(a)); err == nil {
 			return a, l.Close()
 		}
@@ -216,10 +219,10 @@ func freePort() (address, error) {
 
 // onFreePort calls start with one free port after the other until it succeeds, a
 // few times: in the meantime somebody else may have taken the port.
-func onFreePort(start func(address) error) error {
+func onFreePort(t testing.TB, start func(address) error) error {
 	var errs []error
 	for range 3 {
-		a, err := freePort()
+		a, err := freePort(t)
 		if err != nil {
 			return err
 		}

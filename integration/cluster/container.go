@@ -36,7 +36,7 @@ func openContainer(t testing.TB, args []string) (Server, error) {
 	}
 	t.Cleanup(func() { docker.Close() })
 	c := &redisContainer{t: t, docker: docker}
-	err = onFreePort(func(a address) error {
+	err = onFreePort(t, func(a address) error {
 		c.address = a
 		return c.create(args)
 	})

@@ -43,7 +43,7 @@ func openProcess(t testing.TB, args []string) (Server, error) {
 
 // open starts a server on a free port.
 func open(p *process) (Server, error) {
-	err := onFreePort(func(a address) error {
+	err := onFreePort(p.t, func(a address) error {
 		p.address = a
 		return p.start()
 	})
@@ -70,7 +70,7 @@ func (p *process) start() error {
 	}, p.args...)
 	if slices.Contains(p.args, "--cluster-enabled") {
 		// By itself it would take the port 10,000 above, which an outgoing connection may have.
-		bus, err := freePort()
+		bus, err := freePort(p.t)
 		if err != nil {
 			return err
 		}

@@ -54,7 +54,7 @@ type watch struct {
 func NewProxy(t testing.TB, server string) *Proxy {
 	t.Helper()
 	p := &Proxy{t: t, server: server, links: map[*link]bool{}}
-	err := onFreePort(func(a address) error {
+	err := onFreePort(t, func(a address) error {
 		p.address = a
 		return p.listen()
 	})

@@ -237,7 +237,7 @@ func TestProxyWatch(t *testing.T) {
 }
 
 func TestProxyServerDown(t *testing.T) {
-	nobody, err := freePort()
+	nobody, err := freePort(t)
 	if err != nil {
 		t.Fatal(err)
 	}
