@@ -23,6 +23,23 @@ type Clocked struct {
 	file string
 }
 
+// clockLibrary compiles what is loaded into the servers, once for all of them.
+var clockLibrary = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "leasehold-clock-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	source, library := filepath.Join(dir, "clock.c"), filepath.Join(dir, "clock.so")
+	if err := os.WriteFile(source, clockSource, 0o600); err != nil {
+		return nil, err
+	}
+	if said, err := exec.Command("cc", "-shared", "-fPIC", "-O2", "-o", library, source).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("there is no working C compiler: %w %s", err, last(said))
+	}
+	return os.ReadFile(library)
+})
+
 // OpenClocked starts n empty servers, as [OpenYoung] does, whose clocks can be set. It
 // returns why that is not possible here: there is no redis-server, or no C compiler to
 // make what is loaded into them.
@@ -31,13 +48,13 @@ func OpenClocked(t testing.TB, n int) ([]*Clocked, error) {
 	if _, err := redisServer(); err != nil {
 		return nil, err
 	}
-	dir := t.TempDir()
-	source, library := filepath.Join(dir, "clock.c"), filepath.Join(dir, "clock.so")
-	if err := os.WriteFile(source, clockSource, 0o600); err != nil {
+	text, err := clockLibrary()
+	if err != nil {
 		return nil, err
 	}
-	if said, err := exec.Command("cc", "-shared", "-fPIC", "-O2", "-o", library, source).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("there is no working C compiler: %w %s", err, last(said))
+	library := filepath.Join(t.TempDir(), "clock.so")
+	if err := os.WriteFile(library, text, 0o700); err != nil {
+		return nil, err
 	}
 	list := make([]*Clocked, n)
 	errs := make([]error, n)
