@@ -16,6 +16,7 @@ FIGURES ?=
 shown := sed -E '/no test files/d; /^=== /d; /^ +--- (PASS|SKIP)/d'
 FUZZTIME ?= 10s
 SEEDS ?= 100000
+FROM ?= 1
 NEMESIS ?= 5m
 BOUNDS ?= all
 
@@ -55,8 +56,8 @@ nemesis: ## runs random faults on real servers for NEMESIS (5m); SEED=n repeats 
 	@cd integration && go test $(long_race) -v -count=1 -timeout 0 -run '^TestNemesis$$' . -nemesis.for=$(NEMESIS) -nemesis.seed=$(or $(SEED),0)
 
 .PHONY: sim
-sim: ## plays SEEDS (100000) histories of rivals on failing nodes; SEED=n replays one
-	@GOGC=400 go test ./supervisor/internal/core -run 'TestSimulation$$' -v -timeout 60m $(if $(SEED),-sim.seed=$(SEED),-sim.seeds=$(SEEDS))
+sim: ## plays SEEDS (100000) histories of rivals on failing nodes, from seed FROM (1); SEED=n replays one
+	@GOGC=400 go test ./supervisor/internal/core -run 'TestSimulation$$' -v -timeout 60m $(if $(SEED),-sim.seed=$(SEED),-sim.seeds=$(SEEDS) -sim.from=$(FROM))
 
 .PHONY: explore
 explore: ## searches all that can happen within small bounds, in three to six minutes; BOUNDS=name,... some of them

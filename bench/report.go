@@ -81,7 +81,11 @@ func versions() map[string]string {
 		}
 	}
 	for _, k := range []kind{redisKind, etcdKind} {
-		if said, err := exec.Command(k.String(), "--version").Output(); err == nil {
+		program, err := k.program()
+		if err != nil {
+			continue
+		}
+		if said, err := exec.Command(program, "--version").Output(); err == nil {
 			v[k.String()], _, _ = strings.Cut(strings.TrimSpace(string(said)), "\n")
 		}
 	}

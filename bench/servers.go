@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/leasehold-go/leasehold/internal/testserver"
 	"github.com/redis/rueidis"
 )
 
@@ -30,12 +31,22 @@ const (
 
 func (k kind) String() string { return [...]string{"redis-server", "etcd"}[k] }
 
+// program returns the path of such a server.
+func (k kind) program() (string, error) {
+	if k == redisKind {
+		return testserver.Program()
+	}
+	path, err := exec.LookPath(k.String())
+	if err != nil {
+		return "", fmt.Errorf("there is no %v on the PATH", k)
+	}
+	return path, nil
+}
+
 // missing tells why this machine has no such server, or nil.
 func (k kind) missing() error {
-	if _, err := exec.LookPath(k.String()); err != nil {
-		return fmt.Errorf("there is no %v on the PATH", k)
-	}
-	return nil
+	_, err := k.program()
+	return err
 }
 
 // A fleet is the servers of one scenario, and how they are reached.
@@ -138,9 +149,13 @@ type server struct {
 }
 
 func startRedis() (*server, error) {
+	program, err := redisKind.program()
+	if err != nil {
+		return nil, err
+	}
 	return start(func(dir, addr, port string) []string {
 		return []string{
-			"redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", dir,
+			program, "--port", port, "--bind", "127.0.0.1", "--dir", dir,
 			"--save", "", "--appendonly", "no", "--daemonize", "no",
 		}
 	}, func(s *server) error {

@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/leasehold-go/leasehold/internal/testserver"
 )
 
 // patience bounds every wait of these tests. Nothing comes near it unless it hangs.
@@ -488,12 +490,12 @@ func until(t *testing.T, what string, holds func() bool) {
 // free port; their folder is short, because their names may not be long.
 func servers(t *testing.T, n int) []string {
 	t.Helper()
-	server, err := exec.LookPath("redis-server")
+	server, err := testserver.Program()
 	if err != nil {
-		if os.Getenv("REQUIRE_REAL") == "1" {
+		if testserver.Required() {
 			t.Fatal(err)
 		}
-		t.Skip("there is no redis-server on the PATH: the examples are not run on real nodes")
+		t.Skipf("the examples are not run on real nodes: %v", err)
 	}
 	dir, err := os.MkdirTemp("", "lh")
 	if err != nil {

@@ -26,6 +26,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/leasehold-go/leasehold/integration/cluster"
+	"github.com/leasehold-go/leasehold/internal/testserver"
 	"github.com/leasehold-go/leasehold/node"
 )
 
@@ -363,9 +364,9 @@ func TestConnectSentinelTLS(t *testing.T) {
 // port is what its port is called.
 func startSentinel(t *testing.T, primary, port string, settings ...string) (addr string) {
 	t.Helper()
-	program, err := exec.LookPath("redis-server")
+	program, err := testserver.Program()
 	if err != nil {
-		missing(t, "there is no redis-server on the PATH")
+		missing(t, "%v", err)
 	}
 	host, number, _ := net.SplitHostPort(primary)
 	dir := t.TempDir()

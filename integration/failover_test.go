@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/leasehold-go/leasehold/integration/cluster"
+	"github.com/leasehold-go/leasehold/internal/testserver"
 	"github.com/leasehold-go/leasehold/lease"
 	"github.com/leasehold-go/leasehold/node"
 	"github.com/leasehold-go/leasehold/supervisor"
@@ -161,7 +162,7 @@ func failOver(t *testing.T, n *notes) {
 // and its replica.
 func watchPrimary(t *testing.T, primary cluster.Server) (addr string) {
 	t.Helper()
-	program, err := exec.LookPath("redis-server")
+	program, err := testserver.Program()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -241,7 +241,7 @@ func parse(s string) (rueidis.ClientOption, error) {
 	}
 	safe := withoutUser(s)
 	if _, err := rueidis.ParseURL(safe); err != nil {
-		if e, ok := errors.AsType[*url.Error](err); ok {
+		if e := new(url.Error); errors.As(err, &e) {
 			err = e.Err
 		}
 		return rueidis.ClientOption{}, err

@@ -744,7 +744,7 @@ func (s *session) why(err error) error {
 	}
 	theirs := errors.As(err, new(*credentialsError))
 	if !theirs && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)) {
-		if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		if op := new(net.OpError); errors.As(err, &op) && op.Op == "dial" {
 			return noAnswer(s.dialled)
 		}
 		return s.overdue(s.within) // the library was quicker than the watchdog

@@ -94,7 +94,7 @@ func TestAcquireAnyArguments(t *testing.T) {
 			if l != nil || err == nil || !strings.HasPrefix(err.Error(), "acquire any: ") || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%s: %v: want %q alone", what, err, c.want)
 			}
-			if _, is := errors.AsType[*supervisor.AcquireError](err); is {
+			if errors.As(err, new(*supervisor.AcquireError)) {
 				t.Errorf("%s: %v is no error about a name", what, err)
 			}
 			if after := nodes[0].Commands()["SET"] + nodes[0].Commands()["EVALSHA"]; after != before {
@@ -111,7 +111,8 @@ func TestAcquireAnyGivesUp(t *testing.T) {
 		acquire(t, other, "a")
 		acquire(t, other, "b")
 		l, err := sup.AcquireAny(within(t, ttl), []string{"a", "b"})
-		e, is := errors.AsType[*supervisor.AcquireError](err)
+		var e *supervisor.AcquireError
+		is := errors.As(err, &e)
 		if l != nil || !errors.Is(err, supervisor.ErrHeld) || !errors.Is(err, context.DeadlineExceeded) || !is {
 			t.Fatal(err)
 		}

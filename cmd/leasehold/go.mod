@@ -1,15 +1,15 @@
 module github.com/leasehold-go/leasehold/cmd/leasehold
 
-go 1.26.0
+go 1.25.0
 
 require (
 	github.com/leasehold-go/leasehold v0.1.0
 	github.com/spf13/cobra v1.10.2
 )
 
-require golang.org/x/sys v0.50.0
+require golang.org/x/sys v0.47.0
 
-require go.yaml.in/yaml/v3 v3.0.5 // indirect
+require go.yaml.in/yaml/v3 v3.0.5
 
 require (
 	github.com/cenkalti/backoff/v4 v4.3.0 // indirect
@@ -19,6 +19,6 @@ require (
 	github.com/redis/rueidis v1.0.79
 	github.com/russross/blackfriday/v2 v2.1.0 // indirect
 	github.com/spf13/pflag v1.0.9
-	golang.org/x/sync v0.24.0 // indirect
-	golang.org/x/term v0.48.0
+	golang.org/x/sync v0.22.0 // indirect
+	golang.org/x/term v0.45.0
 )

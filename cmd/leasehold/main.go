@@ -51,7 +51,7 @@ func run(args []string, out, errs io.Writer) int {
 	if err == nil {
 		return ok
 	}
-	if e, is := errors.AsType[*exit](err); is {
+	if e := new(exit); errors.As(err, &e) {
 		if e.err != nil {
 			s.complain(e.err)
 		}
@@ -92,8 +92,6 @@ all the machines that share the Redis nodes. It shows, watches and revokes who h
 		newCopyCommand(),
 		newManCommand(),
 		newVersionCommand(s),
-		newCopyCommand(),
-		newManCommand(),
 	)
 	return root
 }

@@ -187,8 +187,8 @@ func (j *job) run() error {
 			continue // this process was stopped meanwhile
 		}
 		err = j.under(held, signals)
-		e, lost := errors.AsType[*exit](err)
-		if !j.forever || !lost || e.status != leaseLost {
+		var e *exit
+		if !j.forever || !errors.As(err, &e) || e.status != leaseLost {
 			return err
 		}
 		j.complain(fmt.Errorf("%w; a candidate again", e.err))
@@ -283,7 +283,7 @@ func (j *job) acquire(sup *supervisor.Supervisor, told nudge, signals <-chan os.
 				return held, nil
 			}
 			err = j.failure(err)
-			if e, is := errors.AsType[*exit](err); is && e.status == nameHeld {
+			if e := new(exit); errors.As(err, &e) && e.status == nameHeld {
 				if e.status = int(j.heldStatus); j.quiet {
 					e.err = nil
 				}

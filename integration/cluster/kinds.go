@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/leasehold-go/leasehold/internal/testserver"
 	"github.com/moby/moby/client"
 )
 
@@ -17,7 +18,7 @@ import (
 type Kind uint8
 
 const (
-	Process   Kind = iota + 1 // a redis-server process
+	Process   Kind = iota + 1 // a process of redis-server, or of what LEASEHOLD_SERVER names
 	Container                 // a container of a Redis image
 )
 
@@ -35,7 +36,8 @@ func (k Kind) String() string {
 // An Offer tells whether this machine offers a kind of server.
 type Offer struct {
 	Kind Kind
-	Err  error // why not, or nil if it does
+	What string // its program and version, or its image
+	Err  error  // why not, or nil if it does
 }
 
 // String returns the offer as a sentence.
@@ -43,21 +45,27 @@ func (o Offer) String() string {
 	if o.Err != nil {
 		return fmt.Sprintf("left out: tests on real Redis servers (%v), because %v", o.Kind, o.Err)
 	}
-	return fmt.Sprintf("included: tests on real Redis servers (%v)", o.Kind)
+	return fmt.Sprintf("included: tests on real Redis servers (%v): %s", o.Kind, o.What)
 }
 
-// Offers returns what this machine offers: processes if there is a redis-server,
-// containers if Docker runs here and has or can pull the image that
+// Offers returns what this machine offers: processes if there is a redis-server, or the server
+// that LEASEHOLD_SERVER names; containers if Docker runs here and has or can pull the image that
 // LEASEHOLD_REDIS_IMAGE names (default redis:7-alpine). It finds out once, within
 // two seconds where there is no image to be pulled.
 var Offers = sync.OnceValue(func() []Offer {
-	_, err := redisServer()
-	return []Offer{{Process, err}, {Container, docker()}}
+	process := Offer{Kind: Process}
+	var path, version string
+	if path, process.Err = redisServer(); process.Err == nil {
+		version, process.Err = testserver.Version(path)
+		process.What = fmt.Sprintf("%s, %s", path, version)
+	}
+	return []Offer{process, {Container, image(), docker()}}
 })
 
 // Kinds returns the kinds of servers that this machine offers. Where there is
 // none the test is skipped. With REQUIRE_REAL=1 in the environment, as in CI, each
-// one that is missing fails the test instead.
+// one that is missing fails the test instead, and so does a server that LEASEHOLD_SERVER names and
+// that is not there.
 func Kinds(t testing.TB) []Kind {
 	t.Helper()
 	var kinds []Kind
@@ -65,8 +73,11 @@ func Kinds(t testing.TB) []Kind {
 	for _, o := range Offers() {
 		if o.Err == nil {
 			kinds = append(kinds, o.Kind)
-		} else {
-			missing = append(missing, o.String())
+			continue
+		}
+		missing = append(missing, o.String())
+		if chosen := os.Getenv(testserver.Variable); o.Kind == Process && chosen != "" {
+			t.Fatalf("%s=%s: %v", testserver.Variable, chosen, o.Err)
 		}
 	}
 	if len(missing) > 0 && os.Getenv("REQUIRE_REAL") == "1" {

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/cenkalti/backoff/v4"
+	"github.com/leasehold-go/leasehold/internal/testserver"
 )
 
 type process struct {
@@ -29,13 +30,7 @@ type process struct {
 	gone chan struct{} // closed when cmd has ended
 }
 
-func redisServer() (string, error) {
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		return "", errors.New("there is no redis-server on the PATH")
-	}
-	return path, nil
-}
+func redisServer() (string, error) { return testserver.Program() }
 
 func openProcess(t testing.TB, args []string) (Server, error) {
 	return open(&process{t: t, dir: t.TempDir(), args: args})
@@ -93,7 +88,7 @@ func (p *process) start() error {
 		select {
 		case <-gone:
 			said, _ := os.ReadFile(log.Name())
-			return backoff.Permanent(fmt.Errorf("redis-server has ended: %s", last(said)))
+			return backoff.Permanent(fmt.Errorf("%s has ended: %s", path, last(said)))
 		default:
 		}
 		info, err := p.Do("INFO", "server")

@@ -19,6 +19,7 @@ import (
 var (
 	simSeeds = flag.Int("sim.seeds", 0, "how many histories TestSimulation plays; 0 for those of a few seconds")
 	simAll   = flag.Bool("sim.all", false, "play on after a violation")
+	simFrom  = flag.Uint64("sim.from", 1, "the seed of the first of the histories of -sim.seeds; the next ones follow")
 	simSeed  = flag.Uint64("sim.seed", 0, "play this history alone; with -v it is told step by step")
 )
 
@@ -144,7 +145,10 @@ func TestSimulation(t *testing.T) {
 					return
 				}
 				seed := uint64(k)
-				if k > fixed && *simSeeds == 0 {
+				switch {
+				case *simSeeds > 0:
+					seed += *simFrom - 1
+				case k > fixed:
 					seed += fresh
 				}
 				if err := play(seed, stats, nil); err != nil {

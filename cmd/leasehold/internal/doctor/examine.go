@@ -351,7 +351,7 @@ func (d *doctor) readMarks(ctx context.Context, p *patient, now time.Duration) {
 
 // young says for how long nodes are young, of an acquisition that failed; 0 if that was not why.
 func young(err error) time.Duration {
-	if e, is := errors.AsType[*supervisor.AcquireError](err); is {
+	if e := new(supervisor.AcquireError); errors.As(err, &e) {
 		return e.Young()
 	}
 	return 0

@@ -199,8 +199,8 @@ func Inspect(ctx context.Context, sup *supervisor.Supervisor, name string, times
 
 // late reports whether some node did not answer in time: one that is down says so at once.
 func late(err error) bool {
-	e, is := errors.AsType[*supervisor.AcquireError](err)
-	return is && slices.ContainsFunc(e.Nodes, func(a supervisor.Answer) bool { return errors.Is(a.Err, context.DeadlineExceeded) })
+	var e *supervisor.AcquireError
+	return errors.As(err, &e) && slices.ContainsFunc(e.Nodes, func(a supervisor.Answer) bool { return errors.Is(a.Err, context.DeadlineExceeded) })
 }
 
 // connected waits until a quorum is, for a moment at most.

@@ -20,13 +20,14 @@ import (
 	"time"
 
 	"github.com/leasehold-go/leasehold/cmd/leasehold/internal/server"
+	"github.com/leasehold-go/leasehold/internal/testserver"
 	"github.com/leasehold-go/leasehold/node"
 )
 
 // patience bounds every wait. Nothing comes near it unless it hangs.
 const patience = 30 * time.Second
 
-// A Server is a redis-server process without persistence.
+// A Server is a process of redis-server, or of what LEASEHOLD_SERVER names, without persistence.
 type Server struct {
 	Addr     string // host:port
 	Dir      string
@@ -36,16 +37,16 @@ type Server struct {
 	hang func() error
 }
 
-// Start starts an empty server, with args behind its own arguments. Without a redis-server in the
-// path the test is left out, or fails if REQUIRE_REAL is set.
+// Start starts an empty server, with args behind its own arguments. If there is no
+// server the test is left out, or fails if REQUIRE_REAL or LEASEHOLD_SERVER is set.
 func Start(t *testing.T, args ...string) *Server {
 	t.Helper()
-	path, err := exec.LookPath("redis-server")
+	path, err := testserver.Program()
 	if err != nil {
-		if os.Getenv("REQUIRE_REAL") != "" {
+		if testserver.Required() {
 			t.Fatal(err)
 		}
-		t.Skip("left out: there is no redis-server in the path")
+		t.Skipf("left out: %v", err)
 	}
 	s := &Server{Dir: t.TempDir(), t: t}
 	var last error
@@ -110,7 +111,7 @@ func (s *Server) start(path string, args []string) error {
 	})
 	if !ready {
 		end()
-		return fmt.Errorf("redis-server on %s: %s", s.Addr, said())
+		return fmt.Errorf("%s on %s: %s", path, s.Addr, said())
 	}
 	s.hang = func() error { return suspend(cmd.Process) }
 	s.t.Cleanup(end)

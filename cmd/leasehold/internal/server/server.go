@@ -138,8 +138,8 @@ func (e *Error) Error() string { return e.Text }
 // Begins reports whether err is what a server says, and begins with one of some words. There is no
 // "ERR" before them, which says nothing.
 func Begins(err error, words ...string) bool {
-	e, is := errors.AsType[*Error](err)
-	if !is || !e.Refused {
+	var e *Error
+	if !errors.As(err, &e) || !e.Refused {
 		return false
 	}
 	for _, w := range words {

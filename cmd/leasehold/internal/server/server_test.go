@@ -81,8 +81,8 @@ func TestErrors(t *testing.T) {
 		"redis://:geheim@" + s.Addr + "/9999": "DB index",
 	} {
 		_, err := server.Dial(t.Context(), node.URL(url), time.Minute)
-		e, is := errors.AsType[*server.Error](err)
-		if !is || !strings.Contains(e.Text, words) || e.Refused == (words == "refused") || e.Late || strings.Contains(e.Text, "falsch") || strings.Contains(e.Text, "geheim") {
+		var e *server.Error
+		if !errors.As(err, &e) || !strings.Contains(e.Text, words) || e.Refused == (words == "refused") || e.Late || strings.Contains(e.Text, "falsch") || strings.Contains(e.Text, "geheim") {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
@@ -115,7 +115,7 @@ func TestLate(t *testing.T) {
 	s := redistest.Start(t)
 	s.Hang()
 	_, err := server.Dial(t.Context(), node.URL(s.URL()), 50*time.Millisecond)
-	if e, is := errors.AsType[*server.Error](err); !is || !e.Late || e.Refused {
+	if e := new(server.Error); !errors.As(err, &e) || !e.Late || e.Refused {
 		t.Errorf("%v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
