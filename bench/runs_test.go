@@ -145,7 +145,7 @@ func TestReadmeFigures(t *testing.T) {
 			continue
 		}
 		compared++
-		// Behind these three stands how many libraries are ahead.
+		// performance.md has one more column: how many libraries are ahead.
 		if !strings.Contains(all, "|"+strings.TrimSuffix(figures, "\n")) {
 			t.Errorf("no row of performance.md has the figures of %s", row)
 		}
