@@ -76,8 +76,8 @@ bench: ## measures leasehold and its peers on real servers, in fifteen minutes; 
 	@cd bench && go run . $(if $(ONLY),-only '$(ONLY)') $(if $(LONG),-long $(LONG)) $(if $(NOTE),-note '$(NOTE)') $(if $(OUT),-out '$(abspath $(OUT))')
 
 .PHONY: bench-pages
-bench-pages: ## puts the runs of RUNS=results.json of each into docs/ and README.md; by default those that are there, anew
-	@cd bench && go run . -out ../docs/performance -pages ../README.md,../docs/performance.md $(abspath $(or $(RUNS),docs/performance/results.json))
+bench-pages: ## puts the runs of RUNS=results.json of each into docs/; by default those that are there
+	@cd bench && go run . -out ../docs/performance -pages ../docs/performance.md $(abspath $(or $(RUNS),docs/performance/results.json))
 
 .PHONY: bench-quick
 bench-quick: ## the same in less than two minutes, with fewer peers

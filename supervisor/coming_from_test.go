@@ -80,7 +80,7 @@ func TestComingFromTable(t *testing.T) {
 	}
 }
 
-// What the documentation says to be tested in a test is: the test exists.
+// Every test that a document names exists.
 func TestTestsNamedInDocs(t *testing.T) {
 	exists := make(map[string]bool)
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
@@ -96,13 +96,22 @@ func TestTestsNamedInDocs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, page := range []string{"../README.md", "../docs/coming-from.md", "../docs/guarantees.md", "../docs/mutants.md", "../docs/testing.md"} {
+	must := map[string]bool{"coming-from.md": true, "guarantees.md": true, "mutants.md": true, "operating.md": true, "testing.md": true}
+	var pages []string
+	for _, pattern := range []string{"../*.md", "../docs/*.md", "../docs/decisions/*.md"} {
+		some, err := filepath.Glob(pattern)
+		if err != nil || len(some) == 0 {
+			t.Fatalf("%s: no pages, %v", pattern, err)
+		}
+		pages = append(pages, some...)
+	}
+	for _, page := range pages {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
 		}
 		named := regexp.MustCompile("`(Test\\w+)").FindAllSubmatch(text, -1)
-		if len(named) == 0 {
+		if len(named) == 0 && must[filepath.Base(page)] {
 			t.Errorf("%s names no test", page)
 		}
 		for _, m := range named {
