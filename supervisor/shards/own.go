@@ -87,7 +87,7 @@ func prepare(sup *supervisor.Supervisor, group string, names []string, fn func(c
 		broken = append(broken, errors.New("want a function, not nil"))
 	}
 	if len(names) == 0 {
-		broken = append(broken, errors.New("no name: want at least one"))
+		broken = append(broken, errors.New("no name given"))
 	}
 	id := opt.owner + "#" + rand.Text()[:16]
 	leases := opt.leases(id)

@@ -745,7 +745,7 @@ var mutants = []mutant{
 	{"a watch is not woken by a change", "a watch looks at once if a node tells of a change", "supervisor/loop.go",
 		"\t\t\ts.watchers.touch(w.Key)\n", "", "./supervisor TestWatchIsWoken"},
 	{"Release whose context is done does not wait for a moment", "Release tells the nodes also if its context is done", "supervisor/keeper.go",
-		"\tif late {\n\t\t// Too late", "\tif false {\n\t\t// Too late", "./supervisor TestReleaseInTheLastMoment"},
+		"\tif late {\n\t\t// It is too late", "\tif false {\n\t\t// It is too late", "./supervisor TestReleaseInTheLastMoment"},
 	{"Release whose context is done waits for long", "Release tells the nodes also if its context is done", "supervisor/keeper.go",
 		"lastMoment = 3 * time.Millisecond", "lastMoment = 30 * time.Millisecond", "./supervisor TestReleaseInTheLastMoment"},
 	{"those who give up at once each get a report of their own", "a caller that gives up is told what the nodes have said", core,
