@@ -99,7 +99,7 @@ func (d *doctor) look(p *patient, info server.Info) {
 		f.Role = "primary"
 	}
 	if info["redis_mode"] == "cluster" || info["server_mode"] == "cluster" {
-		d.found(p, ClusterMode, Broken, "use servers with cluster-enabled no", "it is in cluster mode: a cluster as one node is not supported")
+		d.found(p, ClusterMode, Broken, "use servers with cluster-enabled no", "it is in cluster mode: a cluster cannot be one node")
 	}
 	d.lookAtMemory(p, info)
 
