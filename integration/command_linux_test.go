@@ -720,7 +720,7 @@ func TestCommandElect(t *testing.T) {
 		each(c.Servers, func(s cluster.Server) { _, _ = s.Do("DEL", "x") })
 		r.ends(7)
 		fences := strings.Fields(y.order())
-		if len(fences) != 2 || fences[0] >= fences[1] || !strings.Contains(r.out.String(), "a candidate again") {
+		if len(fences) != 2 || fences[0] >= fences[1] || !strings.Contains(r.out.String(), "waiting for the name again") {
 			t.Errorf("fences %q; it says %s", fences, r.out)
 		}
 	})

@@ -1,5 +1,5 @@
-// Package redistest starts real Redis servers for tests, and puts between them and a client what
-// makes them slow or their clocks wrong. Everything ends with the test.
+// Package redistest starts real Redis servers for tests. It puts proxies before them that make them
+// slow or their clocks wrong. Everything ends with the test.
 package redistest
 
 import (
@@ -36,7 +36,7 @@ type Server struct {
 	hang func() error
 }
 
-// Start starts an empty server, with args behind its own arguments. Without a redis-server in the
+// Start starts an empty server, with args after its own arguments. Without a redis-server in the
 // path the test is left out, or fails if REQUIRE_REAL is set.
 func Start(t *testing.T, args ...string) *Server {
 	t.Helper()
@@ -59,7 +59,7 @@ func Start(t *testing.T, args ...string) *Server {
 	return nil
 }
 
-// StartAll starts n servers that leasehold takes for some that it has known for long.
+// StartAll starts n servers that leasehold takes for servers which it has known for long.
 func StartAll(t *testing.T, n int, args ...string) []*Server {
 	t.Helper()
 	all := make([]*Server, n)
@@ -152,7 +152,7 @@ func (s *Server) Do(commands ...[]string) []server.Answer {
 	return answers
 }
 
-// Age has leasehold take the server for one that it has known for a day.
+// Age makes leasehold take the server for one that it has known for a day.
 func (s *Server) Age() {
 	s.t.Helper()
 	was := s.Do([]string{"INFO"}, []string{"TIME"})
@@ -171,7 +171,8 @@ type Fault struct {
 	Ahead time.Duration // whole seconds, by which the server's TIME is ahead
 }
 
-// seconds is the first of the two texts of which TIME is made, as every script answers them, too.
+// seconds matches the first of the two texts of which TIME consists, in the answers of every script
+// as well.
 var seconds = regexp.MustCompile(`\$10\r\n1\d{9}\r\n`)
 
 // Proxy returns the URL of a proxy before a server.
@@ -210,7 +211,7 @@ func (f Fault) ahead(b []byte) []byte {
 	})
 }
 
-// carry hands on what comes, later by the delay, until one side closes.
+// carry passes on what comes, later by the delay, until one side closes.
 func carry(to, from net.Conn, delay time.Duration, change func([]byte) []byte) {
 	type parcel struct {
 		bytes []byte
@@ -245,7 +246,7 @@ func carry(to, from net.Conn, delay time.Duration, change func([]byte) []byte) {
 	}
 }
 
-// Until waits until something is so, and fails the test if that takes too long.
+// Until waits until is returns true, and fails the test if that takes too long.
 func Until(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	if !wait(is) {
@@ -264,7 +265,7 @@ func wait(is func() bool) bool {
 	return is()
 }
 
-// keeper runs functions on one thread that lives as long as this process: on Linux a child that is
+// keeper runs functions on one thread that lives as long as this process. On Linux a child that is
 // to die with its parent dies with the thread that started it.
 var keeper = sync.OnceValue(func() chan<- func() {
 	work := make(chan func())
