@@ -486,7 +486,7 @@ func background(y *yard) {
 	y.next()
 	r.ends(3)
 	y.settles("A B")
-	if !strings.Contains(r.out.String(), "waiting for what it has left behind") {
+	if !strings.Contains(r.out.String(), "waiting for the processes it has left behind") {
 		y.t.Errorf("it says %s", r.out)
 	}
 }
