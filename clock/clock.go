@@ -1,6 +1,5 @@
-// Package clock is where leasehold learns what time it is. Everything else asks
-// a [Clock] and never the time package, so that a test can stop time, skew it or
-// jump it.
+// Package clock tells leasehold what time it is. Everything else asks a [Clock] and never the time
+// package, so that a test can stop time, skew it or jump it.
 //
 // Two clocks are for use; package clocktest has two more for tests:
 //
@@ -30,14 +29,14 @@ func (t Instant) Add(d time.Duration) Instant {
 // Sub returns the time from u to t, negative if t is earlier. Both must be of one clock.
 func (t Instant) Sub(u Instant) time.Duration { return time.Duration(t - u) }
 
-// A Clock tells instants and wakes a waiter. Its methods may be called from any
-// goroutine, and Now never goes back.
+// A Clock reads instants and makes timers. Its methods may be called from any goroutine, and Now
+// never goes back.
 type Clock interface {
 	// Now returns the present instant. It does not block and does not allocate.
 	Now() Instant
 
-	// NewTimer returns a timer that fires once d has passed. A timer may be late,
-	// and may not notice a suspension: whoever it wakes reads Now again.
+	// NewTimer returns a timer that fires once d has passed. A timer may be late, and may not
+	// notice a suspension: the goroutine that it wakes reads Now again.
 	NewTimer(d time.Duration) Timer
 }
 
@@ -50,16 +49,15 @@ type Timer interface {
 	Stop()
 }
 
-// Runtime returns the clock of the Go runtime: the monotonic reading of time.Now.
-// Inside a testing/synctest bubble it tells the bubble's time; give it to
-// supervisor.Config.Clock there. On Linux it does not count suspension: for real
-// leases use [System].
+// Runtime returns the clock of the Go runtime: the monotonic reading of time.Now. Inside a
+// testing/synctest bubble it follows the bubble's time; give it to supervisor.Config.Clock there.
+// On Linux it does not count suspension: for real leases use [System].
 func Runtime() Clock { return runtimeClock{} }
 
 var origin = time.Now()
 
-// lead keeps instants positive where the time starts long before the origin, as
-// it does in a synctest bubble (the year 2000): 36 years.
+// lead keeps instants positive if the time starts long before the origin. In a synctest bubble,
+// which starts in the year 2000, that is 36 years.
 const lead = 1 << 60
 
 type runtimeClock struct{}
@@ -74,17 +72,17 @@ func (t runtimeTimer) C() <-chan time.Time   { return t.t.C }
 func (t runtimeTimer) Reset(d time.Duration) { t.t.Reset(d) }
 func (t runtimeTimer) Stop()                 { t.t.Stop() }
 
-// System returns the default clock, which goes on counting while the machine is
-// suspended, as the expiry of a key on a Redis node does:
+// System returns the default clock. It goes on counting while the machine is suspended, as the
+// expiry of a key on a Redis node does:
 //
-//   - Linux: CLOCK_BOOTTIME (about 60 ns a reading where time.Now is no system call,
-//     and one in 10 ms 400).
+//   - Linux: CLOCK_BOOTTIME. A reading takes about 60 ns if time.Now is no system call; one in
+//     10 ms takes 400 ns.
 //   - macOS and iOS: CLOCK_MONOTONIC, which counts sleep there.
 //   - Windows: GetTickCount64, in steps of 10 to 16 ms.
 //   - elsewhere: the Go runtime's clock; whether that counts suspension depends on
 //     the system.
 //
-// A pause imposed by a hypervisor is seen by no local clock.
+// No local clock notices a pause that a hypervisor imposes.
 func System() Clock { return systemClock{} }
 
 type systemClock struct{ runtimeClock }

@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CLOCK_BOOTTIME is the monotonic clock, which is under time.Now, and the time that the
-// machine was suspended. Asking for it is a system call, and a lease asks many times:
-// the two clocks of time.Now cost a fifth of that. So what the monotonic one lacks is
-// remembered. It is asked for anew when it is old, or when the wall clock has moved
-// against the monotonic one: a suspension moves it as much as it moves CLOCK_BOOTTIME.
+// CLOCK_BOOTTIME is the monotonic clock, which time.Now uses, plus the time that the machine was
+// suspended. Reading it is a system call, and a lease reads it many times: the two clocks of
+// time.Now cost a fifth of that. So suspensions remembers what the monotonic clock lacks. It asks
+// again when that is old, or when the wall clock has moved against the monotonic one: a suspension
+// moves the wall clock as much as it moves CLOCK_BOOTTIME.
 type suspensions struct {
 	read func() (mono, wall int64)
 	boot func() int64
@@ -25,12 +25,11 @@ type suspensions struct {
 }
 
 const (
-	// trusted is for how long what was remembered is believed: a suspension hides behind
-	// a wall clock that is set by its very opposite, but not for longer.
+	// trusted is how long the remembered value is believed. If the wall clock is set back by just
+	// the time of a suspension, that hides the suspension, but not for longer than this.
 	trusted = int64(10 * time.Millisecond)
 
-	// unmoved is less than what a suspension takes, and more than readings differ by
-	// without one.
+	// unmoved is less than what a suspension takes, and more than readings differ by without one.
 	unmoved = int64(100 * time.Microsecond)
 )
 
@@ -49,14 +48,14 @@ func (s *suspensions) now() Instant {
 	return s.ask()
 }
 
-// ask reads CLOCK_BOOTTIME, between two readings of the other clocks. What is remembered
-// never becomes less: who is held up between two readings takes it for more than it is, and
-// the clock would go back as soon as somebody is quicker. It is only differences that count.
+// ask reads CLOCK_BOOTTIME, between two readings of the other clocks. The remembered value never
+// becomes less. A goroutine that is held up between two readings takes it for more than it is, and
+// the clock would go back as soon as another is faster. Only differences count.
 func (s *suspensions) ask() Instant {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var mono, wall, boot, after int64
-	for range 10 { // whoever is interrupted in between tries again
+	for range 10 { // a goroutine that is interrupted in between tries again
 		mono, wall = s.read()
 		boot = s.boot()
 		if after, _ = s.read(); within(after-mono, unmoved) {
@@ -83,8 +82,8 @@ func goTime() (mono, wall int64) {
 func bootTime() int64 {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		// Linux has had this clock since 2.6.39; a sandbox that filters it away
-		// leaves nothing that a lease could be measured with.
+		// Linux has had this clock since 2.6.39. If a sandbox filters it away, nothing is left that
+		// a lease could be measured with.
 		panic(fmt.Sprintf("clock: CLOCK_BOOTTIME: %v", err))
 	}
 	return ts.Nano()

@@ -134,7 +134,7 @@ func TestClientsDisagreeOnNodes(t *testing.T) {
 		{"from three nodes to five", []int{0, 1, 2, 3, 4}, "other clients use 3 nodes", 2},
 		// The holder has 0 and 1, the rival comes to have 2 and 3. One that signs for as
 		// many nodes may have met one that has just been emptied, so that takes longer.
-		{"one of three is replaced", []int{0, 3, 2}, "other clients use 3 nodes, of which this client does not know 1", 1},
+		{"one of three is replaced", []int{0, 3, 2}, "other clients use 3 nodes, 1 of them unknown to this client", 1},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			onProcesses(t, 3, 5, func(t *testing.T, c *cluster.Cluster, n *notes) {

@@ -494,7 +494,7 @@ func background(y *yard) {
 	y.next()
 	r.ends(3)
 	y.settles("A B")
-	if !strings.Contains(r.out.String(), "waiting for what it has left behind") {
+	if !strings.Contains(r.out.String(), "waiting for the processes it has left behind") {
 		y.t.Errorf("it says %s", r.out)
 	}
 }
@@ -728,7 +728,7 @@ func TestCommandElect(t *testing.T) {
 		each(c.Servers, func(s cluster.Server) { _, _ = s.Do("DEL", "x") })
 		r.ends(7)
 		fences := strings.Fields(y.order())
-		if len(fences) != 2 || fences[0] >= fences[1] || !strings.Contains(r.out.String(), "a candidate again") {
+		if len(fences) != 2 || fences[0] >= fences[1] || !strings.Contains(r.out.String(), "waiting for the name again") {
 			t.Errorf("fences %q; it says %s", fences, r.out)
 		}
 	})

@@ -7,9 +7,9 @@ import (
 	"sync"
 )
 
-// contexts are those that end with a lease. They have a lock of their own: whoever ends the
-// lease does not wait for those that are being forgotten, of which there may be very many at
-// once.
+// contexts holds the contexts that end with a lease. They have a lock of their own: a goroutine
+// that ends the lease does not wait for those that are being forgotten, of which there may be very
+// many at once.
 type contexts struct {
 	sync.Mutex
 	of   map[any]*leaseContext // by their parents
@@ -23,7 +23,7 @@ type leaseContext struct {
 }
 
 func (c *leaseContext) end(why error) {
-	c.forget() // or else it would start a goroutine to do what its caller does
+	c.forget() // otherwise it would start a goroutine to do what its caller does
 	c.cancel(why)
 }
 
@@ -32,7 +32,7 @@ func (e *ends) makeContexts() *contexts {
 	all := e.contexts.Load()
 	if all == nil {
 		e.contexts.CompareAndSwap(nil, &contexts{})
-		all = e.contexts.Load() // somebody else may have been first
+		all = e.contexts.Load() // another goroutine may have been first
 	}
 	return all
 }
@@ -43,7 +43,7 @@ func (all *contexts) get(key any) *leaseContext {
 	return all.of[key]
 }
 
-// keep needs the lock.
+// keep adds a context. Its caller holds the lock.
 func (all *contexts) keep(key any, c *leaseContext) {
 	if all.of == nil {
 		all.of = make(map[any]*leaseContext)
@@ -52,7 +52,8 @@ func (all *contexts) keep(key any, c *leaseContext) {
 	all.most = max(all.most, len(all.of))
 }
 
-// forget forgets a context whose parent is done, and frees what a great many have needed.
+// forget removes a context whose parent is done, and frees the memory that a great many have
+// needed.
 func (all *contexts) forget(key any, c *leaseContext) {
 	all.Lock()
 	defer all.Unlock()
@@ -85,7 +86,7 @@ func (l *Lease) endContexts() {
 	all.Unlock()
 }
 
-// endContextsSoon does so without having its caller wait.
+// endContextsSoon ends them too, but its caller does not wait.
 func (l *Lease) endContextsSoon() {
 	if l.toEnd().contexts.Load() != nil {
 		go l.endContexts()

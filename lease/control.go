@@ -8,47 +8,48 @@ import (
 	"github.com/leasehold-go/leasehold/clock"
 )
 
-// A Spec says what a new lease is. In a test Until is enough: clock.Never for a lease that is held until
-// its [Control] ends it.
+// A Spec describes a new lease. In a test Until is enough: clock.Never for a lease that is held
+// until its [Control] ends it.
 type Spec struct {
 	Name, Owner string
 	Token       Token
 	Fence       uint64
 
-	// Clock is asked by Valid, Err and Remaining. Default: clock.System().
+	// Clock is the clock that Valid, Err and Remaining read. Default: clock.System().
 	Clock clock.Clock
 	// Until is the instant at which the lease is lost unless [Control.Renewed]
 	// moves it.
 	Until clock.Instant
 	// Grace is how much longer the nodes keep the lease than Until.
 	Grace time.Duration
-	// Keeper does what costs IO. Without one Release, Extend and HandOver succeed at
-	// once, and handles are empty.
+	// Keeper does the work that needs IO. Without one Release, Extend and HandOver succeed at once,
+	// and handles are empty.
 	Keeper Keeper
-	// Home, if there is one, is asked instead of Clock and Keeper, and knows the lease by ID. It
-	// is for supervisors.
+	// Home, if there is one, is used instead of Clock and Keeper, and knows the lease by ID. It is
+	// for supervisors.
 	Home *Home
 	ID   uint64
 }
 
-// A Home holds what many leases have in common, so that each is a fifth smaller than with a Clock and a
+// A Home holds what many leases share, so that each is a fifth smaller than with a Clock and a
 // Keeper of its own. Do not change it once a lease has it.
 type Home struct {
 	Clock  clock.Clock
-	Keeper func(id uint64) Keeper // of the lease with that ID; nil is as no Keeper
+	Keeper func(id uint64) Keeper // of the lease with that ID; nil means no Keeper
 }
 
-// A Keeper does for one lease what needs the nodes. Its methods may be called from any goroutine.
+// A Keeper does for one lease the work that needs the nodes. Its methods may be called from any
+// goroutine.
 type Keeper interface {
-	// Release tells the nodes; the lease is over already.
+	// Release tells the nodes. The lease is over already.
 	Release(ctx context.Context) error
-	// Extend renews at once.
+	// Extend renews the lease at once, with another TTL.
 	Extend(ctx context.Context, ttl time.Duration) error
-	// Handle returns what another supervisor takes the lease over with; empty if it
-	// is over.
+	// Handle returns the handle with which another supervisor takes the lease over; empty if it is
+	// over.
 	Handle() Handle
-	// HandOver renews at once, ends the lease with [ErrHandedOver] when a quorum has
-	// confirmed that, and tells no node of the end.
+	// HandOver renews the lease at once. When a quorum has confirmed that, it ends the lease with
+	// [ErrHandedOver] and tells no node of the end.
 	HandOver(ctx context.Context) (handle Handle, err error)
 }
 
@@ -83,13 +84,12 @@ func homeOfOne(c clock.Clock, k Keeper) *Home {
 	return h
 }
 
-// Lease returns the lease that is controlled.
+// Lease returns the lease that this control renews and ends.
 func (c Control) Lease() *Lease { return c.l }
 
-// Renewed moves the instant at which the lease will be lost, and says how much
-// longer the nodes keep it. It reports false, and does nothing, if the lease is
-// over: its holder has been told, and a lease never comes back. See invariant 5 of
-// package supervisor.
+// Renewed moves the instant at which the lease will be lost, and sets how much longer the nodes
+// keep it. It reports false, and does nothing, if the lease is over: its holder has been told, and
+// a lease never comes back. See invariant 5 of package supervisor.
 func (c Control) Renewed(until clock.Instant, grace time.Duration) bool {
 	for {
 		old := c.l.until.Load()
@@ -103,13 +103,12 @@ func (c Control) Renewed(until clock.Instant, grace time.Duration) bool {
 	}
 }
 
-// End ends the lease for the given reason, which is [ErrReleased] or [ErrHandedOver]
-// or wraps [ErrLost], as a [*LostError] does. It closes Done, and Lost if this is a loss. A
-// goroutine then ends the contexts that were made of the lease, so that End runs no code of others.
+// End ends the lease for the given reason, which is [ErrReleased] or [ErrHandedOver] or wraps
+// [ErrLost], as a [*LostError] does. It closes Done, and Lost if this is a loss. A goroutine then
+// ends the contexts that were made of the lease, so that End runs no code of others.
 //
-// End reports false if the lease was over already. Then it changes nothing but one thing: if the
-// holder was the first to see that the lease has expired, Err gets the nodes' reasons of a
-// [*LostError].
+// End reports false if the lease was over already. Then it changes only one thing: if the holder
+// was the first to see that the lease has expired, Err gets the nodes' reasons of a [*LostError].
 func (c Control) End(why error) bool {
 	ended := c.l.finish(why, over)
 	if ended {
@@ -120,13 +119,13 @@ func (c Control) End(why error) bool {
 	return ended
 }
 
-// explain has a lease that has expired by the clock tell why it was not renewed.
+// explain adds the reasons why it was not renewed to a lease that has expired by the clock.
 func (l *Lease) explain(why error) {
 	lost, ok := why.(*LostError)
 	if !ok {
 		return
 	}
-	if !errors.Is(lost, ErrExpired) { // as it has been seen to be: that does not change
+	if !errors.Is(lost, ErrExpired) { // a lease that was seen to expire stays expired
 		lost = &LostError{ErrExpired, lost.Nodes}
 	}
 	e := l.lock()

@@ -1,17 +1,16 @@
-// Package lease is what the holder of a name has in hand: a [Lease], which says
-// whether the name is still held, and ends once and for ever.
+// Package lease gives the holder of a name a [Lease], which says whether the name is still held,
+// and ends once and for ever.
 //
-// Package supervisor acquires leases and renews them. A lease itself costs no goroutine, and makes
+// Package supervisor acquires leases and renews them. A lease itself needs no goroutine, and makes
 // its channels when they are first asked for. A test of code that holds a lease makes one with
 // [New].
 //
 // # What a lease does not promise
 //
-// A process can be paused between asking [Lease.Valid] and the moment at which
-// its write lands, by its scheduler, its garbage collector or its hypervisor. No
-// lease can prevent that late write; only the resource can refuse it. Pass
-// [Lease.Fence] along with every write, and let the resource advance its own mark
-// before it reads.
+// A process can be paused between asking [Lease.Valid] and the moment at which its write lands, by
+// its scheduler, its garbage collector or its hypervisor. No lease can prevent that late write;
+// only the resource can refuse it. Pass [Lease.Fence] along with every write, and let the resource
+// advance its own mark before it reads.
 package lease
 
 import (
@@ -27,8 +26,8 @@ import (
 	"github.com/leasehold-go/leasehold/clock"
 )
 
-// Why a lease is over. Test with errors.Is: every reason but [ErrReleased] and
-// [ErrHandedOver] wraps [ErrLost].
+// These are the reasons why a lease is over. Test with errors.Is: every reason but [ErrReleased]
+// and [ErrHandedOver] wraps [ErrLost].
 var (
 	// ErrReleased: the holder gave the name back.
 	ErrReleased = errors.New("lease: released")
@@ -37,22 +36,22 @@ var (
 	// handle goes on with the name. Stop the work, as after a release.
 	ErrHandedOver = errors.New("lease: handed over")
 
-	// ErrLost: the lease ended without its holder asking. Stop the work; somebody
-	// else may start. The lease does not come back: acquire the name again.
+	// ErrLost: the lease ended without its holder asking. Stop the work; another client may start.
+	// The lease does not come back: acquire the name again.
 	ErrLost = errors.New("lease: lost")
 
-	// ErrExpired: no quorum of nodes renewed the lease in time, by the clock of this process.
-	// Only this loss leaves the configured grace to stop in.
+	// ErrExpired: no quorum of nodes renewed the lease in time, by the clock of this process. Only
+	// this loss leaves the configured grace to stop in.
 	ErrExpired = fmt.Errorf("%w: not renewed in time", ErrLost)
 
-	// ErrForgotten: the lease has expired because most of its nodes have lost their data: they
-	// were restarted without it, or flushed. It wraps [ErrExpired]. If the guard is off, see
+	// ErrForgotten: the lease has expired because most of its nodes have lost their data: they were
+	// restarted without it, or flushed. It wraps [ErrExpired]. If the guard is off, see
 	// supervisor.Config.DisableGuard, others may hold the name already.
 	ErrForgotten error = forgottenError{}
 
-	// ErrRevoked: the key is missing on so many nodes that no quorum keeps the lease. On most of
-	// these it was deleted, as Revoke of a supervisor does. If the guard is off, the nodes may have
-	// been flushed instead. Others may hold the name already.
+	// ErrRevoked: the key is missing on so many nodes that no quorum keeps the lease. Most of these
+	// have deleted it, as Revoke of a supervisor makes them do. If the guard is off, the nodes may
+	// have been flushed instead. Others may hold the name already.
 	ErrRevoked = fmt.Errorf("%w: revoked: its key is gone from too many nodes", ErrLost)
 
 	// ErrTaken: so many nodes keep another value that no quorum keeps the lease; on up to half of
@@ -61,8 +60,8 @@ var (
 	ErrTaken = fmt.Errorf("%w: taken: too many nodes keep another value, or none", ErrLost)
 
 	// ErrPaused: the clocks of a quorum of nodes have run away from this process's, for example
-	// because a hypervisor paused its machine. The keys have aged meanwhile, so others may hold
-	// the name already.
+	// because a hypervisor paused its machine. The keys have aged meanwhile, so others may hold the
+	// name already.
 	ErrPaused = fmt.Errorf("%w: the nodes' clocks ran away from ours", ErrLost)
 
 	// ErrMaxHold: the lease reached the time that its holder had set with WithMaxHold of package
@@ -88,16 +87,16 @@ type closedError struct{}
 func (closedError) Error() string { return ErrLost.Error() + ": supervisor closed" }
 func (closedError) Unwrap() error { return ErrLost }
 
-// Is reports whether target is of an acquisition that failed for the same reason.
+// Is reports whether target is the error of an acquisition that failed for the same reason.
 func (closedError) Is(target error) bool {
 	t, ok := target.(interface{ Closed() bool })
 	return ok && t.Closed()
 }
 
-// A Lease is one tenure of one name. All methods may be called from any goroutine.
-// Release, Extend and HandOver wait for a quorum of nodes, and no longer than their contexts allow.
-// Handle waits for the supervisor's goroutine, which never waits for a node. All others return at
-// once. The zero Lease is of no use: a supervisor makes leases, and in tests [New] does.
+// A Lease is one tenure of one name. All methods may be called from any goroutine. Release, Extend
+// and HandOver wait for a quorum of nodes, and no longer than their contexts allow. Handle waits
+// for the supervisor's goroutine, which never waits for a node. All others return at once. The zero
+// Lease is of no use: a supervisor makes leases, and in tests [New] does.
 type Lease struct {
 	name  string
 	token hidden // and the owner
@@ -105,17 +104,16 @@ type Lease struct {
 	home  *Home
 	id    uint64 // there
 
-	// until is the instant at which the lease is lost unless it is renewed, or
-	// over. Only a holder of ends sets it to over, together with err; a renewal moves
-	// it by compare-and-swap, so that a lease which was seen to have ended never
-	// comes back.
+	// until is the instant at which the lease is lost unless it is renewed, or over. Only the
+	// goroutine that holds the lock of ends sets it to over, together with err. A renewal moves it
+	// by compare-and-swap, so that a lease which was seen to have ended never comes back.
 	until atomic.Int64
 	grace atomic.Int64 // how much longer the nodes keep it
 
-	ends atomic.Pointer[ends] // nil until somebody wants to be told of its end, or that has come
+	ends atomic.Pointer[ends] // nil until a caller wants to be told of its end, or the end has come
 }
 
-// ends are who is to be told that a lease is over.
+// ends holds what is told that a lease is over.
 type ends struct {
 	sync.Mutex
 	err      error // why it is over; nil while it is not
@@ -129,19 +127,19 @@ func (l *Lease) toEnd() *ends {
 	e := l.ends.Load()
 	if e == nil {
 		l.ends.CompareAndSwap(nil, &ends{})
-		e = l.ends.Load() // somebody else may have been first
+		e = l.ends.Load() // another goroutine may have been first
 	}
 	return e
 }
 
-// lock returns ends, locked.
+// lock locks ends and returns it.
 func (l *Lease) lock() *ends {
 	e := l.toEnd()
 	e.Lock()
 	return e
 }
 
-// keeper returns who does for the lease what costs IO, or nil.
+// keeper returns the Keeper of the lease, or nil.
 func (l *Lease) keeper() Keeper {
 	if l.home.Keeper == nil {
 		return nil
@@ -157,26 +155,25 @@ var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c
 // Name returns the name that is held, without the supervisor's prefix.
 func (l *Lease) Name() string { return l.name }
 
-// Token returns the value that stands under the name on the nodes. Whoever knows it can
-// delete the key: keep it as you would a password.
+// Token returns the value of the name's key on the nodes. A client that knows it can delete the
+// key: keep it as you would a password.
 func (l *Lease) Token() Token { return l.token.token() }
 
-// Owner returns what others are shown as the holder: Config.Owner of the supervisor, or what
-// WithOwner said.
+// Owner returns the text that others see as the holder: Config.Owner of the supervisor, or that of
+// WithOwner.
 func (l *Lease) Owner() string { return l.token.ownerName() }
 
-// Fence returns the fencing token, a number of at most 2^53 that grows strictly from each tenure of a
-// name to the next. A resource that remembers the largest fence it has seen, and
-// advances that mark before it reads, can refuse a holder that was replaced: see package fence.
+// Fence returns the fencing token, a number of at most 2^53 that grows strictly from each tenure of
+// a name to the next. A resource can use it to refuse a holder that was replaced: it remembers the
+// largest fence it has seen, and advances that mark before it reads. See package fence.
 func (l *Lease) Fence() uint64 { return l.fence }
 
-// Lost returns a channel that is closed once, when the lease has ended without
-// its holder asking: a quorum of nodes no longer keeps it, or can no longer be
-// shown to. If the lease was not renewed in time ([ErrExpired]), it is closed at least
-// the configured grace before another client can hold the name, as far as this process's
-// scheduler allows. With any other reason there is no grace: others may hold the name
-// already, or from now on. A holder that must be certain asks [Lease.Valid] right before
-// it writes. The channel stays open after Release and HandOver.
+// Lost returns a channel that is closed once, when the lease has ended without its holder asking: a
+// quorum of nodes no longer keeps it, or can no longer be shown to. If the lease was not renewed in
+// time ([ErrExpired]), the channel is closed at least the configured grace before another client
+// can hold the name, as far as this process's scheduler allows. With any other reason there is no
+// grace: others may hold the name already, or from now on. A holder that must be certain asks
+// [Lease.Valid] right before it writes. The channel stays open after Release and HandOver.
 func (l *Lease) Lost() <-chan struct{} {
 	e := l.lock()
 	defer e.Unlock()
@@ -203,10 +200,10 @@ func (l *Lease) Done() <-chan struct{} {
 	return e.done
 }
 
-// Err returns nil while the lease is held. Afterwards it returns why the lease ended: a
-// [*LostError], which wraps [ErrLost] and tells what was wrong at which node; or [ErrReleased], or
-// [ErrHandedOver]. It reads the clock, so it turns non-nil in time even if the goroutine that closes
-// Lost is late, and it never turns back.
+// Err returns nil while the lease is held. Afterwards it returns why the lease ended:
+// [ErrReleased], [ErrHandedOver] or a [*LostError], which wraps [ErrLost] and says what was wrong
+// at which node. It reads the clock, so it turns non-nil in time even if the goroutine that closes
+// Lost is late. It never turns back.
 func (l *Lease) Err() error {
 	if l.Valid() {
 		return nil
@@ -221,7 +218,7 @@ func (l *Lease) reason() error {
 	return e.err
 }
 
-// cause returns why contexts of a lease that is over have ended.
+// cause returns the cause with which contexts of a lease that is over have ended.
 func (l *Lease) cause() error {
 	why := l.reason()
 	if why == error(expired) {
@@ -230,9 +227,9 @@ func (l *Lease) cause() error {
 	return why
 }
 
-// Valid reports whether the lease is held at this instant. It reads the clock,
-// never a flag: it is right in a process that was just continued after a pause.
-// It is cheap (one reading of the clock); ask it right before a write.
+// Valid reports whether the lease is held at this instant. It reads the clock, never a flag: it is
+// right in a process that was just continued after a pause. It is cheap (one reading of the clock).
+// Ask it right before a write.
 func (l *Lease) Valid() bool {
 	for {
 		until := l.until.Load()
@@ -242,8 +239,8 @@ func (l *Lease) Valid() bool {
 		if int64(l.home.Clock.Now()) < until {
 			return true
 		}
-		// What has been seen to be over stays over: else a renewal whose answer
-		// is being taken in right now would bring it back.
+		// What has been seen to be over stays over. Otherwise a renewal whose answer is being
+		// handled right now would bring it back.
 		if l.finish(expired, until) {
 			l.endContexts()
 			return false
@@ -265,12 +262,12 @@ func (l *Lease) Remaining() time.Duration {
 	return clock.Instant(until).Sub(now) + time.Duration(l.grace.Load())
 }
 
-// Context returns a context that ends with the lease, or with parent if that ends
-// first. Its context.Cause then matches [Lease.Err] by errors.Is and errors.As, or is the
-// parent's cause. With the same parent it returns the same context, so a holder may ask for
-// one for each piece of work; what belongs to one piece of work alone, as values and timeouts, goes
-// into a context that is derived from the one returned. What Context keeps is freed as soon as the
-// parent is done, or the lease is over.
+// Context returns a context that ends with the lease, or with parent if that ends first. Its
+// context.Cause then matches [Lease.Err] by errors.Is and errors.As, or is the parent's cause. With
+// the same parent it returns the same context, so a holder may ask for one for each piece of work.
+// Put what belongs to one piece of work alone, as values and timeouts, into a context that is
+// derived from the one returned. What Context keeps is freed as soon as the parent is done, or the
+// lease is over.
 func (l *Lease) Context(parent context.Context) context.Context {
 	l.Valid() // one that has expired unseen is over
 	key := any(parent)
@@ -284,10 +281,10 @@ func (l *Lease) Context(parent context.Context) context.Context {
 	c := &leaseContext{}
 	c.ctx, c.cancel = context.WithCancelCause(context.WithValue(parent, contextKey{}, origin{l, parent}))
 	all.Lock() // before AfterFunc: with a parent that is done it runs at once
-	// The end of the lease comes to all that is kept here before it takes the lock, and what
-	// comes later sees that it is over.
+	// The end of the lease reaches all that is kept here before it takes the lock. What comes later
+	// sees that the lease is over.
 	ended := l.until.Load() == over
-	if first := all.of[key]; first != nil && !ended { // somebody else has asked meanwhile
+	if first := all.of[key]; first != nil && !ended { // another goroutine has asked meanwhile
 		all.Unlock()
 		c.cancel(nil)
 		return first.ctx
@@ -305,14 +302,14 @@ func (l *Lease) Context(parent context.Context) context.Context {
 
 type contextKey struct{}
 
-// An origin is what a lease's context was made from.
+// An origin says what a lease's context was made from.
 type origin struct {
 	lease  *Lease
 	parent context.Context
 }
 
-// originOf returns what a context of l was made from that ctx is, or was made from. It may be
-// a context of another lease, which that was given.
+// originOf returns the origin of the context of l that is ctx, or that ctx was made from. A context
+// of another lease may lie in between, if it was made from that of l.
 func (l *Lease) originOf(ctx context.Context) (origin, bool) {
 	for {
 		o, ok := ctx.Value(contextKey{}).(origin)
@@ -331,14 +328,14 @@ func FromContext(ctx context.Context) *Lease {
 	return o.lease
 }
 
-// Extend renews the lease at once, with the given TTL, which stays in force for
-// the renewals to come. It waits until a quorum of nodes keeps the lease for that long, and then
-// returns nil. A lease that renews itself has no need of it.
+// Extend renews the lease at once, with the given TTL, which stays in force for the renewals to
+// come. It waits until a quorum of nodes keeps the lease for that long, and then returns nil. A
+// lease that renews itself has no need of it.
 //
-// If the lease is over, Extend returns [Lease.Err]. Any other error leaves the lease held. It wraps
-// ctx's error if ctx was done first, and then the new TTL stays in force nevertheless; or it is about
-// the TTL, and no node was asked: a TTL is at least 100 ms, at most the supervisor's MaxTTL, and not
-// too short for the supervisor's other times.
+// If the lease is over, Extend returns [Lease.Err]. Any other error leaves the lease held. If ctx
+// was done first, the error wraps ctx's, and the new TTL still applies to later renewals. Otherwise
+// the error is about the TTL, and no node was asked: a TTL is at least 100 ms, at most the
+// supervisor's MaxTTL, and not too short for the supervisor's other times.
 func (l *Lease) Extend(ctx context.Context, ttl time.Duration) error {
 	if err := l.Err(); err != nil {
 		return err
@@ -355,20 +352,20 @@ func (l *Lease) Extend(ctx context.Context, ttl time.Duration) error {
 }
 
 // Release gives the name up: it closes Done, tells every node, and waits until a quorum of them is
-// free of the name or the keys must have expired. Then it returns nil, and the name is free. It
-// tells nodes that cannot be reached as soon as they can. If ctx is done before, it returns a
-// *supervisor.ReleaseError, which names the nodes that may keep the key, and says for how long at
-// most. That error asks nothing of the caller: the nodes are still told as soon as they can be
-// reached, and Close of the supervisor waits for that.
+// free of the name or the keys must have expired. Then it returns nil, and the name is free. The
+// supervisor tells nodes that cannot be reached as soon as they can. If ctx is done before, Release
+// returns a *supervisor.ReleaseError. It names the nodes that may keep the key, and says for how
+// long at most. That error asks nothing of the caller: the supervisor still tells the nodes as soon
+// as they can be reached, and its Close waits for that.
 //
-// A name that is to stay taken, see supervisor.WithMinHold, is not free then, but left: Release waits
-// until a quorum has confirmed that, and the name is free when its time is over.
+// A name that is to stay taken, see supervisor.WithMinHold, is not free then, but left. Release
+// waits until a quorum has confirmed that, and the name is free when its time is over.
 //
-// A ctx that never ends, as context.Background(), bounds nothing. Then Release waits for a quarter of
-// the TTL at most, which is as long as a node may take to answer, so that nodes that are down do not
+// A ctx that never ends, as context.Background(), bounds nothing. Then Release waits for a quarter
+// of the TTL at most, which is as long as a node may take to answer. So nodes that are down do not
 // hold up for longer a caller that merely defers Release. If ctx is done already, Release waits for
 // 3 ms, in which nodes nearby can confirm it; they are told in any case. If ctx was made by
-// [Lease.Context], and so has just ended with the lease, its parent and its deadline bound the
+// [Lease.Context], it has just ended with the lease. Then its parent and its deadline bound the
 // waiting instead.
 //
 // If the lease was released before, Release returns nil at once. If it was lost, Release returns at
@@ -388,7 +385,7 @@ func (l *Lease) Release(ctx context.Context) error {
 	if keeper == nil {
 		return nil
 	}
-	// Only a context that this release has just ended is replaced. One that was detached from
+	// Only a context that this release has just ended is replaced. A context that was detached from
 	// the lease, or has ended for another reason, bounds the waiting as it is.
 	if o, ok := l.originOf(ctx); ok && alive && context.Cause(ctx) == ErrReleased {
 		if end, ok := ctx.Deadline(); ok {
@@ -402,14 +399,12 @@ func (l *Lease) Release(ctx context.Context) error {
 	return keeper.Release(ctx)
 }
 
-// isLoss reports whether a lease that is over because of why has ended without its
-// holder asking.
+// isLoss reports whether a lease that is over because of why has ended without its holder asking.
 func isLoss(why error) bool { return why != nil && why != ErrReleased && why != ErrHandedOver }
 
-// finish ends the lease, once, and reports whether it was this call that did.
-// Unless seen is over, it does nothing if the lease was renewed since until was
-// read as seen. The contexts that end with the lease are still to be ended: that calls code
-// of their parents.
+// finish ends the lease, once, and reports whether this call did. Unless seen is over, it does
+// nothing if the lease was renewed since until was read as seen. Its caller must still end the
+// contexts that end with the lease: that calls code of their parents.
 func (l *Lease) finish(why error, seen int64) bool {
 	e := l.lock()
 	defer e.Unlock()

@@ -9,20 +9,20 @@ import (
 	"unsafe"
 )
 
-// A Token is what stands under a name on the nodes: the owner, a slash, 128 random bits and the fence,
-// fresh for every attempt. Whoever knows it can delete the key, so it shows itself only on purpose:
-// string(t) is the value. The verbs of package fmt, package slog and the encoders of JSON and text
-// print lease.Token(redacted) instead. They cannot do that for a Token, or a Holding of package
-// supervisor, in an unexported field, for the key of a map in JSON, and for %p and %w, which go vet
-// finds. A [Lease] may be in any field.
+// A Token is the value of a name's key on the nodes: the owner, a slash, 128 random bits and the
+// fence. It is fresh for every attempt. A client that knows it can delete the key, so it shows
+// itself only on purpose: string(t) is the value. The verbs of package fmt, package slog and the
+// encoders of JSON and text print lease.Token(redacted) instead. In four cases they cannot do that:
+// for a Token, or a Holding of package supervisor, in an unexported field, for the key of a map in
+// JSON, and for %p and %w, which go vet finds. A [Lease] may be in any field.
 type Token string
 
 const redacted = "lease.Token(redacted)"
 
 // A hidden is a token as a lease has it. Package fmt asks no value in an unexported field how it
-// wants to be printed: with a verb that does not fit, as %s, it prints what a pointer in such a field
-// points to, and so a lease with all its strings. It prints no byte behind a pointer, and this costs
-// a lease no more than a string would.
+// wants to be printed. With a verb that does not fit, as %s, it prints what a pointer in such a
+// field points to, and so a lease with all its strings. It prints no byte that is behind a pointer,
+// and this costs a lease no more than a string would.
 //
 // The owner is there as well: a supervisor's token begins with it, so that it needs no room.
 type hidden struct {
@@ -50,36 +50,36 @@ func (h hidden) token() Token {
 
 func (h hidden) ownerName() string { return h.text()[:max(h.owner, ^h.owner)] }
 
-// String returns a text that does not tell the token.
+// String returns a text without the token.
 func (Token) String() string { return redacted }
 
-// Format prints a text that does not tell the token, whatever the verb.
+// Format prints a text without the token, for every verb.
 func (Token) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
-// LogValue returns a text that does not tell the token.
+// LogValue returns a text without the token.
 func (Token) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-// MarshalText returns a text that does not tell the token.
+// MarshalText returns a text without the token.
 func (Token) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// With a Handle another process takes a lease over, see [Lease.Handle] and
-// [Lease.HandOver]. The token is in it, so it shows itself only on purpose, as a [Token] does:
-// store or send string(h), and give lease.Handle(text) to Adopt of package supervisor. If the Handle
-// itself is printed or encoded, that gives lease.Handle(redacted), which Adopt refuses.
+// With a Handle another process takes a lease over, see [Lease.Handle] and [Lease.HandOver]. The
+// token is in it, so it shows itself only on purpose, as a [Token] does. Store or send string(h),
+// and give lease.Handle(text) to Adopt of package supervisor. If the Handle itself is printed or
+// encoded, that gives lease.Handle(redacted), which Adopt refuses.
 type Handle string
 
 const redactedHandle = "lease.Handle(redacted)"
 
-// String returns a text that does not tell the handle.
+// String returns a text without the handle.
 func (Handle) String() string { return redactedHandle }
 
-// Format prints a text that does not tell the handle, whatever the verb.
+// Format prints a text without the handle, for every verb.
 func (Handle) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redactedHandle) }
 
-// LogValue returns a text that does not tell the handle.
+// LogValue returns a text without the handle.
 func (Handle) LogValue() slog.Value { return slog.StringValue(redactedHandle) }
 
-// MarshalText returns a text that does not tell the handle.
+// MarshalText returns a text without the handle.
 func (Handle) MarshalText() ([]byte, error) { return []byte(redactedHandle), nil }
 
 // String describes the lease in one line, without its token.
@@ -91,7 +91,7 @@ func (l *Lease) String() string {
 	return fmt.Sprintf("lease of %q by %q with fence %d: %s", l.name, l.Owner(), l.fence, state)
 }
 
-// Format prints what String returns, whatever the verb.
+// Format prints what String returns, for every verb.
 func (l *Lease) Format(f fmt.State, _ rune) {
 	if l == nil {
 		_, _ = io.WriteString(f, "<nil>")

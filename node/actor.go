@@ -22,9 +22,9 @@ const (
 	firstPause  = 20 * time.Millisecond
 	lastPause   = 250 * time.Millisecond // between two attempts to enrol
 	shortPause  = 10 * time.Millisecond  // between two while the node is needed
-	neededFor   = 2 * time.Second        // and MaxTTL, after it was lost: for so long it is asked for those who need it
+	neededFor   = 2 * time.Second        // and MaxTTL, after it was lost: a lease or a caller may need it for so long
 	mostDials   = 8                      // of one attempt to an address that does not answer
-	refusedFor  = 8 * time.Second        // between two of those that the server refuses for good
+	refusedFor  = 8 * time.Second        // between two attempts if the server refuses for good
 	grownAfter  = time.Hour              // and the window: a life that began so long ago is grown
 )
 
@@ -33,38 +33,37 @@ type Config struct {
 	Index   int           // of the node in the deployment; comes back in every Batch
 	Conn    Conn          // how the node is reached
 	Clock   clock.Clock   // default clock.System
-	Timeout time.Duration // how long to wait for the answer of a node that is quick; default 500 ms
+	Timeout time.Duration // how long to wait for the answer of a fast node; default 500 ms
 	Longest time.Duration // the same for a node that is slow but answers, and for each step of connecting; at least Timeout, which is the default
 	Window  time.Duration // 0 turns the guard off; else the longest for which a server that forgot is young, see State.Age
 	MaxTTL  time.Duration // whole milliseconds; the marker is raised to it, see State.MaxTTL
 	Mailbox int           // room for commands, of which a group takes that of its members; default 8192
 	Replies chan<- Batch  // must be received from until Run has returned
 
-	Wakes chan<- Wake // news of the node; nil if nobody wants them; must be received from until Run has returned
+	Wakes chan<- Wake // messages from the node; nil if they are not wanted; must be received from until Run has returned
 
-	// Of those who wait, see Enqueue.
-	Inbox   string        // the channel on which reservations are told to this process, without spaces; "" if it never waits
+	// These are for waiters, see Enqueue.
+	Inbox   string        // the channel on which the nodes announce reservations to this process, without spaces; "" if it never waits
 	Reserve time.Duration // how long a reservation lasts, longer if the node takes more than Timeout; default 3*Timeout
 	Alive   time.Duration // for how long an Enqueue keeps its place; default 4*Reserve
 }
 
-// An Actor has one node carry out commands, over a connection that it makes,
-// watches and replaces by itself. Commands are sent in the order in which they
-// were taken. While one pipeline is under way the next one gathers in the mailbox,
-// so pipelines grow exactly as fast as the node is slow.
+// An Actor makes one node carry out commands, over a connection that it makes, watches and replaces
+// by itself. Commands are sent in the order in which they were taken. While one pipeline is under
+// way the next one gathers in the mailbox, so pipelines grow exactly as fast as the node is slow.
 type Actor struct {
 	Config
 	mailbox mailbox
 
-	// Of the goroutine of Run alone.
+	// These are for the goroutine of Run alone.
 	session  *session // nil while there is none
 	attempt  chan enrolment
 	trying   *session       // of the attempt
-	asked    *session       // an answer over it is overdue, and one behind that is waited for; nil if there is none
-	behind   chan enrolment // gets that
+	asked    *session       // an answer over it is overdue, and a later one is waited for; nil if there is none
+	behind   chan enrolment // receives the later one
 	holdBack bool           // commands wait for the attempt that is under way
 	patience patience
-	reserve  script.Millis // how long a reservation lasts if the node is quick
+	reserve  script.Millis // how long a reservation lasts if the node is fast
 	overdue  int           // attempts in a row that ended because an answer was overdue
 	timer    clock.Timer
 	idle     clock.Timer // when it fires, nothing was asked for a moment
@@ -72,13 +71,13 @@ type Actor struct {
 	refused  *backoff.ExponentialBackOff // instead of pause, after a refusal for good
 	refusal  bool                        // that was the outcome of the latest attempt
 	answered bool                        // the server is there, and has said no to it
-	triedAt  clock.Instant               // when that ended
+	triedAt  clock.Instant               // when the latest attempt ended
 	needed   clock.Instant               // until then a lease or a caller misses the connection
 	lostAt   clock.Instant               // when the latest connection was
 	state    State
-	run      identity      // the latest that was told
-	trip     time.Duration // in which State.Offset was measured
-	known    string        // the identity of this node's data, or what it is to be
+	run      identity      // the latest one received
+	trip     time.Duration // the round trip in which State.Offset was measured
+	known    string        // the identity of this node's data, or the one that it will get
 	grown    bool          // this Life is, if it is guarded
 	queued   []Command
 	pipe     pipeline
@@ -89,8 +88,8 @@ type Actor struct {
 
 	callouts callouts
 
-	// The inbox.
-	waits     bool          // something has waited: from now on it is listened to
+	// These are for the inbox.
+	waits     bool          // something has waited: from now on the actor listens
 	listening chan struct{} // closed when the latest listener has ended; nil before the first
 	heard     chan error    // what becomes State.NoInbox
 	inboxes   lender
@@ -151,15 +150,14 @@ func newPause(last time.Duration) *backoff.ExponentialBackOff {
 		backoff.WithMaxInterval(last*2/3), backoff.WithMultiplier(2), backoff.WithMaxElapsedTime(0))
 }
 
-// TrySend hands over a command, or returns false if there is no room for it; then
-// nothing was sent and no reply will come. It never blocks. What asks for a name may
-// fill only half the room, so that leases which are held can still be renewed and
-// released. After the context of Run is done there is no room. TrySend, TrySendAll and Close are
-// for one goroutine.
+// TrySend hands over a command, or returns false if there is no room for it; then nothing was sent
+// and no reply will come. It never blocks. Commands that ask for a name may fill only half the
+// room, so that leases which are held can still be renewed and released. After the context of Run
+// is done there is no room. TrySend, TrySendAll and Close are for one goroutine.
 func (a *Actor) TrySend(c Command) bool { return len(a.mailbox.put(c)) == 0 }
 
-// TrySendAll hands over many commands at once, in their order, and returns those for
-// which there is no room: see [Actor.TrySend]. It keeps nothing of what it is given but groups.
+// TrySendAll hands over many commands at once, in their order, and returns those for which there is
+// no room: see [Actor.TrySend]. It keeps nothing of its argument but groups.
 func (a *Actor) TrySendAll(commands []Command) (refused []Command) {
 	return a.mailbox.put(commands...)
 }
@@ -168,12 +166,11 @@ func (a *Actor) TrySendAll(commands []Command) (refused []Command) {
 // once, and no TrySend after it.
 func (a *Actor) Close() { close(a.mailbox.batches) }
 
-// Run connects to the node and answers commands, each one exactly once, until
-// Close was called and nothing is left. If ctx is done before, Run cuts the
-// connection at once and answers what is left without sending it. It blocks while
-// nobody receives from Replies. It leaves no goroutine behind, except where a
-// user's own client or dialer does not return, and for a few milliseconds one of
-// the client library that looks for a Sentinel.
+// Run connects to the node and answers commands, each one exactly once, until Close was called and
+// nothing is left. If ctx is done before, Run cuts the connection at once and answers what is left
+// without sending it. It blocks while its Replies are not received. It leaves no goroutine behind,
+// with two exceptions: if a user's own client or dialer does not return, and for a few milliseconds
+// one of the client library that looks for a Sentinel.
 func (a *Actor) Run(ctx context.Context) {
 	a.timer = a.Clock.NewTimer(probeAfter)
 	defer a.timer.Stop()
@@ -287,7 +284,7 @@ func (a *Actor) stopAsking() {
 	}
 }
 
-// noMoreAsked returns it, if any, and remembers for how long was waited in vain.
+// noMoreAsked returns that connection, if any, and remembers how long it waited in vain.
 func (a *Actor) noMoreAsked() *session {
 	s := a.asked
 	if s != nil {
@@ -297,10 +294,10 @@ func (a *Actor) noMoreAsked() *session {
 	return s
 }
 
-// accompany has a fingerprint that would be sent alone wait a moment for something else: a grant
-// that comes right after it would have to wait for its answer, a whole round trip. That is so
-// where one caller goes from one name to the next: what comes while its release is under way is
-// sent with the answer to that, just before the next grant.
+// accompany makes a fingerprint that would be sent alone wait a moment for another command. A grant
+// that comes right after it would have to wait for its answer, a whole round trip. That happens if
+// one caller goes from one name to the next: its next grant comes just after the answer to its
+// release, and a fingerprint that came meanwhile would be sent before it.
 func (a *Actor) accompany(ctx context.Context) {
 	if slices.ContainsFunc(a.queued, func(c Command) bool { return c.Op != Sign }) {
 		return
@@ -309,7 +306,7 @@ func (a *Actor) accompany(ctx context.Context) {
 	defer moment.Stop()
 	select {
 	case batch, ok := <-a.mailbox.batches:
-		if ok { // else the loop sees it as well
+		if ok { // otherwise the loop sees it as well
 			a.queued = a.mailbox.take(a.queued, batch)
 		}
 	case <-moment.C():
@@ -323,10 +320,10 @@ func (a *Actor) drain(batch []Command) []Command {
 	return a.queued
 }
 
-// goOn returns what hands over the names of which the latest pipeline has met only dead
-// waiters, and whatever is waiting. By a release, of a token that nobody has: it does no
-// more than that, and only while the key is absent. If it does not get through, the next
-// heartbeat of a waiter goes on.
+// goOn returns the commands that hand over the names of which the latest pipeline has met only dead
+// waiters, and the waiting commands. The former are releases of a token that no client has: they do
+// nothing else, and only while the key is absent. If one does not get through, the next heartbeat
+// of a waiter goes on.
 func (a *Actor) goOn() []Command {
 	a.queued = a.queued[:0]
 	for _, name := range a.pipe.rest {
@@ -358,7 +355,7 @@ func (a *Actor) handle(ctx context.Context, commands []Command) {
 		switch pause := now.Sub(a.triedAt); {
 		case a.mayGetOne():
 		case a.refusal && pause >= lastPause && a.isAwaited(commands, now):
-			a.try(ctx, false) // somebody waits, and the server may have been mended
+			a.try(ctx, false) // a caller waits, and the server may have been mended
 		case !a.isNeeded(now):
 		case pause < a.pauseIfNeeded(now):
 			a.timer.Reset(a.pauseIfNeeded(now) - pause)
@@ -383,9 +380,9 @@ func (a *Actor) handle(ctx context.Context, commands []Command) {
 	a.tell()
 }
 
-// need notes until when commands that get no answer miss the connection: what keeps a lease does
-// until that is lost, and a caller for as long as isMissed allows. What is written down for other
-// clients can wait.
+// need notes until when commands without an answer miss the connection. A command that keeps a
+// lease misses it until the lease is lost, and a caller for as long as isMissed allows. Sign and
+// Leave can wait: they are for other clients.
 func (a *Actor) need(commands []Command) {
 	for i := range commands {
 		switch c := &commands[i]; c.Op {
@@ -398,23 +395,23 @@ func (a *Actor) need(commands []Command) {
 	}
 }
 
-// isAwaited reports whether somebody waits for a server that refuses for good: a caller, or a
-// lease that had its vote when the connection was lost. What keeps a lease that others keep comes
-// again and again for as long as it is held, and does not hurry.
+// isAwaited reports whether a caller waits for a server that refuses for good, or a lease that had
+// its vote when the connection was lost. Commands for a lease that others keep come again and again
+// for as long as it is held, and do not hurry.
 func (a *Actor) isAwaited(commands []Command, now clock.Instant) bool {
 	return a.isMissed(now) || slices.ContainsFunc(commands, func(c Command) bool {
 		return c.Op != Renew && c.Op != RenewAll && c.Op != Heal && c.Op != Sign
 	})
 }
 
-// guard takes out what this incarnation must not be asked: a grant or a claim while it
-// is young, and what was meant for another. A young node hands nothing over
-// either: a reservation would stand in the way of the heal of what it forgot.
+// guard takes out the commands that this incarnation must not get: a grant or a claim while it is
+// young, and commands for another incarnation. A young node hands nothing over either: a
+// reservation would stand in the way of the heal of a lease that it forgot.
 func (a *Actor) guard() {
 	p := &a.pipe
 	for _, it := range p.live {
 		if c := &p.commands[it.command]; c.Op == Sign && c.Grown && c.Life == a.state.Life {
-			// It is so, whatever becomes of writing it down.
+			// It is grown, even if writing that down fails.
 			a.grown, a.state.Grown = true, true
 		}
 	}
@@ -434,8 +431,8 @@ func (a *Actor) guard() {
 	p.live = wanted
 }
 
-// probe notices a dead connection and measures the Offset again, if there was
-// nothing to send for a while.
+// probe notices a dead connection and measures the Offset again, if there was nothing to send for a
+// while.
 func (a *Actor) probe(ctx context.Context) {
 	now := a.Clock.Now()
 	if idle := now.Sub(a.used); idle < probeAfter {
@@ -451,18 +448,17 @@ func (a *Actor) probe(ctx context.Context) {
 	a.tell()
 }
 
-// exchange sends the live commands of the pipeline and reads the answers into its
-// replies. An error means that the enrolment is over. Calls whose script the node
-// had lost are sent once more, and so after all the others; and
-// so are those that had too many names for it, a name each.
-// now was read a moment ago: reading it costs as much as much else here.
+// exchange sends the live commands of the pipeline and reads the answers into its replies. An error
+// means that the enrolment is over. It sends calls whose script the node had lost once more, and so
+// after all the others. It also sends again calls that had too many names for the node, one name
+// each. now was read a moment ago: reading it costs as much as much else here.
 func (a *Actor) exchange(now clock.Instant, withTime bool) error {
 	p := &a.pipe
 	a.used = now
 	withTime = withTime || a.used.Sub(a.state.OffsetAt) >= probeAfter
 	over := a.roundTrip(withTime, false, a.used)
 	if over != nil {
-		p.fail(Unsent, over) // live are only those which the node has refused to run
+		p.fail(Unsent, over) // only commands are live that the node has refused to run
 		return over
 	}
 	if len(p.live) == 0 {
@@ -488,8 +484,8 @@ func (a *Actor) exchange(now clock.Instant, withTime bool) error {
 
 var errGivenUp = errors.New("not resent: already undone by a later command")
 
-// givenUp reports whether a later command undoes what c would leave on the node. That
-// may have been done already, and would not be done again.
+// givenUp reports whether a later command undoes what c would leave on the node. The node may have
+// run that command already, and would not run it again.
 func givenUp(c *Command, later []Command) bool {
 	if c.Op != Claim && c.Op != Heal && c.Op != Enqueue && c.Op != Adopt {
 		return false
@@ -540,7 +536,7 @@ func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 	if at == 0 {
 		at = t
 	}
-	if p.time == 0 && at != 0 { // nothing was done before it was told
+	if p.time == 0 && at != 0 { // nothing was done before the time was read
 		p.time = at
 		a.measured(at, sent, back)
 	}
@@ -555,10 +551,10 @@ func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 	return over
 }
 
-// measured takes in a node's time. It may be from the beginning of the round trip or from
-// its end: so a slow answer does not replace what a quicker one has told lately, as fences
-// that are proposed by it would go to and fro. But if the two cannot both be right, one
-// of the clocks has moved, as in a pause that ours did not see.
+// measured records a node's time. The node may have read its clock at any point of the round trip.
+// So a slow answer does not replace that of a recent faster one; otherwise proposed fences would
+// jitter. But if the two cannot both be right, one of the clocks has moved, as in a pause that ours
+// did not see.
 func (a *Actor) measured(nodeTime time.Duration, sent, back clock.Instant) {
 	a.state.Time, a.state.TimeSent, a.state.TimeBack = nodeTime, sent, back
 	trip := back.Sub(sent)
@@ -590,14 +586,14 @@ func (a *Actor) tell() {
 	a.Replies <- b
 }
 
-// took hears how long an answer has taken, or was waited for at least.
+// took records how long an answer has taken, or how long the actor waited for it at least.
 func (a *Actor) took(now clock.Instant, trip time.Duration) {
 	a.patience.took(now, trip)
 	a.state.Patience = a.patience.of(now)
 }
 
-// reserves returns for how long the node reserves a name. Whoever gets it hears of that, and
-// claims it over a connection that may have another answer to wait for: three times Timeout
+// reserves returns for how long the node reserves a name. The waiter hears of the reservation, and
+// claims the name over a connection that may have another answer to wait for. Three times Timeout
 // is enough if the node takes no longer than that.
 func (a *Actor) reserves(now clock.Instant) script.Millis {
 	more := 2 * (a.patience.slowest(now) - a.Timeout)
@@ -607,8 +603,9 @@ func (a *Actor) reserves(now clock.Instant) script.Millis {
 	return script.InMillis(a.Reserve + more)
 }
 
-// goOnHolding lets commands wait as long as the attempt goes on: each step of it may take as long
-// as an answer is waited for. After that nobody waits for it, and it is told what it waits for.
+// goOnHolding lets commands wait as long as the attempt goes on. Each step of the attempt may take
+// as long as the actor waits for an answer. After that no command waits for it, and their errors
+// say what it waits for.
 func (a *Actor) goOnHolding() {
 	now := a.Clock.Now()
 	within := a.patience.of(now)
@@ -662,10 +659,10 @@ func (a *Actor) try(ctx context.Context, holdBack bool) {
 	}(a.attempt)
 }
 
-// dialling returns for how long a dial is waited for, and after how long another one is begun
-// meanwhile, 0 if none is. To wait long for a dial that will fail is worse than to dial once more, as
-// its packet may have got lost. So it is waited for longer only after it was in vain, and then
-// both is done: the node may be far, or have been away.
+// dialling returns how long to wait for a dial, and after how long to begin another one meanwhile,
+// 0 for never. To wait long for a dial that will fail is worse than to dial once more, as its
+// packet may have got lost. So the actor waits longer only after a dial was in vain. Then it does
+// both: the node may be far, or have been away.
 func (a *Actor) dialling(patience time.Duration) (dialled, again time.Duration) {
 	dialled = min(patience<<min(a.overdue, 8), a.Longest)
 	if a.overdue > 0 {
@@ -674,10 +671,10 @@ func (a *Actor) dialling(patience time.Duration) (dialled, again time.Duration) 
 	return dialled, again
 }
 
-// ask gives a connection over which an answer is overdue as long again as a step of connecting.
-// If the node answers it still, that is quicker than to connect anew, which takes it several
-// answers. Meanwhile nothing is sent over it that somebody waits for, as that would be
-// behind. See docs/decisions/3.
+// ask gives a connection over which an answer is overdue as long again as a step of connecting. If
+// the node still answers, that is faster than a new connection, which takes several answers.
+// Meanwhile no command for which a caller waits is sent over it, as its answer would come after the
+// overdue one. See docs/decisions/3.
 func (a *Actor) ask(s *session) {
 	done := make(chan enrolment, 1)
 	a.asked, a.behind = s, done
@@ -694,7 +691,7 @@ func (a *Actor) ask(s *session) {
 	})
 }
 
-// caughtUp takes the answer behind one that was overdue, or hears that none has come.
+// caughtUp handles the answer that comes after an overdue one, or its absence.
 func (a *Actor) caughtUp(ctx context.Context, e enrolment) {
 	if e.err != nil {
 		a.stopAsking()
@@ -709,8 +706,8 @@ func (a *Actor) caughtUp(ctx context.Context, e enrolment) {
 	a.resume(e)
 }
 
-// mayGetOne reports whether there may soon be a connection without a further attempt: one is under
-// way, or that of a client goes on, which may have no other one.
+// mayGetOne reports whether there may soon be a connection without a further attempt. An attempt is
+// under way, or the connection of a client goes on, which may have no other one.
 func (a *Actor) mayGetOne() bool { return a.attempt != nil || a.asked != nil && a.Conn.client != nil }
 
 // isMissed reports whether a connection was lost so lately that a lease may still have a vote there.
@@ -718,15 +715,15 @@ func (a *Actor) isMissed(now clock.Instant) bool {
 	return a.lostAt != 0 && now.Sub(a.lostAt) < max(neededFor, a.MaxTTL)
 }
 
-// isNeeded reports whether such a connection is needed by a lease that is to be kept or given
-// back, or by a caller, and its server has not said no. To one that stays away, so many attempts
-// of each process would be a load. See docs/decisions/24.
+// isNeeded reports whether such a connection is needed by a lease that must be kept or given back,
+// or by a caller, and its server has not said no. To a server that stays away, so many attempts of
+// each process would be a load. See docs/decisions/24.
 func (a *Actor) isNeeded(now clock.Instant) bool {
 	return now < a.needed && a.isMissed(now) && !a.answered && !a.refusal
 }
 
-// pauseIfNeeded returns how long to wait before the next attempt then. The longer the node has been
-// away, the less does it matter how quickly it is found.
+// pauseIfNeeded returns how long to wait before the next attempt in that case. The longer the node
+// has been away, the less it matters how quickly it is found.
 func (a *Actor) pauseIfNeeded(now clock.Instant) time.Duration {
 	return min(max(shortPause, now.Sub(a.lostAt)/1000), lastPause)
 }
@@ -739,7 +736,7 @@ func (a *Actor) nextPause(now clock.Instant) time.Duration {
 	return a.pause.NextBackOff()
 }
 
-// tried takes the outcome of an attempt.
+// tried handles the outcome of an attempt.
 func (a *Actor) tried(e enrolment) {
 	a.attempt, a.trying, a.holdBack = nil, nil, false
 	if e.session == nil {
@@ -751,7 +748,7 @@ func (a *Actor) tried(e enrolment) {
 	a.enrolled(e)
 }
 
-// failed takes the failure of an attempt.
+// failed handles the failure of an attempt.
 func (a *Actor) failed(e enrolment) {
 	changed := a.state.Err == nil || a.state.Err.Error() != e.err.Error() || a.state.Reconnecting
 	a.state.Err, a.state.Overdue, a.state.Reconnecting = e.err, errors.Is(e.err, context.DeadlineExceeded), false
@@ -800,17 +797,17 @@ func (a *Actor) enrolled(e enrolment) {
 		a.took(e.id.heard, e.id.heard.Sub(e.id.marked))
 	}
 	a.used = e.session.begun
-	// A server that does not say who it is keeps its Life: nothing shows that it
-	// has forgotten anything. One whose marker is of another time has lost the old one, and
-	// whatever else it had.
+	// A server that does not say which one it is keeps its Life: nothing shows that it has
+	// forgotten anything. A server whose marker is of another time has lost the old one, and
+	// everything else it had.
 	if known := e.id.run != "" || e.id.replication != ""; a.state.Life == 0 ||
 		known && (e.id.run != a.run.run || e.id.replication != a.run.replication || e.id.since != a.run.since) {
 		a.state.Life++
 		a.state.LifeAt = e.id.heard
 		a.run = e.id
-		// Where only short-lived processes come by, nobody knows it for the window. So its
-		// age may tell, but only as it was when it was first heard of: the clock of a
-		// server that has just started is the one that is set.
+		// If only short-lived processes come by, none of them knows the life for the window. So its
+		// age may count, but only as it was when it was first heard of: the clock of a server that
+		// has just started is likely to be set.
 		a.grown = e.id.age-grownAfter > a.Window
 	}
 	a.grown = a.grown || e.id.grown
@@ -833,11 +830,11 @@ func (a *Actor) enrolled(e enrolment) {
 	}
 }
 
-// lose ends the enrolment, tells that together with the replies of the pipeline,
-// and tries again: at once, unless the connection has never been of any use. That a connection
-// ends is ordinary; unless the server has said why, or answers what it was not asked. If an
-// answer is overdue the connection may still go on, if it does so before there is another one.
-// A client that was lent may have no other one.
+// lose ends the enrolment, reports that together with the replies of the pipeline, and tries again:
+// at once, unless the connection has never been of any use. The end of a connection is ordinary,
+// unless the server has said why, or answers what it was not asked. If an answer is overdue the
+// connection may still go on, if it does so before there is another one. A client that was lent may
+// have no other one.
 func (a *Actor) lose(ctx context.Context, over error) {
 	s := a.session
 	if over == nil {

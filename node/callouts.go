@@ -17,14 +17,14 @@ import (
 	"github.com/leasehold-go/leasehold/clock"
 )
 
-// What is waited for besides the server, as an error begins.
+// These begin an error that says what the actor waits for besides the server.
 const (
 	inCredentials = "AuthCredentialsFn has not returned"
 	inDialer      = "the dialer has not connected"
-	inClient      = "no connection from the client, whose pool has none free, of which each supervisor keeps two for each node (BlockingPoolSize), or whose node does not answer,"
+	inClient      = "no connection from the client: its pool has none free (each supervisor keeps two for each node, see BlockingPoolSize), or its node does not answer,"
 )
 
-// callouts are a user's functions that a connection needs, as far as they are running: they
+// callouts holds the calls of a user's functions that a connection needs and that are running: they
 // may hang for as long as they like.
 type callouts struct {
 	// The function for credentials is not called once more for the same address until it has
@@ -35,21 +35,21 @@ type callouts struct {
 	dialing map[string]*dialing // by address, and apart for what listens
 }
 
-// dialing is the calls of a dialer that are running.
+// dialing counts the calls of a dialer that are running.
 type dialing struct {
 	n     int
 	since clock.Instant // when the latest has begun
 	pause time.Duration // until the next one may begin
 }
 
-// maxDialing is how many calls that hang are nothing odd: a dialer without a timeout takes two
-// minutes to notice that nobody is there.
+// maxDialing is how many calls may hang before that is unusual. A dialer without a timeout takes
+// two minutes to notice that no server answers.
 const maxDialing = 16
 
 var errDialing = errors.New(inDialer + ": an earlier call is still running")
 
-// begin returns what ends a call of the dialer. Another one is begun only after more and more
-// time while calls hang: so there are few of them, and yet a server that has come back is
+// begin returns the function that ends a call of the dialer. While calls hang, the next one begins
+// only after more and more time. So there are few of them, and yet a server that has come back is
 // found before an old call has noticed.
 func (c *callouts) begin(call string, now clock.Instant, timeout time.Duration) (end func(), err error) {
 	c.mu.Lock()
@@ -80,7 +80,7 @@ func (c *callouts) begin(call string, now clock.Instant, timeout time.Duration) 
 	}, nil
 }
 
-// waitFor has errors say what is waited for, until done is called.
+// waitFor makes errors say what the session waits for, until done is called.
 func (s *session) waitFor(what string) (done func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -97,7 +97,7 @@ func (s *session) waitFor(what string) (done func()) {
 	}
 }
 
-// waitedFor returns what is waited for: the server, unless it is something else.
+// waitedFor returns what the session waits for: the server, unless it is something else.
 func (s *session) waitedFor() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,16 +107,16 @@ func (s *session) waitedFor() string {
 	return "no answer"
 }
 
-// recovered makes an error of a panic of a user's function: it would end the process, as
-// nobody else can recover it.
+// recovered makes an error of a panic of a user's function. The panic would end the process, as no
+// other code can recover it.
 func recovered(err *error, what string) {
 	if p := recover(); p != nil {
 		*err = fmt.Errorf("%s has panicked: %v", what, p)
 	}
 }
 
-// A credentialsError is what a user's function has returned, which may be that it had no answer
-// in time. A pointer to one can be compared, whatever the type of that is.
+// A credentialsError is the error that a user's function has returned, which may be that it had no
+// answer in time. A pointer to one can be compared, whatever its type.
 type credentialsError struct{ err error }
 
 func (e *credentialsError) Error() string { return "AuthCredentialsFn: " + e.err.Error() }
@@ -147,8 +147,8 @@ func (s *session) withCredentials(fn func(rueidis.AuthCredentialsContext) (rueid
 	}
 }
 
-// withDialer returns a user's dialer, which ends with the session whether or not it heeds
-// its context.
+// withDialer returns a user's dialer, which ends with the session whether or not it heeds its
+// context.
 func (s *session) withDialer(dial func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error)) func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
 	type result struct {
 		conn net.Conn

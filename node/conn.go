@@ -17,19 +17,19 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// A Conn says how one node is reached. It is a value without a connection in it:
-// each supervisor connects by itself, and several may be given the same Conn. The
-// zero Conn reaches nothing, and [Conn.Err] says so.
+// A Conn says how one node is reached. It is a value without a connection in it: each supervisor
+// connects by itself, and several may be given the same Conn. The zero Conn reaches nothing, and
+// [Conn.Err] says so.
 type Conn struct {
-	opt    *option // nil if it is a client's, or broken
+	opt    *option // nil if the connection is from a client, or broken
 	client rueidis.Client
 	label  string
 	err    error
 }
 
-// An option is behind one more pointer, which package fmt does not follow: it asks no value in an
-// unexported field how it wants to be printed, and prints what a pointer there points to if the verb
-// does not fit.
+// An option has one more pointer in between, which package fmt does not follow. Package fmt asks no
+// value in an unexported field how it wants to be printed, and prints what a pointer there points
+// to if the verb does not fit.
 type option struct{ *rueidis.ClientOption }
 
 func behind(o *rueidis.ClientOption) *option { return &option{o} }
@@ -40,15 +40,14 @@ func behind(o *rueidis.ClientOption) *option { return &option{o} }
 //	unix://user:password@/path/to/socket?db=1
 //	redis://sentinel:port?addr=sentinel:port&master_set=name
 //
-// A text without a scheme is taken for host:port or host:port/db. The default port is 6379, and the
+// A text without a scheme is read as host:port or host:port/db. The default port is 6379, and the
 // default database 0. If the URL is wrong, [Conn.Err] says why.
 //
-// With TLS these parameters name files in PEM, as the flags of redis-cli do: cacert, the
-// authorities that are trusted instead of the system's; cert and key, the client's own
+// With TLS these parameters name files in PEM, as the flags of redis-cli do. cacert has the
+// authorities that are trusted instead of the system's. cert and key have the client's own
 // certificate. URL reads the files at once. The parameter sni is the name for which the server's
-// certificate must be, instead of the host's. TLS is used for the Sentinels too if it is for their
-// servers. Sentinels may have a user and a password of their own, sentinel_username and
-// sentinel_password.
+// certificate must be, instead of the host's. If the servers use TLS, so do their Sentinels.
+// Sentinels may have a user and a password of their own, sentinel_username and sentinel_password.
 func URL(s string) Conn {
 	full := s
 	if s != "" && !strings.Contains(s, "://") {
@@ -71,20 +70,20 @@ func URLs(urls ...string) []Conn {
 	return conns
 }
 
-// FromOption returns a Conn for what a URL cannot say: certificates, a dialer,
-// changing credentials. Each supervisor makes its own connections to the node, one for commands
-// and, once a caller has waited, one that listens. What the option says about pipelining, retries,
-// caching, buffers, timeouts, replicas and the client's name is replaced. Several addresses are
-// those of Sentinels. The connections of a dialer should support deadlines, as those of package net
-// do: otherwise the node cannot tell of keys that change, see supervisor.NodeStatus.Tracks.
+// FromOption returns a Conn for what a URL cannot say: certificates, a dialer, changing
+// credentials. Each supervisor makes its own connections to the node, one for commands and, once a
+// caller has waited, one that listens. The Conn replaces what the option says about pipelining,
+// retries, caching, buffers, timeouts, replicas and the client's name. Several addresses are those
+// of Sentinels. The connections of a dialer should support deadlines, as those of package net do.
+// Otherwise the node cannot notify of keys that change, see supervisor.NodeStatus.Tracks.
 func FromOption(o rueidis.ClientOption) Conn {
 	o.InitAddress = slices.Clone(o.InitAddress)
 	c := Conn{opt: behind(&o), label: label(&o)}
 	switch {
 	case len(o.InitAddress) == 0 || slices.Contains(o.InitAddress, ""):
-		c.err = fmt.Errorf("InitAddress %q: no address, or an empty one: want one, or those of Sentinels", o.InitAddress)
+		c.err = fmt.Errorf("InitAddress %q: no address, or an empty one: give one, or those of Sentinels", o.InitAddress)
 	case len(o.InitAddress) > 1 && o.Sentinel.MasterSet == "":
-		c.err = fmt.Errorf("InitAddress with several addresses, %d, without a master set: want one, as a cluster as one node is not supported", len(o.InitAddress))
+		c.err = fmt.Errorf("InitAddress has %d addresses without a master set: give one, because a cluster cannot be one node", len(o.InitAddress))
 	case o.PipelineMultiplex > 0:
 		c.err = fmt.Errorf("PipelineMultiplex %d: want 0 or less, for one connection on which commands keep their order", o.PipelineMultiplex)
 	case o.ConnLifetime > 0:
@@ -99,22 +98,22 @@ func FromOption(o rueidis.ClientOption) Conn {
 }
 
 // FromClient returns a Conn for a client that the program has already. Each supervisor takes a
-// connection out of the client's pool, as Client.Dedicate does, another one once a caller has waited,
-// and keeps both. So the pool (BlockingPoolSize, 1,000 unless set) must have two for each supervisor
-// that uses it, beside those of the program's own blocking commands. If no connection is free,
-// supervisor.NodeStatus tells that, as Err or as NoInbox. The client stays the caller's, who closes
+// connection out of the client's pool, as Client.Dedicate does, another one once a caller has
+// waited, and keeps both. So the pool (BlockingPoolSize, 1,000 unless set) must have two for each
+// supervisor that uses it, beside those of the program's own blocking commands. If no connection is
+// free, supervisor.NodeStatus says so in Err or in NoInbox. The caller keeps the client, and closes
 // it after the supervisor.
 //
-// The client's own timeouts hold: a node that hangs may occupy a goroutine for that long. A
-// connection that broke while it was idle is noticed only when it is used again, after ten seconds at
-// most. [URL] and [FromOption] have neither weakness. A client of a cluster is refused.
+// The client's own timeouts apply: a node that hangs may occupy a goroutine for that long. A
+// connection that broke while it was idle is noticed only when it is used again, after ten seconds
+// at most. [URL] and [FromOption] have neither weakness. FromClient refuses a client of a cluster.
 func FromClient(client rueidis.Client) Conn {
 	c := Conn{client: client, label: "client"}
 	switch {
 	case client == nil:
 		c.err = errors.New("node: no client")
 	case client.Mode() == rueidis.ClientModeCluster:
-		c.err = errors.New("node: client of a cluster: not supported as one node")
+		c.err = errors.New("node: client of a cluster: a cluster cannot be one node")
 	default:
 		var addrs []string
 		for addr := range client.Nodes() {
@@ -133,7 +132,7 @@ type lender struct {
 	pending chan rueidis.DedicatedClient // nil if nothing is being borrowed
 }
 
-// lend borrows a connection. That cannot be cancelled: what comes too late is kept
+// lend borrows a connection. That cannot be cancelled: lend keeps a connection that comes too late
 // for the next time.
 func (l *lender) lend(ctx context.Context) (rueidis.DedicatedClient, error) {
 	if l.pending == nil {
@@ -153,7 +152,7 @@ func (l *lender) lend(ctx context.Context) (rueidis.DedicatedClient, error) {
 	}
 }
 
-// giveBack ends it.
+// giveBack gives the connection back.
 func (l *lender) giveBack() {
 	if pending := l.pending; pending != nil {
 		go func() { (<-pending).Close() }()
@@ -170,7 +169,7 @@ func (c Conn) Err() error {
 }
 
 // Option returns how the node is reached, for a client of the caller's own, which may ask the
-// server what this package does not. It has the credentials in it, so it is not to be printed. It
+// server for what this package does not. It contains the credentials, so do not print it. It
 // reports false if the Conn is a client's, or broken.
 func (c Conn) Option() (o rueidis.ClientOption, ok bool) {
 	if c.Err() != nil || c.opt == nil {
@@ -190,9 +189,8 @@ func (c Conn) String() string {
 	return c.label
 }
 
-// Same reports whether both reach the same node: by the same client, or the same
-// database and master set at an address that both have. It does not resolve names, so false may be
-// wrong.
+// Same reports whether both reach the same node: by the same client, or the same database and
+// master set at an address that both have. It does not resolve names, so false may be wrong.
 func (c Conn) Same(d Conn) bool {
 	if c.client != nil || d.client != nil {
 		return c.client != nil && d.client != nil && reflect.TypeOf(c.client).Comparable() &&
@@ -207,8 +205,9 @@ func (c Conn) Same(d Conn) bool {
 		})
 }
 
-// isTaken tells whether connections are taken from the library once it has made them: not if it
-// goes on to other servers by itself, or tells a server new credentials now and then.
+// isTaken reports whether the actor takes the connections from the library once it has made them.
+// It does not if the library goes on to other servers by itself, or sends a server new credentials
+// now and then.
 func (c Conn) isTaken() bool {
 	return c.opt != nil && c.opt.Sentinel.MasterSet == "" && c.opt.AuthCredentialsFn == nil
 }
@@ -232,9 +231,9 @@ func label(o *rueidis.ClientOption) string {
 	return s
 }
 
-// parse is rueidis.ParseURL with errors that quote no credential. A password that
-// is not percent-encoded moves the borders of everything behind it, so a part of
-// it may stand in any part of the URL, and of the error.
+// parse does what rueidis.ParseURL does, but its errors quote no credential. A password that is not
+// percent-encoded moves the borders of everything after it. So a part of it may stand in any part
+// of the URL, and of the error.
 func parse(s string) (rueidis.ClientOption, error) {
 	if s == "" {
 		return rueidis.ClientOption{}, errors.New("empty")
@@ -258,13 +257,13 @@ func parse(s string) (rueidis.ClientOption, error) {
 	return opt, addSecurity(&opt, u.Query())
 }
 
-// withoutUser removes everything up to the last @ behind the scheme.
+// withoutUser removes everything up to the last @ after the scheme.
 func withoutUser(s string) string {
 	scheme, rest, _ := strings.Cut(s, "://")
 	return scheme + "://" + rest[strings.LastIndexByte(rest, '@')+1:]
 }
 
-// withoutSecrets is a URL as it may be shown: no user, no password, no query.
+// withoutSecrets returns a URL as it may be shown: no user, no password, no query.
 func withoutSecrets(s string) string {
 	s = withoutUser(s)
 	if i := strings.IndexAny(s, "?#"); i >= 0 {
@@ -273,9 +272,9 @@ func withoutSecrets(s string) string {
 	return s
 }
 
-// options returns the option with ours laid over it: a dial is to succeed within dialled, and
-// what follows within timeout. See dialTCP for again. Every dial of the option
-// goes through wrap, and every password that it comes up with to secret.
+// options returns the option with ours laid over it. A dial must succeed within dialled, and each
+// later step within timeout. See dialTCP for again. wrap gets every connection that the option
+// dials, and secret every password that it uses.
 func (c Conn) options(timeout, dialled, again time.Duration,
 	wrap func(sentinel bool, dial func(context.Context) (net.Conn, error)) (net.Conn, error),
 	secret func(string),
@@ -297,8 +296,8 @@ func (c Conn) options(timeout, dialled, again time.Duration,
 		}
 	}
 	o.DialFn = nil
-	// The library passes the Sentinel's net.Dialer where it dials a Sentinel, so
-	// a resolver of its own tells which of the two it is.
+	// The library passes the Sentinel's net.Dialer when it dials a Sentinel. So a resolver of its
+	// own shows which of the two it is.
 	mark := &net.Resolver{}
 	if r := o.Sentinel.Dialer.Resolver; r != nil {
 		mark = &net.Resolver{PreferGo: r.PreferGo, StrictErrors: r.StrictErrors, Dial: r.Dial}
@@ -331,8 +330,8 @@ func (c Conn) options(timeout, dialled, again time.Duration,
 	o.WriteBufferEachConn = 16 << 10
 	o.ConnWriteTimeout = timeout
 	o.Dialer.Timeout = timeout
-	// The kernel's probes stay, the library's PING each second goes: an actor has
-	// a heartbeat of its own.
+	// The kernel's probes stay. The library's PING each second goes: an actor has a heartbeat of
+	// its own.
 	if !o.Dialer.KeepAliveConfig.Enable {
 		probe := max(0, o.Dialer.KeepAlive)
 		o.Dialer.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: probe, Interval: probe}

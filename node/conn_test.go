@@ -86,7 +86,7 @@ func TestOptionRefused(t *testing.T) {
 	one := []string{"h:1"}
 	for want, o := range map[string]rueidis.ClientOption{
 		"InitAddress []: no address":          {},
-		"several addresses, 2,":               {InitAddress: []string{"a:1", "b:1"}},
+		"InitAddress has 2 addresses":         {InitAddress: []string{"a:1", "b:1"}},
 		"PipelineMultiplex 2: want 0 or less": {InitAddress: one, PipelineMultiplex: 2},
 		"ConnLifetime 1h0m0s: want 0":         {InitAddress: one, ConnLifetime: time.Hour},
 		"ReplicaOnly":                         {InitAddress: one, ReplicaOnly: true},

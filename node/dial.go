@@ -11,12 +11,12 @@ import (
 	"github.com/leasehold-go/leasehold/clock"
 )
 
-// dialTCP connects to a server. A name may have several addresses, the first of which is dead:
-// so the next one is tried after a part of the timeout already, as RFC 8305 has it, and at
-// once if one has failed. net.Dialer does so for the first address of the other family
-// only, after 300 ms or its FallbackDelay. If again is not 0, all of them are dialled once more
-// after each such time, until one answers: the kernel sends a packet that was lost again only after
-// a second, then two, then four.
+// dialTCP connects to a server. A name may have several addresses, and the first of them may be
+// dead. So dialTCP tries the next one after a part of the timeout already, as RFC 8305 has it, and
+// at once if one has failed. net.Dialer does so for the first address of the other family only,
+// after 300 ms or its FallbackDelay. If again is not 0, dialTCP dials all of them once more after
+// each such time, until one answers. The kernel sends a lost packet again only after a second, then
+// two, then four.
 func dialTCP(ctx context.Context, dst string, d *net.Dialer, t *tls.Config, handshake, again time.Duration) (net.Conn, error) {
 	conn, err := dialAny(ctx, dst, d, again)
 	if err != nil || t == nil {
@@ -81,9 +81,9 @@ func lookUp(ctx context.Context, host, port string, d *net.Dialer) ([]string, er
 	return addresses, err
 }
 
-// race dials addresses, one at least, all of which are under way after the given time, and
-// returns the first connection. If again is not 0 they are dialled once more after each such time.
-// It fails as soon as each of them has failed.
+// race dials addresses, one at least, and returns the first connection. All dials are under way
+// after the given time. If again is not 0 it dials them once more after each such time. It fails as
+// soon as each of them has failed.
 func race(ctx context.Context, addresses []string, within, again time.Duration, dial func(context.Context, string) (net.Conn, error)) (net.Conn, error) {
 	type result struct {
 		address int

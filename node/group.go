@@ -10,8 +10,8 @@ import (
 	"github.com/leasehold-go/leasehold/node/internal/script"
 )
 
-// A Group is leases that one [RenewAll] renews together, for one TTL. All nodes are sent the same
-// Group, so its sender must not change it before each of them has answered.
+// A Group is a set of leases that one [RenewAll] renews together, for one TTL. All nodes are sent
+// the same Group, so its sender must not change it before each of them has answered.
 type Group struct {
 	TTL     time.Duration // whole milliseconds
 	Members []Member
@@ -20,14 +20,15 @@ type Group struct {
 	packed
 }
 
-// packed is how a group is sent if all its tokens begin alike and are of one length.
+// packed is the form in which a group is sent if all its tokens begin alike and are of one length.
 type packed struct {
 	begin string // of the tokens; "" if they are not alike
 	rests string // of the tokens, one after the other
 	size  int    // of each rest
 }
 
-// pack packs a group, and has the names lie side by side: each of the nodes reads all of them.
+// pack packs a group, and stores the names side by side, because each of the nodes reads all of
+// them.
 func (g *Group) pack() {
 	if len(g.Members) == 0 {
 		return
@@ -77,7 +78,7 @@ type Exception struct {
 	Err    error  // likewise
 }
 
-// Exceptions are all the exceptions of one reply.
+// Exceptions has all the exceptions of one reply.
 type Exceptions []Exception
 
 // All returns the exceptions. A nil *Exceptions has none.
@@ -88,7 +89,7 @@ func (e *Exceptions) All() []Exception {
 	return *e
 }
 
-// weight returns how many names a command is about, for which it takes room.
+// weight returns how many names a command is about, and so for how many it takes room.
 func (c *Command) weight() int {
 	if c.Group == nil {
 		return 1
@@ -113,8 +114,8 @@ func (p *pipeline) memberOf(it item) *Member {
 	return &p.commands[it.command].Group.Members[it.member]
 }
 
-// packs returns the group some of whose members one call can carry packed: they must stand one after
-// the other. It is nil if they cannot.
+// packs returns the group if one call can carry the given members packed: they must stand one after
+// the other. It returns nil if they cannot.
 func (p *pipeline) packs(live []item) *Group {
 	first, last := live[0], live[len(live)-1]
 	g := p.commands[first.command].Group
@@ -124,7 +125,7 @@ func (p *pipeline) packs(live []item) *Group {
 	return g
 }
 
-// renewAll encodes what one call tells of a group's members.
+// renewAll encodes one call for a group's members.
 func (p *pipeline) renewAll(to []string, g *Group, live []item) []string {
 	from := int(live[0].member) * g.size
 	return script.RenewAllCall(to, p.tracks, p.millis(g.TTL), g.begin, g.rests[from:from+g.size*len(live)])
@@ -144,7 +145,7 @@ func (p *pipeline) tokenOf(it item) string {
 	return p.commands[it.command].Token
 }
 
-// ttlOf returns for how long an item is to be renewed.
+// ttlOf returns for how long to renew an item.
 func (p *pipeline) ttlOf(it item) time.Duration {
 	if c := &p.commands[it.command]; c.Group == nil {
 		return c.TTL
@@ -152,7 +153,7 @@ func (p *pipeline) ttlOf(it item) time.Duration {
 	return p.commands[it.command].Group.TTL
 }
 
-// byOf returns after which instant an item is not sent any more.
+// byOf returns the instant after which an item is not sent any more.
 func (p *pipeline) byOf(it item) clock.Instant {
 	if m := p.memberOf(it); m != nil {
 		return m.By
@@ -183,7 +184,7 @@ func (p *pipeline) renewed(it item) {
 }
 
 // finish gives the groups their replies. A reply says OK of all but its exceptions, so every member
-// must have been answered: otherwise nothing is known of any.
+// must have been answered. Otherwise no member's outcome is known.
 func (p *pipeline) finish() {
 	for i := range p.replies {
 		if p.replies[i].Op != RenewAll {

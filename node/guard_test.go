@@ -518,7 +518,7 @@ func TestClusterModeRefused(t *testing.T) {
 					r := start(t, c)
 					got := r.ask(grant("a", "1", 1))
 					wantStatuses(t, got, "unsent")
-					if err := got[0].Err; err.Error() != "server in cluster mode: a cluster as one node is not supported" {
+					if err := got[0].Err; err.Error() != "server in cluster mode: a cluster cannot be one node" {
 						t.Errorf("%v", err)
 					}
 					n.ClusterMode(false)

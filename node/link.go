@@ -9,21 +9,21 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// A link is how a session speaks to its server. Commands are gathered, and sent at once. There
-// are two: a [stream] over a connection that is ours, and the client library over any other.
+// A link is how a session talks to its server. Commands are gathered, and sent at once. There are
+// two kinds: a [stream] over a connection that is ours, and the client library over any other.
 type link interface {
-	// add gathers a command, of which it keeps nothing.
+	// add gathers a command. It keeps nothing of the words.
 	add(words ...string)
-	// gathered returns how many there are.
+	// gathered returns how many commands are gathered.
 	gathered() int
-	// exchange sends them and returns an answer to each, in their order, which may be used
+	// exchange sends the commands and returns an answer to each, in their order. They may be used
 	// until add is called again. An answer that has not come has an error. The waiting ends with
 	// ctx, or by what the session does to its connection.
 	exchange(ctx context.Context) []value
 }
 
-// A value is what a server has answered, or an element of that. Its methods fail alike: with
-// what the server has said if it is an error, with errNil, or with errType.
+// A value is a server's answer, or an element of one. Its methods fail alike: with the server's
+// text if it is an error, with errNil, or with errType.
 type value struct {
 	kind     byte   // its first byte; 0 if there is none, for failed. '_' stands for each form of nothing
 	text     []byte // of a string, of an error and of what is neither number nor list
@@ -37,13 +37,13 @@ var (
 	errType = errors.New("a value of another type")
 )
 
-// A serverError is what a server has said.
+// A serverError is an error that a server has answered.
 type serverError string
 
 func (e serverError) Error() string { return string(e) }
 
-// said returns what a server has said by an error, and whether it did: to the library, which
-// makes a connection, or to us.
+// said returns the text of a server's error, and whether err is one. The library may have got it,
+// when it made a connection, or we.
 func said(err error) (text string, did bool) {
 	if err == nil {
 		return "", false // what follows allocates
@@ -76,10 +76,10 @@ func (v *value) err() error {
 	return nil
 }
 
-// isString tells whether it is a string that has nothing else to it. A verbatim string has.
+// isString reports whether it is a string without anything else to it, as a verbatim string has.
 func (v *value) isString() bool { return v.kind == '$' || v.kind == '+' }
 
-// isText tells whether it is a string that says so.
+// isText reports whether it is the given string.
 func (v *value) isText(text string) bool { return v.isString() && string(v.text) == text }
 
 // bytes returns a text, which may be used as long as the value.
@@ -122,7 +122,7 @@ func (v *value) integer() (int64, error) {
 	return v.n, nil
 }
 
-// decimal returns an integer, or what a string tells as one.
+// decimal returns an integer, or the integer that a string spells.
 func (v *value) decimal() (int64, error) {
 	if v.isString() {
 		if n, ok := number(v.text); ok {
@@ -135,8 +135,8 @@ func (v *value) decimal() (int64, error) {
 
 func (v *value) wrong() error { return fmt.Errorf("%w: %q", errType, v.kind) }
 
-// A library is a link of the client library: over a connection that was lent, or that the
-// library itself may make anew.
+// A library is a link of the client library: over a connection that was lent, or that the library
+// itself may make again.
 type library struct {
 	client rueidis.CoreClient
 	multi  []rueidis.Completed
@@ -155,8 +155,8 @@ func (l *library) exchange(ctx context.Context) []value {
 	for i := range rs {
 		l.values = append(l.values, valueOf(&rs[i]))
 	}
-	// The library has recycled the commands that were answered, and may still be
-	// reading the slice if one was not: then it is not used again.
+	// The library has recycled the commands that were answered, and may still be reading the slice
+	// if one was not. Then it is not used again.
 	if rs[len(rs)-1].NonRedisError() != nil {
 		l.multi = nil
 	}
@@ -196,7 +196,7 @@ func valueOfMessage(m *rueidis.RedisMessage) (v value) {
 		}
 		return v
 	case m.IsMap():
-		return value{kind: '%'} // which nobody asks for
+		return value{kind: '%'} // it is never asked for
 	case m.IsFloat64():
 		v.kind = ','
 	case m.IsBool():

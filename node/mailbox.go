@@ -5,13 +5,14 @@ import (
 	"sync/atomic"
 )
 
-// maxBatch is how many names commands are about that are handed over at once, or fewer; but the
-// last of them may be a whole group. The last batch of a pipeline may exceed it by so many.
+// maxBatch is how many names the commands that are handed over at once are about, at most; but the
+// last of them may be a whole group. The last batch of a pipeline may exceed the pipeline by so
+// many.
 const maxBatch = maxPipeline / 2
 
-// A mailbox is the channel from which an actor takes its commands. Those of one call come
-// as one batch, so that they share a pipeline: an actor that is woken by the first of
-// many would send that one alone.
+// A mailbox is the channel from which an actor takes its commands. Those of one call come as one
+// batch, so that they share a pipeline. Otherwise an actor that is woken by the first of many would
+// send that one alone.
 type mailbox struct {
 	batches chan []Command // has room for a batch of each command that there is room for
 	spare   chan []Command // batches that were taken, to be used again
@@ -19,14 +20,14 @@ type mailbox struct {
 	waiting atomic.Int64   // names in the channel
 
 	mu      sync.Mutex
-	stopped bool // what would be put would not be answered
+	stopped bool // a command that is put now would not be answered
 }
 
 func newMailbox(room int) mailbox {
 	return mailbox{room: room, batches: make(chan []Command, room), spare: make(chan []Command, 4)}
 }
 
-// put takes in the commands, but for those that it returns. It never blocks.
+// put adds the commands, and returns those for which there is no room. It never blocks.
 func (m *mailbox) put(commands ...Command) (refused []Command) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -70,7 +71,7 @@ func (m *mailbox) empty(size int) []Command {
 	}
 }
 
-// take adds a batch that was received to commands, and whatever else is there, until they
+// take appends a batch that was received to commands, and then further waiting batches, until they
 // fill a pipeline. It never waits for more.
 func (m *mailbox) take(commands, batch []Command) []Command {
 	names := namesOf(commands)
@@ -99,7 +100,7 @@ func (m *mailbox) take(commands, batch []Command) []Command {
 	}
 }
 
-// stop has everything refused that is put from now on.
+// stop makes put refuse everything from now on.
 func (m *mailbox) stop() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -11,17 +11,17 @@ import (
 // lastOp is the largest Op.
 const lastOp = RenewAll
 
-// An operation is how commands of one Op are done by a script: which fields of a Command
-// it is told, and which of a Reply it answers. How both look is the script's matter.
+// An operation says how a script does commands of one Op: which fields of a Command it gets, and
+// which fields of a Reply it answers. The script defines the form of both.
 type operation struct {
 	*script.Script
-	call func(p *pipeline, to []string, first item) []string // nil if there is nothing to tell
+	call func(p *pipeline, to []string, first item) []string // nil if there is nothing to send
 	args func(p *pipeline, to []string, c *Command) []string // nil likewise; of Renew see renewArgs
 	read func(a *answer, r *Reply)                           // what follows the status; nil if nothing does
 }
 
-// operations has all but Grant, which is no script. The script of RenewAll does it for most groups;
-// that of Renew for what is left of one, and for those whose tokens are not alike.
+// operations has all but Grant, which is no script. The script of RenewAll renews most groups. That
+// of Renew is for the rest of one, and for groups whose tokens are not alike.
 var operations = [lastOp + 1]operation{
 	Renew: {
 		Script: &script.Renew,
@@ -134,15 +134,15 @@ var operations = [lastOp + 1]operation{
 	},
 }
 
-// An answer is what a script has answered for one name. Of the elements that are not as
-// they should be it keeps the first in err, and reads nothing after it.
+// An answer is what a script has answered for one name. It keeps the first broken element in err,
+// and reads nothing after that.
 type answer struct {
 	elements []value
 	script   string
 	err      error
 }
 
-// number reads one from 0 to most.
+// number reads a number from 0 to most.
 func (a *answer) number(at int, most int64) int64 {
 	n := a.integer(at)
 	if a.err == nil && (n < 0 || n > most) {
@@ -188,7 +188,7 @@ func (a *answer) hasFence() {
 	}
 }
 
-// holding reads who holds the key, with which fence, and for how long.
+// holding reads which token holds the key, with which fence, and for how long.
 func (a *answer) holding(r *Reply) {
 	r.Value, r.Holds = TokenOf(a.text(script.Value))
 	switch left := a.integer(script.Left); {
@@ -202,8 +202,8 @@ func (a *answer) holding(r *Reply) {
 	r.Fence = a.score(script.Fence)
 }
 
-// status reads what the script says of the key, and reports whether its hand-over is to go on.
-// Two of them tell the value that stands in the way instead.
+// status reads what the script says of the key, and reports whether its hand-over must go on. Two
+// scripts answer with the value that stands in the way instead.
 func (a *answer) status(by *script.Script, r *Reply) (unfinished bool) {
 	if (r.Op == Renew || r.Op == Heal) && a.elements[script.Says].isString() {
 		var is bool

@@ -6,11 +6,11 @@ import (
 	"github.com/leasehold-go/leasehold/clock"
 )
 
-// A patience is for how long a node's answer is waited for: twice as long as the slowest one
-// that came lately, within bounds. RFC 6298 takes the average and four times the deviation
-// instead. But it forgets within twenty round trips, which a busy client makes in a few
-// milliseconds and an idle lease in seven TTLs. So here the slowest answer of a period counts
-// in that and in the next one, and half as much in each that follows.
+// A patience says how long to wait for a node's answer: twice as long as the slowest one that came
+// lately, within bounds. RFC 6298 takes the average and four times the deviation instead. But that
+// forgets within twenty round trips. A busy client makes them in a few milliseconds, and an idle
+// lease in seven TTLs. So here the slowest answer of a period counts in that and in the next one,
+// and half as much in each that follows.
 type patience struct {
 	least, most time.Duration
 	slow        time.Duration // the slowest answer of the period that began at
@@ -18,10 +18,10 @@ type patience struct {
 	before      time.Duration // what counts of earlier ones in that period
 }
 
-// periodOf is how many of the longest patience a period is: two TTLs.
+// periodOf is how many times the longest patience a period lasts: two TTLs.
 const periodOf = 8
 
-// periods returns how many have passed since the one of slow.
+// periods returns how many periods have passed since the one of slow.
 func (p *patience) periods(now clock.Instant) time.Duration {
 	return min(63, now.Sub(p.at)/(periodOf*p.most))
 }

@@ -25,8 +25,8 @@ var (
 	errBroken    = errors.New("WRONGTYPE the name's fence or queue key is not a sorted set")
 )
 
-// by returns the Op whose script does it: a Release that must look into the queue is a
-// Leave that deletes the key as well, so that the others need not.
+// by returns the Op whose script does it. A Release that must look into the queue is a Leave that
+// deletes the key as well, so that the other releases need not look.
 func (c *Command) by() Op {
 	switch {
 	case c.Op == Release && c.Queued:
@@ -37,8 +37,8 @@ func (c *Command) by() Op {
 	return c.Op
 }
 
-// A pipeline turns commands into what is sent at once, and the answers back into
-// replies. Its buffers are used again for the next one.
+// A pipeline turns commands into what is sent at once, and the answers back into replies. Its
+// buffers are used again for the next one.
 type pipeline struct {
 	inbox   string
 	reserve script.Millis
@@ -48,7 +48,7 @@ type pipeline struct {
 	young    bool          // nothing is handed over: what was forgotten may be healed
 	life     string        // the present one, as its marker tells it
 	single   bool          // each call of a script carries one name
-	tracks   bool          // the node tells what becomes of keys that are read
+	tracks   bool          // the node notifies of changes of keys that are read
 	commands []Command
 	replies  []Reply       // of the commands, by index; the receiver of the Batch owns them
 	spare    chan []Reply  // those that were given back, to be used again
@@ -59,7 +59,7 @@ type pipeline struct {
 	moved    []item        // see together
 	named    bool          // it begins with CLIENT GETNAME
 	timed    bool          // TIME follows, or begins it
-	time     time.Duration // of the node, told before all that was done since the commands were accepted; 0 if it is not known
+	time     time.Duration // of the node, read before everything that was done since the commands were accepted; 0 if it is not known
 	calls    []call
 	answer   answer // to the name that is being read
 	others   []says // of the renewals of one call
@@ -73,13 +73,14 @@ type pipeline struct {
 	failed *failure // the latest
 }
 
-// A failure is why commands were not done. It can be compared, of whatever type err is.
+// A failure says why commands were not done. It can be compared, of whatever type err is.
 type failure struct{ err error }
 
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// failure returns the one with the text of err: what very many commands fail by is one value.
+// failure returns the failure with the text of err. Very many commands that fail for one reason
+// share one value.
 func (p *pipeline) failure(err error) error {
 	if err == nil {
 		return nil
@@ -92,14 +93,14 @@ func (p *pipeline) failure(err error) error {
 
 // A call is one grant, or one call of a script for several commands.
 type call struct {
-	op       Op // by which script
+	op       Op // whose script it calls
 	eval     bool
 	from, to int // within live
 	at       int // where its answers begin
 }
 
-// accept takes the commands and gives each a reply. Those that nobody wants any
-// more are not among the live ones.
+// accept takes the commands and gives each a reply. Commands whose time is over are not among the
+// live ones.
 func (p *pipeline) accept(commands []Command, now clock.Instant) {
 	p.commands, p.time = commands, 0
 	p.replies = p.empty(len(commands))
@@ -127,8 +128,8 @@ func (p *pipeline) accept(commands []Command, now clock.Instant) {
 // maxSpare is how many buffers of replies are kept for later.
 const maxSpare = 2
 
-// empty returns room for so many replies. A buffer that is too small for them is given up, and so is
-// one that is far too large: it was of a burst.
+// empty returns room for so many replies. It gives up a buffer that is too small for them, and one
+// that is far too large because it was of a burst.
 func (p *pipeline) empty(size int) []Reply {
 	select {
 	case b := <-p.spare:
@@ -140,7 +141,7 @@ func (p *pipeline) empty(size int) []Reply {
 	return make([]Reply, size)
 }
 
-// acceptGroup does so for the members of a group. Each has a deadline of its own.
+// acceptGroup accepts the members of a group. Each has a deadline of its own.
 func (p *pipeline) acceptGroup(command int32, g *Group, now clock.Instant) {
 	g.packing.Do(g.pack)
 	p.live = slices.Grow(p.live, len(g.Members))
@@ -156,7 +157,7 @@ func (p *pipeline) acceptGroup(command int32, g *Group, now clock.Instant) {
 
 func (p *pipeline) unsent(it item, err error) { p.except(it, Unsent, "", err) }
 
-// fail answers all that is live alike.
+// fail gives all live commands the same answer.
 func (p *pipeline) fail(status Status, err error) {
 	err = p.failure(err)
 	for _, it := range p.live {
@@ -164,15 +165,15 @@ func (p *pipeline) fail(status Status, err error) {
 	}
 }
 
-// build encodes the live commands, behind CLIENT GETNAME and, if asked for or if there
-// are grants, TIME: scripts read it themselves. loaded tells which scripts the node has had
-// since the enrolment; eval sends the text of all of them. The pipeline ends in reading the
-// marker, which tells that nothing was forgotten meanwhile, or else the name again: a server
-// that answers one thing too many shifts all that follows, and the answers to another name
+// build encodes the live commands, after CLIENT GETNAME and, if asked for or if there are grants,
+// TIME: scripts read it themselves. loaded says which scripts the node has had since the enrolment.
+// If eval is set the text of all scripts is sent. The pipeline ends with reading the marker, which
+// shows that nothing was forgotten meanwhile, or otherwise the name again. The reason is a server
+// that answers one thing too many: that shifts all later answers, and the answers to another name
 // could be taken for a vote.
 //
-// If the connection can be no other than the enrolled one, sealed, TIME stands in the place
-// of CLIENT GETNAME before grants: what ends the pipeline tells a stranger as well, and a
+// If sealed is set the connection can be no other than the enrolled one. Then TIME stands in the
+// place of CLIENT GETNAME before grants: the end of the pipeline shows a stranger as well, and a
 // grant is as cheap as without it.
 func (p *pipeline) build(s *session, withTime, eval, sealed bool, loaded *[lastOp + 1]bool) {
 	p.calls = p.calls[:0]
@@ -200,7 +201,7 @@ func (p *pipeline) build(s *session, withTime, eval, sealed bool, loaded *[lastO
 			op = RenewAll
 		}
 		if p.tracks && (c.by() == Renew || c.Track) {
-			// It is for the very next command.
+			// It applies to the very next command.
 			p.link.add(trackNext...)
 		}
 		text := eval || !loaded[op]
@@ -212,9 +213,9 @@ func (p *pipeline) build(s *session, withTime, eval, sealed bool, loaded *[lastO
 	s.addLast()
 }
 
-// together moves the releases to the first of them, so that few calls carry all. With many
-// callers grants and releases alternate, and a call costs the server as much as ten grants. What
-// concerns one name keeps its order; so does all that comes after a group, whose names are many.
+// together moves the releases to the first of them, so that few calls carry all. With many callers
+// grants and releases alternate, and a call costs the server as much as ten grants. Commands about
+// one name keep their order. So do all that come after a group, whose names are many.
 func (p *pipeline) together() {
 	first := 0
 	for first < len(p.live) && !p.isRelease(p.live[first]) {
@@ -244,9 +245,9 @@ func (p *pipeline) together() {
 
 func (p *pipeline) isRelease(it item) bool { return p.commands[it.command].by() == Release }
 
-// run returns the end of the run of commands that one script call may carry: of
-// one operation, and no name twice, because a script reads before it writes. To a
-// renewal that does not matter: it changes no value. Renewals of one call have one TTL.
+// run returns the end of the run of commands that one script call may carry. They have one
+// operation, and no name twice, because a script reads before it writes. A renewal may have a name
+// twice: it changes no value. Renewals of one call have one TTL.
 func (p *pipeline) run(from int) int {
 	start := p.live[from]
 	first := &p.commands[start.command]
@@ -283,8 +284,8 @@ func (p *pipeline) run(from int) int {
 	return to
 }
 
-// grant is plain commands: a script would cost a lone grant 1.3 times the latency. Each
-// of them costs all nodes together about a fortieth of it, so what is not needed is left out.
+// grant adds plain commands: a script would cost a lone grant 1.3 times the latency. Each of them
+// costs all nodes together about a fortieth of it, so what is not needed is left out.
 func (p *pipeline) grant(c *Command) {
 	p.add(append(p.words[:0], "SET", c.Name, c.Token, "NX", "PX", string(p.millis(c.TTL))))
 	p.add(append(p.words[:0], "ZADD", script.FenceKey(c.Name), "GT", "CH", strconv.FormatUint(c.Fence, 10), script.Member))
@@ -328,7 +329,7 @@ func (p *pipeline) script(by Op, from, to int, eval bool) {
 	p.add(words)
 }
 
-// reserves is how long a reservation lasts that the node makes.
+// reserves returns how long a reservation lasts that the node makes.
 func (p *pipeline) reserves() script.Millis {
 	if p.young {
 		return script.ReserveNothing
@@ -343,8 +344,8 @@ func (p *pipeline) millis(ttl time.Duration) script.Millis {
 	return p.text
 }
 
-// readFirst reads the answers that begin a pipeline, and returns the node's time, 0 if that
-// was not asked for.
+// readFirst reads the answers that begin a pipeline, and returns the node's time, 0 if that was not
+// asked for.
 func (p *pipeline) readFirst(vs []value, s *session) (time.Duration, error) {
 	if p.named {
 		if err := s.named(&vs[0]); err != nil {
@@ -358,10 +359,10 @@ func (p *pipeline) readFirst(vs []value, s *session) (time.Duration, error) {
 	return nodeTime(vs[0].array())
 }
 
-// read decodes the answers. It keeps in live only the commands that are to be sent again:
-// the node did not have their script, or did not take so many names in one call, of which
-// it has run none. After the last trip there are none. An error tells that the enrolment is
-// over: the answers that came with it have been dealt with.
+// read decodes the answers. It keeps in live only the commands that must be sent again: the node
+// did not have their script, or did not take so many names in one call. It has run none of these.
+// After the last trip there are none. An error means that the enrolment is over: the answers that
+// came with it have been dealt with.
 func (p *pipeline) read(vs []value, s *session, last bool) (at time.Duration, over error) {
 	resend := p.live[:0] // never overtakes the reading
 	for _, c := range p.calls {
@@ -393,7 +394,7 @@ func (p *pipeline) read(vs []value, s *session, last bool) (at time.Duration, ov
 	return at, over
 }
 
-// readCall reads the answers to one call. refused tells that it is to be sent again.
+// readCall reads the answers to one call. refused says that it must be sent again.
 func (p *pipeline) readCall(vs []value, s *session, c call, last bool) (at time.Duration, refused bool, err error) {
 	live := p.live[c.from:c.to]
 	if c.op == Grant {
@@ -414,7 +415,7 @@ func (p *pipeline) readCall(vs []value, s *session, c call, last bool) (at time.
 	return at, false, err
 }
 
-// refuses reports whether the node has run nothing of a call, which is worth another try:
+// refuses reports whether the node has run nothing of a call, so that another try is worthwhile:
 // with the text of the script, or with one name in a call.
 func (s *session) refuses(err error, c call, last bool) (refused bool) {
 	if text, did := said(err); did {
@@ -434,8 +435,8 @@ func endsEnrolment(bad error) bool {
 	return !errors.Is(bad, errAnswer)
 }
 
-// readonly recognises the error on its own and, before Redis 7, within the error
-// of a script.
+// readonly reports whether an error is READONLY, on its own or, before Redis 7, within the error of
+// a script.
 func readonly(text string) bool {
 	return strings.HasPrefix(text, "READONLY ") || strings.Contains(text, "-READONLY ")
 }
@@ -477,8 +478,8 @@ func integer(v *value, command string) (int64, error) {
 	return n, plain(err, command)
 }
 
-// plain leaves the node's own errors and those of the connection as they are; a value of
-// another type becomes errAnswer.
+// plain leaves the node's own errors and those of the connection as they are; a value of another
+// type becomes errAnswer.
 func plain(err error, command string) error {
 	switch {
 	case err == nil:
@@ -491,8 +492,8 @@ func plain(err error, command string) error {
 	return err
 }
 
-// readScript gives each live command its reply, or none of them if anything is
-// not as the script answers.
+// readScript gives each live command its reply. If anything differs from what the script answers,
+// it gives none of them a reply.
 func (p *pipeline) readScript(all []value, by Op, live []item) (time.Duration, error) {
 	op := &operations[by]
 	if len(all) != 2+op.Each*len(live) {
@@ -522,14 +523,14 @@ func (p *pipeline) readScript(all []value, by Op, live []item) (time.Duration, e
 	return at, a.err
 }
 
-// says is what a renewal says of a name that is not ours.
+// A says is what a renewal answers about a name that is not ours.
 type says struct {
 	at    int // within the call
 	reply Reply
 }
 
-// readRenewals does what readScript does for renewals, whose answer has the others alone. It
-// believes nothing before it has read everything.
+// readRenewals does for renewals what readScript does. Their answer has only the names that are not
+// ours. It believes nothing before it has read everything.
 func (p *pipeline) readRenewals(all []value, by Op, live []item) (time.Duration, error) {
 	op := &operations[by]
 	const first = 2 + script.RenewOthers
@@ -578,7 +579,8 @@ func (p *pipeline) readRenewals(all []value, by Op, live []item) (time.Duration,
 	return at, nil
 }
 
-// fingerprints leaves out what it cannot read: somebody else has written it.
+// fingerprints reads the fingerprints, and leaves out what it cannot read: another program has
+// written it.
 func fingerprints(value string) (all []Fingerprint) {
 	for line := range strings.SplitSeq(value, "\n") {
 		at := strings.LastIndexByte(line, ' ')
@@ -594,7 +596,7 @@ func fingerprints(value string) (all []Fingerprint) {
 	return all
 }
 
-// maxMillis is how many fit into a Duration.
+// maxMillis is how many milliseconds fit into a Duration.
 const maxMillis = math.MaxInt64 / int64(time.Millisecond)
 
 // score reads a fence or a ticket. Scores are doubles, which are exact up to 2^53.

@@ -11,19 +11,19 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// addSecurity adds what the parameters of a URL say of TLS and of Sentinels, which the client
+// addSecurity adds what the parameters of a URL say about TLS and Sentinels, which the client
 // library does not understand.
 func addSecurity(o *rueidis.ClientOption, q url.Values) error {
 	sentinels := o.Sentinel.MasterSet != ""
 	for _, name := range []string{"sentinel_username", "sentinel_password"} {
 		if q.Has(name) && !sentinels {
-			return fmt.Errorf("%s without master_set: want both, or neither", name)
+			return fmt.Errorf("%s without master_set: give both, or neither", name)
 		}
 	}
 	o.Sentinel.Username, o.Sentinel.Password = q.Get("sentinel_username"), q.Get("sentinel_password")
 	for _, name := range []string{"cacert", "cert", "key", "sni"} {
 		if q.Has(name) && o.TLSConfig == nil {
-			return fmt.Errorf("%s without TLS: want rediss instead of redis", name)
+			return fmt.Errorf("%s without TLS: use rediss instead of redis", name)
 		}
 	}
 	if o.TLSConfig == nil {
@@ -36,12 +36,12 @@ func addSecurity(o *rueidis.ClientOption, q url.Values) error {
 		}
 		o.TLSConfig.RootCAs = x509.NewCertPool()
 		if !o.TLSConfig.RootCAs.AppendCertsFromPEM(pem) {
-			return fmt.Errorf("cacert %q: want a file in PEM with a certificate", file)
+			return fmt.Errorf("cacert %q: no certificate in PEM in this file", file)
 		}
 	}
 	cert, key := q.Get("cert"), q.Get("key")
 	if (cert == "") != (key == "") {
-		return errors.New("cert and key: want both, or neither")
+		return errors.New("cert and key: give both, or neither")
 	}
 	if cert != "" {
 		pair, err := tls.LoadX509KeyPair(cert, key)

@@ -15,12 +15,12 @@ func TestSecurityInURLs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for url, want := range map[string]string{
-		"redis://h?cacert=/x":                                 "cacert without TLS: want rediss",
-		"redis://h?sni=x":                                     "sni without TLS: want rediss",
+		"redis://h?cacert=/x":                                 "cacert without TLS: use rediss",
+		"redis://h?sni=x":                                     "sni without TLS: use rediss",
 		"rediss://h?cacert=/no/such/file":                     "cacert: open /no/such/file",
-		"rediss://h?cacert=" + empty:                          "want a file in PEM with a certificate",
-		"rediss://h?cert=/x":                                  "cert and key: want both, or neither",
-		"rediss://h?key=/x":                                   "cert and key: want both, or neither",
+		"rediss://h?cacert=" + empty:                          "no certificate in PEM in this file",
+		"rediss://h?cert=/x":                                  "cert and key: give both, or neither",
+		"rediss://h?key=/x":                                   "cert and key: give both, or neither",
 		"rediss://h?cert=" + empty + "&key=" + empty:          "cert ",
 		"redis://h?sentinel_password=hunter2":                 "sentinel_password without master_set",
 		"redis://h?sentinel_username=me":                      "sentinel_username without master_set",

@@ -29,28 +29,28 @@ var (
 	errEnded    = errors.New("connection given up")
 )
 
-// A session is one enrolment: a connection, known by the nonce that was set as
-// its name, to a server whose identity was asked for over it. It never reconnects;
-// it ends, and a new session is opened.
+// A session is one enrolment. It is a connection, known by the nonce that was set as its name, to a
+// server whose identity was asked for over it. It never reconnects; it ends, and a new session is
+// opened.
 //
-// A pipeline is bounded by a watchdog goroutine and not by a context of its own,
-// which would cost it five allocations.
+// A pipeline is bounded by a watchdog goroutine and not by a context of its own, which would cost
+// it five allocations.
 type session struct {
 	clock   clock.Clock
-	within  time.Duration   // each step of connecting
-	dialled time.Duration   // within which a dial is to succeed, without its TLS
+	within  time.Duration   // the time for each step of connecting
+	dialled time.Duration   // the time within which a dial must succeed, without its TLS
 	again   time.Duration   // after which a dial begins another one meanwhile; 0 if it does not
 	ctx     context.Context // done when the session must be given up at once
 	cancel  context.CancelCauseFunc
 	nonce   string
-	changed *changedKeys  // of those that are tracked; nil if nobody wants them
+	changed *changedKeys  // of those that are tracked; nil if they are not wanted
 	tracks  bool          // keys can be tracked
-	flushed atomic.Int64  // when it was told last that data was flushed; 0 if it was not
+	flushed atomic.Int64  // when the latest flush of data was reported; 0 if none was
 	listens bool          // it is not enrolled, but subscribes
-	heard   bool          // another one listens as long as it lives
-	marker  string        // what it must still say after every pipeline; "" without guard
+	heard   bool          // another session listens as long as this one lives
+	marker  string        // what the server must still answer after every pipeline; "" without guard
 	life    string        // the beginning of the marker: the incarnation, and since when
-	single  bool          // keys of several names are refused in one call
+	single  bool          // the server refuses keys of several names in one call
 	begun   clock.Instant // when it was enrolled
 	proved  bool          // a pipeline was answered
 
@@ -61,34 +61,34 @@ type session struct {
 
 	watched   bool          // the watcher reads the stream; the actor's alone
 	watch     chan struct{} // begins that; room for one
-	watchOver chan struct{} // tells that it has ended; room for one
-	once      sync.Once     // it is called
+	watchOver chan struct{} // receives when it has ended; room for one
+	once      sync.Once     // guards the call of closing
 
 	due    atomic.Int64  // when an answer is overdue; 0 if none is waited for, missed if it was
 	sleeps atomic.Int64  // until when the watchdog does, Never without a timer
 	begin  chan struct{} // wakes it; room for one
 
-	// Once it is enrolled an answer that is overdue ends the waiting for it, and not the
-	// session. This is the actor's alone, but for the function, which the watchdog calls.
+	// Once the session is enrolled, an overdue answer ends the waiting for it, and not the session.
+	// This is the actor's alone, but for the function, which the watchdog calls.
 	waiting context.Context
 	endWait atomic.Pointer[func()]
 	cutting sync.Mutex    // while the watchdog ends it
-	late    time.Duration // for how long an answer was waited for in vain; 0 if none was
+	late    time.Duration // how long the session waited for an answer in vain; 0 if it did not
 
 	lost chan struct{} // closed when the connection broke, also while idle
 
 	mu     sync.Mutex
 	wires  map[*wire]struct{} // open ones
-	sealed bool               // connected: no further dial of a data server, but by one that listens
+	sealed bool               // connected: no further dial of a data server, except by a session that listens
 	ended  bool               // no further dial at all
 	broken error              // why lost is closed
 
 	callouts *callouts
-	waits    map[string]int // what is waited for besides the server, by how many
+	waits    map[string]int // what the session waits for besides the server, by how many
 	secrets  []string
 }
 
-// missed is what an answer was due that is overdue by now.
+// missed replaces the due time of an answer that is overdue by now.
 const missed = -1
 
 func newSession(ctx context.Context, clk clock.Clock, within, dialled time.Duration, callouts *callouts) *session {
@@ -101,15 +101,16 @@ func newSession(ctx context.Context, clk clock.Clock, within, dialled time.Durat
 	return s
 }
 
-// watchdog ends the session when an answer is overdue, or only the waiting for that once it
-// is enrolled, and cuts it when its context is done. It sleeps while nothing is under
-// way, and wakes about once for each patience otherwise, however many pipelines there are.
+// watchdog ends the session when an answer is overdue. Once the session is enrolled it ends only
+// the waiting for that answer. It cuts the session when its context is done. It sleeps while
+// nothing is under way, and otherwise wakes about once for each patience, however many pipelines
+// there are.
 func (s *session) watchdog() {
 	defer s.lose(errEnded) // if it is overdue just when the answer comes
 	defer s.sever()
 	t := s.clock.NewTimer(s.within)
 	defer t.Stop()
-	var unheeded clock.Instant // then whoever waits should long have heard that it is to end; 0 if it has
+	var unheeded clock.Instant // when the goroutine that waits should long have heard that the waiting must end; 0 if it has
 	for {
 		due := s.due.Load()
 		at := clock.Never
@@ -121,7 +122,7 @@ func (s *session) watchdog() {
 		}
 		s.sleeps.Store(int64(at))
 		if s.due.Load() != due {
-			continue // whoever has changed it may not know yet until when this sleeps
+			continue // the goroutine that has changed it may not know yet until when this sleeps
 		}
 		if at != clock.Never {
 			left := at.Sub(s.clock.Now())
@@ -147,14 +148,13 @@ func (s *session) watchdog() {
 	}
 }
 
-// missed does what is to be done when an answer is overdue, and reports whether the session is
-// over.
+// missed handles an overdue answer, and reports whether the session is over.
 func (s *session) missed(due int64) bool {
 	end := s.endWait.Load()
 	s.cutting.Lock()
 	defer s.cutting.Unlock()
 	switch {
-	case !s.due.CompareAndSwap(due, missed): // another one is waited for by now
+	case !s.due.CompareAndSwap(due, missed): // the session waits for another one by now
 	case end == nil:
 		s.cancel(s.overdue(s.within))
 		return true
@@ -172,7 +172,7 @@ func noAnswer(within time.Duration) error {
 	return fmt.Errorf("no answer within %v: %w", within, context.DeadlineExceeded)
 }
 
-// start has the watchdog wait from now on, for so long, until stop.
+// start makes the watchdog wait from now on, for so long, until stop.
 func (s *session) start(now clock.Instant, patience time.Duration) {
 	due := int64(now.Add(patience))
 	s.due.Store(due)
@@ -185,7 +185,7 @@ func (s *session) start(now clock.Instant, patience time.Duration) {
 	}
 }
 
-// stop reports whether what was waited for is overdue.
+// stop ends the waiting, and reports whether the answer is overdue.
 func (s *session) stop() bool {
 	overdue := s.due.Swap(0) == missed
 	if overdue && s.stream != nil {
@@ -202,7 +202,7 @@ func (s *session) stepped() (clock.Instant, bool) {
 	return clock.Instant(due).Add(-s.within), due != 0 && due != missed
 }
 
-// await has what is overdue end the waiting from now on, and not the session.
+// await makes an overdue answer end only the waiting from now on, and not the session.
 func (s *session) await() {
 	s.waiting = s.ctx
 	var end func()
@@ -214,8 +214,8 @@ func (s *session) await() {
 	s.endWait.Store(&end)
 }
 
-// take makes the connection ours, once the library has greeted the server: it has one, and
-// does nothing over it that it was not asked for. It reports false if there is none, or if it
+// take makes the connection ours, once the library has greeted the server. There is a connection by
+// then, and the library does nothing over it unasked. It reports false if there is none, or if it
 // knows no deadlines.
 func (s *session) take() bool {
 	s.mu.Lock()
@@ -236,8 +236,8 @@ func (s *session) take() bool {
 	return false
 }
 
-// watcher notices what comes over the connection while nothing is asked: its end, and news. It
-// ends with the session.
+// watcher reads what comes over the connection while nothing is asked: its end, and notifications.
+// It ends with the session.
 func (s *session) watcher() {
 	for {
 		select {
@@ -250,16 +250,16 @@ func (s *session) watcher() {
 	}
 }
 
-// beginWatch has the watcher read until unwatch.
+// beginWatch makes the watcher read until unwatch.
 func (s *session) beginWatch() {
 	s.watched = true
 	s.watch <- struct{}{}
 }
 
-// isUnwatched reports whether nobody would notice that the connection has broken.
+// isUnwatched reports whether it would go unnoticed that the connection has broken.
 func (s *session) isUnwatched() bool { return s.stream != nil && !s.watched }
 
-// unwatch ends the watch. It reports false if that does not end in time, and the connection
+// unwatch ends the watch. It reports false if the watch does not end in time. Then the connection
 // has been given up.
 func (s *session) unwatch() bool {
 	if !s.watched {
@@ -282,8 +282,8 @@ func (s *session) unwatch() bool {
 
 var errDeadlines = errors.New("the connection does not heed its deadlines")
 
-// step restarts the time that the watchdog allows: connecting takes several round trips, and each may
-// be as long as one of a pipeline. It neither starts the watchdog nor saves what is
+// step restarts the time that the watchdog allows. Connecting takes several round trips, and each
+// may be as long as one of a pipeline. It neither starts the watchdog nor saves an answer that is
 // overdue: the library goes on to another Sentinel then.
 func (s *session) step() {
 	now := s.clock.Now()
@@ -292,10 +292,9 @@ func (s *session) step() {
 	}
 }
 
-// dial connects within the enrolment. Once that is over, only a Sentinel is
-// dialled: the library would otherwise reconnect behind our back, or follow a
-// failover to a server that nobody has asked who it is. Wanting that is a reason
-// to enrol anew.
+// dial connects within the enrolment. Once the enrolment is over, it dials only a Sentinel.
+// Otherwise the library would reconnect on its own, or follow a failover to a server whose identity
+// was not asked for. If it wants that, a new enrolment is due.
 func (s *session) dial(sentinel bool, dial func(context.Context) (net.Conn, error)) (net.Conn, error) {
 	// It needs s.mu.
 	refused := func() bool { return s.ended || s.sealed && !sentinel && !s.listens }
@@ -325,8 +324,8 @@ func (s *session) dial(sentinel bool, dial func(context.Context) (net.Conn, erro
 		w.onError = s.fail
 	}
 	if pushes == messages {
-		// Over RESP2 it subscribes over a second connection, and nothing of ours runs
-		// between its greeting and that.
+		// Over RESP2 it subscribes over a second connection, and nothing of ours runs between its
+		// greeting and that.
 		begin := w.written.begin
 		w.written.begin = func(kind byte) error {
 			s.step()
@@ -356,8 +355,8 @@ func (s *session) forget(w *wire) {
 	s.mu.Unlock()
 }
 
-// fail is told of an error in reading. One on a connection that the library has
-// closed before is none: it looks at several servers behind Sentinels.
+// fail records an error in reading. An error on a connection that the library has closed before is
+// none: it looks at several servers behind Sentinels.
 func (s *session) fail(w *wire, err error) {
 	s.mu.Lock()
 	_, open := s.wires[w]
@@ -386,9 +385,9 @@ func (s *session) isLost() bool {
 	}
 }
 
-// ask asks whether the connection still is the one that was enrolled, and the node's data
-// what it was: its answer comes behind all that the node has yet to answer. It returns the
-// node's time as well.
+// ask asks whether the connection still is the one that was enrolled, and the node's data what it
+// was. Its answer comes after all that the node has yet to answer. It returns the node's time as
+// well.
 func (s *session) ask() (time.Duration, error) {
 	s.link.add(getName...)
 	s.link.add(askTime...)
@@ -400,8 +399,8 @@ func (s *session) ask() (time.Duration, error) {
 	return nodeTime(vs[1].array())
 }
 
-// addLast adds what ends a round trip: reading the marker, which tells that nothing was forgotten
-// meanwhile, or else the name.
+// addLast adds the command that ends a round trip: reading the marker, which shows that nothing was
+// forgotten meanwhile, or otherwise the name.
 func (s *session) addLast() {
 	if s.marker != "" {
 		s.link.add(getMarker...)
@@ -410,7 +409,7 @@ func (s *session) addLast() {
 	}
 }
 
-// Commands that are made once, because each would be an object for itself.
+// These commands are made once, because each would be an object for itself.
 var (
 	getName   = []string{"CLIENT", "GETNAME"}
 	getMarker = []string{"GET", script.Marker}
@@ -418,7 +417,7 @@ var (
 	trackNext = []string{"CLIENT", "CACHING", "YES"}
 )
 
-// named returns why the answer to CLIENT GETNAME is not that of the connection which was
+// named returns an error if the answer to CLIENT GETNAME is not that of the connection which was
 // enrolled.
 func (s *session) named(answer *value) error {
 	name, err := answer.bytes()
@@ -428,9 +427,9 @@ func (s *session) named(answer *value) error {
 	return plain(err, "CLIENT GETNAME")
 }
 
-// disbelieve returns why no answer of a round trip counts, if so, and what is known of the
-// commands then: another connection answered, or the server has forgotten something, or
-// one answer too many has shifted the others. first is what was wrong with the first answers.
+// disbelieve returns an error if no answer of a round trip counts, and the status of the commands
+// then. Another connection answered, or the server has forgotten something, or one answer too many
+// has shifted the others. first is what was wrong with the first answers.
 func (s *session) disbelieve(vs []value, first error) (Status, error) {
 	switch {
 	case first == nil:
@@ -447,8 +446,7 @@ func (s *session) disbelieve(vs []value, first error) (Status, error) {
 		if s.marker != "" && strings.HasPrefix(string(got), s.life+" ") {
 			last = errRaised
 		}
-		// Whatever it answered, it may have forgotten before that or after it, or have
-		// answered something else.
+		// It may have forgotten before this answer or after it, or have answered something else.
 		if err != nil && err != errNil {
 			last = s.why(err)
 		}
@@ -457,8 +455,8 @@ func (s *session) disbelieve(vs []value, first error) (Status, error) {
 	return OK, nil
 }
 
-// connect fills in the client. It blocks until a connection was made or ctx is
-// done. If the client is a user's, lend makes the connection.
+// connect sets up the client. It blocks until a connection was made or ctx is done. If the client
+// is a user's, lend makes the connection.
 func (s *session) connect(c Conn, lend func(context.Context) (rueidis.DedicatedClient, error)) error {
 	if err := c.Err(); err != nil {
 		return err
@@ -496,8 +494,8 @@ func (s *session) connect(c Conn, lend func(context.Context) (rueidis.DedicatedC
 	ours := c.isTaken() && !s.listens
 	switch {
 	case ours:
-		// Then the library reads only what it has asked for, until it is asked the first thing
-		// after its greeting.
+		// Then the library reads only what it has asked for, until it gets the first command after
+		// its greeting.
 		o.AlwaysPipelining = false
 		o.RingScaleEachConn, o.ReadBufferEachConn, o.WriteBufferEachConn = 1, 1<<10, 1<<10
 	case s.changed != nil:
@@ -515,7 +513,7 @@ func (s *session) connect(c Conn, lend func(context.Context) (rueidis.DedicatedC
 		if s.take() {
 			s.link = s.stream
 		} else {
-			s.changed = nil // the library was not told who wants to know
+			s.changed = nil // the library has no callback for it
 		}
 	}
 	return err
@@ -524,8 +522,8 @@ func (s *session) connect(c Conn, lend func(context.Context) (rueidis.DedicatedC
 // echoed is to how many bytes Redis cuts an argument that it repeats in an error.
 const echoed = 128
 
-// refusals are how the errors of a server begin that it gives again until somebody changes its
-// configuration, or ours.
+// refusals are the beginnings of errors that a server repeats until its configuration, or ours, is
+// changed.
 var refusals = []string{
 	"WRONGPASS", "NOAUTH", "NOPERM", "DENIED", "AUTH ", "invalid password", "max number of clients",
 	"DB index", "The user executing the script can't",
@@ -543,32 +541,31 @@ func isRefusal(err error) bool {
 		isAlert(err)
 }
 
-// An identity is what an enrolment finds out.
+// An identity holds what an enrolment finds out.
 type identity struct {
-	run, replication string // the run id and the replication id, "" where not told
+	run, replication string // the run id and the replication id, "" if the server does not say
 	time             time.Duration
-	sent, back       clock.Instant // before that was asked, and after it was answered
-	heard            clock.Instant // after it was known which incarnation this is
+	sent, back       clock.Instant // before they were asked for, and after they were answered
+	heard            clock.Instant // after the answer that says which incarnation this is
 	latency          time.Duration
 	evicts           string // the policy, if the server may evict keys
 
-	// The rest is not known without guard.
+	// These are not known without guard.
 	marker   string        // the whole of it
 	since    string        // when this incarnation began, as the marker says
 	age      time.Duration // how long ago that was by the node's clock; not negative
 	maxTTL   time.Duration
 	marked   clock.Instant // before the marker was asked for
-	grown    bool          // somebody wrote that this life is
+	grown    bool          // a client has written that this life is
 	identity string        // of the data
 }
 
-// errCluster refuses a server that answers CROSSSLOT to many commands, and moves its slots.
-var errCluster = errors.New("server in cluster mode: a cluster as one node is not supported")
+// errCluster is for a server that answers CROSSSLOT to many commands, and moves its slots.
+var errCluster = errors.New("server in cluster mode: a cluster cannot be one node")
 
-// enrol asks who the server is and marks the connection, in one pipeline; then it
-// compares the server's incarnation with the marker, and writes it there, in a
-// second one, unless guard is off or the server does not say who it is. maxTTL and known
-// are what mark needs.
+// enrol asks the server for its identity and marks the connection, in one pipeline. In a second one
+// it compares the server's incarnation with the marker, and writes it there. It sends no second one
+// if guard is off or the server does not say which one it is. maxTTL and known are what mark needs.
 func (s *session) enrol(guard bool, maxTTL time.Duration, known string) (identity, error) {
 	s.step()
 	sent := s.clock.Now()
@@ -613,7 +610,7 @@ func (s *session) enrol(guard bool, maxTTL time.Duration, known string) (identit
 		}
 	}
 	if s.changed != nil {
-		// Over RESP2 a server accepts it, and tells nothing. INFO shows which it is: in
+		// Over RESP2 a server accepts it, and sends nothing. INFO shows which protocol it is: in
 		// RESP3 it is a verbatim string.
 		on, err := vs[5].string()
 		s.tracks = err == nil && on == "OK" && !vs[0].isString()
@@ -625,9 +622,9 @@ func (s *session) enrol(guard bool, maxTTL time.Duration, known string) (identit
 	return id, s.mark(&id, maxTTL, known)
 }
 
-// mark has the server say which incarnation this is, and since when. It raises the
-// marker's MaxTTL to maxTTL, and calls data known that has no identity: it is that of this
-// node, as far as it was met before.
+// mark asks the server which incarnation this is, and since when. It raises the marker's MaxTTL to
+// maxTTL. If the data has no identity it gets known: that is the identity of this node, as far as
+// it was met before.
 func (s *session) mark(id *identity, maxTTL time.Duration, known string) error {
 	s.step()
 	id.marked = s.clock.Now()
@@ -638,7 +635,7 @@ func (s *session) mark(id *identity, maxTTL time.Duration, known string) error {
 	s.link.add("CLIENT", "GETNAME")
 	s.link.add(script.EnrolArgs(words, id.run+"/"+id.replication, maxTTL, known)...)
 	vs := s.link.exchange(s.ctx)
-	// Not earlier: the data may have been lost since the first pipeline.
+	// It is not set earlier: the data may have been lost since the first pipeline.
 	id.heard = s.clock.Now()
 	if name, err := vs[0].string(); err != nil {
 		return err
@@ -676,17 +673,17 @@ func (s *session) mark(id *identity, maxTTL time.Duration, known string) error {
 		return unexpected(script.Enrol.Name, fmt.Sprintf("%q, %d, %q", id.marker, grown, id.identity))
 	}
 	id.since, id.maxTTL = text, time.Duration(ms)*time.Millisecond
-	// One from the future was written by a clock that has been set back since.
+	// A time from the future was written by a clock that has been set back since.
 	id.age = time.Duration(max(0, now.Microseconds()-since)) * time.Microsecond
 	s.marker = id.marker
 	s.life = id.run + "/" + id.replication + " " + text
 	return nil
 }
 
-// isIdentity tells whether a text can stand in a list of identities.
+// isIdentity reports whether a text can stand in a list of identities.
 func isIdentity(text string) bool { return text != "" && !strings.ContainsAny(text, " ,\r\n") }
 
-// newIdentity returns one for data that has none.
+// newIdentity returns an identity for data that has none.
 func newIdentity() string { return rand.Text()[:10] }
 
 // info returns one section, or nothing if the server has no such section.
@@ -733,8 +730,8 @@ func (s *session) sever() {
 	}
 }
 
-// why explains an error of the client in terms of what the session knows, and
-// without credentials: a server may repeat a command that it did not understand.
+// why turns an error of the client into one that says what the session knows, without credentials.
+// A server may repeat a command that it did not understand.
 func (s *session) why(err error) error {
 	if cause := context.Cause(s.ctx); cause != nil {
 		return cause
@@ -747,7 +744,7 @@ func (s *session) why(err error) error {
 		if op := new(net.OpError); errors.As(err, &op) && op.Op == "dial" {
 			return noAnswer(s.dialled)
 		}
-		return s.overdue(s.within) // the library was quicker than the watchdog
+		return s.overdue(s.within) // the library was faster than the watchdog
 	}
 	if !theirs && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, net.ErrClosed)) {
 		return fmt.Errorf("connection closed by the node: %w", err)
@@ -768,6 +765,6 @@ func (s *session) why(err error) error {
 	return err
 }
 
-// noRight is what Redis says before 7.2 if the user may not run a command of a script: neither
-// which one, nor that it is NOPERM.
+// noRight is the error of Redis before 7.2 if the user may not run a command of a script. It says
+// neither which command, nor that it is NOPERM.
 const noRight = "The user executing the script can't run this command"

@@ -9,20 +9,20 @@ import (
 	"time"
 )
 
-// A stream is a connection that the client library has made and greeted, and over which the
-// actor itself writes and reads from then on. So nobody has to be woken in between. It is for
-// one goroutine at a time: the actor, whoever waits for an answer that is overdue, or a watch.
+// A stream is a connection that the client library has made and greeted. From then on the actor
+// itself writes and reads over it, so no goroutine has to be woken in between. It is for one
+// goroutine at a time: the actor, the goroutine that waits for an overdue answer, or a watch.
 //
-// The wire has looked at every byte that comes: what is read here is well-formed, and no more
+// The wire has looked at every byte that comes. So what is read here is well-formed, and no more
 // than was asked for.
 type stream struct {
 	wire *wire
-	news func(keys []value) // of keys that are tracked; nothing stands for all of them
+	news func(keys []value) // handles keys that are tracked; an empty list stands for all of them
 
-	out   []byte // gathered, and what has not been taken of it before
+	out   []byte // gathered, and not yet written
 	count int    // of the commands gathered
 	idle  int    // uses in a row of less than a quarter of the buffers
-	owed  int    // answers that nobody waits for any more
+	owed  int    // answers for which no caller waits any more
 
 	in       []byte // received
 	at       int    // how much of it has been read
@@ -54,8 +54,8 @@ func (s *stream) add(words ...string) {
 
 func (s *stream) gathered() int { return s.count }
 
-// exchange ends early when endWaiting is called, or the wire is severed. After endWaiting what was not
-// written and what was not answered come first in the next one.
+// exchange ends early when endWaiting is called, or the wire is severed. After endWaiting the next
+// exchange begins with what was not written and what was not answered.
 func (s *stream) exchange(context.Context) []value {
 	n := s.count
 	s.count = 0
@@ -74,7 +74,7 @@ func (s *stream) exchange(context.Context) []value {
 	return s.answers
 }
 
-// shrink makes room for what comes, and gives up buffers that were of a burst.
+// shrink makes room for new input, and gives up buffers that were of a burst.
 func (s *stream) shrink() {
 	much := max(len(s.out), len(s.in))
 	if most := max(cap(s.out), cap(s.in)); most > mostIn && much < most/4 {
@@ -106,12 +106,12 @@ func (s *stream) write(n int) error {
 	return err
 }
 
-// An unsentError tells that nothing of what was written has left.
+// An unsentError says that nothing of what was written has left.
 type unsentError struct{ error }
 
 func (e *unsentError) Unwrap() error { return e.error }
 
-// read reads n answers after those that nobody waits for.
+// read reads n answers after those for which no caller waits.
 func (s *stream) read(n int) error {
 	for len(s.answers) < n {
 		v, ok := s.next()
@@ -131,7 +131,7 @@ func (s *stream) read(n int) error {
 	return nil
 }
 
-// pushed takes what the server tells unasked: the wire has let through one kind of it.
+// pushed handles a message that the server sends unasked: the wire has let through one kind of it.
 func (s *stream) pushed(v value) {
 	if s.news != nil && len(v.elements) > 1 {
 		s.news(v.elements[1].elements)
@@ -152,7 +152,7 @@ func (s *stream) watch() {
 		s.in = s.in[:copy(s.in, s.in[s.at:])]
 		s.at = 0
 		if s.receive() != nil {
-			return // the wire tells of it, unless it is the end of the watch
+			return // the wire reports it, unless it is the end of the watch
 		}
 	}
 }
@@ -160,11 +160,11 @@ func (s *stream) watch() {
 // endWaiting ends what is being written or read, by deadlines. Another goroutine may call it.
 func (s *stream) endWaiting() { _ = s.wire.Conn.SetDeadline(longAgo) }
 
-// endWatch ends a watch. Another goroutine may call it. It leaves writing alone: TLS may have
-// something to write meanwhile, and is broken for good if it cannot.
+// endWatch ends a watch. Another goroutine may call it. It leaves writing alone: TLS may have to
+// write meanwhile, and is broken for good if it cannot.
 func (s *stream) endWatch() { _ = s.wire.Conn.SetReadDeadline(longAgo) }
 
-// goOn lets it wait again.
+// goOn lets the stream wait again.
 func (s *stream) goOn() { _ = s.wire.Conn.SetDeadline(time.Time{}) }
 
 // receive reads what there is, one byte at least.
@@ -193,7 +193,7 @@ func (s *stream) next() (v value, ok bool) {
 	return v, true
 }
 
-// parse reads one, which begins p, and returns how long it is.
+// parse reads a value, which begins p, and returns how long it is.
 func (s *stream) parse(p []byte, v *value) (int, bool) {
 	end := bytes.IndexByte(p, '\n')
 	if end < 2 {

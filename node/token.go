@@ -8,9 +8,9 @@ import (
 	"github.com/leasehold-go/leasehold/node/internal/script"
 )
 
-// A token is its owner, a slash, 128 random bits in base32 and a little, and the fence that
-// it was made for, in base32 as well: a lease that was granted with it has that fence, unless
-// the value of the key tells another one after it, see [TokenOf].
+// A token is its owner, a slash, 128 random bits in base32 and a little, and the fence that it was
+// made for, in base32 as well. A lease that was granted with it has that fence, unless the value of
+// the key has another one after it, see [TokenOf].
 const (
 	tokenRandom = 26
 	tokenFence  = 11
@@ -36,8 +36,8 @@ func NewToken(owner string, fence uint64, random interface{ Uint64() uint64 }) s
 
 const base32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
-// OwnerOf returns the owner that a value of a key names, also of one that was left: "" if it is a
-// reservation, or the value of another library.
+// OwnerOf returns the owner that a value of a key names, even if the key was left. It returns "" if
+// the value is a reservation, or from another library.
 func OwnerOf(value string) string {
 	token, _ := TokenOf(value)
 	owner, _ := parts(token)
@@ -48,7 +48,8 @@ func OwnerOf(value string) string {
 // both from it.
 func ValueOf(token string, fence uint64) string { return token + suffix(token, fence) }
 
-// suffix returns what follows a token in the value of a key: nothing if it tells the fence itself.
+// suffix returns the part that follows a token in the value of a key: "" if the token has the fence
+// itself.
 func suffix(token string, fence uint64) string {
 	if _, told := TokenOf(token); told == fence {
 		return ""
@@ -56,8 +57,8 @@ func suffix(token string, fence uint64) string {
 	return script.FenceMark + strconv.FormatUint(fence, 10)
 }
 
-// TokenOf returns the token that a lock key holds, and the fence of its lease, 0 if that is
-// not told: the one after the token, or else the one in it. The value of another library is
+// TokenOf returns the token that a lock key holds, and the fence of its lease. The fence is the one
+// after the token, or else the one in it, or 0 if there is none. The value of another library is
 // returned as it is. The mark of a key that was left stays before the token, see [CutLeft].
 func TokenOf(value string) (token string, fence uint64) {
 	token = value
@@ -83,8 +84,8 @@ func TokenOf(value string) (token string, fence uint64) {
 	return token, min(fence, 1<<53)
 }
 
-// parts returns the owner of a token, and the letters that tell the fence, which one of version
-// 0.1 does not have. The owner is "" if it is no token.
+// parts returns the owner of a token, and the letters of the fence, which a token of version 0.1
+// does not have. The owner is "" if it is no token.
 func parts(token string) (owner, fence string) {
 	token = strings.TrimPrefix(token, LeftMark)
 	i := strings.LastIndexByte(token, '/') + 1
@@ -95,12 +96,12 @@ func parts(token string) (owner, fence string) {
 	return token[:i-1], rest[tokenRandom:]
 }
 
-// IsReservation reports whether a key with this value is kept for a waiter that has yet to
-// claim it: nobody holds the name by it.
+// IsReservation reports whether a key with this value is kept for a waiter that has yet to claim
+// it: no client holds the name by it.
 func IsReservation(value string) bool { return strings.HasPrefix(value, ReservationMark) }
 
-// CutLeft returns the token of a value of a key without the mark of one that was left, and
-// whether it has that: then the lease is over, and the key keeps the name taken until it expires.
+// CutLeft returns the token of a value of a key without the mark of one that was left, and whether
+// it had that mark. If so the lease is over, and the key keeps the name taken until it expires.
 func CutLeft(value string) (token string, left bool) {
 	if token, left = strings.CutPrefix(value, LeftMark); left && OwnerOf(token) != "" {
 		return token, true
@@ -108,7 +109,7 @@ func CutLeft(value string) (token string, left bool) {
 	return value, false
 }
 
-// An Electorate is the nodes that a client uses, as its fingerprint tells.
+// An Electorate is the set of nodes that a client uses, as its fingerprint says.
 type Electorate struct {
 	Nodes      int
 	Identities []string // of those that were met, each once, in order
@@ -121,13 +122,12 @@ func NewElectorate(n int, ids []string) Electorate {
 	return Electorate{Nodes: n, Identities: slices.Compact(ids)}
 }
 
-// String returns the text of a fingerprint.
+// String returns the text of the fingerprint.
 func (e Electorate) String() string {
 	return strconv.Itoa(e.Nodes) + " " + strings.Join(e.Identities, ",")
 }
 
-// ParseElectorate reads the text of a fingerprint. It returns false if the text is of another
-// form.
+// ParseElectorate reads the text of a fingerprint. It returns false if the text has another form.
 func ParseElectorate(text string) (Electorate, bool) {
 	count, list, _ := strings.Cut(text, " ")
 	n, err := strconv.Atoi(count)

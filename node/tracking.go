@@ -7,11 +7,11 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// maxChanged is how many keys may wait to be handed on. If there are more, the receiver
-// looks at everything instead.
+// maxChanged is how many keys may wait to be handed on. If there are more, the receiver looks at
+// everything instead.
 const maxChanged = 1024
 
-// changedKeys are those that a server says have changed. They come in the goroutine that reads
+// changedKeys holds the keys that a server says have changed. They come in the goroutine that reads
 // the answers, which must not wait.
 type changedKeys struct {
 	more chan struct{} // says that there are some; room for one
@@ -23,7 +23,7 @@ type changedKeys struct {
 
 func newChangedKeys() *changedKeys { return &changedKeys{more: make(chan struct{}, 1)} }
 
-// add takes keys, or what stands for all of them if there are none.
+// add adds keys. An empty list stands for all keys.
 func (c *changedKeys) add(keys []value) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -50,7 +50,7 @@ func (c *changedKeys) add(keys []value) {
 	}
 }
 
-// take returns what has come.
+// take returns the keys that have come.
 func (c *changedKeys) take() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -62,8 +62,8 @@ func (c *changedKeys) take() []string {
 	return keys
 }
 
-// told is what the library calls. It also does so when the connection has broken, which is
-// known otherwise.
+// told is the callback of the library. The library also calls it when the connection has broken,
+// which the session learns otherwise.
 func (s *session) told(keys []rueidis.RedisMessage) {
 	values := make([]value, len(keys))
 	for i := range keys {
@@ -72,7 +72,7 @@ func (s *session) told(keys []rueidis.RedisMessage) {
 	s.invalidated(values)
 }
 
-// invalidated hears of keys that have changed.
+// invalidated adds keys that have changed.
 func (s *session) invalidated(keys []value) {
 	if s.isLost() {
 		return

@@ -12,12 +12,11 @@ import (
 	"time"
 )
 
-// The client library panics in a goroutine of its own, which nobody can recover,
-// when a server sends one reply too many, an announcement of a subscription that
-// was never made, or a length below -1; and it allocates whatever length it is
-// told. A port with something else behind it must not end a user's process, so
-// each connection that we dial is watched: whatever would get that far becomes
-// an error of Read.
+// The client library panics in a goroutine of its own if a server sends one reply too many, an
+// announcement of a subscription that was never made, or a length below -1. No other code can
+// recover that panic. The library also allocates any length that it is told. A port where something
+// else listens must not end a user's process. So each connection that we dial is watched: input
+// that would cause this becomes an error of Read.
 const (
 	maxDepth = 8       // of nested arrays and maps; HELLO needs 4
 	maxItems = 1 << 16 // of one array, of one map
@@ -27,7 +26,7 @@ const (
 
 var errSurplus = errors.New("the server sent a reply that nobody asked for")
 
-// What a server may send that is no reply.
+// pushes are the kinds of messages that a server may send and that are no replies.
 type pushes uint8
 
 const (
@@ -37,8 +36,8 @@ const (
 	anything             // a Sentinel
 )
 
-// A wire is a connection to a server. What is read from it is well-formed, and
-// is no more than was asked for.
+// A wire is a connection to a server. What is read from it is well-formed, and is no more than was
+// asked for.
 type wire struct {
 	net.Conn
 	pushes  pushes
@@ -49,7 +48,7 @@ type wire struct {
 	subscribed atomic.Bool  // SUBSCRIBE was written
 	written    scanner      // of Write alone
 	read       scanner      // of Read alone
-	three      bool         // of Read alone: RESP3 is spoken, as a map tells
+	three      bool         // of Read alone: RESP3 is spoken, which a map shows
 	failed     error        // of Read alone
 
 	taken    atomic.Bool // it is ours, and the client library reads and writes no more
@@ -83,7 +82,7 @@ func newWire(c net.Conn, p pushes) *wire {
 	return w
 }
 
-// readBegins counts a reply. It leaves to named what is told by its first element.
+// readBegins counts a reply. It leaves a reply that its first element names to named.
 func (w *wire) readBegins(kind byte) error {
 	w.three = w.three || kind == '%'
 	switch {
@@ -97,9 +96,8 @@ func (w *wire) readBegins(kind byte) error {
 	return w.reply()
 }
 
-// readMessage tells a message from a reply. In RESP2 it is an array like any other, over
-// a connection that does nothing else. The confirmation of a subscription is the reply
-// to it.
+// readMessage tells a message from a reply. In RESP2 a message is an array like any other, over a
+// connection that does nothing else. The confirmation of a subscription is the reply to it.
 func (w *wire) readMessage(kind byte, first []byte) error {
 	subscribed := w.subscribed.Load()
 	switch {
@@ -111,7 +109,7 @@ func (w *wire) readMessage(kind byte, first []byte) error {
 	return w.reply()
 }
 
-// reply counts one.
+// reply counts a reply.
 func (w *wire) reply() error {
 	if w.unanswered.Add(-1) < 0 {
 		return errSurplus
@@ -119,8 +117,8 @@ func (w *wire) reply() error {
 	return nil
 }
 
-// Write counts the commands before they leave, so that no answer can be here
-// earlier than its count. It is the library's.
+// Write counts the commands before they leave, so that no answer can be here before it is counted.
+// The library calls it.
 func (w *wire) Write(p []byte) (int, error) {
 	if w.taken.Load() {
 		return 0, net.ErrClosed
@@ -131,7 +129,7 @@ func (w *wire) Write(p []byte) (int, error) {
 	return w.send(p)
 }
 
-// send writes what has been counted.
+// send writes commands that have been counted.
 func (w *wire) send(p []byte) (int, error) {
 	n, err := w.Conn.Write(p)
 	if err != nil {
@@ -140,9 +138,9 @@ func (w *wire) send(p []byte) (int, error) {
 	return n, err
 }
 
-// saidBefore returns why a server has refused TLS, instead of the error of a write. It does so
-// after our side of the handshake, as for the want of a certificate, and then closes
-// the connection: the alert is there to be read, but a write only sees that it was closed.
+// saidBefore returns why a server has refused TLS, instead of the error of a write. The server
+// refuses after our side of the handshake, for example if a certificate is missing, and then closes
+// the connection. The alert can be read, but a write only sees that the connection was closed.
 func (w *wire) saidBefore(err error) error {
 	t, ok := w.Conn.(*tls.Conn)
 	if !ok || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
@@ -154,13 +152,13 @@ func (w *wire) saidBefore(err error) error {
 	return err
 }
 
-// isAlert reports whether an error is what the other side has said by TLS.
+// isAlert reports whether an error is an alert that the other side has sent by TLS.
 func isAlert(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "remote error"
 }
 
-// Read is the library's.
+// Read reads for the library.
 func (w *wire) Read(p []byte) (int, error) {
 	if w.taken.Load() {
 		return 0, net.ErrClosed
@@ -168,7 +166,7 @@ func (w *wire) Read(p []byte) (int, error) {
 	return w.receive(p)
 }
 
-// SetDeadline is the library's as well.
+// SetDeadline sets a deadline for the library.
 func (w *wire) SetDeadline(t time.Time) error {
 	if w.taken.Load() {
 		return nil
@@ -176,8 +174,8 @@ func (w *wire) SetDeadline(t time.Time) error {
 	return w.Conn.SetDeadline(t)
 }
 
-// receive reads. That a deadline is over is no failure of a connection that is ours: its
-// reading goes on later.
+// receive reads. A deadline that has passed is no failure of a connection that is ours: its reading
+// goes on later.
 func (w *wire) receive(p []byte) (int, error) {
 	if w.failed != nil {
 		return 0, w.failed
@@ -214,11 +212,11 @@ func (w *wire) sever() {
 		if t, ok := c.(*tls.Conn); ok {
 			c = t.NetConn()
 		}
-		_ = c.Close() // nothing that could be done about it
+		_ = c.Close() // if this fails, nothing could be done about it
 	})
 }
 
-// A form is how a value goes on after its first byte. All of them begin with a line.
+// A form says how a value goes on after its first byte. All of them begin with a line.
 type form uint8
 
 const (
@@ -230,7 +228,7 @@ const (
 	countedList      // how many values follow
 )
 
-// A rule is what is known of the values that begin with one byte.
+// A rule has what is known of the values that begin with one byte.
 type rule struct {
 	form        form
 	names       bool  // as the first element it may name what it is part of
@@ -240,8 +238,8 @@ type rule struct {
 	least, most int32 // of a sizedText and a countedList; -1 stands for no value at all
 }
 
-// grammar has the rules of RESP by the first byte. What is not here is no value; neither
-// are attributes and values of unknown length, which no server sends unasked.
+// grammar has the rules of RESP by the first byte. A byte without a rule begins no value.
+// Attributes and values of unknown length have none either: no server sends them unasked.
 var grammar = [256]rule{
 	'+': {form: textLine, names: true},
 	'-': {form: textLine},
@@ -259,13 +257,13 @@ var grammar = [256]rule{
 	'>': {form: countedList, most: maxItems, each: 1, named: true},
 }
 
-// A scanner follows a stream of RESP values of either version, in whatever pieces it
-// comes. It is before a value, within its line, or within its bytes. It allocates
-// nothing unless something is wrong.
+// A scanner follows a stream of RESP values of either version, in whatever pieces it comes. It is
+// before a value, within its line, or within its bytes. It allocates nothing unless something is
+// wrong.
 type scanner struct {
 	begin func(kind byte) error // a value begins that is not part of another
-	// named is told the first element of an array or push that is not part of another,
-	// nothing if that is no short string. It may be nil.
+	// named gets the first element of an array or push that is not part of another, or nothing if
+	// that is no short string. It may be nil.
 	named func(kind byte, first []byte) error
 
 	kind  byte     // the first byte of the value; 0 before one
@@ -346,7 +344,7 @@ func (s *scanner) scanShort(p []byte, r *rule, n int64, length int) (int, error)
 	return length, s.counted(r, n)
 }
 
-// scanLine reads a line, or what there is of it.
+// scanLine reads a line, or the part of it that is there.
 func (s *scanner) scanLine(p []byte) (int, error) {
 	end := bytes.IndexByte(p, '\n')
 	if s.line == 0 && end > 0 && end <= maxLine && p[end-1] == '\r' { // nearly always
@@ -374,8 +372,8 @@ func (s *scanner) scanLine(p []byte) (int, error) {
 	return end + 1, s.header(s.head[:min(s.line-1, len(s.head))])
 }
 
-// header acts on a complete line, without its first byte and its end. Of one that came in
-// pieces it is given the beginning: no number is as long as that, and no name.
+// header acts on a complete line, without its first byte and its end. If the line came in pieces,
+// header gets its beginning: no number is as long as that, and no name.
 func (s *scanner) header(line []byte) error {
 	r := &grammar[s.kind]
 	switch r.form {
@@ -397,7 +395,7 @@ func (s *scanner) header(line []byte) error {
 	return s.counted(r, n)
 }
 
-// counted acts on a number, or on how long a string or a list is.
+// counted acts on a number, or on the length of a string or a list.
 func (s *scanner) counted(r *rule, n int64) error {
 	if r.form == numberLine {
 		return s.done()
@@ -424,7 +422,7 @@ func (s *scanner) counted(r *rule, n int64) error {
 	return nil
 }
 
-// scanBytes reads the bytes of a string, or what there is of them. The last two are the
+// scanBytes reads the bytes of a string, or the part of them that is there. The last two are the
 // line end: anything else there means that the two sides count differently.
 func (s *scanner) scanBytes(p []byte) (int, error) {
 	n := min(s.bulk, len(p))
@@ -451,7 +449,7 @@ func (s *scanner) note(p []byte) {
 	s.length += len(p)
 }
 
-// name tells the first element.
+// name passes the first element to named.
 func (s *scanner) name() error {
 	kind := s.naming
 	s.naming = 0
@@ -461,7 +459,7 @@ func (s *scanner) name() error {
 	return s.named(kind, s.first[:s.length])
 }
 
-// done ends an element, and every value that it was the last element of.
+// done ends an element, and every value whose last element it was.
 func (s *scanner) done() error {
 	s.kind = 0
 	for d := s.depth - 1; d >= 0; d-- {
@@ -476,9 +474,9 @@ func (s *scanner) done() error {
 	return nil
 }
 
-// shortNumber reads at most seven digits and the line end after them, and returns how
-// many bytes that are; 0 if something else is there, which number may understand. Nearly
-// all lines are such, and each of them costs half as much by it.
+// shortNumber reads at most seven digits and the line end after them. It returns how many bytes
+// that are, or 0 if something else is there, which number may understand. Nearly all lines are
+// such, and each of them costs half as much by it.
 func shortNumber(p []byte) (n int64, length int) {
 	i := 0
 	for ; i < len(p) && i < 7 && '0' <= p[i] && p[i] <= '9'; i++ {

@@ -10,28 +10,27 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
-// Adopt continues the lease of a handle, see [lease.Lease.HandOver] and [lease.Lease.Handle]: the
-// name passes to this supervisor without a moment in which others can have it. The
-// adopted lease has a token and an owner of its own and a larger fence, so that whatever
-// its former holder still writes or renews is refused. A handle can be adopted once.
+// Adopt continues the lease of a handle, see [lease.Lease.HandOver] and [lease.Lease.Handle]. The
+// name passes to this supervisor without a moment in which others can have it. The adopted lease
+// has a token and an owner of its own and a larger fence. So whatever its former holder still
+// writes or renews is refused. A handle can be adopted once.
 //
-// Adopt takes the key over on all nodes at once, and has a quorum store the fence. It waits
-// for nodes that are not reachable yet, for a quarter of the lease's TTL or until ctx is
-// done. If the handle is of HandOver, or with [FormerEnded], the lease is held then.
-// Otherwise its former holder may still believe in it until its next renewal, which tells it
-// that the lease was taken. So Adopt waits until what the nodes had promised to the former
-// holder has run out, for the lease's former TTL at most, and keeps the keys meanwhile. The
-// adopted lease renews itself, whatever options it was acquired with. Its name is free when it is given back, see
-// [WithMinHold].
+// Adopt takes the key over on all nodes at once, and a quorum stores the fence. It waits for nodes
+// that are not reachable yet, for a quarter of the lease's TTL or until ctx is done. If the handle
+// is from HandOver, or with [FormerEnded], the lease is held then. Otherwise its former holder may
+// still believe in it until its next renewal, which tells it that the lease was taken. So Adopt
+// waits until what the nodes had promised to the former holder has run out, for the lease's former
+// TTL at most. It keeps the keys meanwhile. The adopted lease renews itself, whatever options it
+// was acquired with. Its name is free as soon as it is given back, see [WithMinHold].
 //
-// An error that wraps lease.ErrLost means that no quorum keeps the lease of the handle
-// any more: it has expired, was revoked, or was adopted before. Acquire the name instead.
-// [ErrNoQuorum] means that too few nodes could be reached, and [ErrHeld] that this process itself
-// holds the name, or is adopting this handle already. After either, and after an error that wraps
-// only ctx's, the same supervisor may try the handle again. No key is deleted, so the name stays
-// taken for the TTL at most. All these are an [*AcquireError] with what each node said. Any other
-// error is about the arguments: a handle that is broken, that was printed instead of stored, or whose
-// lease does not fit this supervisor's Prefix, MaxTTL or NodeTimeout.
+// An error that wraps lease.ErrLost means that no quorum keeps the lease of the handle any more: it
+// has expired, was revoked, or was adopted before. Acquire the name instead. [ErrNoQuorum] means
+// that too few nodes could be reached. [ErrHeld] means that this process itself holds the name, or
+// is adopting this handle already. After either, and after an error that wraps only ctx's, the same
+// supervisor may try the handle again. No key is deleted, so the name stays taken for the TTL at
+// most. All these are an [*AcquireError] with what each node answered. Any other error is about the
+// arguments. The handle may be broken, or printed instead of stored, or its lease does not fit this
+// supervisor's Prefix, MaxTTL or NodeTimeout.
 func (s *Supervisor) Adopt(ctx context.Context, handle lease.Handle, opts ...AdoptOption) (*lease.Lease, error) {
 	h, err := parseHandle(handle)
 	if err != nil {
@@ -61,8 +60,8 @@ func (s *Supervisor) Adopt(ctx context.Context, handle lease.Handle, opts ...Ado
 		return nil, o.err
 	}
 	if err := ctx.Err(); err != nil {
-		// No lease is returned after its context was done, but the handle may be
-		// tried again, so the nodes keep it.
+		// No lease is returned after its context was done. But the handle may be tried again, so
+		// the nodes keep it.
 		s.post(disownMessage{o.id, h.Token})
 		return nil, &AcquireError{Op: opAdopt, Name: h.Key, Quorum: s.quorum, why: errNotTaken, cause: err}
 	}
@@ -72,13 +71,13 @@ func (s *Supervisor) Adopt(ctx context.Context, handle lease.Handle, opts ...Ado
 // An AdoptOption changes one adoption.
 type AdoptOption func(*adoption)
 
-// An adoption is what its options add up to.
+// An adoption holds the sum of the options of one call.
 type adoption struct{ formerEnded bool }
 
-// FormerEnded says that the process which held the lease has ended, or will surely do
-// nothing under it any more. Then Adopt does not wait until what the nodes had promised to that
-// process has run out. If the process goes on nevertheless, there are two holders for up to the
-// lease's TTL, and only fences keep the former one out.
+// FormerEnded says that the process which held the lease has ended, or will surely do nothing under
+// it any more. Then Adopt does not wait until what the nodes had promised to that process has run
+// out. If the process goes on after all, there are two holders for up to the lease's TTL, and only
+// fences keep the former one out.
 func FormerEnded() AdoptOption { return func(a *adoption) { a.formerEnded = true } }
 
 type adoptMessage struct {

@@ -11,20 +11,20 @@ import (
 	"github.com/leasehold-go/leasehold/lease"
 )
 
-// AcquireAll waits until every one of the names is held, or until ctx is done, and
-// returns their leases in the order of the names. It is all or nothing: with an error
-// nothing is held, and nothing is left behind. It acquires the names one after the other
-// in sorted order, whatever the order in which they are given, so that two callers
-// who want some of the same names cannot wait for each other. Each lease renews itself from
-// its own beginning on. The leases are independent of each other once they are returned.
+// AcquireAll waits until every one of the names is held, or until ctx is done, and returns their
+// leases in the order of the names. It is all or nothing: if it returns an error it holds nothing,
+// and leaves nothing behind. It acquires the names one after the other in sorted order, whatever
+// the order in which they are given. So two callers that want some of the same names cannot wait
+// for each other. Each lease renews itself from its own beginning on. The leases are independent of
+// each other once they are returned.
 //
 // The options are for each of the leases: WithTTL is the TTL of every one, and WithMaxHold counts
 // from each one's own beginning.
 //
-// A broken name, a name that is given twice, no name at all or a broken option is an error about the
-// arguments before anything is tried. Any other error says at which name it ended. It wraps the
-// [*AcquireError] of that name, as Acquire returns it; or lease.ErrLost, if a lease was lost while the
-// names after it were acquired: try again.
+// A broken name, a name that is given twice, no name at all or a broken option is an error about
+// the arguments before anything is tried. Any other error says at which name it ended. It wraps the
+// [*AcquireError] of that name, as Acquire returns it. If a lease was lost while the names after it
+// were acquired, it wraps lease.ErrLost instead: try again.
 func (s *Supervisor) AcquireAll(ctx context.Context, names []string, opts ...Option) ([]*lease.Lease, error) {
 	r, broken := s.options(callAcquireAll, opts)
 	if broken = append(s.checkNames(names), broken...); broken != nil {
@@ -58,10 +58,10 @@ func (s *Supervisor) AcquireAll(ctx context.Context, names []string, opts ...Opt
 	return leases, nil
 }
 
-// checkNames reports every name that is broken or given twice.
+// checkNames returns an error for every name that is broken or given twice.
 func (s *Supervisor) checkNames(names []string) (broken []error) {
 	if len(names) == 0 {
-		broken = append(broken, errors.New("no name: want at least one"))
+		broken = append(broken, errors.New("no name given"))
 	}
 	seen := make(map[string]int)
 	for _, name := range names {

@@ -188,9 +188,9 @@ func TestAcquireAllBrokenNames(t *testing.T) {
 	bubble(t, 1, func(t *testing.T, nodes []*nodetest.Node) {
 		sup := start(t, nodes)
 		for _, c := range []struct{ names, want []string }{
-			{nil, []string{"no name: want at least one"}},
+			{nil, []string{"no name given"}},
 			{[]string{"a", "b", "a", "a", "b"}, []string{`name "a": given more than once`, `name "b": given more than once`}},
-			{[]string{"a", "", "leasehold:x", "a", ""}, []string{`name "": want`, `name "leasehold:x": want`, `name "a": given`, `name "": given`}},
+			{[]string{"a", "", "leasehold:x", "a", ""}, []string{`name "": must`, `name "leasehold:x": must`, `name "a": given`, `name "": given`}},
 		} {
 			_, err := sup.AcquireAll(t.Context(), c.names)
 			if err == nil {

@@ -84,10 +84,10 @@ func TestAcquireAnyArguments(t *testing.T) {
 			opts  []supervisor.Option
 			want  string
 		}{
-			"none":     {nil, nil, "no name: want at least one"},
+			"none":     {nil, nil, "no name given"},
 			"twice":    {[]string{"a", "b", "a", "a"}, nil, `name "a": given more than once`},
 			"broken":   {[]string{"a", ""}, nil, `name ""`},
-			"attempts": {[]string{"a"}, opts(supervisor.WithAttempts(3)), "WithAttempts: AcquireAny cannot heed it"},
+			"attempts": {[]string{"a"}, opts(supervisor.WithAttempts(3)), "WithAttempts: AcquireAny cannot use it"},
 		} {
 			before := nodes[0].Commands()["SET"] + nodes[0].Commands()["EVALSHA"]
 			l, err := sup.AcquireAny(t.Context(), c.names, c.opts...)

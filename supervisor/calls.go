@@ -9,16 +9,16 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
-// A call is what one caller waits for. The core decides it, and knows its number only.
-// It is embedded in the message that asks, so that both cost one allocation.
+// A call is what one caller waits for. The core decides it, and knows only its number. It is
+// embedded in the message that asks, so that both cost one allocation.
 type call struct {
-	op     string       // what was asked for, as errors begin
+	op     string       // the name of the operation, with which errors begin
 	result chan outcome // with room for one; the loop sends on it
-	quiet  bool         // that somebody has the name is no failure to it, and is not told
+	quiet  bool         // a held name is no failure to the caller, and is not told
 
 	number core.Call     // the loop's
 	since  clock.Instant // the loop's: when it heard of the call
-	cause  error         // the loop's: the end of its context, once the loop has heard of it
+	cause  error         // the loop's: the error of its context, once the loop has heard that it ended
 }
 
 // An outcome is what a call gets in the end.
@@ -30,7 +30,7 @@ type outcome struct {
 	report *core.Report // of Inspect
 }
 
-// newCall returns a call that nobody has heard of.
+// newCall returns a call that the loop has not heard of.
 func (s *Supervisor) newCall(op string) call {
 	if result, ok := s.results.Get().(chan outcome); ok {
 		return call{op: op, result: result}
@@ -38,20 +38,20 @@ func (s *Supervisor) newCall(op string) call {
 	return call{op: op, result: make(chan outcome, 1)}
 }
 
-// recycle lets another call use the channel of one that has got its outcome, of which
-// there is one only: nobody sends there any more. It saves a third of what a pair of Acquire
-// and Release allocates. The pool is the supervisor's: a channel that was made in a bubble of
-// testing/synctest must not leave it.
+// recycle lets another call use the channel of one that has got its outcome. There is only one
+// outcome, so no more is sent on it. It saves a third of what a pair of Acquire and Release
+// allocates. The pool is the supervisor's: a channel that was made in a bubble of testing/synctest
+// must not leave it.
 func (s *Supervisor) recycle(c *call) { s.results.Put(c.result) }
 
-// A message is something that a caller asks of the loop. Handling is its one
-// method, so that a message which nobody handles does not compile.
+// A message is something that a caller asks of the loop. Its one method is the handling, so a
+// message without one does not compile.
 type message interface {
 	apply(s *Supervisor, now clock.Instant)
 }
 
-// post has a message heard: at once, or by the loop. It reports false if there is no loop any more.
-// It does not wait long: the loop waits for nobody.
+// post hands a message to the core at once, or to the loop. It reports false if the loop has ended.
+// It does not wait long: the loop waits for no goroutine.
 func (s *Supervisor) post(m message) bool {
 	if s.enter() {
 		now := s.clock.Now()
@@ -68,7 +68,7 @@ func (s *Supervisor) post(m message) bool {
 	}
 }
 
-// calls are those that were not answered, by the slots of their numbers.
+// calls holds those that were not answered, by the slots of their numbers.
 type calls struct {
 	slots []*call // nil if there is none
 	free  []int32 // of the slots
@@ -109,9 +109,9 @@ func (t *calls) answer(c *call, o outcome) {
 // len returns how many there are.
 func (t *calls) len() int { return len(t.slots) - len(t.free) }
 
-// giveUps are the calls whose contexts have ended. They are on a list, and nobody waits for
-// the loop to take one: of a hundred thousand that give up at once, all would have to be
-// woken once more.
+// giveUps holds the calls whose contexts have ended. They are on a list, and none waits for the
+// loop to take it. If a hundred thousand gave up at once and waited, all would have to be woken
+// once more.
 type giveUps struct {
 	some chan struct{} // with room for one: there are some
 	mu   sync.Mutex
@@ -154,7 +154,7 @@ func (g *giveUps) take(few []giveUp) []giveUp {
 // maxGiveUps is how many the loop hears of at one instant.
 const maxGiveUps = 256
 
-// hearGiveUps has the core hear of a few whose contexts have ended.
+// hearGiveUps tells the core of a few calls whose contexts have ended.
 func (s *Supervisor) hearGiveUps(now clock.Instant) {
 	s.givenUp = s.giveUps.take(s.givenUp[:0])
 	for _, g := range s.givenUp {
@@ -164,15 +164,14 @@ func (s *Supervisor) hearGiveUps(now clock.Instant) {
 	clear(s.givenUp)
 }
 
-// errCut is the outcome of a call that the core could not answer any more, because the
-// context of Close has ended before.
+// errCut is the outcome of a call that the core could not answer any more, because the context of
+// Close has ended before.
 var errCut = errors.New("the context of Close has ended")
 
-// errNoTime is what a node is said to have done whose connection Close has cut, because its context
-// has ended.
+// errNoTime is the error of a node whose connection Close has cut, because its context has ended.
 var errNoTime = errors.New("it did not answer in the time that Close was given")
 
-// cutRest answers those that the core has not.
+// cutRest answers the calls that the core has not answered.
 func (t *calls) cutRest() {
 	for _, c := range t.slots {
 		if c != nil {
@@ -181,7 +180,7 @@ func (t *calls) cutRest() {
 	}
 }
 
-// read has the loop run f, which must not wait and must not change anything.
+// read runs f in the loop. f must not wait and must not change anything.
 func (s *Supervisor) read(f func(*core.Core)) {
 	m := readMessage{f, make(chan struct{})}
 	if !s.post(m) {

@@ -250,7 +250,7 @@ func comingFromDefaultNode(t *testing.T) {
 		t.Errorf("nodes %v", nodes)
 	}
 	_ = sup.Close(within(t, time.Minute))
-	const words = "Config.Nodes is empty: redis://localhost:6379 alone is used"
+	const words = "Config.Nodes is empty: only redis://localhost:6379 is used"
 	if len(told) == 0 || told[0].Kind != supervisor.EventWarning || !strings.Contains(told[0].Err.Error(), words) {
 		t.Errorf("told %v", told)
 	}

@@ -13,108 +13,106 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
-// Config configures a [Supervisor]. A zero field takes its default. All clients
-// that use a name must agree on Nodes and MaxTTLCap. A duration is at most 8760 h, a year;
-// GuardWindow is at most two years. One late renewal must not lose a lease, so
-// RenewEvery + NodeTimeout + Grace + Drift is less than TTL. [New] reports every rule that
-// is broken.
+// Config configures a [Supervisor]. A zero field takes its default. All clients that use a name
+// must agree on Nodes and MaxTTLCap. A duration is at most 8760 h, a year; GuardWindow is at most
+// two years. One late renewal must not lose a lease, so RenewEvery + NodeTimeout + Grace + Drift is
+// less than TTL. [New] reports every broken rule.
 type Config struct {
-	// Nodes are connections to independent Redis nodes, 1 to 64, each node once. An odd
-	// number is best: an even one tolerates no more failures than the odd one below it. The
-	// quorum is n/2 + 1 of these n, however many can be reached. Default, with a
-	// warning: one, redis://localhost:6379.
+	// Nodes are connections to independent Redis nodes, 1 to 64, each node once. An odd number is
+	// best: an even one tolerates no more failures than the odd one below it. The quorum is n/2 + 1
+	// of these n, however many can be reached. Default, with a warning: one,
+	// redis://localhost:6379.
 	Nodes []node.Conn
 
-	// TTL is how long a node keeps a name that is no longer renewed, and so the
-	// longest that a crashed holder blocks others. Default 10 s; at least 100 ms;
-	// whole milliseconds, the rest is cut off.
+	// TTL is how long a node keeps a name that is no longer renewed. So it is the longest time that
+	// a crashed holder blocks others. Default 10 s; at least 100 ms; in whole milliseconds, the
+	// rest is cut off.
 	TTL time.Duration
 
-	// MaxTTL is the largest TTL that WithTTL and Extend may ask for. Default TTL, and at
-	// least TTL. Clients of the same nodes tell each other their MaxTTL, and all use the guard
-	// window of the largest.
+	// MaxTTL is the largest TTL that WithTTL and Extend may ask for. Default TTL; at least TTL.
+	// Clients of the same nodes tell each other their MaxTTL, and all use the guard window of the
+	// largest.
 	MaxTTL time.Duration
 
-	// MaxTTLCap is the largest MaxTTL that any client of these nodes may have: give all
-	// of them the same. The guard assumes that leases last so long while too few nodes can
-	// tell the largest MaxTTL: if many have lost their data at once, if all of them are used
-	// for the first time, or if there is only one. So it is how long a first start waits: set
-	// it to your largest TTL. Default 60 s; at least MaxTTL.
+	// MaxTTLCap is the largest MaxTTL that any client of these nodes may have. Give all of them the
+	// same. The guard assumes that leases last so long while too few nodes know the largest MaxTTL:
+	// if many have lost their data at once, if all of them are used for the first time, or if there
+	// is only one. So a first start waits for that long. Set it to your largest TTL. Default 60 s;
+	// at least MaxTTL.
 	MaxTTLCap time.Duration
 
-	// Drift is the allowance for clocks that run at different rates during one
-	// TTL, and for small steps of a node's clock. Default TTL/100 + 2 ms, of each lease's own
-	// TTL; what is set here is for all TTLs.
+	// Drift is the allowance for clocks that run at different rates during one TTL, and for small
+	// steps of a node's clock. Default TTL/100 + 2 ms, of each lease's own TTL; a value that is set
+	// here is for all TTLs. 0 or more.
 	Drift time.Duration
 
-	// RenewEvery is about how often a held lease is renewed; the actual interval
-	// is up to a tenth shorter. Default TTL/3. A lease with another TTL has an interval in
-	// proportion.
+	// RenewEvery is about how often a held lease is renewed; the actual interval is up to a tenth
+	// shorter. Default TTL/3. A lease with another TTL has an interval in proportion.
 	RenewEvery time.Duration
 
-	// Grace is how much earlier the Lost channel of a lease that is not renewed closes than
-	// the nodes may drop its keys. A lease that ends otherwise leaves no grace, see
-	// lease.ErrExpired. Default TTL/20 of each lease's own TTL, and 10 ms if that is more; what
-	// is set here is for all TTLs. At least 10 ms.
+	// Grace is how much earlier the Lost channel of a lease that is not renewed closes than the
+	// nodes may drop its keys. A lease that ends otherwise leaves no grace, see lease.ErrExpired.
+	// Default TTL/20 of each lease's own TTL, or 10 ms if that is more; a value that is set here is
+	// for all TTLs. At least 10 ms.
 	Grace time.Duration
 
-	// NodeTimeout is how long the supervisor waits for the answer of a node that is quick, and
-	// so how soon it notices that the node hangs. For a node that was slow lately it waits twice
-	// as long as its slowest answer took, up to TTL/4; every two TTLs that answer counts half
-	// as much. So when a node becomes slower than NodeTimeout, one wait for it is in vain.
-	// NodeStatus.Patience is the present value. Default TTL/20; at most TTL/4.
+	// NodeTimeout is how long the supervisor waits for the answer of a fast node, and so how soon
+	// it notices that the node hangs. For a node that was slow lately it waits twice as long as its
+	// slowest answer took, up to TTL/4. Every two TTLs that answer counts half as much. So when a
+	// node becomes slower than NodeTimeout, one wait for it is in vain. NodeStatus.Patience is the
+	// present value. Default TTL/20; at most TTL/4.
 	//
-	// A dial may take NodeTimeout, and twice as long each time that one was in vain, up to
-	// TTL/4; further dials are begun meanwhile. Each step after that (the greeting, who the
-	// server is, its marker) may take TTL/4, because nobody waits for it.
+	// A dial may take NodeTimeout, and twice as long after each dial that was in vain, up to TTL/4;
+	// further dials are begun meanwhile. Each step after that (the greeting, which server it is,
+	// its marker) may take TTL/4, because no call waits for it.
 	NodeTimeout time.Duration
 
-	// RetryMin and RetryMax are for attempts that are repeated: if no quorum could be reached,
-	// and with WithAttempts. The pause after the first failed attempt is drawn between them,
-	// and grows by half with each further one, up to fivefold. A caller that waits for a held
-	// name makes no such pauses: it stands in the name's queue, and asks again about every
-	// three times NodeTimeout, or RetryMin if that is more. Defaults 100 ms, and 300 ms or
-	// RetryMin if that is more; RetryMax is at least RetryMin.
+	// RetryMin and RetryMax bound the pause between attempts that are repeated: if no quorum could
+	// be reached, and with WithAttempts. The pause after the first failed attempt is drawn between
+	// them. It grows by half with each further one, up to fivefold. A caller that waits for a held
+	// name makes no such pauses: it stands in the name's queue. It asks again about every three
+	// times NodeTimeout, or RetryMin if that is more. Defaults: 100 ms, and 300 ms or RetryMin if
+	// that is more; RetryMax is at least RetryMin.
 	RetryMin, RetryMax time.Duration
 
-	// GuardWindow is the least time for which a node is asked for no new lease after it was
-	// first used, restarted, flushed, or replaced in a failover: it may have forgotten a
-	// lease that is still believed in. The node still renews leases that are held; those it has
-	// forgotten are restored. The window is never less than M + drift, where M is the largest
-	// MaxTTL of all clients, or MaxTTLCap while that is not known. Default: that, and no more.
+	// GuardWindow is the least time for which a node is asked for no new lease after it was first
+	// used, restarted, flushed, or replaced in a failover. It may have forgotten a lease that is
+	// still believed in. The node still renews leases that are held; those it has forgotten are
+	// restored. The window is never less than M + drift. M is the largest MaxTTL of all clients, or
+	// MaxTTLCap while that is not known. Default: that, and no more.
 	GuardWindow time.Duration
 
-	// DisableGuard turns the guard off: then the restart of a node that loses its data can
-	// let a second holder in. It is for tests. No window is waited for, not even at a first
-	// start, and this client does not take part in what the others tell each other of MaxTTL and
-	// of their nodes.
+	// DisableGuard turns the guard off: then the restart of a node that loses its data can let a
+	// second holder in. It is for tests. The supervisor then waits for no window, not even at a
+	// first start. This client does not tell the others its MaxTTL and its nodes, and does not heed
+	// theirs.
 	DisableGuard bool
 
-	// Owner is whom others are shown as the holder; at most 128 bytes. It is not
-	// used to decide anything. It does not begin with "?" or "!". Default "host:pid".
+	// Owner is the name under which others see this holder; at most 128 bytes. It decides nothing.
+	// It does not begin with "?" or "!". Default "host:pid".
 	Owner string
 
 	// Prefix is put before every name to make its key. It has less than 512 bytes, and does not
-	// begin with "leasehold:". Default none.
+	// begin with "leasehold:". Default empty.
 	Prefix string
 
-	// Observer is told what happens; see [Observer]. Default nobody.
+	// Observer is called with what happens; see [Observer]. Default none.
 	Observer Observer
 
-	// Logger is told of every [Event]: of EventWaiting, EventFailed and EventReconnected at
-	// level debug, of EventLost, EventNodeDown and EventWarning at level warn, and of all others
-	// at level info, as of whatever ends because of Close. The goroutine that calls the Observer
-	// calls it. Default silent.
+	// Logger logs every [Event]: EventWaiting, EventFailed and EventReconnected at level debug,
+	// EventLost, EventNodeDown and EventWarning at level warn, and all others at level info. So is
+	// whatever ends because of Close. The goroutine that calls the Observer calls it. Default
+	// silent.
 	Logger *slog.Logger
 
-	// Clock is asked for the time. Default clock.System(). In a testing/synctest bubble it
-	// must be clock.Runtime().
+	// Clock tells the time. Default clock.System(). In a testing/synctest bubble it must be
+	// clock.Runtime().
 	Clock clock.Clock
 }
 
 const (
 	minTTL = 100 * time.Millisecond
-	// defaultCap is that of MaxTTLCap.
+	// defaultCap is the default of MaxTTLCap.
 	defaultCap = time.Minute
 	// defaultNode is used if no nodes are given.
 	defaultNode = "redis://localhost:6379"
@@ -126,8 +124,9 @@ const (
 	reserved = node.ReservedPrefix
 )
 
-// capped returns the configuration with no time that is longer than its bound, and
-// which ones were: what is derived of them would overflow, and turn the guard off.
+// capped returns the configuration with every time cut to its bound, and an error for each time
+// that was longer. A value that is computed from such a time would overflow, and turn the guard
+// off.
 func (cfg Config) capped() (Config, []error) {
 	var broken []error
 	for _, f := range []struct {
@@ -183,8 +182,8 @@ func (cfg Config) withDefaults() Config {
 	return cfg
 }
 
-// validate reports every rule that the configuration breaks, each with the value
-// and the bound, after the times that are too long.
+// validate returns an error with every rule that the configuration breaks, each with the value and
+// the bound, after the errors of the times that are too long.
 func (cfg Config) validate(long []error) error {
 	broken := long
 	want := func(ok bool, format string, args ...any) {
@@ -230,14 +229,14 @@ func (cfg Config) validate(long []error) error {
 		broken = append(broken, err)
 	}
 	want(len(cfg.Prefix) < maxName, "Prefix of %d bytes: want less than %d", len(cfg.Prefix), maxName)
-	want(!strings.HasPrefix(cfg.Prefix, reserved), "Prefix %q: want none that begins with %q, which is kept for leasehold itself", cfg.Prefix, reserved)
+	want(!strings.HasPrefix(cfg.Prefix, reserved), "Prefix %q: must not begin with %q (reserved)", cfg.Prefix, reserved)
 	if broken == nil {
 		return nil
 	}
 	return fmt.Errorf("supervisor: broken configuration:\n%w", errors.Join(broken...))
 }
 
-// validateTerms reports whether renewals fit into the TTL.
+// validateTerms returns an error if renewals do not fit into the TTL.
 func validateTerms(t *core.Terms, nodeTimeout time.Duration) error {
 	var broken []error
 	if nodeTimeout > t.TTL/4 {
@@ -250,7 +249,7 @@ func validateTerms(t *core.Terms, nodeTimeout time.Duration) error {
 	return errors.Join(broken...)
 }
 
-// settings returns what the core needs of it.
+// settings returns what the core needs of the configuration.
 func (cfg Config) settings() core.Settings {
 	return core.Settings{
 		Nodes: len(cfg.Nodes), TTL: cfg.TTL, MaxTTL: cfg.MaxTTL, MaxTTLCap: cfg.MaxTTLCap,
@@ -260,34 +259,34 @@ func (cfg Config) settings() core.Settings {
 	}
 }
 
-// errNotMade is for the zero Supervisor.
-var errNotMade = errors.New("this Supervisor does nothing: want one that New has made")
+// errNotMade is the error of the zero Supervisor.
+var errNotMade = errors.New("this Supervisor was not made with New")
 
-// checkName reports what is wrong with a name.
+// checkName returns an error if a name is broken.
 func (cfg Config) checkName(name string) error {
 	key := cfg.Prefix + name
 	switch {
 	case cfg.Clock == nil:
 		return errNotMade
 	case name == "":
-		return fmt.Errorf("name %q: want at least one byte", name)
+		return fmt.Errorf("name %q: must not be empty", name)
 	case len(key) > maxName:
 		return fmt.Errorf("name %.32q... of %d bytes with its prefix: want at most %d", key, len(key), maxName)
 	case strings.HasPrefix(key, reserved):
-		return fmt.Errorf("name %q: want none that begins with %q, which is kept for leasehold itself", key, reserved)
+		return fmt.Errorf("name %q: must not begin with %q (reserved)", key, reserved)
 	}
 	return nil
 }
 
-// checkOwner reports what is wrong with what a lease is to say of its holder.
+// checkOwner returns an error if the text that names a holder is broken.
 func checkOwner(what, owner string) error {
 	switch {
 	case len(owner) > maxOwner:
 		return fmt.Errorf("%s of %d bytes: want at most %d", what, len(owner), maxOwner)
 	case node.IsReservation(owner):
-		return fmt.Errorf("%s %q: want none that begins with %q, which marks a key as reserved for a waiter", what, owner, node.ReservationMark)
+		return fmt.Errorf("%s %q: must not begin with %q (it marks a key as reserved for a waiter)", what, owner, node.ReservationMark)
 	case strings.HasPrefix(owner, node.LeftMark):
-		return fmt.Errorf("%s %q: want none that begins with %q, which marks a key as left", what, owner, node.LeftMark)
+		return fmt.Errorf("%s %q: must not begin with %q (it marks a key as left)", what, owner, node.LeftMark)
 	}
 	return nil
 }

@@ -104,7 +104,7 @@ func TestBrokenConfiguration(t *testing.T) {
 			good(supervisor.Config{Prefix: strings.Repeat("p", 512)}), []string{"Prefix of 512 bytes: want less than 512"},
 		},
 		"a reserved prefix": {
-			good(supervisor.Config{Prefix: "leasehold:mine:"}), []string{`Prefix "leasehold:mine:": want none that begins with "leasehold:"`},
+			good(supervisor.Config{Prefix: "leasehold:mine:"}), []string{`Prefix "leasehold:mine:": must not begin with "leasehold:" (reserved)`},
 		},
 		"times that are too long": {
 			good(supervisor.Config{
@@ -217,9 +217,9 @@ func TestBrokenArguments(t *testing.T) {
 		opts []supervisor.Option
 		want []string
 	}{
-		"an empty name":                         {"", nil, []string{`name "": want at least one byte`}},
+		"an empty name":                         {"", nil, []string{`name "": must not be empty`}},
 		"a name that is too long":               {long, nil, []string{"of 513 bytes with its prefix: want at most 512"}},
-		"a reserved name":                       {"leasehold:{x}:fence", nil, []string{`name "leasehold:{x}:fence": want none that begins with "leasehold:"`}},
+		"a reserved name":                       {"leasehold:{x}:fence", nil, []string{`name "leasehold:{x}:fence": must not begin with "leasehold:" (reserved)`}},
 		"a TTL above MaxTTL":                    {"x", opts(supervisor.WithTTL(time.Minute)), []string{"TTL 1m0s: want 100ms to MaxTTL = 20s"}},
 		"a TTL that is too short":               {"x", opts(supervisor.WithTTL(99 * time.Millisecond)), []string{"TTL 99ms: want 100ms to MaxTTL = 20s"}},
 		"no TTL":                                {"x", opts(supervisor.WithTTL(0)), []string{"TTL 0s: want 100ms"}},
@@ -229,9 +229,9 @@ func TestBrokenArguments(t *testing.T) {
 		"a negative time to hold":               {"x", opts(supervisor.WithMaxHold(-time.Second)), []string{"WithMaxHold -1s: want more than 0"}},
 		"no time to hold":                       {"x", opts(supervisor.WithMaxHold(0)), []string{"WithMaxHold 0s: want more than 0"}},
 		"an owner that is too long":             {"x", opts(supervisor.WithOwner(strings.Repeat("o", 129))), []string{"WithOwner of 129 bytes: want at most 128"}},
-		"an empty owner":                        {"x", opts(supervisor.WithOwner("")), []string{"WithOwner of 0 bytes: want at least 1"}},
-		"an owner like a reservation":           {"x", opts(supervisor.WithOwner("?me")), []string{`WithOwner "?me": want none that begins with "?"`}},
-		"an owner like a key that was left":     {"x", opts(supervisor.WithOwner("!me")), []string{`WithOwner "!me": want none that begins with "!"`}},
+		"an empty owner":                        {"x", opts(supervisor.WithOwner("")), []string{"WithOwner: must not be empty"}},
+		"an owner like a reservation":           {"x", opts(supervisor.WithOwner("?me")), []string{`WithOwner "?me": must not begin with "?"`}},
+		"an owner like a key that was left":     {"x", opts(supervisor.WithOwner("!me")), []string{`WithOwner "!me": must not begin with "!"`}},
 		"no time to stay taken":                 {"x", opts(supervisor.WithMinHold(0)), []string{"WithMinHold 0s: want more than 0 and at most 8760h"}},
 		"a negative time to stay taken":         {"x", opts(supervisor.WithMinHold(-1)), []string{"WithMinHold -1ns: want more than 0"}},
 		"a time to stay taken that is too long": {"x", opts(supervisor.WithMinHold(8760*time.Hour + 1)), []string{"WithMinHold 8760h0m0.000000001s: want more than 0 and at most 8760h"}},
@@ -258,7 +258,7 @@ func TestBrokenArguments(t *testing.T) {
 					"Lead": sup.Lead(t.Context(), c.name, never(t), c.opts...),
 				}
 				_, calls["Once"] = sup.Once(t.Context(), c.name, time.Minute, never(t), c.opts...)
-				// What is wrong with an option that a call cannot heed, it does not say.
+				// What is wrong with an option that a call cannot use, it does not say.
 				words := strings.Join(c.want, " ")
 				if strings.Contains(words, "WithCoolDown") {
 					calls = map[string]error{"Lead": calls["Lead"]}
@@ -375,7 +375,7 @@ func TestOptionsThatACallCannotHeed(t *testing.T) {
 				}[option], call)
 				name = call + " " + option
 				err := f(o)
-				if heeds && err != nil || !heeds && (err == nil || !strings.Contains(err.Error(), option+": "+call+" cannot heed it")) {
+				if heeds && err != nil || !heeds && (err == nil || !strings.Contains(err.Error(), option+": "+call+" cannot use it")) {
 					t.Errorf("%s with %s: %v", call, option, err)
 				}
 			}

@@ -14,35 +14,33 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
-// Why a call failed. Test with errors.Is; if the context ended the waiting, the error wraps the
-// context's as well.
+// These are the reasons why a call failed. Test with errors.Is. If the context ended the waiting,
+// the error wraps the context's error as well.
 var (
-	// ErrHeld: another client has the name, or this process has it, or it was left to stay taken:
-	// see WithMinHold. Wait, or let it be.
+	// ErrHeld: another client has the name, or this process has it, or it was left to stay taken,
+	// see WithMinHold. Wait, or do without the name.
 	ErrHeld = errors.New("name is held")
 
 	// ErrNoQuorum: too few nodes could be reached and may be asked, or too few answered in time.
-	// Something is broken, or the nodes are young, see [AcquireError.Young]. The error says what
-	// is wrong at each node, in the node's own words. Try again later.
+	// Something is broken, or the nodes are young, see [AcquireError.Young]. The error says what is
+	// wrong at each node, in the node's own words. Try again later.
 	ErrNoQuorum = errors.New("no quorum of nodes could be reached")
 
-	// ErrNotHolder: the lease that Revoke or StepDown was to end does not hold the name. Look
-	// again who does.
+	// ErrNotHolder: the lease that Revoke or StepDown was to end does not hold the name. Look again
+	// which lease does.
 	ErrNotHolder = errors.New("not the holder")
 
-	// ErrMisconfigured: two of the nodes are the same database of one server, whose vote
-	// would count twice. The error names both. Nothing is acquired until Config.Nodes
-	// is mended.
+	// ErrMisconfigured: two of the nodes are the same database of one server, so its vote would
+	// count twice. The error names both. Nothing is acquired until Config.Nodes is mended.
 	ErrMisconfigured = errors.New("broken configuration")
 
-	// ErrFenceExhausted: the fence of the name cannot grow, because its register on the nodes
-	// has the largest value, 2^53. Other names may share the register. No lease brings it there,
-	// so somebody else has written it: delete the register, which the error names, on every
-	// node.
+	// ErrFenceExhausted: the fence of the name cannot grow, because its register on the nodes has
+	// the largest value, 2^53. Other names may share the register. No lease brings it there, so
+	// another program has written it. Delete the register, which the error names, on every node.
 	ErrFenceExhausted = errors.New("the fence of the name cannot grow any more")
 
-	// ErrClosed: the supervisor was closed. Make another. It is also lease.ErrClosed, but
-	// no loss: there was no lease.
+	// ErrClosed: the supervisor was closed. Make another. errors.Is finds lease.ErrClosed in it
+	// too, but it is no loss: there was no lease.
 	ErrClosed error = closedError{}
 )
 
@@ -54,31 +52,31 @@ func (closedError) Error() string { return "supervisor closed" }
 // Closed tells lease.ErrClosed that this is the same reason.
 func (closedError) Closed() bool { return true }
 
-// Is reports whether target is of a lease that has ended for the same reason.
+// Is reports whether target is the error of a lease that has ended for the same reason.
 func (closedError) Is(target error) bool { return target == lease.ErrClosed }
 
-// Why there is no lease if nothing but the end of the context stood in the way.
+// These say why there is no lease if nothing but the end of the context stood in the way.
 var (
 	errNotTried  = errors.New("not tried")
 	errGivenBack = errors.New("given back")
 	errNotTaken  = errors.New("not taken")
 	errNotTold   = errors.New("not confirmed by a quorum")
 	errNotKnown  = errors.New("not known yet")
-	errNotOver   = errors.New("its former holder may still believe in it")
+	errNotOver   = errors.New("its former holder may still rely on it")
 )
 
-// errHandingOver is for the second of two.
-var errHandingOver = errors.New("the lease is being handed over already")
+// errHandingOver is the error of the second of two calls of HandOver.
+var errHandingOver = errors.New("another call is handing the lease over")
 
-// Verdict is what a node said of a name.
+// A Verdict says what a node answered about a name.
 type Verdict uint8
 
 const (
 	VerdictSilent      Verdict = iota // it has not answered yet
-	VerdictGranted                    // it gave its vote, and was told to forget it; of Adopt: it keeps the lease for the heir
-	VerdictFree                       // nobody has the key
+	VerdictGranted                    // it gave its vote, and was told to forget it; of Adopt: it keeps the lease for the adopter
+	VerdictFree                       // no client has the key
 	VerdictHeld                       // another client has the key
-	VerdictGuarded                    // it was not asked: it is young, and for Left may have forgotten a grant
+	VerdictGuarded                    // it was not asked: it is young, and may have forgotten a grant; it stays young for Left
 	VerdictUnreachable                // it could not be asked, or its answer was an error: see Err
 	VerdictNotAsked                   // it could have been asked, but too few other nodes could
 )
@@ -99,7 +97,7 @@ func (v Verdict) String() string { return verdicts.Text(uint8(v)) }
 // MarshalText returns what String returns.
 func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
 
-// UnmarshalText takes what MarshalText returns.
+// UnmarshalText sets the verdict from what MarshalText returns.
 func (v *Verdict) UnmarshalText(text []byte) error {
 	n, err := verdicts.Parse(string(text))
 	if err == nil {
@@ -108,15 +106,15 @@ func (v *Verdict) UnmarshalText(text []byte) error {
 	return err
 }
 
-// A KeyKind is what sort of value the key of a name has.
+// A KeyKind says what sort of value the key of a name has.
 type KeyKind uint8
 
 const (
 	KeyUnknown  KeyKind = iota // there is no key, or it is not known
 	KeyLease                   // the token of a lease, also of one that was left
-	KeyReserved                // it is kept for who waits, and has yet to claim it
+	KeyReserved                // it is reserved for a waiter, which has yet to claim it
 	KeyForeign                 // a string that is none of these: that of a client of another library
-	KeyOther                   // no string, or an empty one: nobody's lock, and nobody gets the name
+	KeyOther                   // no string, or an empty one: it is no client's lock, but no client gets the name
 )
 
 var keyKinds = plain.Enum{Package: "supervisor", Name: "KeyKind", Words: []string{
@@ -133,7 +131,7 @@ func (k KeyKind) String() string { return keyKinds.Text(uint8(k)) }
 // MarshalText returns what String returns.
 func (k KeyKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
-// UnmarshalText takes what MarshalText returns.
+// UnmarshalText sets the kind from what MarshalText returns.
 func (k *KeyKind) UnmarshalText(text []byte) error {
 	n, err := keyKinds.Parse(string(text))
 	if err == nil {
@@ -157,15 +155,15 @@ func keyKindOf(a core.Answer) KeyKind {
 	return KeyLease
 }
 
-// An Answer is what one node said of a name.
+// An Answer says what one node answered about a name.
 type Answer struct {
 	Node      string        // the node's address, without credentials
-	Verdict   Verdict       // what it said, in a word
+	Verdict   Verdict       // what it answered, in a word
 	Kind      KeyKind       // if VerdictHeld: what sort of value the key has
-	Owner     string        // if VerdictHeld: who has the key; empty if its value does not say, as of other libraries
+	Owner     string        // if VerdictHeld: the holder; empty if its value does not say, as with other libraries
 	Left      time.Duration // if LeftKnown: how long the key lives at most; if VerdictGuarded: how long the node is still young
 	LeftKnown bool          // whether Left is known; false if NoExpiry
-	NoExpiry  bool          // if VerdictHeld: the key stays until somebody deletes it
+	NoExpiry  bool          // if VerdictHeld: the key stays until a client deletes it
 	Vacated   bool          // if VerdictHeld: the lease is over, and its keys stay for a while, see WithMinHold
 	Err       error         // if VerdictUnreachable: why, in the node's own words
 }
@@ -173,9 +171,12 @@ type Answer struct {
 // String returns the answer in one line.
 func (a Answer) String() string {
 	var b strings.Builder
-	if a.Verdict == VerdictHeld && a.Vacated {
+	switch {
+	case a.Verdict == VerdictHeld && a.Vacated:
 		fmt.Fprintf(&b, "%s: left", a.Node)
-	} else {
+	case a.Verdict == VerdictSilent: // which reads as a fault of the node, and need not be one
+		fmt.Fprintf(&b, "%s: no answer yet", a.Node)
+	default:
 		fmt.Fprintf(&b, "%s: %v", a.Node, a.Verdict)
 	}
 	if a.Verdict == VerdictHeld {
@@ -192,7 +193,7 @@ func (a Answer) String() string {
 		}
 	}
 	if a.Verdict == VerdictGuarded {
-		fmt.Fprintf(&b, " for %v, as it is used for the first time, was started or has lost its data", a.Left.Round(time.Millisecond))
+		fmt.Fprintf(&b, " for %v: it is used for the first time, was started or has lost its data", a.Left.Round(time.Millisecond))
 	}
 	if a.Err != nil {
 		fmt.Fprintf(&b, " (%s)", plain.Line(a.Err.Error()))
@@ -200,7 +201,8 @@ func (a Answer) String() string {
 	return b.String()
 }
 
-// MarshalJSON returns the fields that say something: Verdict as a word, Left as in "1.5s", Err as its text.
+// MarshalJSON returns the fields that are set: Verdict as a word, Left as in "1.5s", Err as its
+// text.
 func (a Answer) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Node     string
@@ -214,28 +216,28 @@ func (a Answer) MarshalJSON() ([]byte, error) {
 	}{a.Node, a.Verdict, a.Kind, a.Owner, spanIf(a.LeftKnown, a.Left), a.NoExpiry, a.Vacated, plain.ErrorText(a.Err)})
 }
 
-// An AcquireError says why a call did not get what it wanted of a name, and what each node said. Op is
-// the call. Branch with errors.Is: it wraps [ErrHeld], [ErrNoQuorum], [ErrMisconfigured],
-// [ErrFenceExhausted] or [ErrClosed]; of Adopt it may wrap lease.ErrLost instead, and of Revoke and
-// StepDown [ErrNotHolder]. If the context ended the waiting, it wraps the context's error too, or only
-// that if nothing else stood in the way. Use errors.As to show the nodes' answers. An error about the
-// arguments of a call is not of this type.
+// An AcquireError says why a call did not get what it asked for a name, and what each node
+// answered. Op is the call. Branch with errors.Is. The error wraps [ErrHeld], [ErrNoQuorum],
+// [ErrMisconfigured], [ErrFenceExhausted] or [ErrClosed]. That of Adopt may wrap lease.ErrLost
+// instead, and those of Revoke and StepDown [ErrNotHolder]. If the context ended the waiting, it
+// wraps the context's error too, or only that if nothing else stood in the way. Use errors.As to
+// show the nodes' answers. An error about the arguments of a call is not of this type.
 type AcquireError struct {
 	Op     string   // what was tried: "acquire", "acquire any", "adopt", "revoke", "inspect" or "step down"
 	Name   string   // the name, prefix included; of AcquireAny one of them
 	Quorum int      // how many nodes must say yes
-	Nodes  []Answer // what each node said last; empty if no node was asked, or none stood in the way
+	Nodes  []Answer // what each node answered last; empty if no node was asked, or none stood in the way
 
 	why       error
 	cause     error  // the context's
 	disagrees string // how other clients' nodes differ from ours; "" if they are not known to
-	taken     bool   // somebody has the name, or has left it: see core.Report.Taken
+	taken     bool   // a client has the name, or has left it: see core.Report.Taken
 }
 
 // Young returns how long it takes until a quorum of nodes may be asked for a vote, if the attempt
-// failed because the others are young: they were started, or have lost their data, and may have
-// forgotten a lease that is still believed in. Try again with the same supervisor after that. It is 0
-// if something else stood in the way.
+// failed because the others are young. Young nodes were started, or have lost their data, and may
+// have forgotten a lease that is still believed in. Try again with the same supervisor after that
+// time. It is 0 if something else stood in the way.
 func (e *AcquireError) Young() time.Duration {
 	left := make([]time.Duration, 0, len(e.Nodes))
 	for _, a := range e.Nodes {
@@ -253,7 +255,7 @@ func (e *AcquireError) Young() time.Duration {
 	return left[e.Quorum-1]
 }
 
-// Error names what was tried, the name, the reason and every node's answer.
+// Error returns a text with what was tried, the name, the reason and every node's answer.
 func (e *AcquireError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %q: %v", e.Op, e.Name, e.why)
@@ -276,8 +278,8 @@ func (e *AcquireError) Error() string {
 	return b.String()
 }
 
-// MarshalText returns what Error returns, so that an error is its text in JSON too, as it is in package
-// slog. For fields of their own log e.Name and e.Nodes.
+// MarshalText returns what Error returns, so that an error is its text in JSON too, as it is in
+// package slog. To log fields of their own use e.Name and e.Nodes.
 func (e *AcquireError) MarshalText() ([]byte, error) { return []byte(e.Error()), nil }
 
 // Unwrap returns the reason, and the context's error if there is one.
@@ -288,22 +290,22 @@ func (e *AcquireError) Unwrap() []error {
 	return []error{e.why, e.cause}
 }
 
-// A ReleaseError says that a name was given up, but that no quorum of nodes has confirmed to be free
-// of it. The others keep the key until it expires at most. It asks nothing of the caller. After an
-// error of Release the nodes are told again when they can be reached, and Close waits for that; after
-// one of Close nobody tells them.
+// A ReleaseError says that a name was given up, but no quorum of nodes has confirmed that it is
+// free. The others keep the key until it expires at most. It asks nothing of the caller. After an
+// error of Release the supervisor tells the nodes again when it can reach them, and Close waits for
+// that. After an error of Close it does not tell them.
 type ReleaseError struct {
 	Name  string        // the name, prefix included
-	Nodes []Answer      // those that may keep the key, and why that is not known
-	Left  time.Duration // for how long at most they keep it, counted from when the waiting ended
+	Nodes []Answer      // those that may keep the key, and why it is not known whether they do
+	Left  time.Duration // how long they keep it at most, counted from when the waiting ended
 
 	cause error // the context's, if that ended the waiting
 }
 
-// Error names the name and the nodes.
+// Error returns a text with the name and the nodes.
 func (e *ReleaseError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "release %q: not confirmed by a quorum; for %v at most the key may stay on", e.Name, e.Left.Round(time.Millisecond))
+	fmt.Fprintf(&b, "release %q: not confirmed by a quorum; the key may remain for up to %v on", e.Name, e.Left.Round(time.Millisecond))
 	list(&b, e.Nodes)
 	if e.cause != nil {
 		fmt.Fprintf(&b, ": %v", e.cause)

@@ -331,24 +331,24 @@ func TestBrokenHandles(t *testing.T) {
 			handle lease.Handle
 			want   []string
 		}{
-			"nothing":             {"", []string{`broken handle: want one that begins with "leasehold1."`}},
-			"a token":             {"me/ABCDEFGHIJKLMNOPQRSTUVWXYZ", []string{"broken handle: want one that begins"}},
-			"a printed one":       {lease.Handle(fmt.Sprint(encode(t, good(func(map[string]any) {})))), []string{"broken handle: it is lease.Handle(redacted), as a handle is printed or encoded: want string(handle) to be stored"}},
-			"another version":     {"leasehold2.e30", []string{"broken handle: want one that begins"}},
+			"nothing":             {"", []string{`broken handle: it must begin with "leasehold1."`}},
+			"a token":             {"me/ABCDEFGHIJKLMNOPQRSTUVWXYZ", []string{"broken handle: it must begin"}},
+			"a printed one":       {lease.Handle(fmt.Sprint(encode(t, good(func(map[string]any) {})))), []string{"broken handle: it is lease.Handle(redacted), as a handle is printed or encoded: store string(handle) instead"}},
+			"another version":     {"leasehold2.e30", []string{"broken handle: it must begin"}},
 			"cut off":             {encode(t, good(func(map[string]any) {}))[:50], []string{"broken handle: cut off or changed"}},
-			"another prefix":      {encode(t, set("key", []byte("q:x"))), []string{`handle of "q:x": want a name that begins with the prefix "p:"`}},
-			"no name":             {encode(t, set("key", []byte("p:"))), []string{`name "": want at least one byte`}},
+			"another prefix":      {encode(t, set("key", []byte("q:x"))), []string{`handle of "q:x": the name must begin with the prefix "p:"`}},
+			"no name":             {encode(t, set("key", []byte("p:"))), []string{`name "": must not be empty`}},
 			"a name too long":     {encode(t, set("key", []byte("p:"+strings.Repeat("n", 511)))), []string{"of 513 bytes with its prefix: want at most 512"}},
 			"a TTL above MaxTTL":  {encode(t, set("ttl", time.Minute)), []string{"handle with TTL 1m0s: want 100ms to MaxTTL = 20s"}},
 			"no TTL":              {encode(t, set("ttl", 0)), []string{"handle with TTL 0s: want 100ms"}},
 			"a TTL too short":     {encode(t, set("ttl", time.Second)), []string{"handle with NodeTimeout 500ms: want at most TTL/4 = 250ms"}},
-			"no fence":            {encode(t, set("fence", 0)), []string{"handle with fence 0"}},
-			"no token":            {encode(t, set("token", nil)), []string{"handle with a broken token"}},
-			"a foreign token":     {encode(t, set("token", []byte("secret-of-another-library"))), []string{"handle with a broken token"}},
-			"a reservation":       {encode(t, set("token", []byte("?me/ABCDEFGHIJKLMNOPQRSTUVWXYZ"))), []string{"handle with a broken token"}},
-			"an owner too long":   {encode(t, set("token", []byte(strings.Repeat("o", 129)+"/ABCDEFGHIJKLMNOPQRSTUVWXYZ"))), []string{"handle with a broken token"}},
-			"an empty one":        {encode(t, nil), []string{"want a name that begins with the prefix", "broken token", "fence 0", "TTL 0s"}},
-			"the name of its own": {encode(t, set("key", []byte("leasehold:x"))), []string{`handle of "leasehold:x": want a name that begins with the prefix "p:"`}},
+			"no fence":            {encode(t, set("fence", 0)), []string{"handle: the fence is 0"}},
+			"no token":            {encode(t, set("token", nil)), []string{"handle: the token is broken"}},
+			"a foreign token":     {encode(t, set("token", []byte("secret-of-another-library"))), []string{"handle: the token is broken"}},
+			"a reservation":       {encode(t, set("token", []byte("?me/ABCDEFGHIJKLMNOPQRSTUVWXYZ"))), []string{"handle: the token is broken"}},
+			"an owner too long":   {encode(t, set("token", []byte(strings.Repeat("o", 129)+"/ABCDEFGHIJKLMNOPQRSTUVWXYZ"))), []string{"handle: the token is broken"}},
+			"an empty one":        {encode(t, nil), []string{"the name must begin with the prefix", "the token is broken", "the fence is 0", "TTL 0s"}},
+			"the name of its own": {encode(t, set("key", []byte("leasehold:x"))), []string{`handle of "leasehold:x": the name must begin with the prefix "p:"`}},
 		} {
 			_, err := sup.Adopt(t.Context(), c.handle)
 			if err == nil {

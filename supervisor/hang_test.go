@@ -29,7 +29,7 @@ func TestHealthyDoesNotHang(t *testing.T) {
 	leading := s.Leading("a")
 	took := s.clock.Now().Sub(begun)
 	s.mu.Unlock()
-	if err == nil || !strings.Contains(err.Error(), "let nobody in for 1s") || leading {
+	if err == nil || !strings.Contains(err.Error(), "answered no call for 1s") || leading {
 		t.Errorf("it hangs: Healthy() = %v, Leading() = %v", err, leading)
 	}
 	if took < 2*s.patience() || took > time.Minute {

@@ -12,15 +12,16 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
-// Healthy returns nil if a quorum of nodes is enrolled, and the supervisor's goroutine does in
-// time what is due, so that no lease is held past its time. Otherwise the error says what is wrong: it
+// Healthy returns nil if a quorum of nodes is enrolled, and the supervisor's goroutine does what is
+// due in time, so that no lease is held past its time. Otherwise the error says what is wrong. It
 // wraps [ErrNoQuorum] if too few nodes are enrolled, and [ErrClosed] if Close was called.
 //
 // Healthy is for probes. It asks no node anything. It returns within Config.NodeTimeout, or within
-// 100 ms if that is more, also if the supervisor's goroutine hangs. A new supervisor is not healthy
+// 100 ms if that is more, even if the supervisor's goroutine hangs. A new supervisor is not healthy
 // until a quorum is enrolled. A supervisor whose nodes are young is healthy, although it acquires
-// nothing yet. To restart this process does not mend an outage of the nodes, and it must connect to
-// them again then. So use Healthy to take a process out of service rather than to kill it.
+// nothing yet. A restart of this process does not mend an outage of the nodes, and the process must
+// connect to them again after it. So use Healthy to take a process out of service rather than to
+// kill it.
 func (s *Supervisor) Healthy() error {
 	if s.core == nil {
 		return errNotMade
@@ -39,14 +40,14 @@ func (s *Supervisor) Healthy() error {
 		twins, held = c.Twins(), c.Counts().Held
 		late = s.clock.Now().Sub(c.Next())
 	}) {
-		return fmt.Errorf("supervisor: not healthy: its goroutine has let nobody in for %v: it hangs, or this machine has too much to do, and leases are not renewed in time", s.patience())
+		return fmt.Errorf("supervisor: not healthy: its goroutine has answered no call for %v: it hangs, or this machine is overloaded, and leases are not renewed in time", s.patience())
 	}
 	var wrong []error
 	if err := s.unenrolled(views, twins); err != nil {
 		wrong = append(wrong, err)
 	}
-	if late > s.terms.Grace { // what is less late than that harms nobody
-		wrong = append(wrong, fmt.Errorf("what was due %v ago was not done: its goroutine does not run, or this machine was paused, and of %d leases some may be past their time",
+	if late > s.terms.Grace { // if it is late by less, that harms no lease
+		wrong = append(wrong, fmt.Errorf("work that was due %v ago is not done: its goroutine does not run, or this machine was paused, and some of %d leases may be past their time",
 			late.Round(time.Millisecond), held))
 	}
 	if wrong == nil {
@@ -55,7 +56,7 @@ func (s *Supervisor) Healthy() error {
 	return fmt.Errorf("supervisor: not healthy: %w", errors.Join(wrong...))
 }
 
-// unenrolled says which nodes are not enrolled, if no quorum is.
+// unenrolled returns the error that names the nodes that are not enrolled, if no quorum is.
 func (s *Supervisor) unenrolled(views []core.NodeView, twins core.Twins) error {
 	var b strings.Builder
 	enrolled := 0
@@ -96,9 +97,9 @@ func (s *Supervisor) Leading(name string) bool {
 	return held != nil && held.Valid()
 }
 
-// peek runs f, which must not wait and must not change anything, while nobody else decides. It
-// reports false if it could not: unlike read it bounds the waiting, and leaves nothing
-// waiting. Its clock is that of saturation, which goes on if the configured one does not.
+// peek runs f while no other goroutine decides. f must not wait and must not change anything. peek
+// reports false if it could not run f: unlike read it bounds the waiting, and leaves nothing
+// waiting. It uses the clock of saturation, which goes on if the configured one does not.
 func (s *Supervisor) peek(f func(*core.Core)) bool {
 	wall := clock.Runtime()
 	timer := wall.NewTimer(again)
@@ -116,5 +117,5 @@ func (s *Supervisor) peek(f func(*core.Core)) bool {
 
 const again = 100 * time.Microsecond
 
-// patience is for how long peek waits.
+// patience returns how long peek waits.
 func (s *Supervisor) patience() time.Duration { return max(s.cfg.NodeTimeout, 100*time.Millisecond) }

@@ -86,7 +86,7 @@ func TestHealthyIsNotLate(t *testing.T) {
 			t.Errorf("in time, and %v", err)
 		}
 		c.by.Add(int64(time.Hour)) // a timer does not notice
-		if err := sup.Healthy(); err == nil || !strings.Contains(err.Error(), "was not done") || !strings.Contains(err.Error(), "of 1 leases") || errors.Is(err, supervisor.ErrNoQuorum) {
+		if err := sup.Healthy(); err == nil || !strings.Contains(err.Error(), "is not done") || !strings.Contains(err.Error(), "of 1 leases") || errors.Is(err, supervisor.ErrNoQuorum) {
 			t.Errorf("an hour late: %v", err)
 		}
 		time.Sleep(ttl)

@@ -15,30 +15,30 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
-// A Holding is who holds a name, as the nodes said at one moment. A key that is
+// A Holding says which client holds a name, as the nodes answered at one moment. A key that is
 // reserved for a waiter is neither held nor free.
 type Holding struct {
 	Name  string      // the name, prefix included
 	Held  bool        // a quorum of nodes keeps the same token
 	Free  bool        // a quorum of nodes keeps nothing
-	Owner string      // if Held: by whom; empty if the token does not say, as those of other libraries
-	Token lease.Token // if Held: the lease's token, for Revoke; whoever knows it can delete the key, so it does not print itself
-	Fence uint64      // if Held: that of the lease; 0 if the token does not say
+	Owner string      // if Held: the holder; empty if the token does not say, as with other libraries
+	Token lease.Token // if Held: the lease's token, for Revoke; a client that knows it can delete the key, so it does not print itself
+	Fence uint64      // if Held: the lease's fence; 0 if the token does not say
 
 	// Kind is what sort of value a quorum of nodes has, whatever the values are; KeyUnknown if no
-	// quorum has the same. So if the name is neither Held nor Free it may say why.
+	// quorum has the same. It may say why the name is neither Held nor Free.
 	Kind KeyKind
 
 	Left     time.Duration // if Held, and not NoExpiry: how long a quorum keeps it at most, if it is not renewed
-	NoExpiry bool          // if Held: a quorum keeps it until somebody deletes it, as some other clients do
+	NoExpiry bool          // if Held: a quorum keeps it until a client deletes it, as some other clients do
 
-	// Vacated tells, if Held, that the lease is over and nobody holds the name, which stays taken for
-	// Left: see [WithMinHold]. Owner had it last.
+	// Vacated says, if Held, that the lease is over. No client holds the name, but it stays taken
+	// for Left: see [WithMinHold]. Owner had it last.
 	Vacated bool
 
-	// Waiting is how many processes stand in the name's queue, on the node that knows of most:
-	// each has one place there, however many of its callers wait. A process that has died is
-	// counted for two heartbeats more, about seven times Config.NodeTimeout.
+	// Waiting is how many processes stand in the name's queue, on the node that knows the most.
+	// Each process has one place there, however many of its callers wait. A process that has died
+	// is counted for two heartbeats more, about seven times Config.NodeTimeout.
 	Waiting int
 
 	// Since is, if Held, when the lease began, by the nodes' clocks; zero if Fence is 0. It is
@@ -46,21 +46,22 @@ type Holding struct {
 	// later than now if one of these clocks was ahead once.
 	Since time.Time
 
-	Nodes []Answer // what each node said
+	Nodes []Answer // what each node answered
 
-	// Err is why it is not known at present who holds the name: too few nodes can be reached. Held
-	// and Free are both false then. Only [Supervisor.Watch] sets it.
+	// Err says why the holder is not known at present: too few nodes can be reached. Held and Free
+	// are both false then. Only [Supervisor.Watch] sets it.
 	Err error
 }
 
-// Format prints what package fmt prints of such a struct, without the token: for a verb that does
-// not fit one, fmt would print its fields without asking them.
+// Format prints what package fmt prints of such a struct, without the token. If a verb does not fit
+// a struct, fmt would print its fields without calling their methods.
 func (h Holding) Format(f fmt.State, verb rune) {
 	type plain Holding // without this method
 	fmt.Fprintf(f, fmt.FormatString(f, verb), plain(h))
 }
 
-// MarshalJSON returns the fields that say something, Left as in "1.5s", Err as its text, and never the token.
+// MarshalJSON returns the fields that are set, Left as in "1.5s", Err as its text, and never the
+// token.
 func (h Holding) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Name     string
@@ -79,20 +80,19 @@ func (h Holding) MarshalJSON() ([]byte, error) {
 	}{h.Name, h.Held, h.Free, h.Kind, h.Owner, h.Fence, spanIf(h.Held && !h.NoExpiry, h.Left), h.NoExpiry, h.Vacated, h.Since, h.Waiting, plain.ErrorText(h.Err), h.Nodes})
 }
 
-// Inspect asks every node who holds a name. It is for display: by the time that
-// it returns, the answer may be another, so never decide by it whether to work;
-// acquire instead. It waits until every node has answered, for a silent one as long as
-// Config.NodeTimeout says, and for no longer than ctx allows.
+// Inspect asks every node which client holds a name. It is for display: the answer may be out of
+// date when it returns. Never decide by it whether to work; acquire instead. It waits until every
+// node has answered, for a silent one as long as Config.NodeTimeout says, and for no longer than
+// ctx allows.
 //
 // Held and Free are both false if no quorum says the same, as during an election. If too few nodes
-// could be reached, the error wraps [ErrNoQuorum], and Nodes has what each node said all the same.
-// Other errors wrap [ErrClosed] or ctx's error, or are about a broken name.
+// could be reached, the error wraps [ErrNoQuorum], and Nodes has what each node answered all the
+// same. Other errors wrap [ErrClosed] or ctx's error, or are about a broken name.
 func (s *Supervisor) Inspect(ctx context.Context, name string) (Holding, error) {
 	return s.inspect(ctx, name, false)
 }
 
-// inspect has the nodes tell of the next change as well, if they can and if track is
-// set.
+// inspect asks the nodes. If track is set, it also makes those that can notify of the next change.
 func (s *Supervisor) inspect(ctx context.Context, name string, track bool) (Holding, error) {
 	if err := s.cfg.checkName(name); err != nil {
 		return Holding{}, fmt.Errorf("inspect: %w", err)
@@ -124,7 +124,7 @@ func (m *inspectMessage) apply(s *Supervisor, now clock.Instant) {
 	s.core.Inspect(now, m.key, m.track, s.calls.add(&m.call, now))
 }
 
-// judge fills in what a quorum of the answers says.
+// judge returns h with what a quorum of the answers says.
 func (h Holding) judge(as []core.Answer, quorum int) (Holding, error) {
 	left, fence, vacated := make(map[string][]time.Duration), make(map[string]uint64), make(map[string]bool)
 	free, reached, token := 0, 0, ""
@@ -152,7 +152,7 @@ func (h Holding) judge(as []core.Answer, quorum int) (Holding, error) {
 		is, wasLeft := node.CutLeft(a.Value)
 		left[is] = append(left[is], d)
 		fence[is] = max(fence[is], a.Holds)  // a node that was away may know the one before
-		vacated[is] = vacated[is] || wasLeft // what is left is over, also if a node was not told
+		vacated[is] = vacated[is] || wasLeft // what is left is over, even if a node was not told
 		if ds := left[is]; len(ds) >= quorum {
 			slices.Sort(ds)
 			h.Held, h.Owner, token = true, node.OwnerOf(is), is

@@ -10,13 +10,13 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
-// keeper is how a lease reaches its supervisor.
+// keeper connects a lease to its supervisor.
 type keeper struct {
 	s  *Supervisor
 	id uint64
 }
 
-// Release is called once, when the lease is over.
+// Release gives the lease back. It is called once, when the lease is over.
 func (k keeper) Release(ctx context.Context) error {
 	late := ctx.Err() != nil
 	m := &releaseMessage{call: k.s.newCall(opRelease), id: k.id, endless: ctx.Done() == nil, late: late}
@@ -27,7 +27,7 @@ func (k keeper) Release(ctx context.Context) error {
 		return nil // Close has given it back
 	}
 	if late {
-		// Too late to wait, but many a process ends right after this call.
+		// It is too late to wait, but many a process ends right after this call.
 		moment := k.s.clock.NewTimer(lastMoment)
 		defer moment.Stop()
 		select {
@@ -54,7 +54,7 @@ type releaseMessage struct {
 	id      uint64
 	endless bool // its context never ends
 	late    bool // its context is done
-	unused  bool // nobody has got the lease
+	unused  bool // no caller has got the lease
 }
 
 func (m *releaseMessage) apply(s *Supervisor, now clock.Instant) {
@@ -111,7 +111,7 @@ func (m *extendMessage) apply(s *Supervisor, now clock.Instant) {
 	s.core.Extend(now, m.id, m.terms, s.calls.add(&m.call, now))
 }
 
-// Handle returns what the lease is continued with, or nothing if it is over.
+// Handle returns the handle with which the lease is continued, or "" if it is over.
 func (k keeper) Handle() (handle lease.Handle) {
 	now := k.s.clock.Now()
 	k.s.read(func(c *core.Core) {

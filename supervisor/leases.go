@@ -9,10 +9,10 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
-// Leases returns the leases that this supervisor holds, in the order in which they were
-// acquired. It asks no node. A lease in the list may end at any moment: ask it.
+// Leases returns the leases that this supervisor holds, in the order in which they were acquired.
+// It asks no node. A lease in the list may end at any moment: ask it.
 func (s *Supervisor) Leases() []*lease.Lease {
-	const piece = 4096 // for which the loop is away at once
+	const piece = 4096 // how many leases the loop is stopped for at once
 	if s.core == nil {
 		return nil // it is the zero Supervisor
 	}

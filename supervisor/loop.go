@@ -11,9 +11,9 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor/internal/perform"
 )
 
-// run is the supervisor's goroutine. The select is the only place where it waits: everybody may
-// wait for the supervisor, so the supervisor waits for nobody. Nobody else touches s.core, but
-// for who brings something at a moment when there is nothing else to do, see enter.
+// run is the supervisor's goroutine. The select is the only place where it waits: every goroutine
+// may wait for the supervisor, so the supervisor waits for none. No other goroutine touches s.core,
+// unless it brings something while there is nothing else to do, see enter.
 func (s *Supervisor) run() {
 	defer func() {
 		close(s.done)
@@ -77,9 +77,9 @@ func (s *Supervisor) run() {
 		perform.All(now, s.core, len(s.actors), performer{s})
 		s.busy.sleeps()
 		if s.core.Waiting() > maxYielding {
-			// If all of these can run, whoever yields waits until each had its turn, and so
-			// does whoever is interrupted because its time slice ends. A timer wakes the
-			// loop before them, with a fresh one.
+			// If all of these can run, a goroutine that yields waits until each had its turn. So
+			// does one that is interrupted because its time slice ends. A timer wakes the loop
+			// before them, with a fresh one.
 			s.mu.Unlock()
 			napping.Reset(nap)
 			<-napping.C()
@@ -102,10 +102,10 @@ func (s *Supervisor) run() {
 	s.stopTelling()
 }
 
-// enter lets whoever brings something have the core decide at once, if there is nobody else: so the
-// loop need not be woken first. It reports false if it is to go to the loop. What is on its way
-// there comes first, as messages of one sender stay in their order; and if several callers wait,
-// the loop decides for all of them at once, and what they ask shares pipelines.
+// enter lets a goroutine have the core decide at once, if no other does. So the loop need not be
+// woken first. It returns false if the caller must go to the loop. A message that is on its way
+// there comes first, as messages of one sender stay in their order. If several callers wait, the
+// loop decides for all of them at once, and their commands share pipelines.
 func (s *Supervisor) enter() bool {
 	if s.coming.Load() != 0 || !s.mu.TryLock() {
 		return false
@@ -118,7 +118,7 @@ func (s *Supervisor) enter() bool {
 	return true
 }
 
-// leave does what was decided, and has the loop look if that concerns it.
+// leave performs what was decided, and makes the loop look if that concerns it.
 func (s *Supervisor) leave(now clock.Instant) {
 	perform.All(now, s.core, len(s.actors), performer{s})
 	s.busy.sleeps()
@@ -135,9 +135,9 @@ func (s *Supervisor) leave(now clock.Instant) {
 // maxEntering is how many callers may wait for the core without the loop.
 const maxEntering = 2
 
-// hear hears whoever else is waiting to be heard, at the same instant. What they ask of the
-// nodes shares pipelines; so if several callers wait, those that were just told something
-// have their turn before.
+// hear handles the messages of all others that are waiting, at the same instant. Their commands
+// share pipelines. If several callers wait, those that were just told something have their turn
+// before.
 func (s *Supervisor) hear(now clock.Instant) {
 	yielded := false
 	perform.Messages(now, s.core, performer{s}, func() bool {
@@ -149,7 +149,7 @@ func (s *Supervisor) hear(now clock.Instant) {
 				return true
 			default:
 			}
-			// With very many, all who can run would have their turn before the loop.
+			// With very many callers, all that can run would have their turn before the loop.
 			if n := s.core.Waiting(); yielded || n < 2 || n > maxYielding {
 				return false
 			}
@@ -160,16 +160,15 @@ func (s *Supervisor) hear(now clock.Instant) {
 }
 
 const (
-	// maxYielding is how many callers may wait for the loop to let them have their turn
-	// while it works.
+	// maxYielding is how many callers may wait for the loop to let them have their turn while it
+	// works.
 	maxYielding = 1024
-	// nap is how long the loop sleeps otherwise after each piece of work.
+	// nap is how long the loop sleeps after each piece of work if more callers wait than that.
 	nap = 50 * time.Microsecond
 )
 
-// A performer does what the core has decided. None of it can wait: a send to a node
-// is refused if there is no room, answers go to channels with room for one, and
-// a close is a close.
+// A performer does what the core has decided. None of it can wait: a send to a node is refused if
+// there is no room, answers go to channels with room for one, and a close is a close.
 type performer struct{ s *Supervisor }
 
 // Send hands commands to a node's actor.
@@ -177,7 +176,7 @@ func (p performer) Send(i int, commands []node.Command) (unsent []node.Command) 
 	return p.s.actors[i].TrySendAll(commands)
 }
 
-// Effect does what concerns a caller or a holder.
+// Effect performs an effect that concerns a caller or a holder.
 func (p performer) Effect(now clock.Instant, e *core.Effect) {
 	s := p.s
 	switch e.Kind {
@@ -193,7 +192,7 @@ func (p performer) Effect(now clock.Instant, e *core.Effect) {
 		}
 	case core.EffectRenewed:
 		if l := s.leases[core.Slot(e.ID)]; !l.Renewed(e.Until, e.Grace) {
-			// The holder has read the clock, and knows that it is over, or has released it.
+			// The holder has read the clock, and knows that the lease is over, or has released it.
 			s.core.HolderEnded(now, e.ID, reasonOf(l.Lease().Err()))
 		}
 	case core.EffectEnded:

@@ -13,10 +13,10 @@ import (
 type NodeStatus struct {
 	Node     string // its address, without credentials
 	Enrolled bool   // commands are being sent to it
-	// Err is why the node is not Enrolled, in its own words; nil if that was not tried yet. Of a
-	// node that is Enrolled it is why it has refused to renew a lease, or to take back one whose key
-	// it had lost: for a minute after the latest refusal, or until it has done the same for some
-	// lease.
+	// Err says why the node is not Enrolled, in its own words; nil if that was not tried yet. If
+	// the node is Enrolled, Err says why it has refused to renew a lease, or to take back a lease
+	// whose key it had lost. It is set for a minute after the latest refusal, or until the node has
+	// done the same for some lease.
 	Err     error
 	Latency time.Duration // how long the latest answer took
 	// Patience is how long the supervisor waits for an answer at present, see Config.NodeTimeout.
@@ -31,17 +31,17 @@ type NodeStatus struct {
 	Rate    float64       // how much faster than ours its clock runs, as a fraction; 0 if not known yet
 	Guarded bool          // the server says which incarnation it is, so a loss of its data is noticed
 	Young   time.Duration // for how long it is still asked for no new lease, after it was started or has lost its data
-	MaxTTL  time.Duration // the largest MaxTTL of all clients, as its marker told; 0 if it is not Guarded
-	// Disagrees says how the nodes of other clients that use this one differ from ours, or
-	// is empty. Two clients that do not agree on the nodes can hold one name at once.
+	MaxTTL  time.Duration // the largest MaxTTL of all clients, as its marker says; 0 if it is not Guarded
+	// Disagrees says how the nodes of other clients that use this one differ from ours, or is
+	// empty. Two clients that do not agree on the nodes can hold one name at once.
 	Disagrees string
-	Tracks    bool // the server tells at once when the key of a held lease is changed
-	// NoInbox is why the server cannot tell waiters at once that a name was handed to
-	// them, so that they find out only when they ask again; nil if it can, or if nothing
-	// has waited yet.
+	Tracks    bool // the server notifies at once when the key of a held lease is changed
+	// NoInbox says why the server cannot notify waiters at once that it has handed a name to them.
+	// Then they find out only when they ask again. It is nil if the server can, or if no call has
+	// waited yet.
 	NoInbox error
-	// Incarnation counts the lives of the server's data that this supervisor has met, from
-	// 1: it grows when the server was restarted or replaced. 0 if the server was not met yet.
+	// Incarnation counts the lives of the server's data that this supervisor has met, from 1. It
+	// grows when the server was restarted or replaced. It is 0 if the server was not met yet.
 	Incarnation uint32
 }
 

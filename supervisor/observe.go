@@ -11,9 +11,9 @@ import (
 	"github.com/leasehold-go/leasehold/lease"
 )
 
-// An Observer is told what happens, one event after the other, by a goroutine that serves it and
-// the Logger alone. It may take its time: the leases do not wait for it. If more than 1,024 events wait for it,
-// further ones are dropped and counted in [Stats], as Untold. If it panics, the panic is
+// An Observer is called with each event, one after the other, by a goroutine that serves it and the
+// Logger alone. It may take its time: the leases do not wait for it. If more than 1,024 events wait
+// for it, further ones are dropped and counted in [Stats], as Untold. If it panics, the panic is
 // recovered and the event is counted there too.
 type Observer interface {
 	Observe(Event)
@@ -25,18 +25,19 @@ type ObserverFunc func(Event)
 // Observe calls f with e.
 func (f ObserverFunc) Observe(e Event) { f(e) }
 
-// An Event is something that happened.
+// An Event describes something that happened.
 type Event struct {
 	Kind    EventKind
-	Name    string        // if it is about a lease, EventWaiting or EventFailed: the name, prefix included
-	Fence   uint64        // if it is about a lease: its fence
+	Name    string        // of events about a lease, EventWaiting and EventFailed: the name, prefix included
+	Fence   uint64        // of events about a lease: its fence
 	Node    string        // of EventNodeUp, EventNodeDown, EventReconnected and EventWarning: the node, without credentials; empty if a warning is about no node
 	Err     error         // of EventFailed, EventLost, EventNodeDown, EventWarning and EventYoung: why; of EventReconnected: why the former connection had ended; of EventReleased: lease.ErrHandedOver or nil
 	Waited  time.Duration // of EventAcquired and EventFailed: how long the caller had waited, the election included
 	Elapsed time.Duration // of EventAcquired: how long the election took; of EventLost and EventReleased: how long the lease was held; of EventYoung: how long the nodes stay young
 }
 
-// MarshalJSON returns the fields that say something: Kind in words, durations as in "1.5s", Err as its text.
+// MarshalJSON returns the fields that are set: Kind in words, durations as in "1.5s", Err as its
+// text.
 func (e Event) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Kind    EventKind
@@ -49,7 +50,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 	}{e.Kind, e.Name, e.Fence, e.Node, plain.ErrorText(e.Err), span(e.Waited), span(e.Elapsed)})
 }
 
-// EventKind says what happened.
+// An EventKind says what happened.
 type EventKind uint8
 
 const (
@@ -58,8 +59,8 @@ const (
 	EventReleased                         // a holder gave its lease up; Err is lease.ErrHandedOver if it was handed over
 	EventLost                             // a lease ended without its holder asking
 	EventNodeUp                           // a node was enrolled
-	EventNodeDown                         // a node is not enrolled any more, and could not be enrolled again at once; or its first enrolment failed
-	EventWarning                          // something is not as it should be: Err says what to mend
+	EventNodeDown                         // a node is no longer enrolled, and could not be enrolled again at once; or its first enrolment failed
+	EventWarning                          // something is wrong: Err says what to mend
 	EventWaiting                          // a caller does not get its lease at once, and waits from now on: EventAcquired or EventFailed follows
 	EventYoung                            // so many nodes are young that nothing can be acquired for Elapsed
 	EventReconnected                      // a connection had ended, for example because it was idle, and another to the same data was made at once
@@ -84,7 +85,7 @@ func (k EventKind) String() string { return eventKinds.Text(uint8(k)) }
 // MarshalText returns what String returns.
 func (k EventKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
-// UnmarshalText takes what MarshalText returns.
+// UnmarshalText sets the kind from what MarshalText returns.
 func (k *EventKind) UnmarshalText(text []byte) error {
 	n, err := eventKinds.Parse(string(text))
 	if err == nil {
@@ -96,7 +97,7 @@ func (k *EventKind) UnmarshalText(text []byte) error {
 // maxUntold is how many events may wait for the observer and the logger.
 const maxUntold = 1024
 
-// tell counts an event and queues it for whoever listens. It never waits.
+// tell counts an event and queues it for the Observer and the Logger. It never waits.
 func (s *Supervisor) tell(e Event) {
 	switch e.Kind {
 	case EventAcquired:
@@ -142,8 +143,8 @@ func (s *Supervisor) stopTelling() {
 	}
 }
 
-// waitTold waits for the last events to be told, but not for an observer that is
-// stuck: no longer than for a node, or than ctx.
+// waitTold waits until the last events were told. For a stuck observer it waits no longer than for
+// a node, or than ctx.
 func (s *Supervisor) waitTold(ctx context.Context) {
 	timer := s.clock.NewTimer(s.cfg.NodeTimeout)
 	defer timer.Stop()
@@ -171,7 +172,7 @@ func (s *Supervisor) announce(e Event) {
 			level = slog.LevelWarn
 		}
 		if s.isOfClose(e.Err) {
-			level = slog.LevelInfo // somebody asked for it
+			level = slog.LevelInfo // the user asked for it
 		}
 		attrs := make([]slog.Attr, 0, 4)
 		if e.Name != "" {

@@ -10,10 +10,10 @@ import (
 )
 
 // An Option changes one acquisition, or each of those that AcquireAll, Do, Once and Lead make. If a
-// call cannot heed an option, it fails before it asks any node, with an error that names both.
+// call cannot use an option, it fails before it asks any node. The error names both.
 type Option func(*request)
 
-// A request is what the options of one call add up to.
+// A request holds the sum of the options of one call.
 type request struct {
 	ttl      time.Duration
 	attempts int
@@ -31,7 +31,7 @@ type request struct {
 	terms *core.Terms
 }
 
-// The calls that take options, as errors name them.
+// These are the calls that take options, as errors name them.
 const (
 	callAcquire    = "Acquire"
 	callTryAcquire = "TryAcquire"
@@ -43,59 +43,59 @@ const (
 )
 
 // WithTTL gives the lease another TTL than Config.TTL: 100 ms to Config.MaxTTL, in whole
-// milliseconds, and at least four times Config.NodeTimeout.
+// milliseconds, and at least four times Config.NodeTimeout. Default Config.TTL.
 func WithTTL(ttl time.Duration) Option { return func(r *request) { r.ttl = ttl } }
 
-// WithoutRenewal has the lease end with lease.ErrExpired when its TTL does, unless Extend is
-// called. The supervisor still looks who has the key, as often as it would renew the lease, so
-// Lost tells of a revocation all the same.
+// WithoutRenewal makes the lease end with lease.ErrExpired when its TTL ends, unless Extend is
+// called. The supervisor still looks which client has the key, as often as it would renew the
+// lease. So Lost is closed after a revocation, too.
 func WithoutRenewal() Option { return func(r *request) { r.noRenew = true } }
 
-// WithMaxHold ends the lease with lease.ErrMaxHold once it has been held for d:
-// for work that must not block others for ever when it is stuck. To Lead that is a loss like
-// any other, after which it is a candidate again. More than 0, and at most 8760 h. Default: no
-// bound.
+// WithMaxHold ends the lease with lease.ErrMaxHold once it has been held for d. It is for work that
+// must not block others for ever when it is stuck. Lead treats that as any other loss, and becomes
+// a candidate again. d is more than 0, and at most 8760 h. Default: no bound.
 func WithMaxHold(d time.Duration) Option { return func(r *request) { r.maxHold, r.bounded = d, true } }
 
-// WithMinHold has the name stay taken for d, counted from when the lease began, whatever becomes
-// of the lease: for a job that must not run again too soon, see [Supervisor.Once]. When the
-// lease is over, by Release or otherwise, its keys are left on the nodes until d is over. Nobody
-// holds the name meanwhile, and Inspect says Vacated. To others the name is held, and a caller
-// that waits for it has it right after d. If less than three times Config.NodeTimeout was left of d
-// when the lease ended, the caller has it so much later at most, because nobody is told of that.
-// The name also stays taken if the process dies: before the lease is handed out a quorum keeps the
-// keys for d, or for the TTL if that is longer, which costs a round trip. If the call fails there was
-// no lease, and the name does not stay taken. Lost, Valid and Extend are those of any lease.
+// WithMinHold keeps the name taken for d from when the lease began, however the lease ends. It is
+// for a job that must not run again too soon, see [Supervisor.Once]. When the lease is over, by
+// Release or otherwise, its keys stay on the nodes until d is over. No client holds the name
+// meanwhile, and Inspect says Vacated. To others the name is held, and a caller that waits for it
+// gets it right after d. If less than three times Config.NodeTimeout was left of d when the lease
+// ended, the caller may get it up to that much later, because it is not notified of that end.
+// The name also stays taken if the process dies. For that a quorum stores the keys for d, or for
+// the TTL if that is longer, before the lease is handed out. It costs a round trip. If the call
+// fails there was no lease, and the name does not stay taken. Lost, Valid and Extend are those of
+// any lease.
 //
 // It is no promise about safety. Nodes that lose their data may end it early, and
 // [Supervisor.Revoke] ends it. A lease that was adopted does not have it.
 //
-// More than 0, and at most 8760 h. AcquireAll does not take it, because it gives back what it has
-// if it cannot have all; nor does Once, which has its period instead.
+// d is more than 0, and at most 8760 h. AcquireAll does not take this option, because it gives back
+// the names it has if it cannot get all. Once does not take it either: it has its period instead.
 func WithMinHold(d time.Duration) Option { return func(r *request) { r.minHold, r.stays = d, true } }
 
-// WithAttempts has the call give up after n attempts, 1 or more, with the error of the last;
-// AcquireAll gives up after n attempts for one name. Between two of them it makes a pause, see
-// Config.RetryMin, and does not stand in a queue. By default Acquire waits until its context is
-// done. TryAcquire, which makes one attempt, AcquireAny, which stands in queues, and Once do not
-// take this option.
+// WithAttempts ends the call after n attempts, 1 or more, with the error of the last. AcquireAll
+// makes n attempts for each name. Between two attempts the call makes a pause, see Config.RetryMin,
+// and does not stand in a queue. By default Acquire waits until its context is done. Three calls do
+// not take this option: TryAcquire, which makes one attempt, AcquireAny, which stands in queues,
+// and Once.
 func WithAttempts(n int) Option { return func(r *request) { r.attempts, r.counted = n, true } }
 
-// WithOwner has the lease say something else of its holder than Config.Owner, for example the
-// address at which it can be reached. Others read it with Inspect and Watch, so it must not be
-// secret. 1 to 128 bytes, not beginning with "?" or "!".
+// WithOwner gives the lease another text for its holder than Config.Owner, for example the address
+// at which it can be reached. Others read it with Inspect and Watch, so it must not be secret. 1 to
+// 128 bytes, not beginning with "?" or "!". Default Config.Owner.
 func WithOwner(owner string) Option { return func(r *request) { r.owner, r.named = owner, true } }
 
-// WithCoolDown has [Supervisor.Lead] wait for d, or up to a tenth longer, after each
-// tenure before it is a candidate again, so that another process gets a chance. With
-// it Lead also goes on after a lease that was released while its function ran, as by
-// [Supervisor.StepDown]. Only Lead takes it. 0 to 8760 h; 0 is the default: no waiting after
-// a loss, and a release ends Lead.
+// WithCoolDown makes [Supervisor.Lead] wait for d, or up to a tenth longer, after each tenure
+// before it is a candidate again. So another process gets a chance. With it Lead also goes on after
+// a lease that was released while its function ran, as [Supervisor.StepDown] does. Only Lead takes
+// it. 0 to 8760 h. Default 0: Lead does not wait after a loss, and a release ends it.
 func WithCoolDown(d time.Duration) Option {
 	return func(r *request) { r.coolDown, r.cools = d, true }
 }
 
-// request checks the options of a call and the name that it is given, all of them.
+// request checks the options of a call and the name that it is given. It returns all errors at
+// once.
 func (s *Supervisor) request(call, name string, opts []Option) (*request, error) {
 	r, broken := s.options(call, opts)
 	if err := s.cfg.checkName(name); err != nil {
@@ -111,7 +111,7 @@ func (s *Supervisor) request(call, name string, opts []Option) (*request, error)
 	return r, nil
 }
 
-// options returns what options add up to, and what is wrong with them if they are given to a call.
+// options returns the sum of the options, and every error that giving them to call makes.
 func (s *Supervisor) options(call string, opts []Option) (*request, []error) {
 	r := &request{ttl: s.cfg.TTL}
 	for i, o := range opts {
@@ -126,11 +126,11 @@ func (s *Supervisor) options(call string, opts []Option) (*request, []error) {
 		broken = append(broken, err)
 	}
 	if r.counted && call == callTryAcquire {
-		broken = append(broken, fmt.Errorf("WithAttempts: %s cannot heed it, because it makes one attempt: want Acquire", call))
+		broken = append(broken, fmt.Errorf("WithAttempts: %s cannot use it, because it makes one attempt; use Acquire", call))
 	} else if r.counted && call == callOnce {
-		broken = append(broken, fmt.Errorf("WithAttempts: %s cannot heed it, because it tries until it is known who has the name: want TryAcquire", call))
+		broken = append(broken, fmt.Errorf("WithAttempts: %s cannot use it, because it tries until the holder is known; use TryAcquire", call))
 	} else if r.counted && call == callAcquireAny {
-		broken = append(broken, fmt.Errorf("WithAttempts: %s cannot heed it, because it stands in queues: want a context that ends", call))
+		broken = append(broken, fmt.Errorf("WithAttempts: %s cannot use it, because it stands in queues; use a context that ends", call))
 	} else if r.counted && r.attempts < 1 {
 		broken = append(broken, fmt.Errorf("WithAttempts %d: want at least 1", r.attempts))
 	}
@@ -139,9 +139,9 @@ func (s *Supervisor) options(call string, opts []Option) (*request, []error) {
 	}
 	switch {
 	case r.stays && call == callAcquireAll:
-		broken = append(broken, fmt.Errorf("WithMinHold: %s cannot heed it, because it gives back the names that it has if it cannot have all: want Acquire", call))
+		broken = append(broken, fmt.Errorf("WithMinHold: %s cannot use it, because it gives back the names that it has if it cannot get all; use Acquire", call))
 	case r.stays && call == callOnce:
-		broken = append(broken, fmt.Errorf("WithMinHold: %s cannot heed it, because its period is that: want Do", call))
+		broken = append(broken, fmt.Errorf("WithMinHold: %s cannot use it, because its period does the same; use Do", call))
 	case r.stays && (r.minHold <= 0 || r.minHold > maxTime):
 		broken = append(broken, fmt.Errorf("WithMinHold %v: want more than 0 and at most %v", r.minHold, maxTime))
 	}
@@ -149,17 +149,17 @@ func (s *Supervisor) options(call string, opts []Option) (*request, []error) {
 		broken = append(broken, err)
 	}
 	if r.named && r.owner == "" {
-		broken = append(broken, errors.New("WithOwner of 0 bytes: want at least 1"))
+		broken = append(broken, errors.New("WithOwner: must not be empty"))
 	}
 	if r.cools && call != callLead {
-		broken = append(broken, fmt.Errorf("WithCoolDown: %s cannot heed it, because it holds once: want Lead", call))
+		broken = append(broken, fmt.Errorf("WithCoolDown: %s cannot use it, because it holds the name once; use Lead", call))
 	} else if r.coolDown < 0 || r.coolDown > maxTime {
 		broken = append(broken, fmt.Errorf("WithCoolDown %v: want 0 to %v", r.coolDown, maxTime))
 	}
 	return r, broken
 }
 
-// of returns what the core is asked for.
+// of returns the request to the core for key.
 func (r *request) of(key string) core.Request {
 	return core.Request{Key: key, Owner: r.owner, Terms: r.terms, Attempts: r.attempts, NoRenew: r.noRenew, MaxHold: r.maxHold, MinHold: r.minHold}
 }

@@ -172,7 +172,7 @@ func TestCloseCountsWhatItDoesNotName(t *testing.T) {
 		}
 		each(nodes, (*nodetest.Node).Crash)
 		err := sup.Close(within(t, time.Second))
-		if text := fmt.Sprint(err); strings.Count(text, "may stay on") != 100 || !strings.HasSuffix(text, "\n50 more names may stay taken") {
+		if text := fmt.Sprint(err); strings.Count(text, "may remain for up to") != 100 || !strings.HasSuffix(text, "\n50 more names may stay taken") {
 			t.Error(text)
 		}
 	})

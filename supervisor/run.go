@@ -11,12 +11,12 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
-// Do waits until name is held, as [Supervisor.Acquire] does, runs fn, and gives the name back when fn
-// has returned or panicked. fn's context ends with the lease and with ctx; [lease.FromContext]
-// takes the lease, and its fence, from it. Do returns an error of Acquire if fn did not run, and else
-// fn's error. If the lease was lost meanwhile, the error wraps lease.ErrLost as well, also if fn
-// returned nil. At its end Do waits for the nodes as Release does with ctx; that they do not confirm
-// by then to be free of the name is no error.
+// Do waits until name is held, as [Supervisor.Acquire] does, and runs fn. It gives the name back
+// when fn has returned or panicked. fn's context ends with the lease and with ctx.
+// [lease.FromContext] gets the lease, and with it the fence, from that context. If fn did not run,
+// Do returns the error of Acquire, otherwise fn's error. If the lease was lost meanwhile, the error
+// wraps lease.ErrLost as well, even if fn returned nil. At its end Do waits for the nodes as
+// Release does with ctx. It is no error if they have not confirmed by then that the name is free.
 func (s *Supervisor) Do(ctx context.Context, name string, fn func(ctx context.Context) error, opts ...Option) error {
 	if fn == nil {
 		return fmt.Errorf("do %q: want a function, not nil", s.cfg.Prefix+name)
@@ -33,24 +33,25 @@ func (s *Supervisor) Do(ctx context.Context, name string, fn func(ctx context.Co
 	return errors.Join(err, loss(ended))
 }
 
-// Once runs fn if nobody has done so under name within the last period, and reports whether
-// it did. It returns false and nil if another has run it, or runs it now. So many processes
-// may call it at the same moment, each by a timer of its own, and one of them runs fn. The
-// name is held while fn runs, as in [Supervisor.Do], and stays taken until the period is over,
-// also if the process dies, but then for the TTL at least: see [WithMinHold]. The period is more than
-// 0, and at most 8760 h. It is counted from when the lease began, by steady clocks. No wall clock takes
-// part in it: hosts whose clocks differ call Once at different moments, and one of them runs fn as long
+// Once runs fn if no process has run it under name within the last period, and reports whether it
+// did. It returns false and nil if another has run it, or is running it now. So many processes may
+// call Once at the same moment, each by a timer of its own, and one of them runs fn. The name is
+// held while fn runs, as in [Supervisor.Do]. It stays taken until the period is over, even if the
+// process dies, but then for the TTL at least: see [WithMinHold]. The period is more than 0, and at
+// most 8760 h. It is counted from when the lease began, by steady clocks. Wall clocks do not
+// matter: hosts whose clocks differ call Once at different moments, and one of them runs fn as long
 // as these moments lie within the period.
 //
 // If fn fails or panics, the period is used up all the same. Once returns true and fn's error. If
-// the lease was lost meanwhile, the error wraps lease.ErrLost as well, also if fn returned nil.
+// the lease was lost meanwhile, the error wraps lease.ErrLost as well, even if fn returned nil.
 //
-// If a timer calls Once, period must be less than the timer's interval, by more than a timer may be
-// late: the name must be free again at the next tick.
+// If a timer calls Once, period must be shorter than the timer's interval, by more than a timer may
+// be late: the name must be free again at the next tick.
 //
-// Once waits until it is known whether another runs fn, and for nodes as Acquire does, until ctx
-// is done. If ran is false, an error is one of Acquire, or about the arguments. That another
-// has the name is no error, and no [EventFailed]. Once does not take WithMinHold and WithAttempts.
+// Once waits until it knows whether another process runs fn. It waits for nodes as Acquire does,
+// until ctx is done. If ran is false, an error is one of Acquire, or about the arguments. If
+// another process has the name, that is no error, and no [EventFailed]. Once does not take
+// WithMinHold and WithAttempts.
 func (s *Supervisor) Once(ctx context.Context, name string, period time.Duration, fn func(ctx context.Context) error, opts ...Option) (ran bool, err error) {
 	if fn == nil {
 		return false, fmt.Errorf("once %q: want a function, not nil", s.cfg.Prefix+name)
@@ -77,24 +78,24 @@ func (s *Supervisor) Once(ctx context.Context, name string, period time.Duration
 		case ctx.Err() != nil || !errors.Is(err, ErrHeld) && !errors.Is(err, ErrNoQuorum):
 			return false, err
 		}
-		// Several may have come at once, of which none has won. Or it is not known who has it.
+		// Several may have come at once, and none of them has won. Or the holder is not known.
 		if s.cool(ctx, s.cfg.RetryMin+rand.N(s.cfg.RetryMax-s.cfg.RetryMin+1)); ctx.Err() != nil {
 			return false, errors.Join(err, ctx.Err())
 		}
 	}
 }
 
-// Lead waits until name is held, and runs fn under the lease. When the lease is lost it waits
-// for fn to return, becomes a candidate again, and calls fn once more. fn's context ends with the
-// lease and with ctx. fn should return then: until it does, this process is no candidate.
+// Lead waits until name is held, and runs fn under the lease. When the lease is lost it waits for
+// fn to return, becomes a candidate again, and calls fn once more. fn's context ends with the lease
+// and with ctx. fn should return then: until it does, this process is no candidate.
 //
-// Lead returns fn's error when fn returns while the lease is held; so it does if ctx was done
-// meanwhile. If ctx is done while Lead waits for the name, it returns an error that wraps ctx's,
-// otherwise as Acquire does.
+// Lead returns fn's error when fn returns while the lease is held, even if ctx was done meanwhile.
+// If ctx is done while Lead waits for the name, it returns an error that wraps ctx's, otherwise as
+// Acquire does.
 //
-// A lease that is released while fn runs, by fn itself or with
-// [Supervisor.StepDown], ends Lead too, with fn's error; but [WithCoolDown] makes it
-// a candidate again after a while. If fn panics the name is given back.
+// If the lease is released while fn runs, by fn itself or with [Supervisor.StepDown], Lead ends
+// too, with fn's error. With [WithCoolDown] it becomes a candidate again after a while instead. If
+// fn panics the name is given back.
 func (s *Supervisor) Lead(ctx context.Context, name string, fn func(ctx context.Context) error, opts ...Option) error {
 	if fn == nil {
 		return fmt.Errorf("lead %q: want a function, not nil", s.cfg.Prefix+name)
@@ -152,19 +153,19 @@ func (s *Supervisor) StepDown(ctx context.Context, name string) error {
 	return held.Release(ctx)
 }
 
-// under runs fn under a lease and gives it back. It returns fn's error, and how
-// the lease had ended before fn returned, or nil.
+// under runs fn under a lease and gives the lease back. It returns fn's error, and the error with
+// which the lease had ended before fn returned, or nil.
 func under(ctx context.Context, held *lease.Lease, fn func(context.Context) error) (err, ended error) {
 	defer func() {
 		ended = held.Err()
-		// Release tells the nodes also if ctx is done. That it is not confirmed by
-		// then concerns nobody here: the supervisor goes on, and so does Close.
+		// Release tells the nodes even if ctx is done. An error here asks nothing of this caller:
+		// the supervisor goes on telling them, and so does Close.
 		_ = held.Release(ctx)
 	}()
 	return fn(held.Context(ctx)), nil
 }
 
-// loss returns the end of a lease if that was a loss, and nil if its holder asked.
+// loss returns the error with which a lease ended if that was a loss, and nil if its holder asked.
 func loss(ended error) error {
 	if errors.Is(ended, lease.ErrLost) {
 		return ended

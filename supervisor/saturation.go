@@ -7,13 +7,13 @@ import (
 	"github.com/leasehold-go/leasehold/clock"
 )
 
-// A saturation tells how busy the loop is, as the gauge of that name in hashicorp/raft. It
+// A saturation measures how busy the loop is, like the gauge of that name in hashicorp/raft. It
 // reads a clock that costs half as much as the other.
 type saturation struct {
 	idle   atomic.Int64    // time that the loop has slept
 	worked [2]atomic.Int64 // the longest without sleeping, in the present half-minute and in the one before
 
-	clock        clock.Clock // of who works, as are these
+	clock        clock.Clock // of the goroutine that works, as are these
 	fellAsleepAt clock.Instant
 	wokeAt       clock.Instant
 	since        clock.Instant // when the present half-minute began
@@ -25,13 +25,13 @@ func (m *saturation) begin() {
 	m.since = m.fellAsleepAt
 }
 
-// woke is called when the loop begins to work.
+// woke notes that the loop begins to work.
 func (m *saturation) woke() {
 	m.wokeAt = m.clock.Now()
 	m.idle.Add(int64(m.wokeAt.Sub(m.fellAsleepAt)))
 }
 
-// sleeps is called when it has done so.
+// sleeps notes that the loop has done its work.
 func (m *saturation) sleeps() {
 	m.fellAsleepAt = m.clock.Now()
 	if m.fellAsleepAt.Sub(m.since) >= halfMinute { // the loop wakes every second

@@ -108,7 +108,7 @@ func TestReasonsInJSON(t *testing.T) {
 		{answer, `{"Node":"a:1","Verdict":"unreachable","Err":"it is full"}`},
 		{[]*supervisor.Answer{{Verdict: supervisor.VerdictHeld, Owner: "me", Left: time.Minute, LeftKnown: true}}, `[{"Node":"","Verdict":"held","Owner":"me","Left":"1m0s"}]`},
 		{&supervisor.ReleaseError{Name: "x", Nodes: []supervisor.Answer{answer}, Left: time.Second},
-			`"release \"x\": not confirmed by a quorum; for 1s at most the key may stay on: a:1: unreachable (it is full)"`},
+			`"release \"x\": not confirmed by a quorum; the key may remain for up to 1s on: a:1: unreachable (it is full)"`},
 		{lease.NodeReason{Node: "a:1", Err: why}, `{"Node":"a:1","Err":"it is full"}`},
 		{lease.NodeReason{Node: "a:1"}, `{"Node":"a:1","Err":""}`},
 		{&lease.LostError{Kind: lease.ErrTaken, Nodes: []lease.NodeReason{{Node: "a:1", Err: why}}},

@@ -8,13 +8,13 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
-// Stats are counters since the supervisor was made, and how many leases, waiting callers and unconfirmed
-// releases there are now.
+// Stats holds counters since the supervisor was made, and how many leases, waiting callers and
+// unconfirmed releases there are now.
 type Stats struct {
 	Acquired uint64 // leases won
 	Failed   uint64 // acquisitions that ended without one
 	Released uint64 // leases that their holders gave up
-	Lost     uint64 // leases that ended otherwise
+	Lost     uint64 // leases that ended in another way
 	Waits    uint64 // callers that did not get their lease at once, and had to wait
 	Untold   uint64 // events that were dropped because the Observer or Logger was too slow
 
@@ -22,19 +22,19 @@ type Stats struct {
 	Waiting int // callers that wait for a name now
 	Owed    int // releases that a node has yet to confirm
 
-	// Up is how long the supervisor has been there, and Busy how much of that time its goroutine
-	// has worked. If Busy grows nearly as much as Up does over a minute, the goroutine is saturated,
+	// Up is how long the supervisor has existed, and Busy how much of that time its goroutine has
+	// worked. If Busy grows nearly as much as Up does over a minute, the goroutine is saturated,
 	// and leases will be lost.
 	Busy, Up time.Duration
-	// Longest is the longest time that the goroutine has worked without a pause in the last half
-	// to whole minute. An answer, a caller or a loss had to wait for so long.
+	// Longest is the longest time that the goroutine has worked without a pause in the last half to
+	// whole minute. An answer, a caller or a loss had to wait for so long.
 	Longest time.Duration
 
 	// The margin of a renewal is the time that was left until the lease would have been lost.
 	// LeastMargin is the least one in the last half to whole minute; 0 if no lease was renewed.
-	// Margins counts all renewals since New by their margins: Margins[0] those of less than a tenth
-	// of the TTL, Margins[9] those of nine tenths and more. A lease that renews itself in time has
-	// about six tenths left. If the first of the Margins grow, leases will be lost.
+	// Margins counts all renewals since New by their margins. Margins[0] counts those of less than
+	// a tenth of the TTL, Margins[9] those of nine tenths and more. A lease that renews itself in
+	// time has about six tenths left. If the first of the Margins grow, leases will be lost.
 	LeastMargin time.Duration
 	Margins     [10]uint64
 }
@@ -45,7 +45,8 @@ type counters struct {
 	begun clock.Instant
 }
 
-// Stats returns the counters. It resets none of them, so several may read them. It asks no node.
+// Stats returns the counters. It resets none of them, so several callers may read them. It asks no
+// node.
 func (s *Supervisor) Stats() Stats {
 	if s.core == nil {
 		return Stats{} // it is the zero Supervisor

@@ -24,19 +24,19 @@ type Supervisor struct {
 	cfg      Config
 	settings core.Settings
 	clock    clock.Clock
-	home     *lease.Home // of its leases
+	home     *lease.Home // what its leases share
 	terms    *core.Terms
-	labels   []string // of the nodes
+	labels   []string // those of the nodes, in errors and logs
 	quorum   int
 	actors   []*node.Actor
 
-	// Of whoever holds mu: the loop while it works, or who has entered.
+	// mu guards these: the loop holds it while it works, and a caller while it has entered.
 	mu      sync.Mutex
-	over    bool          // the loop has
+	over    bool          // the loop has ended
 	armed   clock.Instant // when the loop's timer fires, which may be earlier than it must
 	core    *core.Core
 	calls   calls
-	givenUp []giveUp        // used again
+	givenUp []giveUp        // kept to be used again
 	leases  []lease.Control // by the slots of their IDs
 	refused refusal
 	lost    lostFor
@@ -46,7 +46,7 @@ type Supervisor struct {
 	giveUps giveUps
 	replies chan node.Batch
 	coming  atomic.Int32  // messages on their way to the loop
-	look    chan struct{} // with room for one: has the loop look at what was decided without it
+	look    chan struct{} // with room for one: makes the loop look at what was decided without it
 	wakes   chan node.Wake
 	stop    chan struct{} // closed to begin the end
 	done    chan struct{} // closed by the loop, at its end
@@ -62,9 +62,9 @@ type Supervisor struct {
 	watchers watchers
 }
 
-// New makes a supervisor, and starts to connect to the nodes. It does not wait for them: it succeeds
-// while they are down, and they join when they come up. Only a broken configuration is an
-// error, which names every broken rule with its value and bound. End the supervisor with
+// New makes a supervisor, and starts to connect to the nodes. It does not wait for them: it
+// succeeds while they are down, and they join when they come up. It fails only if the configuration
+// is broken. The error names every broken rule with its value and bound. End the supervisor with
 // [Supervisor.Close].
 func New(cfg Config) (*Supervisor, error) {
 	given := len(cfg.Nodes)
@@ -87,7 +87,7 @@ func New(cfg Config) (*Supervisor, error) {
 		stop: make(chan struct{}), done: make(chan struct{}), kill: kill,
 	}
 	s.home = &lease.Home{Clock: cfg.Clock, Keeper: func(id uint64) lease.Keeper { return keeper{s, id} }}
-	s.mu.Lock() // actors run before all is there
+	s.mu.Lock() // the actors run before everything below is set
 	s.armed, s.look = clock.Never, make(chan struct{}, 1)
 	s.busy.begin()
 	s.quorum = s.core.Quorum()
@@ -104,7 +104,7 @@ func New(cfg Config) (*Supervisor, error) {
 	}
 	s.startTelling()
 	if given == 0 {
-		s.tell(Event{Kind: EventWarning, Err: fmt.Errorf("Config.Nodes is empty: %s alone is used, and nothing is acquired while it is down", defaultNode)})
+		s.tell(Event{Kind: EventWarning, Err: fmt.Errorf("Config.Nodes is empty: only %s is used, and nothing can be acquired while it is down", defaultNode)})
 	}
 	if n%2 == 0 {
 		s.tell(Event{Kind: EventWarning, Err: fmt.Errorf("an even number of nodes, %d, tolerates no more failures than %d", n, n-1)})
@@ -114,7 +114,7 @@ func New(cfg Config) (*Supervisor, error) {
 	return s, nil
 }
 
-// Format prints of how many nodes it is, whatever the verb, and nothing of what it holds.
+// Format prints, for every verb, how many nodes the supervisor has, and nothing of what it holds.
 func (s *Supervisor) Format(f fmt.State, _ rune) {
 	if s == nil {
 		_, _ = io.WriteString(f, "<nil>")
@@ -123,19 +123,17 @@ func (s *Supervisor) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "supervisor of %d nodes", len(s.labels))
 }
 
-// Acquire waits until name is held, or until ctx is done. ctx bounds the waiting
-// only: the lease lives on until it is released or lost. The callers of one
-// process are served in the order in which they came. A name is 1 to 512 bytes, Config.Prefix
-// included.
+// Acquire waits until name is held, or until ctx is done. ctx bounds the waiting only: the lease
+// lives on until it is released or lost. The callers of one process are served in order of arrival.
+// A name is 1 to 512 bytes, Config.Prefix included.
 //
-// With an error nothing is held, and nothing is left behind. If ctx ended the waiting, the error is an
-// [*AcquireError] that wraps ctx's error, and [ErrHeld] or [ErrNoQuorum] for what stood in the
-// way, if anything did. Without the end of ctx it wraps [ErrClosed], [ErrMisconfigured] or
-// [ErrFenceExhausted], with [WithAttempts] also [ErrHeld] or [ErrNoQuorum]; or it is about the
-// arguments.
+// If Acquire returns an error it holds nothing, and leaves nothing behind. If ctx ended the
+// waiting, the error is an [*AcquireError] that wraps ctx's error. It also wraps [ErrHeld] or
+// [ErrNoQuorum] if one of these stood in the way. If ctx did not end, it wraps [ErrClosed],
+// [ErrMisconfigured] or [ErrFenceExhausted], with [WithAttempts] also [ErrHeld] or [ErrNoQuorum];
+// or it is about the arguments.
 //
-// A lease is not re-entrant: a second Acquire of the same name waits for the
-// first lease to end.
+// A lease is not re-entrant: a second Acquire of the same name waits for the first lease to end.
 func (s *Supervisor) Acquire(ctx context.Context, name string, opts ...Option) (*lease.Lease, error) {
 	r, err := s.request(callAcquire, name, opts)
 	if err != nil {
@@ -144,18 +142,22 @@ func (s *Supervisor) Acquire(ctx context.Context, name string, opts ...Option) (
 	return s.acquire(ctx, r.of(s.cfg.Prefix+name))
 }
 
-// TryAcquire makes one attempt to get name. It fails with [ErrHeld] if another client
-// holds the name, or if this process holds it or has a caller who waits for it.
+// TryAcquire makes one attempt to get name. It fails with [ErrHeld] if another client holds the
+// name, or if this process holds it or has a caller that waits for it.
 //
-// It does not wait for nodes that are young: that were started, or have lost their data. If too few
-// others are left, it fails with [ErrNoQuorum], and [AcquireError.Young] says for how long. Try again
-// with the same supervisor after that: it finds the nodes grown, and notes that on the nodes for all
-// processes. If it is closed before, the nodes stay young, because each supervisor counts the window
-// on its own clock.
+// It does not wait for young nodes, which were started or have lost their data. If too few others
+// are left, it fails with [ErrNoQuorum], and [AcquireError.Young] says how long they stay young.
+// Try again with the same supervisor after that. It then counts the nodes as grown, and notes that
+// on the nodes for all processes. If it is closed before, the nodes stay young, because each
+// supervisor counts the window on its own clock.
 //
-// Without a shorter ctx it takes at most: TTL/4 until the nodes' time is known (first use
-// only; TTL/2 if they answer late or not at all), TTL/4 for the election, and, if refused, TTL/2 to
-// find out who holds the name, or TTL/4 + NodeTimeout if the nodes have been quick.
+// Without a shorter ctx TryAcquire takes at most:
+//
+//   - TTL/4 until the nodes' time is known (first use only), or TTL/2 if they answer late or not
+//     at all;
+//   - TTL/4 for the election;
+//   - if the name is refused, TTL/2 to find the holder, or TTL/4 + NodeTimeout if the nodes were
+//     fast.
 func (s *Supervisor) TryAcquire(ctx context.Context, name string, opts ...Option) (*lease.Lease, error) {
 	r, err := s.request(callTryAcquire, name, opts)
 	if err != nil {
@@ -170,15 +172,15 @@ func (s *Supervisor) acquire(ctx context.Context, r core.Request) (*lease.Lease,
 	return s.acquireFor(ctx, r, false)
 }
 
-// acquireFor does so for a caller to whom it may be no failure, see call.quiet.
+// acquireFor acquires for a caller to which a held name may be no failure, see call.quiet.
 func (s *Supervisor) acquireFor(ctx context.Context, r core.Request, quiet bool) (*lease.Lease, error) {
 	m := &acquireMessage{s.newCall(opAcquire), r}
 	m.quiet = quiet
 	return s.wait(ctx, m, &m.call, r.Key)
 }
 
-// wait waits for the lease that a message asks for. Errors are about key, if the core does not
-// say of which name they are.
+// wait waits for the lease that a message asks for. Its errors are about key, unless the core names
+// another.
 func (s *Supervisor) wait(ctx context.Context, m message, c *call, key string) (*lease.Lease, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, &AcquireError{Op: c.op, Name: key, Quorum: s.quorum, why: errNotTried, cause: err}
@@ -191,8 +193,7 @@ func (s *Supervisor) wait(ctx context.Context, m message, c *call, key string) (
 		return nil, o.err
 	}
 	if err := ctx.Err(); err != nil {
-		// No lease is returned after its context was done. What becomes of the
-		// release is the loop's business.
+		// No lease is returned after its context was done. The loop sees to the release.
 		if o.lease.Err() == nil {
 			s.post(&releaseMessage{call: s.newCall(opRelease), id: o.id, unused: true})
 		}
@@ -201,14 +202,14 @@ func (s *Supervisor) wait(ctx context.Context, m message, c *call, key string) (
 	return o.lease, nil
 }
 
-// await waits for the outcome of an acquisition or an adoption, which its context bounds.
+// await waits for the outcome of an acquisition or an adoption, until its context ends.
 func (s *Supervisor) await(ctx context.Context, c *call, key string) outcome {
 	var o outcome
 	select {
 	case o = <-c.result:
 	case <-ctx.Done():
-		// The loop decides whether the lease or the end of the context was first;
-		// either way there is one outcome.
+		// The loop decides which came first, the lease or the end of the context. Either way there
+		// is one outcome.
 		s.giveUps.add(c, ctx.Err())
 		o = <-c.result
 	}
@@ -233,24 +234,23 @@ type cutMessage struct{}
 
 func (cutMessage) apply(s *Supervisor, now clock.Instant) { s.core.Cut(now) }
 
-// Close ends the supervisor: it accepts nothing more, ends every lease with
-// lease.ErrClosed, tells all nodes at once, and stops every goroutine.
+// Close ends the supervisor: it accepts nothing more, ends every lease with lease.ErrClosed, tells
+// all nodes at once, and stops every goroutine.
 //
-// Close waits until every name is free that a node may keep for this supervisor: of the leases that
-// it ends, of releases that were not confirmed, and of acquisitions that came to nothing. It connects
-// again to nodes that are down, and tells them again, until a quorum of them is free of each name or
-// the keys must have expired. Then it returns nil. When ctx is done it cuts the connections and
-// returns an error that wraps a [*ReleaseError] for each of up to a hundred names: which may stay
-// taken, on which nodes and for how long at most. It also says how many more there are. The error
-// asks nothing of the caller.
+// Close waits until every name is free that a node may keep for this supervisor. Such names are
+// those of the leases that it ends, of releases that were not confirmed, and of acquisitions that
+// failed. It connects again to nodes that are down, and tells them again, until a quorum of them is
+// free of each name or the keys must have expired. Then it returns nil. When ctx is done it cuts
+// the connections and returns an error that wraps a [*ReleaseError] for each of up to a hundred
+// names. Each says which name may stay taken, on which nodes and for how long at most. The error
+// also says how many more there are. It asks nothing of the caller.
 //
-// A context that never ends, as context.Background(), is no reason to wait for nodes that are
-// down: then Close waits for each name a quarter of its TTL, and until each node has answered or
-// Config.NodeTimeout is over. Closing the supervisor again waits for the same end and returns the
-// same error.
+// A context that never ends, as context.Background(), is no reason to wait for nodes that are down.
+// Then Close waits for each name a quarter of its TTL, and until each node has answered or
+// Config.NodeTimeout is over. A second Close waits for the same end and returns the same error.
 //
-// Work that runs under a lease should have stopped before: others may start as
-// soon as Close has told the nodes.
+// Stop the work that runs under a lease before: others may start as soon as Close has told the
+// nodes.
 func (s *Supervisor) Close(ctx context.Context) error {
 	if s.done == nil {
 		return nil // it is the zero Supervisor

@@ -12,21 +12,22 @@ import (
 	"github.com/leasehold-go/leasehold/lease"
 )
 
-// Watch tells who holds a name, as that changes. It begins with the present state, and then tells
-// each time that another lease holds the name (which may be one of the same process), that the name
-// was left, that it is free, and that it is held again. It looks with Inspect about every TTL/20, but
-// not more often than every 20 ms; and at once when this process itself acquires the name, or when a
-// server that tracks keys tells of a change. What comes and goes between two looks is not seen. Like
-// Inspect it is for display, and never for deciding whether to work.
+// Watch yields the holder of a name, and again after each change. It begins with the present state.
+// Then it yields each time that another lease holds the name (which may be one of the same
+// process), that the name was left, that it is free, and that it is held again. It looks with
+// Inspect about every TTL/20, but not more often than every 20 ms. It also looks at once when this
+// process itself acquires the name, or when a server that tracks keys reports a change. What comes
+// and goes between two looks is not seen. Like Inspect it is for display, and never for deciding
+// whether to work.
 //
-// An outage is a state like the others: Holding.Err says why it is not known who holds the name, and
-// wraps [ErrNoQuorum]; Holding.Nodes has what each node said. Watch tells of it once, goes on, and
-// tells who holds the name when a quorum can be reached again. If no quorum says the same, as during
-// an election, Held and Free are both false and Err is nil; Watch tells that only if it lasts for two
-// looks.
+// An outage is a state like the others: Holding.Err says why the holder is not known, and wraps
+// [ErrNoQuorum]; Holding.Nodes has what each node answered. Watch yields an outage once, goes on,
+// and yields the holder when a quorum can be reached again. If no quorum says the same, as during
+// an election, Held and Free are both false and Err is nil. Watch yields that only if it lasts for
+// two looks.
 //
-// An error ends the sequence, so a loop may return it. It wraps [ErrClosed] if the supervisor
-// was closed, or is about a broken name. Without one the sequence ends when ctx is done.
+// An error ends the sequence, so a loop may return it. It wraps [ErrClosed] if the supervisor was
+// closed, or is about a broken name. Without an error the sequence ends when ctx is done.
 //
 // Nothing runs but the caller's own loop, which waits between two changes; a slow caller sees fewer
 // of them. The sequence may be ranged over again, and then begins with the state at that time.
@@ -48,7 +49,7 @@ func (s *Supervisor) Watch(ctx context.Context, name string) iter.Seq2[Holding, 
 			if ctx.Err() != nil {
 				return
 			}
-			if errors.Is(err, ErrClosed) { // also if an outage was told before
+			if errors.Is(err, ErrClosed) { // even if an outage was told before
 				yield(h, err)
 				return
 			}
@@ -76,7 +77,7 @@ type sight struct {
 	unclear                           bool // the latest look, which was not told
 }
 
-// changes takes in a look, and reports whether the watcher is to be told.
+// changes updates the sight with a look, and reports whether to tell the watcher.
 func (last *sight) changes(h Holding) bool {
 	now := sight{told: true, failed: h.Err != nil, held: h.Held, free: h.Free, vacated: h.Vacated, token: h.Token}
 	if now.failed { // whatever the rest says
@@ -95,13 +96,13 @@ func (last *sight) changes(h Holding) bool {
 	return true
 }
 
-// watchers are who wants to know of changes of a key.
+// watchers holds the channels of those that watch a key.
 type watchers struct {
 	mu sync.Mutex
 	of map[string]map[chan struct{}]struct{}
 }
 
-// add returns a channel that is sent to, if it has room, when the key has changed.
+// add returns a channel on which the loop sends when the key has changed, if the channel has room.
 func (ws *watchers) add(key string) chan struct{} {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
@@ -124,8 +125,8 @@ func (ws *watchers) remove(key string, touched chan struct{}) {
 	}
 }
 
-// touch has the watchers of a key, or of "*" for all keys, look at once. It does not
-// wait for them.
+// touch makes the watchers of a key, or of "*" for all keys, look at once. It does not wait for
+// them.
 func (ws *watchers) touch(key string) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()

@@ -11,10 +11,10 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
-// This file puts into words what the core has decided: it names nodes by their number, and
+// This file puts into words what the core has decided. The core names nodes by their number, and
 // reasons and warnings by kinds.
 
-// reasons are the core's, as errors.
+// reasons are the core's reasons, as errors.
 var reasons = [...]error{
 	core.ReasonHeld:           ErrHeld,
 	core.ReasonNoQuorum:       ErrNoQuorum,
@@ -36,8 +36,8 @@ var reasons = [...]error{
 	core.ReasonHandingOver:    errHandingOver,
 }
 
-// endOf returns the error with which a lease ends: the same reason is another error to
-// those who wait for a lease.
+// endOf returns the error with which a lease ends. A caller that waits for a lease gets another
+// error for the same reason.
 func endOf(r core.Reason) error {
 	if r == core.ReasonClosed {
 		return lease.ErrClosed
@@ -45,14 +45,14 @@ func endOf(r core.Reason) error {
 	return reasons[r]
 }
 
-// A lostFor is the latest error that says why a lease was lost, and what it was made of: very
-// many that are lost for the same reasons share it.
+// A lostFor keeps the latest error that says why a lease was lost, and what the error was made of.
+// Very many leases that are lost for the same reasons share it.
 type lostFor struct {
 	report *core.Report
 	err    *lease.LostError
 }
 
-// lossOf returns why a lease is over.
+// lossOf returns the error that says why a lease is over.
 func (s *Supervisor) lossOf(r *core.Report) error {
 	if last := &s.lost; last.report != r {
 		*last = lostFor{r, &lease.LostError{Kind: endOf(r.Reason)}}
@@ -70,7 +70,7 @@ func (s *Supervisor) lossOf(r *core.Report) error {
 	return s.lost.err
 }
 
-// errNotRenewed is lease.ErrExpired of a lease that nobody was to renew.
+// errNotRenewed is lease.ErrExpired for a lease that was acquired without renewal.
 var errNotRenewed error = notRenewedError{}
 
 type notRenewedError struct{}
@@ -80,8 +80,7 @@ func (notRenewedError) Error() string {
 }
 func (notRenewedError) Unwrap() error { return lease.ErrExpired }
 
-// reasonOf returns the reason for which a lease has ended by its holder's doing, who may
-// have been the first to see that its time was over.
+// reasonOf returns the core's reason for an end that the holder caused or saw first.
 func reasonOf(end error) core.Reason {
 	switch {
 	case errors.Is(end, lease.ErrReleased):
@@ -92,7 +91,7 @@ func reasonOf(end error) core.Reason {
 	return core.ReasonExpired
 }
 
-// acquireError returns why there is no lease.
+// acquireError returns the error that says why there is no lease.
 func (s *Supervisor) acquireError(op string, r *core.Report, cause error) *AcquireError {
 	e := &AcquireError{
 		Op: op, Name: r.Key, Quorum: s.quorum, Nodes: s.answers(r),
@@ -111,7 +110,7 @@ func (s *Supervisor) acquireError(op string, r *core.Report, cause error) *Acqui
 	return e
 }
 
-// A refusal is the latest error that says why there is no lease, and what it was made of.
+// A refusal keeps the latest error that says why there is no lease, and what the error was made of.
 type refusal struct {
 	op     string
 	report *core.Report
@@ -119,8 +118,9 @@ type refusal struct {
 	err    error
 }
 
-// refusal returns why there is no lease. Very many who wait for one name may share a report,
-// because all of them are dismissed or give up: then they share the error as well.
+// refusal returns the error that says why there is no lease. Very many callers that wait for one
+// name may share a report, because all of them are dismissed or give up. Then they share the error
+// as well.
 func (s *Supervisor) refusal(c *call, r *core.Report) error {
 	switch c.cause {
 	case nil, context.Canceled, context.DeadlineExceeded:
@@ -133,12 +133,12 @@ func (s *Supervisor) refusal(c *call, r *core.Report) error {
 	return s.refused.err
 }
 
-// unconfirmed returns why a name may stay taken.
+// unconfirmed returns the error that says why a name may stay taken.
 func (s *Supervisor) unconfirmed(r *core.Report, cause error) *ReleaseError {
 	return &ReleaseError{Name: r.Key, Left: r.Left, Nodes: s.answers(r), cause: cause}
 }
 
-// failed returns why what a call has asked for was not done.
+// failed returns the error that says why the supervisor did not do what a call has asked for.
 func (s *Supervisor) failed(c *call, r *core.Report) error {
 	switch {
 	case r == nil:
@@ -155,7 +155,7 @@ func (s *Supervisor) failed(c *call, r *core.Report) error {
 	return endOf(r.Reason)
 }
 
-// What is asked for, as errors begin.
+// These are the names of the operations, with which errors begin.
 const (
 	opAcquire = "acquire"
 	opAny     = "acquire any"
@@ -169,7 +169,7 @@ const (
 	opStepDown = "step down"
 )
 
-// answers returns what nodes said as a caller sees it.
+// answers returns the nodes' answers as a caller sees them.
 func (s *Supervisor) answers(r *core.Report) []Answer {
 	if r.Answers == nil {
 		return nil
@@ -188,13 +188,13 @@ func (s *Supervisor) answers(r *core.Report) []Answer {
 	return list
 }
 
-// twins says which nodes are one.
+// twins returns the error that names the nodes that are one.
 func (s *Supervisor) twins(t core.Twins) error {
-	return fmt.Errorf("%w: %s and %s are the same database of one server, whose vote would count twice",
+	return fmt.Errorf("%w: %s and %s are the same database of one server, so its vote would count twice",
 		ErrMisconfigured, s.labels[t.First], s.labels[t.Second])
 }
 
-// disagreement says how the nodes of other clients differ; "" if they do not.
+// disagreement returns how the nodes of other clients differ; "" if they do not.
 func (s *Supervisor) disagreement(d core.Disagreement) string {
 	switch {
 	case d.Nodes == 0:
@@ -202,10 +202,10 @@ func (s *Supervisor) disagreement(d core.Disagreement) string {
 	case d.Unknown == 0:
 		return fmt.Sprintf("other clients use %d nodes", d.Nodes)
 	}
-	return fmt.Sprintf("other clients use %d nodes, of which this client does not know %d", d.Nodes, d.Unknown)
+	return fmt.Sprintf("other clients use %d nodes, %d of them unknown to this client", d.Nodes, d.Unknown)
 }
 
-// warning puts a warning into words.
+// warning returns a warning as an error with its text.
 func (s *Supervisor) warning(w *core.Warning) error {
 	label, other := s.labels[w.Node], s.labels[w.Other]
 	switch w.Kind {
@@ -213,22 +213,22 @@ func (s *Supervisor) warning(w *core.Warning) error {
 		return fmt.Errorf("the clocks of %d nodes ran away from ours, that of %s by %v in %v: was this machine paused?",
 			w.Count, label, w.Time, w.Of)
 	case core.WarnNoGuard:
-		return fmt.Errorf("%s does not say which incarnation it is, so a restart of it that loses data is not noticed", label)
+		return fmt.Errorf("%s does not say which incarnation it is, so a restart that loses its data cannot be noticed", label)
 	case core.WarnEvicts:
-		return fmt.Errorf("%s may evict the keys of leases: its maxmemory-policy is %s; want noeviction", label, w.Policy)
+		return fmt.Errorf("%s may evict the keys of leases: its maxmemory-policy is %s; set it to noeviction", label, w.Policy)
 	case core.WarnCap:
-		return fmt.Errorf("%s: another client has a MaxTTL of %v, and our MaxTTLCap is %v: want one that is the same for all, and no less than each MaxTTL",
+		return fmt.Errorf("%s: another client has a MaxTTL of %v, and our MaxTTLCap is %v: give all clients the same MaxTTLCap, no less than each MaxTTL",
 			label, w.Time, s.cfg.MaxTTLCap)
 	case core.WarnTwins:
 		return s.twins(core.Twins{First: w.Node, Second: w.Other})
 	case core.WarnDatabases:
-		return fmt.Errorf("%s and %s are two databases of one server: it takes both votes with it when it fails", other, label)
+		return fmt.Errorf("%s and %s are two databases of one server: when it fails, both votes are gone", other, label)
 	case core.WarnDisagreement:
 		d := core.Disagreement{Nodes: w.Count, Unknown: w.Unknown}
 		return fmt.Errorf("%s: %s, and this client uses %d: two clients that do not agree on the nodes can hold one name at once",
 			label, s.disagreement(d), len(s.labels))
 	case core.WarnClocksApart:
-		return fmt.Errorf("the clock of %s is %v ahead of that of %s: if nodes lose their data, fences may go back by as much; have them set by NTP",
+		return fmt.Errorf("the clock of %s is %v ahead of that of %s: if nodes lose their data, fences may go back by as much; set the clocks by NTP",
 			label, w.Time.Round(time.Millisecond), other)
 	}
 	return fmt.Errorf("%d of %d nodes are young: they are used for the first time, were started or have lost their data, so nothing is acquired for %v; Config.MaxTTLCap bounds that time, and Config.DisableGuard ends it",

@@ -1,7 +1,7 @@
-// Package clocktest has clocks for tests: [Manual] moves only when told to, and
-// [Skewed] runs fast or slow.
+// Package clocktest has clocks for tests: [Manual] moves only when told to, and [Skewed] runs fast
+// or slow.
 //
-// Neither is needed in a testing/synctest bubble, whose time clock.Runtime tells.
+// A testing/synctest bubble needs neither: there clock.Runtime follows the bubble's time.
 package clocktest
 
 import (
@@ -32,7 +32,7 @@ func (m *Manual) Now() clock.Instant {
 }
 
 // Advance moves the clock forward by d, and fires every timer that has become due. It does not wait
-// for whoever the timers wake. It panics if d is negative.
+// for the goroutines that the timers wake. It panics if d is negative.
 func (m *Manual) Advance(d time.Duration) {
 	if d < 0 {
 		panic("clocktest: a Manual clock does not go back")
@@ -91,9 +91,8 @@ func (t *manualTimer) fireIfDue() {
 	t.c <- time.Time{} // room for one, and drained before each setting
 }
 
-// Skewed returns a clock that runs at rate times the speed of base, from the
-// instant at which it is made: a clock with rate 1.01 gains a hundredth. Skewed panics if rate is not
-// positive.
+// Skewed returns a clock that runs at rate times the speed of base, from the instant at which it is
+// made. A clock with rate 1.01 gains a hundredth. Skewed panics if rate is not positive.
 func Skewed(base clock.Clock, rate float64) clock.Clock {
 	if rate <= 0 {
 		panic("clocktest: the rate of a Skewed clock must be positive")

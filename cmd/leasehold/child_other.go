@@ -32,7 +32,7 @@ func hearing() (c chan os.Signal) {
 }
 
 // work runs the command under the lease, and returns its status. There are no process groups and no
-// guard here: the command alone is ended, and only by force.
+// guard here: work ends only the command itself, and only by force.
 func (j *job) work(held *lease.Lease, signals <-chan os.Signal) int {
 	child := exec.Command(j.path, j.command[1:]...)
 	child.Stdin, child.Stdout, child.Stderr = os.Stdin, j.out, j.err

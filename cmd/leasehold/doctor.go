@@ -16,7 +16,7 @@ func newDoctorCommand(s *settings) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Look at the nodes, and say what is wrong with them",
-		Long: `doctor asks each node how it is, watches its clock and its round trips for some seconds, and
+		Long: `doctor asks each node for its state, watches its clock and its round trips for some seconds, and
 then acquires a name of its own and hands it over. It says what is wrong, and what to do.
 
 It reads and writes no key but those of that name, and what every client of the nodes leaves
@@ -48,12 +48,12 @@ broken: a node that gives no lease, or one of which two could be given.`,
 			return errors.Join(err, statusOfReport(report.Level))
 		},
 	}
-	c.Flags().Var(durationVar(&cfg.For, 3*time.Second), "for", "how long clocks and round trips are watched")
-	c.Flags().StringVar(&cfg.Name, "try-name", "", "the `name` that is acquired, if the user's rights do not cover one that is made up")
+	c.Flags().Var(durationVar(&cfg.For, 3*time.Second), "for", "watch clocks and round trips for this long")
+	c.Flags().StringVar(&cfg.Name, "try-name", "", "the `name` to acquire, if the user's rights do not cover one that is made up (default: a made-up one)")
 	return c
 }
 
-// statusOfReport returns the exit for what doctor has found.
+// statusOfReport returns the exit for the findings of doctor.
 func statusOfReport(l doctor.Level) error {
 	switch l {
 	case doctor.Warning:

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// A duration is a flag that takes one.
+// A duration is a flag for a duration.
 type duration struct{ d *time.Duration }
 
 func durationVar(d *time.Duration, def time.Duration) pflag.Value {

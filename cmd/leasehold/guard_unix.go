@@ -18,22 +18,23 @@ import (
 )
 
 // The guard is a second process of this binary. It is the parent of the command, and outlives
-// leasehold: if that is killed, or stopped for longer than the lease lasts, the guard kills the
-// command and all that it has started. It shares a socket with leasehold, which closes if
-// leasehold dies; so does leasehold's end if the guard does, and then leasehold kills them.
+// leasehold. If leasehold is killed, or stopped for longer than the lease lasts, the guard kills
+// the command and all that it has started. The guard shares a socket with leasehold. The socket
+// closes if leasehold dies. It also closes if the guard dies, and then leasehold kills them.
 //
-//	leasehold ── guard ── command ── what it has started
+// 	leasehold ── guard ── command ── what it has started
 //
-// It is in a process group of its own, so that no signal to the group of leasehold or of the command
-// reaches it, but in the same session: the command would lose its terminal otherwise. On Linux
-// what the command leaves behind becomes a child of the guard, so nothing can get away from
-// it, as by a session of its own. Elsewhere it knows only the process group of the command.
+// The guard is in a process group of its own, so that no signal to the group of leasehold or of the
+// command reaches it. But it is in the same session: the command would lose its terminal otherwise.
+// On Linux a process that the command leaves behind becomes a child of the guard. So none can get
+// away from it, not even by a session of its own. Elsewhere the guard knows only the process group
+// of the command.
 
 // guardName is the guard's name in the list of processes. It does not contain that of leasehold, so
-// that who kills everything of that name, as pkill does, leaves the guard to do its work.
+// that a kill of everything of that name, as by pkill, leaves the guard to do its work.
 const guardName = "lh-guard"
 
-// An order is what leasehold tells the guard.
+// An order is what leasehold tells the guard to do.
 type order struct {
 	Start  *launch        `json:",omitempty"` // run the command; the first order
 	Until  int64          `json:",omitempty"` // kill everything at this instant of bootTime
@@ -41,30 +42,30 @@ type order struct {
 	Tree   bool           `json:",omitempty"` // to all that it has started instead
 	Resume bool           `json:",omitempty"` // SIGCONT after it
 	Ask    bool           `json:",omitempty"` // report whether the command is still stopped
-	End    bool           `json:",omitempty"` // have what is left after the command end
+	End    bool           `json:",omitempty"` // end the processes that are left after the command
 	Kill   bool           `json:",omitempty"` // kill everything now
 }
 
-// A launch says what to run.
+// A launch describes the command to run.
 type launch struct {
 	Path       string
 	Args       []string
-	EndRest    bool          // what the command leaves behind is ended, and not waited for
+	EndRest    bool          // end the processes that the command leaves behind, and do not wait for them
 	Grace      time.Duration // between SIGTERM and SIGKILL of that
 	Foreground bool          // the command's group gets the terminal
 }
 
-// A report is what the guard tells leasehold.
+// A report is what the guard reports to leasehold.
 type report struct {
 	Started int            `json:",omitempty"` // the process id of the command
 	Err     string         `json:",omitempty"` // why it could not be started
-	Missing bool           `json:",omitempty"` // because there is no such file
+	Missing bool           `json:",omitempty"` // the error is that there is no such file
 	Stopped syscall.Signal `json:",omitempty"` // the command was stopped by this
 	Still   bool           `json:",omitempty"` // the command is stopped, and nothing has continued it
 	Exited  *int           `json:",omitempty"` // the command's exit status
 	By      syscall.Signal `json:",omitempty"` // the signal that has killed it
-	Left    []string       `json:",omitempty"` // what the command has left behind, some of it
-	Gone    bool           `json:",omitempty"` // nothing of the command is left; the last report
+	Left    []string       `json:",omitempty"` // some of the processes that the command has left behind
+	Gone    bool           `json:",omitempty"` // none of the command's processes is left; the last report
 }
 
 // A guardian is the state of the guard.
@@ -82,10 +83,10 @@ type guardian struct {
 	until   int64
 	deadly  bool // everything is being killed
 	pause   time.Duration
-	killAt  clock.Instant // when what is left is killed; 0: not
+	killAt  clock.Instant // when the processes that are left are killed; 0: not
 }
 
-// A change is one of a child of the guard. The zero change says that there are none left.
+// A change is a change of a child of the guard. The zero change says that there are none left.
 type change struct {
 	pid    int
 	status syscall.WaitStatus
@@ -132,7 +133,7 @@ func guard(args []string) int {
 
 func (g *guardian) report(r report) { _ = json.NewEncoder(g.conn).Encode(r) } // if leasehold is gone, orders is closed
 
-// run does what it is told until nothing of the command is left.
+// run obeys orders until none of the command's processes is left.
 func (g *guardian) run() int {
 	clk := clock.System()
 	timer := clk.NewTimer(0)
@@ -164,7 +165,7 @@ func (g *guardian) run() int {
 	}
 }
 
-// next returns after how long there is something to be done.
+// next returns the time until there is something to do.
 func (g *guardian) next(now clock.Instant) time.Duration {
 	switch {
 	case g.deadly:
@@ -183,7 +184,7 @@ func (g *guardian) next(now clock.Instant) time.Duration {
 	return max(0, d)
 }
 
-// obey does what leasehold says. It returns false if there is nothing to guard.
+// obey carries out an order. It returns false if there is nothing to guard.
 func (g *guardian) obey(o order, now clock.Instant) bool {
 	if o.Until != 0 {
 		g.until = o.Until
@@ -246,7 +247,7 @@ func (g *guardian) start(s *launch) error {
 	return nil
 }
 
-// watchChildren tells of every change of a child, and again and again that there are none.
+// watchChildren sends every change of a child, and again and again that there are none.
 func watchChildren(changes chan<- change) {
 	for {
 		var c change
@@ -264,10 +265,10 @@ func watchChildren(changes chan<- change) {
 	}
 }
 
-// saw heeds that a child has changed.
+// saw handles a change of a child.
 func (g *guardian) saw(c change, now clock.Instant) {
 	if c.pid != g.pid {
-		return // one that the command has left behind
+		return // a process that the command has left behind
 	}
 	if g.stopped = c.status.Stopped(); g.stopped {
 		g.report(report{Stopped: c.status.StopSignal()})
@@ -286,7 +287,8 @@ func (g *guardian) saw(c change, now clock.Instant) {
 	}
 }
 
-// end asks what the command has left behind to end, and has it killed after the grace.
+// end asks the processes that the command has left behind to end. It has them killed after the
+// grace.
 func (g *guardian) end(now clock.Instant) {
 	if g.exited && g.killAt == 0 {
 		signalTree(g.pid, syscall.SIGTERM)
@@ -295,8 +297,8 @@ func (g *guardian) end(now clock.Instant) {
 	}
 }
 
-// kill kills everything if it is time. It is called again and again then, because what is
-// killed may just have started something.
+// kill kills everything if it is time. It is called again and again then, because a process that is
+// killed may just have started another.
 func (g *guardian) kill(now clock.Instant) {
 	if g.pid == 0 {
 		return
@@ -318,7 +320,7 @@ func (g *guardian) takeTerminal() {
 	}
 	defer tty.Close()
 	if front, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP); err == nil && front == g.pid {
-		signal.Ignore(syscall.SIGTTOU) // which one gets who does this in the background
+		signal.Ignore(syscall.SIGTTOU) // a process gets that if it does this in the background
 		_ = unix.IoctlSetPointerInt(int(tty.Fd()), unix.TIOCSPGRP, g.front)
 	}
 }
@@ -332,7 +334,7 @@ type guarded struct {
 	before  []int         // the children that this process had already
 }
 
-// startGuard starts the guard, with the environment that the command is to have.
+// startGuard starts the guard, with the environment for the command.
 func startGuard(env []string) (*guarded, error) {
 	adoptOrphans() // if the guard dies
 	before := childrenOf(os.Getpid())
@@ -340,7 +342,8 @@ func startGuard(env []string) (*guarded, error) {
 	if err != nil {
 		return nil, fmt.Errorf("socketpair: %w", err)
 	}
-	// The guard gets the descriptors that were inherited, with their numbers, and so does the command.
+	// The guard gets the descriptors that were inherited, with their numbers, and so does the
+	// command.
 	pid, err := syscall.ForkExec(self(), []string{guardName, strconv.Itoa(theirs)}, &syscall.ProcAttr{
 		Env: env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setpgid: true},
 	})
@@ -378,7 +381,7 @@ func socketPair() (ours, theirs int, err error) {
 	return fds[0], fds[1], nil
 }
 
-// self returns a path of this binary that holds although it was replaced.
+// self returns a path of this binary that stays valid even if the binary was replaced.
 func self() string {
 	const link = "/proc/self/exe"
 	if _, err := os.Readlink(link); err == nil {
@@ -406,7 +409,7 @@ func (g *guarded) send(o order) {
 // shoot kills the guard, whose children are then ours.
 func (g *guarded) shoot() { _ = syscall.Kill(g.pid, syscall.SIGKILL) }
 
-// close has the reports end. What the guard may still say is of no interest.
+// close ends the reports. What the guard may still report is of no interest.
 func (g *guarded) close() {
 	_ = g.conn.Close()
 	for range g.reports {
@@ -426,7 +429,7 @@ func (g *guarded) sweep(command int) {
 	for syscall.Kill(g.pid, 0) == nil {
 		pause(time.Millisecond) // its children become ours before it is reaped
 	}
-	// The list of processes is no snapshot: one whose parent ends meanwhile may be missed.
+	// The list of processes is no snapshot: a process whose parent ends meanwhile may be missed.
 	for none, d := 0, time.Millisecond; none < 3; d = min(2*d, 100*time.Millisecond) {
 		if command > 0 {
 			_ = syscall.Kill(-command, syscall.SIGKILL)
@@ -438,7 +441,7 @@ func (g *guarded) sweep(command int) {
 	}
 }
 
-// reap takes the exit statuses of the children of this process for as long as it lives. If it is
+// reap collects the exit statuses of the children of this process for as long as it lives. If it is
 // the first process of a container, these are all that have lost their parents.
 func reap() {
 	died := make(chan os.Signal, 1)

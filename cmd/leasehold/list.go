@@ -19,13 +19,13 @@ func newListCommand(s *settings) *cobra.Command {
 	var within time.Duration
 	c := &cobra.Command{
 		Use:   "list",
-		Short: "List the names in use, with who holds each and how many wait",
-		Long: `list prints the names that somebody holds: the holder, since when, how many wait, and the
-fence. It looks through all keys of the nodes that begin with --prefix, some hundred in a call, so
-that nobody else waits for it, and then asks the nodes about each name. Names that clients of other
-libraries hold are not listed; show tells of them.
+		Short: "List the names in use, with the holder of each and how many wait",
+		Long: `list prints the names that are held: the holder, since when, how many wait, and the
+fence. It looks through all keys of the nodes that begin with --prefix, some hundred in a call,
+so as not to hold up others, and then asks the nodes about each name. It does not list names that
+clients of other libraries hold; show shows them.
 
-With -o json it prints one object in a line for each name.`,
+With -o json it prints one object on a line for each name.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if limit < 1 {
@@ -60,7 +60,7 @@ With -o json it prints one object in a line for each name.`,
 					}
 				}
 				if found.More {
-					s.complain(fmt.Errorf("there are more names: want --limit above %d, or a --prefix", limit))
+					s.complain(fmt.Errorf("there are more names: give a --limit above %d, or a --prefix", limit))
 				}
 				err := found.Err
 				if err == nil {
@@ -73,12 +73,12 @@ With -o json it prints one object in a line for each name.`,
 			})
 		},
 	}
-	c.Flags().IntVar(&limit, "limit", 1000, "how many names at most (`number`)")
-	c.Flags().Var(durationVar(&within, 30*time.Second), "within", "how long the keys are looked through at most")
+	c.Flags().IntVar(&limit, "limit", 1000, "list at most this `number` of names")
+	c.Flags().Var(durationVar(&within, 30*time.Second), "within", "look through the keys for this long at most")
 	return c
 }
 
-// finder returns what looks through the keys of the nodes.
+// finder returns the finder that looks through the keys of the nodes.
 func (s *settings) finder(limit int) (*list.Finder, error) {
 	cfg, err := s.configure(supervisor.Config{})
 	if err != nil {

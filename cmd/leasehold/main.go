@@ -1,4 +1,4 @@
-// Command leasehold runs a command while it holds a name, and shows who holds one.
+// Command leasehold runs a command while it holds a name, and shows which process holds one.
 // docs/command.md describes it, and so does leasehold -h.
 package main
 
@@ -16,7 +16,7 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor"
 )
 
-// Exit statuses of its own.
+// These are the exit statuses of its own.
 const (
 	ok        = 0
 	no        = 1
@@ -28,8 +28,8 @@ const (
 	notFound  = 127
 )
 
-// The command is killed when the thread that started it ends: that of main lives as
-// long as the process.
+// The command is killed when the thread that started it ends. The thread of main lives as long as
+// the process.
 func init() { runtime.LockOSThread() }
 
 func main() {
@@ -61,14 +61,14 @@ func run(args []string, out, errs io.Writer) int {
 	return usage
 }
 
-// newRootCommand makes the command with all its subcommands. Each is made by a function of
-// a file of its own; s is read when one of them is run.
+// newRootCommand makes the command with all its subcommands. A function in a file of its own makes
+// each; the subcommand reads s when it is run.
 func newRootCommand(s *settings) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "leasehold",
 		Short: "Run a command while it holds a name, on one or more Redis nodes",
 		Long: `leasehold runs a command while it holds a name that no other process holds: once for
-all the machines that share the Redis nodes. It shows, watches and revokes who holds one.`,
+all the machines that share the Redis nodes. It also shows, watches and revokes the holder of a name.`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		Version:           version(),
@@ -96,8 +96,7 @@ all the machines that share the Redis nodes. It shows, watches and revokes who h
 	return root
 }
 
-// An exit is an error with the exit status that it ends the process with. Its err is shown,
-// if there is one.
+// An exit is an error with the exit status of the process. If it has an err, that is shown.
 type exit struct {
 	status int
 	err    error

@@ -164,7 +164,7 @@ func TestList(t *testing.T) {
 		t.Errorf("%s, %v", out, err)
 	}
 	p := start(t, urls, "list", "-limit", "2")
-	if out := p.ends(t, ok); strings.Count(out, "\n") != 3 || !strings.Contains(p.errors.String(), "there are more names: want --limit above 2") {
+	if out := p.ends(t, ok); strings.Count(out, "\n") != 3 || !strings.Contains(p.errors.String(), "there are more names: give a --limit above 2") {
 		t.Errorf("%s%s", out, &p.errors)
 	}
 	for _, args := range [][]string{{"list", "x"}, {"list", "-limit", "0"}, {"top", "-limit", "0"}, {"top", "-every", "1ms"}, {"doctor", "-for", "-1s"}} {

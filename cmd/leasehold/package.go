@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra/doc"
 )
 
-// newManCommand makes the command that writes the manual, for who packs leasehold.
+// newManCommand makes the command that writes the manual, for packagers of leasehold.
 func newManCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "man DIRECTORY",
@@ -29,13 +29,13 @@ func newManCommand() *cobra.Command {
 	}
 }
 
-// newCopyCommand makes the command by which an image without a shell gives the binary away.
+// newCopyCommand makes the command that copies the binary out of an image without a shell.
 func newCopyCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "copy-to FILE",
-		Short: "Copy this binary, as from its container image to a volume",
-		Long: `copy-to writes a copy of this binary, which may be run, to a file that does not exist or is replaced. An init
-container of the image of leasehold, which has nothing else in it, gives another container the command by it.`,
+		Short: "Copy this binary, for example from its container image to a volume",
+		Long: `copy-to writes an executable copy of this binary to a file. If the file exists, it is replaced. An init
+container of the image of leasehold, which has nothing else in it, gives another container the command that way.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := copyTo(args[0]); err != nil {

@@ -23,15 +23,15 @@ func newRevokeCommand(s *settings) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "revoke NAME",
 		Short: "Take a lease away from its holder",
-		Long: `revoke takes a lease away. On a terminal it shows who holds the name, and asks whether to go on;
-otherwise it wants the lease's token. The holder learns of it at its next renewal at the latest, and
-others may get the name before that. The exit status is 1 if the holder is another by now, if nobody
-holds the name, or if the answer was no.`,
+		Long: `revoke takes a lease away. On a terminal it shows the holder of the name, and asks whether to go on;
+otherwise it needs the lease's token. The holder learns of it at its next renewal at the latest, and
+others may get the name before that. The exit status is 1 if another lease holds the name by now, if
+none does, or if the answer was no.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			name := args[0]
 			if token == "" && !term.IsTerminal(int(os.Stdin.Fd())) {
-				return errors.New("no --token: want that of the lease, as show --token prints it, or a terminal to ask on")
+				return errors.New("no --token, and no terminal to ask on: give the token of the lease, as show --token prints it")
 			}
 			return s.ask(func(ctx context.Context, sup *supervisor.Supervisor) error {
 				is := lease.Token(token)
@@ -55,7 +55,8 @@ holds the name, or if the answer was no.`,
 	return c
 }
 
-// confirm shows who holds a name, and returns the token of that lease if it is to be taken away.
+// confirm shows the holder of a name. It returns the token of that lease if the user wants to
+// revoke it.
 func (s *settings) confirm(ctx context.Context, sup *supervisor.Supervisor, name string, in io.Reader) (lease.Token, error) {
 	h, err := list.Inspect(ctx, sup, name, list.Patient)
 	if err != nil {
@@ -66,7 +67,7 @@ func (s *settings) confirm(ctx context.Context, sup *supervisor.Supervisor, name
 		return "", &exit{status: no}
 	}
 	if h.Waiting > 0 {
-		fmt.Fprintf(s.err, "%d waiting; the first in line has it at once\n", h.Waiting)
+		fmt.Fprintf(s.err, "%d waiting; the first in line gets it at once\n", h.Waiting)
 	}
 	fmt.Fprint(s.err, "take it away? The holder may work on for a moment [y/N] ")
 	answer := make(chan string, 1)

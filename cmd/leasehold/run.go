@@ -26,9 +26,9 @@ func newRunCommand(s *settings) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run NAME [NAME...] -- COMMAND [ARGUMENT...]",
 		Short: "Run a command while it holds a name",
-		Long: `run waits until it holds the name, and runs the command. The name is free again when the command has
-ended, and with it all that it has started. Nothing of it works after the lease: if that cannot be
-renewed, the command is sent SIGTERM, and SIGKILL before anybody else can hold the name.
+		Long: `run waits until it holds the name, and runs the command. The name is free again when the command
+and all that it has started have ended. None of that works after the lease: if the lease cannot be
+renewed, run sends the command SIGTERM, and SIGKILL before another process can hold the name.
 ` + statuses,
 		Example: `  leasehold run nightly-report -- /usr/local/bin/report
   leasehold run --try -q --held-status 0 --at-least 30s cleanup -- cleanup.sh   # in a crontab of many hosts
@@ -37,35 +37,35 @@ renewed, the command is sent SIGTERM, and SIGKILL before anybody else can hold t
 		RunE: func(*cobra.Command, []string) error { return j.run() },
 	}
 	f := c.Flags()
-	f.BoolVar(&j.try, "try", false, "do not wait for a name that is held. If the nodes are young, which lasts for --max-ttl-cap at most, it waits for that, once")
-	f.Var(durationVar(&j.wait, 0), "wait", "wait no longer than this, for the name and for nodes (for ever for the name)")
-	f.Var(durationVar(&j.outage, time.Minute), "outage", "give up if no quorum of the nodes was reached for this long, so that jobs do not pile up; 0 is never. With --wait, that alone bounds the waiting")
-	f.Uint8VarP(&j.slots, "slots", "n", 0, "hold any of NAME-1 to NAME-`N`, the first that is free, so that up to N commands run at once (NAME itself). Several names do the same for any names")
+	f.BoolVar(&j.try, "try", false, "do not wait for a name that is held. If the nodes are young, wait for that once, --max-ttl-cap at most")
+	f.Var(durationVar(&j.wait, 0), "wait", "wait no longer than this, for the name and for nodes (default: for ever for the name)")
+	f.Var(durationVar(&j.outage, time.Minute), "outage", "give up if no quorum of the nodes was reached for this long, so that jobs do not pile up; 0 is never. If --wait is given, only --wait bounds the waiting")
+	f.Uint8VarP(&j.slots, "slots", "n", 0, "hold any of NAME-1 to NAME-`N`, the first that is free, so that up to N commands run at once. Several names do the same for any names (default: NAME itself)")
 	f.Uint8Var(&j.heldStatus, "held-status", nameHeld, "the exit `status` if --try or --wait finds the name held")
 	j.bind(c)
 	return c
 }
 
-// bind adds the flags that run and elect have in common.
+// bind adds the flags that run and elect share.
 func (j *job) bind(c *cobra.Command) {
 	f := c.Flags()
-	f.Var(durationVar(&j.grace, 0), "grace", "how long before the nodes may let others in the command is sent SIGTERM; SIGKILL follows after three quarters of that (a fifth of --ttl)")
-	f.StringVar(&j.owner, "owner", "", "`text` that others are shown as the holder (host:pid)")
+	f.Var(durationVar(&j.grace, 0), "grace", "how long before the nodes may let others in the command gets SIGTERM; it gets SIGKILL after three quarters of that time (default: a fifth of --ttl)")
+	f.StringVar(&j.owner, "owner", "", "`text` that others see as the holder (default host:pid)")
 	f.Var(oneOf(&j.children, childrenWait, childrenKill), "children", "`wait` for what the command leaves running in the background, or kill it: SIGTERM, and SIGKILL after --grace. "+childrenNote)
-	f.Var(durationVar(&j.atLeast, 0), "at-least", "keep the name taken for this long, counted from when it was acquired, also if the command ends before that, or this machine dies (not longer than the command runs)")
-	f.Var(durationVar(&j.maxHold, 0), "max-hold", "end the command when it has held the name for this long (never)")
+	f.Var(durationVar(&j.atLeast, 0), "at-least", "keep the name taken for this long after it was acquired, even if the command ends earlier or this machine dies (default: until the command ends)")
+	f.Var(durationVar(&j.maxHold, 0), "max-hold", "end the command when it has held the name for this long (default: never)")
 }
 
-// What --children takes.
+// These are the values of --children.
 const (
 	childrenWait = "wait"
 	childrenKill = "kill"
 )
 
-// childrenNote says what is known of children.
-const childrenNote = "On Linux that is all that it has started, sessions of their own included; on other systems, what is in its process group"
+// childrenNote says which processes --children is about.
+const childrenNote = "On Linux that is all that it has started, sessions of their own included; on other systems, the processes of its group"
 
-// statuses is the part of the help about them.
+// statuses is the part of the help about exit statuses.
 const statuses = `
 The exit status is the command's, 128 more than the number of the signal that killed it, or
    64  wrong usage
@@ -78,7 +78,7 @@ A signal while it waits ends it with 128 more than its number.
 The command has LEASEHOLD_NAME and LEASEHOLD_FENCE in its environment, but not LEASEHOLD_NODES. It is in
 a process group of its own, to which signals are passed on, and may use the terminal.`
 
-// A job is a command that is to be run under a lease.
+// A job is a command to run under a lease.
 type job struct {
 	*settings
 	try        bool
@@ -96,16 +96,16 @@ type job struct {
 
 	names   []string
 	command []string
-	path    string    // of the command
-	dieOf   os.Signal // what is to kill this process in the end, as it has killed the command
+	path    string    // the path of the command
+	dieOf   os.Signal // the signal that is to kill this process in the end, as it has killed the command
 }
 
-// parse takes the names and the command from the arguments.
+// parse reads the names and the command from the arguments.
 func (j *job) parse(c *cobra.Command, args []string) error {
 	dash := c.ArgsLenAtDash()
 	switch {
 	case dash < 0 && len(args) > 1:
-		return fmt.Errorf(`want "--" before the command, as in: leasehold %s NAME -- COMMAND`, c.Name())
+		return fmt.Errorf(`put "--" before the command, as in: leasehold %s NAME -- COMMAND`, c.Name())
 	case len(args) == 0 || dash == 0:
 		return errors.New("no name")
 	case dash < 0 || len(args) == dash:
@@ -115,7 +115,7 @@ func (j *job) parse(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// check reports what is wrong with the flags.
+// check returns an error if the flags are wrong.
 func (j *job) check() error {
 	for _, f := range []struct {
 		name string
@@ -127,14 +127,14 @@ func (j *job) check() error {
 	}
 	switch {
 	case j.try && j.wait > 0:
-		return errors.New("--try and --wait: want one of them")
+		return errors.New("--try and --wait: give only one of them")
 	case j.slots > 0 && len(j.names) > 1:
-		return fmt.Errorf("--slots with %d names: want one, which is made into as many", len(j.names))
+		return fmt.Errorf("--slots with %d names: give one, from which the names of the slots are made", len(j.names))
 	}
 	return nil
 }
 
-// places returns the names of which any is wanted.
+// places returns the names, of which the job needs any one.
 func (j *job) places() []string {
 	if j.slots == 0 {
 		return j.names
@@ -146,7 +146,7 @@ func (j *job) places() []string {
 	return list
 }
 
-// run acquires the name and runs the command, again and again if that is wanted.
+// run acquires the name and runs the command, repeatedly for elect.
 func (j *job) run() error {
 	if err := j.check(); err != nil {
 		return err
@@ -191,14 +191,14 @@ func (j *job) run() error {
 		if !j.forever || !errors.As(err, &e) || e.status != leaseLost {
 			return err
 		}
-		j.complain(fmt.Errorf("%w; a candidate again", e.err))
+		j.complain(fmt.Errorf("%w; waiting for the name again", e.err))
 		if err := j.cool(signals); err != nil {
 			return err
 		}
 	}
 }
 
-// observer returns who is told of events: it shows warnings, each once, unless they are logged anyway.
+// observer returns the observer: it shows warnings, each once, unless they are logged anyway.
 func (j *job) observer(told nudge) supervisor.Observer {
 	said := make(map[string]bool)
 	return supervisor.ObserverFunc(func(e supervisor.Event) {
@@ -215,7 +215,7 @@ func (j *job) observer(told nudge) supervisor.Observer {
 	})
 }
 
-// under runs the command under a lease and gives that back.
+// under runs the command under a lease and gives the lease back.
 func (j *job) under(held *lease.Lease, signals <-chan os.Signal) error {
 	status := j.work(held, signals)
 	moment, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -309,7 +309,7 @@ func (j *job) acquire(sup *supervisor.Supervisor, told nudge, signals <-chan os.
 	}
 }
 
-// options returns those of an acquisition.
+// options returns the options of an acquisition.
 func (j *job) options() (opts []supervisor.Option) {
 	if j.maxHold > 0 {
 		opts = append(opts, supervisor.WithMaxHold(j.maxHold))
@@ -320,10 +320,10 @@ func (j *job) options() (opts []supervisor.Option) {
 	return opts
 }
 
-// tryOnce makes one attempt. If it fails because nodes are young, it waits until they are
-// not, and makes another: a process that ended instead would leave them young, so where
-// all processes are short none would ever get a lease. It waits for every young node
-// that can be reached, so that all are written to be grown, and not only a quorum.
+// tryOnce makes one attempt. If that fails because nodes are young, it waits until they are not,
+// and makes another. A process that ended instead would leave them young. So if all processes were
+// short, none would ever get a lease. It waits for every young node that can be reached, and not
+// only for a quorum, so that all are noted as grown.
 func (j *job) tryOnce(ctx context.Context, sup *supervisor.Supervisor, told nudge) (*lease.Lease, error) {
 	held, err := j.tryAny(ctx, sup)
 	var e *supervisor.AcquireError
@@ -331,7 +331,7 @@ func (j *job) tryOnce(ctx context.Context, sup *supervisor.Supervisor, told nudg
 		return held, err
 	}
 	if !j.quiet {
-		fmt.Fprintf(j.err, "leasehold: waiting: servers are young for %s, which --max-ttl-cap bounds; waiting for that once\n", seconds(e.Young()))
+		fmt.Fprintf(j.err, "leasehold: waiting: servers are young for %s (at most --max-ttl-cap); waiting for that once\n", seconds(e.Young()))
 	}
 	reached(ctx, sup, told) // the attempt did not wait for the slowest
 	left := e.Young()
@@ -351,7 +351,7 @@ func (j *job) tryOnce(ctx context.Context, sup *supervisor.Supervisor, told nudg
 // tryAny makes one attempt for each name, beginning with any, until one is held.
 func (j *job) tryAny(ctx context.Context, sup *supervisor.Supervisor) (held *lease.Lease, err error) {
 	names := j.places()
-	first := rand.N(len(names)) // or all processes would meet at the first that are taken
+	first := rand.N(len(names)) // otherwise all processes would meet at the first that are taken
 	for i := range names {
 		held, err = sup.TryAcquire(ctx, names[(first+i)%len(names)], j.options()...)
 		if !errors.Is(err, supervisor.ErrHeld) {
@@ -361,8 +361,8 @@ func (j *job) tryAny(ctx context.Context, sup *supervisor.Supervisor) (held *lea
 	return held, err
 }
 
-// environment returns the command's: this process's without what only leasehold is to know, and with
-// the lease's name and fence.
+// environment returns the command's environment: this process's without what only leasehold needs
+// to know, and with the lease's name and fence.
 func (j *job) environment(held *lease.Lease) []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")

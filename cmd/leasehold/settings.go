@@ -18,14 +18,14 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor"
 )
 
-// settings are what all subcommands share: how the nodes are reached, and where things are
-// said. A subcommand reads them when it is run, not when it is made.
+// settings are shared by all subcommands: how the nodes are reached, and where messages go. A
+// subcommand reads them when it is run, not when it is made.
 type settings struct {
 	nodes     string
 	nodesFile string
 	prefix    string
 	ttl       time.Duration
-	maxTTL    time.Duration // 0: as ttl
+	maxTTL    time.Duration // 0: the same as ttl
 	cap       time.Duration // of the maxTTL of all clients
 	ca        string
 	cert, key string
@@ -34,33 +34,33 @@ type settings struct {
 	verbose   bool
 
 	out, err io.Writer
-	signal   os.Signal // that ended a question; read after its context is done
+	signal   os.Signal // the signal that ended a question; read after its context is done
 }
 
-// What -o takes.
+// These are the values of -o.
 const (
 	outputText = "text"
 	outputJSON = "json"
 )
 
-// bind has the settings be read from flags.
+// bind makes the flags set the settings.
 func (s *settings) bind(f *pflag.FlagSet) {
 	s.output = outputText
 	f.StringVar(&s.nodes, "nodes", "", "the Redis nodes, as `URLs` with commas between them: redis://, rediss:// (TLS) or unix://")
-	f.StringVar(&s.nodesFile, "nodes-file", "", "a `file` with the URLs of the nodes, one a line; # begins a comment. It keeps passwords out of the list of processes")
-	f.StringVar(&s.prefix, "prefix", "", "`text` that is put before each name to make its key (none)")
+	f.StringVar(&s.nodesFile, "nodes-file", "", "a `file` with the URLs of the nodes, one a line; # begins a comment. It keeps passwords out of the list of processes (default none)")
+	f.StringVar(&s.prefix, "prefix", "", "`text` that is put before each name to make its key (default none)")
 	f.Var(durationVar(&s.ttl, 10*time.Second), "ttl", "how long the nodes keep a name that is no longer renewed")
-	f.Var(durationVar(&s.maxTTL, 0), "max-ttl", "the largest --ttl of any process of this kind, which the nodes remember for the others (that of --ttl)")
-	f.Var(durationVar(&s.cap, time.Minute), "max-ttl-cap", "the largest --max-ttl of any client of the nodes, the same for all of them. A node that was started or has lost its data grants nothing for so long at most")
-	f.StringVar(&s.ca, "ca", "", "a PEM `file` with the certificates that sign those of the nodes (those of the system). For rediss:// only, as are --cert and --key")
-	f.StringVar(&s.cert, "cert", "", "a PEM `file` with the certificate that is shown to the nodes (none)")
-	f.StringVar(&s.key, "key", "", "a PEM `file` with the key of --cert")
-	f.VarP(oneOf(&s.output, outputText, outputJSON), "output", "o", "`text` or json: what is written to standard output")
-	f.BoolVarP(&s.quiet, "quiet", "q", false, "say nothing while waiting, and not that a name was held")
-	f.BoolVarP(&s.verbose, "verbose", "v", false, "say also when a name is acquired, renewed late or released, and what happens to the nodes")
+	f.Var(durationVar(&s.maxTTL, 0), "max-ttl", "the largest --ttl of any process of this kind, which the nodes remember for the others (default: that of --ttl)")
+	f.Var(durationVar(&s.cap, time.Minute), "max-ttl-cap", "the largest --max-ttl of any client of the nodes; give all clients the same. A node that was started or has lost its data grants nothing for so long at most")
+	f.StringVar(&s.ca, "ca", "", "a PEM `file` with the certificates that sign those of the nodes. For rediss:// only, as are --cert and --key (default: those of the system)")
+	f.StringVar(&s.cert, "cert", "", "a PEM `file` with the certificate that is shown to the nodes (default none)")
+	f.StringVar(&s.key, "key", "", "a PEM `file` with the key of --cert (default none)")
+	f.VarP(oneOf(&s.output, outputText, outputJSON), "output", "o", "the form of standard output: `text` or json")
+	f.BoolVarP(&s.quiet, "quiet", "q", false, "do not say what the command waits for, nor that a name was held")
+	f.BoolVarP(&s.verbose, "verbose", "v", false, "also say when a name is acquired, renewed late or released, and what happens to the nodes")
 }
 
-// complete takes from the environment what no flag has said, and checks what belongs together.
+// complete reads settings that no flag has set from the environment, and checks them together.
 func (s *settings) complete(f *pflag.FlagSet) error {
 	var broken []error
 	f.VisitAll(func(flag *pflag.Flag) {
@@ -71,16 +71,16 @@ func (s *settings) complete(f *pflag.FlagSet) error {
 		}
 	})
 	if s.quiet && s.verbose {
-		broken = append(broken, errors.New("--quiet and --verbose: want one of them"))
+		broken = append(broken, errors.New("--quiet and --verbose: give only one of them"))
 	}
 	return errors.Join(broken...)
 }
 
 // byFlagAlone annotates a flag that no environment variable sets, because another command's flag of
-// the same name takes something else.
+// the same name has another meaning.
 const byFlagAlone = "leasehold-by-flag-alone"
 
-// variable returns the environment variable that a flag is taken from.
+// variable returns the name of the environment variable that stands for a flag.
 func variable(flag string) string {
 	return "LEASEHOLD_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
@@ -99,7 +99,7 @@ func (s *settings) urls() ([]string, error) {
 	list := s.nodes
 	if s.nodesFile != "" {
 		if s.nodes != "" {
-			return nil, errors.New("--nodes and --nodes-file: want one of them")
+			return nil, errors.New("--nodes and --nodes-file: give only one of them")
 		}
 		text, err := os.ReadFile(s.nodesFile)
 		if err != nil {
@@ -118,7 +118,7 @@ func (s *settings) urls() ([]string, error) {
 		}
 	}
 	if urls == nil {
-		return nil, errors.New("no nodes: want --nodes, --nodes-file, LEASEHOLD_NODES or LEASEHOLD_NODES_FILE")
+		return nil, errors.New("no nodes: give --nodes, --nodes-file, LEASEHOLD_NODES or LEASEHOLD_NODES_FILE")
 	}
 	return urls, nil
 }
@@ -151,14 +151,14 @@ func (s *settings) supervise(cfg supervisor.Config) (*supervisor.Supervisor, err
 	return supervisor.New(cfg)
 }
 
-// configure fills in what the settings say.
+// configure sets the fields that the settings are about.
 func (s *settings) configure(cfg supervisor.Config) (supervisor.Config, error) {
 	urls, err := s.urls()
 	if err != nil {
 		return cfg, err
 	}
 	cfg.Nodes, cfg.TTL, cfg.Prefix = node.URLs(urls...), s.ttl, s.prefix
-	// The library would say the same of its fields, whose names nobody has typed here.
+	// The library would say the same of its fields, whose names the user has not typed here.
 	longest := "--max-ttl"
 	if cfg.MaxTTL = s.maxTTL; s.maxTTL == 0 {
 		longest, cfg.MaxTTL = "--ttl", s.ttl
@@ -173,8 +173,8 @@ func (s *settings) configure(cfg supervisor.Config) (supervisor.Config, error) {
 	return cfg, nil
 }
 
-// ask makes a supervisor for a question, waits until it has met the nodes, and asks it until
-// a signal comes. What do returns is given on.
+// ask makes a supervisor for a question, and waits until it has met the nodes. Then it runs do
+// until a signal comes, and returns what do returns.
 func (s *settings) ask(do func(context.Context, *supervisor.Supervisor) error) error {
 	ctx, stop := s.untilSignal()
 	defer stop()
@@ -184,7 +184,7 @@ func (s *settings) ask(do func(context.Context, *supervisor.Supervisor) error) e
 		return s.failure(err)
 	}
 	defer end(sup)
-	reached(ctx, sup, told) // or some would be shown as unreachable
+	reached(ctx, sup, told) // otherwise some would be shown as unreachable
 	return do(ctx, sup)
 }
 
@@ -206,7 +206,7 @@ func (s *settings) untilSignal() (context.Context, func()) {
 	}
 }
 
-// A nudge is sent to, if it has room, when something happens.
+// A nudge is a channel on which it sends, if there is room, when something happens.
 type nudge chan struct{}
 
 // Observe implements supervisor.Observer.
@@ -217,7 +217,7 @@ func (n nudge) Observe(supervisor.Event) {
 	}
 }
 
-// reached waits until every node was reached, or was found not to be reachable.
+// reached waits until every node was reached, or was found to be unreachable.
 func reached(ctx context.Context, sup *supervisor.Supervisor, told nudge) {
 	for !known(sup.Nodes()) && ctx.Err() == nil {
 		select {
@@ -227,7 +227,7 @@ func reached(ctx context.Context, sup *supervisor.Supervisor, told nudge) {
 	}
 }
 
-// known reports whether that is so.
+// known reports whether every node is one or the other.
 func known(nodes []supervisor.NodeStatus) bool {
 	for _, n := range nodes {
 		if !n.Enrolled && n.Err == nil {

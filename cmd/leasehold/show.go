@@ -17,10 +17,10 @@ func newShowCommand(s *settings) *cobra.Command {
 	var token bool
 	c := &cobra.Command{
 		Use:   "show NAME",
-		Short: "Show who holds a name, and what each node says",
-		Long: `show prints who holds a name, how many wait for it, and what each node says. If it is not a
-lease that keeps the name from others, it says what else: a client of another library, a value that
-is no lock, or a reservation for who waits. Its exit status is 0
+		Short: "Show the holder of a name, and what each node says",
+		Long: `show prints the holder of a name, how many wait for it, and what each node says. If something
+else than a lease keeps the name taken, it says what: a client of another library, a value that
+is no lock, or a reservation for a waiter. Its exit status is 0
 if the name is held or was left, and 1 if it is not.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -41,12 +41,12 @@ if the name is held or was left, and 1 if it is not.`,
 			})
 		},
 	}
-	c.Flags().BoolVar(&token, "token", false, "show the token too, which is the key to the lease, and what revoke wants")
+	c.Flags().BoolVar(&token, "token", false, "also show the token, which is the key to the lease, for revoke")
 	_ = c.Flags().SetAnnotation("token", byFlagAlone, []string{}) // LEASEHOLD_TOKEN is that of revoke, and no yes or no
 	return c
 }
 
-// show writes how a name is.
+// show writes a holding as text.
 func show(w io.Writer, h supervisor.Holding, token bool) error {
 	_, err := fmt.Fprintln(w, say.Holding(h))
 	if t := secret(h, token); t != "" {
@@ -69,7 +69,7 @@ func secret(h supervisor.Holding, show bool) string {
 	return string(h.Token)
 }
 
-// shown is a holding with what it does not tell by itself.
+// shown is a holding, together with what it does not show by itself.
 type shown struct {
 	supervisor.Holding
 	token string
@@ -82,7 +82,7 @@ func (v shown) MarshalJSON() ([]byte, error) {
 	return say.With(v.Holding, "Token", v.token)
 }
 
-// told is a holding with the time at which it was so.
+// told is a holding, together with the time when it was read.
 type told struct {
 	supervisor.Holding
 	at time.Time

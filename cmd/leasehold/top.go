@@ -20,10 +20,10 @@ func newTopCommand(s *settings) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "top",
 		Short: "Show nodes, names and queues in a terminal, and refresh them",
-		Long: `top shows how each node is, and the names in use with the longest queue first, and refreshes
+		Long: `top shows the state of each node, and the names in use with the longest queue first. It refreshes
 that each second. q quits; j and k, or the arrows, move.
 
-If it does not write to a terminal, or with -o json, it shows how things are once, and ends.`,
+If it does not write to a terminal, or with -o json, it shows one picture, and ends.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if limit < 1 {
@@ -58,7 +58,7 @@ If it does not write to a terminal, or with -o json, it shows how things are onc
 			})
 		},
 	}
-	c.Flags().IntVar(&limit, "limit", 200, "how many names at most (`number`)")
+	c.Flags().IntVar(&limit, "limit", 200, "show at most this `number` of names")
 	c.Flags().Var(durationVar(&every, time.Second), "every", "the time from one picture to the next")
 	return c
 }

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dieWithParent has the command killed if this process dies.
+// dieWithParent makes the command die if this process dies.
 func dieWithParent(a *syscall.SysProcAttr) { a.Pdeathsig = syscall.SIGKILL }
 
 // nameProcess sets what the list of processes shows. The thread of main calls it.
@@ -23,7 +23,7 @@ func nameProcess(name string) {
 	}
 }
 
-// adoptOrphans has what loses its parent, and is below this process, become its child.
+// adoptOrphans makes processes below this one its children when they lose their parents.
 func adoptOrphans() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
 
 // bootTime returns the nanoseconds since the machine was started, suspensions included. It is the
@@ -61,7 +61,7 @@ func processes() (all []proc) {
 			continue // it is gone
 		}
 		p := proc{pid: pid}
-		begin, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')') // the name may have any
+		begin, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')') // the name may contain any of these
 		if begin < 0 || end < begin {
 			continue
 		}
@@ -73,7 +73,8 @@ func processes() (all []proc) {
 	return all
 }
 
-// below returns what descends from a process, parents first. Zombies are left out, but not their children.
+// below returns the descendants of a process, parents first. It leaves zombies out, but not their
+// children.
 func below(root int) (list []proc) {
 	of := make(map[int][]proc)
 	for _, p := range processes() {
@@ -90,8 +91,8 @@ func below(root int) (list []proc) {
 	return list
 }
 
-// signalTree sends a signal to the command's group and to everything else below this process, which is
-// the guard. A group is reached at once, before its members can start anything.
+// signalTree sends a signal to the command's group and to everything else below this process, which
+// is the guard. It reaches a group at once, before its members can start anything.
 func signalTree(command int, s syscall.Signal) {
 	_ = syscall.Kill(-command, s)
 	for _, p := range below(os.Getpid()) {
@@ -101,7 +102,7 @@ func signalTree(command int, s syscall.Signal) {
 	}
 }
 
-// leftBehind returns some of what is below this process.
+// leftBehind returns some of the processes below this one.
 func leftBehind(int) (list []string) {
 	for _, p := range below(os.Getpid()) {
 		if list = append(list, fmt.Sprintf("%s (%d)", p.name, p.pid)); len(list) == 3 {
@@ -111,8 +112,8 @@ func leftBehind(int) (list []string) {
 	return list
 }
 
-// groupGone reports whether a group has no members. What has no parent but the guard is its child, so
-// there is nothing left to look for.
+// groupGone reports whether a group has no members. A process that has no parent but the guard is
+// its child, so there is nothing left to look for.
 func groupGone(int) bool { return true }
 
 // childrenOf returns the children of a process.
@@ -125,7 +126,7 @@ func childrenOf(pid int) (list []int) {
 	return list
 }
 
-// killChildren kills everything below this process, but for some of its children and what is below
+// killChildren kills everything below this process, except some of its children and what is below
 // those. It reports whether there was anything.
 func killChildren(but []int) (found bool) {
 	for _, child := range childrenOf(os.Getpid()) {

@@ -36,5 +36,5 @@ func groupGone(command int) bool { return syscall.Kill(-command, 0) == syscall.E
 func childrenOf(int) []int    { return nil }
 func killChildren([]int) bool { return false }
 
-// parentOf is not known here.
+// parentOf returns 0: the parent is not known here.
 func parentOf(int) int { return 0 }

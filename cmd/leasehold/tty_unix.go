@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A terminal is the one that controls this process, if there is one. The terminal has one process
-// group in the foreground, which may read it, and which ^C, ^\ and ^Z go to.
+// A terminal is the one that controls this process, if there is one. It has one process group in
+// the foreground, which may read it, and which gets ^C, ^\ and ^Z.
 type terminal struct {
 	file  *os.File // nil: there is none
-	group int      // that of this process
+	group int      // the group of this process
 	given int      // the group that it was given to; 0: none
 }
 
@@ -22,7 +22,8 @@ func openTerminal() *terminal {
 	t := &terminal{group: syscall.Getpgrp()}
 	if file, err := os.OpenFile("/dev/tty", os.O_RDWR, 0); err == nil {
 		t.file = file
-		// Who gives the terminal away, and takes it back in the background, would be stopped.
+		// A process that gives the terminal away, and takes it back in the background, would be
+		// stopped.
 		signal.Ignore(syscall.SIGTTOU)
 	}
 	return t
@@ -54,9 +55,9 @@ func (t *terminal) set(group int) bool {
 // isOurs reports whether this process may give the terminal away.
 func (t *terminal) isOurs() bool { return t.file != nil && t.front() == t.group }
 
-// isInteractive reports whether a shell has started this process alone in the foreground, with its input
-// and output on the terminal: nobody else in its group would miss a ^C that only the command gets.
-// In a pipeline, or a script, the command gets the terminal when it reads it.
+// isInteractive reports whether a shell has started this process alone in the foreground, with its
+// input and output on the terminal. Then no other process of its group misses a ^C that only the
+// command gets. In a pipeline, or a script, the command gets the terminal when it reads it.
 func (t *terminal) isInteractive() bool {
 	return t.isOurs() && t.group == os.Getpid() && isTerminal(0) && isTerminal(1)
 }
@@ -82,9 +83,9 @@ func (t *terminal) takeBack() {
 	}
 }
 
-// hasShell reports whether there is somebody who would continue this process if it was stopped:
-// an ancestor of the same session in another group. If there is none the kernel does not stop a
-// group because of its terminal.
+// hasShell reports whether there is a process that would continue this one if it was stopped: an
+// ancestor of the same session in another group. If there is none the kernel does not stop a group
+// because of its terminal.
 func hasShell() bool {
 	session, err := unix.Getsid(0)
 	if err != nil || os.Getpid() == 1 {

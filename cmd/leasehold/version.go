@@ -8,8 +8,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// release is the version that a release build is told by the linker; otherwise the module's is
-// used.
+// release is the version that the linker sets in a release build. If it is empty, the version of
+// the module is used.
 var release string
 
 func newVersionCommand(s *settings) *cobra.Command {
@@ -32,7 +32,7 @@ func newVersionCommand(s *settings) *cobra.Command {
 	}
 }
 
-// A build says what a binary was made of.
+// A build says what a binary was made from.
 type build struct {
 	Version  string
 	Revision string `json:",omitempty"`

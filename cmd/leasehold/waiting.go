@@ -17,14 +17,14 @@ type reporter struct {
 	*job
 	sup       *supervisor.Supervisor
 	reachedAt clock.Instant // when a quorum of nodes was reachable last
-	said      string        // what it is that was said last
+	said      string        // what was said last
 	saidAt    clock.Instant
 }
 
-// sayAgain is after how long something that has not changed is said again, with -v.
+// sayAgain is the time after which a line that has not changed is repeated, with -v.
 const sayAgain = 10 * time.Second
 
-// look says what is waited for if that has changed, and with -v every now and then.
+// look says what the acquisition waits for if that has changed, and with -v every now and then.
 func (r *reporter) look(ctx context.Context, now clock.Instant) {
 	nodes := r.sup.Nodes()
 	reached := 0
@@ -45,7 +45,7 @@ func (r *reporter) look(ctx context.Context, now clock.Instant) {
 		r.reachedAt = now
 	}
 	if r.quiet || r.try {
-		return // which says itself what it waits for
+		return // it says itself what it waits for
 	}
 	var kind, text string
 	switch {
@@ -60,7 +60,7 @@ func (r *reporter) look(ctx context.Context, now clock.Instant) {
 		places := r.places()
 		h, err := r.sup.Inspect(asked, places[0])
 		if err != nil || !h.Held {
-			return // it is changing hands, or the nodes are
+			return // the name is changing hands, or the nodes are
 		}
 		kind, text = "held "+string(h.Token), "held"
 		if h.Vacated {
@@ -91,7 +91,7 @@ func (r *reporter) look(ctx context.Context, now clock.Instant) {
 	fmt.Fprintf(r.err, "leasehold: waiting: %s\n", text)
 }
 
-// unreachable says which nodes are, and why.
+// unreachable returns which nodes are unreachable, and why.
 func (r *reporter) unreachable() string {
 	var list []string
 	for _, n := range r.sup.Nodes() {
@@ -106,7 +106,7 @@ func (r *reporter) unreachable() string {
 	return strings.Join(list, "; ")
 }
 
-// done says that the waiting is over, if it was said that there is any.
+// done says that the waiting is over, if it was said to have begun.
 func (r *reporter) done(held *lease.Lease) {
 	if r.said != "" {
 		fmt.Fprintf(r.err, "leasehold: %s is held\n", plain.Line(held.Name()))

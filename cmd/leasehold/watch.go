@@ -14,8 +14,8 @@ import (
 func newWatchCommand(s *settings) *cobra.Command {
 	return &cobra.Command{
 		Use:   "watch NAME",
-		Short: "Print a line for each change of who holds a name",
-		Long: `watch prints who holds a name, and a line for each change, until it is interrupted. Each line
+		Short: "Print a line for each change of the holder of a name",
+		Long: `watch prints the holder of a name, and a line for each change, until it is interrupted. Each line
 begins with this host's time. With -o json each line is an object, with its Time.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -31,7 +31,7 @@ begins with this host's time. With -o json each line is an object, with its Time
 						_, err = fmt.Fprintln(s.out, say.Time(now), say.Holding(h))
 					}
 					if err != nil {
-						return err // nobody reads it any more
+						return err // the reader of the output is gone
 					}
 				}
 				return nil

@@ -18,11 +18,12 @@ import (
 // prepare is called before anything is waited for.
 func prepare() { reap() }
 
-// hearing has signals heard, those for a command and those that stop a job.
+// hearing subscribes to signals, those for a command and those that stop a job.
 func hearing() chan os.Signal {
 	heard := make(chan os.Signal, 16)
 	signal.Notify(heard, passedOn...)
-	// A write to a terminal or a pipe that is gone is an error, and does not kill this process.
+	// A write to a terminal or a pipe that is gone is then an error, and does not kill this
+	// process.
 	signal.Notify(heard, syscall.SIGPIPE)
 	if !signal.Ignored(syscall.SIGTSTP) {
 		signal.Notify(heard, syscall.SIGTSTP)
@@ -30,14 +31,14 @@ func hearing() chan os.Signal {
 	return heard
 }
 
-// stopHere heeds a signal that comes while there is no command: ^Z stops this process.
+// stopHere handles a signal that comes while there is no command: ^Z stops this process.
 func stopHere(s os.Signal) {
 	if s == syscall.SIGTSTP && hasShell() {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 	}
 }
 
-// A watch is over one command under one lease.
+// A watch watches over one command under one lease.
 type watch struct {
 	*job
 	held   *lease.Lease
@@ -46,7 +47,7 @@ type watch struct {
 	clk    clock.Clock
 	timer  clock.Timer
 	pid    int         // of the command; 0: it does not run
-	early  []os.Signal // that came before it did
+	early  []os.Signal // those that came before it ran
 	exited bool
 	status int
 	lost   <-chan struct{}
@@ -54,13 +55,13 @@ type watch struct {
 	free      clock.Instant // when the nodes may let others in, at the earliest
 	most      clock.Instant // when --max-hold is over
 	stopped   bool          // the command is
-	suspended bool          // it was stopped because this process is to be
+	suspended bool          // it was stopped because this process must stop
 	asked     bool          // it was asked to end because it has taken too long
 	wantsTTY  bool          // it was in the foreground, or asked for it
 }
 
-// work runs the command under the lease, and returns its status. Nothing of it is left when work
-// returns, nor when others may have the lease.
+// work runs the command under the lease, and returns its status. None of its processes is left when
+// work returns, nor when others may have the lease.
 func (j *job) work(held *lease.Lease, signals <-chan os.Signal) int {
 	guard, err := startGuard(j.environment(held))
 	if err != nil {
@@ -95,26 +96,26 @@ func (j *job) work(held *lease.Lease, signals <-chan os.Signal) int {
 			w.lost = nil
 			w.lose()
 		case <-w.timer.C():
-			if w.lost != nil && held.Valid() { // or else lost is closed by now
+			if w.lost != nil && held.Valid() { // otherwise lost is closed by now
 				w.follow(nil)
 				w.tooLong()
 			} else if w.lost == nil {
-				guard.shoot() // it has not done what it is for
+				guard.shoot() // it has not done its work
 			}
 		}
 	}
 }
 
-// follow tells the guard until when the lease lasts: what the command may have left of it is over a
-// quarter of the grace before that. It is followed while the lease is held, so that the end of
-// the grace does not depend on how late a loss is noticed: by a busy machine, or one that was
-// suspended.
+// follow tells the guard until when the lease lasts. The guard kills the command's processes a
+// quarter of the grace before that. follow is called while the lease is held, so that the end of
+// the grace does not depend on how late a loss is noticed. A busy machine, or one that was
+// suspended, may notice it late.
 func (w *watch) follow(s *launch) {
 	now, boot := w.clk.Now(), bootTime() // before, so that free is early rather than late
 	left := min(w.held.Remaining(), w.most.Sub(now))
 	w.free = now.Add(left)
 	w.guard.send(order{Start: s, Until: boot + int64(left-w.grace/4)})
-	// The guard must never be told late: what it knows may be all that it will.
+	// The guard must never be told late: this may be the last that it hears.
 	w.timer.Reset(min(max(left-w.grace, w.grace/8), w.ttl/8))
 }
 
@@ -127,7 +128,7 @@ func (w *watch) tooLong() {
 	}
 }
 
-// lose has the command end, because the lease has.
+// lose ends the command, because the lease has ended.
 func (w *watch) lose() {
 	if err := w.held.Err(); !errors.Is(err, lease.ErrExpired) {
 		w.guard.send(order{Kill: true}) // others may hold the name already, or soon
@@ -135,11 +136,11 @@ func (w *watch) lose() {
 		w.guard.send(order{Signal: syscall.SIGTERM, Tree: true})
 		w.guard.send(order{Signal: syscall.SIGCONT, Tree: true}) // if it is stopped it could not end
 	}
-	// The guard kills what is left before that. A moment later, if it has not, this process does.
+	// The guard kills what is left before that. If it has not, this process does so a moment later.
 	w.timer.Reset(w.free.Add(-w.grace / 8).Sub(w.clk.Now()))
 }
 
-// heed does what follows from a report. It returns true if nothing of the command is left.
+// heed handles a report. It returns true if none of the command's processes is left.
 func (w *watch) heed(r report) bool {
 	switch {
 	case r.Started != 0:
@@ -163,7 +164,8 @@ func (w *watch) heed(r report) bool {
 		w.exited, w.status = true, *r.Exited
 		alone := w.tty.group == os.Getpid()
 		if w.tty.file != nil && !alone && (r.By == syscall.SIGINT || r.By == syscall.SIGQUIT) {
-			// A script ends on ^C if what it waits for was killed by that, and does not merely say so.
+			// A script ends on ^C if ^C killed the command for which it waits. An exit status alone
+			// does not end it.
 			w.dieOf = r.By
 			if w.tty.given != 0 { // then ^C went to the command alone, and not to the script
 				_ = syscall.Kill(0, r.By)
@@ -171,7 +173,7 @@ func (w *watch) heed(r report) bool {
 		}
 		w.tty.takeBack()
 		if len(r.Left) > 0 && !w.quiet && w.children == childrenWait {
-			w.complain(fmt.Errorf("the command has ended; waiting for what it has left behind: %s", strings.Join(r.Left, ", ")))
+			w.complain(fmt.Errorf("the command has ended; waiting for the processes it has left behind: %s", strings.Join(r.Left, ", ")))
 		}
 	case r.Gone:
 		return true
@@ -186,14 +188,14 @@ func (w *watch) pass(s os.Signal) {
 	case w.pid == 0:
 		w.early = append(w.early, s) // it is just being started
 	case s == syscall.SIGTSTP:
-		if w.suspended || !hasShell() { // nobody would continue it
+		if w.suspended || !hasShell() { // no process would continue it
 			return
 		}
 		w.suspended = true
 		w.guard.send(order{Signal: syscall.SIGSTOP, Tree: true})
 	case s == syscall.SIGCONT:
 		w.goOn()
-	case s == w.dieOf: // which has ended the command
+	case s == w.dieOf: // the signal that has ended the command
 	case slices.Contains(endings, s) && w.exited:
 		w.guard.send(order{End: true})
 	default:
@@ -201,8 +203,8 @@ func (w *watch) pass(s os.Signal) {
 	}
 }
 
-// halt heeds that the command was stopped: by ^Z, because it wants to read the terminal, or because
-// this process is to be stopped and it was to be first.
+// halt handles a stop of the command: by ^Z, because it wants to read the terminal, or because this
+// process must stop and the command was to stop first.
 func (w *watch) halt(by syscall.Signal) {
 	w.stopped = true
 	reads := by == syscall.SIGTTIN || by == syscall.SIGTTOU
@@ -215,7 +217,7 @@ func (w *watch) halt(by syscall.Signal) {
 		w.wantsTTY = true
 	case w.suspended, w.tty.given != 0, by == syscall.SIGTSTP && w.tty.file != nil:
 	default:
-		return // somebody has stopped it by hand, and may continue it as well
+		return // a user has stopped it by hand, and may continue it as well
 	}
 	if !hasShell() {
 		if w.suspended = false; reads {
@@ -237,7 +239,8 @@ func (w *watch) suspend() {
 		_ = syscall.Kill(0, syscall.SIGTSTP) // as the terminal would have done
 	}
 	w.suspended = true
-	// While this process is stopped nothing is renewed: the guard kills the command when the lease is over.
+	// While this process is stopped it renews nothing: the guard kills the command when the lease
+	// is over.
 	_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 }
 
@@ -260,7 +263,7 @@ func (w *watch) goOn() {
 func (w *watch) unguarded() int {
 	w.guard.sweep(w.pid)
 	if w.lost != nil && w.held.Valid() {
-		w.complain(errors.New("the process that watches over the command was killed, so the command was as well"))
+		w.complain(errors.New("the process that watches over the command was killed, so the command was killed as well"))
 	}
 	if w.exited {
 		return w.status

@@ -5,13 +5,13 @@ import (
 	"slices"
 )
 
-// An Enum is the words for the values of a type of numbers.
+// An Enum has the words for the values of a type of numbers.
 type Enum struct {
 	Package, Name string   // of the type
 	Words         []string // by value; "" if there is no such value
 }
 
-// Text returns the word for a value, and of one without a word its number.
+// Text returns the word for a value, or its number if it has no word.
 func (e Enum) Text(n uint8) string {
 	if int(n) < len(e.Words) && e.Words[n] != "" {
 		return e.Words[n]
@@ -19,7 +19,7 @@ func (e Enum) Text(n uint8) string {
 	return fmt.Sprintf("%s(%d)", e.Name, n)
 }
 
-// Parse returns the value of a text that Text has returned.
+// Parse returns the value whose word or number is text, as Text returns it.
 func (e Enum) Parse(text string) (uint8, error) {
 	if i := slices.Index(e.Words, text); i >= 0 && text != "" {
 		return uint8(i), nil

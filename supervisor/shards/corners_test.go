@@ -387,7 +387,7 @@ func TestTwice(t *testing.T) {
 		twice, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		err := shards.Own(twice, p.sup, "g", w.names, p.work)
-		if err == nil || !strings.Contains(err.Error(), `"g": this supervisor owns the group already`) {
+		if err == nil || !strings.Contains(err.Error(), `"g": Own is already running for this group`) {
 			t.Error(err)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -418,17 +418,17 @@ func TestArguments(t *testing.T) {
 			opts  []shards.Option
 			want  []string
 		}{
-			{"", []string{"a"}, fn, nil, []string{`group ""`}},
+			{"", []string{"a"}, fn, nil, []string{"group: must not be empty"}},
 			{"g", nil, fn, nil, []string{"no name"}},
 			{"g", []string{"a", "b", "a", "a"}, fn, nil, []string{`"a": given more than once`}},
-			{"g", []string{"a", ""}, fn, nil, []string{`name "" at 1`}},
+			{"g", []string{"a", ""}, fn, nil, []string{"names[1]: must not be empty"}},
 			{"g", []string{"a"}, nil, nil, []string{"want a function"}},
 			{"g", []string{strings.Repeat("x", 70_000)}, fn, nil, []string{"bytes"}},
 			{"leasehold:x", []string{"a"}, fn, nil, []string{`"leasehold:`}},
 			{"g", []string{"a"}, fn, []shards.Option{nil, shards.WithSettle(-1), shards.WithOwner(strings.Repeat("x", 101)), shards.WithObserver(nil)},
 				[]string{"option 1 is nil", "WithSettle -1ns", "WithOwner of 101 bytes", "WithObserver"}},
 			{"g", []string{"a"}, fn, []shards.Option{shards.WithTTL(time.Millisecond)}, []string{"TTL 1ms"}},
-			{"", nil, nil, nil, []string{`group ""`, "no name", "want a function"}},
+			{"", nil, nil, nil, []string{"group: must not be empty", "no name", "want a function"}},
 		} {
 			err := shards.Own(context.Background(), sup, c.group, c.names, c.fn, c.opts...)
 			for _, want := range c.want {

@@ -12,10 +12,10 @@ import (
 
 const (
 	countEvery = 500 * time.Millisecond
-	// slow is when a function is said not to return.
+	// slow is how long after its end an event says that a function has not returned.
 	slow = 10 * time.Second
-	// After a function has returned by itself its name is left alone for coolMin, and twice as
-	// long each time, up to coolMax; from the beginning again if it has run for coolMax.
+	// After a function has returned by itself its name is left alone for coolMin, and twice as long
+	// each further time, up to coolMax. If the function has run for coolMax, it is coolMin again.
 	coolMin = time.Second
 	coolMax = time.Minute
 )
@@ -31,7 +31,7 @@ type owner struct {
 	leases []supervisor.Option
 	clock  clock.Clock
 	in     chan report
-	gone   chan struct{} // closed when nobody takes reports any more
+	gone   chan struct{} // closed when the caller takes no reports any more
 
 	plan    *plan
 	jobs    []job
@@ -48,12 +48,12 @@ type owner struct {
 type job struct {
 	cancel context.CancelCauseFunc // of its waiting, or of its function's context
 	held   *lease.Lease            // while its function runs
-	begun  clock.Instant           // the function
-	told   clock.Instant           // that it is to return; 0 if it is not
+	begun  clock.Instant           // the instant when the function began
+	told   clock.Instant           // the instant when it was told to return; 0 if it was not
 	failed int                     // how often it has returned by itself
 }
 
-// A report is what a goroutine has to say.
+// A report is what a goroutine tells the owner.
 type report struct {
 	kind     reportKind
 	name     int
@@ -68,18 +68,18 @@ type reportKind uint8
 
 const (
 	reportCounted  reportKind = iota // how many take part
-	reportSwept                      // who has what
-	reportAcquired                   // what has come of waiting for a name
-	reportDropped                    // what was won too late is released
-	reportReturned                   // a function has, and its lease is released
+	reportSwept                      // which process has what
+	reportAcquired                   // the result of waiting for a name
+	reportDropped                    // a lease that was won too late is released
+	reportReturned                   // a function has returned, and its lease is released
 	reportRefused                    // the group has to be joined again
 	reportLeft                       // the group was left
 )
 
-// last reports whether the goroutine that sends it ends.
+// last reports whether the goroutine that sends the report ends.
 func (k reportKind) last() bool { return k != reportRefused }
 
-// run goes on until ctx is done, the supervisor is closed or a function panics.
+// run takes part until ctx is done, the supervisor is closed or a function panics.
 func (o *owner) run(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -89,7 +89,7 @@ func (o *owner) run(ctx context.Context) error {
 	defer stop()
 	o.stop = stop
 	now := o.clock.Now()
-	o.countAt, o.sweepAt = now.Add(o.opt.settle), clock.Never // the first count has it sweep
+	o.countAt, o.sweepAt = now.Add(o.opt.settle), clock.Never // the first count makes it sweep
 	o.begin(func() report { return o.takePart(inner) })
 	timer := o.clock.NewTimer(0)
 	defer timer.Stop()
@@ -119,7 +119,7 @@ func (o *owner) run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// ask has the group and the names looked at if it is time to.
+// ask starts looking at the group and the names if it is time to.
 func (o *owner) ask(ctx context.Context, now clock.Instant) {
 	if now >= o.countAt {
 		o.countAt = clock.Never
@@ -169,7 +169,7 @@ func (o *owner) heardCount(now clock.Instant, r report) {
 	o.countAt = now.Add(countEvery*9/10 + o.plan.random(countEvery/5))
 	o.nag(now)
 	if r.err != nil {
-		return // what was known last is the best there is
+		return // the last known state is the best there is
 	}
 	first := !o.counted
 	o.counted = true
@@ -284,14 +284,14 @@ func (o *owner) heardReturned(now clock.Instant, r report) {
 	o.sweepSoon(now)
 }
 
-// sweepSoon has the next sweep come soon, unless one is under way.
+// sweepSoon makes the next sweep come soon, unless one is under way.
 func (o *owner) sweepSoon(now clock.Instant) {
 	if o.sweepAt != clock.Never {
 		o.sweepAt = min(o.sweepAt, now.Add(o.plan.random(sweepEvery)))
 	}
 }
 
-// nag tells of the functions that do not return.
+// nag sends an event for each function that does not return.
 func (o *owner) nag(now clock.Instant) {
 	for i := range o.jobs {
 		if j := &o.jobs[i]; j.held != nil && j.told != 0 && j.told != clock.Never && now.Sub(j.told) >= slow {
@@ -301,7 +301,7 @@ func (o *owner) nag(now clock.Instant) {
 	}
 }
 
-// end waits until all goroutines have ended, or after a panic for a while.
+// end waits until all goroutines have ended. After a panic it waits only for a while.
 func (o *owner) end(timer clock.Timer) {
 	o.over = true
 	ctx, begun := context.Background(), o.clock.Now()

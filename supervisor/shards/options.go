@@ -20,22 +20,21 @@ type options struct {
 	observer func(Event)
 }
 
-// WithSettle has Own wait for d after it has joined the group before it takes its part, so that a
+// WithSettle makes Own wait for d after it has joined the group before it takes its part. So a
 // process that ends within that time has moved nothing. Default 500 ms; 0 to 1 h.
 func WithSettle(d time.Duration) Option { return func(o *options) { o.settle = d } }
 
 // WithTTL gives the leases another TTL than that of the supervisor, within the bounds of
-// [supervisor.WithTTL]. All processes of a group should give the same.
+// [supervisor.WithTTL]. All processes of a group should give the same. Default: the supervisor's.
 func WithTTL(ttl time.Duration) Option { return func(o *options) { o.ttl, o.timed = ttl, true } }
 
-// WithOwner has the leases say owner of their holder, before a "#" and a random text that
-// tells this call of Own from all others. Default: the host and the process ID, as "host:pid". At most
-// 100 bytes, not beginning with "?" or "!".
+// WithOwner sets the owner that the leases show, before a "#" and a random text that tells this
+// call of Own from all others. Default: the host and the process ID, as "host:pid". At most 100
+// bytes, not beginning with "?" or "!".
 func WithOwner(owner string) Option { return func(o *options) { o.owner = owner } }
 
-// WithObserver has observe called with every event. The goroutine that decides what to take and to
-// give calls it, one event after the other: so it must not wait, and must not call Own. Default: nobody
-// is told.
+// WithObserver calls observe with every event. The goroutine that decides what to take and to give
+// calls it, one event after the other: so it must not wait, and must not call Own. Default: none.
 func WithObserver(observe func(Event)) Option { return func(o *options) { o.observer = observe } }
 
 const (
@@ -71,7 +70,7 @@ func gather(opts []Option) (options, error) {
 	return o, errors.Join(broken...)
 }
 
-// leases are the options of every lease. id is what it says of its holder.
+// leases returns the options of every lease. id is the owner that the leases show.
 func (o options) leases(id string) []supervisor.Option {
 	opts := []supervisor.Option{supervisor.WithOwner(id)}
 	if o.timed {

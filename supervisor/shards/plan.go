@@ -9,7 +9,7 @@ import (
 	"github.com/leasehold-go/leasehold/clock"
 )
 
-// A place is where a name is in this process:
+// A place is what a name does in this process:
 //
 //	none → standing → running → giving → none
 //	standing → leaving → none     if it is won meanwhile it is released at once
@@ -25,19 +25,19 @@ const (
 	ending
 )
 
-// A spot is what this process does with one name.
+// A spot holds what this process does with one name.
 type spot struct {
 	at   place
-	odd  bool          // it stands there for one more than the least that everybody has
+	odd  bool          // it stands there for one more than the least that every process has
 	once bool          // it makes one attempt, and does not stand in the queue
 	rest clock.Instant // it is left alone until then
 
 	stood int           // sweeps since it began to stand
-	idle  int           // sweeps, one after the other, in which nobody had it
+	idle  int           // sweeps, one after the other, in which no process had it
 	since clock.Instant // of the first of them
 }
 
-// A sight is what one look at a name tells.
+// A sight is the result of one look at a name.
 type sight struct {
 	known   bool // nothing else counts if it is not
 	free    bool
@@ -47,14 +47,14 @@ type sight struct {
 	waiting int
 }
 
-// A verb is what to do with a name.
+// A verb says what to do with a name.
 type verb uint8
 
 const (
 	give  verb = iota // end its function, and release it
 	stand             // wait for it
 	try               // make one attempt
-	leave             // wait for it no more
+	leave             // stop waiting for it
 )
 
 type step struct {
@@ -65,23 +65,24 @@ type step struct {
 const (
 	// patience is for how many sweeps a name is waited for at one holder.
 	patience = 3
-	// spare is for how many sweeps a name is free before one takes it who has enough.
+	// spare is for how many sweeps a name is free before a process takes it that has enough.
 	spare = 3
-	// unequal is for how many sweeps somebody has two more before one who has enough stands there.
+	// unequal is for how many sweeps a process has two more before one that has enough stands
+	// there.
 	unequal = 5
-	// orphaned is how long a name is free before somebody takes it whatever its part is. Who
-	// has more waits longer, by waitMore for each.
+	// orphaned is how long a name is free before a process takes it whatever its part is. A process
+	// that has more waits longer, by waitMore for each.
 	orphaned = 3 * time.Second
 	waitMore = 500 * time.Millisecond
 
 	sweepEvery = 250 * time.Millisecond
-	// activeFor is how long it sweeps often after each change of who takes part.
+	// activeFor is how long it sweeps often after another number of processes takes part.
 	activeFor = 4 * time.Second
-	// lazyAfter is when it sweeps less often because nothing has changed for so long, although
-	// not all is as it should be: by lists that differ, say, or a function that always fails.
+	// lazyAfter is for how long nothing must have changed before it sweeps less often, although not
+	// all is as it should be. Lists that differ may cause that, or a function that always fails.
 	lazyAfter = 30 * time.Second
 	lazyEvery = time.Second
-	// unknownTTL is taken for the TTL as long as no lease was seen.
+	// unknownTTL is the assumed TTL as long as no lease was seen.
 	unknownTTL = 10 * time.Second
 )
 
@@ -96,10 +97,10 @@ type plan struct {
 	last    []sight
 	order   []int          // of the names, another one for each sweep
 	counts  map[string]int // how many names others have
-	asked   map[string]int // for how many of them somebody waits
-	richer  int            // sweeps, one after the other, in which somebody had two more
-	changed clock.Instant  // who takes part
-	moved   clock.Instant  // or who has what
+	asked   map[string]int // for how many of them another process waits
+	richer  int            // sweeps, one after the other, in which a process had two more
+	changed clock.Instant  // when another number of processes took part
+	moved   clock.Instant  // or another process had a name
 	uneven  bool           // not all is as it should be
 }
 
@@ -107,7 +108,7 @@ func newPlan(self string, names int, pick *rand.Rand) *plan {
 	return &plan{self: self, pick: pick, spots: make([]spot, names), members: 1, longest: make(map[string]time.Duration)}
 }
 
-// join notes how many take part, and reports whether that is news.
+// join notes how many take part, and reports whether that number has changed.
 func (p *plan) join(now clock.Instant, members int) bool {
 	if members == p.members {
 		return false
@@ -116,7 +117,7 @@ func (p *plan) join(now clock.Instant, members int) bool {
 	return true
 }
 
-// quota returns how many names everybody has at least, and how many nobody exceeds.
+// quota returns how many names each process has at least, and how many none exceeds.
 func (p *plan) quota() (lo, hi int) {
 	n := len(p.spots)
 	return n / p.members, (n + p.members - 1) / p.members
@@ -132,7 +133,7 @@ func (p *plan) at(where place) (n int) {
 	return n
 }
 
-// look takes in what a sweep has seen, and returns what to do, in this order.
+// look updates the plan with the result of a sweep, and returns what to do, in this order.
 func (p *plan) look(now clock.Instant, seen []sight) (steps []step) {
 	p.note(now, seen)
 	p.order = p.pick.Perm(len(p.spots))
@@ -199,14 +200,14 @@ func (p *plan) look(now clock.Instant, seen []sight) (steps []step) {
 	return steps
 }
 
-// begin has a name stand in the way that s says.
+// begin makes a name stand in the way that s says.
 func (p *plan) begin(i int, s spot) {
 	was := p.spots[i]
 	s.rest, s.idle, s.since = was.rest, was.idle, was.since
 	p.spots[i] = s
 }
 
-// note counts what a sweep has seen.
+// note counts the results of a sweep.
 func (p *plan) note(now clock.Instant, seen []sight) {
 	p.counts, p.asked = make(map[string]int), make(map[string]int)
 	owners := make(map[string]time.Duration)
@@ -259,13 +260,13 @@ func (p *plan) note(now clock.Instant, seen []sight) {
 	}
 }
 
-// stale reports that nobody seems to renew what another process holds.
+// stale reports whether no process seems to renew a lease that another process holds.
 func (p *plan) stale(i int) bool {
 	s := p.last[i]
 	return s.held && s.owner != p.self && s.left >= 0 && s.left < p.longest[s.owner]/2
 }
 
-// tired reports that it is no use to stand for a name any longer.
+// tired reports whether it is no use to stand for a name any longer.
 func (p *plan) tired(i, have, lo int) bool {
 	s := p.last[i]
 	if !s.known || !s.held || s.owner == p.self || p.stale(i) {
@@ -278,8 +279,8 @@ func (p *plan) tired(i, have, lo int) bool {
 	return p.spots[i].stood > patience || p.counts[s.owner] <= enough
 }
 
-// wanted returns the name to stand for if this process has less than everybody should: one that
-// is free, or else one that nobody renews, or else one of whoever has most. It returns -1 if
+// wanted returns the name to stand for if this process has less than its part. It prefers a free
+// name, then one that no process renews, then one of the process that has most. It returns -1 if
 // there is none.
 func (p *plan) wanted(now clock.Instant, lo int) int {
 	if i := p.free(now, func(*spot) bool { return true }); i >= 0 {
@@ -306,8 +307,8 @@ func (p *plan) free(now clock.Instant, ok func(*spot) bool) int {
 	})
 }
 
-// richest returns a name of whoever has most for which nobody waits, and more than enough. That
-// one is taken to have one less from then on.
+// richest returns a name of the process that has most names for which none waits, if it has more
+// than enough names. It counts that process as having one less from then on.
 func (p *plan) richest(now clock.Instant, enough int) int {
 	i := p.choose(now, func(i int) int {
 		s := p.last[i]
@@ -327,8 +328,8 @@ func (p *plan) richest(now clock.Instant, enough int) int {
 	return i
 }
 
-// choose returns one of the names with the largest worth that this process neither has nor
-// stands for nor leaves alone, or -1 if none is worth 0 or more.
+// choose returns one of the names with the largest worth that this process neither has nor stands
+// for nor leaves alone. It returns -1 if none is worth 0 or more.
 func (p *plan) choose(now clock.Instant, worth func(i int) int) int {
 	best, most := -1, -1
 	for _, i := range p.order {

@@ -12,8 +12,8 @@ import (
 
 var errGoexit = errors.New("the goroutine of the function was ended by runtime.Goexit")
 
-// work runs the function of a name, and releases the lease when it has returned: by one path,
-// however it ends.
+// work runs the function of a name, and releases the lease when it has returned. There is one path,
+// however the function ends.
 func (o *owner) work(ctx context.Context, name int, held *lease.Lease) {
 	r := report{kind: reportReturned, name: name, held: held, err: errGoexit}
 	defer func() {
@@ -26,7 +26,7 @@ func (o *owner) work(ctx context.Context, name int, held *lease.Lease) {
 	r.err = o.fn(held.Context(ctx), o.names[name])
 }
 
-// takePart has the group's name, or waits for it, until ctx is done or the supervisor is closed.
+// takePart holds the group's name, or waits for it, until ctx is done or the supervisor is closed.
 func (o *owner) takePart(ctx context.Context) report {
 	for {
 		held, err := o.sup.Acquire(ctx, o.group, o.leases...)
@@ -57,12 +57,13 @@ func (o *owner) pause(ctx context.Context) {
 	}
 }
 
-// count returns how many take part: who has the group's name, and who waits for it.
+// count returns how many take part: the process that has the group's name, and those that wait for
+// it.
 func (o *owner) count(ctx context.Context) report {
 	h, err := o.sup.Inspect(ctx, o.group)
 	n := h.Waiting
 	if !h.Free {
-		n++ // also if it is reserved: for one who is not counted as waiting then
+		n++ // also if it is reserved: for a process that is not counted as waiting then
 	}
 	return report{kind: reportCounted, members: max(1, n), err: err}
 }

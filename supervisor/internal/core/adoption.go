@@ -8,38 +8,37 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// An adoption is the passing of a lease to this supervisor. It is an election among the
-// nodes that keep the former token, each of which swaps it for that of the attempt; a
-// quorum of those stores the fence. Until nobody believes in the former one any more the
-// lease is renewed, and nothing else; then a quorum must have it still, because a node that
-// has lost its data meanwhile may have taken the key for the former holder again. See
-// invariant 14 of package supervisor.
+// An adoption passes a lease to this supervisor. It is an election among the nodes that keep the
+// former token: each of them swaps it for that of the attempt, and a quorum of those stores the
+// fence. Until no process believes in the former lease any more, the lease is only renewed. Then a
+// quorum must still have it, because a node that has lost its data meanwhile may have taken the key
+// for the former holder again. See invariant 14 of package supervisor.
 type adoption struct {
 	heir    *waiter
 	former  string   // the token of the handle
 	earlier []string // those of earlier attempts here
-	over    bool     // nobody believes in the former lease any more
+	over    bool     // no process believes in the former lease any more
 	elected bool     // a quorum has swapped the token, and stored the fence
 
-	overAt  clock.Instant // what the nodes had promised to the former holder has run out then
+	overAt  clock.Instant // then the nodes' promises to the former holder have run out
 	late    nodeSet       // nodes that swapped the token after a quorum had
-	lateAt  clock.Instant // the same of what these had promised
-	kept    nodeSet       // nodes that had the key for the heir after that
+	lateAt  clock.Instant // the same for the promises of these
+	kept    nodeSet       // nodes that had the key for the adopter after that
 	reborn  nodeSet       // nodes that have begun another life after they swapped the token
-	longest time.Duration // for which a node was sent the key, if that is longer than the TTL
+	longest time.Duration // the time for which a node was sent the key, if that is longer than the TTL
 	absent  nodeSet
 	other   nodeSet
 }
 
-// adoptions are the tokens of the attempts to adopt a handle, by its token: a node may
+// adoptions has the tokens of the attempts to adopt a handle, by the handle's token. A node may
 // have swapped it for one whose answer was lost.
 type adoptions map[string][]string
 
-// maxAdoptions bounds of how many handles the attempts are remembered.
+// maxAdoptions bounds for how many handles the attempts are remembered.
 const maxAdoptions = 256
 
-// Adopt begins to continue the lease of a handle for a caller. It is answered by EffectWon
-// or EffectFailed. Of the request only Call, Key, Terms and Owner count.
+// Adopt begins to adopt the lease of a handle for a caller. EffectWon or EffectFailed answers it.
+// Of the request only Call, Key, Terms and Owner count.
 func (c *Core) Adopt(now clock.Instant, r Request, h Handle) {
 	n := len(c.nodes)
 	w := &waiter{Request: r}
@@ -69,8 +68,8 @@ func (c *Core) Adopt(now clock.Instant, r Request, h Handle) {
 	}
 }
 
-// swapAll has every node that has said nothing of a lease swap its token. One that keeps a
-// token of an earlier attempt is asked for that.
+// swapAll makes every node that has not answered yet swap the lease's token. A node that keeps a
+// token of an earlier attempt swaps that one.
 func (c *Core) swapAll(now clock.Instant, t *tenure) {
 	if t.phase != phaseWaiting && t.phase != phaseElecting {
 		return
@@ -118,7 +117,7 @@ func (c *Core) retryAdoptions(now clock.Instant) {
 	c.asking.begin(c, now, &c.adopting, task{kind: taskAdopt})
 }
 
-// onAdopt hears that a node has swapped the token of a lease, or has not.
+// onAdopt handles a node's answer to the swap of the token.
 func (c *Core) onAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
 	if r.Status == node.OK {
@@ -137,11 +136,11 @@ func (c *Core) onAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 	c.heardOf(now, t, i, r)
 	switch from := c.youngUntil(i); {
 	case r.Status == node.OK && now < from:
-		// The former token may have come back with a copy of the data, or by a command that
-		// was late, and somebody else count on what the node has forgotten: a rival, or who
-		// has adopted the handle before. As with a grant, the node does not count before it
-		// is grown. It is asked again.
-		t.votes.of[i].life = 0 // nor does a renewal right after: see renewed
+		// The former token may have come back with a copy of the data, or by a command that was
+		// late. Another client may then count on what the node has forgotten: a rival, or a process
+		// that has adopted the handle before. As with a grant, the node does not count before it is
+		// grown. It is asked again.
+		t.votes.of[i].life = 0 // a renewal right after does not count either: see renewed
 		b.answers[i] = Answer{Verdict: VerdictGuarded, Left: from.Sub(now), At: now}
 	case r.Status == node.OK:
 		c.hasKey(t, i)
@@ -149,7 +148,7 @@ func (c *Core) onAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 		left := c.leftOf(i, r)
 		over := now.Add(left + c.settings.DriftOf(max(left, c.widest)))
 		if a.elected {
-			// A quorum less this node keeps the former holder out already. It helps if one of
+			// A quorum without this node keeps the former holder out already. It helps if one of
 			// those falls silent.
 			b.granted.add(i)
 			a.late.add(i)
@@ -186,7 +185,7 @@ func (c *Core) leftOf(i int, r node.Reply) time.Duration {
 	return c.settings.MaxTTLCap
 }
 
-// onLateAdopt hears the same of a lease that is held already.
+// onLateAdopt handles the same for a lease that is held already.
 func (c *Core) onLateAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 	v := &t.votes.of[i]
 	c.heardOf(now, t, i, r)
@@ -238,15 +237,15 @@ func (c *Core) decideAdoption(now clock.Instant, t *tenure) {
 	}
 }
 
-// elected hears that a lease was adopted, as far as the nodes go.
+// elected records that the nodes have done their part of an adoption.
 func (c *Core) elected(now clock.Instant, t *tenure) {
 	t.adopt.elected = true
 	t.phase = phaseAdopting
 	c.adoptionDue(now, t)
 }
 
-// adoptionDue asks the nodes that have failed again, ends an adoption that takes too
-// long, keeps a lease until its former holder is over, or hands it out then.
+// adoptionDue asks the nodes that have failed again, and ends an adoption that takes too long. It
+// keeps a lease until its former holder is over, and hands it out then.
 func (c *Core) adoptionDue(now clock.Instant, t *tenure) {
 	a := t.adopt
 	switch {
@@ -277,19 +276,19 @@ func (c *Core) adoptionDue(now clock.Instant, t *tenure) {
 	}
 }
 
-// adoptedUntil returns the instant up to which an heir that waits has a lease.
+// adoptedUntil returns the instant up to which an adopter that waits has a lease.
 func (c *Core) adoptedUntil(t *tenure) clock.Instant {
 	return deadline(t.votes.of, t.ballot.granted, c.quorum).Add(-t.terms.Grace)
 }
 
-// keep renews the key of an heir that waits.
+// keep renews the key for an adopter that waits.
 func (c *Core) keep(now clock.Instant, t *tenure, i int, ttl time.Duration) {
 	t.votes.of[i].promise = now.Add(t.terms.TTL - t.terms.Drift)
 	t.pending.add(i)
 	c.send(i, node.Command{ID: t.id, Op: node.Renew, Name: t.key, Token: t.token, TTL: ttl, By: now.Add(t.terms.TTL)})
 }
 
-// onKeeping hears an answer to the renewal of an adopted lease that has not begun.
+// onKeeping handles an answer to the renewal of an adopted lease that has not begun.
 func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
 	a, b, v := t.adopt, t.ballot, &t.votes.of[i]
@@ -309,7 +308,7 @@ func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 		}
 		switch {
 		case now < over:
-		case asked < over: // it may have taken the key for the former holder between
+		case asked < over: // it may have taken the key for the former holder in between
 			c.keep(now, t, i, t.terms.TTL)
 		case !a.reborn.has(i), now >= c.youngUntil(i):
 			a.kept.add(i)
@@ -334,8 +333,8 @@ func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 	}
 }
 
-// completeAdoption hands an adopted lease to its heir. From here on it is a held lease like
-// any other; the votes of nodes that did not have it are on trial.
+// completeAdoption hands an adopted lease to its caller. From here on it is a held lease like any
+// other; the votes of nodes that did not have it are on trial.
 func (c *Core) completeAdoption(now clock.Instant, t *tenure) {
 	a := t.adopt
 	c.ageAll(t)
@@ -381,8 +380,8 @@ func (c *Core) completeAdoption(now clock.Instant, t *tenure) {
 	c.standBack(now, l)
 }
 
-// standBack has the waiters of a line send nothing, because this process itself holds
-// the name now. See invariant 16 of package supervisor.
+// standBack makes the waiters of a line send nothing, because this process itself holds the name
+// now. See invariant 16 of package supervisor.
 func (c *Core) standBack(now clock.Instant, l *line) {
 	if l.waitList == nil {
 		return
@@ -396,9 +395,9 @@ func (c *Core) standBack(now clock.Instant, l *line) {
 	c.stopFirst(now, l)
 }
 
-// failAdoption tells the heir why there is no lease, and forgets the tenure. Nothing is
-// deleted: the former holder may still count these nodes, and what they have swapped runs
-// out by itself. See invariant 15 of package supervisor.
+// failAdoption tells the caller why there is no lease, and forgets the tenure. Nothing is deleted:
+// the former holder may still count these nodes, and the keys that they have swapped expire by
+// themselves. See invariant 15 of package supervisor.
 func (c *Core) failAdoption(t *tenure, why Reason) {
 	r := c.report(t.key, why, t.ballot.answers)
 	r.Disagreement = c.disagreement()
@@ -409,7 +408,7 @@ func (c *Core) failAdoption(t *tenure, why Reason) {
 	c.tenures.del(t)
 }
 
-// cancelAdoption fails an adoption whose heir has given up.
+// cancelAdoption fails an adoption whose caller has given up.
 func (c *Core) cancelAdoption(t *tenure) {
 	if t.adopt.elected {
 		c.failAdoption(t, ReasonFormerHolder)
@@ -418,8 +417,8 @@ func (c *Core) cancelAdoption(t *tenure) {
 	c.failAdoption(t, ReasonNoQuorum)
 }
 
-// Disown ends a lease that was adopted a moment ago, and that nobody has heard of. The
-// handle, whose token is former, may be tried again.
+// Disown ends a lease that was adopted a moment ago, and that no caller has heard of. The handle,
+// whose token is former, may be tried again.
 func (c *Core) Disown(now clock.Instant, id uint64, former string) {
 	if t := c.tenures.get(id); t != nil && t.phase == phaseHeld {
 		c.attempts[former] = []string{t.token} // which a quorum has now

@@ -13,7 +13,7 @@ func (a *alarm) bell() *alarm { return a }
 
 func (a *alarm) isSet() bool { return a.moment != nil }
 
-// due returns the instant for which it is set; Never if it is not.
+// due returns the instant for which the alarm is set; Never if it is not.
 func (a *alarm) due() clock.Instant {
 	if a.moment == nil {
 		return clock.Never
@@ -27,9 +27,9 @@ type sleeper interface {
 	wake(c *Core, now clock.Instant)
 }
 
-// alarms are all that are set: a heap of moments, the earliest first, and who is to be
-// woken at each. Nearly all are of tenures, many of which are renewed at the same
-// moment, so the heap stays small, and the leases that are not due are not touched.
+// alarms has all alarms that are set: a heap of moments, the earliest first, and the sleepers to
+// wake at each. Nearly all are of tenures, many of which are renewed at the same moment. So the
+// heap stays small, and the leases that are not due are not touched.
 type alarms struct {
 	heap  []coming
 	at    map[clock.Instant]*moment
@@ -37,7 +37,7 @@ type alarms struct {
 	count int       // of alarms
 }
 
-// A moment is an instant at which somebody is to be woken.
+// A moment is an instant at which sleepers are to be woken.
 type moment struct {
 	at      clock.Instant
 	pos     int       // in the heap
@@ -45,8 +45,8 @@ type moment struct {
 	others  []sleeper
 }
 
-// coming is a moment in the heap, which says itself when it is: with very many, looking
-// at the moments themselves is what takes the time.
+// coming is a moment in the heap together with its instant. With very many moments, looking at the
+// moments themselves is what takes the time.
 type coming struct {
 	at clock.Instant
 	*moment
@@ -58,7 +58,7 @@ const (
 	spareRoom = 1024 // for either kind of sleepers; a moment with more of it is not kept
 )
 
-// next returns the earliest instant for which one is set; Never if there is none.
+// next returns the earliest instant for which an alarm is set; Never if there is none.
 func (h *alarms) next() clock.Instant {
 	if len(h.heap) == 0 {
 		return clock.Never
@@ -66,8 +66,7 @@ func (h *alarms) next() clock.Instant {
 	return h.heap[0].at
 }
 
-// pop takes out one of the earliest alarms; there must be one. It returns who is to be
-// woken.
+// pop removes one of the earliest alarms; there must be one. It returns the sleeper to wake.
 func (h *alarms) pop() (s sleeper) {
 	m := h.heap[0].moment
 	if n := len(m.others); n > 0 {
@@ -120,7 +119,7 @@ func (h *alarms) clear(s sleeper) {
 	}
 }
 
-// without takes one out; the last takes its place.
+// without removes one element; the last takes its place.
 func without[T sleeper](from []T, index int32) []T {
 	var none T
 	last := len(from) - 1
@@ -147,7 +146,7 @@ func (h *alarms) add(at clock.Instant) *moment {
 	return m
 }
 
-// remove takes out a moment at which nobody is to be woken any more.
+// remove removes a moment that has no sleepers any more.
 func (h *alarms) remove(m *moment) {
 	delete(h.at, m.at)
 	last := len(h.heap) - 1

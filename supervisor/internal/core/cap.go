@@ -2,17 +2,17 @@ package core
 
 import "github.com/leasehold-go/leasehold/clock"
 
-// A doubt is about renewals that may come late: one for a shorter TTL would shorten
-// what a later one for a longer TTL was promised. So a node that may yet get such a
-// one is believed for the shorter TTL only.
+// A ttlCap is about renewals that may come late. A late one for a shorter TTL would shorten what a
+// later one for a longer TTL was promised. So a node that may yet get such a renewal is believed
+// for the shorter TTL only.
 type ttlCap struct {
 	silent nodeSet       // nodes that never answered a renewal
 	until  clock.Instant // such a renewal has arrived by then, or never will
-	capped nodeSet       // nodes that may yet get one for a shorter TTL
+	capped nodeSet       // nodes that may yet get a renewal for a shorter TTL
 	terms  *Terms        // the shortest of those
 }
 
-// onSilence hears that node i may have got a renewal, or may get it yet.
+// onSilence records that node i may have got a renewal, or may get it yet.
 func (h *hold) onSilence(now clock.Instant, i int) {
 	if h.ttlCap == nil {
 		h.rare().ttlCap = &ttlCap{}
@@ -21,20 +21,20 @@ func (h *hold) onSilence(now clock.Instant, i int) {
 	h.ttlCap.until = now.Add(owedFor)
 }
 
-// isSilent reports whether node i may have got a renewal that it never answered, or may
-// get it yet. It may be asked of a tenure that was never held.
+// isSilent reports whether node i may have got a renewal that it never answered, or may get it yet.
+// It may be asked of a tenure that was never held.
 func (h *hold) isSilent(i int) bool { return h.everHeld() && h.ttlCap != nil && h.ttlCap.silent.has(i) }
 
-// onAnswer hears that node i has no renewal before it that was not answered,
-// but for those that it never will.
+// onAnswer records that node i has no unanswered renewal left, except those that it never will
+// answer.
 func (h *hold) onAnswer(i int) {
 	if h.ttlCap != nil && !h.isSilent(i) {
 		h.ttlCap.capped.del(i)
 	}
 }
 
-// lengthened hears that renewals for a TTL are followed by such for a longer one,
-// while some nodes have yet to answer.
+// lengthened records that renewals for a longer TTL follow those for a shorter one, while some
+// nodes have yet to answer.
 func (h *hold) lengthened(now clock.Instant, short *Terms, pending nodeSet) {
 	if h.ttlCap == nil {
 		if pending == 0 {
@@ -49,9 +49,8 @@ func (h *hold) lengthened(now clock.Instant, short *Terms, pending nodeSet) {
 	}
 }
 
-// shortened returns by which terms a node is believed that may yet get a renewal for
-// a shorter TTL, or nil if there is no such node. It may be asked of a tenure that was
-// never held.
+// shortened returns the terms by which a node is believed that may yet get a renewal for a shorter
+// TTL, or nil if there is no such node. It may be asked of a tenure that was never held.
 func (h *hold) shortened(now clock.Instant) *Terms {
 	if !h.everHeld() {
 		return nil

@@ -7,12 +7,12 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// Servers that track what was read tell that a key has changed, which is then looked
-// at. It is never itself a reason, and nothing depends on it: what is not told is
-// found by the next renewal, or the next beat.
+// Servers that track reads report that a key has changed, and the core then looks at it. The
+// message is never itself a reason, and nothing depends on it. The next renewal, or the next
+// heartbeat, finds a change that was not reported.
 
-// onChange hears that a node has said that a key was changed by somebody else. See
-// invariant 20 of package supervisor.
+// onChange handles a node's message that another client has changed a key. See invariant 20 of
+// package supervisor.
 func (c *Core) onChange(now clock.Instant, i int, key string) {
 	if key == "*" {
 		p := &c.nodes[i]
@@ -31,9 +31,9 @@ func (c *Core) recheck(now clock.Instant, l *line, i int) {
 	case t != nil && t.hold.renewAt == clock.Never:
 		c.lookSoon(now, t) // it is not renewed before its holder says so
 	case t != nil && t.pending.has(i):
-		t.own().askAgain.add(i) // what is under way may have been answered before that
+		t.own().askAgain.add(i) // a command that is under way may have been answered before that
 	case t != nil && now < t.hold.changesFrom:
-		// Somebody who changes it all the time must not have it renewed all the time.
+		// If a client changes it all the time, it must not be renewed all the time.
 		o := t.hold.rare()
 		o.retry.add(i)
 		o.retryAt = min(o.retryAt, o.changesFrom)
@@ -47,8 +47,8 @@ func (c *Core) recheck(now clock.Instant, l *line, i int) {
 	}
 }
 
-// track has a node tell when the name is let go by a client that hands nothing over,
-// of another library.
+// track makes a node notify when a client of another library, which hands nothing over, lets the
+// name go.
 func (c *Core) track(now clock.Instant, t *tenure, i int, r node.Reply) {
 	s := t.queuing
 	if r.Status != node.Other || unheld(r) || node.IsReservation(r.Value) || node.OwnerOf(r.Value) != "" || s.tracked.has(i) || !c.nodes[i].state.Tracks {
@@ -58,7 +58,7 @@ func (c *Core) track(now clock.Instant, t *tenure, i int, r node.Reply) {
 	c.send(i, node.Command{ID: t.id, Op: node.Inspect, Name: t.key, Track: true, By: now.Add(t.terms.Window)})
 }
 
-// onTracking hears what a name was when the tracking of it began.
+// onTracking handles the state of a name when its tracking began.
 func (c *Core) onTracking(now clock.Instant, t *tenure, i int, r node.Reply) {
 	if t.phase != phaseQueued {
 		return
@@ -71,14 +71,14 @@ func (c *Core) onTracking(now clock.Instant, t *tenure, i int, r node.Reply) {
 	}
 }
 
-// newsEvery is how often a lease is looked at because of what nodes tell.
+// changesEvery is how often a lease is looked at because of nodes' messages.
 const changesEvery = 5 * time.Millisecond
 
-// trackAfter is when a new lease is renewed for the first time if that has its
-// keys tracked: what is held for less is not worth it.
+// trackAfter is how long after its beginning a new lease is renewed for the first time if that
+// makes nodes track its keys. For a lease that is held for less it is not worth it.
 const trackAfter = 50 * time.Millisecond
 
-// tracks reports whether a node would tell of changes.
+// tracks reports whether a node would notify of changes.
 func (c *Core) tracks() bool {
 	for i := range c.nodes {
 		if c.nodes[i].state.Tracks {

@@ -7,48 +7,49 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// A choice is one caller who wants any of several names. It has a seat in the lines of some of
+// A choice is one caller that wants any of several names. It has a seat in the lines of some of
 // them. A seat is a waiter as any other: the line serves it in its turn, and as the first there it
-// has an attempt and a place in the queues of the nodes. What makes it a choice is that one of
-// its seats at most is in an election. As soon as an election begins the others have their
-// attempts abandoned, which gives back at once what was reserved for them or given to them. They
-// keep their seats and their tickets, and go on if the election is lost. See invariant 24 of
-// package supervisor.
+// has an attempt and a place in the queues of the nodes. The difference is that at most one of its
+// seats is in an election. As soon as an election begins, the attempts of the other seats are
+// abandoned, which gives back at once what was reserved for them or given to them. They keep their
+// seats and their tickets, and go on if the election is lost. See invariant 24 of package
+// supervisor.
 type choice struct {
 	alarm          // the end of a look, or the next one
-	head  *waiter  // who is told; it stands in no line
+	head  *waiter  // the waiter that is told; it stands in no line
 	keys  []string // which it wants, in the caller's order
 	seats []*waiter
 
-	chosen *waiter       // the seat for which an election is under way, or the nodes' time is waited for; nil if there is none
+	chosen *waiter       // the seat for which an election is under way, or which waits for the nodes' time; nil if there is none
 	beat   clock.Instant // the next heartbeat of all its seats: they share pipelines
 
-	looks  []*inquiry // who has the names; nil while that is not asked
+	looks  []*inquiry // about the holders of the names; nil while they are not asked for
 	from   int        // of keys: the first of the next look
-	unsure int        // names of which it is not known yet whether they are free
+	unsure int        // names for which it is not known yet whether they are free
 }
 
-// A spread is in how many queues a choice stands.
+// A spread says in how many queues a choice stands.
 type spread struct {
-	// most is how many names a choice may want and stand in the queues of all of them. One that
-	// wants more stands where few wait, and looks at all names as often as it beats.
+	// most is how many names a choice may want and stand in the queues of all of them. A choice
+	// that wants more stands in the queues in which few wait, and looks at all names as often as it
+	// beats.
 	most  int
-	least int // seats of one that wants more
+	least int // seats of a choice that wants more
 }
 
 const (
-	fewWait  = 2 // where fewer wait, a choice takes a seat in any case
-	manyWait = 3 // where more stand, itself included, it may leave
+	fewWait  = 2 // in a queue in which fewer wait, a choice takes a seat in any case
+	manyWait = 3 // a queue in which more stand, itself included, it may leave
 
-	// mostAtOnce is at how many names one look is, and how many seats a choice that wants more has
-	// at most: a mailbox has room for 8192 commands, and others are to find some.
+	// mostAtOnce is at how many names one look is, and the largest number of seats of a choice that
+	// wants more. A mailbox has room for 8192 commands, and others must find some.
 	mostAtOnce = 512
 )
 
 func (c *Core) wantsMany(ch *choice) bool { return len(ch.keys) > c.spread.most }
 
-// AcquireAny begins to acquire any of several names for a caller. It is answered by EffectWon,
-// whose Key tells which, or EffectFailed. Of the request Key, Attempts and Once do not count.
+// AcquireAny begins to acquire any of several names for a caller. EffectWon, whose Key is the name,
+// or EffectFailed answers it. Of the request Key, Attempts and Once do not count.
 func (c *Core) AcquireAny(now clock.Instant, r Request, keys []string) {
 	r.Key = keys[0]
 	if why := c.unfit(); why != ReasonNone {
@@ -56,7 +57,7 @@ func (c *Core) AcquireAny(now clock.Instant, r Request, keys []string) {
 		return
 	}
 	ch := &choice{keys: keys}
-	if len(keys) > mostAtOnce { // not where all others look first
+	if len(keys) > mostAtOnce { // not at the names at which all others look first
 		ch.from = c.rand.IntN(len(keys))
 	}
 	ch.head = &waiter{Request: r, choice: ch}
@@ -79,7 +80,7 @@ func (c *Core) AcquireAny(now clock.Instant, r Request, keys []string) {
 	}
 }
 
-// lookAround asks all nodes about all names; of very many about the next ones.
+// lookAround asks all nodes about all names; if there are very many, about the next ones.
 func (c *Core) lookAround(now clock.Instant, ch *choice) {
 	ch.unsure = min(len(ch.keys), mostAtOnce)
 	ch.looks = make([]*inquiry, ch.unsure)
@@ -91,7 +92,8 @@ func (c *Core) lookAround(now clock.Instant, ch *choice) {
 	c.alarms.set(ch, now.Add(max(c.roundTrip(), c.settings.NodeTimeout/2)))
 }
 
-// onLookAround hears what one node says of one name. Nobody waits for more than what decides.
+// onLookAround handles one node's answer about one name. The choice waits for no more answers than
+// it needs to decide.
 func (c *Core) onLookAround(now clock.Instant, q *inquiry, i int, r node.Reply) {
 	was := q.decided(c.quorum)
 	q.answers[i] = answerTo(now, r)
@@ -104,7 +106,7 @@ func (c *Core) onLookAround(now clock.Instant, q *inquiry, i int, r node.Reply) 
 	}
 }
 
-// free reports whether a quorum has said that nobody has the name.
+// free reports whether a quorum has said that no client has the name.
 func (q *inquiry) free(quorum int) bool { return q.answers.with(VerdictFree).len() >= quorum }
 
 // decided reports whether it is known if the name is free.
@@ -137,9 +139,9 @@ func (ch *choice) wake(c *Core, now clock.Instant) {
 	}
 }
 
-// lookedAround tries to get one of the names that are free, at the first look: not the same as
-// all others who come now. Several would be more than it may have. Where nothing is free it
-// stands in queues.
+// lookedAround tries to get one of the names that are free, at the first look. It is not the same
+// name as that of all others that come now. Several would be more than it may have. If none is free
+// it stands in queues.
 func (c *Core) lookedAround(now clock.Instant, ch *choice) {
 	if why := c.unfit(); why != ReasonNone {
 		c.failChoice(now, ch, why)
@@ -174,7 +176,7 @@ func (c *Core) endLook(ch *choice) {
 	c.alarms.clear(ch)
 }
 
-// tryOne makes an ordinary attempt for one of these names, in whose lines nobody is.
+// tryOne makes an ordinary attempt for one of these names, whose lines are empty.
 func (c *Core) tryOne(now clock.Instant, ch *choice, keys []string) {
 	l := c.sit(ch, keys[c.rand.IntN(len(keys))])
 	ch.chosen = l.first
@@ -202,7 +204,7 @@ func (c *Core) seatEverywhere(now clock.Instant, ch *choice) {
 	c.waits(ch.head)
 }
 
-// seated returns the names of which a choice has seats.
+// seated returns the names for which a choice has seats.
 func (ch *choice) seated() map[string]bool {
 	keys := make(map[string]bool)
 	for _, s := range ch.seats {
@@ -211,11 +213,12 @@ func (ch *choice) seated() map[string]bool {
 	return keys
 }
 
-// spreadOut has a choice that wants many names take seats where few wait, and leave some where
-// many do, by a look. Who waits alone is everywhere, and very many are not all in one place.
+// spreadOut makes a choice that wants many names take seats in lines in which few wait, and leave
+// some in which many do, by a look. So a choice that waits alone is everywhere, and very many are
+// not all in one place.
 func (c *Core) spreadOut(now clock.Instant, ch *choice, looks []*inquiry) {
-	// Not with the heartbeats: if there is room in a mailbox for a few commands only, the looks
-	// would take it from them each time.
+	// This does not go with the heartbeats. If a mailbox has room for a few commands only, the
+	// looks would take it from them each time.
 	c.alarms.set(ch, now.Add(c.jitter(c.settings.Heartbeat())))
 	c.waits(ch.head)
 	if ch.chosen != nil {
@@ -242,7 +245,7 @@ func (c *Core) spreadOut(now clock.Instant, ch *choice, looks []*inquiry) {
 	}
 }
 
-// startSoon has a line begin with its first waiter, if nothing is under way there.
+// startSoon makes the first waiter of a line begin, if nothing is under way there.
 func (c *Core) startSoon(now clock.Instant, l *line) {
 	if l.mayTry() {
 		c.makeReady(now, l)
@@ -258,8 +261,8 @@ func (c *Core) unseat(now clock.Instant, ch *choice, key string) {
 	}
 }
 
-// lineOf returns the line in which a seat is, or nil if all in it are to be told that there is
-// no lease, or if it has won.
+// lineOf returns the line of a seat. It returns nil if all in the line are to be told that there is
+// no lease, or if the seat has won.
 func (c *Core) lineOf(s *waiter) *line {
 	if s.list == nil || s.list.dismissed {
 		return nil
@@ -267,7 +270,7 @@ func (c *Core) lineOf(s *waiter) *line {
 	return c.lines[s.Key]
 }
 
-// tryChoice has a choice that is the first of a line stand in the queue there, unless one of its
+// tryChoice makes a choice that is the first of a line stand in the queue there, unless one of its
 // other seats is in an election.
 func (c *Core) tryChoice(now clock.Instant, l *line) {
 	ch := l.first.choice
@@ -289,8 +292,8 @@ func (c *Core) tryChoice(now clock.Instant, l *line) {
 	c.enterQueue(now, l)
 }
 
-// choose hears that an election begins for a waiter. If that is a seat of a choice, its other
-// seats give back at once what they have.
+// choose handles the beginning of an election for a waiter. If that is a seat of a choice, its
+// other seats give back at once what they have.
 func (c *Core) choose(now clock.Instant, w *waiter) {
 	ch := w.choice
 	if ch == nil {
@@ -304,8 +307,8 @@ func (c *Core) choose(now clock.Instant, w *waiter) {
 	}
 }
 
-// unchoose hears that an attempt for a waiter has come to nothing. If it was the election of a
-// choice, its other seats go on, at their old tickets.
+// unchoose handles the failure of an attempt for a waiter. If it was the election of a choice, its
+// other seats go on, at their old tickets.
 func (c *Core) unchoose(now clock.Instant, w *waiter) {
 	ch := w.choice
 	if ch == nil || ch.chosen != w {
@@ -327,7 +330,7 @@ func (c *Core) unchoose(now clock.Instant, w *waiter) {
 	}
 }
 
-// nextBeat returns when a waiter is to beat next. The seats of a choice beat together.
+// nextBeat returns when a waiter beats next. The seats of a choice beat together.
 func (c *Core) nextBeat(now clock.Instant, w *waiter) clock.Instant {
 	next := now.Add(c.jitter(c.settings.Heartbeat()))
 	if w.choice == nil {
@@ -361,8 +364,8 @@ func (c *Core) failChoice(now clock.Instant, ch *choice, why Reason) {
 	c.forgetChoice(now, ch)
 }
 
-// choiceFailure returns why a choice gets no lease: what the nodes have said of one of its names,
-// unless another reason is given.
+// choiceFailure returns why a choice gets no lease: what the nodes have said about one of its
+// names, unless another reason is given.
 func (c *Core) choiceFailure(ch *choice, why Reason) *Report {
 	for _, s := range ch.seats {
 		l := c.lineOf(s)

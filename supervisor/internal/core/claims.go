@@ -7,7 +7,7 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// onReservation hears that a node has the name reserved for a waiter.
+// onReservation records that a node has reserved the name for a waiter.
 func (c *Core) onReservation(now clock.Instant, t *tenure, i int) {
 	switch t.phase {
 	case phaseQueued:
@@ -24,11 +24,10 @@ func (c *Core) onReservation(now clock.Instant, t *tenure, i int) {
 		c.claim(now, t, i)
 	case phaseHeld:
 		if t.votes.of[i].until == 0 {
-			// The election is over. This must not hide a rival who has had the node since,
-			// and whose release has put it up for this lease: so it is not claimed, but
-			// healed, when a quorum of others has confirmed. See
-			// invariant 19 of package supervisor.
-			// What was given is renewed soon anyway, and in a crowd it is over by then.
+			// The election is over. This must not hide a rival that has had the node since, and
+			// whose release has put it up for this lease. So the node is not claimed, but healed,
+			// when a quorum of others has confirmed. See invariant 19 of package supervisor. A
+			// lease that was given is renewed soon anyway, and if many wait it is over by then.
 			if t.votes.lapsed(now, i, t.pending) && t.hold.renewAt > now.Add(trackAfter) {
 				c.askOthers(t, i)
 			}
@@ -37,7 +36,7 @@ func (c *Core) onReservation(now clock.Instant, t *tenure, i int) {
 	}
 }
 
-// startClaims begins the election of a waiter for whom a quorum has reserved the name.
+// startClaims begins the election of a waiter for which a quorum has reserved the name.
 func (c *Core) startClaims(now clock.Instant, t *tenure) {
 	fence, ok := c.proposal(now, t.line.fence)
 	if !ok {
@@ -48,9 +47,9 @@ func (c *Core) startClaims(now clock.Instant, t *tenure) {
 	b.claims = true
 	copy(b.answers, t.line.answers)
 	b.patience = c.roundTrip()
-	// The client that has just released often wants the name again at once. What it proposes
-	// raises the stored fence, though it is refused, just before the claims arrive: so
-	// they propose a little more, and need not raise it in another round trip.
+	// The client that has just released often wants the name again at once. Its proposal is
+	// refused, but it raises the stored fence just before the claims arrive. So the claims propose
+	// a little more, and need not raise it in another round trip.
 	t.phase, t.fence, t.begun = phaseElecting, fence+claimLead, now
 	if t.fence > maxFence {
 		c.exhausted(now, t)
@@ -65,8 +64,8 @@ func (c *Core) startClaims(now clock.Instant, t *tenure) {
 	}
 }
 
-// claimLead is by how many microseconds a claim proposes more than the nodes' time. It
-// is the same for all clients, so that the next claim proposes more than this one.
+// claimLead is by how many microseconds a claim proposes more than the nodes' time. It is the same
+// for all clients, so that the next claim proposes more than this one.
 const claimLead = 2000
 
 // claim asks one node for its vote, for a waiter that stands in its queue.
@@ -89,8 +88,8 @@ func (c *Core) claim(now clock.Instant, t *tenure, i int) {
 		return
 	}
 	if b := t.ballot; !b.begun {
-		// To wait for answers to heartbeats is no part of the election, which nodes that are
-		// far would have no time left for.
+		// Waiting for answers to heartbeats is no part of the election. Otherwise nodes that are
+		// far away would have no time left for it.
 		b.begun, t.begun = true, now
 	}
 	t.votes.of[i].promise = t.promise(now, i)
@@ -103,9 +102,8 @@ func (c *Core) claim(now clock.Instant, t *tenure, i int) {
 	})
 }
 
-// claimRest claims all nodes that have not granted yet, also those that did not say
-// that they have reserved the name. It comes again, more and more rarely, until the
-// election is over.
+// claimRest claims all nodes that have not granted yet, even those that did not say that they have
+// reserved the name. It comes again, more and more rarely, until the election is over.
 func (c *Core) claimRest(now clock.Instant, t *tenure) {
 	b := t.ballot
 	b.claimedAll = true
@@ -119,9 +117,9 @@ func (c *Core) claimRest(now clock.Instant, t *tenure) {
 	c.decide(now, t)
 }
 
-// askPostponed asks a node that has just answered what could not be asked meanwhile: for
-// its vote, while that is what is wanted, and else whether it still keeps the lease. A
-// lease that is held claims nothing so: such a vote would not be on trial.
+// askPostponed asks a node that has just answered what could not be asked meanwhile. In an election
+// that is its vote, and otherwise whether it still keeps the lease. It makes no claim for a lease
+// that is held: such a vote would not be on trial.
 func (c *Core) askPostponed(now clock.Instant, t *tenure, i int) {
 	t.askNoMore(i)
 	switch t.phase {
@@ -132,8 +130,8 @@ func (c *Core) askPostponed(now clock.Instant, t *tenure, i int) {
 	}
 }
 
-// yield has a waiter whose claims were refused stand in the queue again: at once, and
-// when that comes again and again, after a while.
+// yield makes a waiter whose claims were refused stand in the queue again: at once, and when that
+// happens again and again, after a while.
 func (c *Core) yield(now clock.Instant, l *line) {
 	if l.yields++; l.yields == 1 {
 		c.enterQueue(now, l)
@@ -143,8 +141,8 @@ func (c *Core) yield(now clock.Instant, l *line) {
 	c.alarms.set(l, now.Add(time.Duration(c.rand.Int64N(int64(most)+1))))
 }
 
-// reached hears whether a command has got to a node; if none of a tenure's has,
-// there is nothing to give back.
+// reached records whether a command has got to a node. If none of a tenure's has, there is nothing
+// to give back.
 func (t *tenure) reached(i int, r node.Reply) {
 	if r.Status != node.Unsent {
 		t.sent.add(i)

@@ -7,22 +7,22 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// A reading is what one answer tells of a node's clock: how far it is ahead of ours, counted
-// from our sending, and from our receipt. The node has read it in between, so it is no
-// further ahead than most, and no less than least.
+// A reading is how far a node's clock is ahead of ours by one answer, counted from our sending, and
+// from our receipt. The node has read it in between, so it is no further ahead than most, and no
+// less than least.
 type reading struct{ most, least time.Duration }
 
-// readingOf returns that which a node has told last.
+// readingOf returns the latest reading of a node.
 func readingOf(s *node.State) reading {
 	return reading{s.Time - time.Duration(s.TimeSent), s.Time - time.Duration(s.TimeBack)}
 }
 
-// Aging is how votes are believed for less by the clock of their node. What a node's clock
-// gains on ours, a key loses of its time: of our machine's pause that our clock does not see,
-// for example. A gain of no more than the drift is what the drift is for.
+// Aging makes votes be believed for less by the clock of their node. A key loses the time that a
+// node's clock gains on ours, for example during a pause of our machine that our clock does not
+// notice. The drift covers a gain of no more than the drift.
 //
-// There may be very many votes. So all are looked at only after a reading that has passed the
-// least of what any of them bears.
+// There may be very many votes. So all are looked at only after a reading that has passed the least
+// gain that any of them bears.
 type aging struct {
 	limit time.Duration // no vote has aged by a clock that is no further ahead than that
 	shown reading       // by which the votes are looked at, as long as that takes
@@ -31,17 +31,17 @@ type aging struct {
 	waited         sweep[*line]
 }
 
-// noLimit is the limit where there are no votes.
+// noLimit is the limit if there are no votes.
 const noLimit = time.Duration(1<<63 - 1)
 
 // isUnderWay reports whether some votes are still to be looked at.
 func (a *aging) isUnderWay() bool { return a.held.isSet() || a.adopting.isSet() || a.waited.isSet() }
 
-// bears takes in that a vote bears a clock that is so far ahead.
+// bears records that a vote bears a clock that is so far ahead.
 func (a *aging) bears(lead time.Duration) { a.limit = min(a.limit, lead) }
 
-// hasKey hears that node i has the key of a tenure. It reports whether it was not known to.
-// The node has read its clock before it did anything of the batch that says so.
+// hasKey records that node i has the key of a tenure. It reports whether it was not known to. The
+// node has read its clock before it did anything of the batch that says so.
 func (c *Core) hasKey(t *tenure, i int) (first bool) {
 	p := &c.nodes[i]
 	lead := readingOf(&p.state).most
@@ -53,7 +53,7 @@ func (c *Core) hasKey(t *tenure, i int) (first bool) {
 	return first
 }
 
-// toleratesLess hears that a lease gets a smaller drift.
+// toleratesLess records that a lease gets a smaller drift.
 func (c *Core) toleratesLess(t *tenure, drift time.Duration) {
 	for i := range t.votes.of {
 		if v := &t.votes.of[i]; v.until != 0 {
@@ -81,8 +81,8 @@ func (c *Core) onClockReading(now clock.Instant, i int, was node.State) {
 	c.watchForPause(now, i, r.least-before.most, s.TimeBack.Sub(was.TimeSent))
 	underWay := a.isUnderWay()
 	if underWay && r.most < a.shown.least {
-		// The clock was set back. Votes that are given from now on know nothing of what was
-		// shown, and the others must hear of it before these come.
+		// The clock was set back. Votes that are given from now on know nothing of what was shown,
+		// and the others must hear of it before these come.
 		a.held.finish(c, now)
 		a.adopting.finish(c, now)
 		a.waited.finish(c, now)
@@ -103,9 +103,9 @@ func (c *Core) onClockReading(now clock.Instant, i int, was node.State) {
 	a.waited.begin(c, now, &c.waited, what)
 }
 
-// age has node i's vote believed for less if the node's clock has gained more than the drift
-// since that was given: by what it has gained at most. It reports whether that is so. A vote
-// of another incarnation was given by another clock. See invariant 22 of package supervisor.
+// age makes node i's vote be believed for less if the node's clock has gained more than the drift
+// since that was given: by what it has gained at most. It reports whether that is so. A vote of
+// another incarnation was given by another clock. See invariant 22 of package supervisor.
 func (c *Core) age(t *tenure, i int) bool {
 	v, p := &t.votes.of[i], &c.nodes[i]
 	if v.until == 0 || v.lead == 0 || v.life != p.state.Life {
@@ -119,7 +119,7 @@ func (c *Core) age(t *tenure, i int) bool {
 	return aged
 }
 
-// ageAll does so for every node whose votes are being looked at, before they decide.
+// ageAll ages the votes of every node whose votes are being looked at, before they decide.
 func (c *Core) ageAll(t *tenure) {
 	for i := range c.nodes {
 		if c.nodes[i].aging.isUnderWay() {
@@ -128,7 +128,7 @@ func (c *Core) ageAll(t *tenure) {
 	}
 }
 
-// ageTenure does so for a lease, which may end by that, or for an adoption.
+// ageTenure ages a vote of a lease, which may end by that, or of an adoption.
 func (c *Core) ageTenure(now clock.Instant, t *tenure, i int) {
 	before := t.votes.of[i].lead
 	if !c.age(t, i) || t.phase != phaseHeld {
@@ -147,9 +147,10 @@ func (c *Core) ageTenure(now clock.Instant, t *tenure, i int) {
 	}
 }
 
-// watchForPause warns if the clocks of a quorum of nodes have gained on ours, within the
-// largest TTL: most likely this process was paused by something that its own clock does not
-// see. gained is what that of node i has since its last reading, and within how much of ours.
+// watchForPause warns if the clocks of a quorum of nodes have gained on ours, within the largest
+// TTL. Most likely this process was paused by something that its own clock does not notice. gained
+// is what node i's clock has gained since its last reading, and within how much of our time that
+// took.
 func (c *Core) watchForPause(now clock.Instant, i int, gained, within time.Duration) {
 	if gained <= within/100+c.terms.Drift {
 		return
@@ -170,8 +171,8 @@ func (c *Core) watchForPause(now clock.Instant, i int, gained, within time.Durat
 	c.warn(Warning{Kind: WarnPaused, Node: i, Count: ran, Time: gained, Of: within})
 }
 
-// rate returns how much faster than ours a node's clock runs, as a fraction of ours;
-// 0 if it was not watched for long enough to tell.
+// rate returns how much faster than ours a node's clock runs, as a fraction of ours; 0 if it was
+// not watched for long enough to know.
 func (p *peer) rate() float64 {
 	s := &p.state
 	ours := s.OffsetAt.Sub(p.firstReading.OffsetAt)
@@ -209,7 +210,7 @@ func (c *Core) warnOnce(w Warning) {
 }
 
 const (
-	// clocksApart is by how much the nodes' clocks may differ before it is said.
+	// clocksApart is by how much the nodes' clocks must differ before there is a warning.
 	clocksApart = 3 * time.Second
 	// offsetFor is for how long an offset counts as fresh.
 	offsetFor = time.Minute

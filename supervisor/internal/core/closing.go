@@ -7,12 +7,12 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// Close accepts nothing more and ends everything: very many leases a piece at a time. What is
-// owed is sent on until a quorum is free of each name, or the keys must have expired, or until
+// Close accepts nothing more and ends everything: very many leases a piece at a time. It goes on
+// sending what is owed until a quorum is free of each name, or the keys must have expired, or until
 // Cut.
 func (c *Core) Close(now clock.Instant) {
 	c.closing = true
-	c.endAll(now, clock.Never, ReasonClosed) // before callers are told who may ask how a lease is
+	c.endAll(now, clock.Never, ReasonClosed) // before callers are told, which may ask for the state of a lease
 	c.dismissAll(now)
 	for len(c.adopting) > 0 {
 		c.failAdoption(c.adopting[len(c.adopting)-1], ReasonClosed)
@@ -38,11 +38,11 @@ func (c *Core) Close(now clock.Instant) {
 	}
 }
 
-// BoundClose hears, before Close, that its caller has no end of its own. It waits for each name as
-// the caller of a release does that is bounded, see Bound, but until each node has answered.
+// BoundClose records, before Close, that the context of its caller never ends. Close then waits for
+// each name as the caller of a bounded release does, see Bound, but until each node has answered.
 func (c *Core) BoundClose() { c.bounded = true }
 
-// endAll ends every lease that began before an instant. The loop does what it has decided
+// endAll ends every lease that began before an instant. The loop performs what it has decided
 // between two pieces: holders need not wait until the last of very many is ended.
 func (c *Core) endAll(now, before clock.Instant, why Reason) {
 	c.alarms.clear(&c.ending) // this one ends what an earlier one had left
@@ -50,21 +50,21 @@ func (c *Core) endAll(now, before clock.Instant, why Reason) {
 	c.ending.begin(c, now, &c.held, task{kind: taskEnd, before: before, reason: why})
 }
 
-// Drained reports whether nothing is left to wait for after Close. A release that only a minority
-// of nodes owes us is not waited for.
+// Drained reports whether nothing is left to wait for after Close. It does not wait for a release
+// that only a minority of nodes owes us.
 func (c *Core) Drained() bool {
 	return c.closing && c.tenures.len()+len(c.waited)+len(c.dismissals.lists) == 0
 }
 
-// A leaving is the releases that found no room at a node when everything was closed:
-// far more leases end then at once than a mailbox takes.
+// A backlog has the releases that found no room at a node when everything was closed: far more
+// leases end then at once than a mailbox takes.
 type backlog struct {
 	alarm
 	node int
 	ids  []uint64 // of the tenures
 }
 
-// sendLater has the release of t sent to node i as soon as there may be room.
+// sendLater sends the release of t to node i as soon as there may be room.
 func (c *Core) sendLater(now clock.Instant, t *tenure, i int) {
 	l := &c.nodes[i].backlog
 	l.node = i
@@ -77,20 +77,20 @@ func (c *Core) sendLater(now clock.Instant, t *tenure, i int) {
 func (l *backlog) wake(c *Core, now clock.Instant) {
 	n := min(len(l.ids), maxCollect)
 	for _, id := range l.ids[:n] {
-		c.sendRelease(now, c.tenures.get(id), l.node, 0) // it is there as long as one is not answered
+		c.sendRelease(now, c.tenures.get(id), l.node, 0) // it exists as long as one is not answered
 	}
 	if l.ids = l.ids[n:]; len(l.ids) > 0 {
 		c.alarms.set(l, now.Add(collectMore))
 	}
 }
 
-// Cut hears that nothing can be sent any more: Close waits no longer.
+// Cut records that nothing can be sent any more: Close waits no longer.
 func (c *Core) Cut(now clock.Instant) {
 	c.cut = true
-	if !c.closing { // both were waiting to be heard: else what ends here would be in no error
+	if !c.closing { // both were waiting to be heard: otherwise no error would name what ends here
 		c.Close(now)
 	}
-	// Those who were not told yet are told by the loop, at its end.
+	// The loop tells those that were not told yet, at its end.
 	c.alarms.clear(&c.dismissing)
 	for len(c.waited) > 0 {
 		c.takeList(now, c.waited[len(c.waited)-1])
@@ -120,14 +120,14 @@ func (c *Core) Cut(now clock.Instant) {
 // maxUnreleased bounds how many names the error of Close lists.
 const maxUnreleased = 100
 
-// unreleased are the tenures of which a quorum is not known to be free after Close: there may be
-// very many, each of which somebody may still release.
+// unreleased has the tenures for which a quorum is not known to be free after Close. There may be
+// very many, each of which its holder may still release.
 type unreleased struct {
 	by  map[uint64]remains // by the tenure's ID
 	ids []uint64           // of the first of them
 }
 
-// remains are why a quorum is not known to be free of a tenure.
+// remains says why a quorum is not known to be free of a tenure.
 type remains struct {
 	key                 string
 	left                time.Duration // for how long the key may remain at most
@@ -156,7 +156,7 @@ func (c *Core) Unreleased() []*Report {
 	return first
 }
 
-// UnreleasedInAll returns of how many tenures a quorum is not known to be free.
+// UnreleasedInAll returns how many tenures there are for which a quorum is not known to be free.
 func (c *Core) UnreleasedInAll() int { return len(c.unreleased.by) }
 
 // LeftBy returns why a quorum is not known to be free of a tenure that Close gave up, or nil.

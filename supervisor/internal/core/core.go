@@ -8,13 +8,12 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// A Core decides. It is a function of (state, input, instant): it holds no channel, no
-// context and no clock, and does no IO. Each input — Acquire, AcquireAny, Cancel, Release, Extend,
-// Inspect, Receive, Unsent, Hear, Tick, Close and the like — takes the present instant, and
-// appends to what is to be done: effects for callers and holders, and commands for nodes.
-// Package perform does that: effects right after each input, and commands, in their order,
-// after the effects of the last of a few inputs. So a holder hears that its lease is lost
-// before any node hears the release.
+// A Core decides. It is a function of (state, input, instant): it holds no channel, no context and
+// no clock, and does no IO. Each input — Acquire, AcquireAny, Cancel, Release, Extend, Inspect,
+// Receive, Unsent, Hear, Tick, Close and the like — takes the present instant. It appends effects
+// for callers and holders, and commands for nodes. Package perform does these: effects right after
+// each input, and commands, in their order, after the effects of the last of a few inputs. So a
+// holder hears that its lease is lost before any node hears the release.
 type Core struct {
 	settings Settings
 	terms    *Terms        // of a lease that asks for no other TTL
@@ -27,12 +26,12 @@ type Core struct {
 	waiters    waitTable
 	inquiries  map[uint64]*inquiry
 	lines      map[string]*line
-	byToken    map[string]*tenure // by token: those that may be reserved for
+	byToken    map[string]*tenure // by token: those for which a key may be reserved
 	held       set[*tenure]
 	adopting   set[*tenure]
-	waited     set[*line]               // those that somebody waits in
+	waited     set[*line]               // those with waiters
 	contended  map[string]clock.Instant // names that had to be waited for, by when they were given back
-	callers    int                      // who wait in lines, or are to be told why not
+	callers    int                      // that wait in lines, or are to be told why they got no lease
 	ready      ready
 	dismissals dismissals
 	alarms     alarms
@@ -45,14 +44,14 @@ type Core struct {
 	bounded  bool // and Close waits no longer than nodes may take to answer
 	cut      bool // nothing can be sent any more
 
-	// Sweeps that are under way, or were.
+	// These sweeps are under way, or were.
 	proposing, retrying, dismissing sweep[*line]
 	asking, ending                  sweep[*tenure]
 
 	failed     *Report    // the last that a waiter of a line was told
-	own        answers    // used again, see failure
+	own        answers    // kept to be used again, see failure
 	lost       *Report    // of the lease that was lost last
-	causes     [2][]cause // of that, and used again
+	causes     [2][]cause // of that, and kept to be used again
 	margins    margins
 	unreleased unreleased // by Close
 
@@ -89,19 +88,19 @@ func New(s Settings) *Core {
 	return c
 }
 
-// A peer is what the core knows of one node.
+// A peer has what the core knows of one node.
 type peer struct {
 	state   node.State
-	away    bool // it was told that it is not enrolled
+	away    bool // the caller was told that it is not enrolled
 	debts   debts
 	backlog backlog
 
 	youth        youth
-	confirmed    clock.Instant // when what its marker has confirmed last was sent, while it was grown
+	confirmed    clock.Instant // when the command was sent that its marker has confirmed last, while it was grown
 	known        bool          // enough others have confirmed theirs since its present life began: see youngUntil
 	twin         int           // one more than the index of the node that it is the same server as; 0 if there is none
 	foreign      map[string]sighting
-	disagreement Disagreement // how the nodes of others differ, by what they have left there
+	disagreement Disagreement // how the nodes of others differ, by their fingerprints there
 	failures     failures
 
 	firstReading node.State    // the earliest reading of this incarnation's clock
@@ -109,7 +108,7 @@ type peer struct {
 	aging        aging         // of votes, by its clock
 	warned       map[WarningKind]bool
 
-	// Sweeps that are under way, or were, because of what it said.
+	// These sweeps are under way, or were, because of what the node said.
 	heldChanges, filling      sweep[*tenure]
 	waitedChanges, requeueing sweep[*line]
 }
@@ -123,12 +122,12 @@ func (c *Core) Wait(now clock.Instant) time.Duration {
 }
 
 const (
-	// maxSleep bounds a sleep of the loop: timers do not see a suspension of the
-	// machine, so the clock is read at least so often.
+	// maxSleep bounds a sleep of the loop. Timers do not notice a suspension of the machine, so the
+	// clock is read at least so often.
 	maxSleep = time.Second
 
-	// maxWakes and maxSends bound the work of one tick, so that the loop is never away
-	// for long. What is left comes next, before which answers get a turn.
+	// maxWakes and maxSends bound the work of one tick, so that the loop is never away for long.
+	// The rest comes in the next tick, before which answers get a turn.
 	maxWakes = 512
 	maxSends = 1024
 )
@@ -146,8 +145,8 @@ func (c *Core) Tick(now clock.Instant) {
 	}
 }
 
-// Receive hears what a node answered, and how it is. What a second connection to one server says
-// is no vote of another one.
+// Receive handles a node's answers and state. If two connections reach one server, the answers over
+// the second are no votes of another node.
 func (c *Core) Receive(now clock.Instant, b node.Batch) {
 	c.onState(now, b.Node, b.State)
 	twin := c.nodes[b.Node].twin != 0
@@ -159,12 +158,12 @@ func (c *Core) Receive(now clock.Instant, b node.Batch) {
 	}
 }
 
-// Unsent hears that a command found no room in its node's mailbox.
+// Unsent handles a command that found no room in its node's mailbox.
 func (c *Core) Unsent(now clock.Instant, i int, cmd node.Command) {
 	c.hear(now, i, node.Reply{ID: cmd.ID, Op: cmd.Op, Status: node.Unsent, Err: FaultNoRoom})
 }
 
-// hear hears an answer of a node: to one command, or to a group.
+// hear handles an answer of a node: to one command, or to a group.
 func (c *Core) hear(now clock.Instant, i int, r node.Reply) {
 	if r.Op == node.RenewAll {
 		c.onGroup(now, i, r)
@@ -175,7 +174,7 @@ func (c *Core) hear(now clock.Instant, i int, r node.Reply) {
 
 func (c *Core) onReply(now clock.Instant, i int, r node.Reply) {
 	if r.Op == node.Vacate {
-		r.Op = node.Release // of either sort: it does not keep the lease any more
+		r.Op = node.Release // of either sort: it keeps the lease no more
 	}
 	if r.Op == node.Sign {
 		c.onSign(i, r)
@@ -219,7 +218,7 @@ func (c *Core) onReply(now clock.Instant, i int, r node.Reply) {
 	}
 }
 
-// onState hears how a node is.
+// onState handles the state of a node.
 func (c *Core) onState(now clock.Instant, i int, s node.State) {
 	p := &c.nodes[i]
 	was := p.state
@@ -239,8 +238,8 @@ func (c *Core) onState(now clock.Instant, i int, s node.State) {
 	}
 }
 
-// tellNode has somebody told that a node has come or gone. A connection that ended, and was
-// made anew at the first attempt, to the same data, is ordinary.
+// tellNode appends the effect which says that a node has come or gone. If a connection ended, and
+// the first attempt made another one to the same data, that is ordinary.
 func (c *Core) tellNode(i int, was *node.State) {
 	p := &c.nodes[i]
 	s := &p.state

@@ -7,15 +7,14 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// debts are the releases that one node has not confirmed: it was silent, and may
-// have the key, or may yet get a grant that lies in some buffer on the way. They
-// are sent again when it is enrolled again, and now and then before. See
-// invariant 6 of package supervisor.
+// debts has the releases that one node has not confirmed. The node was silent, and may have the
+// key, or may yet get a grant that lies in some buffer on the way. They are sent again when it is
+// enrolled again, and now and then before. See invariant 6 of package supervisor.
 type debts struct {
 	alarm
 	node int
 	owed map[uint64]debt // by the tenure's ID
-	due  []uint64        // those that are to be sent, in this order; what is owed no more is skipped
+	due  []uint64        // those to send, in this order; what is owed no more is skipped
 }
 
 type debt struct {
@@ -27,9 +26,8 @@ type debt struct {
 }
 
 const (
-	// owedFor is how long a release is owed to a node whose answer to the grant is
-	// unknown. The bytes of a grant were never seen to arrive later; TTL ends its
-	// key in any case.
+	// owedFor is how long a release is owed to a node whose answer to the grant is unknown. The
+	// bytes of a grant were never seen to arrive later; TTL ends its key in any case.
 	owedFor = 15 * time.Minute
 	// collectEvery is how often debts are tried on a node that stays enrolled.
 	collectEvery = time.Second / 4
@@ -38,7 +36,7 @@ const (
 	collectMore = 5 * time.Millisecond
 )
 
-// owe notes that node i is to be sent the release of t once more.
+// owe notes that node i must be sent the release of t once more.
 func (c *Core) owe(now clock.Instant, t *tenure, i int) {
 	if c.cut {
 		return
@@ -48,13 +46,14 @@ func (c *Core) owe(now clock.Instant, t *tenure, i int) {
 		c.unpaid(i, t.id, o)
 		return
 	}
-	// What was to stay taken may have a key that lives for days, of its heir, say.
+	// A key that was to stay taken may live for days, with the token of its adopter, say.
 	until := now.Add(max(owedFor, t.longestTTL()+2*t.terms.Drift+c.settings.NodeTimeout))
 	if t.votes.of[i].until != 0 && !t.pending.has(i) && !t.hold.isSilent(i) {
 		// It has answered everything but the release: its key ends by itself.
 		until = now.Add(max(c.settings.MaxTTL, t.longestTTL()) + 2*t.terms.Drift + c.settings.NodeTimeout)
 	}
-	// One that was stopped leaves the key when it goes on, and for too long unless it is told again.
+	// A node that was stopped leaves the key when it goes on, and for too long unless it is told
+	// again.
 	until = max(until, t.staysUntil())
 	if d.owed == nil {
 		d.node, d.owed = i, make(map[uint64]debt)
@@ -66,7 +65,7 @@ func (c *Core) owe(now clock.Instant, t *tenure, i int) {
 	}
 }
 
-// unpaid hears that a release which was sent again was not answered either.
+// unpaid records that a release which was sent again was not answered either.
 func (c *Core) unpaid(i int, id uint64, o debt) {
 	d := &c.nodes[i].debts
 	if o.sent {
@@ -78,8 +77,8 @@ func (c *Core) unpaid(i int, id uint64, o debt) {
 
 func (d *debts) wake(c *Core, now clock.Instant) { c.collect(now, d.node) }
 
-// collect sends releases that are owed to a node, those first that have waited
-// longest. While it is not enrolled, it forgets those that are pointless by now.
+// collect sends releases that are owed to a node, beginning with those that have waited longest.
+// While it is not enrolled, it forgets those that are pointless by now.
 func (c *Core) collect(now clock.Instant, i int) {
 	d := &c.nodes[i].debts
 	if len(d.owed) == 0 {
@@ -113,7 +112,7 @@ func (c *Core) collect(now clock.Instant, i int) {
 	c.restIfPaid(d)
 }
 
-// restIfPaid has the debts of a node rest if there are none.
+// restIfPaid stops the alarm of a node's debts if there are none.
 func (c *Core) restIfPaid(d *debts) {
 	if len(d.owed) == 0 {
 		c.alarms.clear(d)
@@ -121,7 +120,7 @@ func (c *Core) restIfPaid(d *debts) {
 	}
 }
 
-// onOwedRelease hears the answer to an owed release.
+// onOwedRelease handles the answer to an owed release.
 func (c *Core) onOwedRelease(_ clock.Instant, i int, r node.Reply) {
 	d := &c.nodes[i].debts
 	o, ok := d.owed[r.ID]

@@ -7,16 +7,16 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// A Call is the number by which the caller of the core knows who waits for an answer: it is
-// in the effect that answers. It is never 0, and its [Slot] is that of no other call that
-// was not answered.
+// A Call is the number by which the caller of the core knows the goroutine that waits for an
+// answer. It is in the effect that answers. It is never 0, and its [Slot] is that of no other call
+// that was not answered.
 type Call uint64
 
 // A Request is one caller's wish for a lease.
 type Request struct {
 	Call     Call
 	Key      string
-	Owner    string // what its lease says of the holder; Settings.Owner if empty
+	Owner    string // the holder that its lease shows; Settings.Owner if empty
 	Terms    *Terms
 	Attempts int  // how many it has left; 0 for as many as it takes
 	Once     bool // do not queue: TryAcquire
@@ -25,7 +25,7 @@ type Request struct {
 	MinHold  time.Duration // for how long the name is to stay taken, see stay.go; 0 for no longer than the lease
 }
 
-// An Effect is something to be done for a caller or a holder.
+// An Effect is something to do for a caller or a holder.
 type Effect struct {
 	Kind    EffectKind
 	Reason  Reason        // Ended, and Warned for a pause
@@ -44,7 +44,7 @@ type Effect struct {
 	Err     error         // NodeDown, Reconnected: why, in the node's own words
 }
 
-// EffectKind says what is to be done.
+// EffectKind says what to do.
 type EffectKind uint8
 
 const (
@@ -55,19 +55,19 @@ const (
 	EffectAnswered                      // tell the caller that it is done, or why not
 	EffectInspected                     // hand the nodes' answers to the caller
 	EffectNodeUp                        // a node was enrolled
-	EffectNodeDown                      // an enrolment has ended, because of Err, and is not made anew at once
-	EffectReconnected                   // an enrolment had ended, because of Err, and was made anew at once
-	EffectWarned                        // something is not as it should be
+	EffectNodeDown                      // an enrolment has ended, because of Err, and was not made again at once
+	EffectReconnected                   // an enrolment had ended, because of Err, and was made again at once
+	EffectWarned                        // something is wrong
 	EffectYoung                         // too few nodes are grown for a while
 	EffectWaits                         // the caller gets no answer at once, and waits from now on
 )
 
-// warn has somebody told that something is not as it should be.
+// warn appends the effect that warns of something wrong.
 func (c *Core) warn(w Warning) {
 	c.effects = append(c.effects, Effect{Kind: EffectWarned, Warning: &w})
 }
 
-// answer tells a caller that what was asked for is done, or, with a report, why not.
+// answer tells a caller that its request is done, or, with a report, why not.
 func (c *Core) answer(call Call, r *Report) {
 	c.effects = append(c.effects, Effect{Kind: EffectAnswered, Call: call, Report: r})
 }
@@ -78,7 +78,8 @@ func (c *Core) fail(call Call, r *Report) {
 	c.effects = append(c.effects, Effect{Kind: EffectFailed, Call: call, Report: r})
 }
 
-// waits tells, once, that a caller of Acquire, AcquireAny or Adopt does not get its answer at once.
+// waits tells a caller of Acquire, AcquireAny or Adopt, once, that it does not get its answer at
+// once.
 func (c *Core) waits(w *waiter) {
 	if w.choice != nil {
 		w = w.choice.head
@@ -90,8 +91,8 @@ func (c *Core) waits(w *waiter) {
 	c.effects = append(c.effects, Effect{Kind: EffectWaits, Call: w.Call, Key: w.Key})
 }
 
-// send has a node get a command, after all effects that were decided until now. See
-// invariant 4 of package supervisor.
+// send gives a node a command, after all effects that were decided until now. See invariant 4 of
+// package supervisor.
 func (c *Core) send(i int, cmd node.Command) {
 	if cmd.Op != node.Renew { // which is of another lease than those that are being gathered
 		c.sendGroup()
@@ -99,7 +100,7 @@ func (c *Core) send(i int, cmd node.Command) {
 	c.put(i, cmd)
 }
 
-// put does so, whatever is being gathered.
+// put gives a node a command even while a group is being gathered.
 func (c *Core) put(i int, cmd node.Command) {
 	c.outbox[i] = append(c.outbox[i], cmd)
 	c.queued++
@@ -108,22 +109,22 @@ func (c *Core) put(i int, cmd node.Command) {
 // Idle reports whether nothing is to be performed.
 func (c *Core) Idle() bool { return len(c.effects)+c.queued == 0 }
 
-// TakeEffects returns the effects that were decided, in the order in which they are to be
-// performed. They are valid until ReturnEffects, before which the core may be given inputs.
+// TakeEffects returns the effects that were decided, in the order in which they must be performed.
+// They are valid until ReturnEffects. Before that the core may be given inputs.
 func (c *Core) TakeEffects() []Effect {
 	taken := c.effects
 	c.effects, c.spare = c.spare[:0], nil
 	return taken
 }
 
-// ReturnEffects gives what TakeEffects has returned back, to be used again.
+// ReturnEffects gives back the result of TakeEffects, to be used again.
 func (c *Core) ReturnEffects(taken []Effect) {
 	clear(taken)
 	c.spare = taken[:0]
 }
 
-// TakeCommands returns what a node is to be sent, in this order. It is valid until
-// TakeCommands is called again: inputs in between do not touch it.
+// TakeCommands returns the commands for a node, in this order. It is valid until TakeCommands is
+// called again: inputs in between do not touch it.
 func (c *Core) TakeCommands(i int) []node.Command {
 	c.sendGroup()
 	taken := c.outbox[i]

@@ -8,17 +8,17 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// A ballot is what the nodes answered to one attempt.
+// A ballot has the nodes' answers to one attempt.
 type ballot struct {
 	answers  answers
 	granted  nodeSet
 	raised   nodeSet // the fence is larger than what they had stored, and is stored now
-	known    nodeSet // what they had stored is no more than highest, or than the fence first proposed
+	known    nodeSet // their stored fence is no more than highest, or than the fence first proposed
 	highest  uint64  // that they are known to have stored
 	outdated nodeSet // while raising: nodes whose next answer is to a lower fence
-	unsure   nodeSet // nodes that never answered a claim, which may arrive later than what follows
+	unsure   nodeSet // nodes that never answered a claim, which may arrive later than the commands after it
 
-	longer bool // the nodes' time was waited for twice as long
+	longer bool // the attempt waited twice as long for the nodes' time
 
 	claims     bool          // it is for a waiter that stands in the queue
 	begun      bool          // a node was claimed
@@ -26,11 +26,10 @@ type ballot struct {
 	patience   time.Duration // until all that have not granted are claimed again
 }
 
-// proposal returns the fence to propose: the nodes' time in microseconds, by the
-// median of their offsets, or one more than the highest that was seen. So no
-// client's wall clock matters. It reports false until the time of a quorum is
-// known. Offsets that are old, or of nodes that are unreachable, count only if there
-// are too few others.
+// proposal returns the fence to propose: the nodes' time in microseconds, by the median of their
+// offsets, or one more than the highest that was seen. So no client's wall clock matters. It
+// reports false until the time of a quorum is known. Offsets that are old, or of nodes that are
+// unreachable, count only if there are too few others.
 func (c *Core) proposal(now clock.Instant, seen uint64) (uint64, bool) {
 	var buf, stale [MaxNodes]time.Duration
 	offsets, old := buf[:0], stale[:0]
@@ -63,8 +62,8 @@ func (c *Core) propose(now clock.Instant) {
 	c.proposing.begin(c, now, &c.waited, task{kind: taskPropose})
 }
 
-// waitLonger waits once more for the nodes' time if they may be slow rather than gone: to be
-// connected to takes several answers, and no election has begun. It reports whether it does.
+// waitLonger waits once more for the nodes' time if they may be slow rather than gone: a new
+// connection takes several answers, and no election has begun. It reports whether it does.
 func (c *Core) waitLonger(now clock.Instant, t *tenure) bool {
 	if t.phase != phaseWaiting || t.ballot.longer || now.Sub(t.begun) < t.terms.Window {
 		return false
@@ -125,9 +124,9 @@ func (c *Core) startElection(now clock.Instant, t *tenure, fence uint64) {
 	}
 }
 
-// onGrant hears an answer to a grant or a claim. One that comes after the election was won
-// still counts for what it is worth; one that comes after it was lost finds its
-// release already under way.
+// onGrant handles an answer to a grant or a claim. An answer that comes after the election was won
+// still counts for what it is worth. If it comes after the election was lost, its release is
+// already under way.
 func (c *Core) onGrant(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
 	t.reached(i, r)
@@ -143,8 +142,8 @@ func (c *Core) onGrant(now clock.Instant, t *tenure, i int, r node.Reply) {
 	case r.Op == node.Claim && r.Status == node.Unknown:
 		t.claimUnanswered(now, i)
 	case r.Op == node.Grant && r.Status == node.Other:
-		// It has said itself that it does not keep the token, and never will: every
-		// attempt has one of its own. So there is nothing to be given back there.
+		// The node has said itself that it does not keep the token, and it never will: every
+		// attempt has a token of its own. So there is nothing to give back there.
 		t.asked.del(i)
 	}
 	if t.askAgain.has(i) {
@@ -165,7 +164,7 @@ func (c *Core) onGrant(now clock.Instant, t *tenure, i int, r node.Reply) {
 	}
 }
 
-// claimUnanswered remembers that a claim may arrive at a node after what follows it.
+// claimUnanswered remembers that a claim may arrive at a node after the commands that follow it.
 func (t *tenure) claimUnanswered(now clock.Instant, i int) {
 	switch {
 	case t.phase == phaseHeld:
@@ -189,7 +188,7 @@ func (c *Core) onVote(now clock.Instant, t *tenure, i int, r node.Reply) {
 		if r.Raised {
 			b.raised.add(i)
 		}
-		if r.Raised || r.Op == node.Claim { // a grant tells no more
+		if r.Raised || r.Op == node.Claim { // a grant says no more
 			b.known.add(i)
 		}
 	}
@@ -207,7 +206,7 @@ func (c *Core) decide(now clock.Instant, t *tenure) {
 	case now.Sub(t.begun) > t.terms.Window:
 		c.lose(now, t)
 	case t.phase == phaseElecting && b.granted.len() >= c.quorum && t.minHold() > 0:
-		c.raise(now, t) // which has them keep the key for longer as well, see stay.go
+		c.raise(now, t) // which also makes them keep the key for longer, see stay.go
 	case b.raised.len() >= c.quorum:
 		c.win(now, t)
 	case t.phase == phaseElecting && b.granted.len() >= c.quorum:
@@ -223,9 +222,9 @@ func (c *Core) decide(now clock.Instant, t *tenure) {
 	}
 }
 
-// raise has the nodes that have granted store a fence that is larger than all that
-// they are known to have stored when they granted. One that has not told what that was
-// tells it in its answer. See invariant 8 of package supervisor.
+// raise makes the nodes that have granted store a fence that is larger than all that they are known
+// to have had stored when they granted. A node that has not reported its stored fence does so in
+// its answer. See invariant 8 of package supervisor.
 func (c *Core) raise(now clock.Instant, t *tenure) {
 	b := t.ballot
 	t.fence = max(t.fence, b.highest) + 1
@@ -240,7 +239,7 @@ func (c *Core) raise(now clock.Instant, t *tenure) {
 		return
 	}
 	t.phase, b.raised = phaseRaising, 0
-	c.alarms.set(t, t.begun.Add(t.terms.Window)) // nothing is canvassed any more
+	c.alarms.set(t, t.begun.Add(t.terms.Window)) // no further nodes are claimed
 	b.outdated = t.pending & b.granted
 	for i := range c.nodes {
 		if b.granted.has(i) && !b.outdated.has(i) {
@@ -257,8 +256,8 @@ func (c *Core) raiseAt(now clock.Instant, t *tenure, i int) {
 	})
 }
 
-// onRaise hears an answer to a raise. What counts is what the node had stored when
-// it granted: whatever came later is of no lease, for the key is ours.
+// onRaise handles an answer to a raise. What counts is the fence that the node had stored when it
+// granted. A later one is of no lease, for the key is ours.
 func (c *Core) onRaise(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
 	if t.phase == phaseReleasing {
@@ -289,8 +288,8 @@ func (c *Core) onRaise(now clock.Instant, t *tenure, i int, r node.Reply) {
 	c.decide(now, t)
 }
 
-// exhausted tells the first waiter that no larger fence can be stored for the name. The
-// same one a second time would order nothing.
+// exhausted tells the first waiter that no larger fence can be stored for the name. The same fence
+// a second time would order nothing.
 func (c *Core) exhausted(now clock.Instant, t *tenure) {
 	if t.adopt != nil {
 		c.failAdoption(t, ReasonFenceExhausted)
@@ -356,8 +355,7 @@ func (c *Core) tellWon(w *waiter, t *tenure, until clock.Instant, took time.Dura
 	})
 }
 
-// lose gives back what an attempt got, and has the waiter try again later or
-// tells it why not.
+// lose gives back what an attempt got. It makes the waiter try again later or tells it why not.
 func (c *Core) lose(now clock.Instant, t *tenure) {
 	if t.adopt != nil {
 		c.failAdoption(t, ReasonNoQuorum)
@@ -379,13 +377,13 @@ func (c *Core) lose(now clock.Instant, t *tenure) {
 		c.enterQueue(now, l)
 		return
 	}
-	// Who holds it, and for how long? That tells when to try again, and is what the
-	// caller is told.
+	// Which client holds the name, and for how long? The answer says when to try again, and the
+	// caller gets it.
 	l.inquiry = c.inquire(now, l.key, false, refused)
 	l.inquiry.line, l.inquiry.asked = l, refused
 }
 
-// tally draws up what the nodes answered to an attempt.
+// tally collects what the nodes answered to an attempt.
 func (c *Core) tally(l *line, t *tenure) {
 	l.answers, l.fence = t.ballot.answers, max(l.fence, t.ballot.highest)
 	for i := range l.answers {
@@ -413,7 +411,7 @@ func (c *Core) unasked(i int) Answer {
 	return Answer{Verdict: VerdictUnreachable, Err: FaultNotConnected}
 }
 
-// judge works out what the answers amount to.
+// judge sets the reason that follows from the answers.
 func (l *line) judge(quorum int) { l.why = l.answers.amountTo(quorum) }
 
 // amountTo returns ReasonHeld or ReasonNoQuorum.

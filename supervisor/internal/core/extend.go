@@ -2,17 +2,17 @@ package core
 
 import "github.com/leasehold-go/leasehold/clock"
 
-// An extension is a renewal by hand: it is done when a quorum has answered
-// renewals that were sent since it was asked for.
+// An extension is a renewal by hand: it is done when a quorum has answered renewals that were sent
+// since it was asked for.
 type extension struct {
 	early   nodeSet // nodes that have yet to answer an earlier renewal
 	done    nodeSet
 	waiters []Call
 
-	handOver Call // that of them for which the lease ends here then; 0 without
+	handOver Call // the call among them for which the lease then ends here; 0 without
 }
 
-// Extend renews a held lease at once, with another TTL. It is answered by EffectAnswered.
+// Extend renews a held lease at once, with another TTL. EffectAnswered answers it.
 func (c *Core) Extend(now clock.Instant, id uint64, terms *Terms, call Call) {
 	t := c.tenures.get(id)
 	if t == nil || t.phase != phaseHeld {
@@ -22,7 +22,7 @@ func (c *Core) Extend(now clock.Instant, id uint64, terms *Terms, call Call) {
 	}
 	h := &t.hold
 	if grace := t.terms.Grace; grace < terms.Grace {
-		// The larger one of a longer TTL must not eat up what is left of a short one.
+		// The larger drift or grace of a longer TTL must not eat up the rest of a short one.
 		shared := *terms
 		shared.Grace = grace
 		terms = &shared
@@ -51,7 +51,7 @@ func (c *Core) Extend(now clock.Instant, id uint64, terms *Terms, call Call) {
 	c.recomputeDeadline(now, t)
 }
 
-// extended hears a renewal for an extension that is under way.
+// extended records a renewal for an extension that is under way.
 func (c *Core) extended(now clock.Instant, t *tenure, i int) {
 	x := t.hold.extend
 	if x == nil {
@@ -71,7 +71,7 @@ func (c *Core) extended(now clock.Instant, t *tenure, i int) {
 	if x.handOver != 0 {
 		handle = t.handle(now)
 		handle.Over = true
-		c.disown(now, t) // before anybody is told that there is an heir
+		c.disown(now, t) // before the caller gets the handle
 	}
 	for _, w := range x.waiters {
 		e := Effect{Kind: EffectAnswered, Call: w}

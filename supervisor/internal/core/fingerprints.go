@@ -8,19 +8,19 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// This file is how the clients of a name find out whether they agree: on the largest TTL in
-// use, and on which nodes there are.
+// In this file the clients of a name find out whether they agree: on the largest TTL in use, and on
+// which nodes there are.
 
-// An agreement is what is known of the other clients. For widest see
-// invariant 13 of package supervisor.
+// An agreement has what is known of the other clients. For widest see invariant 13 of package
+// supervisor.
 type agreement struct {
 	alarm                  // the next signing
-	widest   time.Duration // the largest MaxTTL that a node has ever told, or our own
+	widest   time.Duration // the largest MaxTTL that a node has ever reported, or our own
 	text     string        // the fingerprint of our own electorate
 	young    nodeSet       // nodes that are not grown
 	warnedOf map[foreign]bool
-	apart    bool // the nodes' clocks were said to differ
-	few      bool // it was said that too few nodes are grown
+	apart    bool // a warning said that the nodes' clocks differ
+	few      bool // a warning said that too few nodes are grown
 }
 
 // A foreign is a fingerprint that does not agree with ours, on one node.
@@ -31,7 +31,7 @@ type foreign struct {
 
 // A sighting is a fingerprint of other clients on one node.
 type sighting struct {
-	first, last time.Duration // until when it counted, as it was told first and last
+	first, last time.Duration // until when it counted, as first and last reported
 }
 
 // agree looks at what the state of a node says about the agreement.
@@ -65,7 +65,7 @@ func (c *Core) agree(now clock.Instant, i int, was *node.State) {
 	}
 }
 
-// onChangedState hears that a node is another one than before, in what concerns others.
+// onChangedState handles a node that differs from before in what concerns others.
 func (c *Core) onChangedState(now clock.Instant, i int, was *node.State) {
 	p := &c.nodes[i]
 	s := &p.state
@@ -110,8 +110,8 @@ func (a *agreement) wake(c *Core, now clock.Instant) {
 	c.alarms.set(a, now.Add(c.settings.signEvery()))
 }
 
-// identify works out our fingerprint, and leaves it: how many nodes there are, and the
-// identities of those that were met.
+// identify computes our fingerprint, and leaves it: how many nodes there are, and the identities of
+// those that were met.
 func (c *Core) identify(now clock.Instant, i int, enrolled bool) {
 	var ids []string
 	for k := range c.nodes {
@@ -157,9 +157,9 @@ func (c *Core) onSign(i int, r node.Reply) {
 		}
 		x.last = f.Until
 		alive[f.Text] = x
-		// A node that was emptied gets another identity, which the others learn when they
-		// enrol again. So that many alone is told at once, and another identity only if
-		// it is still signed for when everybody has done so.
+		// A node that was emptied gets another identity, which the others learn when they enrol
+		// again. So only the number of nodes is reported at once. Another identity is reported only
+		// if clients still sign for it when all have had the time to enrol again.
 		if theirs.Nodes == len(c.nodes) && x.last-x.first < 3*c.settings.signEvery()/2 {
 			continue
 		}
@@ -172,8 +172,8 @@ func (c *Core) onSign(i int, r node.Reply) {
 	p.foreign = alive
 }
 
-// compare returns how many nodes of others this client does not know, and whether all of
-// them may be the same nodes as ours.
+// compare returns how many nodes of others this client does not know, and whether all of them may
+// be the same nodes as ours.
 func (c *Core) compare(theirs node.Electorate) (unknown int, agrees bool) {
 	ours, _ := node.ParseElectorate(c.text)
 	for _, id := range theirs.Identities {
@@ -184,8 +184,8 @@ func (c *Core) compare(theirs node.Electorate) (unknown int, agrees bool) {
 	return unknown, theirs.Nodes == len(c.nodes) && len(ours.Identities)+unknown <= theirs.Nodes
 }
 
-// disagreement returns how other clients' nodes differ from ours, as the first node tells
-// that has anything to tell.
+// disagreement returns how other clients' nodes differ from ours, as the first node reports that
+// has something to report.
 func (c *Core) disagreement() Disagreement {
 	for i := range c.nodes {
 		if d := c.nodes[i].disagreement; d.Nodes != 0 {

@@ -7,32 +7,33 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// This file is the hand-over in one exchange. Each heartbeat of a waiter lets the node give it
-// the key, until the heartbeat ends at the latest: it is a grant that has no answer yet. A release
-// proposes the next fence, and has the node give the key to the first waiter if that is larger
-// than what is stored, and say so, and until when: that is the answer. Once q nodes have said so
-// of one fence, the waiter holds the name, by the rules of every election. In all other cases it
-// claims what it was given, as what was reserved for it. See invariant 18 of package supervisor.
+// This file has the hand-over in one exchange. Each heartbeat of a waiter lets the node give it the
+// key, until the heartbeat ends at the latest: it is a grant that has no answer yet. A release
+// proposes the next fence. If that is larger than the stored one, the node gives the key to the
+// first waiter, and sends a message with that and until when: the message is the answer. Once q
+// nodes have sent it with one fence, the waiter holds the name, by the rules of every election. In
+// all other cases it claims what it was given as if that was reserved for it. See invariant 18 of
+// package supervisor.
 
 // An offer is what one node may give a waiter the key by.
 type offer struct {
 	sent clock.Instant // when the latest heartbeat was queued
 
-	// Of the latest heartbeat that was answered; asked is 0 if there is none, or no gift is to
-	// be believed that answers it.
+	// These are of the latest heartbeat that was answered. asked is 0 if there is none, or if no
+	// gift that answers it is to be believed.
 	asked clock.Instant
 	lead  time.Duration // how far the node's clock was ahead of ours then
 	life  uint32        // and in which incarnation
 	beat  time.Duration // when that heartbeat ends, by the node's TIME
 
 	gift  node.Wake     // the latest; its Fence is 0 if there is none
-	least time.Duration // how far the node's clock was ahead of ours by that, counted to its receipt
+	least time.Duration // how far the node's clock was ahead of ours by the gift, counted to its receipt
 }
 
-// offered hears that node i has answered a heartbeat.
+// offered records that node i has answered a heartbeat.
 func (c *Core) offered(i int, t *tenure, r node.Reply) {
 	if r.Until == 0 {
-		return // it has the key, by what the one before was given
+		return // it has the key, which was given by an earlier heartbeat
 	}
 	o, s := &t.queuing.offers[i], &c.nodes[i].state
 	o.asked, o.lead, o.life, o.beat = o.sent, readingOf(s).most, s.Life, r.Until
@@ -41,8 +42,8 @@ func (c *Core) offered(i int, t *tenure, r node.Reply) {
 	}
 }
 
-// onGift hears that a release has given a waiter the key of one node. It reports whether that is
-// all that there is to do.
+// onGift records that a release has given a waiter the key of one node. It reports whether nothing
+// else is to do.
 func (c *Core) onGift(now clock.Instant, t *tenure, w node.Wake) (done bool) {
 	if t.queuing == nil {
 		return false
@@ -61,16 +62,16 @@ func (c *Core) onGift(now clock.Instant, t *tenure, w node.Wake) (done bool) {
 	return false
 }
 
-// keptUntil returns until when a node keeps what it has given, unless its clock has gained on
-// ours. The node had the heartbeat after that was queued, when its own clock was that long before
+// keptUntil returns until when a node keeps what it has given, unless its clock has gained on ours.
+// The heartbeat reached the node after it was queued, when the node's clock was that long before
 // the end of the key.
 func (c *Core) keptUntil(o *offer, t *tenure) clock.Instant {
 	begun := o.beat - c.settings.Alive() // by the node's TIME
 	return o.asked.Add(o.gift.Until - begun - t.terms.Drift)
 }
 
-// worth returns until when node i surely keeps what it has given: as for a vote, by when it was
-// asked. It is 0 if the gift does not answer the latest heartbeat, or came too late.
+// worth returns until when node i surely keeps what it has given, counted as for a vote from when
+// it was asked. It is 0 if the gift does not answer the latest heartbeat, or came too late.
 func (c *Core) worth(now clock.Instant, t *tenure, i int) clock.Instant {
 	o := &t.queuing.offers[i]
 	s := &c.nodes[i].state
@@ -81,7 +82,7 @@ func (c *Core) worth(now clock.Instant, t *tenure, i int) clock.Instant {
 		return 0
 	}
 	if o.least-o.lead > t.terms.Drift {
-		return 0 // this process was stopped by what its clock does not see, and has it from before
+		return 0 // this process was stopped in a way that its clock does not see, and has the gift from before
 	}
 	until := c.keptUntil(o, t)
 	if r := readingOf(s); r.least-o.lead > t.terms.Drift {
@@ -90,12 +91,12 @@ func (c *Core) worth(now clock.Instant, t *tenure, i int) clock.Instant {
 	return until
 }
 
-// takeGifts has a waiter hold the name if q nodes have been given to it with one fence. It
-// reports whether the waiting is over.
+// takeGifts makes a waiter hold the name if q nodes have given it with one fence. It reports
+// whether the waiting is over.
 func (c *Core) takeGifts(now clock.Instant, t *tenure) bool {
 	s, w := t.queuing, t.line.first
 	if w.NoRenew || w.MinHold > 0 || c.settings.Alive() > t.terms.TTL {
-		return false // it would have the name for no longer than a reservation, or is to have it for longer at once
+		return false // it would have the name for no longer than a reservation, or should have it for longer at once
 	}
 	for i := range c.nodes {
 		if fence := s.offers[i].gift.Fence; fence != 0 && fence <= maxFence {
@@ -108,8 +109,8 @@ func (c *Core) takeGifts(now clock.Instant, t *tenure) bool {
 	return false
 }
 
-// given returns the nodes that were given to a waiter with a fence, and keep that for long
-// enough: it must last until the node has renewed, or the lease would be lost as soon as it is won.
+// given returns the nodes that have given a waiter the name with a fence, and keep it for long
+// enough. It must last until the node has renewed, or the lease would be lost as soon as it is won.
 func (c *Core) given(now clock.Instant, t *tenure, fence uint64) (nodes nodeSet) {
 	for i := range c.nodes {
 		renewed := now.Add(c.patience(i) + t.terms.Grace)
@@ -120,7 +121,7 @@ func (c *Core) given(now clock.Instant, t *tenure, fence uint64) (nodes nodeSet)
 	return nodes
 }
 
-// winGiven hands a lease to a waiter whom these nodes were given to.
+// winGiven hands a lease to a waiter to which these nodes have given the name.
 func (c *Core) winGiven(now clock.Instant, t *tenure, given nodeSet, fence uint64) {
 	t.phase, t.fence, t.begun = phaseElecting, fence, t.queuing.given
 	t.ballot.claims, t.queuing.won = true, true
@@ -135,8 +136,8 @@ func (c *Core) winGiven(now clock.Instant, t *tenure, given nodeSet, fence uint6
 	}
 }
 
-// renewSoon has a lease that was given renewed as soon as it may be worth it, and so soon that
-// the answers come in time: whoever has the name for a moment needs none.
+// renewSoon renews a lease that was given as soon as that may be worth it, and so soon that the
+// answers come in time. A holder that has the name for a moment needs no renewal.
 func (c *Core) renewSoon(now clock.Instant, t *tenure, given nodeSet) {
 	spare := t.hold.until.Sub(now)
 	for i := range c.nodes {
@@ -148,7 +149,7 @@ func (c *Core) renewSoon(now clock.Instant, t *tenure, given nodeSet) {
 	c.schedule(t)
 }
 
-// patience is for how long an answer of a node is waited for.
+// patience returns how long to wait for an answer of a node.
 func (c *Core) patience(i int) time.Duration {
 	return max(c.settings.NodeTimeout, c.nodes[i].state.Patience)
 }
@@ -166,8 +167,8 @@ func (c *Core) receive(now clock.Instant, t *tenure, i int) {
 	t.queuing.gone.add(i)
 }
 
-// takeGift counts the vote of a node that was given to a lease with the fence that it has, and
-// says so only now. It reports whether it was.
+// takeGift counts the vote of a node that has given the name to a lease with its fence, and says so
+// only now. It reports whether it did.
 func (c *Core) takeGift(now clock.Instant, t *tenure, i int) bool {
 	g, v := &t.queuing.offers[i].gift, &t.votes.of[i]
 	if g.Fence != t.fence || v.until != 0 || v.standing != counts ||
@@ -181,7 +182,8 @@ func (c *Core) takeGift(now clock.Instant, t *tenure, i int) bool {
 	return true
 }
 
-// hasGifts reports whether one of these nodes may have been given to a waiter, and not reserved.
+// hasGifts reports whether one of these nodes may have given the name to a waiter, and not only
+// reserved it.
 func (c *Core) hasGifts(t *tenure, nodes nodeSet) bool {
 	for i := range c.nodes {
 		if nodes.has(i) && (t.queuing.offers[i].gift.Fence != 0 || t.queuing.holds.has(i)) {
@@ -191,7 +193,7 @@ func (c *Core) hasGifts(t *tenure, nodes nodeSet) bool {
 	return false
 }
 
-// nextFence returns the fence that a release proposes for whoever waits, as a claim would: more
+// nextFence returns the fence that a release proposes for the next waiter, as a claim would: more
 // than that of the lease. It is 0 if none can be proposed.
 func (c *Core) nextFence(now clock.Instant, t *tenure) uint64 {
 	fence, ok := c.proposal(now, 0)

@@ -12,24 +12,24 @@ import (
 // release, and a quorum is free or the keys must have expired.
 type giving struct {
 	answer     Call          // the caller of Release, or 0
-	patience   clock.Instant // until when that caller waits, who has no end of its own; 0 if it has
+	patience   clock.Instant // until when that caller waits if its context never ends; 0 if it does
 	hasty      bool          // that caller has no time left
 	begun      clock.Instant
 	told       bool          // the releases were sent
-	gives      bool          // they may give the keys to whoever waits
+	gives      bool          // they may give the keys to waiters
 	holding    nodeSet       // nodes that may still have the key
 	unanswered nodeSet       // the first release is unanswered
 	expires    clock.Instant // a quorum is free then, whatever the nodes say; 0 while all have yet to answer
 	leave      clock.Instant // Close waits no longer than that, and for the answers; 0 if its context bounds it
 	errs       []error       // by node; nil while there is none
-	revoke     *revocation   // of somebody else's lease; nil of one's own
+	revoke     *revocation   // of another client's lease; nil for one's own
 }
 
-// Release hears that the holder gives the name up, whose lease is over already. It is answered
-// by EffectAnswered: as soon as a quorum is free or the keys must have expired, or when
-// StopWaiting, Bound, Hasten or Cut ends the waiting. If a renewal that was answered in between has found
-// out that the lease is over, or its time was up, the lease is being given back already, and the
-// holder waits for that.
+// Release handles a holder that gives the name up, whose lease is over already. EffectAnswered
+// answers it: as soon as a quorum is free or the keys must have expired, or when StopWaiting,
+// Bound, Hasten or Cut ends the waiting. The lease may be being given back already: its time was
+// up, or a renewal that was answered in between has shown that it is over. Then the holder waits
+// for that.
 func (c *Core) Release(now clock.Instant, id uint64, call Call) {
 	switch t := c.tenures.get(id); {
 	case t != nil && t.phase == phaseHeld:
@@ -43,10 +43,10 @@ func (c *Core) Release(now clock.Instant, id uint64, call Call) {
 	}
 }
 
-// Bound hears that the caller of Release has no end of its own. It waits for as long as a node may
-// take to answer: who merely defers a release must not be held up by nodes that are down. That
-// needs an alarm only once a node has failed. Until then each answers in its own time, and to
-// set one for each release would cost as much as the release.
+// Bound records that the context of the caller of Release never ends. It waits for as long as a
+// node may take to answer: nodes that are down must not hold up a caller that merely defers a
+// release. That needs an alarm only once a node has failed. Until then each answers in its own
+// time, and to set one for each release would cost as much as the release.
 func (c *Core) Bound(now clock.Instant, id uint64) {
 	if t := c.tenures.get(id); t != nil && t.give != nil && t.give.answer != 0 {
 		t.give.patience = now.Add(t.terms.Window)
@@ -56,7 +56,7 @@ func (c *Core) Bound(now clock.Instant, id uint64) {
 	}
 }
 
-// Hasten hears that the caller of Release has no time left. It waits for the answers that are on
+// Hasten records that the caller of Release has no time left. It waits for the answers that are on
 // their way, as long as a quorum may be free by them, and not for nodes that are down.
 func (c *Core) Hasten(now clock.Instant, id uint64) {
 	if t := c.tenures.get(id); t != nil && t.give != nil && t.give.answer != 0 {
@@ -65,7 +65,7 @@ func (c *Core) Hasten(now clock.Instant, id uint64) {
 	}
 }
 
-// HolderEnded hears that the holder of a lease was the first to notice that it is over.
+// HolderEnded records that the holder of a lease was the first to notice that it is over.
 func (c *Core) HolderEnded(now clock.Instant, id uint64, why Reason) {
 	if t := c.tenures.get(id); t != nil && t.phase == phaseHeld {
 		c.end(now, t, why)
@@ -76,7 +76,7 @@ func (c *Core) HolderEnded(now clock.Instant, id uint64, why Reason) {
 // process sends its grants right after the releases, see Serve.
 func (c *Core) end(now clock.Instant, t *tenure, why Reason) { c.endFor(now, t, why, 0) }
 
-// endFor does the same for a caller who is told when it is given back.
+// endFor ends a lease too, and tells the caller when it is given back.
 func (c *Core) endFor(now clock.Instant, t *tenure, why Reason, call Call) {
 	var lost *Report
 	if why != ReasonReleased && why != ReasonHandedOver {
@@ -123,8 +123,8 @@ func (c *Core) giveBack(now clock.Instant, t *tenure) {
 	c.giveBackAt(now, now, t, 0, false)
 }
 
-// giveBackAt gives a tenure back as soon as an instant has come. Whoever waits may be given the
-// keys if the lease was valid until now.
+// giveBackAt gives a tenure back as soon as an instant has come. Waiters may be given the keys if
+// the lease was valid until now.
 func (c *Core) giveBackAt(at, now clock.Instant, t *tenure, call Call, valid bool) {
 	c.alarms.clear(t)
 	t.phase = phaseReleasing
@@ -148,8 +148,8 @@ func (c *Core) releaseNow(now clock.Instant, t *tenure) {
 	}
 }
 
-// sendReleases sends a release to every node that may have the key, also to the silent
-// ones: the command may have arrived. It goes after all that was sent before.
+// sendReleases sends a release to every node that may have the key, even to the silent ones: the
+// command may have arrived. It goes after all that was sent before.
 func (c *Core) sendReleases(now clock.Instant, t *tenure) {
 	t.give.told, t.give.unanswered = true, t.asked
 	fence := uint64(0)
@@ -164,16 +164,16 @@ func (c *Core) sendReleases(now clock.Instant, t *tenure) {
 	c.settled(now, t)
 }
 
-// sendRelease sends a release to one node. With a fence it gives the key, if it is there, to
-// whoever waits.
+// sendRelease sends a release to one node. With a fence it gives the key, if it is there, to the
+// next waiter.
 func (c *Core) sendRelease(now clock.Instant, t *tenure, i int, fence uint64) {
 	c.send(i, releaseOf(now, node.Command{
 		ID: t.id, Op: node.Release, Name: t.key, Token: t.token, Queued: t.inQueueOf(i), Fence: fence, By: clock.Never,
 	}, t.staysUntil()))
 }
 
-// onRelease hears an answer to a release. Whatever a node said, it does not have
-// the key by this tenure's doing; if it said nothing, it is owed another.
+// onRelease handles an answer to a release. Whatever a node said, it does not have the key by this
+// tenure's doing. If it said nothing, it is owed another release.
 func (c *Core) onRelease(now clock.Instant, t *tenure, i int, r node.Reply) {
 	if c.closing && !c.cut && r.Err == FaultNoRoom && t.give.unanswered.has(i) {
 		c.sendLater(now, t, i)
@@ -237,7 +237,8 @@ func (c *Core) forgetReleased(now clock.Instant, t *tenure, free bool) {
 	}
 }
 
-// awaitRelease has a tenure looked at when somebody has waited for its release long enough.
+// awaitRelease makes sure that a tenure is looked at when its caller has waited for the release
+// long enough.
 func (c *Core) awaitRelease(t *tenure) {
 	g := t.give
 	at := clock.Never
@@ -255,15 +256,15 @@ func (c *Core) awaitRelease(t *tenure) {
 	}
 }
 
-// keysEnd returns when so many keys of a tenure must have expired that a quorum is free. Every
-// node has answered what it was sent, or was given up by now. What it may execute later all the
-// same is owed a release for longer, see owe.
+// keysEnd returns when so many keys of a tenure must have expired that a quorum is free. Every node
+// has answered what it was sent, or was given up by now. If a node may execute a command later all
+// the same, it is owed a release for longer, see owe.
 func (c *Core) keysEnd(now clock.Instant, t *tenure) clock.Instant {
 	g := t.give
 	ttl := t.longestTTL()
 	latest := now.Add(ttl + c.settings.DriftOf(ttl))
 	if t.begun == 0 {
-		latest = now.Add(c.settings.Alive()) // it never had more than its place in the queues, and what that was given
+		latest = now.Add(c.settings.Alive()) // it never had more than its place in the queues, and a key that was given for it
 	}
 	var buf [MaxNodes]clock.Instant
 	ends := buf[:0]
@@ -273,7 +274,8 @@ func (c *Core) keysEnd(now clock.Instant, t *tenure) clock.Instant {
 		}
 		end := latest
 		if c.nodes[i].state.Overdue {
-			// It may yet get what was sent last: the connection goes on for so long, in case it answers.
+			// It may yet get the latest command: the connection goes on for so long, in case it
+			// answers.
 			end = end.Add(c.terms.Window)
 		}
 		if v := &t.votes.of[i]; v.until != 0 && !t.votes.loose.has(i) && ttl == t.terms.TTL {
@@ -286,8 +288,8 @@ func (c *Core) keysEnd(now clock.Instant, t *tenure) clock.Instant {
 	return ends[len(ends)-(len(c.nodes)-c.quorum)-1]
 }
 
-// sentFor hears that a node may have been sent the key for so long. If that is longer than the TTL,
-// it may miss what shortens it.
+// sentFor records for how long a node may have been sent the key. If that is longer than the TTL,
+// it may miss a command that shortens it.
 func (t *tenure) sentFor(ttl time.Duration) {
 	switch {
 	case ttl <= t.terms.TTL:
@@ -298,8 +300,8 @@ func (t *tenure) sentFor(ttl time.Duration) {
 	}
 }
 
-// longestTTL returns the longest for which a node may have been sent the key. What it keeps of a
-// lease for longer because the name is to stay taken is not counted.
+// longestTTL returns the longest time for which a node may have been sent the key. It does not
+// count a longer time because the name is to stay taken.
 func (t *tenure) longestTTL() time.Duration {
 	if t.hold.everHeld() {
 		return max(t.terms.TTL, t.hold.longest) // a node that missed the shorter renewals keeps the longer
@@ -307,7 +309,7 @@ func (t *tenure) longestTTL() time.Duration {
 	return max(t.terms.TTL, t.stretched)
 }
 
-// StopWaiting hears that the caller of Release waits no longer.
+// StopWaiting records that the caller of Release has stopped waiting.
 func (c *Core) StopWaiting(now clock.Instant, id uint64) {
 	t := c.tenures.get(id)
 	if t == nil || t.give == nil || t.give.answer == 0 {
@@ -324,11 +326,11 @@ func (c *Core) remainsOf(now clock.Instant, t *tenure) remains {
 	if g.expires != 0 {
 		r.left = g.expires.Sub(now)
 	}
-	r.left = max(r.left, t.staysUntil().Sub(now)) // what was not told to be left stays as well
+	r.left = max(r.left, t.staysUntil().Sub(now)) // a key that was not marked as left stays as well
 	return r
 }
 
-// unconfirmed reports the nodes which may still have a key.
+// unconfirmed returns the report with the nodes that may still have a key.
 func (c *Core) unconfirmed(r remains) *Report {
 	e := c.report(r.key, ReasonUnconfirmed, nil)
 	e.Left = r.left

@@ -6,11 +6,11 @@ import (
 )
 
 // Leases that are renewed on all nodes at the same instant, for the same TTL, are one message to
-// each node, and one answer. With very many leases to hold, what a message costs is nearly all
-// that a renewal costs. It changes nothing else: each lease has its promises and its deadline,
-// and is asked once at a time. See docs/decisions/26.
+// each node, and one answer. With very many leases, a message costs nearly all that a renewal
+// costs. Groups change nothing else: each lease has its promises and its deadline, and is asked
+// once at a time. See docs/decisions/26.
 
-// A group is such leases. All nodes share what it is to them, until each has answered.
+// A group is a set of such leases. All nodes share it, until each has answered.
 type group struct {
 	node.Group
 	by         clock.Instant // the latest of its members'
@@ -18,7 +18,7 @@ type group struct {
 	tenures    []*tenure // its members'; none is forgotten before the last answer
 }
 
-// groups are those that are out, and the one that is being gathered.
+// groups has those that are out, and the one that is being gathered.
 type groups struct {
 	gathering *group // nil while there is none
 	out       map[uint64]*group
@@ -32,8 +32,8 @@ const (
 	spareGroups = 4
 )
 
-// gather has a lease renewed on all nodes, together with others. It is sent before any command
-// for which the order matters, see send.
+// gather makes a lease part of the group that is renewed on all nodes. The group is sent before any
+// command for which the order matters, see send.
 func (c *Core) gather(t *tenure) {
 	gs := &c.groups
 	if g := gs.gathering; g != nil && (g.TTL != t.terms.TTL || len(g.Members) == maxGroup) {
@@ -62,7 +62,7 @@ func (gs *groups) empty() *group {
 	return g
 }
 
-// recycle takes back a group that nobody needs any more.
+// recycle keeps a group that is no longer used.
 func (gs *groups) recycle(g *group) {
 	if len(gs.spare) == spareGroups {
 		return
@@ -73,7 +73,7 @@ func (gs *groups) recycle(g *group) {
 	gs.spare = append(gs.spare, g)
 }
 
-// sendGroup sends what was gathered. To a lease that is alone a group is of no use.
+// sendGroup sends the gathered group. If it has one lease, that is sent alone.
 func (c *Core) sendGroup() {
 	gs := &c.groups
 	g := gs.gathering
@@ -103,8 +103,7 @@ func (c *Core) sendGroup() {
 	}
 }
 
-// onGroup hears a node's answer to a group: what it says holds of all members but those that it
-// names.
+// onGroup handles a node's answer to a group. It is true for all members but those that it names.
 func (c *Core) onGroup(now clock.Instant, i int, r node.Reply) {
 	g := c.groups.out[r.ID]
 	if g == nil || !g.unanswered.has(i) {
@@ -130,8 +129,8 @@ func (c *Core) onGroup(now clock.Instant, i int, r node.Reply) {
 	}
 }
 
-// goesOn hears that node i has renewed a lease, and does what nearly always comes of it: the vote
-// is good for longer. It reports false, and has done nothing, if anything is out of the ordinary.
+// goesOn records that node i has renewed a lease, and does what nearly always follows: the vote is
+// good for longer. It reports false, and has done nothing, if anything is out of the ordinary.
 func (c *Core) goesOn(now clock.Instant, i int, t *tenure) bool {
 	if t.phase != phaseHeld || now >= t.hold.until || t.hold.rareState != &noRare ||
 		t.votes.under != nil || t.askAgain.has(i) {
@@ -149,9 +148,9 @@ func (c *Core) goesOn(now clock.Instant, i int, t *tenure) bool {
 	return true
 }
 
-// fetch reads a little of each lease, and decides nothing. With very many leases, they are not in
-// the processor's caches when they are due. To wait for one after the other takes longer than all
-// the rest; these reads do not depend on one another, so the processor waits for many at once.
+// fetch reads a little of each lease, and decides nothing. Very many leases are not in the
+// processor's caches when they are due. To wait for one after the other takes longer than all the
+// rest. These reads do not depend on one another, so the processor waits for many at once.
 func (c *Core) fetch(ts []*tenure) {
 	var sum uint64
 	for _, t := range ts {
@@ -160,11 +159,11 @@ func (c *Core) fetch(ts []*tenure) {
 	c.fetched = sum
 }
 
-// fetchedAtOnce is for how many leases that is done at a time: they must still be there when it is
-// their turn.
+// fetchedAtOnce is for how many leases fetch reads at a time: they must still be in the cache when
+// it is their turn.
 const fetchedAtOnce = 64
 
-// fetchDue does so for the leases whose alarms are next.
+// fetchDue fetches the leases whose alarms are next.
 func (c *Core) fetchDue() {
 	next := c.alarms.heap[0].tenures
 	next = next[max(0, len(next)-fetchedAtOnce):]

@@ -7,8 +7,8 @@ import (
 	"github.com/leasehold-go/leasehold/clock"
 )
 
-// HandOver renews a lease at once, and disowns it when a quorum has confirmed that. It is
-// answered by EffectAnswered with the handle.
+// HandOver renews a lease at once, and disowns it when a quorum has confirmed that. EffectAnswered
+// answers it with the handle.
 func (c *Core) HandOver(now clock.Instant, id uint64, call Call) {
 	t := c.tenures.get(id)
 	if t == nil || t.phase != phaseHeld {
@@ -26,7 +26,7 @@ func (c *Core) HandOver(now clock.Instant, id uint64, call Call) {
 	}
 }
 
-// Keep hears that the caller of HandOver waits no longer: the lease stays held here.
+// Keep records that the caller of HandOver has stopped waiting: the lease stays held here.
 func (c *Core) Keep(_ clock.Instant, id uint64, call Call) {
 	t := c.tenures.get(id)
 	if t == nil || t.phase != phaseHeld || t.hold.extend == nil || t.hold.extend.handOver != call {
@@ -38,7 +38,7 @@ func (c *Core) Keep(_ clock.Instant, id uint64, call Call) {
 	c.answer(call, &Report{Key: t.key, Reason: ReasonKept})
 }
 
-// Handle returns what a held lease is continued with, or false if it is over.
+// Handle returns the handle with which a held lease is adopted, or false if it is over.
 func (c *Core) Handle(now clock.Instant, id uint64) (Handle, bool) {
 	t := c.tenures.get(id)
 	if t == nil || t.phase != phaseHeld {
@@ -47,16 +47,16 @@ func (c *Core) Handle(now clock.Instant, id uint64) (Handle, bool) {
 	return *t.handle(now), true
 }
 
-// A Handle is what a lease is continued with.
+// A Handle has what another supervisor needs to adopt a lease.
 type Handle struct {
 	Key, Token string
 	Fence      uint64
 	TTL        time.Duration
-	Over       bool // nobody believes in the lease any more
+	Over       bool // no process believes in the lease any more
 }
 
-// handle returns what a held lease is continued with: with the TTL that a node may
-// yet shorten it to, if that is less than its own.
+// handle returns the handle of a held lease. Its TTL is the one to which a node may yet shorten the
+// key, if that is less than the lease's own.
 func (t *tenure) handle(now clock.Instant) *Handle {
 	h := &Handle{Key: t.key, Token: t.token, Fence: t.fence, TTL: t.terms.TTL}
 	if short := t.hold.shortened(now); short != nil {

@@ -5,12 +5,11 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// heal grants a node that does not have the key to the lease again, with its own
-// fence: once every election that may have had the vote of an earlier incarnation of
-// the node is over, and in the present incarnation only. If its vote is suspect, a
-// quorum of others must have confirmed before that no rival has come between: the key
-// would look like an unbroken tenure to an heir. A vote that was withdrawn is
-// healed not before a renewal interval has passed.
+// heal grants a node that does not have the key to the lease again, with its own fence. It does so
+// once every election is over that may have had the vote of an earlier incarnation of the node, and
+// in the present incarnation only. If the node's vote is suspect, a quorum of others must have
+// confirmed before that no rival has come in between. Otherwise the key would look like an unbroken
+// tenure to an adopter. If the vote was withdrawn, a renewal interval must have passed.
 func (c *Core) heal(now clock.Instant, t *tenure, i int) {
 	h := &t.hold
 	if h.renewAt == clock.Never || t.pending.has(i) {
@@ -23,7 +22,7 @@ func (c *Core) heal(now clock.Instant, t *tenure, i int) {
 			return
 		}
 		if v.standing >= withdrawn {
-			// An operator who takes a lease away may reach one node after the other: what was
+			// An operator that takes a lease away may reach one node after the other: what was
 			// deleted first must not be back when the last is reached.
 			at = max(at, x.since.Add(t.terms.RenewEvery))
 		}
@@ -41,8 +40,8 @@ func (c *Core) heal(now clock.Instant, t *tenure, i int) {
 	})
 }
 
-// onHeal hears an answer to a heal. The vote of a node that had merely
-// forgotten counts on; that of a suspect one stays on trial.
+// onHeal handles an answer to a heal. The vote of a node that had merely forgotten counts on; that
+// of a suspect one stays on trial.
 func (c *Core) onHeal(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
 	if t.phase != phaseHeld {

@@ -6,8 +6,8 @@ import (
 	"github.com/leasehold-go/leasehold/clock"
 )
 
-// A hold is what a tenure needs while it is held. It is part of the tenure: each renewal
-// touches it, and with very many leases what that costs is waiting for memory.
+// A hold is what a tenure needs while it is held. It is part of the tenure: each renewal touches
+// it, and with very many leases most of that cost is waiting for memory.
 type hold struct {
 	until      clock.Instant // the lease is lost then: the deadline less the grace
 	renewAt    clock.Instant // the next renewal on every node; Never without renewal
@@ -20,9 +20,9 @@ type rareState struct {
 	retry       nodeSet       // nodes whose last renewal failed
 	ask         nodeSet       // nodes that are to be renewed as soon as it is known that the lease goes on
 	fails       uint8         // retries since the last regular renewal
-	longest     time.Duration // a node may have been sent the key for so long; 0 if for no longer than the TTL
+	longest     time.Duration // the longest time for which a node may have been sent the key; 0 if for no longer than the TTL
 	short       nodeSet       // nodes whose latest promise is for less than they were asked for, see ttlCap
-	changesFrom clock.Instant // it is not looked at because of news before that
+	changesFrom clock.Instant // before that a message makes it look no more
 	lookAt      clock.Instant // the next look of a lease that does not renew itself; Never of others
 	looking     nodeSet       // nodes that have yet to answer one
 	endAt       clock.Instant // the longest that the holder wants it; Never without
@@ -40,7 +40,7 @@ func newRare() rareState {
 	return rareState{retryAt: clock.Never, lookAt: clock.Never, endAt: clock.Never, leaveAt: clock.Never}
 }
 
-// rare returns the lease's own rareState, to be written to.
+// rare returns the lease's own rareState, to write to.
 func (h *hold) rare() *rareState {
 	if h.rareState == nil || h.rareState == &noRare {
 		o := newRare()
@@ -52,8 +52,8 @@ func (h *hold) rare() *rareState {
 // everHeld reports whether the tenure is held, or was.
 func (h *hold) everHeld() bool { return h.rareState != nil }
 
-// regular hears that every node is being asked again, and forgets a rareState that has come
-// to nothing.
+// regular records that every node is being asked again. It forgets a rareState that has become
+// empty.
 func (h *hold) regular(now clock.Instant) {
 	o := h.rareState
 	if o == &noRare {
@@ -69,14 +69,14 @@ func (h *hold) regular(now clock.Instant) {
 	}
 }
 
-// heard hears that node i need not be asked again before the others.
+// heard records that node i need not be asked again before the others.
 func (h *hold) heard(i int) {
 	if h.retry.has(i) {
 		h.rare().retry.del(i)
 	}
 }
 
-// beginHold fills in what a tenure needs from now on.
+// beginHold sets what a tenure needs from now on.
 func (c *Core) beginHold(t *tenure, w *waiter, until clock.Instant) {
 	t.stretched = 0 // see stay, from now on
 	t.allAnswered()

@@ -9,33 +9,33 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// Verdict is what a node said of a name.
+// Verdict says what a node answered about a name.
 type Verdict uint8
 
 const (
 	VerdictSilent      Verdict = iota // it has not answered yet
 	VerdictGranted                    // it gave its vote
-	VerdictFree                       // nobody has the key
+	VerdictFree                       // no client has the key
 	VerdictHeld                       // another client has the key
 	VerdictGuarded                    // it was not asked: it is young
 	VerdictUnreachable                // it could not be asked, or its answer was an error
 	VerdictNotAsked                   // it could have been, but too few others could
 )
 
-// An Answer is what one node said of one name.
+// An Answer is one node's answer about one name.
 type Answer struct {
-	Node    int // filled in for a Report
+	Node    int // set for a Report
 	Verdict Verdict
 	Value   string        // what the key holds, if Verdict is Held
 	Fence   uint64        // what its register has
-	Holds   uint64        // the fence of the lease that has it, if its value tells
+	Holds   uint64        // the fence of the lease that has it, if its value has one
 	Left    time.Duration // how long the key lives at most from at on; 0 if not known, -1 for ever
 	At      clock.Instant
 	Waiting int // how many stand in its queue, if that was asked
 	Err     error
 }
 
-// answers are those of all nodes, by index.
+// answers has those of all nodes, by index.
 type answers []Answer
 
 // answerTo reads the reply to a grant, a raise or an inspection.
@@ -48,7 +48,7 @@ func answerTo(now clock.Instant, r node.Reply) Answer {
 	case r.Status == node.Unknown || r.Status == node.Unsent:
 		a.Verdict = VerdictUnreachable
 	case r.Op == node.Enqueue && (r.Status == node.OK || unheld(r)):
-		a.Verdict = VerdictFree // but for the one that asks, nobody has it
+		a.Verdict = VerdictFree // no client has it, except the one that asks
 	case r.Status == node.OK && r.Op != node.Inspect:
 		a.Verdict = VerdictGranted
 	case r.Status == node.Absent:
@@ -82,8 +82,8 @@ func (as answers) merge(from answers, nodes nodeSet) {
 	}
 }
 
-// free returns when a quorum of nodes will be free unless the holder renews, or
-// Never if that is not known.
+// free returns when a quorum of nodes will be free unless the holder renews, or Never if that is
+// not known.
 func (as answers) free(now clock.Instant, quorum int) clock.Instant {
 	at := make([]clock.Instant, len(as))
 	for i, a := range as {
@@ -120,7 +120,7 @@ func (as answers) held(quorum int) bool {
 	return false
 }
 
-// An inquiry is a question to some nodes: who holds a name?
+// An inquiry asks some nodes which client holds a name.
 type inquiry struct {
 	id         uint64
 	key        string
@@ -128,15 +128,15 @@ type inquiry struct {
 	asked      nodeSet
 	unanswered nodeSet
 
-	// Who gets the answers:
+	// One of these gets the answers:
 	call   Call    // of Inspect; 0 if it is one of the others
-	waiter *waiter // of TryAcquire, which others of this process are before
+	waiter *waiter // of TryAcquire, if others of this process are before it
 	line   *line   // whose first waiter was refused by these nodes
 	choice *choice // of AcquireAny, which looks at all its names
 }
 
-// inquire asks the given nodes. It ends with their last answer, which an actor gives
-// in bounded time even for a node that hangs.
+// inquire asks the given nodes. It ends with their last answer, which an actor gives in bounded
+// time even for a node that hangs.
 func (c *Core) inquire(now clock.Instant, key string, track bool, nodes nodeSet) *inquiry {
 	q := &inquiry{id: c.newID(noSlot), key: key, answers: make(answers, len(c.nodes)), asked: nodes, unanswered: nodes}
 	c.inquiries[q.id] = q
@@ -151,7 +151,7 @@ func (c *Core) inquire(now clock.Instant, key string, track bool, nodes nodeSet)
 // inquiryIDs returns the IDs of all that are under way, in order.
 func (c *Core) inquiryIDs() []uint64 { return slices.Sorted(maps.Keys(c.inquiries)) }
 
-// onInspect hears what one node says to an inquiry.
+// onInspect handles one node's answer to an inquiry.
 func (c *Core) onInspect(now clock.Instant, q *inquiry, i int, r node.Reply) {
 	if q.choice != nil {
 		c.onLookAround(now, q, i, r)
@@ -171,8 +171,8 @@ func (c *Core) onInspect(now clock.Instant, q *inquiry, i int, r node.Reply) {
 	c.closeInquiry(q, ReasonNone)
 }
 
-// Inspect asks every node about a name. It is answered by EffectInspected, with
-// ReasonClosed if the core is closed before. track has the nodes tell of the next change.
+// Inspect asks every node about a name. EffectInspected answers it, with ReasonClosed if the core
+// is closed before. If track is set the nodes notify of the next change.
 func (c *Core) Inspect(now clock.Instant, key string, track bool, call Call) {
 	if c.closing {
 		c.tellInspected(call, &Report{Key: key, Reason: ReasonClosed})
@@ -201,7 +201,7 @@ func (c *Core) closeInquiry(q *inquiry, why Reason) {
 	}
 }
 
-// report returns what the nodes have said, and what it amounts to.
+// report returns a report with the nodes' answers and the reason.
 func (c *Core) report(key string, why Reason, as answers) *Report {
 	r := &Report{Key: key, Reason: why, Answers: slices.Clone(as), Twins: c.twins()}
 	for i := range r.Answers {
@@ -210,7 +210,7 @@ func (c *Core) report(key string, why Reason, as answers) *Report {
 	return r
 }
 
-// ownAnswers appends what the nodes said of a lease that this process holds.
+// ownAnswers appends what the nodes said about a lease that this process holds.
 func (c *Core) ownAnswers(as answers, t *tenure) answers {
 	for i, v := range t.votes.of {
 		var a Answer

@@ -8,51 +8,50 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// A line is all that this process wants of one name: the first waiter talks to the nodes,
-// the others wait after it, first come, first served. Nobody talks to the nodes while this
-// process itself holds the name.
+// A line has all callers of this process that want one name. The first waiter talks to the nodes;
+// the others wait after it, first come, first served. None talks to the nodes while this process
+// itself holds the name.
 type line struct {
 	holder    *tenure // this process's own
-	*waitList         // nil while nobody waits: most leases are held without
+	*waitList         // nil while there is no waiter: most leases are held without
 }
 
-// A waitList is what a line has while somebody waits in it.
+// A waitList is the part of a line that it has while there are waiters.
 type waitList struct {
 	alarm
 	key         string
-	inSet       int32    // of the lines that somebody waits in
+	inSet       int32    // of the lines with waiters
 	first, last *waiter  // in the order in which they came
 	attempt     *tenure  // the first waiter's
-	inquiry     *inquiry // about the holder that the first waiter was refused for
+	inquiry     *inquiry // about the holder because of which the first waiter was refused
 
 	ready     bool // it is on the list of those that may begin an attempt
-	dismissed bool // all in it are to be told that there is no lease
+	dismissed bool // all in it must be told that there is no lease
 
 	tries   int     // failed attempts of the first waiter
 	yields  int     // how often it has given way there
 	ticket  uint64  // its place in the nodes' queues: at least the fence that it proposed first; 0 before that
 	placed  bool    // a quorum has it after all that came before
 	answers answers // the nodes' latest, shown to a caller that gives up
-	why     Reason  // what they amount to: Held or NoQuorum
+	why     Reason  // the reason that follows from them: Held or NoQuorum
 	fence   uint64  // the highest seen in its register
 }
 
-// A waiter is one caller of Acquire or Adopt who has not been answered, or a seat of one of
+// A waiter is one caller of Acquire or Adopt that has not been answered, or a seat of one of
 // AcquireAny.
 type waiter struct {
 	Request
 	list       *waitList // nil if it is in no line: of Adopt, and of those with an inquiry of their own
 	prev, next *waiter   // in its line
-	inquiry    *inquiry  // of TryAcquire, which others of this process are before
+	inquiry    *inquiry  // of TryAcquire, if others of this process are before it
 	adoption   *tenure   // of Adopt
 	choice     *choice   // of AcquireAny
-	waits      bool      // that was told
+	waits      bool      // its caller was told so
 }
 
 func (l *line) slot() *int32 { return &l.inSet }
 
-// Acquire begins to acquire a name for a caller. It is answered by EffectWon or
-// EffectFailed.
+// Acquire begins to acquire a name for a caller. EffectWon or EffectFailed answers it.
 func (c *Core) Acquire(now clock.Instant, r Request) {
 	if why := c.unfit(); why != ReasonNone {
 		c.fail(r.Call, c.report(r.Key, why, nil))
@@ -61,8 +60,8 @@ func (c *Core) Acquire(now clock.Instant, r Request) {
 	w := &waiter{Request: r}
 	c.waiters.add(w)
 	if w.Once && c.lines[r.Key] != nil {
-		// Somebody of this process is before it. An attempt of its own would only
-		// split the votes; it is told who holds the name instead.
+		// Another caller of this process is before it. An attempt of its own would only split the
+		// votes. It is told instead which client holds the name.
 		w.inquiry = c.inquire(now, r.Key, false, all(len(c.nodes)))
 		w.inquiry.waiter = w
 		return
@@ -76,7 +75,7 @@ func (c *Core) Acquire(now clock.Instant, r Request) {
 	}
 }
 
-// lineFor returns the line of a name, for somebody to wait in.
+// lineFor returns the line of a name, for a waiter to join.
 func (c *Core) lineFor(key string) *line {
 	l := c.lines[key]
 	if l == nil {
@@ -103,8 +102,8 @@ func (c *Core) unfit() Reason {
 	return ReasonNone
 }
 
-// Cancel hears that a caller of Acquire, AcquireAny or Adopt has given up. It is answered if it was
-// not answered before.
+// Cancel handles a caller of Acquire, AcquireAny or Adopt that has given up. It is answered if it
+// was not answered before.
 func (c *Core) Cancel(now clock.Instant, call Call) {
 	w := c.waiters.get(call)
 	switch {
@@ -130,7 +129,7 @@ func (c *Core) Cancel(now clock.Instant, call Call) {
 	c.drop(now, l, w)
 }
 
-// drop takes a waiter out of its line. If it was the first, the next one is at once in turn.
+// drop takes a waiter out of its line. If it was the first, it is the next one's turn at once.
 func (c *Core) drop(now clock.Instant, l *line, w *waiter) {
 	key, first := l.key, l.first == w // the list may be gone below
 	c.removeWaiter(l, w)
@@ -195,11 +194,10 @@ func (c *Core) unlink(list *waitList, w *waiter) {
 	}
 }
 
-// resetCounters begins to count for another first waiter.
+// resetCounters sets the counters for another first waiter.
 func (l *line) resetCounters() { l.tries, l.yields, l.ticket, l.placed = 0, 0, 0, false }
 
-// forgetIdle forgets the list of a line that nobody waits in, and a line that nobody
-// stands in.
+// forgetIdle forgets the list of a line without waiters, and a line that is empty.
 func (c *Core) forgetIdle(key string, l *line) {
 	if l.waitList != nil && l.first == nil && l.attempt == nil {
 		c.alarms.clear(l)
@@ -220,7 +218,7 @@ func (c *Core) try(now clock.Instant, l *line) {
 	}
 }
 
-// attempt begins an ordinary one, with a fresh token: a late command of an earlier attempt can
+// attempt begins an ordinary attempt, with a fresh token: a late command of an earlier attempt can
 // never touch this one.
 func (c *Core) attempt(now clock.Instant, l *line) {
 	t := c.newAttempt(l)
@@ -229,8 +227,8 @@ func (c *Core) attempt(now clock.Instant, l *line) {
 		c.startElection(now, t, fence)
 		return
 	}
-	// A node that refuses to be connected to is tried rarely, and at once if it is asked for
-	// something. Nobody reads the answer.
+	// The actor tries to connect to a node that refuses only rarely, and at once if it gets a
+	// command. The answer is not read.
 	for i := range c.nodes {
 		if !c.nodes[i].state.Enrolled {
 			c.send(i, node.Command{Op: node.Inspect, Name: l.key, By: now.Add(t.terms.Window)})
@@ -251,8 +249,7 @@ func (c *Core) newAttempt(l *line) *tenure {
 	return t
 }
 
-// pause puts the first waiter to sleep after a failed attempt, or sends it away if
-// that was its last.
+// pause makes the first waiter pause after a failed attempt, or answers it if that was its last.
 func (c *Core) pause(now clock.Instant, l *line) {
 	w := l.first
 	if w.Attempts > 0 {
@@ -282,8 +279,8 @@ func (l *line) wake(c *Core, now clock.Instant) {
 	c.try(now, l)
 }
 
-// retrySoon has the waiters that found no quorum try again, soon but not all at once:
-// a node has come back.
+// retrySoon makes the waiters that found no quorum try again, soon but not all at once: a node has
+// come back.
 func (c *Core) retrySoon(now clock.Instant) {
 	c.retrying.begin(c, now, &c.waited, task{kind: taskRetry})
 }
@@ -301,10 +298,10 @@ func (c *Core) retryLine(now clock.Instant, l *line) {
 	}
 }
 
-// failure returns why a waiter of a line gets no lease: what the nodes have said, unless
-// another reason is given. Who gives up right after another one gets the same report if it
-// says the same: otherwise a hundred thousand of them keep the garbage collector busy, and
-// with it the loop.
+// failure returns why a waiter of a line gets no lease: what the nodes have said, unless another
+// reason is given. A waiter that gives up right after another one gets the same report if it says
+// the same. Otherwise a hundred thousand of them keep the garbage collector busy, and with it the
+// loop.
 func (c *Core) failure(l *line, why Reason) *Report {
 	as, amounts := l.answers, l.why
 	if l.holder != nil {
@@ -327,7 +324,7 @@ func (c *Core) failure(l *line, why Reason) *Report {
 	return c.failed
 }
 
-// sameAnswers reports whether two lists are of the same answers. Errors are not compared, of
+// sameAnswers reports whether two lists have the same answers. It does not compare errors, of
 // whatever type they are: a node gives one answer at an instant.
 func sameAnswers(as, bs answers) bool {
 	return slices.EqualFunc(as, bs, func(a, b Answer) bool {

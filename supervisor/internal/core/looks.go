@@ -5,12 +5,12 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// A lease that does not renew itself looks who has the key instead, as often as it would be
-// renewed, and when a node tells of a change. So it learns that it was taken away as soon as
-// the others do. A look changes nothing on a node, and moves no until. That the key is there
-// confirms what a renewal would confirm; that it is not takes the vote away.
+// A lease that does not renew itself looks instead which client has the key. It looks as often as
+// it would be renewed, and when a node reports a change. So it learns that it was taken away as
+// soon as the others do. A look changes nothing on a node, and moves no until. If the key is there,
+// that confirms what a renewal would confirm. If it is not, that takes the vote away.
 
-// look asks who has the key, of those of the nodes that are believed to keep it.
+// look asks which client has the key, of those of the nodes that are believed to keep it.
 func (c *Core) look(now clock.Instant, t *tenure, nodes nodeSet) {
 	for i := range c.nodes {
 		if nodes.has(i) && !t.pending.has(i) && t.votes.of[i].until > now {
@@ -28,11 +28,11 @@ func (c *Core) lookDue(now clock.Instant, t *tenure) {
 	c.schedule(t)
 }
 
-// lookSoon looks because of what a node tells, but not all the time.
+// lookSoon looks because of a node's message, but not all the time.
 func (c *Core) lookSoon(now clock.Instant, t *tenure) {
 	o := t.hold.rare()
 	if o.looking != 0 || now < o.changesFrom {
-		// What is under way may have been answered before that.
+		// A look that is under way may have been answered before that.
 		o.lookAt = min(o.lookAt, now.Add(changesEvery))
 		c.schedule(t)
 		return
@@ -41,11 +41,11 @@ func (c *Core) lookSoon(now clock.Instant, t *tenure) {
 	c.look(now, t, all(len(c.nodes)))
 }
 
-// isLooking reports whether a look at node i is unanswered. It may be asked of a tenure that
-// was never held.
+// isLooking reports whether a look at node i is unanswered. It may be asked of a tenure that was
+// never held.
 func (h *hold) isLooking(i int) bool { return h.everHeld() && h.looking.has(i) }
 
-// onLook hears who has the key on a node.
+// onLook handles a node's answer about which client has the key.
 func (c *Core) onLook(now clock.Instant, t *tenure, i int, r node.Reply) {
 	h := &t.hold
 	h.rare().looking.del(i)
@@ -67,19 +67,19 @@ func (c *Core) onLook(now clock.Instant, t *tenure, i int, r node.Reply) {
 	}
 }
 
-// seen hears who has the key on a node that is believed to keep it.
+// seen handles such an answer of a node that is believed to keep the key.
 func (c *Core) seen(now clock.Instant, t *tenure, i int, r node.Reply) {
 	suspect, v, s := t.votes.suspect(), &t.votes.of[i], &c.nodes[i].state
 	switch {
 	case r.Status == node.Unknown || r.Status == node.Unsent:
-		return // nothing is known, and nothing is missing: it is not to be renewed
+		return // nothing is known, and nothing is missing: it need not be renewed
 	case r.Status == node.OK && r.Value == t.token:
 		if v.life == s.Life {
 			c.confirm(now, t, i)
 		}
 		return
 	case r.Status == node.Absent || node.IsReservation(r.Value):
-		if v.life == s.Life || !s.Guarded { // else it has forgotten, and its vote counts on
+		if v.life == s.Life || !s.Guarded { // otherwise it has forgotten, and its vote counts on
 			r.Status = node.Absent
 			c.heardOf(now, t, i, r)
 		}

@@ -8,15 +8,15 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// This file is why a lease is lost, node by node. A vote keeps two small numbers for that: a
-// fault, and which of the node's latest failures it is. A hundred thousand leases that are
-// lost for the same reasons share one report.
+// This file says why a lease is lost, node by node. A vote keeps two small numbers for that: a
+// fault, and which of the node's latest failures it is. A hundred thousand leases that are lost for
+// the same reasons share one report.
 
-// A Flaw is why a node does not keep a lease any more.
+// A Flaw says why a node does not keep a lease any more.
 type Flaw struct {
 	Node  int
 	Err   error // the node's own, a Fault or an Overwritten
-	Apart bool  // Err is why there was no connection
+	Apart bool  // Err says why there was no connection
 }
 
 // Overwritten is the error of a node that keeps another value.
@@ -25,7 +25,7 @@ type Overwritten struct {
 	Forgot bool   // the node had lost its data before
 }
 
-// Error returns whose the value is.
+// Error returns a text that says whose the value is.
 func (o Overwritten) Error() string {
 	text := "overwritten by another client"
 	if o.Owner != "" {
@@ -40,10 +40,10 @@ func (o Overwritten) Error() string {
 // Gained is the error of a node whose clock has gained so much on ours.
 type Gained time.Duration
 
-// Error returns what the clock did.
+// Error returns a text with the time that the clock gained.
 func (g Gained) Error() string { return "its clock gained " + time.Duration(g).String() + " on ours" }
 
-// rounded returns about as much: what very many leases are told alike is kept once.
+// rounded returns about the same: a text that very many leases share is kept once.
 func (g Gained) rounded() Gained {
 	if d := time.Duration(g); d < time.Second {
 		return Gained(d.Round(10 * time.Millisecond))
@@ -51,20 +51,20 @@ func (g Gained) rounded() Gained {
 	return Gained(time.Duration(g).Round(100 * time.Millisecond))
 }
 
-// failures are the latest errors of one node.
+// failures has the latest errors of one node.
 type failures struct {
 	kept   []failure
 	latest uint16 // its number: that of the next one is larger by one
 	lack   lack
 }
 
-// A failure is why a node did not do what it was asked.
+// A failure says why a node did not do what it was asked.
 type failure struct {
 	err   error
 	apart bool // there was no connection
 }
 
-// A lack is what a node does not do at present for the leases that it should keep.
+// A lack says what a node does not do at present for the leases that it should keep.
 type lack struct {
 	err error // why; nil if it does all
 	at  clock.Instant
@@ -72,9 +72,9 @@ type lack struct {
 	id  uint64 // of the tenure
 }
 
-// heard hears how a renewal or a heal went. A node may refuse one command and not the other, or
-// one lease and not the others. So what has failed is shown until the same command succeeds, or
-// the lease is renewed. That there was no connection is told by the node's State.
+// heard records the outcome of a renewal or a heal. A node may refuse one command and not the
+// other, or one lease and not the others. So a failure is shown until the same command succeeds, or
+// the lease is renewed. If there was no connection, the node's State says so.
 func (x *lack) heard(now clock.Instant, r node.Reply, apart bool) {
 	switch {
 	case apart:
@@ -88,8 +88,8 @@ func (x *lack) heard(now clock.Instant, r node.Reply, apart bool) {
 
 const keptFailures = 32 // a power of two
 
-// note returns the number of a failure, which is that of the one before if it says the same.
-// That goes by the text: a user's dialer may return errors that cannot be compared.
+// note returns the number of a failure. It is that of the one before if that has the same text. It
+// compares the text because a user's dialer may return errors that cannot be compared.
 func (f *failures) note(err error, apart bool) uint16 {
 	if len(f.kept) == 0 {
 		f.kept = make([]failure, keptFailures)
@@ -101,8 +101,8 @@ func (f *failures) note(err error, apart bool) uint16 {
 	return f.latest
 }
 
-// known returns the number under which a failure is still known: that of the latest if it is
-// too old.
+// known returns the number under which a failure is still known: that of the latest if it is too
+// old.
 func (f *failures) known(number uint16) uint16 {
 	if f.latest-number >= keptFailures {
 		return f.latest
@@ -113,8 +113,8 @@ func (f *failures) known(number uint16) uint16 {
 // get returns a failure that is known.
 func (f *failures) get(number uint16) *failure { return &f.kept[number%keptFailures] }
 
-// heardOf remembers what an answer of node i tells of its vote for a lease, before that is
-// counted. What it does to the vote is the matter of others.
+// heardOf remembers what an answer of node i says about its vote for a lease, before that is
+// counted. Others decide what it does to the vote.
 func (c *Core) heardOf(now clock.Instant, t *tenure, i int, r node.Reply) {
 	p, v := &c.nodes[i], &t.votes.of[i]
 	apart := r.Status == node.Unsent && !p.state.Enrolled
@@ -131,7 +131,7 @@ func (c *Core) heardOf(now clock.Instant, t *tenure, i int, r node.Reply) {
 		c.blame(t, i, Overwritten{node.OwnerOf(r.Value), forgot}, false)
 	case node.Absent:
 		switch {
-		case v.standing >= withdrawn: // it is as it was
+		case v.standing >= withdrawn: // nothing has changed
 		case forgot:
 			v.fault = FaultForgot
 		case v.until == 0 && (v.standing < onProbation || v.fault == FaultNeverHad):
@@ -157,7 +157,7 @@ func (c *Core) heardOf(now clock.Instant, t *tenure, i int, r node.Reply) {
 	}
 }
 
-// blame has an error be why node i does not keep a lease.
+// blame sets an error as the reason why node i does not keep a lease.
 func (c *Core) blame(t *tenure, i int, err error, apart bool) {
 	v := &t.votes.of[i]
 	v.fault, v.failure = faultNoted, c.nodes[i].failures.note(err, apart)
@@ -192,8 +192,8 @@ func (c *Core) causeOf(now clock.Instant, t *tenure, i int) Fault {
 	return FaultLate
 }
 
-// loss returns why a lease is lost: for which reason, and what is wrong with each node that
-// does not keep it. The report is that of the lease before if it says the same.
+// loss returns why a lease is lost: the reason, and what is wrong with each node that does not keep
+// it. The report is that of the lease before if it says the same.
 func (c *Core) loss(now clock.Instant, t *tenure, why Reason) *Report {
 	causes, forgot := c.causes[1][:0], 0
 	if why != ReasonClosed && why != ReasonMaxHold {

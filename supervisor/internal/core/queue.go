@@ -8,15 +8,14 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// This file is the story of a waiter between the attempt that was refused and the one
-// that wins: it stands in the queue on every node, in the order of its ticket, which
-// is the same on all of them. A release has each node reserve the name for
-// the first in the queue, and say so to that one's supervisor. Once a quorum has, the
-// waiter claims them all: that is an election like any other.
+// This file handles a waiter between the attempt that was refused and the one that wins. The waiter
+// stands in the queue on every node, in the order of its ticket, which is the same on all of them.
+// A release makes each node reserve the name for the first in the queue, and notify that waiter's
+// supervisor. Once a quorum has, the waiter claims them all: that is an election like any other.
 //
-// A reservation is a promise and no vote: what counts is the answered claim, see
-// invariant 18 of package supervisor. And it is never needed: a waiter asks again after a
-// pause, and when the holder's grant runs out, whatever it was told.
+// A reservation is a promise and no vote: what counts is the answered claim, see invariant 18 of
+// package supervisor. And it is never needed. A waiter also asks again after a pause, and when the
+// holder's grant runs out, whatever it was told.
 
 // A standing is what a tenure needs while it stands in the queue.
 type queuing struct {
@@ -26,28 +25,28 @@ type queuing struct {
 	reserved nodeSet       // nodes that have reserved the name for it; each vote's promise says for how long
 	head     nodeSet       // nodes that have it first in their queue, as they said last
 	patience time.Duration // until it asks the nodes that have not reserved; 0 while it waits for the first
-	gaveWay  bool          // since it beat last
+	gaveWay  bool          // since its last heartbeat
 	gone     nodeSet       // nodes in whose queue it certainly does not stand any more
-	tracked  nodeSet       // nodes that will tell when a foreign holder lets go
+	tracked  nodeSet       // nodes that will notify when a foreign holder lets go
 	offers   []offer       // by node: what it may give the key by
 	given    clock.Instant // when the first gift came; 0 if none did
 	won      bool          // it holds the name by gifts
 	holds    nodeSet       // nodes whose key holds its token, as they said last
 }
 
-// enterQueue has the first waiter of a line stand in the queue, with the token of its
-// next attempt.
+// enterQueue makes the first waiter of a line stand in the queue, with the token of its next
+// attempt.
 func (c *Core) enterQueue(now clock.Instant, l *line) {
 	t := c.newAttempt(l)
-	t.token = c.newToken(l.first.Owner, 0) // a claim has the key tell its fence
+	t.token = c.newToken(l.first.Owner, 0) // a claim makes the key's value have its fence
 	t.phase, t.inQueues, t.queuing = phaseQueued, true, &queuing{ticket: l.ticket, offers: make([]offer, len(c.nodes))}
 	c.byToken[t.token] = t
 	c.waits(l.first)
 	c.heartbeat(now, t)
 }
 
-// markContended remembers that a lease which is over had been waited for: others may well be
-// waiting now, and an ordinary attempt would be refused, and cost every node a pipeline.
+// markContended remembers that a lease which is over had been waited for. Others may well be
+// waiting now, so an ordinary attempt would be refused, and cost every node a pipeline.
 func (c *Core) markContended(now clock.Instant, t *tenure) {
 	if !t.behind {
 		return
@@ -60,9 +59,9 @@ func (c *Core) markContended(now clock.Instant, t *tenure) {
 
 const maxContended = 1024
 
-// queueIfContended has the first waiter of a line stand in the queue if the name is crowded,
-// and reports whether it does. That costs one exchange more if nobody waits there any more;
-// then the next attempt is an ordinary one. See invariant 17 of package supervisor.
+// queueIfContended makes the first waiter of a line stand in the queue if the name is contended,
+// and reports whether it does. If there is no other waiter any more, that costs one exchange more,
+// and the next attempt is an ordinary one. See invariant 17 of package supervisor.
 func (c *Core) queueIfContended(now clock.Instant, l *line) bool {
 	at, was := c.contended[l.key]
 	if !was || l.tries > 0 || l.first.Attempts > 0 {
@@ -78,8 +77,8 @@ func (c *Core) queueIfContended(now clock.Instant, l *line) bool {
 	return true
 }
 
-// heartbeat tells every node that the waiter still stands there, and asks who has the
-// name. The next one is due when another waiter's unclaimed reservation would lapse, or
+// heartbeat tells every node that the waiter still stands there, and asks which client has the
+// name. The next heartbeat is due when another waiter's unclaimed reservation would lapse, or
 // sooner if some, but not a quorum of, nodes have reserved the name.
 func (c *Core) heartbeat(now clock.Instant, t *tenure) {
 	s := t.queuing
@@ -97,7 +96,7 @@ func (c *Core) heartbeat(now clock.Instant, t *tenure) {
 	}
 }
 
-// enqueue has the waiter stand in the queue of one node, or beat there.
+// enqueue makes the waiter stand in the queue of one node, or sends its heartbeat there.
 func (c *Core) enqueue(now clock.Instant, t *tenure, i int) {
 	if t.pending.has(i) {
 		return
@@ -111,7 +110,7 @@ func (c *Core) enqueue(now clock.Instant, t *tenure, i int) {
 	})
 }
 
-// onEnqueue hears that a node has the waiter in its queue, and who has the name.
+// onEnqueue handles a node's answer about the waiter's place in its queue, and about the holder.
 func (c *Core) onEnqueue(now clock.Instant, t *tenure, i int, r node.Reply) {
 	t.pending.del(i)
 	t.reached(i, r)
@@ -128,7 +127,7 @@ func (c *Core) onEnqueue(now clock.Instant, t *tenure, i int, r node.Reply) {
 		case r.Status == node.OK:
 			t.askNoMore(i)
 		case r.Status == node.Other && t.askAgain.has(i):
-			// It has said something meanwhile that this answer may not know of.
+			// The node has said something meanwhile that this answer may not know of.
 			t.askNoMore(i)
 			c.enqueue(now, t, i)
 			return
@@ -161,10 +160,10 @@ func (c *Core) onEnqueue(now clock.Instant, t *tenure, i int, r node.Reply) {
 	}
 }
 
-// onTicket hears at which ticket a node has a waiter in its queue. A new one is put
-// behind all that stand there, on each node by itself; as soon as a quorum has done so,
-// the last of these tickets is its place on all of them. So it is behind everybody who
-// had a place before it came, whatever the clocks of the two say.
+// onTicket handles the ticket that a waiter has in a node's queue. Each node by itself puts a new
+// waiter after all that stand there. As soon as a quorum has done so, the last of these tickets is
+// its place on all of them. So it comes after every waiter that had a place before it came,
+// whatever the clocks of the two say.
 func (c *Core) onTicket(now clock.Instant, t *tenure, i int, ticket uint64) {
 	l, s := t.line, t.queuing
 	if ticket == 0 {
@@ -191,34 +190,34 @@ func (c *Core) onTicket(now clock.Instant, t *tenure, i int, ticket uint64) {
 	}
 }
 
-// reviewAnswers draws up what all nodes have said to a waiter.
+// reviewAnswers decides by what all nodes have said to a waiter.
 func (c *Core) reviewAnswers(now clock.Instant, t *tenure) {
 	l, s := t.line, t.queuing
 	l.judge(c.quorum)
 	kept := t.promised(now)
 	switch {
 	case kept != 0 && (l.why == ReasonNoQuorum || l.answers.held(c.quorum)):
-		// A node or two that the holder does not have, or all that can be reached: they
-		// come to nothing, and so does asking again soon.
+		// The nodes that have reserved the name are a node or two that the holder lacks, or all
+		// that can be reached. They decide nothing, so asking again soon is of no use.
 		s.patience = 0
 		every := c.settings.Heartbeat()
 		if l.why == ReasonNoQuorum {
-			every *= 3 // whoever reaches more of them may need just these
+			every *= 3 // a waiter that reaches more of them may need just these
 		}
 		c.alarms.set(t, now.Add(c.jitter(every)))
 		c.askWhenFree(now, t)
 	case kept != 0 && s.head.len() < c.quorum && !s.gaveWay:
 		s.gaveWay = true
 		if c.hasGifts(t, kept) {
-			// What gives a key back may come late, and must not delete a later vote: so whoever
-			// stands there from now on has a fresh token.
+			// A command that gives a key back may come late, and must not delete a later vote. So
+			// the waiter gets a fresh token from now on.
 			c.abandon(now, t)
 			c.enterQueue(now, l)
 			l.attempt.queuing.gaveWay = true
 			return
 		}
-		// Somebody is before it, and came to these nodes later. What it passes on is
-		// reserved for that one then, so a split vote does not last.
+		// Another waiter is before it, and came to these nodes later. The nodes then reserve for
+		// that one what this one hands back, so a split vote does not last.
 		for i := range c.nodes {
 			if kept.has(i) {
 				s.reserved.del(i)
@@ -231,15 +230,15 @@ func (c *Core) reviewAnswers(now clock.Instant, t *tenure) {
 	}
 }
 
-// askWhenFree has a waiter ask when the holder's grant runs out, if it would ask later.
+// askWhenFree makes a waiter ask when the holder's grant runs out, if it would ask later.
 func (c *Core) askWhenFree(now clock.Instant, t *tenure) {
 	if at := t.line.answers.free(now, c.quorum); at > now && at < t.due() {
 		c.alarms.set(t, at.Add(lapse))
 	}
 }
 
-// lapse is how much later than a node said a key is looked for: it tells what is left
-// in whole milliseconds.
+// lapse is how much later than a node said a key is looked for: the node says what is left in whole
+// milliseconds.
 const lapse = time.Millisecond
 
 // promised returns the nodes that have reserved the name for a waiter.
@@ -252,15 +251,15 @@ func (t *tenure) promised(now clock.Instant) (nodes nodeSet) {
 	return nodes
 }
 
-// Hear hears what a node said without being asked.
+// Hear handles a message that a node sent without being asked.
 func (c *Core) Hear(now clock.Instant, w node.Wake) {
 	switch {
 	case w.Key != "":
 		c.onChange(now, w.Node, w.Key)
 		return
 	case w.Token == "":
-		// Its subscription is new: what was announced before may have been missed,
-		// and a server that has restarted has lost its part of the queue.
+		// Its subscription is new. Earlier messages may have been missed, and a server that has
+		// restarted has lost its part of the queue.
 		c.nodes[w.Node].requeueing.begin(c, now, &c.waited, task{kind: taskRequeue, node: w.Node})
 		return
 	}
@@ -274,21 +273,20 @@ func (c *Core) Hear(now clock.Instant, w node.Wake) {
 	}
 }
 
-// postpone has a waiter ask a node again whose answer is under way: it may be older
-// than what the node has just said over another connection.
+// postpone makes a waiter ask a node again if that node's answer is under way. That answer may be
+// older than what the node has just said over another connection.
 func (c *Core) postpone(t *tenure, i int) {
 	if t.phase == phaseQueued && t.pending.has(i) {
 		t.own().askAgain.add(i)
 	}
 }
 
-// usesQueue reports whether the first waiter of a line is to stand in the queue: one that
-// counts its attempts makes them instead, and one that never knew the nodes' time has
-// no ticket yet.
+// usesQueue reports whether the first waiter of a line should stand in the queue. One that counts
+// its attempts makes them instead, and one that never knew the nodes' time has no ticket yet.
 func (l *line) usesQueue() bool { return l.first.Attempts == 0 && l.ticket != 0 }
 
-// roundTrip returns how long to wait for what should come at once: two round trips to
-// the slowest node, but no longer because of a few slow ones than half of NodeTimeout.
+// roundTrip returns how long to wait for what should come at once: two round trips to the slowest
+// node. A few slow nodes do not make that longer than half of NodeTimeout.
 func (c *Core) roundTrip() time.Duration {
 	var buf [MaxNodes]time.Duration
 	trips := buf[:0]
@@ -308,13 +306,12 @@ func (c *Core) roundTrip() time.Duration {
 	return min(slowest, most)
 }
 
-// inQueueOf reports whether the token of a tenure may stand in the queue of a node, or
-// be what the name is reserved for there.
+// inQueueOf reports whether the token of a tenure may stand in the queue of a node, or the node may
+// have reserved the name for it.
 func (t *tenure) inQueueOf(i int) bool { return t.inQueues && !t.queuing.gone.has(i) }
 
-// leaveAll takes a lease that was won out of the queues in which it still stands: it
-// won before these nodes had answered its claim. It returns those that have something
-// else to answer before.
+// leaveAll takes a lease that was won out of the queues in which it still stands: it won before
+// these nodes had answered its claim. It returns those that have something else to answer before.
 func (c *Core) leaveAll(now clock.Instant, t *tenure) (rest nodeSet) {
 	for i := range c.nodes {
 		switch {
@@ -328,8 +325,7 @@ func (c *Core) leaveAll(now clock.Instant, t *tenure) (rest nodeSet) {
 	return rest
 }
 
-// leaveQueue takes a token out of the queue of one node, which passes a reservation
-// for it on.
+// leaveQueue takes a token out of the queue of one node, which passes a reservation for it on.
 func (c *Core) leaveQueue(now clock.Instant, t *tenure, i int) {
 	c.send(i, node.Command{ID: t.id, Op: node.Leave, Name: t.key, Token: t.token, By: now.Add(t.terms.Window)})
 }

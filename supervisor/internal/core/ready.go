@@ -6,18 +6,18 @@ import (
 	"github.com/leasehold-go/leasehold/clock"
 )
 
-// An end begins nothing: what ends a lease or loses an attempt puts the line on a list, and
-// those on it are served after the input, a piece at a time. If each end began the
-// next election itself, the stack and the time of one input would grow with the waiters. See
-// invariant 21 of package supervisor.
+// An end begins nothing. What ends a lease or loses an attempt puts the line on a list, and those
+// on it are served after the input, a piece at a time. If each end began the next election itself,
+// the stack and the time of one input would grow with the waiters. See invariant 21 of package
+// supervisor.
 
-// ready are the lists of waiters whose first may begin an attempt.
+// ready has the lists of waiters whose first may begin an attempt.
 type ready struct {
 	alarm // set while there are any: Serve may have been called already after this input
 	lists []*waitList
 }
 
-// dismissals are the lists of waiters who are to be told that there is no lease.
+// dismissals has the lists of waiters that are to be told that there is no lease.
 type dismissals struct {
 	alarm // the next piece
 	lists []dismissal
@@ -30,12 +30,12 @@ type dismissal struct {
 
 const (
 	maxServed = 256 // lists, and waiters of those that are dismissed, at a time
-	// dismissPause is between two pieces: those who were told have their turn. Otherwise the
-	// loop would wait for very many of them when its time slice ends.
+	// dismissPause is the pause between two pieces: the callers that were told have their turn.
+	// Otherwise the loop would wait for very many of them when its time slice ends.
 	dismissPause = time.Millisecond
 )
 
-// makeReady has the first waiter of a line begin an attempt soon.
+// makeReady makes the first waiter of a line begin an attempt soon.
 func (c *Core) makeReady(now clock.Instant, l *line) {
 	if l.waitList == nil || l.ready || c.closing {
 		return
@@ -45,8 +45,8 @@ func (c *Core) makeReady(now clock.Instant, l *line) {
 	c.alarms.set(&c.ready, now)
 }
 
-// Serve begins the attempts that have become possible by an input, in the order in which
-// they have. What is more than a piece comes after others had their turn.
+// Serve begins the attempts that an input has made possible, in the order in which they became
+// possible. What is more than a piece comes after others had their turn.
 func (c *Core) Serve(now clock.Instant) {
 	if len(c.ready.lists) > 0 {
 		c.ready.wake(c, now)
@@ -70,13 +70,13 @@ func (r *ready) wake(c *Core, now clock.Instant) {
 	c.alarms.clear(r)
 }
 
-// mayTry reports whether somebody waits in a line, and nothing is under way for it.
+// mayTry reports whether a line has a waiter, and nothing is under way for it.
 func (l *line) mayTry() bool {
 	return l.first != nil && l.holder == nil && l.attempt == nil && l.inquiry == nil && !l.isSet()
 }
 
-// dismissAll dismisses all lines, of which there may be very many, a piece at a time. Until
-// it is its turn, a line gets answers, and begins nothing.
+// dismissAll dismisses all lines, of which there may be very many, a piece at a time. Until it is
+// its turn, a line gets answers, and begins nothing.
 func (c *Core) dismissAll(now clock.Instant) {
 	c.dismissing.hasty = true
 	c.dismissing.begin(c, now, &c.waited, task{kind: taskDismiss})
@@ -95,7 +95,7 @@ func (c *Core) dismissUnfit(now clock.Instant, l *line) bool {
 	return true
 }
 
-// takeList ends all that is under way for a line, and takes those who wait in it out.
+// takeList ends all that is under way for a line, and takes its waiters out.
 func (c *Core) takeList(now clock.Instant, l *line) *waitList {
 	list := l.waitList
 	c.stopFirst(now, l)
@@ -108,8 +108,8 @@ func (c *Core) takeList(now clock.Instant, l *line) *waitList {
 	return list
 }
 
-// dismiss has every waiter of a line told that there is no lease, and why: the first of
-// them now, unless others are to be told before.
+// dismiss makes sure that every waiter of a line is told that there is no lease, and why. It tells
+// the first of them now, unless others come first.
 func (c *Core) dismiss(now clock.Instant, l *line, r *Report) {
 	list := c.takeList(now, l)
 	d := &c.dismissals

@@ -7,23 +7,23 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// A Reason says why something has ended, or was not done. It is kept as a number: the
-// words are those of package supervisor.
+// A Reason says why something has ended, or was not done. It is kept as a number: package
+// supervisor has the words.
 type Reason uint8
 
 const (
 	ReasonNone Reason = iota
 
-	// Why there is no lease.
+	// These say why there is no lease.
 	ReasonHeld           // another client has the name
 	ReasonNoQuorum       // too few nodes could be reached
 	ReasonClosed         // the core was closed
 	ReasonMisconfigured  // two nodes are one server, see Report.Twins
 	ReasonFenceExhausted // no larger fence can be stored
-	ReasonNotHolder      // what was to be revoked does not hold the name
-	ReasonFormerHolder   // the former holder of what is adopted may still believe in it
+	ReasonNotHolder      // the lease that was to be revoked does not hold the name
+	ReasonFormerHolder   // the former holder of an adopted lease may still believe in it
 
-	// Why a lease is over.
+	// These say why a lease is over.
 	ReasonReleased   // its holder gave it back
 	ReasonHandedOver // its holder handed it over
 	ReasonLost       // no reason is known
@@ -35,13 +35,13 @@ const (
 	ReasonForgotten  // it has expired because most nodes have lost their data; of a Report only
 	ReasonNotRenewed // it has expired as it was meant to, without renewal; of a Report only
 
-	// Why something was not confirmed.
+	// These say why something was not confirmed.
 	ReasonUnconfirmed // a quorum is not known to be free of the lease
 	ReasonHandingOver // it is being handed over already
-	ReasonKept        // its holder waits no longer, and keeps it
+	ReasonKept        // its holder stopped waiting, and keeps it
 )
 
-// A Report is why a caller did not get what it asked for, and what each node said.
+// A Report says why a caller did not get what it asked for, and what each node said.
 type Report struct {
 	Key          string
 	Reason       Reason
@@ -52,9 +52,9 @@ type Report struct {
 	Disagreement Disagreement
 }
 
-// Taken reports whether the answers show that somebody has the name, or has left it: a quorum keeps
-// one token, or a node one that was left, as only what was held is. Otherwise they may be of
-// several attempts, none of which comes to anything.
+// Taken reports whether the answers show that a client has the name, or has left it. Then a quorum
+// keeps one token, or a node keeps one that was left, as only a held lease is. Otherwise they may
+// be of several attempts, none of which succeeds.
 func (r *Report) Taken(quorum int) bool {
 	return answers(r.Answers).held(quorum) || slices.ContainsFunc(r.Answers, func(a Answer) bool {
 		_, left := node.CutLeft(a.Value)
@@ -65,16 +65,16 @@ func (r *Report) Taken(quorum int) bool {
 // Twins are two nodes which are the same database of one server; zero if there are none.
 type Twins struct{ First, Second int }
 
-// A Disagreement is how the electorate of other clients differs from ours, as a node has
-// told; zero if it does not.
+// A Disagreement says how the electorate of other clients differs from ours, as a node has
+// reported; zero if it does not.
 type Disagreement struct {
-	Node    int // which has told
+	Node    int // the node that reported it
 	Nodes   int // how many they use
 	Unknown int // how many of them this client does not know
 }
 
-// A Fault is why an answer does not count, if it was not the node that said so, or why a node
-// does not keep a lease any more.
+// A Fault says why an answer does not count, if the node itself did not say so, or why a node does
+// not keep a lease any more.
 type Fault uint8
 
 const (
@@ -82,8 +82,8 @@ const (
 	FaultTwin                          // it is the same server as another node
 	FaultNotConnected                  // nothing is known of it yet
 
-	FaultDeleted  // somebody has deleted the key
-	FaultGone     // somebody has deleted the key, or all data: such a node does not tell which
+	FaultDeleted  // a client has deleted the key
+	FaultGone     // a client has deleted the key, or all data: the node does not say which
 	FaultFlushed  // all data was deleted
 	FaultForgot   // it has lost its data since it gave its vote
 	FaultExpired  // the key has expired there
@@ -126,7 +126,7 @@ func (f Fault) Error() string {
 	return "too many commands are waiting for this node"
 }
 
-// A Warning is something that is not as it should be.
+// A Warning describes something that is wrong.
 type Warning struct {
 	Kind    WarningKind
 	Node    int
@@ -138,7 +138,7 @@ type Warning struct {
 	Policy  string        // Evicts
 }
 
-// WarningKind says what is not as it should be.
+// WarningKind says what is wrong.
 type WarningKind uint8
 
 const (

@@ -7,12 +7,11 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// spacing returns how far apart the moments are at which leases are renewed: those that
-// are due within a slot are renewed together, and so share pipelines, one of which
-// costs as much as some hundred renewals. Slots are narrower if they would hold
-// more than a pipeline does: by half each time, so that a lease more or less does not
-// put the others out of step. They are narrower, too, for few leases, which have little to
-// share, and so are not renewed earlier than they must be.
+// spacing returns how far apart the moments are at which leases are renewed. Leases that are due
+// within a slot are renewed together, and so share pipelines, one of which costs as much as some
+// hundred renewals. Slots are narrower if they would hold more than a pipeline does: by half each
+// time, so that a lease more or less does not put the others out of step. They are narrower, too,
+// for few leases. These have little to share, and so are not renewed earlier than they must be.
 func (c *Core) spacing(every time.Duration) clock.Instant {
 	n := leastMoments
 	if len(c.held) <= fewLeases {
@@ -30,9 +29,9 @@ const (
 	mostAtMoment = 512
 )
 
-// nextRenewal returns when to renew a lease that was renewed at last. A lease that has
-// just begun is renewed at any moment of the interval but for its first quarter: many
-// may have begun at once, and a burst would come again and again.
+// nextRenewal returns when to renew a lease again that was renewed at last. A lease that has just
+// begun is renewed at any moment of the interval but for its first quarter. Many may have begun at
+// once, and a burst would come again and again.
 func (c *Core) nextRenewal(t *tenure, last clock.Instant, every time.Duration) clock.Instant {
 	d := c.jitter(every)
 	if last.Sub(t.begun) < every/4 {
@@ -42,8 +41,7 @@ func (c *Core) nextRenewal(t *tenure, last clock.Instant, every time.Duration) c
 	return at - at%c.spacing(every)
 }
 
-// jitter returns nine to ten tenths of d, so that leases which began together do
-// not stay in step.
+// jitter returns nine to ten tenths of d, so that leases which began together do not stay in step.
 func (c *Core) jitter(d time.Duration) time.Duration {
 	return d - time.Duration(c.rand.Int64N(int64(d)/10+1))
 }
@@ -54,8 +52,8 @@ func (c *Core) schedule(t *tenure) {
 	c.alarms.set(t, min(h.until, h.endAt, h.leaveAt, h.renewAt, h.lookAt, h.retryAt))
 }
 
-// promise returns until when node i will surely keep a lease, if it says yes to a
-// renewal or a claim that is queued now.
+// promise returns until when node i will surely keep a lease, if it says yes to a renewal or a
+// claim that is queued now.
 func (t *tenure) promise(now clock.Instant, i int) clock.Instant {
 	ttl := t.terms.TTL
 	if short := t.hold.shortened(now); short != nil && short.TTL < ttl && t.hold.ttlCap.capped.has(i) {
@@ -67,7 +65,7 @@ func (t *tenure) promise(now clock.Instant, i int) clock.Instant {
 	return now.Add(ttl - t.terms.Drift)
 }
 
-// every returns how often the nodes are to be asked.
+// every returns how often to ask the nodes.
 func (t *tenure) every(now clock.Instant) time.Duration {
 	if short := t.hold.shortened(now); short != nil {
 		return min(t.terms.RenewEvery, short.RenewEvery)
@@ -75,11 +73,11 @@ func (t *tenure) every(now clock.Instant) time.Duration {
 	return t.terms.RenewEvery
 }
 
-// renewAnd sends renewals, and works out again until when the lease is held if one of
-// them, for a shorter time than the node has promised, is the first since an extension.
+// renewAnd sends renewals. If one of them is for a shorter time than the node has promised, and is
+// the first since an extension, it also computes the deadline again.
 func (c *Core) renewAnd(now clock.Instant, t *tenure, nodes nodeSet) {
 	if t.phase == phaseHeld && now >= t.hold.until {
-		// What has woken this process was news of it, and not its timer. It is over, and no
+		// A message has woken this process, and not the lease's timer. The lease is over, and no
 		// node is to blame.
 		c.end(now, t, ReasonExpired)
 		return
@@ -91,8 +89,8 @@ func (c *Core) renewAnd(now clock.Instant, t *tenure, nodes nodeSet) {
 	}
 }
 
-// renew sends a renewal to each of the nodes that has none unanswered. It reports
-// whether that has shortened what a node has promised.
+// renew sends a renewal to each of the nodes that has none unanswered. It reports whether that has
+// shortened what a node has promised.
 func (c *Core) renew(now clock.Instant, t *tenure, nodes nodeSet) (shortened bool) {
 	nodes &^= t.pending
 	ttl := t.stay(now)
@@ -103,8 +101,8 @@ func (c *Core) renew(now clock.Instant, t *tenure, nodes nodeSet) (shortened boo
 		}
 		v := &t.votes.of[i]
 		v.promise = t.promise(now, i)
-		// A renewal for a shorter time than the node has promised shortens it as
-		// soon as it arrives, answered or not.
+		// If a renewal is for a shorter time than the node has promised, it shortens that as soon
+		// as it arrives, even if it is not answered.
 		if v.until > v.promise {
 			v.until, shortened = v.promise, true
 			t.votes.loose.add(i)
@@ -156,9 +154,9 @@ func (c *Core) onHeldRenewal(now clock.Instant, t *tenure, i int, r node.Reply) 
 	switch r.Status {
 	case node.OK:
 		if from := c.healFrom(i, v.until > now); v.life != c.nodes[i].state.Life && now < from {
-			// It was asked for its vote in another life, and may have forgotten that: a
-			// command that came late has set the key. A rival whose election had the vote
-			// of that life may still win by it.
+			// The node was asked for its vote in another life, and may have forgotten that: a
+			// command that came late has set the key. A rival whose election had the vote of that
+			// life may still win by it.
 			c.retryAt(now, t, i, from)
 			c.recomputeDeadline(now, t)
 			return
@@ -189,7 +187,7 @@ func (c *Core) onHeldRenewal(now clock.Instant, t *tenure, i int, r node.Reply) 
 	c.recomputeDeadline(now, t)
 }
 
-// retryAt has a node asked again at an instant.
+// retryAt makes sure that a node is asked again at an instant.
 func (c *Core) retryAt(now clock.Instant, t *tenure, i int, at clock.Instant) {
 	if t.hold.renewAt == clock.Never && t.hold.extend == nil {
 		return
@@ -199,9 +197,9 @@ func (c *Core) retryAt(now clock.Instant, t *tenure, i int, at clock.Instant) {
 	o.retryAt = min(o.retryAt, max(at, now))
 }
 
-// retryLater has a node asked again before the next regular renewal: after an
-// eighth of the interval, or of what is left of the lease if that is less, as after
-// an extension; then a quarter, then a half.
+// retryLater makes sure that a node is asked again before the next regular renewal. The first time
+// is after an eighth of the interval, or of the rest of the lease if that is less, as after an
+// extension; then a quarter, then a half.
 func (c *Core) retryLater(now clock.Instant, t *tenure, i int) {
 	h := &t.hold
 	if h.renewAt == clock.Never && h.extend == nil {
@@ -215,9 +213,9 @@ func (c *Core) retryLater(now clock.Instant, t *tenure, i int) {
 	}
 }
 
-// askTheRest has the nodes that did not vote for a new lease asked soon, but for those
-// where somebody else has the key: one that is young, or was late, may be healed. What
-// is held for less than a moment is not worth it.
+// askTheRest asks the nodes that did not vote for a new lease soon, except those on which another
+// client has the key. A node that is young, or was late, may be healed. If the lease is held for
+// less than a moment that is not worth it.
 func (c *Core) askTheRest(t *tenure, taken nodeSet) {
 	for i := range c.nodes {
 		if t.votes.of[i].until == 0 && !t.pending.has(i) && !taken.has(i) && c.nodes[i].state.Enrolled {
@@ -226,14 +224,13 @@ func (c *Core) askTheRest(t *tenure, taken nodeSet) {
 	}
 }
 
-// fillIn asks a node that was just enrolled about the leases that do not have its vote,
-// or whose latest renewal it did not answer.
+// fillIn asks a node that was just enrolled about the leases that do not have its vote, or whose
+// latest renewal it did not answer.
 func (c *Core) fillIn(now clock.Instant, i int) {
 	c.nodes[i].filling.begin(c, now, &c.held, task{kind: taskFillIn, node: i})
 }
 
-// lostAt returns when a held lease will be lost unless it is renewed; 0 if too few votes
-// count.
+// lostAt returns when a held lease will be lost unless it is renewed; 0 if too few votes count.
 func (c *Core) lostAt(t *tenure) clock.Instant {
 	until := deadline(t.votes.of, t.counting(), c.quorum)
 	if until == 0 {
@@ -242,7 +239,7 @@ func (c *Core) lostAt(t *tenure) clock.Instant {
 	return until.Add(-t.terms.Grace)
 }
 
-// recomputeDeadline works out until when the lease is held, and ends it if that is now.
+// recomputeDeadline computes until when the lease is held, and ends it if that is now.
 func (c *Core) recomputeDeadline(now clock.Instant, t *tenure) {
 	h := &t.hold
 	until := c.lostAt(t)

@@ -5,15 +5,15 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// A revocation is the taking away of somebody else's lease.
+// A revocation takes another client's lease away.
 type revocation struct {
 	call    Call // the caller; 0 once answered
 	answers answers
 	deleted nodeSet // nodes that had the token
 }
 
-// Revoke takes the lease with token away, and is answered by EffectAnswered. That is a tenure
-// which is given back without ever having been held here.
+// Revoke takes the lease with token away. EffectAnswered answers it. It is a tenure that is given
+// back without ever having been held here.
 func (c *Core) Revoke(now clock.Instant, key, token string, call Call) {
 	if c.closing {
 		c.answer(call, &Report{Key: key, Reason: ReasonClosed})
@@ -29,8 +29,8 @@ func (c *Core) Revoke(now clock.Instant, key, token string, call Call) {
 	t.give.revoke = &revocation{call: call, answers: make(answers, n)}
 }
 
-// onRevocation hears what a node said to the release of a lease that is taken away, and
-// tells the caller as soon as the outcome is certain.
+// onRevocation handles a node's answer to the release of a lease that is taken away. It tells the
+// caller as soon as the outcome is certain.
 func (c *Core) onRevocation(now clock.Instant, t *tenure, i int, said node.Reply) {
 	v := t.give.revoke
 	if v == nil || v.call == 0 {

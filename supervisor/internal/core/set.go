@@ -6,8 +6,8 @@ import (
 	"github.com/leasehold-go/leasehold/clock"
 )
 
-// A set is kept in an order which depends on nothing but on what was put in and taken out,
-// and when: it is swept without being sorted, and a seed replays exactly.
+// A set is kept in an order that depends only on what was added and removed, and when. So it is
+// swept without being sorted, and a seed replays exactly.
 type set[T member] []T
 
 // A member is what can be in one set at a time.
@@ -24,7 +24,7 @@ func (s *set[T]) add(x T) {
 	}
 }
 
-// del takes x out; the last takes its slot.
+// del removes x; the last takes its slot.
 func (s *set[T]) del(x T) {
 	p := x.slot()
 	if *p == 0 {
@@ -38,10 +38,10 @@ func (s *set[T]) del(x T) {
 	*p = 0
 }
 
-// A sweep does something to every member of a set, a piece at a time, so that the loop is
-// never away for long. It goes from the last to the first: what takes the slot of a member
-// that is taken out meanwhile was dealt with before. A member that is put in meanwhile may
-// be dealt with or not.
+// A sweep does something to every member of a set, a piece at a time, so that the loop is never
+// away for long. It goes from the last to the first. So the member that takes the slot of one that
+// is removed meanwhile was dealt with before. A member that is added meanwhile may be dealt with or
+// not.
 type sweep[T member] struct {
 	alarm
 	of        *set[T]
@@ -78,8 +78,8 @@ const (
 	sweepPause = 2 * time.Millisecond // between two pieces: others get a turn, and mailboxes empty
 )
 
-// begin begins to do something to every member of s: to the first piece now. While w is
-// under way, it is done again when it has come to its end.
+// begin begins to do something to every member of s: to the first piece now. If w is under way, it
+// starts again when it has come to its end.
 func (w *sweep[T]) begin(c *Core, now clock.Instant, s *set[T], what task) {
 	if w.isSet() {
 		w.restart = true
@@ -92,7 +92,7 @@ func (w *sweep[T]) begin(c *Core, now clock.Instant, s *set[T], what task) {
 
 func (w *sweep[T]) wake(c *Core, now clock.Instant) { w.piece(c, now) }
 
-// piece does it to the next few.
+// piece deals with the next few.
 func (w *sweep[T]) piece(c *Core, now clock.Instant) {
 	for range sweepPiece {
 		if w.remaining = min(w.remaining, len(*w.of)); w.remaining == 0 {

@@ -6,8 +6,8 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// Settings are what a core is made with. They are complete and were checked: the
-// maker of a core fills in the defaults. See supervisor.Config for what each means.
+// Settings are the inputs with which a core is made. They are complete and were checked: the maker
+// of a core fills in the defaults. See supervisor.Config for what each means.
 type Settings struct {
 	Nodes int // how many there are, 1 to MaxNodes
 
@@ -19,12 +19,11 @@ type Settings struct {
 	Guard                  bool
 	GuardWindow            time.Duration // for how long a node that forgot is young at least
 
-	Owner string   // what tokens say of the holder
-	Seed  [32]byte // of tokens and jitter: from a good source, as it tells all tokens
+	Owner string   // the holder that tokens show
+	Seed  [32]byte // of tokens and jitter: from a good source, as all tokens follow from it
 }
 
-// Terms are the times of a lease, all derived from its TTL. Leases of the same TTL share
-// one.
+// Terms are the times of a lease, all derived from its TTL. Leases of the same TTL share one.
 type Terms struct {
 	TTL, Drift, Grace, RenewEvery time.Duration
 	Window                        time.Duration // an election takes at most so long
@@ -53,36 +52,35 @@ func (s *Settings) DriftOf(ttl time.Duration) time.Duration {
 	return ttl/100 + 2*time.Millisecond
 }
 
-// Window returns for how long a node that forgot is young if leases last for maxTTL at
-// most.
+// Window returns for how long a node that forgot is young if leases last for maxTTL at most.
 func (s *Settings) Window(maxTTL time.Duration) time.Duration {
 	return max(s.GuardWindow, maxTTL+s.DriftOf(maxTTL))
 }
 
-// Reserve is for how long a node keeps a name for the first in its queue: long enough
-// to hear of it and to claim it, also from a node that is late.
+// Reserve returns for how long a node keeps a name for the first in its queue. That is long enough
+// to hear of it and to claim it, even from a node that is late.
 func (s *Settings) Reserve() time.Duration { return 3 * s.NodeTimeout }
 
-// Heartbeat is about how often a waiter in a queue asks again: so seldom that it costs
-// next to nothing, and so often that one who was reserved for and does nothing is found
-// out soon.
+// Heartbeat returns about how often a waiter in a queue asks again. It is so seldom that it costs
+// next to nothing, and so often that a waiter which does not claim its reservation is found out
+// soon.
 func (s *Settings) Heartbeat() time.Duration { return max(s.Reserve(), s.RetryMin) }
 
-// Alive is for how long a waiter in a queue counts as alive since it was heard of: one
-// heartbeat may be lost. It is told in whole milliseconds.
+// Alive returns for how long a waiter in a queue counts as alive after its last heartbeat: one
+// heartbeat may be lost. It is sent in whole milliseconds.
 func (s *Settings) Alive() time.Duration {
 	return (2*s.Heartbeat() + s.NodeTimeout).Truncate(time.Millisecond)
 }
 
-// signEvery is how often a client leaves its fingerprint, and signedFor for how long one
-// counts: several may be lost.
+// signEvery returns how often a client leaves its fingerprint, and signedFor for how long a
+// fingerprint counts: several may be lost.
 func (s *Settings) signEvery() time.Duration {
 	return min(max(s.MaxTTL/2, time.Second), 10*time.Second)
 }
 func (s *Settings) signedFor() time.Duration { return 4 * s.signEvery() }
 
-// pauseAfter returns how long to wait after so many failed attempts: jittered, so that
-// rivals do not collide for ever, and growing.
+// pauseAfter returns how long to wait after so many failed attempts. The pause grows, and is
+// jittered so that rivals do not collide for ever.
 func (c *Core) pauseAfter(tries int) time.Duration {
 	s := &c.settings
 	d := s.RetryMin
@@ -95,9 +93,9 @@ func (c *Core) pauseAfter(tries int) time.Duration {
 	return d
 }
 
-// newToken returns a fresh token, for a lease with that fence, 0 if it is not known yet. A
-// token is never used for a second attempt: a late command of the first would touch it. See
-// invariant 7 of package supervisor.
+// newToken returns a fresh token, for a lease with that fence, 0 if it is not known yet. A token is
+// never used for a second attempt: a late command of the first would touch it. See invariant 7 of
+// package supervisor.
 func (c *Core) newToken(owner string, fence uint64) string {
 	if owner == "" {
 		owner = c.settings.Owner

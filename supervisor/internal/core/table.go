@@ -1,14 +1,13 @@
 package core
 
-// A table has the tenures that are not forgotten. The ID of each tells its slot, so
-// that nothing is searched for: one is looked up for every answer of a node.
+// A table has the tenures that are not forgotten. The ID of each contains its slot, so that there
+// is no search: every answer of a node looks one up.
 type table struct {
 	slots []*tenure // nil if there is none
 	free  []uint32  // of the slots
 }
 
-// An ID is how many were given before it, and after that a slot. So none is ever
-// given twice.
+// An ID is how many were given before it, and after that a slot. So no ID is ever given twice.
 const (
 	slotBits = 24
 	noSlot   = 1<<slotBits - 1
@@ -17,7 +16,7 @@ const (
 // NextID returns the ID that follows the last one that was given, for a slot.
 func NextID(last uint64, slot int) uint64 { return (last>>slotBits+1)<<slotBits | uint64(slot) }
 
-// vacancy returns the slot of the next one.
+// vacancy returns the slot of the next tenure.
 func (r *table) vacancy() int {
 	if n := len(r.free); n > 0 {
 		return int(r.free[n-1])
@@ -25,7 +24,7 @@ func (r *table) vacancy() int {
 	return len(r.slots)
 }
 
-// add puts t in, whose ID is of the vacancy.
+// add adds t, whose ID is of the vacancy.
 func (r *table) add(t *tenure) {
 	slot := t.id & noSlot
 	if n := len(r.free); n > 0 {
@@ -48,7 +47,7 @@ func (r *table) get(id uint64) *tenure {
 	return nil
 }
 
-// del takes t out, if it is in.
+// del removes t, if it is in.
 func (r *table) del(t *tenure) {
 	if r.get(t.id) == t {
 		slot := t.id & noSlot
@@ -59,10 +58,11 @@ func (r *table) del(t *tenure) {
 
 func (r *table) len() int { return len(r.slots) - len(r.free) }
 
-// Slot returns the slot of an ID, in a table that is as long as most of its kind were at once.
+// Slot returns the slot of an ID. Its table is as long as the largest number of its kind at one
+// time.
 func Slot(id uint64) int { return int(id & noSlot) }
 
-// A waitTable has the waiters who may give up, by the slots of their calls.
+// A waitTable has the waiters that may give up, by the slots of their calls.
 type waitTable []*waiter
 
 func (t *waitTable) add(w *waiter) {
@@ -81,7 +81,7 @@ func (t waitTable) get(call Call) *waiter {
 	return nil
 }
 
-// del takes the waiter of a call out, if it is in.
+// del removes the waiter of a call, if it is in.
 func (t waitTable) del(call Call) {
 	if t.get(call) != nil {
 		t[Slot(uint64(call))] = nil

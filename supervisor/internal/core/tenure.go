@@ -6,7 +6,7 @@ import (
 	"github.com/leasehold-go/leasehold/clock"
 )
 
-// phase is where a tenure stands. It only moves forward.
+// A phase says how far a tenure is. It only moves forward.
 type phase uint8
 
 const (
@@ -14,23 +14,23 @@ const (
 	phaseQueued                 // it stands in the nodes' queues
 	phaseElecting               // grants or claims are out
 	phaseRaising                // q nodes granted; a higher fence is being stored on them
-	phaseAdopting               // renewals are out for a lease that is to be continued
+	phaseAdopting               // renewals are out for a lease that is to be adopted
 	phaseHeld                   // a quorum granted it
 	phaseReleasing              // it is over; releases are out
 )
 
-// A tenure is one attempt to hold a name, and, if it is won, the holding of it, up
-// to the last answer to its release.
+// A tenure is one attempt to hold a name. If the attempt is won it is also the holding, up to the
+// last answer to its release.
 type tenure struct {
 	alarm
 	id       uint64
 	inSet    int32 // in the set of its phase
 	phase    phase
 	inQueues bool // its token stands, or stood, in the nodes' queues: see stand
-	behind   bool // and somebody else had the name, or was before it
+	behind   bool // and another client had the name, or was before it
 	hold     hold
 
-	asked   nodeSet // nodes that may have the key: not those that certainly never got a command
+	asked   nodeSet // nodes that may have the key: all but those that certainly never got a command
 	pending nodeSet // a command other than a release is unanswered
 	key     string  // the name, prefix included
 	token   string
@@ -41,24 +41,24 @@ type tenure struct {
 	*stages // noStages, which is never written to, while there are none
 }
 
-// Stages are what a tenure has in some of its phases. Nearly all that are held have none, and
-// room for them would be a fifth of their size.
+// Stages has the parts of a tenure that belong to some of its phases. Nearly all held tenures have
+// none, and room for them would be a fifth of their size.
 type stages struct {
 	line     *line     // whose attempt it is
-	queuing  *queuing  // from when it stands in the queue
+	queuing  *queuing  // from when it stands in the queue on
 	ballot   *ballot   // while it is an election
 	adopt    *adoption // while it is being adopted
 	give     *giving   // while it is given back
 	sent     nodeSet   // nodes that may have got a command, until it is held and all have answered
 	askAgain nodeSet   // nodes to be asked once more as soon as they have answered
 
-	stretched time.Duration // for which nodes may have been sent the key by a raise; 0 if for no longer than the TTL
+	stretched time.Duration // the time for which a raise may have given nodes the key; 0 if for no longer than the TTL
 }
 
 // noStages is shared by all tenures that have none of their own.
 var noStages stages
 
-// own returns the tenure's own stages, to be written to.
+// own returns the tenure's own stages, to write to.
 func (t *tenure) own() *stages {
 	if t.stages == nil || t.stages == &noStages {
 		t.stages = &stages{}
@@ -66,14 +66,15 @@ func (t *tenure) own() *stages {
 	return t.stages
 }
 
-// leaveStages forgets those of a tenure that has come to none.
+// leaveStages forgets the stages of a tenure if all of them are empty.
 func (t *tenure) leaveStages() {
 	if *t.stages == noStages {
 		t.stages = &noStages
 	}
 }
 
-// allAnswered forgets to which nodes commands may have got, once it is held and none is unanswered.
+// allAnswered forgets which nodes may have got commands, once the tenure is held and none is
+// unanswered.
 func (t *tenure) allAnswered() {
 	if t.phase == phaseHeld && t.pending == 0 && t.sent != 0 {
 		t.sent = 0
@@ -81,7 +82,7 @@ func (t *tenure) allAnswered() {
 	}
 }
 
-// askNoMore hears that node i is not to be asked once more. It reports whether it was to be.
+// askNoMore notes that node i need not be asked once more. It reports whether it was to be asked.
 func (t *tenure) askNoMore(i int) bool {
 	if !t.askAgain.has(i) {
 		return false
@@ -99,8 +100,8 @@ func (c *Core) newID(slot int) uint64 {
 	return c.lastID
 }
 
-// wake looks at what has become due: the end of an election, or of a held lease,
-// or a renewal, or the end of an expired lease's grace, or of waiting for a release.
+// wake looks at what has become due: the end of an election, or of a held lease, or a renewal, or
+// the end of an expired lease's grace, or of waiting for a release.
 func (t *tenure) wake(c *Core, now clock.Instant) {
 	switch t.phase {
 	case phaseQueued:
@@ -143,7 +144,7 @@ func (t *tenure) wake(c *Core, now clock.Instant) {
 			h.renewAt = c.nextRenewal(t, now, t.every(now))
 			h.regular(now)
 			if t.allAnswered(); t.pending != 0 {
-				t.own().askAgain |= t.pending // what they answer was asked an interval ago
+				t.own().askAgain |= t.pending // their answers are to commands of an interval ago
 			}
 			c.renewAnd(now, t, all(len(c.nodes)))
 		case now >= h.lookAt:

@@ -9,7 +9,7 @@ import (
 // counting returns the nodes whose votes count.
 func (t *tenure) counting() nodeSet { return t.asked &^ t.votes.suspect() }
 
-// onKeyAbsent hears that a node does not have the key.
+// onKeyAbsent handles a node that does not have the key.
 func (c *Core) onKeyAbsent(now clock.Instant, t *tenure, i int) {
 	v, s := &t.votes.of[i], &c.nodes[i].state
 	switch {
@@ -17,39 +17,39 @@ func (c *Core) onKeyAbsent(now clock.Instant, t *tenure, i int) {
 		if t.votes.lapsed(now, i, t.pending) {
 			c.askOthers(t, i)
 		}
-	case v.life == 0 || v.life == s.Life: // somebody deleted it
+	case v.life == 0 || v.life == s.Life: // a client deleted it
 		c.onDeleted(now, t, i)
 	case !s.Guarded:
 		t.votes.forgot(i)
 	}
-	// Otherwise the node has restarted, and the guard keeps it from giving the name
-	// away for longer than it had promised it to this lease: the vote still counts. See
-	// invariant 11 of package supervisor.
+	// Otherwise the node has restarted, and the guard keeps it from giving the name away for longer
+	// than it had promised it to this lease: the vote still counts. See invariant 11 of package
+	// supervisor.
 }
 
-// onDeleted hears that somebody has deleted the key on a node.
+// onDeleted handles a node on which a client has deleted the key.
 func (c *Core) onDeleted(now clock.Instant, t *tenure, i int) {
 	if t.votes.deleted(now, i, t.pending) {
 		c.askOthers(t, i)
 	}
 }
 
-// onOverwritten hears that a node keeps another value.
+// onOverwritten handles a node that keeps another value.
 func (c *Core) onOverwritten(now clock.Instant, t *tenure, i int) {
 	if t.votes.overwritten(now, i, t.pending) {
 		c.askOthers(t, i)
 	}
 }
 
-// askOthers has a trial begin at once, and not with the next regular renewal.
+// askOthers makes a trial begin at once, and not with the next regular renewal.
 func (c *Core) askOthers(t *tenure, i int) {
 	if t.hold.renewAt != clock.Never {
 		t.hold.rare().ask |= all(len(c.nodes)) &^ (1 << i)
 	}
 }
 
-// firstVote hears that a node has the key of a lease that is held already, which it was
-// not known to have.
+// firstVote handles a node that has the key of a lease that is held already, and was not known to
+// have it.
 func (c *Core) firstVote(now clock.Instant, t *tenure, i int) {
 	if t.votes.joined(now, i, now.Sub(t.begun) > lateAfter, t.pending) {
 		c.askOthers(t, i)
@@ -60,8 +60,8 @@ func (c *Core) firstVote(now clock.Instant, t *tenure, i int) {
 // lease's keys within that time of its start.
 const lateAfter = 10 * time.Millisecond
 
-// confirm hears that a node has renewed, and does what this decides of the votes on trial:
-// a node that lacks the key is healed.
+// confirm records that a node has renewed, and does what this decides for the votes on trial: a
+// node that lacks the key is healed.
 func (c *Core) confirm(now clock.Instant, t *tenure, i int) {
 	healable, early := t.votes.confirmedBy(i, c.quorum)
 	for k := range c.nodes {
@@ -70,6 +70,6 @@ func (c *Core) confirm(now clock.Instant, t *tenure, i int) {
 		}
 	}
 	if early && t.hold.renewAt != clock.Never {
-		t.hold.rare().ask.add(i) // what it has answered was sent too early to confirm anything
+		t.hold.rare().ask.add(i) // its answer is to a renewal that was sent too early to confirm anything
 	}
 }

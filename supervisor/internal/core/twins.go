@@ -2,11 +2,10 @@ package core
 
 import "github.com/leasehold-go/leasehold/clock"
 
-// findTwins looks whether a node is the same server as another one: then its vote would
-// count twice. The one that was met last is not counted, and as long as there is such
-// a one nothing is acquired.
+// findTwins looks whether a node is the same server as another one: then its vote would count
+// twice. It does not count the one that was met last. As long as there is one, nothing is acquired.
 func (c *Core) findTwins(now clock.Instant, i int) {
-	var orphans nodeSet // that are not the same as this one any more, but may be as a third
+	var orphans nodeSet // those that are no longer the same as this one, but may be as a third
 	for k := range c.nodes {
 		if c.nodes[k].twin == i+1 && !c.sameServer(i, k) {
 			c.nodes[k].twin = 0
@@ -54,8 +53,8 @@ func (c *Core) findTwinOf(now clock.Instant, i int) {
 	}
 }
 
-// twins returns two nodes that are the same database of one server, which means that
-// nothing can be acquired; zero if there are none.
+// twins returns two nodes that are the same database of one server, so that nothing can be
+// acquired; zero if there are none.
 func (c *Core) twins() Twins {
 	for i := range c.nodes {
 		if k := c.nodes[i].twin; k != 0 {
@@ -65,7 +64,7 @@ func (c *Core) twins() Twins {
 	return Twins{}
 }
 
-// failAll fails all who wait for a name, because of twins.
+// failAll fails all waiters, because of twins.
 func (c *Core) failAll(now clock.Instant) {
 	c.dismissAll(now)
 	for len(c.adopting) > 0 {

@@ -7,10 +7,10 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// Counts are how much there is of some things.
+// Counts says how much there is of some things.
 type Counts struct {
 	Held    int // leases
-	Waiting int // callers who wait in lines
+	Waiting int // callers that wait in lines
 	Owed    int // releases that a node has yet to confirm
 }
 
@@ -23,13 +23,13 @@ func (c *Core) Counts() Counts {
 	return n
 }
 
-// Margins are how near to their ends leases were renewed.
+// Margins says how near to their ends leases were renewed.
 type Margins struct {
 	Least  time.Duration // in the last half to whole minute; 0 if none was renewed
 	Tenths [10]uint64    // renewals, by how many tenths of its TTL the lease would still have been held
 }
 
-// margins are what they are drawn up from.
+// margins has what Margins is made from.
 type margins struct {
 	tenths [10]uint64
 	least  [2]time.Duration // of the present half-minute and of the one before; 0 if none was renewed
@@ -38,7 +38,7 @@ type margins struct {
 
 const halfMinute = 30 * time.Second
 
-// renewed hears that a lease goes on which would have been lost so much later.
+// renewed records that a lease goes on which would have been lost so much later.
 func (m *margins) renewed(now clock.Instant, left, ttl time.Duration) {
 	m.tenths[min(max(0, 10*left/ttl), 9)]++
 	if now.Sub(m.since) >= halfMinute {
@@ -50,7 +50,7 @@ func (m *margins) renewed(now clock.Instant, left, ttl time.Duration) {
 	}
 }
 
-// recent returns what of least is not too old.
+// recent returns the values of least that are not too old.
 func (m *margins) recent(now clock.Instant) [2]time.Duration {
 	switch age := now.Sub(m.since); {
 	case age < halfMinute:
@@ -79,8 +79,8 @@ func (c *Core) Quorum() int { return c.quorum }
 // Waiting returns how many callers wait in lines.
 func (c *Core) Waiting() int { return c.callers }
 
-// HeldIDs returns the IDs of the leases that are held from the i-th up to the j-th. To
-// see all of them in pieces, go from the last to the first, as a sweep does.
+// HeldIDs returns the IDs of the leases that are held from the i-th up to the j-th. To see all of
+// them in pieces, go from the last to the first, as a sweep does.
 func (c *Core) HeldIDs(i, j int) []uint64 {
 	ids := make([]uint64, 0, j-i)
 	for _, t := range c.held[i:j] {
@@ -98,7 +98,7 @@ func (c *Core) Holder(key string) (id uint64, ok bool) {
 	return l.holder.id, true
 }
 
-// A NodeView is what is known of one node.
+// A NodeView has what is known of one node.
 type NodeView struct {
 	State        node.State
 	YoungUntil   clock.Instant // 0 if it is not young

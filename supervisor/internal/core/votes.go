@@ -7,8 +7,8 @@ import (
 	"github.com/leasehold-go/leasehold/clock"
 )
 
-// Votes are what is known of every node for one lease. The model is the Progress of etcd's
-// raft: all that changes a vote is a method here, named for what happened at the node.
+// Votes has what is known of every node for one lease. The model is the Progress of etcd's raft:
+// all that changes a vote is a method here, named for what happened at the node.
 //
 // Invariants:
 //
@@ -22,30 +22,30 @@ import (
 type votes struct {
 	of    []vote   // by node
 	under *[]trial // in the order in which they began; nil if there is none, as nearly always
-	// loose are nodes that may keep the key for longer than until says: a later command was not
-	// answered, or its answer is not believed; until was shortened by a renewal that may not have
-	// arrived, or may yet be; or the node's clock was ahead for a while.
+	// loose has the nodes that may keep the key for longer than until says. A later command was not
+	// answered, or its answer is not believed; or a renewal that may not have arrived, or may yet
+	// arrive, shortened until; or the node's clock was ahead for a while.
 	loose nodeSet
 }
 
-// A vote is what is known of one node.
+// A vote has what is known of one node.
 type vote struct {
-	// promise is what until becomes when the node says yes to the latest grant or
-	// renewal: the instant before that was queued + TTL - drift.
-	// See invariant 2 of package supervisor.
+	// promise is the next until if the node says yes to the latest grant or renewal: the instant
+	// before that was queued + TTL - drift. See invariant 2 of package supervisor.
 	promise clock.Instant
 	// until is the instant up to which the node surely keeps the lease. 0 if it is not
 	// known to have the key.
 	until clock.Instant
-	// lead is by how much the node's TIME was ahead of our clock when the vote was given: what
-	// it had read before it did anything that was asked with it, less when that was sent. 0 if
-	// that is not known. So until + lead is by when the key must be there by the node's clock.
+	// lead is by how much the node's TIME was ahead of our clock when the vote was given. The
+	// node's TIME is the one that it had read before it did anything of that command; our clock's
+	// is that of the sending. It is 0 if that is not known. So the key must be there until until +
+	// lead by the node's clock.
 	lead time.Duration
 	// life is the incarnation that was asked for the vote, or has answered last.
 	life     uint32
 	standing standing
-	// fault is what is wrong with it since the node last said that it has the key, and failure the
-	// number of what the node has said then. Neither decides anything.
+	// fault is what is wrong with the vote since the node last said that it has the key. failure is
+	// the number of what the node has said then. Neither decides anything.
 	fault   Fault
 	failure uint16
 }
@@ -56,7 +56,7 @@ type standing uint8
 const (
 	counts      standing = iota // with its until
 	late                        // it counts as long as no other is withdrawn: its grant came late
-	onProbation                 // the node had the key no longer, or never
+	onProbation                 // the node no longer had the key, or never had it
 	withdrawn                   // the node gave the key up before its time
 	taken                       // and keeps another value
 )
@@ -74,12 +74,12 @@ func (v vote) String() string {
 	return v.standing.String() + " until " + time.Duration(v.until).String()
 }
 
-// A trial is what a vote that is late or does not count must pass before it counts again:
-// enough other nodes must have answered renewals that were sent after it was noticed, and
-// then, when the node has the key again, renewals that were sent after that was known.
-// Otherwise a holder that heals faster than it learns of the deletions would never know
-// that it had not been alone. Which of the two is under way is told by the vote: its until
-// is 0 while the node lacks the key. See invariant 9 of package supervisor.
+// A trial is what a vote that is late or does not count must pass before it counts again. First,
+// enough other nodes must have answered renewals that were sent after it was noticed. Then, when
+// the node has the key again, they must have answered renewals that were sent after that was known.
+// Otherwise a holder that heals faster than it learns of the deletions would never know that it had
+// not been alone. The vote shows which of the two is under way: its until is 0 while the node lacks
+// the key. See invariant 9 of package supervisor.
 type trial struct {
 	node      int
 	since     clock.Instant // when it was noticed first
@@ -117,8 +117,8 @@ func (vs *votes) trialOf(i int) *trial {
 	return nil
 }
 
-// kept hears that a node of that life has the key, by the latest promise, and how far its
-// clock is ahead of ours. It reports whether the node was not known to have it.
+// kept records that a node of that life has the key, by the latest promise, and how far its clock
+// is ahead of ours. It reports whether the node was not known to have it.
 func (vs *votes) kept(i int, life uint32, lead time.Duration) (first bool) {
 	v := &vs.of[i]
 	first = v.until == 0
@@ -130,8 +130,8 @@ func (vs *votes) kept(i int, life uint32, lead time.Duration) (first bool) {
 	return first
 }
 
-// aged hears that a node's clock has gained so much that it is now that far ahead of ours:
-// it will give the key up so much earlier. The rest is believed as a new vote is.
+// aged records that a node's clock has gained so much that it is now that far ahead of ours. The
+// node will give the key up so much earlier. The rest is believed as a new vote is.
 func (vs *votes) aged(i int, lead time.Duration) {
 	v := &vs.of[i]
 	v.until = max(v.until.Add(v.lead-lead), 1) // 0 is another thing
@@ -139,7 +139,7 @@ func (vs *votes) aged(i int, lead time.Duration) {
 	vs.loose.add(i) // the clock may be set back
 }
 
-// trials returns those that are under way.
+// trials returns the trials that are under way.
 func (vs *votes) trials() []trial {
 	if vs.under == nil {
 		return nil
@@ -147,10 +147,10 @@ func (vs *votes) trials() []trial {
 	return *vs.under
 }
 
-// beginTrial adds one to them.
+// beginTrial adds a trial.
 func (vs *votes) beginTrial(x trial) { vs.goOn(append(vs.trials(), x)) }
 
-// goOn has only these trials be under way from now on.
+// goOn sets the trials that are under way from now on.
 func (vs *votes) goOn(with []trial) {
 	switch {
 	case len(with) == 0:
@@ -163,12 +163,12 @@ func (vs *votes) goOn(with []trial) {
 	}
 }
 
-// joined hears that a node was not known to have the key of a lease that is held already.
-// If it is on trial, that begins again, which joined reports: the others may have been lost
-// to a rival before the key was there. Else, if its grant came late, somebody may have
-// deleted the key on other nodes meanwhile, and a rival have come and gone on them and on
-// this one. Then it is late. See invariant 10 of package supervisor. pending are the
-// nodes that have yet to answer a renewal.
+// joined records that a node was not known to have the key of a lease that is held already. If its
+// vote is on trial, the trial begins again, which joined reports: the others may have been lost to
+// a rival before the key was there. If it is not, but the grant came late, a client may have
+// deleted the key on other nodes meanwhile. A rival may have come and gone on them and on this one.
+// Then the vote is late. See invariant 10 of package supervisor. pending are the nodes that have
+// yet to answer a renewal.
 func (vs *votes) joined(now clock.Instant, i int, cameLate bool, pending nodeSet) (again bool) {
 	if x := vs.trialOf(i); x != nil {
 		x.early, x.confirmed = pending, 0
@@ -181,31 +181,31 @@ func (vs *votes) joined(now clock.Instant, i int, cameLate bool, pending nodeSet
 	return false
 }
 
-// deleted hears that a node gave the key up before its time. It reports whether a trial
-// has begun.
+// deleted records that a node gave the key up before its time. It reports whether a trial has
+// begun.
 func (vs *votes) deleted(now clock.Instant, i int, pending nodeSet) (began bool) {
 	return vs.suspend(now, i, withdrawn, pending)
 }
 
-// overwritten hears that a node keeps another value. It reports whether a trial has begun.
+// overwritten records that a node keeps another value. It reports whether a trial has begun.
 func (vs *votes) overwritten(now clock.Instant, i int, pending nodeSet) (began bool) {
 	return vs.suspend(now, i, taken, pending)
 }
 
-// lapsed hears that a node has the key no longer, because its time was up, or never had
-// it. It reports whether a trial has begun.
+// lapsed records that a node no longer has the key, because its time was up, or never had it. It
+// reports whether a trial has begun.
 func (vs *votes) lapsed(now clock.Instant, i int, pending nodeSet) (began bool) {
 	if vs.of[i].until != 0 {
-		vs.doubtLate(now, pending) // somebody may have deleted it, and a rival have come by it
+		vs.doubtLate(now, pending) // a client may have deleted it, and a rival have come by it
 	}
 	return vs.suspend(now, i, onProbation, pending)
 }
 
-// forgot hears that a node has lost its data, and may have given the name away already.
+// forgot records that a node has lost its data, and may have given the name away already.
 func (vs *votes) forgot(i int) { vs.of[i].until = 0 }
 
-// suspend ends that a vote counts. Its trial begins, unless it was under way already and
-// the node was known to lack the key.
+// suspend makes a vote count no more. Its trial begins, unless it was under way already and the
+// node was known to lack the key.
 func (vs *votes) suspend(now clock.Instant, i int, to standing, pending nodeSet) (began bool) {
 	v := &vs.of[i]
 	gone := v.standing >= withdrawn
@@ -227,8 +227,8 @@ func (vs *votes) suspend(now clock.Instant, i int, to standing, pending nodeSet)
 	return began
 }
 
-// doubtLate has late votes that nobody has confirmed count no more: a vote was withdrawn, so
-// a rival may have had that node and theirs before these grants arrived.
+// doubtLate makes late votes that no node has confirmed count no more. A vote was withdrawn, so a
+// rival may have had that node and theirs before these grants arrived.
 func (vs *votes) doubtLate(now clock.Instant, pending nodeSet) {
 	for k := range vs.trials() {
 		if i := vs.trials()[k].node; vs.of[i].standing == late {
@@ -238,9 +238,9 @@ func (vs *votes) doubtLate(now clock.Instant, pending nodeSet) {
 	}
 }
 
-// confirmedBy hears that a node has renewed. The trials that this ends are over. It returns
-// the nodes that may be healed now, because enough others have confirmed, and whether the
-// answer came too early to confirm anything for one of the trials.
+// confirmedBy records that a node has renewed, and ends the trials that this decides. It returns
+// the nodes that may be healed now, because enough others have confirmed. It also reports whether
+// the answer came too early to confirm anything for one of the trials.
 func (vs *votes) confirmedBy(i, quorum int) (healable nodeSet, early bool) {
 	if vs.under == nil {
 		return 0, false
@@ -286,7 +286,7 @@ func (vs *votes) atLeast(until clock.Instant, need int) bool {
 	return n >= need
 }
 
-// whyLost returns why a lease is lost of which too few votes count.
+// whyLost returns why a lease is lost for which too few votes count.
 func (vs *votes) whyLost() Reason {
 	gone, overwritten := 0, 0
 	for i := range vs.of {
@@ -307,9 +307,9 @@ func (vs *votes) whyLost() Reason {
 	return ReasonRevoked
 }
 
-// deadline returns the instant up to which at least need of the nodes in count
-// surely keep the lease: the need-th largest of their until, or 0 if they are too
-// few. See invariant 3 of package supervisor.
+// deadline returns the instant up to which at least need of the nodes in count surely keep the
+// lease. That is the need-th largest of their until, or 0 if they are too few. See invariant 3 of
+// package supervisor.
 func deadline(votes []vote, count nodeSet, need int) clock.Instant {
 	if need <= fewNodes { // to clear room for all would take as long as the rest
 		var top [fewNodes]clock.Instant
@@ -321,7 +321,7 @@ func deadline(votes []vote, count nodeSet, need int) clock.Instant {
 
 const fewNodes = 4
 
-// nthLargest does that. In top are the largest so far, in falling order.
+// nthLargest returns the need-th largest until. top has the largest so far, in falling order.
 func nthLargest(top []clock.Instant, votes []vote, count nodeSet, need int) clock.Instant {
 	n := 0
 	for i := range votes {

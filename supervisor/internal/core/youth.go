@@ -6,19 +6,18 @@ import (
 	"github.com/leasehold-go/leasehold/clock"
 )
 
-// This file is how long a node that may have forgotten something is asked for nothing.
+// This file decides how long a node that may have forgotten something gets no new grant.
 
-// A youth is that of one node: it ends when this process has known its present life
-// for the window.
+// A youth is that of one node: it ends when this process has known its present life for the window.
 type youth struct {
 	alarm
 	node int
 }
 
-// youngUntil returns the instant up to which a node is asked for no vote, because it
-// may have forgotten one that is still believed in; 0 if it is not young. It is counted
-// from when we first heard of the node's present life, and on our own clock: a node's
-// clock may be set right after a restart.
+// youngUntil returns the instant up to which a node is asked for no vote, because it may have
+// forgotten one that is still believed in; 0 if it is not young. It is counted from when we first
+// heard of the node's present life, and on our own clock: a node's clock may be set right after a
+// restart.
 func (c *Core) youngUntil(i int) clock.Instant {
 	p := &c.nodes[i]
 	if p.state.Grown || !p.state.Guarded {
@@ -32,10 +31,10 @@ func (c *Core) youngUntil(i int) clock.Instant {
 	return p.state.LifeAt.Add(c.settings.Window(widest))
 }
 
-// healFrom returns from when on every election is over that may have had a vote of an
-// earlier life of a node. Its window is longer, so a node that is grown needs no wait.
-// believed tells that the lease in question still counts on the earlier life: that gave
-// nobody else its vote meanwhile. Else it may have, and for longer than we have heard of.
+// healFrom returns the instant from which every election is over that may have had a vote of an
+// earlier life of a node. Its window is longer, so a node that is grown needs no wait. believed
+// says that the lease in question still counts on the earlier life: that life gave no other client
+// its vote meanwhile. Otherwise it may have, and for longer than we have heard of.
 func (c *Core) healFrom(i int, believed bool) clock.Instant {
 	p := &c.nodes[i]
 	s := &p.state
@@ -49,8 +48,8 @@ func (c *Core) healFrom(i int, believed bool) clock.Instant {
 	return s.LifeAt.Add(widest/4 + c.settings.DriftOf(widest))
 }
 
-// tellYoung tells, once each time, that so many nodes are young that nothing can be
-// acquired, and for how long.
+// tellYoung reports, once each time, that so many nodes are young that nothing can be acquired, and
+// for how long.
 func (c *Core) tellYoung(now clock.Instant) {
 	n := len(c.nodes)
 	if c.young.len() <= n-c.quorum {
@@ -72,9 +71,9 @@ func (c *Core) tellYoung(now clock.Instant) {
 	})
 }
 
-// askMarkers asks the others whether their markers still say the same, now that a node is
-// known to be young: any quorum that has granted a lease for a longer TTL, which that
-// node may have forgotten, has one of n-q+1 others in it.
+// askMarkers asks the others whether their markers still say the same, now that a node is known to
+// be young. That node may have forgotten a lease for a longer TTL. Any quorum that has granted it
+// has one of n-q+1 others in it.
 func (c *Core) askMarkers(now clock.Instant, young int) {
 	for i := range c.nodes {
 		if i != young {
@@ -83,7 +82,7 @@ func (c *Core) askMarkers(now clock.Instant, young int) {
 	}
 }
 
-// countYouth works out until when a node is young.
+// countYouth computes until when a node is young.
 func (c *Core) countYouth(now clock.Instant, i int) {
 	p := &c.nodes[i]
 	if !p.known {
@@ -99,14 +98,14 @@ func (c *Core) countYouth(now clock.Instant, i int) {
 	switch at := c.youngUntil(i); {
 	case at > now:
 		c.alarms.set(&p.youth, at)
-	case p.youth.due() > now.Add(c.settings.NodeTimeout): // it is not being told
+	case p.youth.due() > now.Add(c.settings.NodeTimeout): // no command tells its marker so at present
 		c.alarms.set(&p.youth, now)
 	}
 }
 
-// stillYoung returns the same as youngUntil, before a node is asked for a vote. If the
-// window ends at this instant and the alarm has not been heard, it has the marker say so
-// first: the actor would refuse the vote otherwise, and an attempt would be lost.
+// stillYoung returns the same as youngUntil, before a node is asked for a vote. The window may end
+// at this instant, before the alarm was handled. Then it first has the marker say so: otherwise the
+// actor would refuse the vote, and an attempt would be lost.
 func (c *Core) stillYoung(now clock.Instant, i int) clock.Instant {
 	until := c.youngUntil(i)
 	if y := &c.nodes[i].youth; y.isSet() && y.due() <= now && until <= now {
@@ -118,7 +117,7 @@ func (c *Core) stillYoung(now clock.Instant, i int) clock.Instant {
 
 func (y *youth) wake(c *Core, now clock.Instant) { c.writeGrown(now, y) }
 
-// writeGrown has a node's marker say that it is grown.
+// writeGrown makes a node's marker say that it is grown.
 func (c *Core) writeGrown(now clock.Instant, y *youth) {
 	switch at := c.youngUntil(y.node); {
 	case at == 0 || c.closing:

@@ -1,13 +1,13 @@
-// Command mutants plants bugs, one at a time, and reports which test catches each:
-// whatever is not caught could be broken without anybody noticing. Nothing in the
-// tree is touched: a bug is an overlay of the compiler's.
+// Command mutants plants bugs, one at a time, and reports which test catches each: code whose bug
+// is not caught could break unnoticed. It changes nothing in the tree: a bug is an overlay of the
+// compiler's.
 //
 // Run it in the root of the module:
 //
 //	go run ./supervisor/internal/mutants [-only regexp] [-markdown]
 //
-// It fails if a bug survives, if the text that it replaces is not found exactly
-// once, or if what catches it fails without it as well.
+// It fails if a bug survives, or if the text that it replaces is not found exactly once. It also
+// fails if the test that catches it fails without it as well.
 package main
 
 import (
@@ -96,7 +96,7 @@ func run(root string) error {
 			}
 		}
 	}
-	// Without a bug everything must pass, or else it proves nothing.
+	// Without a bug everything must pass, otherwise it proves nothing.
 	begin := clock.System().Now()
 	broken := map[string]error{}
 	built := map[string]error{} // by package: each is built once
@@ -251,8 +251,8 @@ func check(root, dir, id string, m mutant) (r result) {
 	return r
 }
 
-// plant writes the file with the bug in it, and the overlay that has the compiler
-// see that instead.
+// plant writes the file with the bug in it, and the overlay that makes the compiler see that
+// instead.
 func plant(root, dir, id string, m mutant) (string, error) {
 	path, text, err := m.find(root)
 	if err != nil {

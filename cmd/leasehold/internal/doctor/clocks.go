@@ -61,7 +61,7 @@ func (d *doctor) measure(ctx context.Context, p *patient) {
 	d.judgeRoundTrips(p)
 }
 
-// take works out what the samples say.
+// take computes the figures from the samples.
 func (f *Server) take(samples []sample) {
 	if len(samples) == 0 {
 		return
@@ -75,7 +75,8 @@ func (f *Server) take(samples []sample) {
 	f.P50, f.P99 = say.Span(took[len(took)/2]), say.Span(took[(len(took)-1)*99/100])
 	best := quickest(samples)
 	f.Offset, f.Within = say.Span(best.offset), say.Span(best.took/2)
-	// The rate is by the quickest answers of the first third and the last: the others are less exact.
+	// The rate is computed from the fastest answers of the first third and the last: the others are
+	// less exact.
 	early, late := quickest(samples[:(len(samples)+2)/3]), quickest(samples[len(samples)*2/3:])
 	if between := late.at - early.at; between > 0 {
 		f.Rate = float64(late.offset-early.offset) / float64(between)
@@ -87,7 +88,7 @@ func quickest(samples []sample) sample {
 	return slices.MinFunc(samples, func(a, b sample) int { return int(a.took - b.took) })
 }
 
-// judgeRoundTrips compares them with the times of the configuration.
+// judgeRoundTrips compares the round trips with the times of the configuration.
 func (d *doctor) judgeRoundTrips(p *patient) {
 	f := &p.facts
 	if f.RoundTrips == 0 {
@@ -97,16 +98,17 @@ func (d *doctor) judgeRoundTrips(p *patient) {
 	advice := "choose a TTL of at least " + say.Span(fitting(p99)).String() + ", or servers that are nearer"
 	switch patience := d.ttl / 4; {
 	case p50 >= patience:
-		d.found(p, RoundTrip, Broken, advice, "half of the round trips take %v or more, and none is waited for longer than TTL/4 = %v", f.P50, patience)
+		d.found(p, RoundTrip, Broken, advice, "half of the round trips take %v or more, and leasehold waits at most TTL/4 = %v for one", f.P50, patience)
 	case 2*p99 > patience:
-		d.found(p, RoundTrip, Warning, advice, "one round trip of a hundred takes %v or more, and none is waited for longer than TTL/4 = %v: that is little room", f.P99, patience)
+		d.found(p, RoundTrip, Warning, advice, "one round trip of a hundred takes %v or more, and leasehold waits at most TTL/4 = %v for one: that leaves little room", f.P99, patience)
 	case p99 > d.timeout:
 		d.found(p, RoundTrip, Warning, "choose a NodeTimeout above "+say.Span(2*p99).String()+", or a TTL of which that is a twentieth",
 			"one round trip of a hundred takes %v or more, above NodeTimeout = %v: the first slow answer after a while is missed each time", f.P99, d.timeout)
 	}
 }
 
-// fitting returns a TTL into a quarter of which a round trip fits twice, rounded up to look like one.
+// fitting returns a TTL such that a round trip fits twice into a quarter of it, rounded up to a
+// plain number.
 func fitting(roundTrip time.Duration) time.Duration {
 	ttl := 8 * roundTrip
 	for _, nice := range []time.Duration{1, 2, 5, 10, 15, 20, 30, 60, 120, 300} {
@@ -117,7 +119,7 @@ func fitting(roundTrip time.Duration) time.Duration {
 	return ttl
 }
 
-// apart is by how much clocks may differ before it is said, as the library does.
+// apart is how far clocks must differ before doctor says so, as the library does.
 const apart = 3 * time.Second
 
 // compareClocks judges offsets and rates.
@@ -170,7 +172,7 @@ func (d *doctor) advise() {
 	if ttl < d.ttl {
 		ttl = d.ttl
 	}
-	advice := "TTL " + d.ttl.String() + " fits: a round trip of " + say.Span(worst).String() + ", the slowest of a hundred, is waited for up to TTL/4"
+	advice := "TTL " + d.ttl.String() + " fits: a round trip of " + say.Span(worst).String() + ", the slowest of a hundred, may take up to TTL/4"
 	if ttl > d.ttl {
 		advice = "TTL: at least " + say.Span(ttl).String() + ", as one round trip of a hundred takes " + say.Span(worst).String()
 	}

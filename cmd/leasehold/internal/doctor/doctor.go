@@ -1,9 +1,8 @@
-// Package doctor looks at a deployment, and says what is wrong with it.
-//
-// It asks each server by a plain connection first, so that a list of nodes that is wrong leaves no
-// trace there. If the servers look as if leases could be had of them, it acquires a name of its own
-// by the library, and hands it over. It writes to no key but those of that name, and what the library
-// writes of every client: its fingerprint, its MaxTTL, and the fence of the lease.
+// Package doctor looks at a deployment, and says what is wrong with it. It asks each server by a
+// plain connection first, so that a wrong list of nodes leaves no trace there. If the servers look
+// as if they could give leases, it acquires a name of its own by the library, and hands it over. It
+// writes to no key but those of that name, and what the library writes for every client: its
+// fingerprint, its MaxTTL, and the fence of the lease.
 package doctor
 
 import (
@@ -20,14 +19,14 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor"
 )
 
-// Config says what is looked at.
+// Config says what to look at.
 type Config struct {
-	// Supervisor is the configuration with which leases are acquired otherwise. It has one node at
+	// Supervisor is the configuration of those that acquire leases otherwise. It has one node at
 	// least. Its Observer and its Logger are not used.
 	Supervisor supervisor.Config
-	// For is how long clocks and round trips are watched. Default 3 s.
+	// For is how long to watch clocks and round trips. Default 3 s.
 	For time.Duration
-	// Name is what is acquired; nobody else may use it. Default one that is made up.
+	// Name is the name to acquire; no other client may use it. Default: one that is made up.
 	Name string
 }
 
@@ -38,7 +37,7 @@ type Report struct {
 	NodeTimeout say.Span
 	Servers     []Server // in the order of the nodes
 	Findings    []Finding
-	Acquired    say.Span `json:",omitzero"` // how long that took; 0 if it was not so
+	Acquired    say.Span `json:",omitzero"` // how long that took; 0 if none was acquired
 	HandedOver  say.Span `json:",omitzero"` // from the release by one client until another one had the lease
 	Advice      []string // on the times of the configuration
 	Took        say.Span
@@ -58,22 +57,22 @@ type Server struct {
 	P50         say.Span `json:",omitzero"` // of these
 	P99         say.Span `json:",omitzero"`
 	Offset      say.Span // how far its clock is ahead of this host's
-	Within      say.Span `json:",omitzero"` // as exact is Offset
+	Within      say.Span `json:",omitzero"` // how exact Offset is
 	Rate        float64  // how much faster than this host's it runs, as a fraction
 	RateWithin  float64  `json:",omitzero"`
-	MaxTTL      say.Span `json:",omitzero"` // the largest of all clients, as it was told
+	MaxTTL      say.Span `json:",omitzero"` // the largest of all clients, as its marker says
 }
 
 type doctor struct {
 	cfg      Config
 	ttl      time.Duration
 	timeout  time.Duration // NodeTimeout
-	step     time.Duration // for how long an answer is waited for, longer than the library would
+	step     time.Duration // how long to wait for an answer, longer than the library would
 	cap      time.Duration // MaxTTLCap
 	quorum   int
 	patients []*patient
 
-	mu     sync.Mutex // of what follows
+	mu     sync.Mutex // guards the fields after it
 	report Report
 }
 
@@ -85,13 +84,13 @@ type patient struct {
 	run      string // its run id
 	identity string // of its data, if it has one
 	others   []node.Electorate
-	told     bool     // what the others use is known
-	broken   []string // the checks
+	told     bool     // the nodes of other clients are known
+	broken   []string // the checks that it failed
 }
 
 // Examine looks at a deployment. It takes a little longer than Config.For, and up to a TTL more if
-// nodes do not answer; ctx ends it early. An error is about the configuration, or of ctx; whatever is wrong with the servers
-// is a finding.
+// nodes do not answer; ctx ends it early. An error is about the configuration, or of ctx; whatever
+// is wrong with the servers is a finding.
 func Examine(ctx context.Context, cfg Config) (*Report, error) {
 	begun := time.Now()
 	d := newDoctor(cfg)
@@ -148,7 +147,7 @@ func newDoctor(cfg Config) *doctor {
 	return d
 }
 
-// each does something with all nodes at once.
+// each calls do for all nodes at once.
 func (d *doctor) each(do func(*patient)) {
 	var wg sync.WaitGroup
 	for _, p := range d.patients {
@@ -157,9 +156,9 @@ func (d *doctor) each(do func(*patient)) {
 	wg.Wait()
 }
 
-// findTwins looks for one server that is given twice. Its vote would count twice.
+// findTwins looks for one server that is given twice, so that its vote would count twice.
 func (d *doctor) findTwins() {
-	const advice = "give each server once: its failure would take more than one vote, and one that counts twice is no quorum"
+	const advice = "give each server once: its failure would cost more than one vote, and a vote that counts twice makes no quorum"
 	for i, p := range d.patients {
 		for _, q := range d.patients[:i] {
 			switch {
@@ -180,7 +179,7 @@ func (p *patient) database() int {
 	return o.SelectDB
 }
 
-// compareNodes compares our nodes with those of others, by what these have left.
+// compareNodes compares our nodes with those of others, by the fingerprints that these have left.
 func (d *doctor) compareNodes() {
 	var ours []string
 	for _, p := range d.patients {
@@ -220,13 +219,13 @@ func (d *doctor) compareNodes() {
 func (d *doctor) count() {
 	switch n := len(d.patients); {
 	case n == 1:
-		d.found(nil, Number, Note, "three nodes survive the failure of one", "there is one node, whose outage nothing survives")
+		d.found(nil, Number, Note, "three nodes survive the failure of one", "there is one node: its outage stops everything")
 	case n%2 == 0:
 		d.found(nil, Number, Warning, fmt.Sprintf("use %d", n+1), "%d nodes tolerate the failure of %d, as %d do: the number should be odd", n, (n-1)/2, n-1)
 	}
 }
 
-// votes returns how many nodes could give one.
+// votes returns how many nodes could give a vote.
 func (d *doctor) votes() (n int) {
 	for _, p := range d.patients {
 		if p.conn != nil && !slices.ContainsFunc(p.broken, func(check string) bool {

@@ -17,7 +17,8 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor"
 )
 
-// What leasehold keeps of itself on a node: see "What a node keeps" in docs/operating.md.
+// These are the keys that leasehold keeps for itself on a node: see "What a node keeps" in
+// docs/operating.md.
 const (
 	marker   = node.ReservedPrefix + "incarnation"
 	grown    = node.ReservedPrefix + "{" + marker + "}:grown"
@@ -25,7 +26,7 @@ const (
 	clients  = node.ReservedPrefix + "{" + marker + "}:clients"
 )
 
-// examine asks one server all that can be asked at once.
+// examine asks one server everything that can be asked at once.
 func (d *doctor) examine(ctx context.Context, p *patient) {
 	conn, err := server.Dial(ctx, p.node, d.step)
 	if err != nil {
@@ -53,14 +54,14 @@ func (d *doctor) examine(ctx context.Context, p *patient) {
 	}
 }
 
-// unreachable says why a server cannot be asked.
+// unreachable adds the finding that says why a server cannot be asked.
 func (d *doctor) unreachable(p *patient, err error) {
 	late := new(server.Error)
 	switch {
 	case server.Begins(err, "WRONGPASS", "NOAUTH", "AUTH ", "invalid password", "Client sent AUTH"):
 		d.found(p, Login, Broken, "give the user and the password in the URL, percent-encoded: redis://user:password@host:port", "the server refuses the login: %v", err)
 	case server.Begins(err, "NOPERM"):
-		d.found(p, Rights, Broken, "give the user the rights that docs/operating.md lists", "the user may not even begin: %v", err)
+		d.found(p, Rights, Broken, "give the user the rights that docs/operating.md lists", "the user has no right to begin: %v", err)
 	case server.Begins(err, "max number of clients"):
 		d.found(p, Clients, Broken, "raise maxclients, or end clients that are not needed", "%v", err)
 	case server.Begins(err, "DB index"):
@@ -74,7 +75,7 @@ func (d *doctor) unreachable(p *patient, err error) {
 	}
 }
 
-// look judges what a server says of itself.
+// look judges what a server says about itself.
 func (d *doctor) look(p *patient, info server.Info) {
 	f := &p.facts
 	f.Product, f.Version = info.Product()
@@ -93,13 +94,13 @@ func (d *doctor) look(p *patient, info server.Info) {
 		if info["master_host"] != "" {
 			of = fmt.Sprintf(" of %s:%s", info["master_host"], info["master_port"])
 		}
-		d.found(p, Role, Broken, "give the primary, or its Sentinels: redis://sentinel:26379?master_set=NAME", "it is a replica%s, which is never asked for a lease", of)
+		d.found(p, Role, Broken, "give the primary, or its Sentinels: redis://sentinel:26379?master_set=NAME", "it is a replica%s: leasehold asks no replica for a lease", of)
 		f.Role = "replica"
 	} else if f.Role == "master" {
 		f.Role = "primary"
 	}
 	if info["redis_mode"] == "cluster" || info["server_mode"] == "cluster" {
-		d.found(p, ClusterMode, Broken, "use servers with cluster-enabled no", "it is in cluster mode: a cluster as one node is not supported")
+		d.found(p, ClusterMode, Broken, "use servers with cluster-enabled no", "it is in cluster mode: a cluster cannot be one node")
 	}
 	d.lookAtMemory(p, info)
 
@@ -149,7 +150,8 @@ func (d *doctor) lookAtMemory(p *patient, info server.Info) {
 	}
 }
 
-// older reports whether a version is before another one. What cannot be read is not.
+// older reports whether a version is before another one. It returns false for a version that it
+// cannot read.
 func older(version string, major, minor int) bool {
 	var a, b int
 	if n, _ := fmt.Sscanf(version, "%d.%d", &a, &b); n != 2 {
@@ -165,7 +167,7 @@ type right struct {
 }
 
 // rightsOn returns what a client needs, tried on a key and a queue of our own. Each command is one
-// that the library sends, or a script of it runs.
+// that the library sends, or that a script of it runs.
 func rightsOn(key, queue, channel string) []right {
 	return []right{
 		{"time", []string{"TIME"}},
@@ -199,11 +201,12 @@ func rightsOn(key, queue, channel string) []right {
 var optional = map[string]string{
 	"publish": "waiters are not told that it is their turn", "subscribe": "waiters are not told that it is their turn",
 	"client|tracking": "changed keys are not told at once", "client|caching": "changed keys are not told at once",
-	"zremrangebyscore": "it is not noticed that others use other nodes",
+	"zremrangebyscore": "clients that use other nodes go unnoticed",
 }
 
-// tryRights tries every command, key and channel that a client needs, and says which the user may
-// not use, and what else keeps the server from writing. It reports whether the server answered.
+// tryRights tries every command, key and channel that a client needs. It says which of them the
+// user may not use, and what else keeps the server from writing. It reports whether the server
+// answered.
 func (d *doctor) tryRights(ctx context.Context, p *patient, info server.Info) bool {
 	name := d.cfg.Supervisor.Prefix + d.cfg.Name
 	queue := node.ReservedPrefix + "{" + name + "}:queue"
@@ -279,7 +282,7 @@ func (d *doctor) tryRights(ctx context.Context, p *patient, info server.Info) bo
 	}
 	d.reconnect(ctx, p)
 	if missing != nil {
-		d.found(p, Rights, Broken, "ACL SETUSER the user "+strings.Join(missing, " "), "the user has no right to %s, without which nothing is acquired here", strings.Join(missing, " "))
+		d.found(p, Rights, Broken, "ACL SETUSER the user "+strings.Join(missing, " "), "the user has no right to %s, and without it nothing can be acquired here", strings.Join(missing, " "))
 	}
 	if slower != nil {
 		losses := slices.Sorted(maps.Keys(why))
@@ -288,12 +291,13 @@ func (d *doctor) tryRights(ctx context.Context, p *patient, info server.Info) bo
 	return p.conn != nil
 }
 
-// isClustered tells of an error that a server in cluster mode gives for what it is: that is said already.
+// isClustered reports whether an error is one that a server gives because it is in cluster mode:
+// that is reported already.
 func isClustered(err error) bool {
 	return server.Begins(err, "CLUSTERDOWN", "MOVED", "CROSSSLOT", "SELECT is not allowed")
 }
 
-// reconnect replaces the connection, as one that has listened is for nothing else.
+// reconnect replaces the connection: one that has listened can do nothing else.
 func (d *doctor) reconnect(ctx context.Context, p *patient) {
 	p.conn.Close()
 	conn, err := server.Dial(ctx, p.node, d.step)
@@ -303,16 +307,16 @@ func (d *doctor) reconnect(ctx context.Context, p *patient) {
 	}
 }
 
-// cannotWrite says why a server refuses to write.
+// cannotWrite adds the finding that says why a server refuses to write.
 func (d *doctor) cannotWrite(p *patient, info server.Info, err error) {
 	switch {
 	case server.Begins(err, "READONLY"):
 		if info["role"] == "master" {
 			d.found(p, Role, Broken, "give the primary", "it writes nothing: %v", err)
-		} // or it is said already
+		} // or it is reported already
 	case server.Begins(err, "MISCONF"):
 		d.found(p, Persistence, Broken, "make room on the disk, and look at the server's log; without need of persistence: CONFIG SET save '' or stop-writes-on-bgsave-error no",
-			"it has stopped to write, because it cannot save: %v", err)
+			"it has stopped writing, because it cannot save: %v", err)
 	case server.Begins(err, "OOM"):
 		d.found(p, Memory, Broken, "raise maxmemory: a full server grants nothing", "it writes nothing: %v", err)
 	case server.Begins(err, "NOREPLICAS"):
@@ -322,8 +326,8 @@ func (d *doctor) cannotWrite(p *patient, info server.Info, err error) {
 	}
 }
 
-// readMarks reads what leasehold has left on a server: its identity, the longest TTL, and what nodes
-// other clients use.
+// readMarks reads what leasehold has left on a server: its identity, the longest TTL, and the nodes
+// of other clients.
 func (d *doctor) readMarks(ctx context.Context, p *patient, now time.Duration) {
 	answers, err := p.conn.Do(ctx, []string{"GET", marker}, []string{"GET", identity},
 		[]string{"ZRANGEBYSCORE", clients, "(" + strconv.FormatInt(now.Milliseconds(), 10), "+inf"})
@@ -349,7 +353,7 @@ func (d *doctor) readMarks(ctx context.Context, p *patient, now time.Duration) {
 	}
 }
 
-// young says for how long nodes are young, of an acquisition that failed; 0 if that was not why.
+// young returns for how long nodes are young, if that made an acquisition fail; 0 otherwise.
 func young(err error) time.Duration {
 	if e := new(supervisor.AcquireError); errors.As(err, &e) {
 		return e.Young()

@@ -11,19 +11,19 @@ type Level uint8
 const (
 	Fine    Level = iota // nothing is wrong
 	Note                 // it is good to know, and nothing need be done
-	Warning              // leases work, and with less than there could be, or not for ever
-	Broken               // no lease is to be had from a node, or one may have two holders
+	Warning              // leases work, but worse than they could, or not for ever
+	Broken               // a node gives no lease, or one may have two holders
 )
 
 var levels = []string{"fine", "note", "warning", "broken"}
 
-// String returns it in a word.
+// String returns the level in a word.
 func (l Level) String() string { return levels[l] }
 
 // MarshalText returns what String returns.
 func (l Level) MarshalText() ([]byte, error) { return []byte(levels[l]), nil }
 
-// The names of what is looked at.
+// These are the names of the checks.
 const (
 	Reachable   = "reachable"        // a connection, and an answer in time
 	Login       = "login"            // user and password
@@ -49,19 +49,19 @@ const (
 	Tracking    = "tracking"         // changed keys are told at once
 	Inbox       = "inbox"            // waiters are told at once
 	Acquisition = "acquisition"      // a lease is to be had
-	HandOver    = "hand-over"        // and goes to who waits
+	HandOver    = "hand-over"        // and goes to the waiter
 )
 
-// A Finding is something that is worth to be said.
+// A Finding is something worth saying.
 type Finding struct {
 	Check  string // the name of what was looked at
 	Level  Level
-	Node   string `json:",omitempty"` // none if it is of all of them
-	Text   string // what is so
+	Node   string `json:",omitempty"` // empty if it is about all of them
+	Text   string // what was found
 	Advice string `json:",omitempty"` // what to do
 }
 
-// found adds a finding of a node, or of all if there is none.
+// found adds a finding about a node, or about all if there is none.
 func (d *doctor) found(p *patient, check string, level Level, advice, format string, args ...any) {
 	f := Finding{Check: check, Level: level, Text: fmt.Sprintf(format, args...), Advice: advice}
 	if p != nil {
@@ -76,8 +76,8 @@ func (d *doctor) found(p *patient, check string, level Level, advice, format str
 	}
 }
 
-// sort puts the worst findings first, and those of one level in the order of the nodes, with what is
-// of all of them at the end.
+// sort puts the worst findings first, and those of one level in the order of the nodes. Findings
+// about all nodes come last.
 func (d *doctor) sort() {
 	at := make(map[string]int)
 	for i, p := range d.patients {

@@ -16,7 +16,7 @@ import (
 // is about the configuration.
 func (d *doctor) try(ctx context.Context) error {
 	if not := d.notTried(); not != "" {
-		d.found(nil, Acquisition, Broken, "mend what is found of the nodes first", "no lease was acquired, to try it: %s", not)
+		d.found(nil, Acquisition, Broken, "first mend what was found about the nodes", "no lease was acquired as a test: %s", not)
 		return nil
 	}
 	first, err := supervisor.New(d.cfg.Supervisor)
@@ -29,7 +29,8 @@ func (d *doctor) try(ctx context.Context) error {
 		return err
 	}
 	defer end(second)
-	// One that was in vain at first, as of a node that is slower than NodeTimeout, may still connect.
+	// A connection that failed at first, as to a node that is slower than NodeTimeout, may still
+	// come about.
 	bounded, cancel := context.WithTimeout(ctx, d.step)
 	defer cancel()
 	for _, sup := range []*supervisor.Supervisor{first, second} {
@@ -47,7 +48,7 @@ func (d *doctor) try(ctx context.Context) error {
 	return nil
 }
 
-// notTried says why no acquisition is tried; "" if one is.
+// notTried returns why no acquisition is tried; "" if one is.
 func (d *doctor) notTried() string {
 	for _, f := range d.report.Findings {
 		switch {
@@ -63,7 +64,7 @@ func (d *doctor) notTried() string {
 	return ""
 }
 
-// judgeStatus says how the library sees the nodes.
+// judgeStatus adds what the library reports about the nodes.
 func (d *doctor) judgeStatus(nodes []supervisor.NodeStatus) {
 	for i, n := range nodes {
 		p := d.patients[i]
@@ -78,7 +79,7 @@ func (d *doctor) judgeStatus(nodes []supervisor.NodeStatus) {
 			continue
 		}
 		if !n.Guarded && !d.cfg.Supervisor.DisableGuard {
-			d.found(p, Guard, Warning, "use a server that tells its run_id and its master_replid", "it does not say which incarnation it is, so a restart that loses its data is not noticed")
+			d.found(p, Guard, Warning, "use a server that tells its run_id and its master_replid", "it does not say which incarnation it is, so a restart that loses its data cannot be noticed")
 		}
 		if n.Young > 0 {
 			d.found(p, Young, Warning, "let one client run until then; MaxTTLCap bounds that time",
@@ -97,7 +98,7 @@ func (d *doctor) handOver(ctx context.Context, first, second *supervisor.Supervi
 	begun := time.Now()
 	held, err := first.TryAcquire(ctx, d.cfg.Name)
 	if errors.Is(err, supervisor.ErrNoQuorum) && young(err) == 0 {
-		// A quorum can be used, and was too slow: it is waited for longer now.
+		// A quorum can be used, and was too slow. The library waits longer for it now.
 		slow := err
 		bounded, cancel := context.WithTimeout(ctx, d.step)
 		until(bounded, func() bool { return first.Healthy() == nil })
@@ -109,10 +110,10 @@ func (d *doctor) handOver(ctx context.Context, first, second *supervisor.Supervi
 	}
 	switch left := young(err); {
 	case left > 0:
-		d.found(nil, Acquisition, Warning, "look again then", "no lease was acquired, to try it: too few nodes are old enough, for %v", say.Span(left))
+		d.found(nil, Acquisition, Warning, "look again then", "no lease was acquired as a test: too few nodes are old enough, for %v", say.Span(left))
 		return
 	case err != nil:
-		d.found(nil, Acquisition, Broken, "", "no lease is to be had: %v", err)
+		d.found(nil, Acquisition, Broken, "", "no lease can be acquired: %v", err)
 		return
 	}
 	d.report.Acquired = say.Span(time.Since(begun))
@@ -131,7 +132,7 @@ func (d *doctor) handOver(ctx context.Context, first, second *supervisor.Supervi
 	released := held.Release(ctx)
 	got := <-next
 	if err != nil {
-		d.found(nil, HandOver, Broken, "", "who waited did not get the lease: %v", err)
+		d.found(nil, HandOver, Broken, "", "the waiter did not get the lease: %v", err)
 		return
 	}
 	took := time.Since(begun)
@@ -143,7 +144,7 @@ func (d *doctor) handOver(ctx context.Context, first, second *supervisor.Supervi
 		d.found(nil, HandOver, Broken, "", "the fence went from %d to %d: it must grow", held.Fence(), got.Fence())
 	}
 	if most := 2*d.timeout + 6*d.slowest(); took > most {
-		d.found(nil, HandOver, Warning, "", "it took %v, as if who waits was not told: want less than %v", say.Span(took), say.Span(most))
+		d.found(nil, HandOver, Warning, "", "it took %v, as if the waiter was not notified: it should take less than %v", say.Span(took), say.Span(most))
 	}
 	for i, n := range second.Nodes() {
 		if p := d.patients[i]; n.Enrolled && n.NoInbox != nil && !slices.Contains(p.broken, Rights) {
@@ -158,7 +159,7 @@ func (d *doctor) slowest() time.Duration {
 	return worst
 }
 
-// until waits until something is so, or ctx is done.
+// until waits until is returns true, or ctx is done.
 func until(ctx context.Context, is func() bool) {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()

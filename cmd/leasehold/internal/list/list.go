@@ -1,4 +1,4 @@
-// Package list finds the names that are in use, which no server keeps a list of.
+// Package list finds the names that are in use. No server keeps a list of them.
 package list
 
 import (
@@ -16,21 +16,21 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor"
 )
 
-// Config says what is looked for.
+// Config says what to look for.
 type Config struct {
 	Nodes  []node.Conn
 	Prefix string        // as in supervisor.Config
 	Limit  int           // of names; at least 1
-	Within time.Duration // in which each step of connecting to a server succeeds
+	Within time.Duration // the time within which each step of connecting to a server must succeed
 }
 
 // A Finder looks through the keys of the servers. It is for one goroutine at a time.
 type Finder struct {
 	cfg   Config
-	conns []*server.Conn // nil of a server that is not connected
+	conns []*server.Conn // nil for a server that is not connected
 }
 
-// NewFinder returns one. It connects when it is first asked.
+// NewFinder returns a finder. It connects when it is first asked.
 func NewFinder(cfg Config) *Finder {
 	return &Finder{cfg: cfg, conns: make([]*server.Conn, len(cfg.Nodes))}
 }
@@ -45,20 +45,20 @@ func (f *Finder) Close() {
 	}
 }
 
-// Names are those that were found.
+// Names holds the names that were found.
 type Names struct {
 	Names []string        // in order, without the prefix
 	More  bool            // there are more than the limit
 	Up    []time.Duration // of each server, 0 if that is not known
-	// Err says why some may be missing: so few servers were looked through that a name which is
-	// held could be on the others alone. It names each.
+	// Err says why some names may be missing: so few servers were looked through that a name which
+	// is held could be on the others alone. It names each of these.
 	Err error
 }
 
-// Find looks through the keys of all servers, a few hundred in a call, so that it keeps none of them
-// from others for more than a moment. A name is found if its key holds the token of a lease, or is
-// reserved for a waiter; a name that is only waited for is not, nor is the lock of another library. It
-// returns when it has been everywhere, or ctx is done.
+// Find looks through the keys of all servers, a few hundred in a call, so that it holds up others
+// for no more than a moment. It finds a name if its key holds the token of a lease, or is reserved
+// for a waiter. It does not find a name that is only waited for, nor the lock of another library.
+// It returns when it has looked at all servers, or ctx is done.
 func (f *Finder) Find(ctx context.Context) Names {
 	type found struct {
 		keys map[string]bool
@@ -98,7 +98,8 @@ func (f *Finder) Find(ctx context.Context) Names {
 }
 
 const (
-	// atOnce is how many keys a server looks at in one call: that takes it a fraction of a millisecond.
+	// atOnce is how many keys a server looks at in one call, which takes it a fraction of a
+	// millisecond.
 	atOnce = "500"
 	// longest is how much of a value is read. A token is shorter.
 	longest = "255"
@@ -185,8 +186,9 @@ func literal(text string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(text)
 }
 
-// Inspect asks the nodes about a name. If too few have answered in time it asks again, so many times in
-// all, once a quorum is connected, or after a moment: they are waited for longer then.
+// Inspect asks the nodes about a name. If too few have answered in time it asks again, at most so
+// many times in all, once a quorum is connected, or after a moment. The supervisor waits longer for
+// them then.
 func Inspect(ctx context.Context, sup *supervisor.Supervisor, name string, times int) (supervisor.Holding, error) {
 	for {
 		h, err := sup.Inspect(ctx, name)
@@ -197,13 +199,13 @@ func Inspect(ctx context.Context, sup *supervisor.Supervisor, name string, times
 	}
 }
 
-// late reports whether some node did not answer in time: one that is down says so at once.
+// late reports whether some node did not answer in time. A node that is down says so at once.
 func late(err error) bool {
 	var e *supervisor.AcquireError
 	return errors.As(err, &e) && slices.ContainsFunc(e.Nodes, func(a supervisor.Answer) bool { return errors.Is(a.Err, context.DeadlineExceeded) })
 }
 
-// connected waits until a quorum is, for a moment at most.
+// connected waits until a quorum is connected, for a moment at most.
 func connected(ctx context.Context, sup *supervisor.Supervisor) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -218,8 +220,8 @@ func connected(ctx context.Context, sup *supervisor.Supervisor) {
 	}
 }
 
-// Look asks the nodes about each name, some at once, as Inspect does. A name of which too few nodes tell
-// has an Err.
+// Look asks the nodes about each name, some at once, as Inspect does. A name about which too few
+// nodes answer has an Err.
 func Look(ctx context.Context, sup *supervisor.Supervisor, names []string, times int) []supervisor.Holding {
 	all := make([]supervisor.Holding, len(names))
 	next := make(chan int)
@@ -243,10 +245,11 @@ func Look(ctx context.Context, sup *supervisor.Supervisor, names []string, times
 	return all
 }
 
-// Patient is how many times a command asks that asks once.
+// Patient is how many times a command asks that shows its result once.
 const Patient = 4
 
-// Unknown returns an error if it is not known of some names who holds them, with the reason of the first.
+// Unknown returns an error if the holders of some names are not known, with the reason of the
+// first.
 func Unknown(all []supervisor.Holding) error {
 	n := 0
 	var first error
@@ -260,11 +263,11 @@ func Unknown(all []supervisor.Holding) error {
 	if first == nil {
 		return nil
 	}
-	return fmt.Errorf("of %d names it is not known who holds them: %w", n, first)
+	return fmt.Errorf("the holders of %d names are not known: %w", n, first)
 }
 
-// InUse returns those that somebody holds, waits for, or is about to get, or of which that is not known. The
-// others were given back since they were found.
+// InUse returns the names that are held, waited for, or about to be handed over, or for which that
+// is not known. The others were given back since they were found.
 func InUse(all []supervisor.Holding) []supervisor.Holding {
 	return slices.DeleteFunc(all, func(h supervisor.Holding) bool { return h.Free && h.Waiting == 0 && h.Err == nil })
 }

@@ -4,5 +4,5 @@ package redistest
 
 import "syscall"
 
-// childAttr has nothing that is needed here.
+// childAttr returns nothing: it is not needed here.
 func childAttr() *syscall.SysProcAttr { return nil }

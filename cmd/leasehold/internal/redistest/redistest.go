@@ -37,7 +37,7 @@ type Server struct {
 	hang func() error
 }
 
-// Start starts an empty server, with args behind its own arguments. If there is no
+// Start starts an empty server, with args after its own arguments. If there is no
 // server the test is left out, or fails if REQUIRE_REAL or LEASEHOLD_SERVER is set.
 func Start(t *testing.T, args ...string) *Server {
 	t.Helper()

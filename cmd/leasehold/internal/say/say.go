@@ -1,4 +1,4 @@
-// Package say puts into words what operators are shown: of names, in a line or a table.
+// Package say puts the state of names into words for operators, in a line or a table.
 package say
 
 import (
@@ -16,10 +16,10 @@ import (
 // A Span is a duration that is "1.5s" in JSON, and not a number of nanoseconds.
 type Span time.Duration
 
-// MarshalText returns it so.
+// MarshalText returns the duration in that form.
 func (d Span) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
 
-// String returns it with three digits or so: nobody reads more.
+// String returns the duration with three digits or so: more are of no use.
 func (d Span) String() string {
 	t := time.Duration(d)
 	switch abs := t.Abs(); {
@@ -44,7 +44,7 @@ func (d Span) String() string {
 // Time returns an instant for people and programs: with its date, its zone and its milliseconds.
 func Time(t time.Time) string { return t.Format("2006-01-02T15:04:05.000Z07:00") }
 
-// Holder says in a few words who has a name: an owner, or what else keeps it from everybody.
+// Holder returns in a few words which client has a name: an owner, or what else keeps it taken.
 func Holder(h supervisor.Holding) string {
 	switch {
 	case h.Err != nil:
@@ -69,10 +69,10 @@ func Holder(h supervisor.Holding) string {
 	return "not clear: no quorum says the same"
 }
 
-// owner returns what others have chosen as what they are shown as.
+// owner returns the owner that others have chosen, made safe to show.
 func owner(h supervisor.Holding) string { return plain.Line(h.Owner) }
 
-// Holding says in a line how a name is.
+// Holding returns the state of a name in a line.
 func Holding(h supervisor.Holding) string {
 	switch {
 	case h.Err != nil:
@@ -82,9 +82,9 @@ func Holding(h supervisor.Holding) string {
 	case h.Free:
 		return "free"
 	case !h.Held && h.Kind == supervisor.KeyReserved:
-		return "reserved for the first in line, who has yet to claim it"
+		return "reserved for the first in line, which has yet to claim it"
 	case !h.Held && h.Kind == supervisor.KeyOther:
-		return "taken by another kind of value than a lock: nobody gets the name until the key is deleted"
+		return "taken by another kind of value than a lock: no client gets the name until the key is deleted"
 	case !h.Held:
 		return Holder(h)
 	}
@@ -106,7 +106,7 @@ func Holding(h supervisor.Holding) string {
 	return b.String()
 }
 
-// Answer says in a line what one node said of a name.
+// Answer returns one node's answer about a name in a line.
 func Answer(a supervisor.Answer) string {
 	line := a.String()
 	switch a.Kind {
@@ -120,10 +120,10 @@ func Answer(a supervisor.Answer) string {
 	return line
 }
 
-// Columns of a table of names.
+// Columns are the columns of a table of names.
 const Columns = "NAME\tHOLDER\tSINCE\tFOR\tWAITING\tFENCE"
 
-// Row returns those of one name, at an instant.
+// Row returns the columns of one name, at an instant.
 func Row(h supervisor.Holding, now time.Time) string {
 	since, left, fence := "-", "-", "-"
 	if !h.Since.IsZero() {

@@ -1,5 +1,5 @@
-// Package server asks one server what the library does not: how it is, what it allows, which keys
-// it has. It changes nothing by itself.
+// Package server asks one server what the library does not ask: its state, what it allows, which
+// keys it has. It changes nothing by itself.
 package server
 
 import (
@@ -18,15 +18,15 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// A Conn is a connection to one server. After a failure the next call connects anew. Its methods
+// A Conn is a connection to one server. After a failure the next call connects again. Its methods
 // may be called from any goroutine.
 type Conn struct {
 	client  rueidis.Client
 	secrets *strings.Replacer
 }
 
-// Dial connects to a node, whatever it turns out to be: a replica and a cluster, too. Each step of
-// connecting may take so long; ctx ends it early. The error has no credential in it.
+// Dial connects to a node, whatever it turns out to be: even to a replica or a cluster. Each step
+// of connecting may take so long; ctx ends it early. The error contains no credential.
 func Dial(ctx context.Context, n node.Conn, within time.Duration) (*Conn, error) {
 	o, ok := n.Option()
 	if !ok {
@@ -48,7 +48,7 @@ func Dial(ctx context.Context, n node.Conn, within time.Duration) (*Conn, error)
 	o.RingScaleEachConn, o.ReadBufferEachConn, o.WriteBufferEachConn = 8, 16<<10, 16<<10
 	o.ClientSetInfo = rueidis.DisableClientSetInfo
 	o.ConnWriteTimeout, o.Dialer.Timeout, o.Sentinel.Dialer.Timeout = within, within, within
-	// The library has no context for this.
+	// The library takes no context for this.
 	made := make(chan error, 1)
 	var client rueidis.Client
 	go func() {
@@ -79,8 +79,8 @@ func Dial(ctx context.Context, n node.Conn, within time.Duration) (*Conn, error)
 // Close ends the connection.
 func (c *Conn) Close() { c.client.Close() }
 
-// Do sends commands in one pipeline. An error is of them all: that the server did not answer. What
-// it answers may be an error as well.
+// Do sends commands in one pipeline. An error is about all of them: the server did not answer. An
+// answer may be an error as well.
 func (c *Conn) Do(ctx context.Context, commands ...[]string) ([]Answer, error) {
 	built := make(rueidis.Commands, len(commands))
 	for i, words := range commands {
@@ -97,8 +97,8 @@ func (c *Conn) Do(ctx context.Context, commands ...[]string) ([]Answer, error) {
 	return answers, nil
 }
 
-// Listen subscribes to a channel, and returns as soon as it is: why not, if the server refuses.
-// Nothing else may be asked over the connection afterwards.
+// Listen subscribes to a channel, and returns once it is subscribed, or with the error if the
+// server refuses. After that the connection can be used for nothing else.
 func (c *Conn) Listen(ctx context.Context, channel string) error {
 	ctx, done := context.WithCancel(ctx)
 	defer done()
@@ -116,7 +116,7 @@ func (c *Conn) Listen(ctx context.Context, channel string) error {
 	return c.clean(err)
 }
 
-// clean returns an error in one line, with no credential in it.
+// clean returns an error in one line, without credentials.
 func (c *Conn) clean(err error) error {
 	text := c.secrets.Replace(plain.Line(err.Error()))
 	if errors.Is(err, io.EOF) {
@@ -126,7 +126,7 @@ func (c *Conn) clean(err error) error {
 	return &Error{Text: text, Refused: errors.As(err, &refused), Late: errors.Is(err, context.DeadlineExceeded) || strings.Contains(text, "i/o timeout")}
 }
 
-// An Error is what went wrong.
+// An Error says what went wrong.
 type Error struct {
 	Text    string // in one line
 	Refused bool   // these are the server's own words
@@ -135,8 +135,8 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Text }
 
-// Begins reports whether err is what a server says, and begins with one of some words. There is no
-// "ERR" before them, which says nothing.
+// Begins reports whether err is a server's error that begins with one of some words. The words do
+// not include a leading "ERR", which says nothing.
 func Begins(err error, words ...string) bool {
 	var e *Error
 	if !errors.As(err, &e) || !e.Refused {
@@ -150,7 +150,7 @@ func Begins(err error, words ...string) bool {
 	return false
 }
 
-// Denied tells what a user has no right to, "command", "key" or "channel"; "" if err is something
+// Denied returns what a user has no right to, "command", "key" or "channel"; "" if err is something
 // else.
 func Denied(err error) string {
 	if !Begins(err, "NOPERM") {
@@ -166,7 +166,7 @@ func Denied(err error) string {
 	return "command"
 }
 
-// An Answer is what a server said to one command.
+// An Answer is a server's answer to one command.
 type Answer struct {
 	result rueidis.RedisResult
 	conn   *Conn
@@ -201,7 +201,7 @@ func (a Answer) Scores() []rueidis.ZScore {
 	return list
 }
 
-// Scan returns where the next SCAN goes on, "0" if it was the last, and the keys.
+// Scan returns the cursor for the next SCAN, "0" if it was the last, and the keys.
 func (a Answer) Scan() (next string, keys []string, err error) {
 	e, err := a.result.AsScanEntry()
 	if err != nil {
@@ -210,7 +210,7 @@ func (a Answer) Scan() (next string, keys []string, err error) {
 	return strconv.FormatUint(e.Cursor, 10), e.Elements, nil
 }
 
-// Time returns what TIME says, since the Unix epoch.
+// Time returns the answer to TIME, since the Unix epoch.
 func (a Answer) Time() (time.Duration, error) {
 	list, err := a.result.AsStrSlice()
 	if err != nil {
@@ -226,10 +226,10 @@ func (a Answer) Time() (time.Duration, error) {
 	return 0, fmt.Errorf("unexpected answer to TIME: %q", list)
 }
 
-// Info is what INFO says, by field.
+// Info is the answer to INFO, by field.
 type Info map[string]string
 
-// Info reads it.
+// Info parses the answer to INFO.
 func (a Answer) Info() Info {
 	info := make(Info)
 	for line := range strings.Lines(a.Text()) {
@@ -246,8 +246,8 @@ func (i Info) Int(field string) (int64, bool) {
 	return n, err == nil
 }
 
-// Product returns what the server is, and its version. Forks of Redis have a redis_version, too,
-// which is the one that they speak.
+// Product returns the server's product, and its version. Forks of Redis also have a redis_version:
+// the version whose protocol they speak.
 func (i Info) Product() (name, version string) {
 	switch {
 	case i["valkey_version"] != "":

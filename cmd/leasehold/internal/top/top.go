@@ -1,7 +1,6 @@
-// Package top shows nodes, names and queues in a terminal, and refreshes them.
-//
-// It draws with a dozen escape sequences that every terminal knows, and golang.org/x/term for the
-// rest: that needs no more modules than the command has.
+// Package top shows nodes, names and queues in a terminal, and refreshes them. It draws with a
+// dozen escape sequences that every terminal knows, and golang.org/x/term for the rest: that needs
+// no more modules than the command has.
 package top
 
 import (
@@ -19,7 +18,7 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor"
 )
 
-// Config says what is shown, and where.
+// Config says what to show, and where.
 type Config struct {
 	Supervisor *supervisor.Supervisor
 	Finder     *list.Finder
@@ -27,7 +26,7 @@ type Config struct {
 	Out        io.Writer
 }
 
-// A Picture is what is shown at one moment.
+// A Picture is the state that is shown at one moment.
 type Picture struct {
 	Time  time.Time
 	Nodes []Node
@@ -36,7 +35,7 @@ type Picture struct {
 	Err   string               `json:",omitempty"` // why names may be missing
 }
 
-// A Node is how one node is.
+// A Node is the state of one node.
 type Node struct {
 	supervisor.NodeStatus
 	Mean time.Duration // of the round trips since the picture before; the last one if there were none
@@ -162,7 +161,7 @@ func (n Node) row() string {
 	return strings.Join([]string{n.NodeStatus.Node, state, up, trip, clock, tracks, most}, "\t")
 }
 
-// remarks is what is wrong with a node.
+// remarks returns what is wrong with a node.
 func (n Node) remarks() (list []string) {
 	if n.Err != nil {
 		list = append(list, n.Err.Error())
@@ -171,15 +170,15 @@ func (n Node) remarks() (list []string) {
 		list = append(list, n.Disagrees)
 	}
 	if n.NoInbox != nil {
-		list = append(list, "waiters are not told: "+n.NoInbox.Error())
+		list = append(list, "waiters are not notified: "+n.NoInbox.Error())
 	}
 	if n.Enrolled && !n.Guarded {
-		list = append(list, "the loss of its data is not noticed")
+		list = append(list, "a loss of its data cannot be noticed")
 	}
 	return list
 }
 
-// Escape sequences.
+// These are escape sequences.
 const (
 	enter = "\x1b[?1049h\x1b[?25l" // another screen, without a cursor
 	leave = "\x1b[?25h\x1b[?1049l"
@@ -190,7 +189,7 @@ const (
 	off   = "\x1b[0m"
 )
 
-// draw writes a picture over the one before. first is the line of the names at which it begins.
+// draw draws a picture over the one before. first is the line of the names with which it begins.
 func draw(out io.Writer, lines []string, width, height, first int) error {
 	const foot = "q quits; j and k, or the arrows, move"
 	var b strings.Builder
@@ -209,7 +208,7 @@ func draw(out io.Writer, lines []string, width, height, first int) error {
 	return err
 }
 
-// cut returns what fits into a line.
+// cut returns the part that fits into a line.
 func cut(line string, width int) string {
 	runes := []rune(line)
 	if len(runes) <= width {
@@ -218,7 +217,7 @@ func cut(line string, width int) string {
 	return string(runes[:max(0, width-1)]) + "…"
 }
 
-// A Terminal is where pictures are drawn, and keys come from.
+// A Terminal is the screen for pictures, and the source of keys.
 type Terminal struct {
 	Keys io.Reader
 	Size func() (width, height int)
@@ -226,9 +225,9 @@ type Terminal struct {
 
 var errQuit = errors.New("quit")
 
-// Run draws pictures until q or ^C is typed, or ctx is done. Names are looked for all the time, with
-// pauses ten times as long as that takes, and a second at least, so that it is no burden for servers
-// with very many keys; those that are known are asked for in each picture.
+// Run draws pictures until q or ^C is typed, or ctx is done. It looks for names all the time, with
+// pauses ten times as long as that takes, and a second at least. So it is no burden for servers
+// with very many keys. Each picture asks about the known names.
 func Run(ctx context.Context, cfg Config, t Terminal) error {
 	if _, err := io.WriteString(cfg.Out, enter); err != nil {
 		return err
@@ -304,7 +303,7 @@ var moves = map[string]int{
 	"j": 1, "\x1b[B": 1, "\x1b[6~": 10, " ": 10, // down
 }
 
-// readKeys tells by how many lines the keys move, and returns errQuit for those that end it.
+// readKeys sends by how many lines the keys move, and returns errQuit for those that end it.
 func readKeys(ctx context.Context, from io.Reader, keys chan<- int) error {
 	buf := make([]byte, 64)
 	for {

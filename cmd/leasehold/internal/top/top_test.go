@@ -170,7 +170,7 @@ func TestLines(t *testing.T) {
 		{NodeStatus: supervisor.NodeStatus{Node: "d:1"}},
 	}, More: true, Err: "1 of 3 nodes were looked through"}
 	text := strings.Join(p.Lines(), "\n")
-	for _, want := range []string{"a:1   DOWN", "b:1   young 3s", "c:1   up", "d:1   connecting", "  a:1: refused [2J\n", "  b:1: other clients use 5 nodes\n", "  c:1: waiters are not told: NOPERM\n", "\n... and more\n1 of 3 nodes"} {
+	for _, want := range []string{"a:1   DOWN", "b:1   young 3s", "c:1   up", "d:1   connecting", "  a:1: refused [2J\n", "  b:1: other clients use 5 nodes\n", "  c:1: waiters are not notified: NOPERM\n", "\n... and more\n1 of 3 nodes"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
