@@ -381,7 +381,7 @@ func (c *Core) lose(now clock.Instant, t *tenure) {
 	}
 	// Who holds it, and for how long? That tells when to try again, and is what the
 	// caller is told.
-	l.inquiry = c.inquire(now, l.key, false, refused)
+	l.inquiry = c.inquire(now, node.Command{Name: l.key}, refused)
 	l.inquiry.line, l.inquiry.asked = l, refused
 }
 

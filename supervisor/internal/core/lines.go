@@ -63,7 +63,7 @@ func (c *Core) Acquire(now clock.Instant, r Request) {
 	if w.Once && c.lines[r.Key] != nil {
 		// Somebody of this process is before it. An attempt of its own would only
 		// split the votes; it is told who holds the name instead.
-		w.inquiry = c.inquire(now, r.Key, false, all(len(c.nodes)))
+		w.inquiry = c.inquire(now, node.Command{Name: r.Key}, all(len(c.nodes)))
 		w.inquiry.waiter = w
 		return
 	}
