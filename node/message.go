@@ -101,6 +101,7 @@ type Command struct {
 	Life   uint32        // of Heal, and of Sign with Grown: the State.Life for which it is meant
 	By     clock.Instant // it is not sent after this instant, because its result would be of no use
 	Group  *Group        // of RenewAll, which uses no other field but ID, Op and By
+	Brief  bool          // of Inspect: Left and Fence are not asked, nor is Ahead of an absent key; they are 0
 
 	own bool // the actor's own, of which it tells no one
 }

@@ -60,6 +60,9 @@ var operations = [lastOp + 1]operation{
 	},
 	Inspect: {
 		Script: &script.Inspect,
+		call: func(p *pipeline, to []string, first item) []string {
+			return script.InspectCall(to, p.commands[first.command].Brief)
+		},
 		read: func(a *answer, r *Reply) {
 			a.holding(r)
 			r.Ahead = int(a.number(script.InspectWaiting, math.MaxInt32))

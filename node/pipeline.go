@@ -263,7 +263,7 @@ func (p *pipeline) run(from int) int {
 			break
 		}
 		c := &p.commands[p.live[to].command]
-		if c.by() != first.by() || c.Track != first.Track {
+		if c.by() != first.by() || c.Track != first.Track || c.Brief != first.Brief {
 			break
 		}
 		if first.by() == Renew {

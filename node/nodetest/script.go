@@ -210,8 +210,8 @@ func holding(out []any, a keyspace.Answer) []any {
 	return append(out, int64(a.Says), a.Value, a.Left, keyspace.ScoreText(a.Fence))
 }
 
-func inspect(t *keyspace.Turn, out []any, keys, _, _ []string) ([]any, error) {
-	a := t.Inspect(all(keys))
+func inspect(t *keyspace.Turn, out []any, keys, call, _ []string) ([]any, error) {
+	a := t.Inspect(all(keys), call[0] == "1")
 	return append(holding(out, a), int64(a.Ahead)), nil
 }
 

@@ -505,17 +505,35 @@ const KeepTTL Millis = "0"
 // RaiseBefore is where a Raise answers the fence that was stored before.
 const RaiseBefore = Says + 1
 
-// Inspect reads who holds each name. KEYS: name, fence key, queue key. No ARGV.
+// Inspect reads who holds each name. KEYS: name, fence key, queue key. ARGV of the call: 1
+// to be brief.
 // Answers for each name: Absent, Ours (a string, whoever's) or Other (another type);
 // the value, or an empty string; the key's PTTL in ms as Redis tells it; the stored
 // fence as a decimal string, or an empty string; how many wait and are alive: one for
-// whom the key is reserved is so from its next heartbeat.
+// whom the key is reserved is so from its next heartbeat. A brief answer has -2 for the PTTL, an
+// empty string for the fence, and 0 for how many wait for an absent key: they are not read.
+// Of 20 names, 18 of them held, that takes 22 commands instead of 123.
 var Inspect = define(Script{
 	Name: "inspect", KeysOf: kinds{Name, FenceKey, QueueKey}, Says: says(Absent, Ours, Other), Each: InspectWaiting + 1,
+	Call: len(InspectCall(nil, false)),
 }, `
 local out = redis.call('TIME')
 `+clock+`
 local n = #KEYS / 3
+if ARGV[1] == '1' then
+  local held = redis.call('MGET', unpack(KEYS, 1, n))
+  local living = string.format('(%.0f', -now)
+  for i = 1, n do
+    local at = 5 * i - 2
+    out[at], out[at+1], out[at+2], out[at+3], out[at+4] = 0, held[i] or '', -2, '', 0
+    if held[i] or redis.call('EXISTS', KEYS[i]) == 1 then
+      out[at] = held[i] and 1 or 2
+      local waiting = redis.pcall('ZCOUNT', KEYS[2*n+i], '-inf', living)
+      out[at+4] = type(waiting) == 'number' and waiting or 0
+    end
+  end
+  return out
+end
 for i = 1, n do
   local name, fence, queue = KEYS[i], KEYS[n+i], KEYS[2*n+i]
   local held = redis.call('MGET', name)[1]
@@ -542,6 +560,8 @@ for i = 1, n do
 end
 return out
 `)
+
+func InspectCall(to []string, brief bool) []string { return append(to, flag(brief)) }
 
 // InspectWaiting is where an Inspect answers how many wait.
 const InspectWaiting = holding

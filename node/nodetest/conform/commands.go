@@ -184,6 +184,9 @@ func commands(t *testing.T, d *driver) {
 			if got != c.want {
 				t.Errorf("reply %+v\n want %+v", got, c.want)
 			}
+			if c.op == node.Inspect { // a brief one tells no more than this
+				d.expect(t, node.Command{Op: c.op, Name: name, Brief: true}, node.Reply{Status: c.want.Status, Value: c.want.Value, Holds: c.want.Holds})
+			}
 			d.look(t, name, c.after, c.ttl)
 			d.lookFence(t, name, c.stored, c.keeps)
 		})

@@ -65,6 +65,10 @@ func (q *queueing) on(op node.Op, token string) node.Command {
 	return node.Command{Op: op, Name: q.name, Token: token}
 }
 
+func (q *queueing) briefly() node.Command {
+	return node.Command{Op: node.Inspect, Name: q.name, Brief: true}
+}
+
 func (q *queueing) at(ticket uint64, token string) node.Command {
 	return node.Command{Op: node.Enqueue, Name: q.name, Token: token, Ticket: ticket}
 }
@@ -88,6 +92,7 @@ func (q *queueing) inOrder(t *testing.T) {
 	q.b.expect(t, q.at(6, "b"), with(held(0), 5))
 	q.a.expect(t, q.at(7, "a"), with(held(1), 5))
 	q.a.expect(t, q.on(node.Inspect, ""), node.Reply{Status: node.OK, Value: rival, Left: prepared, Fence: 5, Ahead: 2})
+	q.a.expect(t, q.briefly(), node.Reply{Status: node.OK, Value: rival, Ahead: 2})
 	q.a.lookTTL(t, script.QueueKey(q.name), true, alive)
 
 	q.mute.expect(t, q.on(node.Release, rival), node.Reply{Status: node.OK})
@@ -140,6 +145,8 @@ func (q *queueing) equalTickets(t *testing.T) {
 
 func (q *queueing) freeKey(t *testing.T) {
 	q.b.ask("ZADD", script.QueueKey(q.name), "5", script.Waiter("inbox-b", "b"), "-99999999999999", script.Alive("inbox-b", "b"))
+	q.a.expect(t, q.on(node.Inspect, ""), node.Reply{Status: node.Absent, Ahead: 1})
+	q.a.expect(t, q.briefly(), node.Reply{Status: node.Absent})
 	q.a.expect(t, q.at(10, "a"), reserved(node.Other, "b", 1))
 	q.b.wake(t, "b")
 	q.b.expect(t, q.on(node.Leave, "b"), node.Reply{Status: node.OK})
@@ -167,6 +174,7 @@ func (q *queueing) deadSkipped(t *testing.T) {
 		q.b.ask("ZADD", script.QueueKey(q.name), past, script.Alive("inbox-b", fmt.Sprint("b", i)))
 	}
 	q.a.expect(t, q.on(node.Inspect, ""), node.Reply{Status: node.OK, Value: rival, Left: prepared, Ahead: 6}) // the living
+	q.a.expect(t, q.briefly(), node.Reply{Status: node.OK, Value: rival, Ahead: 6})
 	q.mute.expect(t, q.on(node.Release, rival), node.Reply{Status: node.OK})
 	q.a.wake(t, "a")
 	q.b.silent(t)
@@ -581,6 +589,7 @@ func (q *queueing) otherTypes(t *testing.T) {
 	}
 	// The claim has proposed its fence all the same, which does no harm: it only grows.
 	q.a.expect(t, q.on(node.Inspect, ""), node.Reply{Status: node.OK, Value: "a", Left: -1, Fence: 10})
+	q.a.expect(t, q.briefly(), node.Reply{Status: node.OK, Value: "a"})
 	q.a.expect(t, q.on(node.Leave, "b"), node.Reply{Status: node.Other})
 	q.a.expect(t, q.on(node.Release, "a"), node.Reply{Status: node.OK})
 	q.a.ask("SET", q.name, "a")
@@ -614,6 +623,16 @@ func (q *queueing) manyNames(t *testing.T) {
 	all(q.a, many(node.Enqueue, "a", false), node.Other, 0)
 	all(q.b, many(node.Enqueue, "b", false), node.Other, 1)
 	all(q.a, many(node.Inspect, "", false), node.OK, 2)
+	looks := many(node.Inspect, "", false)
+	for i := range looks {
+		looks[i].Brief = i >= 20 // they are of one pipeline, and of calls of their own
+	}
+	all(q.a, looks, node.OK, 2)
+	for i, r := range q.a.do(t, looks...) {
+		if looks[i].Brief && r.Left != 0 || !looks[i].Brief && !near(r.Left, ttl) || r.Value != "m" {
+			t.Errorf("inspected, brief: %v: %+v", looks[i].Brief, r)
+		}
+	}
 	all(q.mute, many(node.Release, "m", false), node.OK, 0)
 	for range script.MaxNames + 3 {
 		q.a.wake(t, "a")

@@ -198,7 +198,7 @@ func (t *Turn) Raise(k *Keys, token string, fence float64, ttl int64) (says int,
 }
 
 // Inspect is the script of that name.
-func (t *Turn) Inspect(k *Keys) Answer {
+func (t *Turn) Inspect(k *Keys, brief bool) Answer {
 	says := Ours
 	text, is := t.Text(k.Name)
 	switch is {
@@ -207,8 +207,15 @@ func (t *Turn) Inspect(k *Keys) Answer {
 	case SortedSet:
 		says = Other
 	}
-	alive, _ := t.Between(k.Queue, Least, Bound{float64(-t.ms()), true})
-	return Answer{Says: says, Value: text, Left: t.PTTL(k.Name), Fence: t.fence(k.Fence), Ahead: len(alive)}
+	a := Answer{Says: says, Value: text, Left: -2, Fence: NoScore()}
+	if !brief {
+		a.Left, a.Fence = t.PTTL(k.Name), t.fence(k.Fence)
+	}
+	if !brief || says != Absent {
+		alive, _ := t.Between(k.Queue, Least, Bound{float64(-t.ms()), true})
+		a.Ahead = len(alive)
+	}
+	return a
 }
 
 // Heal is the script of that name. After the token the key holds a suffix.

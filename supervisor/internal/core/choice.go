@@ -26,6 +26,9 @@ type choice struct {
 	looks  []*inquiry // about the holders of the names; nil while they are not asked for
 	from   int        // of keys: the first of the next look
 	unsure int        // names for which it is not known yet whether they are free
+
+	looked   []*inquiry // what the first look has said, while the attempt after it goes on
+	lookedAt clock.Instant
 }
 
 // A spread says in how many queues a choice stands.
@@ -85,7 +88,7 @@ func (c *Core) lookAround(now clock.Instant, ch *choice) {
 	ch.unsure = min(len(ch.keys), mostAtOnce)
 	ch.looks = make([]*inquiry, ch.unsure)
 	for k := range ch.looks {
-		ch.looks[k] = c.inquire(now, ch.keys[ch.from], false, all(len(c.nodes)))
+		ch.looks[k] = c.inquire(now, node.Command{Name: ch.keys[ch.from], Brief: true}, all(len(c.nodes)))
 		ch.looks[k].choice = ch
 		ch.from = (ch.from + 1) % len(ch.keys)
 	}
@@ -157,12 +160,13 @@ func (c *Core) lookedAround(now clock.Instant, ch *choice) {
 			}
 		}
 		if len(free) > 0 {
+			ch.looked, ch.lookedAt = looks, now
 			c.tryOne(now, ch, free)
 			return
 		}
 	}
 	if c.wantsMany(ch) {
-		c.spreadOut(now, ch, looks)
+		c.spreadOut(now, ch, looks, now)
 	} else {
 		c.seatEverywhere(now, ch)
 	}
@@ -214,12 +218,12 @@ func (ch *choice) seated() map[string]bool {
 }
 
 // spreadOut makes a choice that wants many names take seats in lines in which few wait, and leave
-// some in which many do, by a look. So a choice that waits alone is everywhere, and very many are
+// some in which many do, by a look that ended at an instant. So a choice that waits alone is everywhere, and very many are
 // not all in one place.
-func (c *Core) spreadOut(now clock.Instant, ch *choice, looks []*inquiry) {
+func (c *Core) spreadOut(now clock.Instant, ch *choice, looks []*inquiry, lookedAt clock.Instant) {
 	// This does not go with the heartbeats. If a mailbox has room for a few commands only, the
 	// looks would take it from them each time.
-	c.alarms.set(ch, now.Add(c.jitter(c.settings.Heartbeat())))
+	c.alarms.set(ch, lookedAt.Add(c.jitter(c.settings.Heartbeat())))
 	c.waits(ch.head)
 	if ch.chosen != nil {
 		return
@@ -325,6 +329,10 @@ func (c *Core) unchoose(now clock.Instant, w *waiter) {
 	switch {
 	case !c.wantsMany(ch):
 		c.seatEverywhere(now, ch)
+	case ch.looked != nil: // a moment ago: it need not ask again
+		looks := ch.looked
+		ch.looked = nil
+		c.spreadOut(now, ch, looks, ch.lookedAt)
 	case ch.looks == nil && len(ch.seats) < c.spread.least:
 		c.lookAround(now, ch)
 	}

@@ -114,6 +114,9 @@ func TestAnyLooksAndAsksForOne(t *testing.T) {
 		w := b.acquireAny("x", "y", "z")
 		looks := b.take(node.Inspect)
 		b.wantNames("looked at", looks, "x", "y", "z")
+		if slices.ContainsFunc(looks, func(s send) bool { return !s.cmd.Brief }) {
+			t.Fatal("a look is not brief")
+		}
 		b.wantNames("asked for before it is known what is free", b.take(node.Grant))
 		for _, s := range looks {
 			switch {
@@ -575,8 +578,8 @@ func TestAnyAsksForNoneThatIsWaitedFor(t *testing.T) {
 	b.waits(w)
 }
 
-// Who wants many names looks at them again when the attempt at the first is lost, and does not wait
-// for that one alone.
+// Who wants many names stands in queues by the look before its first attempt, if that is lost, and
+// looks again a heartbeat after that look. If there was none it looks now.
 func TestAnyOfManyLooksOn(t *testing.T) {
 	var names []string
 	for k := range 30 {
@@ -584,10 +587,32 @@ func TestAnyOfManyLooksOn(t *testing.T) {
 	}
 	b := enrolled(t, 3)
 	w := b.acquireAny(names...)
-	b.lookedAt("n07")
+	for _, s := range b.take(node.Inspect) {
+		if k := slices.Index(names, s.cmd.Name); k == 7 {
+			b.say(s, node.Absent)
+		} else {
+			b.say(s, node.OK, theirs, func(r *node.Reply) { r.Ahead = k % 10 })
+		}
+	}
+	const took = 10 * time.Millisecond
+	b.advance(took)
 	grants := b.take(node.Grant)
 	b.wantNames("asked for", grants, "n07")
 	for _, s := range grants {
+		b.say(s, node.Other, theirs)
+	}
+	b.wantNames("looked at", b.take(node.Inspect))
+	b.stands("n00", "n01", "n07", "n10", "n11", "n20", "n21")
+	b.waits(w)
+	b.advance(b.c.settings.Heartbeat() - took)
+	b.wantNames("looked at", b.take(node.Inspect), names...)
+
+	b = newBench(t, 3)
+	w = b.acquireAny(names...)
+	for i := range 3 {
+		b.enrol(i)
+	}
+	for _, s := range b.take(node.Grant) {
 		b.say(s, node.Other, theirs)
 	}
 	b.wantNames("looked at", b.take(node.Inspect), names...)

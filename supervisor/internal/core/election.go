@@ -379,7 +379,7 @@ func (c *Core) lose(now clock.Instant, t *tenure) {
 	}
 	// Which client holds the name, and for how long? The answer says when to try again, and the
 	// caller gets it.
-	l.inquiry = c.inquire(now, l.key, false, refused)
+	l.inquiry = c.inquire(now, node.Command{Name: l.key}, refused)
 	l.inquiry.line, l.inquiry.asked = l, refused
 }
 

@@ -580,7 +580,7 @@ func (x *stepper) open(n int) *server {
 
 func (x *stepper) close(n int) {
 	v := x.server(n)
-	a := x.turn.Inspect(&exploredKeys)
+	a := x.turn.Inspect(&exploredKeys, false)
 	v.value, _ = node.TokenOf(a.Value)
 	v.fence = keyspace.Whole(a.Fence)
 	_, v.ends, _ = x.turn.Peek(exploredKeys.Name)
@@ -693,7 +693,7 @@ func (x *stepper) run(cmd *node.Command, r *node.Reply, life string) {
 	case node.Release:
 		says = t.Release(k, cmd.Token, 0, 0)
 	case node.Inspect:
-		a := t.Inspect(k)
+		a := t.Inspect(k, cmd.Brief)
 		r.Value, r.Holds = node.TokenOf(a.Value)
 		says, r.Fence, r.Left = a.Says, keyspace.Whole(a.Fence), time.Duration(a.Left)*time.Millisecond
 	case node.Sign:

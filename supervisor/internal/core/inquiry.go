@@ -135,14 +135,15 @@ type inquiry struct {
 	choice *choice // of AcquireAny, which looks at all its names
 }
 
-// inquire asks the given nodes. It ends with their last answer, which an actor gives in bounded
-// time even for a node that hangs.
-func (c *Core) inquire(now clock.Instant, key string, track bool, nodes nodeSet) *inquiry {
-	q := &inquiry{id: c.newID(noSlot), key: key, answers: make(answers, len(c.nodes)), asked: nodes, unanswered: nodes}
+// inquire asks the given nodes, by an Inspect with the Name, Track and Brief of a command. It ends
+// with their last answer, which an actor gives in bounded time even for a node that hangs.
+func (c *Core) inquire(now clock.Instant, cmd node.Command, nodes nodeSet) *inquiry {
+	q := &inquiry{id: c.newID(noSlot), key: cmd.Name, answers: make(answers, len(c.nodes)), asked: nodes, unanswered: nodes}
 	c.inquiries[q.id] = q
+	cmd.ID, cmd.Op, cmd.By = q.id, node.Inspect, now.Add(c.terms.Window)
 	for i := range c.nodes {
 		if nodes.has(i) {
-			c.send(i, node.Command{ID: q.id, Op: node.Inspect, Name: key, Track: track, By: now.Add(c.terms.Window)})
+			c.send(i, cmd)
 		}
 	}
 	return q
@@ -178,7 +179,7 @@ func (c *Core) Inspect(now clock.Instant, key string, track bool, call Call) {
 		c.tellInspected(call, &Report{Key: key, Reason: ReasonClosed})
 		return
 	}
-	c.inquire(now, key, track, all(len(c.nodes))).call = call
+	c.inquire(now, node.Command{Name: key, Track: track}, all(len(c.nodes))).call = call
 }
 
 func (c *Core) tellInspected(call Call, r *Report) {

@@ -62,7 +62,7 @@ func (c *Core) Acquire(now clock.Instant, r Request) {
 	if w.Once && c.lines[r.Key] != nil {
 		// Another caller of this process is before it. An attempt of its own would only split the
 		// votes. It is told instead which client holds the name.
-		w.inquiry = c.inquire(now, r.Key, false, all(len(c.nodes)))
+		w.inquiry = c.inquire(now, node.Command{Name: r.Key}, all(len(c.nodes)))
 		w.inquiry.waiter = w
 		return
 	}

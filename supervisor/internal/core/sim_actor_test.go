@@ -575,7 +575,7 @@ func (a *simActor) act(t *keyspace.Turn, k int, cmd *node.Command, r *node.Reply
 	var err error
 	switch cmd.Op {
 	case node.Inspect:
-		it = t.Inspect(keys)
+		it = t.Inspect(keys, cmd.Brief)
 		describe(r, it)
 	case node.Enqueue:
 		it, err = t.Enqueue(keys, inbox, cmd.Token, keyspace.Enqueuing{
