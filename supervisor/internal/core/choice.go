@@ -166,7 +166,7 @@ func (c *Core) lookedAround(now clock.Instant, ch *choice) {
 		}
 	}
 	if c.wantsMany(ch) {
-		c.spreadOut(now, ch, looks, now)
+		c.spreadOut(now, ch, looks)
 	} else {
 		c.seatEverywhere(now, ch)
 	}
@@ -218,28 +218,35 @@ func (ch *choice) seated() map[string]bool {
 }
 
 // spreadOut makes a choice that wants many names take seats in lines in which few wait, and leave
-// some in which many do, by a look that ended at an instant. So a choice that waits alone is everywhere, and very many are
-// not all in one place.
-func (c *Core) spreadOut(now clock.Instant, ch *choice, looks []*inquiry, lookedAt clock.Instant) {
-	// This does not go with the heartbeats. If a mailbox has room for a few commands only, the
-	// looks would take it from them each time.
+// some in which many do, by a look that has just ended. So a choice that waits alone is everywhere,
+// and very many are not all in one place.
+func (c *Core) spreadOut(now clock.Instant, ch *choice, looks []*inquiry) {
+	if ch.chosen == nil {
+		seated := ch.seated()
+		for _, k := range slices.Backward(c.shortestFirst(looks)) {
+			if len(ch.seats) <= c.spread.least {
+				break
+			}
+			if n := looks[k].waiting(); seated[looks[k].key] && n > manyWait && c.rand.IntN(n) >= 2 {
+				c.unseat(now, ch, looks[k].key)
+			}
+		}
+	}
+	c.takeSeats(now, ch, looks, now)
+}
+
+// takeSeats gives a choice that wants many names seats in lines in which few wait, by a look that
+// ended at an instant.
+func (c *Core) takeSeats(now clock.Instant, ch *choice, looks []*inquiry, lookedAt clock.Instant) {
+	// The next look does not go with the heartbeats. If a mailbox has room for a few commands
+	// only, the looks would take it from them each time.
 	c.alarms.set(ch, lookedAt.Add(c.jitter(c.settings.Heartbeat())))
 	c.waits(ch.head)
 	if ch.chosen != nil {
 		return
 	}
 	seated := ch.seated()
-	order := c.rand.Perm(len(looks))
-	slices.SortStableFunc(order, func(a, b int) int { return looks[a].waiting() - looks[b].waiting() })
-	for _, k := range slices.Backward(order) {
-		if len(ch.seats) <= c.spread.least {
-			break
-		}
-		if n := looks[k].waiting(); seated[looks[k].key] && n > manyWait && c.rand.IntN(n) >= 2 {
-			c.unseat(now, ch, looks[k].key)
-		}
-	}
-	for _, k := range order {
+	for _, k := range c.shortestFirst(looks) {
 		if len(ch.seats) >= c.spread.least && looks[k].waiting() >= fewWait {
 			break
 		}
@@ -247,6 +254,13 @@ func (c *Core) spreadOut(now clock.Instant, ch *choice, looks []*inquiry, looked
 			c.startSoon(now, c.sit(ch, looks[k].key))
 		}
 	}
+}
+
+// shortestFirst returns the indices of looks, those of the shortest queues first.
+func (c *Core) shortestFirst(looks []*inquiry) []int {
+	order := c.rand.Perm(len(looks))
+	slices.SortStableFunc(order, func(a, b int) int { return looks[a].waiting() - looks[b].waiting() })
+	return order
 }
 
 // startSoon makes the first waiter of a line begin, if nothing is under way there.
@@ -332,7 +346,7 @@ func (c *Core) unchoose(now clock.Instant, w *waiter) {
 	case ch.looked != nil: // a moment ago: it need not ask again
 		looks := ch.looked
 		ch.looked = nil
-		c.spreadOut(now, ch, looks, ch.lookedAt)
+		c.takeSeats(now, ch, looks, ch.lookedAt)
 	case ch.looks == nil && len(ch.seats) < c.spread.least:
 		c.lookAround(now, ch)
 	}
