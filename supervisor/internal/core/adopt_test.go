@@ -432,6 +432,21 @@ func TestAdoptAgain(t *testing.T) {
 	b.refused(w, ReasonLost)
 }
 
+// Of two adoptions of one handle at once the second is refused, and asks no node: it would swap
+// the token of the first, which still counts those nodes.
+func TestAdoptTwiceAtOnce(t *testing.T) {
+	b := enrolled(t, 3)
+	first := b.adopt("x")
+	asked := b.take(node.Adopt)
+	second := b.adopt("x")
+	b.refused(second, ReasonHeld)
+	b.wantNodes(b.take(node.Adopt))
+	for _, cmd := range asked {
+		b.say(cmd, node.OK, left(time.Second))
+	}
+	b.got(first)
+}
+
 // What a node keeps that lost its data lately is no vote: a command may have come late.
 func TestAdoptFromANewLife(t *testing.T) {
 	b := enrolled(t, 1)

@@ -266,7 +266,7 @@ var mutants = []mutant{
 	{"a fence raised on fewer than a quorum", "larger than anything stored on q swapped nodes", core + "/adoption.go",
 		"			if r.Raised {\n				b.raised.add(i)\n			}\n", "			b.raised.add(i)\n", "./supervisor/internal/core TestAdoptRaises"},
 	{"two adoptions of a handle at once", "who tries again finds another's value and is told", core,
-		"o != t && o.adopt.former == t.adopt.former", "false && o.adopt.former == t.adopt.former", ""},
+		"o != t && o.adopt.former == t.adopt.former", "false && o.adopt.former == t.adopt.former", "./supervisor/internal/core TestAdoptTwiceAtOnce"},
 	{"a key that another life has is adopted at once", "elections and adoptions count their votes in the same way; in another incarnation only once W + drift have passed", core,
 		"	switch from := c.youngUntil(i); {\n	case r.Status == node.OK && now < from:", "	switch from := c.youngUntil(i); {\n	case false && now < from:", "./supervisor/internal/core TestAdoptFromANewLife"},
 	{"an heir is renewed by another life", "in another incarnation than that of the vote only once W + drift have passed", core,
