@@ -253,7 +253,7 @@ func (b *tab) screen(width, height int64, dark bool) {
 const (
 	allIsWell = `document.querySelector("main .headline").innerText.includes("All is well: 3 of 3 nodes are up")`
 	heldHere  = `document.querySelectorAll("[data-key^='lease ']").length === 3`
-	watched   = `document.querySelector("[data-key='name mail-sender']").innerText.includes("web-2:881")`
+	watched   = `document.querySelector("[data-key='name 1']").innerText.includes("web-2:881")`
 )
 
 // A node that is killed is seen on the page within a second, and nothing of the page comes from elsewhere.

@@ -126,10 +126,10 @@ func (p *Page) drawLeases() []leaseReport {
 	list := make([]leaseReport, 0, len(p.leases))
 	longest := make(map[leaseKey]time.Duration, len(p.leases)) // without those that are over
 	for _, l := range p.leases {
-		if !l.Valid() {
+		key, left := leaseKey{l.Name(), l.Fence()}, l.Remaining()
+		if left == 0 { // it is over; Valid would be the first to end it
 			continue
 		}
-		key, left := leaseKey{l.Name(), l.Fence()}, l.Remaining()
 		longest[key] = max(left, p.longest[key])
 		list = append(list, leaseReport{
 			Name: l.Name(), Owner: l.Owner(), Fence: l.Fence(), Since: time.UnixMicro(int64(l.Fence())).UTC(),
