@@ -107,7 +107,7 @@ func (k *kit) collect(t *testing.T) (values map[string]float64, instruments map[
 		var list []string
 		for _, kv := range set.ToSlice() {
 			if kv.Key != address && kv.Key != port {
-				list = append(list, string(kv.Key)+"="+kv.Value.Emit())
+				list = append(list, string(kv.Key)+"="+kv.Value.String())
 			}
 		}
 		if list != nil {
@@ -283,7 +283,7 @@ func (k *kit) span(name, of string) sdktrace.ReadOnlySpan {
 func attributes(s sdktrace.ReadOnlySpan) map[attribute.Key]string {
 	list := make(map[attribute.Key]string)
 	for _, kv := range s.Attributes() {
-		list[kv.Key] = kv.Value.Emit()
+		list[kv.Key] = kv.Value.String()
 	}
 	return list
 }
