@@ -83,26 +83,29 @@ func TestOneLeads(t *testing.T) {
 // until the function has returned.
 func TestElectorsTask(t *testing.T) {
 	for what, end := range map[string]struct {
-		do  func(t *testing.T, r *replica, e *leasegocron.Elector, nodes []*nodetest.Node)
+		do  func(t *testing.T, r *replica, e *leasegocron.Elector, nodes []*nodetest.Node, may func())
 		why error
 	}{
-		"the lease is lost": {func(_ *testing.T, _ *replica, _ *leasegocron.Elector, nodes []*nodetest.Node) {
+		"the lease is lost": {func(_ *testing.T, _ *replica, _ *leasegocron.Elector, nodes []*nodetest.Node, may func()) {
 			nodes[0].Crash()
 			nodes[1].Crash()
 			time.Sleep(interval)
+			may()
 		}, lease.ErrExpired},
-		"gocron ends": {func(t *testing.T, r *replica, _ *leasegocron.Elector, _ []*nodetest.Node) {
+		"gocron ends": {func(t *testing.T, r *replica, _ *leasegocron.Elector, _ []*nodetest.Node, may func()) {
+			may() // gocron spins until its jobs have returned, and time stands still in a bubble meanwhile
 			if err := r.s.StopJobs(); err != nil {
 				t.Error(err)
 			}
 		}, context.Canceled},
-		"the elector is closed": {func(t *testing.T, r *replica, e *leasegocron.Elector, _ []*nodetest.Node) {
+		"the elector is closed": {func(t *testing.T, r *replica, e *leasegocron.Elector, _ []*nodetest.Node, may func()) {
 			if err := e.Close(canceled()); !errors.Is(err, context.Canceled) {
 				t.Errorf("Close does not wait for the function: %v", err)
 			}
 			if !r.sup.Leading("scheduler") {
 				t.Error("the name is given back before the function has returned")
 			}
+			may()
 		}, context.Canceled},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -112,19 +115,20 @@ func TestElectorsTask(t *testing.T) {
 				e := electors[0]
 				ended := make(chan error, 10)
 				told := make(chan error, 10)
+				may := make(chan struct{}) // closed when functions may return
 				r.job(t, e.Task(func(ctx context.Context) error {
 					if lease.FromContext(ctx).Fence() == 0 {
 						t.Error("no fence")
 					}
 					<-ctx.Done()
-					time.Sleep(100 * time.Millisecond)
+					<-may
 					ended <- context.Cause(ctx)
 					return nil
 				}), gocron.WithSingletonMode(gocron.LimitModeReschedule),
 					gocron.WithEventListeners(gocron.AfterJobRunsWithError(func(_ uuid.UUID, _ string, err error) { told <- err })))
 				r.s.Start()
 				time.Sleep(3 * interval)
-				end.do(t, r, e, nodes)
+				end.do(t, r, e, nodes, func() { close(may) })
 				if err := <-ended; !errors.Is(err, end.why) {
 					t.Errorf("the context ended by %v, want %v", err, end.why)
 				}
