@@ -5,17 +5,21 @@ package kubernetes_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"maps"
+	"net"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -314,5 +318,70 @@ func TestScheduler(t *testing.T) {
 	}
 	if !c.Resources.Limits.Cpu().IsZero() {
 		t.Error("it may be throttled")
+	}
+}
+
+// A Redis server takes the settings of the manifests, answers the probe's user nothing but PING, and an
+// unknown client nothing at all.
+func TestServerTakesItsSettings(t *testing.T) {
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		if os.Getenv("REQUIRE_REAL") != "" {
+			t.Fatal(err)
+		}
+		t.Skip("left out: there is no redis-server in the path")
+	}
+	m, dir := read(t), t.TempDir()
+	here := strings.NewReplacer("/data", dir, "/etc/redis/secret", dir)
+	for file, text := range map[string]string{
+		"redis.conf": here.Replace(m.configs["leasehold-redis"].Data["redis.conf"]),
+		"users.acl":  m.secrets["leasehold-redis"].StringData["users.acl"],
+	} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	socket := filepath.Join(dir, "s")
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	server := exec.CommandContext(ctx, path, filepath.Join(dir, "redis.conf"), "--port", "0", "--unixsocket", socket)
+	var said bytes.Buffer
+	server.Stdout, server.Stderr = &said, &said
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		stop()
+		_ = server.Wait() // it was killed
+		if t.Failed() {
+			t.Logf("redis-server: %s", &said)
+		}
+	}()
+	conn, err := net.Dial("unix", socket)
+	for ; err != nil && ctx.Err() == nil; conn, err = net.Dial("unix", socket) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	answers := bufio.NewReader(conn)
+	for _, c := range []struct{ command, want string }{
+		{"PING", "-NOAUTH"},
+		{"AUTH probe any", "+OK"},
+		{"PING", "+PONG"},
+		{"GET x", "-NOPERM"},
+		{"AUTH leasehold wrong", "-WRONGPASS"},
+		{"AUTH leasehold CHANGE-ME", "+OK"},
+		{"SET x 1 NX PX 1000", "+OK"},
+		{"FLUSHALL", "-NOPERM"},
+	} {
+		if _, err := io.WriteString(conn, c.command+"\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		got, err := answers.ReadString('\n')
+		if err != nil || !strings.HasPrefix(got, c.want) {
+			t.Errorf("%s: %q, %v, want %s", c.command, got, err, c.want)
+		}
 	}
 }
