@@ -76,7 +76,7 @@ func TestTicksWithoutNodes(t *testing.T) {
 		time.Sleep(5 * interval)
 		nodes[0].Crash()
 		nodes[1].Crash()
-		time.Sleep(5 * interval)
+		time.Sleep(5*interval + interval/2)
 		if n := len(runs.all()); n != 5 {
 			t.Errorf("%d runs, want 5", n)
 		}
