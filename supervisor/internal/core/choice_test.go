@@ -594,7 +594,7 @@ func TestAnyOfManyLooksOn(t *testing.T) {
 			b.say(s, node.OK, theirs, func(r *node.Reply) { r.Ahead = k % 10 })
 		}
 	}
-	const took = 10 * time.Millisecond
+	took := b.c.settings.Heartbeat() / 5 // more than what heartbeats differ by
 	b.advance(took)
 	grants := b.take(node.Grant)
 	b.wantNames("asked for", grants, "n07")
