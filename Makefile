@@ -29,7 +29,7 @@ demo: ## shows leases at work, on nodes in memory: nothing else is needed
 	@cd examples && go run ./demo
 
 .PHONY: test
-test: ## runs every test that this machine can run, and says what it leaves out: in four minutes; RACE=1 adds the race detector
+test: ## runs every test that this machine can run, and says what it leaves out: in ten minutes; RACE=1 adds the race detector
 	@$(if $(race),,echo 'left out: the race detector; make test RACE=1 has it, and takes three times as long')
 	@cd integration && go run ./offers
 	@export LEASEHOLD_RUNS=$${LEASEHOLD_RUNS:-1}; rc=0; began=$$SECONDS; \
