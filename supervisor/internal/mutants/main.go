@@ -98,46 +98,44 @@ func run(root string) error {
 	}
 	// Without a bug everything must pass, otherwise it proves nothing.
 	begin := clock.System().Now()
-	broken := map[string]error{}
 	built := map[string]error{} // by package: each is built once
 	for _, test := range tests {
 		pkg, _, _ := strings.Cut(test, " ")
-		id := "none-" + strings.NewReplacer("/", "-", ".", "").Replace(pkg)
-		err, done := built[pkg]
-		if !done {
-			err = build(root, dir, id, mutant{test: test})
-			built[pkg] = err
+		if _, done := built[pkg]; !done {
+			built[pkg] = build(root, dir, clean(pkg), mutant{test: test})
 		}
+	}
+	unbroken := make([]error, len(tests))
+	each(len(tests), func(i int) {
+		pkg, _, _ := strings.Cut(tests[i], " ")
+		err := built[pkg]
 		if err == nil {
-			if r := check(root, dir, id, mutant{test: test}); r.err != nil || r.caught {
+			if r := check(root, dir, clean(pkg), mutant{test: tests[i]}); r.err != nil || r.caught {
 				err = cmp.Or(r.err, errors.New("caught"))
 			}
 		}
 		if err != nil {
-			broken[test] = fmt.Errorf("%s fails without any bug: %w", test, err)
+			unbroken[i] = fmt.Errorf("%s fails without any bug: %w", tests[i], err)
 		}
+	})
+	broken := map[string]error{}
+	for i, test := range tests {
+		broken[test] = unbroken[i]
 	}
 	results := make([]result, len(chosen))
-	var wg sync.WaitGroup
-	var next atomic.Int64
-	for range runtime.NumCPU() {
-		wg.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(chosen); i = int(next.Add(1)) - 1 {
-				m := chosen[i]
-				if err := broken[m.test]; err != nil {
-					results[i] = result{err: err}
-				} else {
-					results[i] = try(root, dir, fmt.Sprint(i), m)
-				}
-				if *markdown {
-					fmt.Fprintf(os.Stderr, "%d of %d: %s: caught %t, %v\n", i+1, len(chosen), m.name, results[i].caught, results[i].err)
-				} else {
-					report(m, results[i])
-				}
-			}
-		})
-	}
-	wg.Wait()
+	each(len(chosen), func(i int) {
+		m := chosen[i]
+		if err := broken[m.test]; err != nil {
+			results[i] = result{err: err}
+		} else {
+			results[i] = try(root, dir, fmt.Sprint(i), m)
+		}
+		if *markdown {
+			fmt.Fprintf(os.Stderr, "%d of %d: %s: caught %t, %v\n", i+1, len(chosen), m.name, results[i].caught, results[i].err)
+		} else {
+			report(m, results[i])
+		}
+	})
 	if *markdown {
 		table(chosen, results)
 	}
@@ -154,6 +152,25 @@ func run(root string) error {
 	}
 	fmt.Fprintf(os.Stderr, "%d of %d bugs caught in %v\n", len(chosen)-alive, len(chosen), clock.System().Now().Sub(begin).Round(time.Second))
 	return errors.Join(errs...)
+}
+
+// each does something n times, as many at once as there are processors.
+func each(n int, do func(i int)) {
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	for range runtime.NumCPU() {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				do(i)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// clean returns the name of the file that holds the tests of a package without a bug.
+func clean(pkg string) string {
+	return "none-" + strings.NewReplacer("/", "-", ".", "").Replace(pkg)
 }
 
 var history = regexp.MustCompile(`\(history (\d+)\)`)
