@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/leasehold-go/leasehold/lease"
@@ -29,7 +30,7 @@ func (s *Supervisor) Do(ctx context.Context, name string, fn func(ctx context.Co
 	if err != nil {
 		return err
 	}
-	err, ended := under(ctx, held, fn)
+	err, ended := s.under(ctx, held, fn)
 	return errors.Join(err, loss(ended))
 }
 
@@ -68,7 +69,7 @@ func (s *Supervisor) Once(ctx context.Context, name string, period time.Duration
 	for {
 		held, err := s.acquireFor(ctx, q, true)
 		if err == nil {
-			err, ended := under(ctx, held, fn)
+			err, ended := s.under(ctx, held, fn)
 			return true, errors.Join(err, loss(ended))
 		}
 		var e *AcquireError
@@ -93,8 +94,8 @@ func (s *Supervisor) Once(ctx context.Context, name string, period time.Duration
 // If ctx is done while Lead waits for the name, it returns an error that wraps ctx's, otherwise as
 // Acquire does.
 //
-// If the lease is released while fn runs, by fn itself or with [Supervisor.StepDown], Lead ends
-// too, with fn's error. With [WithCoolDown] it becomes a candidate again after a while instead. If
+// If fn releases the lease, or this process steps down ([Supervisor.StepDown]), Lead ends too when
+// fn returns, with fn's error. With [WithCoolDown] it becomes a candidate again after a while instead. If
 // fn panics the name is given back.
 func (s *Supervisor) Lead(ctx context.Context, name string, fn func(ctx context.Context) error, opts ...Option) error {
 	if fn == nil {
@@ -109,7 +110,7 @@ func (s *Supervisor) Lead(ctx context.Context, name string, fn func(ctx context.
 		if err != nil {
 			return err
 		}
-		err, ended := under(ctx, held, fn)
+		err, ended := s.under(ctx, held, fn)
 		lost := loss(ended)
 		if ended == nil || lost == nil && r.coolDown == 0 || errors.Is(lost, lease.ErrClosed) {
 			return errors.Join(err, lost)
@@ -134,9 +135,11 @@ func (s *Supervisor) cool(ctx context.Context, d time.Duration) {
 	}
 }
 
-// StepDown releases the lease that this process holds on name. The context of a function that runs
-// under it, in Do, Once or Lead, ends. For ctx and the errors see [lease.Lease.Release]. If this
-// process does not hold the name, the error is an [*AcquireError] that wraps [ErrNotHolder].
+// StepDown ends the context of the function that this process runs under name in Do, Once or Lead.
+// It does not wait: the name is given back when the function has returned, and until then nobody
+// else can have it. So a function may call it as well. A lease under which none of them runs a
+// function is released: for ctx and the errors of that see [lease.Lease.Release]. If this process
+// does not hold the name, the error is an [*AcquireError] that wraps [ErrNotHolder].
 func (s *Supervisor) StepDown(ctx context.Context, name string) error {
 	if err := s.cfg.checkName(name); err != nil {
 		return fmt.Errorf("step down: %w", err)
@@ -147,22 +150,72 @@ func (s *Supervisor) StepDown(ctx context.Context, name string) error {
 			held = s.leases[core.Slot(id)].Lease()
 		}
 	})
-	if held == nil {
+	switch {
+	case held == nil:
 		return &AcquireError{Op: opStepDown, Name: s.cfg.Prefix + name, Quorum: s.quorum, why: ErrNotHolder}
+	case s.tenures.stepDown(held):
+		return nil
 	}
 	return held.Release(ctx)
 }
 
 // under runs fn under a lease and gives the lease back. It returns fn's error, and the error with
-// which the lease had ended before fn returned, or nil.
-func under(ctx context.Context, held *lease.Lease, fn func(context.Context) error) (err, ended error) {
+// which the lease had ended before fn returned, or nil. If it was stepped down from, that is
+// lease.ErrReleased.
+func (s *Supervisor) under(ctx context.Context, held *lease.Lease, fn func(context.Context) error) (err, ended error) {
+	working, end := context.WithCancelCause(held.Context(ctx))
+	s.tenures.begin(held, end)
 	defer func() {
-		ended = held.Err()
+		if ended = held.Err(); s.tenures.end(held) && ended == nil {
+			ended = lease.ErrReleased
+		}
+		end(nil)
 		// Release tells the nodes even if ctx is done. An error here asks nothing of this caller:
 		// the supervisor goes on telling them, and so does Close.
 		_ = held.Release(ctx)
 	}()
-	return fn(held.Context(ctx)), nil
+	return fn(working), nil
+}
+
+// tenures are the leases under which a function runs, and how to end the context of each. A lease
+// that is stepped down from is held until its function has returned: released at once it would have
+// two functions run, here and at the next holder.
+type tenures struct {
+	sync.Mutex
+	of map[*lease.Lease]context.CancelCauseFunc // nil if it was stepped down from
+}
+
+func (t *tenures) begin(l *lease.Lease, end context.CancelCauseFunc) {
+	t.Lock()
+	defer t.Unlock()
+	if t.of == nil {
+		t.of = map[*lease.Lease]context.CancelCauseFunc{}
+	}
+	t.of[l] = end
+}
+
+// stepDown ends the context of the function that runs under a lease, and reports whether there is
+// one.
+func (t *tenures) stepDown(l *lease.Lease) bool {
+	t.Lock()
+	end, runs := t.of[l]
+	if runs {
+		t.of[l] = nil
+	}
+	t.Unlock()
+	if end != nil {
+		end(lease.ErrReleased)
+	}
+	return runs
+}
+
+// end forgets a lease, and reports whether it was stepped down from.
+func (t *tenures) end(l *lease.Lease) (stepped bool) {
+	t.Lock()
+	defer t.Unlock()
+	stepped = t.of[l] == nil
+	delete(t.of, l)
+	return stepped
 }
 
 // loss returns the error with which a lease ended if that was a loss, and nil if its holder asked.

@@ -118,6 +118,77 @@ func TestStepDown(t *testing.T) {
 	})
 }
 
+// A leader that is stepped down from keeps the name until its function has returned: another process
+// leads then, and no sooner.
+func TestStepDownWaitsForTheFunction(t *testing.T) {
+	const d = 20 * ttl
+	for what, run := range map[string]func(sup *supervisor.Supervisor, fn func(context.Context) error) error{
+		"Do": func(sup *supervisor.Supervisor, fn func(context.Context) error) error {
+			return sup.Do(context.Background(), "x", fn)
+		},
+		"Lead": func(sup *supervisor.Supervisor, fn func(context.Context) error) error {
+			return sup.Lead(context.Background(), "x", fn)
+		},
+		"Lead with a cool-down": func(sup *supervisor.Supervisor, fn func(context.Context) error) error {
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			time.AfterFunc(2*d, cancel)
+			err := sup.Lead(ctx, "x", fn, supervisor.WithCoolDown(time.Hour))
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("%v, want the end of the context, as it cooled down", err)
+			}
+			return nil
+		},
+		"Once": func(sup *supervisor.Supervisor, fn func(context.Context) error) error {
+			_, err := sup.Once(context.Background(), "x", time.Second, fn)
+			return err
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+				sup, other := start(t, nodes), start(t, nodes)
+				working := false
+				next := make(chan error, 1)
+				from := time.Now()
+				err := run(sup, func(ctx context.Context) error {
+					working = true
+					go func() {
+						held, err := other.Acquire(context.Background(), "x")
+						if err == nil && (working || time.Since(from) < d) {
+							t.Errorf("another process has the name after %v, while the function works", time.Since(from))
+						}
+						if err == nil {
+							err = held.Release(context.Background())
+						}
+						next <- err
+					}()
+					synctest.Wait()
+					for range 2 {
+						if err := sup.StepDown(t.Context(), "x"); err != nil {
+							t.Error(err)
+						}
+					}
+					if context.Cause(ctx) != lease.ErrReleased {
+						t.Errorf("cause %v", context.Cause(ctx))
+					}
+					time.Sleep(d) // it is slow to stop
+					if l := lease.FromContext(ctx); l == nil || !l.Valid() || !sup.Leading("x") {
+						t.Error("the lease was not kept until the function returned")
+					}
+					working = false
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+				if err := <-next; err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
 // A leader that panics gives the name back first.
 func TestLeadPanics(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {

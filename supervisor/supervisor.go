@@ -60,6 +60,7 @@ type Supervisor struct {
 	busy    saturation
 
 	watchers watchers
+	tenures  tenures
 }
 
 // New makes a supervisor, and starts to connect to the nodes. It does not wait for them: it
