@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -70,16 +71,16 @@ func TestTicksWithoutNodes(t *testing.T) {
 	bubble(t, func(t *testing.T, nodes []*nodetest.Node) {
 		time.Sleep(interval / 10)
 		var runs ledger
-		var unknown, held int
+		var unknown, held atomic.Int32
 		all := startAll(t, nodetest.Conns(nodes), 0, &runs, locked, gocron.WithEventListeners(
 			gocron.AfterLockError(func(_ uuid.UUID, name string, err error) {
 				switch {
 				case name != "report":
 					t.Errorf("told of a job %q", name)
 				case errors.Is(err, supervisor.ErrNoQuorum) && errors.Is(err, context.DeadlineExceeded):
-					unknown++
+					unknown.Add(1)
 				case errors.Is(err, supervisor.ErrHeld):
-					held++
+					held.Add(1)
 				default:
 					t.Errorf("told %v", err)
 				}
@@ -91,8 +92,8 @@ func TestTicksWithoutNodes(t *testing.T) {
 		if n := len(runs.all()); n != 5 {
 			t.Errorf("%d runs, want 5", n)
 		}
-		if held != 10 || unknown != 15 { // on two of three hosts, and on all of them, five times each
-			t.Errorf("told %d times that the name is held, and %d times that there is no quorum", held, unknown)
+		if h, u := held.Load(), unknown.Load(); h != 10 || u != 15 { // on two of three hosts, and on all of them, five times each
+			t.Errorf("told %d times that the name is held, and %d times that there is no quorum", h, u)
 		}
 		nodes[0].Recover()
 		nodes[1].Recover()

@@ -8,10 +8,27 @@ import (
 	"github.com/leasehold-go/leasehold/clock"
 )
 
-// Lateness watches how late this process is, until the test ends: because the machine has too much to
-// do, or was paused. The function that it returns tells by how much at most, so far. A test in real time
-// cannot tell a tick that was lost by its subject from one that the machine has lost.
-func Lateness(t testing.TB) func() time.Duration {
+// InTime plays a part of a test in real time, up to three times, until this process was late by no
+// more than most meanwhile, and reports whether it was. A process is late if the machine has too
+// much to do, or was paused. Whoever looks at ticks of that time cannot tell one that was lost by
+// the subject of the test from one that the machine has lost.
+func InTime(t testing.TB, most time.Duration, play func()) bool {
+	t.Helper()
+	for range 3 {
+		late := lateness()
+		play()
+		d := late()
+		if d <= most {
+			return true
+		}
+		t.Logf("this process was late by %v, and not by %v at most: nothing is known of the ticks", d, most)
+	}
+	return false
+}
+
+// lateness begins to watch how late this process is. The function that it returns ends that, and
+// tells by how much at most.
+func lateness() func() time.Duration {
 	const every = 10 * time.Millisecond
 	var most atomic.Int64
 	stop, over := make(chan struct{}), make(chan struct{})
@@ -31,9 +48,9 @@ func Lateness(t testing.TB) func() time.Duration {
 			last = now
 		}
 	}()
-	t.Cleanup(func() {
+	return func() time.Duration {
 		close(stop)
 		<-over
-	})
-	return func() time.Duration { return time.Duration(most.Load()) }
+		return time.Duration(most.Load())
+	}
 }
