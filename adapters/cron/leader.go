@@ -12,12 +12,13 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor"
 )
 
-// A Leader runs a cron for as long as this process leads, and no longer. Its methods may be called from
-// any goroutine.
+// A Leader runs a cron for as long as this process leads, and no longer. Its methods may be called
+// from any goroutine.
 //
-// When the leader changes, a tick that the former one has run may be run by the next one too, if its clock
-// is behind, and a tick may be lost, if none leads when it is due. A job whose ticks must not run twice is
-// one of a [Once], with a name of its own. Such jobs may be given to the cron of a Leader.
+// When the leader changes, a tick that the former one has run may be run by the next one too, if
+// its clock is behind, and a tick may be lost, if none leads when it is due. A job whose ticks must
+// not run twice is one of a [Once], with a name of its own. Such jobs may be given to the cron of a
+// Leader.
 type Leader struct {
 	sup    *supervisor.Supervisor
 	name   string
@@ -29,9 +30,9 @@ type Leader struct {
 	leads context.Context // that of the tenure, while this process leads; else nil
 }
 
-// NewLeader returns a leader for a cron that nobody else starts. The logger is told of errors of functions and
-// of leases that were lost while they ran; nil is cron.DefaultLogger. The options are those of
-// [supervisor.Supervisor.Lead]; they are checked by Run.
+// NewLeader returns a leader for a cron that nothing else starts. The logger gets the errors of
+// functions and the leases that were lost while they ran; nil means cron.DefaultLogger. The options
+// are those of [supervisor.Supervisor.Lead]; they are checked by Run.
 func NewLeader(sup *supervisor.Supervisor, name string, c *cron.Cron, logger cron.Logger, opts ...supervisor.Option) *Leader {
 	if logger == nil {
 		logger = cron.DefaultLogger
@@ -39,12 +40,13 @@ func NewLeader(sup *supervisor.Supervisor, name string, c *cron.Cron, logger cro
 	return &Leader{sup: sup, name: name, cron: c, logger: logger, opts: opts}
 }
 
-// Run waits until this process leads, runs the cron, and stops it when the lease ends or ctx is done. It
-// waits then for the jobs that are running, so that the name is not given back before. After a loss it stands
-// again; after a release, as by [supervisor.Supervisor.StepDown], if WithCoolDown is among the options.
+// Run waits until this process leads, runs the cron, and stops it when the lease ends or ctx is
+// done. Then it waits for the jobs that are running, and gives the name back. After a loss it is a
+// candidate again. After [supervisor.Supervisor.StepDown] it is one if WithCoolDown is among the
+// options.
 //
-// Run returns when ctx is done, with an error that wraps ctx's, and otherwise as Lead does: if the supervisor
-// was closed, if an argument is wrong, or with nil if the lease was released.
+// Run returns when ctx is done, with an error that wraps ctx's, and otherwise as Lead does: if the
+// supervisor was closed, if an argument is wrong, or with nil if the lease was released.
 func (l *Leader) Run(ctx context.Context) error {
 	if l.sup == nil || l.cron == nil {
 		return errors.New("leasecron: want a supervisor and a cron, not nil")
@@ -66,9 +68,9 @@ func (l *Leader) set(leads context.Context) {
 	l.leads = leads
 }
 
-// Func returns a job for the cron of the leader. It runs fn with a context that ends with the lease, and with
-// that of Run; lease.FromContext takes the lease from it. If the lease is over when the run begins, fn does
-// not run.
+// Func returns a job for the cron of the leader. It runs fn with a context that ends with the
+// lease, and with that of Run; lease.FromContext takes the lease from it. If the lease is over when
+// the run begins, fn does not run.
 func (l *Leader) Func(fn func(ctx context.Context) error) cron.Job {
 	return cron.FuncJob(func() {
 		l.mu.Lock()

@@ -14,35 +14,36 @@ import (
 
 // Config configures a [Once].
 type Config struct {
-	// Period is for how long a job's name stays taken, counted from when its run began: how far the hosts
-	// may be apart. It is less than the interval of the job, see the package comment, and must be set.
+	// Period is how long a job's name stays taken after its run began. Hosts may be apart by less
+	// than that. It must be set, and be shorter than the interval of the job: see the package
+	// comment.
 	Period time.Duration
 
-	// Wait is how long a run waits to know whether another process runs the tick, if nodes are down or
-	// young. A tick may begin so much later. After that it is skipped. It is at most Period.
-	// Default a quarter of Period, and a minute if that is less.
+	// Wait is how long a run tries to find out whether another process runs the tick, if nodes are
+	// down or young. A tick may begin late by as much. After that it is skipped. It is at most
+	// Period. Default: a quarter of Period, and at most a minute.
 	Wait time.Duration
 
-	// Options are given to [supervisor.Supervisor.Once]: WithTTL, WithOwner, WithMaxHold, WithoutRenewal.
-	// A process that dies keeps the name for the TTL, if that is more than Period.
+	// Options are given to [supervisor.Supervisor.Once]: WithTTL, WithOwner, WithMaxHold,
+	// WithoutRenewal. A process that dies keeps the name for the TTL, if that is more than Period.
 	Options []supervisor.Option
 
-	// Logger is told of errors: of functions, of leases that were lost, of ticks that were skipped because
-	// too few nodes could be reached. At level info it is told of ticks that another process runs. Default
-	// cron.DefaultLogger, which writes the errors.
+	// Logger gets the errors of functions, leases that were lost, and ticks that were skipped
+	// because too few nodes could be reached. At level info it gets the ticks that another process
+	// runs. Default: cron.DefaultLogger, which writes the errors.
 	Logger cron.Logger
 }
 
-// A Once makes jobs of which each tick is run by one process. One is for all jobs that have the same
-// period. Its methods may be called from any goroutine.
+// A Once makes jobs of which each tick is run by one process. One is for all jobs that have the
+// same period. Its methods may be called from any goroutine.
 type Once struct {
 	ctx context.Context
 	sup *supervisor.Supervisor
 	cfg Config
 }
 
-// NewOnce returns a Once. It asks no node. When ctx is done the contexts of its functions are, and no run
-// begins any more. An error is about the configuration.
+// NewOnce returns a Once. It asks no node. When ctx is done the contexts of its functions are, and
+// no run begins any more. An error is about the configuration.
 func NewOnce(ctx context.Context, sup *supervisor.Supervisor, cfg Config) (*Once, error) {
 	if cfg.Wait == 0 {
 		cfg.Wait = min(cfg.Period/4, time.Minute)
@@ -66,16 +67,17 @@ func NewOnce(ctx context.Context, sup *supervisor.Supervisor, cfg Config) (*Once
 	return &Once{ctx: ctx, sup: sup, cfg: cfg}, nil
 }
 
-// Func returns a job that runs fn if no other process runs the tick. The name is that of the job in all
-// processes, 1 to 512 bytes, the prefix of the supervisor included; another job has another name. The context
-// of fn ends with the lease of the run, and with that of NewOnce; lease.FromContext takes the lease from it.
-// If fn panics, the name stays taken as if it had returned, and cron has the panic: see cron.Recover.
+// Func returns a job that runs fn if no other process runs the tick. The name is that of the job in
+// all processes, 1 to 512 bytes, the prefix of the supervisor included; another job has another
+// name. The context of fn ends with the lease of the run, and with that of NewOnce;
+// lease.FromContext takes the lease from it. If fn panics, the name stays taken as if it had
+// returned, and cron has the panic: see cron.Recover.
 func (o *Once) Func(name string, fn func(ctx context.Context) error) cron.Job {
 	return cron.FuncJob(func() { o.run(name, fn) })
 }
 
-// Wrapper returns a wrapper of jobs that takes part in a cron.Chain. As a chain that is given to
-// cron.WithChain wraps all jobs of a cron, and each needs a name of its own, wrap one job with it:
+// Wrapper returns a wrapper for one job, for a cron.Chain. Each job needs a name of its own, and a
+// chain that is given to cron.WithChain wraps all jobs of a cron. So wrap one job with it:
 //
 //	c.AddJob(spec, cron.NewChain(once.Wrapper("report")).Then(job))
 //

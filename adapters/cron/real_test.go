@@ -8,8 +8,8 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// The same on three Redis servers, in real time: three replicas whose hosts' clocks are 0.25 s apart,
-// and a job that is due each second.
+// The same on three Redis servers, in real time: three replicas whose hosts' clocks are 0.25 s
+// apart, and a job that is due each second.
 func TestTickRunsOnceOnRealServers(t *testing.T) {
 	const ticks = 5
 	conns := redistest.Conns(redistest.Start(t, 3))
@@ -28,7 +28,8 @@ func play(t *testing.T, conns []node.Conn, ticks int) (list []run) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	first := runs.all()[0].tick
-	// The last host is half a second later than the first. The last tick is due on all of them by then.
+	// The last host is half a second later than the first. The last tick is due on all of them by
+	// then.
 	time.Sleep(time.Duration(ticks-1)*interval + interval*7/8)
 	for _, r := range all {
 		r.close(t)

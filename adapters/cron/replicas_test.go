@@ -97,7 +97,8 @@ func start(t *testing.T, ctx context.Context, conns []node.Conn, host int) *repl
 	return r
 }
 
-// startAll starts three replicas whose hosts' clocks are so far apart, each with a job that writes its runs.
+// startAll starts three replicas whose hosts' clocks are so far apart, each with a job that writes
+// its runs.
 func startAll(t *testing.T, conns []node.Conn, apart time.Duration, runs *ledger) []*replica {
 	t.Helper()
 	all := make([]*replica, 3)

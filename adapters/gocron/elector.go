@@ -13,16 +13,17 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor"
 )
 
-// coolDown is for how long an Elector lets others go first, unless its options say otherwise.
+// coolDown is how long an Elector waits after a loss before it is a candidate again, unless its
+// options say otherwise.
 const coolDown = time.Second
 
-// An Elector is a gocron.Elector: give it to gocron.WithDistributedElector. One process of those that have
-// an elector with the same name leads, and the scheduler of that process runs all jobs. The others skip
+// An Elector is a gocron.Elector: give it to gocron.WithDistributedElector. Of all processes that
+// have an elector with the same name one leads, and its scheduler runs all jobs. The others skip
 // every tick. Its methods may be called from any goroutine.
 //
-// When the leader changes, a tick that the former one has run may be run by the next one too, if its clock
-// is behind, and a tick may be lost, if none leads when it is due. For jobs whose ticks must not run twice use
-// a [Locker]: gocron takes one of the two.
+// When the leader changes, a tick that the former one has run may be run by the next one too, if
+// its clock is behind, and a tick may be lost, if none leads when it is due. For jobs whose ticks
+// must not run twice use a [Locker]: gocron takes one of the two.
 type Elector struct {
 	name string
 	stop context.CancelFunc
@@ -35,11 +36,11 @@ type Elector struct {
 	err     error           // of Lead, after over
 }
 
-// NewElector returns an elector, and stands for its name at once, in the background: it asks no node before
-// it returns. End it with [Elector.Close]. The options are those of [supervisor.Supervisor.Lead]. By default
-// WithCoolDown(time.Second) is among them, so that it stands again after a loss, and after somebody had it
-// step down, but others come first. An error is about the arguments; one about the options is that of
-// IsLeader.
+// NewElector returns an elector that is a candidate for the name at once, in the background. It
+// asks no node before it returns. End it with [Elector.Close]. The options are those of
+// [supervisor.Supervisor.Lead]. The default adds WithCoolDown(time.Second): after a loss, and after
+// [supervisor.Supervisor.StepDown], others come first, and then it is a candidate again. An error
+// is about the arguments; one about the options is that of IsLeader.
 func NewElector(sup *supervisor.Supervisor, name string, opts ...supervisor.Option) (*Elector, error) {
 	if sup == nil {
 		return nil, errors.New("leasegocron: want a supervisor, not nil")
@@ -69,7 +70,8 @@ func (e *Elector) lead(ctx context.Context) error {
 	return nil
 }
 
-// set sets the tenure, and returns what is closed when no function of Task runs any more; nil if none does.
+// set sets the tenure, and returns what is closed when no function of Task runs any more; nil if
+// none does.
 func (e *Elector) set(leads context.Context) (idle <-chan struct{}) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -80,9 +82,9 @@ func (e *Elector) set(leads context.Context) (idle <-chan struct{}) {
 	return e.idle
 }
 
-// IsLeader returns nil if this process leads, and otherwise why it does not. gocron calls it when a job is
-// due. It reads the clock and asks no node, so it returns at once. If the elector can lead no more, because
-// the supervisor was closed or an option is wrong, the error wraps that of Lead.
+// IsLeader returns nil if this process leads, and otherwise why it does not. gocron calls it when a
+// job is due. It reads the clock and asks no node, so it returns at once. If the elector can lead
+// no more, because the supervisor was closed or an option is wrong, the error wraps that of Lead.
 func (e *Elector) IsLeader(context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -100,11 +102,11 @@ func (e *Elector) leading() error {
 	return fmt.Errorf("not the leader of %q", e.name)
 }
 
-// Task returns a task that runs fn with a context that ends when this process leads no more, when Close is
-// called, and with gocron's context; lease.FromContext takes the lease from it. If the lease was lost
-// meanwhile, the error of the run wraps lease.ErrLost as well, also if fn returned nil. If this process does
-// not lead when the run begins, fn does not run, and the error is that of IsLeader. While fn runs, Close
-// keeps the name.
+// Task returns a task that runs fn with a context that ends when this process leads no more, when
+// Close is called, and with gocron's context; lease.FromContext takes the lease from it. If the
+// lease was lost meanwhile, the error of the run wraps lease.ErrLost as well, also if fn returned
+// nil. If this process does not lead when the run begins, fn does not run, and the error is that of
+// IsLeader. While fn runs, Close keeps the name.
 func (e *Elector) Task(fn func(ctx context.Context) error) gocron.Task {
 	return gocron.NewTask(func(ctx context.Context) error {
 		leads, err := e.begin()
@@ -139,9 +141,9 @@ func (e *Elector) end() {
 	}
 }
 
-// Close ends the contexts of the functions that Task has made, waits until these have returned, and gives the
-// name back. If ctx is done before, it returns ctx's error, and the rest is done without the caller. Shut
-// the scheduler down first, so that jobs of other tasks have returned.
+// Close ends the contexts of the functions that Task has made, waits until these have returned, and
+// gives the name back. If ctx is done before, it returns ctx's error, and the rest is done without
+// the caller. Shut the scheduler down first, so that jobs of other tasks have returned.
 func (e *Elector) Close(ctx context.Context) error {
 	e.stop()
 	select {

@@ -28,7 +28,8 @@ func elected(t *testing.T, all *[]*leasegocron.Elector) func(*supervisor.Supervi
 	}
 }
 
-// One of three replicas runs all ticks, each once. If it steps down, or closes its elector, another does.
+// One of three replicas runs all ticks, each once. If it steps down, or closes its elector, another
+// does.
 func TestOneLeads(t *testing.T) {
 	bubble(t, func(t *testing.T, nodes []*nodetest.Node) {
 		time.Sleep(interval / 10)
@@ -79,8 +80,8 @@ func TestOneLeads(t *testing.T) {
 	})
 }
 
-// The context of a function ends with the lease, with gocron and with Close; and Close keeps the name
-// until the function has returned.
+// The context of a function ends with the lease, with gocron and with Close; and Close keeps the
+// name until the function has returned.
 func TestElectorsTask(t *testing.T) {
 	for what, end := range map[string]struct {
 		do  func(t *testing.T, r *replica, e *leasegocron.Elector, nodes []*nodetest.Node, may func())

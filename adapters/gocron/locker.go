@@ -15,23 +15,24 @@ import (
 
 // Config configures a [Locker].
 type Config struct {
-	// Period is for how long a job's name stays taken, counted from when its run began: how far the hosts
-	// may be apart. It is less than the interval of the job, see the package comment, and must be set.
+	// Period is how long a job's name stays taken after its run began. Hosts may be apart by less
+	// than that. It must be set, and be shorter than the interval of the job: see the package
+	// comment.
 	Period time.Duration
 
-	// Wait is how long Lock waits to know whether another process runs the tick, if nodes are down or
-	// young. A tick may begin so much later. After that it is skipped. It is at most Period.
-	// Default a quarter of Period, and a minute if that is less.
+	// Wait is how long Lock tries to find out whether another process runs the tick, if nodes are
+	// down or young. A tick may begin late by as much. After that it is skipped. It is at most
+	// Period. Default: a quarter of Period, and at most a minute.
 	Wait time.Duration
 
-	// Options are given to [supervisor.Supervisor.Once]: WithTTL, WithOwner, WithMaxHold, WithoutRenewal.
-	// A process that dies keeps the name for the TTL, if that is more than Period.
+	// Options are given to [supervisor.Supervisor.Once]: WithTTL, WithOwner, WithMaxHold,
+	// WithoutRenewal. A process that dies keeps the name for the TTL, if that is more than Period.
 	Options []supervisor.Option
 }
 
 // A Locker is a gocron.Locker: give it to gocron.WithDistributedLocker for all jobs of a scheduler,
-// or to gocron.WithDistributedJobLocker for one of them, if their intervals differ. Its methods may be
-// called from any goroutine.
+// or to gocron.WithDistributedJobLocker for one of them, if their intervals differ. Its methods may
+// be called from any goroutine.
 type Locker struct {
 	sup *supervisor.Supervisor
 	cfg Config
@@ -61,17 +62,19 @@ func NewLocker(sup *supervisor.Supervisor, cfg Config) (*Locker, error) {
 	return &Locker{sup: sup, cfg: cfg, held: make(map[string]*lease.Lease)}, nil
 }
 
-// Lock takes a job's name for its run. gocron calls it when the job is due, and runs the job if the error is
-// nil. If another process runs the job, or has run it within the period, the error wraps
-// [supervisor.ErrHeld]. If too few nodes could be reached within Config.Wait it wraps
-// [supervisor.ErrNoQuorum]. In both cases gocron skips the tick. The name is 1 to 512 bytes, the prefix of
-// the supervisor included. gocron's default is the name of the function, so give jobs names.
+// Lock acquires the name of a job for one run. gocron calls it when the job is due, and runs the
+// job if the error is nil. If another process runs the job, or has run it within the period, the
+// error wraps [supervisor.ErrHeld]. If too few nodes could be reached within Config.Wait it wraps
+// [supervisor.ErrNoQuorum]. In both cases gocron skips the tick. The name is 1 to 512 bytes, the
+// prefix of the supervisor included. gocron's default is the name of the function, so give jobs
+// names.
 func (l *Locker) Lock(ctx context.Context, name string) (gocron.Lock, error) {
 	wait, cancel := context.WithTimeout(ctx, l.cfg.Wait)
 	k := &lock{unlock: make(chan struct{}), over: make(chan struct{})}
 	won := make(chan struct{})
-	// Once is called although gocron wants a lock, and not a function: only Once tells a name that is
-	// taken from one that none of several has won, who have all come at the same moment.
+	// gocron wants a lock and not a function. Once is called all the same: if several processes
+	// come at the same moment and none of them wins, only Once tries again, and it tells that from
+	// a name that is taken.
 	go func() {
 		defer close(k.over)
 		defer cancel()
@@ -113,10 +116,11 @@ func (l *Locker) lease(name string) *lease.Lease {
 	return l.held[name]
 }
 
-// Task returns a task for a job that has the given name, see gocron.WithName. It runs fn with a context that
-// ends with the lease of the run, and with gocron's context; lease.FromContext takes the lease from it.
-// If the lease was lost meanwhile, the error of the run wraps lease.ErrLost as well, also if fn returned
-// nil. If gocron has not locked the name by this locker, fn does not run, which is an error of the run.
+// Task returns a task for a job that has the given name, see gocron.WithName. It runs fn with a
+// context that ends with the lease of the run, and with gocron's context; lease.FromContext takes
+// the lease from it. If the lease was lost meanwhile, the error of the run wraps lease.ErrLost as
+// well, also if fn returned nil. If gocron has not locked the name by this locker, fn does not run,
+// which is an error of the run.
 func (l *Locker) Task(name string, fn func(ctx context.Context) error) gocron.Task {
 	return gocron.NewTask(func(ctx context.Context) error {
 		held := l.lease(name)
@@ -144,9 +148,9 @@ type lock struct {
 	err    error         // of Once, after that
 }
 
-// Unlock ends the lease of the run, and leaves the name taken until the period is over. It waits for
-// the nodes, until ctx is done or Config.Wait has passed since Lock was called. An error asks nothing of the
-// caller; it wraps lease.ErrLost if the lease was lost during the run.
+// Unlock ends the lease of the run, and leaves the name taken until the period is over. It waits
+// for the nodes, until ctx is done or Config.Wait has passed since Lock was called. An error asks
+// nothing of the caller; it wraps lease.ErrLost if the lease was lost during the run.
 func (k *lock) Unlock(ctx context.Context) error {
 	k.once.Do(func() { close(k.unlock) })
 	select {

@@ -65,8 +65,8 @@ func TestTickRunsOnceAfterADeath(t *testing.T) {
 	})
 }
 
-// While no quorum of nodes answers no tick runs, and gocron is told why. After that they go on, and none
-// has run twice.
+// While no quorum of nodes answers no tick runs, and gocron is told why. After that they go on, and
+// none has run twice.
 func TestTicksWithoutNodes(t *testing.T) {
 	bubble(t, func(t *testing.T, nodes []*nodetest.Node) {
 		time.Sleep(interval / 10)
@@ -139,7 +139,8 @@ func TestLossEndsTheContext(t *testing.T) {
 	})
 }
 
-// The end of gocron ends the context of a run, and the name stays with the run until it has returned.
+// The end of gocron ends the context of a run, and the name stays with the run until it has
+// returned.
 func TestShutdownEndsTheContext(t *testing.T) {
 	bubble(t, func(t *testing.T, nodes []*nodetest.Node) {
 		time.Sleep(interval / 10)

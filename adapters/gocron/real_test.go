@@ -10,8 +10,8 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// The same on three Redis servers, in real time: three replicas whose hosts' clocks are 0.25 s apart,
-// and a job that is due each second, ten times. LEASEHOLD_TICKS=60 says how often.
+// The same on three Redis servers, in real time: three replicas whose hosts' clocks are 0.25 s
+// apart, and a job that is due each second, ten times. LEASEHOLD_TICKS=60 says how often.
 func TestTickRunsOnceOnRealServers(t *testing.T) {
 	ticks := 10
 	if s := os.Getenv("LEASEHOLD_TICKS"); s != "" {
@@ -37,7 +37,8 @@ func play(t *testing.T, conns []node.Conn, ticks int) (list []run) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	first := runs.all()[0].tick
-	// The last host is half a second later than the first. The last tick is due on all of them by then.
+	// The last host is half a second later than the first. The last tick is due on all of them by
+	// then.
 	time.Sleep(time.Duration(ticks-1)*interval + interval*7/8)
 	closeAll(t, all)
 	for _, r := range runs.all() {

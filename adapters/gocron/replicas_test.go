@@ -138,7 +138,8 @@ func bubble(t *testing.T, f func(t *testing.T, nodes []*nodetest.Node)) {
 	})
 }
 
-// startAll starts three replicas whose hosts' clocks are so far apart, each with a job that writes its runs.
+// startAll starts three replicas whose hosts' clocks are so far apart, each with a job that writes
+// its runs.
 func startAll(t *testing.T, conns []node.Conn, apart time.Duration, runs *ledger, option func(*supervisor.Supervisor, *leasegocron.Locker) gocron.SchedulerOption, opts ...gocron.JobOption) []*replica {
 	t.Helper()
 	all := make([]*replica, 3)

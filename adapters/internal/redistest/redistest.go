@@ -1,5 +1,5 @@
-// Package redistest starts real Redis servers for the tests of the adapters. They are processes
-// of a redis-server in the path, and end with the test.
+// Package redistest starts real Redis servers for the tests of the adapters. They are processes of
+// a redis-server in the path, and end with the test.
 package redistest
 
 import (
@@ -98,8 +98,8 @@ func start(t testing.TB, path string) (string, error) {
 	}
 }
 
-// run starts a process, on a thread that lives until the process has ended: on Linux a child that is
-// to die with its parent dies with the thread that started it. gone is closed after its end.
+// run starts a process, on a thread that lives until the process has ended: on Linux a child that
+// is to die with its parent dies with the thread that started it. gone is closed after its end.
 func run(cmd *exec.Cmd) (gone <-chan struct{}, err error) {
 	started, ended := make(chan error, 1), make(chan struct{})
 	go func() {
