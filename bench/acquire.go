@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// acquire measures one caller who takes one free name after the other.
+// acquire measures one caller that takes one free name after the other.
 func (p plan) acquire() []scenario {
 	var all []scenario
 	for _, n := range []int{1, 5} {

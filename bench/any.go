@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// anyOf measures many who want any of several names. Only leasehold has such a call, so the
+// anyOf measures many clients that want any of several names. Only leasehold has such a call, so the
 // comparison is with the most that there can be: each name held all the time.
 func (p plan) anyOf() []scenario {
 	var all []scenario

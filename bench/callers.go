@@ -32,7 +32,7 @@ func (p plan) callers() []scenario {
 	return all
 }
 
-// A load is many callers who acquire and release, until they are stopped.
+// A load is many callers that acquire and release, until they are stopped.
 type load struct {
 	pairs, failed atomic.Int64
 	stopped       atomic.Bool
@@ -66,7 +66,7 @@ func startLoad(ctx context.Context, l locker, callers int, naming naming) *load 
 	return w
 }
 
-// stop lets every caller finish its pair, for some seconds, and gives up those who
+// stop lets every caller finish its pair, for some seconds, and gives up those that
 // wait longer.
 func (w *load) stop() {
 	w.stopped.Store(true)

@@ -13,7 +13,7 @@ const crowdSize = 64
 // work is what a holder in a crowd does.
 const work = time.Millisecond
 
-// crowd measures many who want one name.
+// crowd measures many clients that want one name.
 func (p plan) crowd() []scenario {
 	var all []scenario
 	for _, n := range []int{1, 5} {
@@ -44,7 +44,7 @@ func (p plan) crowd() []scenario {
 	return all
 }
 
-// among returns the libraries where the callers of that many clients can compete.
+// among returns the libraries in which the callers of that many clients can compete.
 func among(clients int) []library {
 	return slices.DeleteFunc(slices.Clone(libraries), func(l library) bool { return clients == 1 && !l.rivals })
 }
@@ -52,7 +52,7 @@ func among(clients int) []library {
 func drain(ctx context.Context, f *fleet, lib library, clients int) (figures []figure, err error) {
 	all := clients
 	if clients > 1 {
-		all++ // the holder is none of those who wait: etcd lets a client have its own name again
+		all++ // the holder is not one of the waiters: etcd lets a client have its own name again
 	}
 	err = withMany(f, lib, all, func(ls []locker) error {
 		holder, ls := ls[all-1], ls[:clients]

@@ -13,7 +13,7 @@ import (
 
 // exchanges is no lock and no library, but the bytes of a hand-over and nothing else, over
 // plain connections with a goroutine that reads each: on each server a script deletes a key
-// and publishes a message, and whoever gets that sets the key. It is done when a quorum has
+// and publishes a message, and the client that gets that sets the key. It is done when a quorum has
 // said OK. So it shows what of a hand-over no library can save: the servers, the system,
 // and a machine that wakes up.
 const exchanges = "no lock: bytes alone"
@@ -70,7 +70,7 @@ return redis.call('PUBLISH', ARGV[2], ARGV[1])`
 	var open []net.Conn
 	defer func() {
 		for _, c := range open {
-			c.Close() // ends who reads it
+			c.Close() // ends its reader
 		}
 	}()
 	for _, addr := range f.addrs {

@@ -144,8 +144,8 @@ func (l *floorLocker) ask(ctx context.Context, h *floorHeld, one floorCall) erro
 	return <-v.decided
 }
 
-// floorVotes are the answers to one question. Only the one that decides wakes who
-// has asked.
+// floorVotes are the answers to one question. Only the one that decides wakes
+// the caller.
 type floorVotes struct {
 	yes, no      atomic.Int32
 	quorum, veto int32

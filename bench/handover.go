@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// handover measures how long a name lies idle between one holder and the next, who
-// waits for it in another client.
+// handover measures how long a name lies idle between one holder and the next,
+// which waits for it in another client.
 func (p plan) handover() []scenario {
 	var all []scenario
 	for _, n := range []int{1, 5} {
@@ -30,7 +30,7 @@ func handovers(ctx context.Context, f *fleet, lib library, trip, d time.Duration
 		return bareHandovers(ctx, f, trip, d)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // ends a waiter where the rest has failed
+	defer cancel() // ends a waiter if the rest has failed
 	err = withMany(f, lib, 2, func(ls []locker) error {
 		for _, l := range ls {
 			if err := warm(ctx, l, 20); err != nil {

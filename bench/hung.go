@@ -95,7 +95,7 @@ func hungCallers(ctx context.Context, f *fleet, lib library, hang int, d time.Du
 
 		f.resume()
 		rated, begun := w.rated(), time.Now()
-		commands := f.commands() // which who hung answers as soon as it goes on
+		commands := f.commands() // which the hung one answers as soon as it goes on
 		time.Sleep(time.Until(begun.Add(time.Second)))
 		after := rated()
 		share := growth(commands, f.commands())

@@ -45,7 +45,7 @@ const (
 )
 
 // libraries are all of them. The peers are configured as their own documentation
-// recommends; where a setting helps one, it is here twice.
+// recommends; if a setting helps one, it is here twice.
 var libraries = []library{
 	{name: ours, rivals: true, open: openLeasehold},
 	{name: floor, rivals: true, open: openFloor},

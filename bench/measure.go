@@ -39,7 +39,7 @@ func ownCPU() time.Duration {
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
-// memory returns what lives on the heap and on stacks, behind two collections: what
+// memory returns what lives on the heap and on stacks, after two collections: what
 // pools keep for the next call outlives one, and is no part of what is measured.
 func memory() float64 {
 	runtime.GC()

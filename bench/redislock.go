@@ -9,7 +9,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// redislockLocker is redislock with the linear backoff of its examples: who waits
+// redislockLocker is redislock with the linear backoff of its examples: a waiter
 // tries again every 100 ms.
 type redislockLocker struct {
 	redis   *goredis.Client

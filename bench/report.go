@@ -59,7 +59,7 @@ func machine() map[string]string {
 	return m
 }
 
-// systemLoad returns the average of the last minute, where the system tells it.
+// systemLoad returns the average of the last minute, if the system tells it.
 func systemLoad() string {
 	text, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
@@ -108,7 +108,7 @@ func (r result) figure(name string) (series, bool) {
 	return series{}, false
 }
 
-// summary is one line for who watches: the first figure of every library.
+// summary is one line to watch: the first figure of every library.
 func (o outcome) summary() string {
 	var parts []string
 	for _, r := range o.Results {

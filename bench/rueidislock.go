@@ -10,7 +10,7 @@ import (
 )
 
 // rueidislockLocker is rueidislock with the options of its README: NOLOOP, and one
-// key where there is one server. Two of three keys are its default. Another default
+// key if there is one server. Two of three keys are its default. Another default
 // is not kept: a key that takes longer than 20 ms is given up, and with NOLOOP its
 // waiter is then never woken.
 type rueidislockLocker struct {

@@ -158,7 +158,7 @@ func repeated(all []contest) []contest {
 type loss struct {
 	scenario, figure, unit string
 	ours                   []float64
-	winner                 string    // who was furthest ahead, in the median
+	winner                 string    // the library that was furthest ahead, in the median
 	times                  []float64 // how many times that one is better, in each run that has both
 	ahead, of              int       // how many libraries were ahead at least once
 }

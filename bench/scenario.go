@@ -31,7 +31,7 @@ type scenario struct {
 	slow    bool          // the peers are not part of a quick run
 
 	// measure makes one measurement. It opens and closes the lockers itself, and
-	// nothing that it has started goes on behind it.
+	// nothing that it has started goes on after it.
 	measure func(ctx context.Context, f *fleet, lib library) ([]figure, error)
 }
 
@@ -48,7 +48,7 @@ type series struct {
 	Unit   string    `json:"unit"`
 	Values []float64 `json:"values"`
 	Median float64   `json:"median"`
-	Ratio  float64   `json:"ratio_to_floor,omitempty"` // of the medians; 0 where there is none
+	Ratio  float64   `json:"ratio_to_floor,omitempty"` // of the medians; 0 if there is none
 }
 
 // An outcome is a scenario with its results.

@@ -8,7 +8,7 @@ import (
 )
 
 // A sleeper is 0.1 to 0.2 ms late on average. The runtime's timers are a millisecond late
-// where nothing else runs, which is more than some distances.
+// if nothing else runs, which is more than some distances.
 type sleeper struct {
 	fd   int
 	file *os.File

@@ -168,7 +168,7 @@ func (a *Actor) Close() { close(a.mailbox.batches) }
 
 // Run connects to the node and answers commands, each one exactly once, until Close was called and
 // nothing is left. If ctx is done before, Run cuts the connection at once and answers what is left
-// without sending it. It blocks while its Replies are not received. It leaves no goroutine behind,
+// without sending it. It blocks while its Replies are not received. It leaves no goroutine,
 // with two exceptions: if a user's own client or dialer does not return, and for a few milliseconds
 // one of the client library that looks for a Sentinel.
 func (a *Actor) Run(ctx context.Context) {

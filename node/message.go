@@ -22,7 +22,7 @@ const (
 	// Release deletes the key, if it still holds Token or was left with it. It hands a key that is
 	// absent over to the next waiter.
 	Release
-	// Inspect reads who holds the key. It changes nothing.
+	// Inspect reads the holder of the key. It changes nothing.
 	Inspect
 	// Heal sets the key to Token for TTL again, with the lease's own Fence, if it is free or
 	// reserved for a waiter, whichever that is. It does so only on the incarnation Life.

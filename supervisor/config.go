@@ -88,6 +88,12 @@ type Config struct {
 	// theirs.
 	DisableGuard bool
 
+	// NoLeases is for a program that only asks, as a dashboard does: Inspect, Watch, Nodes and
+	// Revoke work, and every call that would acquire or adopt a lease returns an error. The nodes
+	// are not told of MaxTTL, which would lengthen the guard window of all clients if it is larger
+	// than theirs. Default false.
+	NoLeases bool
+
 	// Owner is the name under which others see this holder; at most 128 bytes. It decides nothing.
 	// It does not begin with "?" or "!". Default "host:pid".
 	Owner string

@@ -358,3 +358,46 @@ func (b *breakable) mend() {
 	defer b.mu.Unlock()
 	b.refuses = false
 }
+
+// A supervisor that only asks raises no node's MaxTTL, acquires nothing, and sees and revokes what
+// others hold.
+func TestNoLeases(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		asks := start(t, nodes, func(cfg *supervisor.Config) {
+			cfg.TTL, cfg.MaxTTLCap, cfg.NoLeases = 100*ttl, 100*ttl, true
+		})
+		holder := start(t, nodes, func(cfg *supervisor.Config) { cfg.MaxTTLCap = 100 * ttl })
+		held := acquire(t, holder, "x")
+		for i, n := range holder.Nodes() {
+			if n.MaxTTL != ttl {
+				t.Errorf("node %d has a MaxTTL of %v, want %v", i, n.MaxTTL, ttl)
+			}
+		}
+		handle := held.Handle()
+		calls := map[string]error{
+			"Do":   asks.Do(t.Context(), "y", never(t)),
+			"Lead": asks.Lead(t.Context(), "y", never(t)),
+		}
+		_, calls["Acquire"] = asks.Acquire(t.Context(), "y")
+		_, calls["TryAcquire"] = asks.TryAcquire(t.Context(), "y")
+		_, calls["AcquireAll"] = asks.AcquireAll(t.Context(), []string{"y"})
+		_, calls["AcquireAny"] = asks.AcquireAny(t.Context(), []string{"y"})
+		_, calls["Once"] = asks.Once(t.Context(), "y", time.Minute, never(t))
+		_, calls["Adopt"] = asks.Adopt(t.Context(), handle)
+		for call, err := range calls {
+			if err == nil || !strings.Contains(err.Error(), "Config.NoLeases is set") {
+				t.Errorf("%s: %v", call, err)
+			}
+		}
+		_, _ = asks.Inspect(t.Context(), "x") // it came first, and learns of the holder's MaxTTL by this
+		synctest.Wait()
+		h, err := asks.Inspect(t.Context(), "x")
+		if err != nil || !h.Held {
+			t.Fatal(err, h)
+		}
+		if err := asks.Revoke(t.Context(), "x", h.Token); err != nil {
+			t.Error(err)
+		}
+		<-held.Lost()
+	})
+}

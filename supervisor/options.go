@@ -164,8 +164,11 @@ func (r *request) of(key string) core.Request {
 	return core.Request{Key: key, Owner: r.owner, Terms: r.terms, Attempts: r.attempts, NoRenew: r.noRenew, MaxHold: r.maxHold, MinHold: r.minHold}
 }
 
-// termsFor returns the times of a lease with the given TTL.
+// termsFor returns the times of a lease with the given TTL. Each way to a lease comes by here.
 func (s *Supervisor) termsFor(ttl time.Duration) (*core.Terms, error) {
+	if s.cfg.NoLeases {
+		return nil, errors.New("Config.NoLeases is set, so this supervisor acquires nothing")
+	}
 	if ttl == s.cfg.TTL {
 		return s.terms, nil
 	}

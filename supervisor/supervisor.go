@@ -80,6 +80,10 @@ func New(cfg Config) (*Supervisor, error) {
 	if settings.Guard {
 		window = settings.Window(cfg.MaxTTLCap)
 	}
+	longest := cfg.MaxTTL
+	if cfg.NoLeases {
+		longest = time.Millisecond // less than that of any client with leases, so it raises nothing
+	}
 	ctx, kill := context.WithCancelCause(context.Background())
 	s := &Supervisor{
 		cfg: cfg, settings: settings, clock: cfg.Clock, terms: settings.Terms(cfg.TTL),
@@ -97,7 +101,7 @@ func New(cfg Config) (*Supervisor, error) {
 		s.labels = append(s.labels, conn.String())
 		a := node.NewActor(node.Config{
 			Index: i, Conn: conn, Clock: cfg.Clock, Timeout: cfg.NodeTimeout, Longest: cfg.TTL / 4,
-			Window: window, MaxTTL: cfg.MaxTTL, Replies: s.replies,
+			Window: window, MaxTTL: longest, Replies: s.replies,
 			Inbox: inbox, Wakes: s.wakes, Reserve: settings.Reserve(), Alive: settings.Alive(),
 		})
 		s.actors = append(s.actors, a)

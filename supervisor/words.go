@@ -231,6 +231,10 @@ func (s *Supervisor) warning(w *core.Warning) error {
 		return fmt.Errorf("the clock of %s is %v ahead of that of %s: if nodes lose their data, fences may go back by as much; set the clocks by NTP",
 			label, w.Time.Round(time.Millisecond), other)
 	}
-	return fmt.Errorf("%d of %d nodes are young: they are used for the first time, were started or have lost their data, so nothing is acquired for %v; Config.MaxTTLCap bounds that time, and Config.DisableGuard ends it",
-		w.Count, len(s.labels), w.Time.Round(time.Millisecond))
+	down := ""
+	if w.Down > 0 {
+		down = fmt.Sprintf(", and %d more cannot be reached", w.Down)
+	}
+	return fmt.Errorf("%d of %d nodes are young%s: young nodes are used for the first time, were started or have lost their data, so nothing is acquired for %v; Config.MaxTTLCap bounds that time, and Config.DisableGuard ends it",
+		w.Count, len(s.labels), down, w.Time.Round(time.Millisecond))
 }

@@ -243,7 +243,8 @@ func TestWarningsInWords(t *testing.T) {
 		{core.Warning{Kind: core.WarnDisagreement, Node: 1, Count: 5}, []string{"redis-b: other clients use 5 nodes, and this client uses 3"}},
 		{core.Warning{Kind: core.WarnDisagreement, Node: 1, Count: 3, Unknown: 1}, []string{"redis-b: other clients use 3 nodes, 1 of them unknown to this client"}},
 		{core.Warning{Kind: core.WarnClocksApart, Node: 0, Other: 1, Time: 2 * time.Hour}, []string{"the clock of redis-a is 2h0m0s ahead of that of redis-b"}},
-		{core.Warning{Kind: core.WarnYoung, Count: 2, Time: time.Minute}, []string{"2 of 3 nodes are young", "used for the first time", "1m0s"}},
+		{core.Warning{Kind: core.WarnYoung, Count: 2, Time: time.Minute}, []string{"2 of 3 nodes are young:", "used for the first time", "1m0s"}},
+		{core.Warning{Kind: core.WarnYoung, Count: 1, Down: 1, Time: time.Minute}, []string{"1 of 3 nodes are young, and 1 more cannot be reached:", "1m0s"}},
 	} {
 		for _, want := range c.want {
 			if got := s.warning(&c.w).Error(); !strings.Contains(got, want) {

@@ -21,7 +21,7 @@ then acquires a name of its own and hands it over. It says what is wrong, and wh
 
 It reads and writes no key but those of that name, and what every client of the nodes leaves
 there. If other clients use other nodes it does not get that far. Give it --ttl, --max-ttl-cap
-and --prefix as the jobs have them: it judges by those.
+and --prefix as the jobs have them: it judges by those, and the nodes remember the largest --ttl.
 
 The exit status is 0 if nothing is wrong, 1 if there are only warnings, and 2 if something is
 broken: a node that gives no lease, or one of which two could be given.`,

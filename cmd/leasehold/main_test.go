@@ -512,6 +512,7 @@ func untilRenewed(n *nodetest.Node, key string) {
 // watch prints changes until it is interrupted, each with its time.
 func TestWatch(t *testing.T) {
 	nodes, urls := serve(t, 3)
+	rival(t, nodes, "y") // the nodes have had clients with leases
 	p := start(t, urls, "watch", "x")
 	change := func() string {
 		t.Helper()

@@ -179,7 +179,7 @@ func (s *settings) ask(do func(context.Context, *supervisor.Supervisor) error) e
 	ctx, stop := s.untilSignal()
 	defer stop()
 	told := make(nudge, 1)
-	sup, err := s.supervise(supervisor.Config{Observer: told})
+	sup, err := s.supervise(supervisor.Config{Observer: told, NoLeases: true})
 	if err != nil {
 		return s.failure(err)
 	}

@@ -76,7 +76,7 @@ func run(ctx context.Context, args []string, out io.Writer) int {
 		status = 1
 	case err := <-led:
 		log.Error("the background job ended", "error", err)
-		led <- err // for the one who waits for it below
+		led <- err // read below
 		status = 1
 	}
 
@@ -155,7 +155,7 @@ func (d *daemon) ready(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, role)
 }
 
-// A view is what /leader shows: no token, because whoever knows it can delete the
+// A view is what /leader shows: no token, because a client that knows it can delete the
 // key.
 type view struct {
 	Name  string     `json:"name"`

@@ -27,7 +27,7 @@ type play struct {
 	register register
 	leaders  chan *tenure
 	running  sync.WaitGroup
-	ended    atomic.Bool // who still waits for a lease need not say why
+	ended    atomic.Bool // a candidate that still waits need not say why
 }
 
 // A candidate competes with a supervisor of its own.

@@ -154,7 +154,7 @@ func (a *account) under(ctx context.Context, held *lease.Lease, f func(*sql.Tx) 
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback() // does nothing behind a commit
+	defer tx.Rollback() // does nothing after a commit
 	if err := a.mark.Advance(ctx, tx, resource, held.Fence()); err != nil {
 		return err
 	}

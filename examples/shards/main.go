@@ -93,7 +93,7 @@ func run(ctx context.Context, args []string, out io.Writer) int {
 	return 0
 }
 
-// A printer prints whole lines, whoever's.
+// A printer prints whole lines, of any process.
 type printer struct {
 	mu  sync.Mutex
 	out io.Writer

@@ -95,7 +95,7 @@ func Open(t testing.TB, kind Kind, n int, args ...string) *Cluster {
 	return c
 }
 
-// OpenYoung starts n empty servers, with args (such as "--maxmemory", "1mb") behind the
+// OpenYoung starts n empty servers, with args (such as "--maxmemory", "1mb") after the
 // arguments that it gives them itself. It returns when they answer, and ends them
 // when the test is over.
 func OpenYoung(t testing.TB, kind Kind, n int, args ...string) *Cluster {
@@ -190,7 +190,7 @@ var taken sync.Map // the ports that tests of this process have, and what reserv
 // freePort returns a loopback port that nobody listens on now. It lies below the
 // ports that systems give to outgoing connections (from 32768 on Linux), so that
 // a server that is down does not lose it to some client. Another process may
-// still be quicker: whoever listens on it tries again with another one.
+// still be quicker: a caller that cannot listen on it tries another one.
 //
 // No other test is given it, in this process or in another, until this one is over. Clients of
 // a server that is down would find another test's server at its port, and disturb that.
@@ -200,7 +200,7 @@ func freePort(t testing.TB) (address, error) {
 		if _, again := taken.LoadOrStore(a, true); again {
 			continue
 		}
-		if runtime.GOOS == "linux" { // where a socket may have a name and no file
+		if runtime.GOOS == "linux" { // there a socket may have a name and no file
 			reserved, err := net.Listen("unix", "@leasehold-test-"+a.port())
 			if err != nil {
 				taken.Delete(a)

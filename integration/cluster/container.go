@@ -68,7 +68,7 @@ func (c *redisContainer) create(args []string) error {
 		Started: true,
 		Logger:  log.NewNoopLogger(),
 	})
-	if made != nil { // also where it could not be started
+	if made != nil { // even if it could not be started
 		c.t.Cleanup(func() {
 			if err := testcontainers.TerminateContainer(made, testcontainers.StopTimeout(0)); err != nil {
 				c.t.Errorf("remove the container of %s: %v", c.address, err)

@@ -51,7 +51,7 @@ func (o Offer) String() string {
 // Offers returns what this machine offers: processes if there is a redis-server, or the server
 // that LEASEHOLD_SERVER names; containers if Docker runs here and has or can pull the image that
 // LEASEHOLD_REDIS_IMAGE names (default redis:7-alpine). It finds out once, within
-// two seconds where there is no image to be pulled.
+// two seconds if there is no image to be pulled.
 var Offers = sync.OnceValue(func() []Offer {
 	process := Offer{Kind: Process}
 	var path, version string
@@ -97,7 +97,7 @@ func image() string {
 }
 
 // docker returns why there can be no containers here, or nil. It looks before
-// testcontainers does, which takes long and panics where there is no Docker.
+// testcontainers does, which takes long and panics if there is no Docker.
 func docker() error {
 	c, err := dockerClient()
 	if err != nil {

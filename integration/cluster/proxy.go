@@ -40,7 +40,7 @@ type rule struct {
 	words  []string
 	answer string // instead of the server's
 	ask    bool   // the server is asked all the same, and acts
-	hangUp bool   // the connection is closed behind the answer
+	hangUp bool   // the connection is closed after the answer
 }
 
 // A watch is told of requests that begin with some words.
@@ -295,7 +295,7 @@ func (l *link) read(c net.Conn, out chan<- parcel) {
 	}
 }
 
-// match tells who watches for a request, and returns the rule for it, or nil. It is
+// match tells the tests that watch for a request, and returns the rule for it, or nil. It is
 // called with p.mu held.
 func (p *Proxy) match(request frame) *rule {
 	args, _ := request.what.([]any)
@@ -385,7 +385,7 @@ func (l *link) request(p parcel, server *bufio.Writer) bool {
 	return err == nil
 }
 
-// reply hands a reply on to the client, and what is to be answered behind it.
+// reply hands a reply on to the client, and what is to be answered after it.
 func (l *link) reply(p parcel, client *bufio.Writer) bool {
 	if !p.push() && len(l.waiting) > 0 {
 		r := l.waiting[0]

@@ -13,7 +13,7 @@ import (
 )
 
 // A command is one that the node knows. Its functions need n.mu, and get the
-// arguments behind its name.
+// arguments after its name.
 type command struct {
 	min, max int // arguments; many if max is -1
 	run      func(n *Node, s *session, args []string) any
@@ -254,7 +254,7 @@ func clientCaching(_ *Node, s *session, args []string) any {
 	return status("OK")
 }
 
-// changed tells those who have read a key, and tracks it no more.
+// changed tells the sessions that have read a key, and tracks it no more.
 func (n *Node) changed(key string) {
 	of := n.tracked[key]
 	delete(n.tracked, key)

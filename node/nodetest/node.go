@@ -33,7 +33,7 @@ type Node struct {
 	sessions map[*session]struct{}
 	lastID   int64
 	current  *session                     // whose command is being executed
-	tracked  map[string]map[*session]bool // who is to be told of a change of the key
+	tracked  map[string]map[*session]bool // the sessions that are told of a change of the key
 
 	hung    bool
 	waiting []arrival // what arrived while hung

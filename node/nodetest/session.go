@@ -39,7 +39,7 @@ type session struct {
 type answer struct {
 	data []byte
 	at   clock.Instant // of the Go runtime's clock, which does not jump
-	last bool          // the connection is closed behind it
+	last bool          // the connection is closed after it
 }
 
 func (s *session) read() {
@@ -173,7 +173,7 @@ func (s *session) vanished() bool {
 }
 
 // answer returns the bytes that answer a request, and whether the connection is
-// closed behind them. It needs n.mu.
+// closed after them. It needs n.mu.
 func (n *Node) answer(s *session, args []string) (data []byte, last bool) {
 	if args[0] == protocolBroken {
 		return encode(nil, s.proto, failure("ERR Protocol error: "+args[1])), true

@@ -12,10 +12,10 @@
 // instead of failing the whole call.
 //
 // Waiters of a name stand in one sorted set, two members for each: "w", the inbox, a
-// space and the token, with the ticket for a score; and the same behind an "l", with
+// space and the token, with the ticket for a score; and the same after an "l", with
 // the node's time in ms until which it counts as alive, made negative. So the first
-// that is not negative is whose turn it is. The value "?" and a token under the name
-// is a reservation: a promise that whoever waits with this token may claim the key.
+// that is not negative is the next one. The value "?" and a token under the name
+// is a reservation: a promise that the waiter with this token may claim the key.
 // To a renewal and a heal such a key is absent, and to everything else it is another's
 // value: nobody has it, and it must not keep a lease that a quorum keeps from being
 // healed for as long as somebody waits.
@@ -68,7 +68,7 @@ const (
 
 	// Unfinished is added to one of these if the key was to be handed over, and all of the
 	// MaxLooks that stood first in the queue were dead, and were dropped. The next Release of
-	// the name, whoever's, goes on.
+	// the name, by any client, goes on.
 	Unfinished = 4
 )
 
@@ -194,7 +194,7 @@ local looks = ` + strconv.Itoa(MaxLooks) + `
 // one, and as its second value true if it has found none among as many as it may look at, so
 // that there may be more: see Unfinished. One whose heartbeat is past, or whose inbox
 // nobody listens to, is dropped. The waiter counts as dead until its next heartbeat,
-// so that one who does nothing costs a single reservation. self is who calls, if it
+// so that one that does nothing costs a single reservation. self is the caller, if it
 // waits: the answer tells it. It is called by pcall: what it may not do, for want of
 // memory or of a right, or because the queue is none, must not fail what was asked.
 // It needs now, the node's time in ms, and reserve, for how long in ms. Nearly always the
@@ -202,11 +202,11 @@ local looks = ` + strconv.Itoa(MaxLooks) + `
 //
 // A release with a fence gives the key to that waiter instead, if the fence is larger than what
 // its register has stored, and the waiter's heartbeat lasts for as long as a reservation. Then
-// the key holds the waiter's token for as long as that, so that one who is dead costs no more, and
-// the message is a Gift. All that may fail comes before the message: whoever hears it counts on
+// the key holds the waiter's token for as long as that, so that a dead one costs no more, and
+// the message is a Gift. All that may fail comes before the message: the waiter that hears it counts on
 // the key. The marker goes into the message, and is no key of the call. A server of a cluster that
 // a proxy hides does not let a script read what is of another slot: then the key is reserved. So it
-// is for whoever stands behind one that does not listen: there may be very many of these, and to
+// is for waiters after one that does not listen: there may be very many of these, and to
 // give costs more.
 var handOver = looks + `
 local function handOver(name, queue, self, fence, register)
@@ -505,9 +505,9 @@ const KeepTTL Millis = "0"
 // RaiseBefore is where a Raise answers the fence that was stored before.
 const RaiseBefore = Says + 1
 
-// Inspect reads who holds each name. KEYS: name, fence key, queue key. ARGV of the call: 1
+// Inspect reads the holder of each name. KEYS: name, fence key, queue key. ARGV of the call: 1
 // to be brief.
-// Answers for each name: Absent, Ours (a string, whoever's) or Other (another type);
+// Answers for each name: Absent, Ours (a string, of any client) or Other (another type);
 // the value, or an empty string; the key's PTTL in ms as Redis tells it; the stored
 // fence as a decimal string, or an empty string; how many wait and are alive: one for
 // whom the key is reserved is so from its next heartbeat. A brief answer has -2 for the PTTL, an
@@ -568,7 +568,7 @@ const InspectWaiting = holding
 
 // Enqueue puts each token into its queue, or refreshes its heartbeat there, unless the
 // key holds it; drops some of the dead; and hands over a key that is absent. One that is new
-// stands behind all others, whatever its ticket. KEYS: name, fence key, queue key. ARGV of the call: the
+// stands after all others, whatever its ticket. KEYS: name, fence key, queue key. ARGV of the call: the
 // inbox; how long a reservation lasts in ms, 0 to hand over nothing; how long the
 // heartbeat counts in ms; of a name: token, ticket, and 1 if it is new. Answers for
 // each name: Ours (the key is reserved for the token, or holds it), Other (it is not)

@@ -12,7 +12,7 @@ import (
 	"github.com/leasehold-go/leasehold/node/internal/script"
 )
 
-// What a lock key is before or after a command. A time behind it is what it has
+// What a lock key is before or after a command. A time that follows is what it has
 // left.
 const (
 	free    = "free"

@@ -222,7 +222,7 @@ func ask(client rueidis.Client, args ...string) string {
 }
 
 // text writes an answer such that RESP2 and RESP3 look the same: integers begin
-// with a colon; of an error only the first word remains, behind a minus.
+// with a colon; of an error only the first word remains, after a minus.
 func text(r rueidis.RedisResult) string {
 	v, err := r.ToAny()
 	if rueidis.IsRedisNil(err) {

@@ -33,7 +33,7 @@ func lives(t *testing.T, target Target) {
 	l.ask("FLUSHALL")
 }
 
-// oursMS is the MaxTTL of those who enrol.
+// oursMS is the MaxTTL of the clients that enrol.
 const oursMS = 20_000
 
 // A living is a server, and what it is called.

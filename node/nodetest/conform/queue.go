@@ -14,7 +14,7 @@ import (
 	"github.com/leasehold-go/leasehold/node/nodetest/keyspace"
 )
 
-// queue are the cases of those who wait, of several processes.
+// queue are the cases of waiters, of several processes.
 func queue(t *testing.T, target Target) {
 	q := &queueing{target: target, a: begin(t, target, "inbox-a"), b: begin(t, target, "inbox-b"), mute: begin(t, target, "")}
 	for _, d := range []*driver{q.a, q.b} {

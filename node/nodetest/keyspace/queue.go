@@ -16,7 +16,7 @@ type Waiter struct {
 	Until        int64 // in ms of the server's clock, when it counts as dead
 }
 
-// Waiters returns who stands in a queue, in order. It does not count as reading.
+// Waiters returns the waiters in a queue, in order. It does not count as reading.
 func (t *Turn) Waiters(queue string) []Waiter {
 	var all []Waiter
 	set, _ := t.lookup(queue).members()
@@ -48,7 +48,7 @@ func (t *Turn) Alive(queue, inbox, token string) bool {
 	return at >= 0 && -set[at].Score > float64(t.ms())
 }
 
-// A Gift is what a server tells whoever is given a key.
+// A Gift is the message with which a server gives a key to a waiter.
 type Gift = script.Gift
 
 // ReadGift reads a message to an inbox. It reports false if it is a reservation's.

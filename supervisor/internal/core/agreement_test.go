@@ -444,6 +444,40 @@ func TestYoungNodesAreTold(t *testing.T) {
 	}
 }
 
+// A node that is down is as little help as a young one: with one of each, of three, nothing can be
+// acquired for as long as the young one is young. If no time helps, as two are down, nothing is told.
+func TestYoungNodesAreToldWithThoseThatAreDown(t *testing.T) {
+	b := enrolled(t, 3)
+	window := b.c.settings.Window(b.c.settings.MaxTTLCap)
+	down := func(i int) { b.told(i, func(s *node.State) { s.Enrolled, s.Err = false, errors.New("refused") }) }
+	down(0)
+	down(1)
+	if len(b.young) != 0 {
+		t.Fatal("told, and none is young")
+	}
+	b.restart(1)
+	if len(b.young) != 1 || b.young[0].Elapsed != window || b.young[0].Warning.Count != 1 || b.young[0].Warning.Down != 1 {
+		t.Fatalf("%+v: want it told once, of one young and one down, for %v", b.young, window)
+	}
+	b.restart(1)
+	if len(b.young) != 1 {
+		t.Errorf("told %d times of one time", len(b.young))
+	}
+	down(2)
+	if len(b.young) != 1 {
+		t.Error("told that time will help, but two are down")
+	}
+	b.told(0, func(s *node.State) { s.Enrolled, s.Err = true, nil })
+	b.told(2, func(s *node.State) { s.Enrolled, s.Err = true, nil })
+	if len(b.young) != 1 {
+		t.Error("told of one young node of three")
+	}
+	down(0)
+	if len(b.young) != 2 {
+		t.Errorf("told %d times, want 2: one more has gone while one is young", len(b.young))
+	}
+}
+
 // Without a guard nodes have no identity: then the number of the database tells two from
 // one. That of a client which was lent is not known.
 func TestOneServerTwiceWithoutGuard(t *testing.T) {

@@ -229,6 +229,9 @@ func (c *Core) onState(now clock.Instant, i int, s node.State) {
 		c.propose(now)
 	}
 	c.tellNode(i, &was)
+	if c.young != 0 || c.few {
+		c.tellYoung(now)
+	}
 	if s.Enrolled && !was.Enrolled {
 		c.inspectServer(i)
 		c.collect(now, i)

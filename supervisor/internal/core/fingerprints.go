@@ -60,7 +60,6 @@ func (c *Core) agree(now clock.Instant, i int, was *node.State) {
 		}
 	}
 	if changed {
-		c.tellYoung(now)
 		c.warnIfApart(now)
 	}
 }

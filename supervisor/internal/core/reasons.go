@@ -132,6 +132,7 @@ type Warning struct {
 	Node    int
 	Other   int           // another node
 	Count   int           // of nodes
+	Down    int           // Young: how many nodes are down
 	Unknown int           // Disagreement: how many of them this client does not know
 	Time    time.Duration // by how much, or how long
 	Of      time.Duration // Paused: in how much of our own time
@@ -150,5 +151,5 @@ const (
 	WarnDatabases                       // Node and Other are two databases of one server
 	WarnDisagreement                    // other clients on Node use Count nodes, of which Unknown are not known to us
 	WarnClocksApart                     // the clock of Node is Time ahead of that of Other
-	WarnYoung                           // Count nodes are young, so nothing is acquired for Time
+	WarnYoung                           // Count nodes are young, and Down are down, so nothing is acquired for Time
 )

@@ -48,26 +48,38 @@ func (c *Core) healFrom(i int, believed bool) clock.Instant {
 	return s.LifeAt.Add(widest/4 + c.settings.DriftOf(widest))
 }
 
-// tellYoung reports, once each time, that so many nodes are young that nothing can be acquired, and
-// for how long.
+// tellYoung reports, once each time, that so many nodes are young, or down, that nothing can be
+// acquired, and for how long. If it is the nodes that are down alone, or nothing can be acquired
+// before one of them is back, their own effects tell that.
 func (c *Core) tellYoung(now clock.Instant) {
 	n := len(c.nodes)
-	if c.young.len() <= n-c.quorum {
-		c.few = false
-		return
+	down, until := 0, make([]clock.Instant, n)
+	for i := range c.nodes {
+		if p := &c.nodes[i]; p.away && !p.state.Enrolled {
+			down++
+			until[i] = clock.Never
+		} else if c.young.has(i) {
+			until[i] = c.youngUntil(i)
+		}
 	}
-	if c.few {
+	slices.Sort(until)
+	end := until[c.quorum-1]
+	if end <= now {
+		c.few = false
+	}
+	if end <= now || end == clock.Never || c.few {
 		return
 	}
 	c.few = true
-	until := make([]clock.Instant, n)
-	for i := range until {
-		until[i] = c.youngUntil(i)
+	left := end.Sub(now)
+	young := 0
+	for _, at := range until {
+		if at > now && at != clock.Never {
+			young++
+		}
 	}
-	slices.Sort(until)
-	left := until[c.quorum-1].Sub(now)
 	c.effects = append(c.effects, Effect{
-		Kind: EffectYoung, Elapsed: left, Warning: &Warning{Kind: WarnYoung, Count: c.young.len(), Time: left},
+		Kind: EffectYoung, Elapsed: left, Warning: &Warning{Kind: WarnYoung, Count: young, Down: down, Time: left},
 	})
 }
 
