@@ -221,7 +221,7 @@ func TestNodesThatDisagree(t *testing.T) {
 		rival, _ := start(t, append(others, nodes[0]), nil)
 		acquire(t, rival, "x")
 		acquire(t, sup, "y")
-		time.Sleep(time.Hour)
+		time.Sleep(time.Minute)
 		got := values(t, registry)
 		for i, n := range nodes {
 			want := 0.

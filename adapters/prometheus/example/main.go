@@ -76,10 +76,9 @@ func run(ctx context.Context, listen string, out io.Writer) error {
 		workers.Go(func() {
 			for working.Err() == nil {
 				_ = w.sup.Do(working, w.name, func(ctx context.Context) error {
-					select {
-					case <-ctx.Done():
-					case <-time.After(w.takes):
-					}
+					work, done := context.WithTimeout(ctx, w.takes)
+					defer done()
+					<-work.Done()
 					return nil
 				}) // it fails when the program ends
 			}
