@@ -105,7 +105,9 @@ func (t *Telemetry) collect(o metric.Observer, sup *supervisor.Supervisor) {
 		o.ObserveInt64(r.up, number(n.Enrolled), of)
 		o.ObserveInt64(r.trips, int64(n.RoundTrips), of)
 		o.ObserveFloat64(r.tripTime, n.RoundTripTime.Seconds(), of)
-		o.ObserveFloat64(r.off, n.Offset.Seconds(), of)
+		if n.Incarnation > 0 { // its clock is known
+			o.ObserveFloat64(r.off, n.Offset.Seconds(), of)
+		}
 		o.ObserveInt64(r.disagrees, number(n.Disagrees != ""), of)
 	}
 	if t.spans != nil {

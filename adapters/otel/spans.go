@@ -27,13 +27,15 @@ func (s *spans) acquired(ctx context.Context, e supervisor.Event, name string) {
 	end := s.now()
 	about := trace.WithAttributes(nameKey.String(text(name)), fenceKey.Int64(int64(e.Fence)))
 	span := s.acquisition(ctx, e, end, about)
-	elected := min(e.Elapsed, e.Waited)
-	if e.Waited > elected {
-		span.AddEvent("waiting", trace.WithTimestamp(end.Add(-e.Waited)))
-	}
-	span.AddEvent("election", trace.WithTimestamp(end.Add(-elected)))
-	if e.Raise > 0 {
-		span.AddEvent("raise", trace.WithTimestamp(end.Add(-min(e.Raise, elected))))
+	if span.IsRecording() {
+		elected := min(e.Elapsed, e.Waited)
+		if e.Waited > elected {
+			span.AddEvent("waiting", trace.WithTimestamp(end.Add(-e.Waited)))
+		}
+		span.AddEvent("election", trace.WithTimestamp(end.Add(-elected)))
+		if e.Raise > 0 {
+			span.AddEvent("raise", trace.WithTimestamp(end.Add(-min(e.Raise, elected))))
+		}
 	}
 	span.End(trace.WithTimestamp(end))
 

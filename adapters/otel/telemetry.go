@@ -30,10 +30,14 @@ type Config struct {
 	// value "other". With names leasehold.lease.count is counted at each collection by a walk over all
 	// leases that are held. Default 0: metrics have no such attribute. Spans have it always.
 	MaxNames int
+
+	// Attributes are those of the instrumentation scope of all metrics and spans. They tell the
+	// supervisors of one process apart, which would otherwise have the same time series. Default none.
+	Attributes []attribute.KeyValue
 }
 
 // Telemetry has the instruments of one supervisor. Make it with [New]. Its methods may be called from any
-// goroutine.
+// goroutine. For several supervisors in one process make one of each, with [Config.Attributes] of its own.
 type Telemetry struct {
 	meter  metric.Meter
 	wait   metric.Float64Histogram
@@ -63,7 +67,7 @@ const (
 )
 
 var (
-	waitBounds = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300}
+	waitBounds = []float64{.00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300}
 	holdBounds = []float64{.01, .1, 1, 10, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600}
 )
 
@@ -75,12 +79,12 @@ func New(cfg Config) (*Telemetry, error) {
 	if cfg.MeterProvider == nil {
 		cfg.MeterProvider = otel.GetMeterProvider()
 	}
-	t := &Telemetry{meter: cfg.MeterProvider.Meter(scope), sets: make(map[[2]string]metric.MeasurementOption)}
+	t := &Telemetry{meter: cfg.MeterProvider.Meter(scope, metric.WithInstrumentationAttributes(cfg.Attributes...)), sets: make(map[[2]string]metric.MeasurementOption)}
 	if cfg.MaxNames > 0 {
 		t.names = &names{most: cfg.MaxNames, known: make(map[string]string)}
 	}
 	if cfg.TracerProvider != nil {
-		t.spans = &spans{tracer: cfg.TracerProvider.Tracer(scope), now: time.Now, tenures: make(map[string]trace.Span)}
+		t.spans = &spans{tracer: cfg.TracerProvider.Tracer(scope, trace.WithInstrumentationAttributes(cfg.Attributes...)), now: time.Now, tenures: make(map[string]trace.Span)}
 	}
 	var errs [4]error
 	t.wait, errs[0] = t.meter.Float64Histogram("leasehold.acquire.wait_time", metric.WithUnit("s"),

@@ -269,6 +269,71 @@ func TestNames(t *testing.T) {
 	})
 }
 
+// Two supervisors of one process have one provider, and scopes of their own. What is unregistered is not read any more.
+func TestTwoWithOneProvider(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes := nodetest.Start(3)
+		defer func() {
+			for _, n := range nodes {
+				n.Close()
+			}
+		}()
+		reader := metric.NewManualReader()
+		meters := metric.NewMeterProvider(metric.WithReader(reader))
+		defer meters.Shutdown(context.Background())
+		var registrations []interface{ Unregister() error }
+		for i, of := range []string{"a", "b"} {
+			telemetry, err := New(Config{MeterProvider: meters, Attributes: []attribute.KeyValue{attribute.String("supervisor", of)}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			sup, err := supervisor.New(telemetry.Instrument(supervisor.Config{Nodes: nodetest.Conns(nodes), TTL: ttl, MaxTTLCap: ttl, Clock: clock.Runtime()}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer sup.Close(context.Background())
+			registration, err := telemetry.Attach(sup)
+			if err != nil {
+				t.Fatal(err)
+			}
+			registrations = append(registrations, registration)
+			for j := range i + 1 { // one of the first, two of the second
+				if _, err := sup.Acquire(t.Context(), fmt.Sprint(of, j)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		counts := func() map[string]int64 {
+			var all metricdata.ResourceMetrics
+			if err := reader.Collect(t.Context(), &all); err != nil {
+				t.Fatal(err)
+			}
+			got := make(map[string]int64)
+			for _, s := range all.ScopeMetrics {
+				of, _ := s.Scope.Attributes.Value("supervisor")
+				for _, m := range s.Metrics {
+					if d, is := m.Data.(metricdata.Sum[int64]); is && m.Name == "leasehold.lease.count" {
+						got[of.String()] = d.DataPoints[0].Value
+					}
+				}
+			}
+			return got
+		}
+		if got := counts(); len(got) != 2 || got["a"] != 1 || got["b"] != 2 {
+			t.Errorf("%v are held, want one and two", got)
+		}
+		if err := registrations[1].Unregister(); err != nil {
+			t.Error(err)
+		}
+		if got := counts(); len(got) != 1 || got["a"] != 1 {
+			t.Errorf("%v are held, want one of the first alone", got)
+		}
+		if err := registrations[0].Unregister(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // span is the one with that name, for a lease of that name, or nil.
 func (k *kit) span(name, of string) sdktrace.ReadOnlySpan {
 	synctest.Wait()

@@ -23,7 +23,7 @@ type Config struct {
 	MaxNames int
 
 	// WaitBuckets are the upper bounds of leasehold_acquire_wait_seconds, in seconds, growing. Default
-	// 1 ms to 5 min.
+	// 250 µs to 5 min.
 	WaitBuckets []float64
 
 	// HoldBuckets are the upper bounds of leasehold_hold_seconds, in seconds, growing. Default 10 ms to
@@ -51,7 +51,7 @@ type Collector struct {
 const other = "other"
 
 var (
-	waitBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300}
+	waitBuckets = []float64{.00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300}
 	holdBuckets = []float64{.01, .1, 1, 10, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600}
 )
 
@@ -84,7 +84,9 @@ func NewCollector(cfg Config) *Collector {
 		Name: "leasehold_lost_total",
 		Help: "Leases that ended without their holder asking, by why.",
 	}, append([]string{"reason"}, name...))
-	if c.names == nil { // so that the first loss is a growth from 0
+	if c.names == nil { // so that the first is a growth from 0
+		c.hold.WithLabelValues()
+		c.wait.WithLabelValues("acquired")
 		for _, r := range reasons {
 			c.lost.WithLabelValues(r.word)
 		}
@@ -284,7 +286,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		n := &nodes[i]
 		gauge(upDesc, number(n.Enrolled), label)
 		ch <- prometheus.MustNewConstSummary(roundTripDesc, n.RoundTrips, n.RoundTripTime.Seconds(), nil, label)
-		gauge(offsetDesc, n.Offset.Seconds(), label)
+		if n.Incarnation > 0 { // its clock is known
+			gauge(offsetDesc, n.Offset.Seconds(), label)
+		}
 		gauge(disagreesDesc, number(n.Disagrees != ""), label)
 	}
 }

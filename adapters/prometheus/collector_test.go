@@ -221,7 +221,7 @@ func TestNodesThatDisagree(t *testing.T) {
 		rival, _ := start(t, append(others, nodes[0]), nil)
 		acquire(t, rival, "x")
 		acquire(t, sup, "y")
-		time.Sleep(time.Hour)
+		time.Sleep(time.Minute)
 		got := values(t, registry)
 		for i, n := range nodes {
 			want := 0.
@@ -385,6 +385,73 @@ func TestBeforeAndAfter(t *testing.T) {
 		synctest.Wait()
 		if got := values(t, registry); got["held"] != 0 || got["lost_total{reason=closed}"] != 1 || got["hold_seconds_count"] != 1 {
 			t.Errorf("after Close: %v", got)
+		}
+	})
+}
+
+// Two supervisors of one process are in one registry, each with labels of its own. What is unregistered leaves
+// nothing there, and may be registered again.
+func TestTwoInOneRegistry(t *testing.T) {
+	bubble(t, func(t *testing.T, nodes []*nodetest.Node) {
+		registry := prometheus.NewPedanticRegistry()
+		var sups []*supervisor.Supervisor
+		var collectors []*Collector
+		for i, label := range []string{"a", "b"} {
+			c := NewCollector(Config{})
+			sup, _ := start(t, nodes, c)
+			with := prometheus.WrapRegistererWith(prometheus.Labels{"supervisor": label}, registry)
+			with.MustRegister(c)
+			if i == 1 {
+				defer func() {
+					if !with.Unregister(c) {
+						t.Error("it was not registered")
+					}
+					for name := range values(t, registry) {
+						if strings.Contains(name, "supervisor=b") {
+							t.Errorf("%s is left", name)
+						}
+					}
+					if err := with.Register(c); err != nil {
+						t.Error(err)
+					}
+				}()
+			}
+			sups, collectors = append(sups, sup), append(collectors, c)
+		}
+		acquire(t, sups[0], "x")
+		got := values(t, registry)
+		if got["held{supervisor=a}"] != 1 || got["held{supervisor=b}"] != 0 || got["acquire_wait_seconds_count{outcome=acquired,supervisor=b}"] != 0 {
+			t.Errorf("one holds a lease, and the other none: %v", got)
+		}
+		plain := prometheus.NewRegistry()
+		plain.MustRegister(collectors[0])
+		if err := plain.Register(collectors[1]); err == nil {
+			t.Error("two without labels of their own are accepted")
+		}
+	})
+}
+
+// Before a node has answered its clock is not known, and it is down. No renewal has a margin yet.
+func TestBeforeTheFirstAnswer(t *testing.T) {
+	bubble(t, func(t *testing.T, nodes []*nodetest.Node) {
+		for _, n := range nodes {
+			n.Hang()
+		}
+		_, registry := start(t, nodes, NewCollector(Config{}))
+		got := values(t, registry)
+		of := "{node=" + nodes[0].String() + "}"
+		if up, is := got["node_up"+of]; !is || up != 0 {
+			t.Errorf("node_up is %v (it is there: %v)", up, is)
+		}
+		for _, name := range []string{"clock_offset_seconds" + of, "renewal_margin_seconds"} {
+			if v, is := got[name]; is {
+				t.Errorf("%s is %v, want none", name, v)
+			}
+		}
+		for name, v := range got {
+			if math.IsNaN(v) || math.IsInf(v, 0) {
+				t.Errorf("%s is %v", name, v)
+			}
 		}
 	})
 }

@@ -2,8 +2,8 @@
 //
 //	go run ./example -listen 127.0.0.1:9464
 //
-// Three workers of one process take turns at two names, and another process is after one of them too. The
-// program runs until it is interrupted.
+// Three workers of one process take turns at two names, and another process is after one of them too. A
+// fourth worker holds a name for longer than it may, and so loses it. The program runs until it is interrupted.
 package main
 
 import (
@@ -72,16 +72,22 @@ func run(ctx context.Context, listen string, out io.Writer) error {
 		sup   *supervisor.Supervisor
 		name  string
 		takes time.Duration
-	}{{sup, "report", 3 * time.Second}, {sup, "import", 50 * time.Millisecond}, {sup, "import", 20 * time.Millisecond}, {rival, "import", 30 * time.Millisecond}} {
+		opts  []supervisor.Option
+	}{
+		{sup, "report", 3 * time.Second, nil},
+		{sup, "import", 50 * time.Millisecond, nil},
+		{sup, "import", 20 * time.Millisecond, nil},
+		{rival, "import", 30 * time.Millisecond, nil},
+		{sup, "export", time.Minute, []supervisor.Option{supervisor.WithMaxHold(time.Second)}},
+	} {
 		workers.Go(func() {
 			for working.Err() == nil {
 				_ = w.sup.Do(working, w.name, func(ctx context.Context) error {
-					select {
-					case <-ctx.Done():
-					case <-time.After(w.takes):
-					}
+					work, done := context.WithTimeout(ctx, w.takes)
+					defer done()
+					<-work.Done()
 					return nil
-				}) // it fails when the program ends
+				}, w.opts...) // it fails when the lease is lost, or the program ends
 			}
 		})
 	}
