@@ -225,13 +225,24 @@ func ask[T any](b *tab, expression string) T {
 	return v
 }
 
-// await waits until an expression is true in the page.
+// await waits until an expression is true in the page. It asks from outside the page, which may have no
+// scripts, or may be about to load itself again: an expression that fails is asked for again.
 func (b *tab) await(expression string) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
-	if _, err := chromedp.Run(ctx, chromedp.Poll[any](expression, chromedp.WithPollingInterval(50*time.Millisecond), chromedp.WithPollingTimeout(patience))); err != nil {
-		b.t.Fatalf("not true: %s: %v\n%s", expression, err, ask[string](b, "document.body.innerText"))
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+	for {
+		is, err := chromedp.Run(ctx, chromedp.Evaluate[bool](expression))
+		if is && err == nil {
+			return
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			b.t.Fatalf("not true: %s: %v\n%s", expression, err, ask[string](b, `document.body ? document.body.innerText : "no page"`))
+		}
 	}
 }
 

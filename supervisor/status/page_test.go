@@ -51,17 +51,13 @@ func TestAsksWhileViewed(t *testing.T) {
 			time.Sleep(d)
 			return w.commands() - before
 		}
-		if n := in(20 * time.Second); n > 30 { // the supervisor pings
-			t.Errorf("%d commands although nobody looks", n)
-		}
+		unseen := []int{in(20 * time.Second)}
 		w.wants("/", 200, "nobody")
 		if n := in(10 * time.Second); n < 40 || n > 150 {
 			t.Errorf("%d commands after a look at the page", n)
 		}
 		in(time.Second)
-		if n := in(20 * time.Second); n > 30 {
-			t.Errorf("%d commands although nobody looks any more", n)
-		}
+		unseen = append(unseen, in(20*time.Second))
 		s := w.listen()
 		received := make(chan struct{})
 		go func() {
@@ -78,8 +74,13 @@ func TestAsksWhileViewed(t *testing.T) {
 		s.close()
 		<-received
 		in(2 * time.Second)
-		if n := in(20 * time.Second); n > 30 {
-			t.Errorf("%d commands after a stream", n)
+		unseen = append(unseen, in(20*time.Second))
+		w.page.Close()
+		alone := in(20 * time.Second) // the supervisor pings each node now and then
+		for _, n := range unseen {
+			if ping := 10; n > alone+ping { // one more may fall into the same time
+				t.Errorf("%d commands although nobody looks, and %d without a page", n, alone)
+			}
 		}
 	})
 }
@@ -123,11 +124,11 @@ func TestManyLeases(t *testing.T) {
 // The states of nodes and of names that are rare.
 func TestRareStates(t *testing.T) {
 	bubble(t, status.Options{Watch: []string{"left", "other", "foreign", "forever"}}, func(w *world) {
-		held, err := w.sup.Acquire(t.Context(), "left", supervisor.WithMinHold(time.Minute))
+		held, err := w.sup.Acquire(w.t.Context(), "left", supervisor.WithMinHold(time.Minute))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := held.Release(t.Context()); err != nil {
+		if err := held.Release(w.t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		for _, n := range w.nodes {

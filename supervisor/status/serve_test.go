@@ -90,7 +90,7 @@ func TestLate(t *testing.T) {
 		}
 		late.by.Store(int64(time.Hour))
 		for _, path := range []string{"/livez", "/readyz"} {
-			if got := ask(path); got.Code != 503 || !strings.Contains(got.Body.String(), "was not done") {
+			if got := ask(path); got.Code != 503 || !strings.Contains(got.Body.String(), "is not done") {
 				t.Errorf("%s: %d %s", path, got.Code, got.Body)
 			}
 		}
@@ -284,7 +284,7 @@ func TestEscapes(t *testing.T) {
 	bubble(t, status.Options{Title: evil, Watch: []string{evil, "b"}}, func(w *world) {
 		other := w.supervise("<b>"+evil, nil)
 		defer func() { _ = other.Close(canceled()) }()
-		if _, err := other.Acquire(t.Context(), "b"); err != nil {
+		if _, err := other.Acquire(w.t.Context(), "b"); err != nil {
 			t.Fatal(err)
 		}
 		w.acquire(evil)
@@ -332,12 +332,12 @@ func TestJSON(t *testing.T) {
 		held := w.acquire("a")
 		other := w.supervise("other", nil)
 		defer func() { _ = other.Close(canceled()) }()
-		theirs, err := other.Acquire(t.Context(), "b")
+		theirs, err := other.Acquire(w.t.Context(), "b")
 		if err != nil {
 			t.Fatal(err)
 		}
 		waiting := make(chan struct{})
-		go func() { defer close(waiting); _, _ = w.sup.Acquire(t.Context(), "b") }()
+		go func() { defer close(waiting); _, _ = w.sup.Acquire(w.t.Context(), "b") }()
 		time.Sleep(time.Second)
 		w.nodes[2].Crash()
 		time.Sleep(3 * time.Second)
@@ -426,7 +426,7 @@ func TestAtOnce(t *testing.T) {
 			wg.Go(func() {
 				paths := []string{"/", "/status.json", "/livez", "/readyz", "/leader/a", "/events", "/script.js"}
 				answer := httptest.NewRecorder()
-				request := httptest.NewRequest("GET", paths[i%len(paths)], nil).WithContext(t.Context())
+				request := httptest.NewRequest("GET", paths[i%len(paths)], nil).WithContext(w.t.Context())
 				time.Sleep(time.Duration(i) * 10 * time.Millisecond)
 				w.page.ServeHTTP(answer, request)
 				if answer.Body.Len() == 0 {

@@ -190,5 +190,5 @@ func (r *report) tab() string {
 	case r.Level == levelWarning:
 		what = "Warning"
 	}
-	return what + " – " + r.Title
+	return what + " – " + plain.Line(r.Title)
 }
