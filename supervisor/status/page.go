@@ -40,8 +40,8 @@ const (
 	minEvery   = 100 * time.Millisecond
 	maxEvery   = 5 * time.Second
 
-	// rest is between two looks, whatever happens.
-	rest = 50 * time.Millisecond
+	// rest is between two looks, whatever happens, unless Every is less.
+	rest = 250 * time.Millisecond
 	// askEvery is between two rounds of questions to the nodes.
 	askEvery = time.Second
 	// askFor is how long the nodes are asked after a request.
@@ -157,6 +157,7 @@ func (p *Page) Close() error {
 
 // run keeps the report up to date.
 func (p *Page) run() {
+	rest := min(rest, p.opt.Every)
 	timer := p.clock.NewTimer(p.opt.Every)
 	defer timer.Stop()
 	for {

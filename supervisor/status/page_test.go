@@ -90,7 +90,7 @@ func TestHangingNode(t *testing.T) {
 	bubble(t, status.Options{Watch: []string{"a"}}, func(w *world) {
 		w.acquire("a")
 		s := w.listen()
-		s.await("this process")
+		s.await("(held here)")
 		w.nodes[0].Hang()
 		begun := time.Now()
 		s.await("2 of 3 nodes are up")

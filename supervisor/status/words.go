@@ -1,6 +1,7 @@
 package status
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -104,6 +105,14 @@ func (n name) state() string {
 		return "held"
 	}
 	return "between"
+}
+
+// unknown says why the holder is not known. What each node says if there is no quorum is at the nodes.
+func (n name) unknown() string {
+	if errors.Is(n.Holding.Err, supervisor.ErrNoQuorum) {
+		return "too few nodes answer"
+	}
+	return short(plain.Line(n.Holding.Err.Error()))
 }
 
 // about says what an event is about.
