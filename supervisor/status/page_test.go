@@ -121,6 +121,25 @@ func TestManyLeases(t *testing.T) {
 	})
 }
 
+// A page forgets leases that are over.
+func TestForgets(t *testing.T) {
+	bubble(t, status.Options{}, func(w *world) {
+		for i := range 20 {
+			held := w.acquire(fmt.Sprint("n", i))
+			time.Sleep(time.Second)
+			if err := held.Release(w.t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.acquire("last")
+		time.Sleep(time.Second)
+		w.page.Close()
+		if n := status.Kept(w.page); n != 1 {
+			t.Errorf("something is kept of %d leases, although 1 is held", n)
+		}
+	})
+}
+
 // The states of nodes and of names that are rare.
 func TestRareStates(t *testing.T) {
 	bubble(t, status.Options{Watch: []string{"left", "other", "foreign", "forever"}}, func(w *world) {
