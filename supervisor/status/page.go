@@ -26,7 +26,7 @@ type Options struct {
 	Events *Recorder
 
 	// Every is how often the page is brought up to date, 100 ms to 5 s. A recorded event brings it up
-	// to date at once. Default 500 ms.
+	// to date at once, or a quarter of a second after the last time. Default 500 ms.
 	Every time.Duration
 
 	// Streams is how many browsers are kept up to date at once, 1 to 10,000. Further ones are

@@ -155,7 +155,7 @@ func TestRareStates(t *testing.T) {
 			n.Set("forever", "0123456789abcdef", 0)
 		}
 		time.Sleep(time.Second)
-		w.wants("/", 200, "me, who has left it", "free in 5", "a client of another library", "no expiry")
+		w.wants("/", 200, "me (left, kept for its time)", "free in 5", "a client of another library", "no expiry")
 
 		w.nodes[0].Restart()
 		w.nodes[1].Restart()

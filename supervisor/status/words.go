@@ -76,7 +76,7 @@ func (n name) holder() string {
 	case h.Held && h.Owner == "":
 		return "a client of another library"
 	case h.Held && h.Vacated:
-		return plain.Line(h.Owner) + ", who has left it"
+		return plain.Line(h.Owner) + " (left, kept for its time)"
 	case h.Held:
 		return plain.Line(h.Owner)
 	case h.Free:
