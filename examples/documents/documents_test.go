@@ -210,6 +210,7 @@ var imports = map[string]string{
 	"os":         "os",
 	"rueidis":    "github.com/redis/rueidis",
 	"shards":     "github.com/leasehold-go/leasehold/supervisor/shards",
+	"status":     "github.com/leasehold-go/leasehold/supervisor/status",
 	"slog":       "log/slog",
 	"supervisor": "github.com/leasehold-go/leasehold/supervisor",
 	"synctest":   "testing/synctest",

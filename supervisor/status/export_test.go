@@ -9,3 +9,6 @@ func Last(r *Recorder) (list []supervisor.Event) {
 	}
 	return list
 }
+
+// Kept returns of how many leases a page that was closed remembers something.
+func Kept(p *Page) int { return len(p.longest) }

@@ -26,7 +26,7 @@ type Options struct {
 	Events *Recorder
 
 	// Every is how often the page is brought up to date, 100 ms to 5 s. A recorded event brings it up
-	// to date at once. Default 500 ms.
+	// to date at once, or a quarter of a second after the last time. Default 500 ms.
 	Every time.Duration
 
 	// Streams is how many browsers are kept up to date at once, 1 to 10,000. Further ones are
@@ -40,8 +40,8 @@ const (
 	minEvery   = 100 * time.Millisecond
 	maxEvery   = 5 * time.Second
 
-	// rest is between two looks, whatever happens.
-	rest = 50 * time.Millisecond
+	// rest is between two looks, whatever happens, unless Every is less.
+	rest = 250 * time.Millisecond
 	// askEvery is between two rounds of questions to the nodes.
 	askEvery = time.Second
 	// askFor is how long the nodes are asked after a request.
@@ -157,6 +157,7 @@ func (p *Page) Close() error {
 
 // run keeps the report up to date.
 func (p *Page) run() {
+	rest := min(rest, p.opt.Every)
 	timer := p.clock.NewTimer(p.opt.Every)
 	defer timer.Stop()
 	for {

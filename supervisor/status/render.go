@@ -27,6 +27,7 @@ var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"short":   short,
 	"holder":  name.holder,
 	"holds":   name.state,
+	"unknown": name.unknown,
 	"about":   event.about,
 	"detail":  event.detail,
 	"level":   event.level,

@@ -1,6 +1,7 @@
 package status
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -75,7 +76,7 @@ func (n name) holder() string {
 	case h.Held && h.Owner == "":
 		return "a client of another library"
 	case h.Held && h.Vacated:
-		return plain.Line(h.Owner) + ", who has left it"
+		return plain.Line(h.Owner) + " (left, kept for its time)"
 	case h.Held:
 		return plain.Line(h.Owner)
 	case h.Free:
@@ -104,6 +105,14 @@ func (n name) state() string {
 		return "held"
 	}
 	return "between"
+}
+
+// unknown says why the holder is not known. What each node says if there is no quorum is at the nodes.
+func (n name) unknown() string {
+	if errors.Is(n.Holding.Err, supervisor.ErrNoQuorum) {
+		return "too few nodes answer"
+	}
+	return short(plain.Line(n.Holding.Err.Error()))
 }
 
 // about says what an event is about.
@@ -190,5 +199,5 @@ func (r *report) tab() string {
 	case r.Level == levelWarning:
 		what = "Warning"
 	}
-	return what + " – " + r.Title
+	return what + " – " + plain.Line(r.Title)
 }

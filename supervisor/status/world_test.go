@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,6 +28,7 @@ type world struct {
 	events *status.Recorder
 	sup    *supervisor.Supervisor
 	page   *status.Page
+	server *http.Server
 	client *http.Client
 	dial   func() net.Conn
 }
@@ -77,7 +79,9 @@ func canceled() context.Context {
 // serve serves over pipes, which know the time of the bubble, and returns how to stop that.
 func (w *world) serve(h http.Handler) (stop func()) {
 	l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
-	server := &http.Server{Handler: h}
+	// The timeouts are shorter than what the tests do, as those of a careful server are.
+	server := &http.Server{Handler: h, ReadTimeout: 3 * time.Second, WriteTimeout: 3 * time.Second}
+	w.server = server
 	served := make(chan struct{})
 	go func() { defer close(served); _ = server.Serve(l) }()
 	w.dial = func() net.Conn {
@@ -101,6 +105,7 @@ func (w *world) serve(h http.Handler) (stop func()) {
 type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
+	once   sync.Once
 }
 
 func (l *pipes) Accept() (net.Conn, error) {
@@ -112,7 +117,7 @@ func (l *pipes) Accept() (net.Conn, error) {
 	}
 }
 
-func (l *pipes) Close() error   { close(l.closed); return nil }
+func (l *pipes) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
 func (l *pipes) Addr() net.Addr { return pipeAddr{} }
 
 type pipeAddr struct{}
