@@ -231,6 +231,6 @@ func (s *Supervisor) warning(w *core.Warning) error {
 		return fmt.Errorf("the clock of %s is %v ahead of that of %s: if nodes lose their data, fences may go back by as much; set the clocks by NTP",
 			label, w.Time.Round(time.Millisecond), other)
 	}
-	return fmt.Errorf("%d of %d nodes are young: they are used for the first time, were started or have lost their data, so nothing is acquired for %v; Config.MaxTTLCap bounds that time, and Config.DisableGuard ends it",
-		w.Count, len(s.labels), w.Time.Round(time.Millisecond))
+	return fmt.Errorf("%d of %d nodes are young: they are used for the first time, were started or have lost their data, so nothing is acquired for %v; %s",
+		w.Count, len(s.labels), w.Time.Round(time.Millisecond), shorter)
 }

@@ -207,11 +207,7 @@ func (j *job) observer(told nudge) supervisor.Observer {
 			return
 		}
 		said[e.Err.Error()] = true
-		node := ""
-		if e.Node != "" {
-			node = e.Node + ": "
-		}
-		j.complain(fmt.Errorf("warning: %s%s", node, plain.Line(e.Err.Error())))
+		j.complain(fmt.Errorf("warning: %s", plain.Line(e.Err.Error()))) // which names the node
 	})
 }
 
@@ -221,7 +217,7 @@ func (j *job) under(held *lease.Lease, signals <-chan os.Signal) error {
 	moment, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	if err := held.Release(moment); errors.Is(err, lease.ErrLost) {
-		return &exit{leaseLost, fmt.Errorf("the command ran without the lease on %q: %w", held.Name(), err)}
+		return &exit{leaseLost, fmt.Errorf("the lease on %q was lost, and the command has ended: %w", held.Name(), err)}
 	} else if err != nil {
 		j.complain(err) // the keys expire
 	}
