@@ -39,7 +39,7 @@ renewed, run sends the command SIGTERM, and SIGKILL before another process can h
 	f := c.Flags()
 	f.BoolVar(&j.try, "try", false, "do not wait for a name that is held. If the nodes are young, wait for that once, --max-ttl-cap at most")
 	f.Var(durationVar(&j.wait, 0), "wait", "wait no longer than this, for the name and for nodes (default: for ever for the name)")
-	f.Var(durationVar(&j.outage, time.Minute), "outage", "give up if no quorum of the nodes was reached for this long, so that jobs do not pile up; 0 is never. If --wait is given, only --wait bounds the waiting")
+	f.Var(durationVar(&j.outage, time.Minute), "outage", "give up if no quorum of the nodes was reached for this long, so that jobs do not pile up; 0 is never. If --wait is given, only --wait bounds the waiting. With --try there is no such waiting: nodes that are down end it after one attempt")
 	f.Uint8VarP(&j.slots, "slots", "n", 0, "hold any of NAME-1 to NAME-`N`, the first that is free, so that up to N commands run at once. Several names do the same for any names (default: NAME itself)")
 	f.Uint8Var(&j.heldStatus, "held-status", nameHeld, "the exit `status` if --try or --wait finds the name held")
 	j.bind(c)
