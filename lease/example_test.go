@@ -164,7 +164,7 @@ func ExampleLease_Extend() {
 	// a piece of work, with more than 10 s for it: true
 	// a piece of work, with more than 10 s for it: true
 	// a piece of work, with more than 10 s for it: true
-	// extend: TTL 1h0m0s: want 100ms to MaxTTL = 30s
+	// extend: TTL 1h0m0s: want at most MaxTTL = 30s: raise Config.MaxTTL
 	// still held: true
 }
 

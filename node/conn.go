@@ -55,7 +55,13 @@ func URL(s string) Conn {
 	}
 	opt, err := parse(full)
 	if err != nil {
-		label := withoutSecrets(full)
+		label := ""
+		if full != "" {
+			label = withoutSecrets(full)
+		}
+		if label == "" || strings.Contains(label, ",") || strings.Count(full, "://") > 1 {
+			err = fmt.Errorf("%w: want one URL for each node", err)
+		}
 		return Conn{label: label, err: fmt.Errorf("node: URL %q: %w", label, err)}
 	}
 	return FromOption(opt)
@@ -253,6 +259,9 @@ func parse(s string) (rueidis.ClientOption, error) {
 	u, err := url.Parse(s)
 	if err != nil {
 		return rueidis.ClientOption{}, errors.New("broken") // it was parsed above
+	}
+	if strings.Contains(u.Host, ",") {
+		return rueidis.ClientOption{}, errors.New("a comma in the host")
 	}
 	return opt, addSecurity(&opt, u.Query())
 }

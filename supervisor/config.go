@@ -164,7 +164,9 @@ func (cfg Config) withDefaults() Config {
 		cfg.Nodes = node.URLs(defaultNode)
 	}
 	def(&cfg.TTL, 10*time.Second)
-	cfg.TTL = cfg.TTL.Truncate(time.Millisecond)
+	if cfg.TTL >= minTTL { // else the error shows it as it was given
+		cfg.TTL = cfg.TTL.Truncate(time.Millisecond)
+	}
 	def(&cfg.MaxTTL, cfg.TTL)
 	def(&cfg.MaxTTLCap, defaultCap)
 	ttl := cfg.TTL

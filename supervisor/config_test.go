@@ -53,6 +53,18 @@ func TestBrokenConfiguration(t *testing.T) {
 		"a wrong port": {
 			supervisor.Config{Nodes: node.URLs("h1:6379", "redis://me:secret@h2:port")}, []string{`Nodes[1]: node: URL "redis://h2:port"`},
 		},
+		"all nodes in one text": {
+			supervisor.Config{Nodes: node.URLs("redis://me:secret@h1:1,redis://me:secret@h2:2")}, []string{"want one URL for each node"},
+		},
+		"all nodes in one text, without schemes": {
+			supervisor.Config{Nodes: node.URLs("h1:1,h2:2")}, []string{`Nodes[0]: node: URL "redis://h1:1,h2:2": `, "want one URL for each node"},
+		},
+		"all hosts in one text": {
+			supervisor.Config{Nodes: node.URLs("h1,h2")}, []string{`Nodes[0]: node: URL "redis://h1,h2": `, "want one URL for each node"},
+		},
+		"no URL": {
+			supervisor.Config{Nodes: node.URLs("")}, []string{`Nodes[0]: node: URL "": empty: want one URL for each node`},
+		},
 		"a wrong scheme": {
 			supervisor.Config{Nodes: node.URLs("http://me:secret@h1:6379")}, []string{`Nodes[0]: node: URL "http://h1:6379"`},
 		},
@@ -65,8 +77,11 @@ func TestBrokenConfiguration(t *testing.T) {
 		"a TTL that is too short": {
 			good(supervisor.Config{TTL: 99 * time.Millisecond}), []string{"TTL 99ms: want at least 100ms"},
 		},
-		"a TTL that is too short once its microseconds are cut off": {
-			good(supervisor.Config{TTL: 100*time.Millisecond - 1}), []string{"TTL 99ms: want at least 100ms"},
+		"a TTL that is too short by a nanosecond": {
+			good(supervisor.Config{TTL: 100*time.Millisecond - 1}), []string{"TTL 99.999999ms: want at least 100ms"},
+		},
+		"a TTL without a unit": {
+			good(supervisor.Config{TTL: 30}), []string{"TTL 30ns: want at least 100ms"},
 		},
 		"MaxTTL below TTL": {
 			good(supervisor.Config{TTL: 5 * time.Second, MaxTTL: 4 * time.Second}), []string{"MaxTTL 4s: want at least TTL = 5s"},
@@ -220,9 +235,10 @@ func TestBrokenArguments(t *testing.T) {
 		"an empty name":                         {"", nil, []string{`name "": must not be empty`}},
 		"a name that is too long":               {long, nil, []string{"of 513 bytes with its prefix: want at most 512"}},
 		"a reserved name":                       {"leasehold:{x}:fence", nil, []string{`name "leasehold:{x}:fence": must not begin with "leasehold:" (reserved)`}},
-		"a TTL above MaxTTL":                    {"x", opts(supervisor.WithTTL(time.Minute)), []string{"TTL 1m0s: want 100ms to MaxTTL = 20s"}},
-		"a TTL that is too short":               {"x", opts(supervisor.WithTTL(99 * time.Millisecond)), []string{"TTL 99ms: want 100ms to MaxTTL = 20s"}},
-		"no TTL":                                {"x", opts(supervisor.WithTTL(0)), []string{"TTL 0s: want 100ms"}},
+		"a TTL above MaxTTL":                    {"x", opts(supervisor.WithTTL(time.Minute)), []string{"TTL 1m0s: want at most MaxTTL = 20s: raise Config.MaxTTL"}},
+		"a TTL that is too short":               {"x", opts(supervisor.WithTTL(99 * time.Millisecond)), []string{"TTL 99ms: want at least 100ms"}},
+		"a TTL without a unit":                  {"x", opts(supervisor.WithTTL(30)), []string{"TTL 30ns: want at least 100ms"}},
+		"no TTL":                                {"x", opts(supervisor.WithTTL(0)), []string{"TTL 0s: want at least 100ms"}},
 		"a TTL too short for the node timeout":  {"x", opts(supervisor.WithTTL(time.Second)), []string{"NodeTimeout 500ms: want at most TTL/4 = 250ms"}},
 		"no attempts":                           {"x", opts(supervisor.WithAttempts(0)), []string{"WithAttempts 0: want at least 1"}},
 		"fewer than no attempts":                {"x", opts(supervisor.WithAttempts(-1)), []string{"WithAttempts -1: want at least 1"}},

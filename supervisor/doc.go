@@ -1,31 +1,4 @@
 // Package supervisor acquires names on independent Redis nodes and keeps the leases on them.
-// For each node of a lease it keeps an instant, until. Up to that instant the node surely
-// keeps the lease:
-//
-//	until    = the instant before a command was queued + TTL - drift, if the node has said yes to it
-//	deadline = the q-th largest until of the votes that count, with q = n/2 + 1 of n nodes
-//	Lost     = deadline - grace
-//
-// At any instant before the deadline q nodes keep the token of the lease, so no other lease
-// can have q. A tenure is one attempt to hold a name and, if the attempt is won, the holding.
-// It only moves forward:
-//
-//	Acquire        waiting ─▶ electing ─▶ raising ──────────────▶ held ─▶ releasing
-//	after refusal   queued ─▶ electing ─▶ raising ──────────────▶ held ─▶ releasing
-//	Adopt          waiting ─▶ electing ─▶ raising ─▶ adopting ──▶ held ─▶ releasing
-//
-//	waiting    the time of a quorum of nodes is not known yet
-//	queued     it stands in the queues of the nodes, until a quorum has reserved the name for it, or given it
-//	electing   grants, claims or swaps of the token are out, for TTL/4 at most
-//	raising    q nodes have granted, and store a higher fence; left out if they had less stored,
-//	           and the name is not to stay taken
-//	adopting   it is renewed until no process believes in the former lease any more
-//	held       each node is renewed by itself
-//	releasing  it is over; releases are out
-//
-// A tenure that fails moves on to releasing. An adoption that fails is forgotten at once. The
-// next attempt is another tenure with another token. Twelve histories in docs/design.md show
-// all this at work.
 //
 // # Usage
 //
@@ -97,6 +70,36 @@
 //
 // Release when the work is over. Safety does not need that, because the keys expire by
 // themselves. But others wait until they do.
+//
+// # How a lease is kept
+//
+// For each node of a lease the supervisor keeps an instant, until. Up to that instant the node surely
+// keeps the lease:
+//
+//	until    = the instant before a command was queued + TTL - drift, if the node has said yes to it
+//	deadline = the q-th largest until of the votes that count, with q = n/2 + 1 of n nodes
+//	Lost     = deadline - grace
+//
+// At any instant before the deadline q nodes keep the token of the lease, so no other lease
+// can have q. A tenure is one attempt to hold a name and, if the attempt is won, the holding.
+// It only moves forward:
+//
+//	Acquire        waiting ─▶ electing ─▶ raising ──────────────▶ held ─▶ releasing
+//	after refusal   queued ─▶ electing ─▶ raising ──────────────▶ held ─▶ releasing
+//	Adopt          waiting ─▶ electing ─▶ raising ─▶ adopting ──▶ held ─▶ releasing
+//
+//	waiting    the time of a quorum of nodes is not known yet
+//	queued     it stands in the queues of the nodes, until a quorum has reserved the name for it, or given it
+//	electing   grants, claims or swaps of the token are out, for TTL/4 at most
+//	raising    q nodes have granted, and store a higher fence; left out if they had less stored,
+//	           and the name is not to stay taken
+//	adopting   it is renewed until no process believes in the former lease any more
+//	held       each node is renewed by itself
+//	releasing  it is over; releases are out
+//
+// A tenure that fails moves on to releasing. An adoption that fails is forgotten at once. The
+// next attempt is another tenure with another token. Twelve histories in docs/design.md show
+// all this at work.
 //
 // # Goroutines and who closes what
 //

@@ -155,6 +155,9 @@ func keyKindOf(a core.Answer) KeyKind {
 	return KeyLease
 }
 
+// shorter says how the time for which nodes are young becomes shorter.
+const shorter = "Config.MaxTTLCap bounds that time: set it to the largest TTL of all clients (Config.DisableGuard is for tests)"
+
 // An Answer says what one node answered about a name.
 type Answer struct {
 	Node      string        // the node's address, without credentials
@@ -270,7 +273,7 @@ func (e *AcquireError) Error() string {
 		list(&b, e.Nodes)
 	}
 	if left := e.Young(); left > 0 {
-		fmt.Fprintf(&b, "; too few nodes may be asked for %v: Config.MaxTTLCap bounds that time, and Config.DisableGuard ends it", left.Round(time.Millisecond))
+		fmt.Fprintf(&b, "; too few nodes may be asked for %v: %s", left.Round(time.Millisecond), shorter)
 	}
 	if e.disagrees != "" {
 		fmt.Fprintf(&b, "; the clients do not agree on the nodes: %s", e.disagrees)

@@ -326,28 +326,63 @@ func ExampleSupervisor_Close() {
 	// true
 }
 
-// An ObserverFunc is told what happens, for logs and metrics.
+// An ObserverFunc is told what happens, for logs and metrics. The error of a loss becomes a label
+// here, of which there are few. The whole error, with what was wrong at each node, is for the log.
 func ExampleObserverFunc() {
+	label := func(err error) string {
+		for _, reason := range []struct {
+			err   error
+			label string
+		}{
+			{lease.ErrForgotten, "forgotten"}, // before ErrExpired, which it wraps
+			{lease.ErrExpired, "expired"},
+			{lease.ErrRevoked, "revoked"},
+			{lease.ErrTaken, "taken"},
+			{lease.ErrPaused, "paused"},
+			{lease.ErrMaxHold, "max-hold"},
+			{lease.ErrClosed, "closed"},
+		} {
+			if errors.Is(err, reason.err) {
+				return reason.label
+			}
+		}
+		return "other"
+	}
+	losses := make(map[string]int) // in your program a counter with the label "reason"
 	sup, err := supervisor.New(supervisor.Config{
 		Nodes: nodes,
 		Observer: supervisor.ObserverFunc(func(e supervisor.Event) {
 			switch e.Kind {
-			case supervisor.EventAcquired, supervisor.EventReleased, supervisor.EventLost:
+			case supervisor.EventAcquired, supervisor.EventReleased:
 				fmt.Println(e.Kind, e.Name)
+			case supervisor.EventLost:
+				losses[label(e.Err)]++
+				fmt.Println(e.Kind, e.Name, "because:", e.Err)
 			}
 		}),
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	err = sup.Do(context.Background(), "nightly-report", func(context.Context) error { return nil })
+	ctx := context.Background()
+	err = sup.Do(ctx, "nightly-report", func(context.Context) error { return nil })
 	if err != nil {
 		log.Fatal(err)
 	}
+	// This lease is lost when its maximum is over.
+	held, err := sup.Acquire(ctx, "backup", supervisor.WithMaxHold(10*time.Millisecond))
+	if err != nil {
+		log.Fatal(err)
+	}
+	<-held.Lost()
 	if err := sup.Close(context.Background()); err != nil { // the observer was told of all by then
 		log.Fatal(err)
 	}
+	fmt.Println(losses)
 	// Output:
 	// acquired nightly-report
 	// released nightly-report
+	// acquired backup
+	// lost backup because: lease: lost: held for its maximum
+	// map[max-hold:1]
 }

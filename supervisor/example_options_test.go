@@ -33,7 +33,7 @@ func ExampleWithTTL() {
 	fmt.Println(err)
 	// Output:
 	// kept for more than 10 s without renewal: true
-	// acquire: TTL 1h0m0s: want 100ms to MaxTTL = 1m0s
+	// acquire: TTL 1h0m0s: want at most MaxTTL = 1m0s: raise Config.MaxTTL
 }
 
 // WithoutRenewal is for work that has a fixed time. The lease ends when that is over.

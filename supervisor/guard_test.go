@@ -85,7 +85,7 @@ func TestTryAcquireOfYoungNodes(t *testing.T) {
 		}
 		synctest.Wait()
 		for who, text := range map[string]string{"error": err.Error(), "log": logged.String()} {
-			if !strings.Contains(text, "Config.MaxTTLCap bounds that time, and Config.DisableGuard ends it") || !strings.Contains(text, e.Young().Round(time.Millisecond).String()) {
+			if !strings.Contains(text, "Config.MaxTTLCap bounds that time: set it to the largest TTL of all clients") || !strings.Contains(text, e.Young().Round(time.Millisecond).String()) {
 				t.Errorf("the %s does not say what the guard costs, and how to end that: %s", who, text)
 			}
 		}

@@ -194,7 +194,14 @@ func (s *Supervisor) announce(e Event) {
 			attrs = append(attrs, slog.Duration("waited", e.Waited))
 		}
 		if e.Elapsed != 0 {
-			attrs = append(attrs, slog.Duration("elapsed", e.Elapsed))
+			key := "elapsed"
+			switch e.Kind {
+			case EventLost, EventReleased:
+				key = "held"
+			case EventYoung:
+				key = "left"
+			}
+			attrs = append(attrs, slog.Duration(key, e.Elapsed))
 		}
 		if e.Err != nil {
 			attrs = append(attrs, slog.String("error", e.Err.Error()))

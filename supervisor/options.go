@@ -172,11 +172,13 @@ func (s *Supervisor) termsFor(ttl time.Duration) (*core.Terms, error) {
 	if ttl == s.cfg.TTL {
 		return s.terms, nil
 	}
-	ttl = ttl.Truncate(time.Millisecond)
-	if ttl < minTTL || ttl > s.cfg.MaxTTL {
-		return nil, fmt.Errorf("TTL %v: want %v to MaxTTL = %v", ttl, minTTL, s.cfg.MaxTTL)
+	switch {
+	case ttl < minTTL:
+		return nil, fmt.Errorf("TTL %v: want at least %v", ttl, minTTL)
+	case ttl.Truncate(time.Millisecond) > s.cfg.MaxTTL:
+		return nil, fmt.Errorf("TTL %v: want at most MaxTTL = %v: raise Config.MaxTTL", ttl, s.cfg.MaxTTL)
 	}
-	t := s.settings.Terms(ttl)
+	t := s.settings.Terms(ttl.Truncate(time.Millisecond))
 	if err := validateTerms(t, s.cfg.NodeTimeout); err != nil {
 		return nil, err
 	}

@@ -235,6 +235,6 @@ func (s *Supervisor) warning(w *core.Warning) error {
 	if w.Down > 0 {
 		down = fmt.Sprintf(", and %d more cannot be reached", w.Down)
 	}
-	return fmt.Errorf("%d of %d nodes are young%s: young nodes are used for the first time, were started or have lost their data, so nothing is acquired for %v; Config.MaxTTLCap bounds that time, and Config.DisableGuard ends it",
-		w.Count, len(s.labels), down, w.Time.Round(time.Millisecond))
+	return fmt.Errorf("%d of %d nodes are young%s: young nodes are used for the first time, were started or have lost their data, so nothing is acquired for %v; %s",
+		w.Count, len(s.labels), down, w.Time.Round(time.Millisecond), shorter)
 }

@@ -355,6 +355,9 @@ func TestLog(t *testing.T) {
 		}{
 			{Event{Kind: EventAcquired, Name: "x", Fence: 7, Waited: time.Second, Elapsed: time.Minute}, "INFO msg=acquired name=x fence=7 waited=1s elapsed=1m0s"},
 			{Event{Kind: EventReleased}, "INFO msg=released"},
+			{Event{Kind: EventReleased, Elapsed: time.Minute}, "INFO msg=released held=1m0s"},
+			{Event{Kind: EventLost, Elapsed: time.Minute}, "WARN msg=lost held=1m0s"},
+			{Event{Kind: EventYoung, Elapsed: time.Minute}, `INFO msg="nodes are young" left=1m0s`},
 			{Event{Kind: EventFailed, Err: why}, `DEBUG msg="not acquired" error=why`},
 			{Event{Kind: EventFailed, Err: ErrClosed}, `INFO msg="not acquired" error="` + ErrClosed.Error() + `"`},
 			{Event{Kind: EventWaiting}, "DEBUG msg=waiting"},

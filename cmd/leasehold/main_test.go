@@ -472,6 +472,32 @@ func TestRevoked(t *testing.T) {
 	}
 	start(t, urls, "revoke", "x", "-token", token).ends(t, ok)
 	p.ends(t, leaseLost)
+	if got := p.errors.String(); !strings.HasPrefix(got, `leasehold: the lease on "x" was lost, and the command has ended: `) {
+		t.Error(got)
+	}
+}
+
+// A warning names its node once.
+func TestWarning(t *testing.T) {
+	nodes, urls := serve(t, 1)
+	other, err := supervisor.New(supervisor.Config{Nodes: conns(nodes), MaxTTL: 30 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { other.Close(context.Background()) })
+	held, err := other.Acquire(t.Context(), "x") // so the node has its MaxTTL by now
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := held.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, urls, "run", "-max-ttl-cap", "10s", "x", "--", "echo", "ran")
+	p.ends(t, ok)
+	addr := strings.TrimPrefix(urls, "redis://")
+	if got := p.errors.String(); !strings.Contains(got, "leasehold: warning: "+addr+": another client has a MaxTTL of 30s") || strings.Count(got, addr) != 1 {
+		t.Errorf("%q: want one warning that names %s once", got, addr)
+	}
 }
 
 // One that was paused with its whole machine, which its own clock does not see, is

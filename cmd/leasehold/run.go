@@ -39,7 +39,7 @@ renewed, run sends the command SIGTERM, and SIGKILL before another process can h
 	f := c.Flags()
 	f.BoolVar(&j.try, "try", false, "do not wait for a name that is held. If the nodes are young, wait for that once, --max-ttl-cap at most")
 	f.Var(durationVar(&j.wait, 0), "wait", "wait no longer than this, for the name and for nodes (default: for ever for the name)")
-	f.Var(durationVar(&j.outage, time.Minute), "outage", "give up if no quorum of the nodes was reached for this long, so that jobs do not pile up; 0 is never. If --wait is given, only --wait bounds the waiting")
+	f.Var(durationVar(&j.outage, time.Minute), "outage", "give up if no quorum of the nodes was reached for this long, so that jobs do not pile up; 0 is never. If --wait is given, only --wait bounds the waiting. With --try there is no such waiting: nodes that are down end it after one attempt")
 	f.Uint8VarP(&j.slots, "slots", "n", 0, "hold any of NAME-1 to NAME-`N`, the first that is free, so that up to N commands run at once. Several names do the same for any names (default: NAME itself)")
 	f.Uint8Var(&j.heldStatus, "held-status", nameHeld, "the exit `status` if --try or --wait finds the name held")
 	j.bind(c)
@@ -207,11 +207,7 @@ func (j *job) observer(told nudge) supervisor.Observer {
 			return
 		}
 		said[e.Err.Error()] = true
-		node := ""
-		if e.Node != "" {
-			node = e.Node + ": "
-		}
-		j.complain(fmt.Errorf("warning: %s%s", node, plain.Line(e.Err.Error())))
+		j.complain(fmt.Errorf("warning: %s", plain.Line(e.Err.Error()))) // which names the node
 	})
 }
 
@@ -221,7 +217,7 @@ func (j *job) under(held *lease.Lease, signals <-chan os.Signal) error {
 	moment, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	if err := held.Release(moment); errors.Is(err, lease.ErrLost) {
-		return &exit{leaseLost, fmt.Errorf("the command ran without the lease on %q: %w", held.Name(), err)}
+		return &exit{leaseLost, fmt.Errorf("the lease on %q was lost, and the command has ended: %w", held.Name(), err)}
 	} else if err != nil {
 		j.complain(err) // the keys expire
 	}
