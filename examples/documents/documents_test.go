@@ -212,6 +212,7 @@ var imports = map[string]string{
 	"shards":     "github.com/leasehold-go/leasehold/supervisor/shards",
 	"status":     "github.com/leasehold-go/leasehold/supervisor/status",
 	"slog":       "log/slog",
+	"strings":    "strings",
 	"supervisor": "github.com/leasehold-go/leasehold/supervisor",
 	"synctest":   "testing/synctest",
 	"testing":    "testing",
