@@ -51,7 +51,8 @@ func ExampleRun_periodicTaskManager() {
 	}
 	_, err := newScheduler(context.Background())
 	fmt.Println(err) // Run returns it
-	// Output: PeriodicTaskConfigProvider cannot be nil
+	// Output:
+	// PeriodicTaskConfigProvider cannot be nil
 }
 
 // A ticker stands for an *asynq.Scheduler, which needs a Redis server.
@@ -99,6 +100,11 @@ func ExampleRun() {
 			log.Print(err)
 		}
 	}
-	// Output: a scheduler starts and is shut down a scheduler starts and is shut down a scheduler
-	// starts and is shut down
+	// Output:
+	// a scheduler starts
+	// and is shut down
+	// a scheduler starts
+	// and is shut down
+	// a scheduler starts
+	// and is shut down
 }

@@ -57,8 +57,10 @@ func Example() {
 		fmt.Printf("run %d, of a tick of its own: %t\n", n+1, tick != last)
 		last = tick
 	}
-	// Output: run 1, of a tick of its own: true run 2, of a tick of its own: true run 3, of a tick
-	// of its own: true
+	// Output:
+	// run 1, of a tick of its own: true
+	// run 2, of a tick of its own: true
+	// run 3, of a tick of its own: true
 }
 
 // The settings of jobs that are due each hour.
@@ -76,7 +78,9 @@ func ExampleNewOnce() {
 	fmt.Println(err)
 	_, err = leasecron.NewOnce(ctx, sup, leasecron.Config{})
 	fmt.Println(err)
-	// Output: <nil> leasecron: Period 0s: want more than 0
+	// Output:
+	// <nil>
+	// leasecron: Period 0s: want more than 0
 }
 
 // A function has the lease in its context, which ends with it.
@@ -94,7 +98,8 @@ func ExampleOnce_Func() {
 	})
 	job.Run() // as cron does when it is due
 	job.Run() // another process, whose clock is behind
-	// Output: with a fence: true
+	// Output:
+	// with a fence: true
 }
 
 // A wrapper is for jobs that are there already, beside others of package cron.
@@ -111,7 +116,8 @@ func ExampleOnce_Wrapper() {
 	).Then(cron.FuncJob(func() { fmt.Println("cleaning up") }))
 	job.Run()
 	job.Run()
-	// Output: cleaning up
+	// Output:
+	// cleaning up
 }
 
 // One of three replicas runs its cron, and the others stand by. When it ends another goes on.
@@ -148,5 +154,8 @@ func ExampleLeader() {
 			<-over
 		}
 	}
-	// Output: the same one goes on: true it has ended: true another goes on: true
+	// Output:
+	// the same one goes on: true
+	// it has ended: true
+	// another goes on: true
 }

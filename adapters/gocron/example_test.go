@@ -58,12 +58,14 @@ func Example() {
 		fmt.Printf("run %d, of a tick of its own: %t\n", n+1, tick != last)
 		last = tick
 	}
-	// Output: run 1, of a tick of its own: true run 2, of a tick of its own: true run 3, of a tick
-	// of its own: true
+	// Output:
+	// run 1, of a tick of its own: true
+	// run 2, of a tick of its own: true
+	// run 3, of a tick of its own: true
 }
 
-// A locker for the jobs of one scheduler whose ticks are an hour apart. AfterLockError is told of
-// the ticks that are skipped.
+// A locker for the jobs of one scheduler whose ticks are an hour apart. AfterLockError is told of the ticks that
+// are skipped.
 func ExampleNewLocker() {
 	sup := newSupervisor()
 	defer sup.Close(context.Background())
@@ -90,7 +92,8 @@ func ExampleNewLocker() {
 		log.Fatal(err)
 	}
 	fmt.Println(job.Name())
-	// Output: report
+	// Output:
+	// report
 }
 
 // gocron calls Lock and Unlock. The name stays taken after Unlock, until the period is over.
@@ -111,8 +114,8 @@ func ExampleLocker_Lock() {
 	}
 	_, err = locker.Lock(ctx, "nightly")
 	fmt.Println(err)
-	// Output: job "nightly": another process runs it, or has run it within the last 1h0m0s: name is
-	// held
+	// Output:
+	// job "nightly": another process runs it, or has run it within the last 1h0m0s: name is held
 }
 
 // A function that is given by Task has the lease in its context, which ends with it.
@@ -141,7 +144,8 @@ func ExampleLocker_Task() {
 	}
 	s.Start()
 	fmt.Println("with a fence:", <-done)
-	// Output: with a fence: true
+	// Output:
+	// with a fence: true
 }
 
 // Of three replicas one leads, and runs all jobs. When it closes its elector another leads.
@@ -186,6 +190,9 @@ func ExampleElector() {
 			log.Print(err)
 		}
 	}
-	// Output: the same one goes on: true it leads: true another goes on: true not the leader of
-	// "scheduler"
+	// Output:
+	// the same one goes on: true
+	// it leads: true
+	// another goes on: true
+	// not the leader of "scheduler"
 }
