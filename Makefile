@@ -1,6 +1,7 @@
 # The commands of this repository. Bare `make` lists them.
 
-MODULES := . cmd/leasehold examples integration bench
+ADAPTERS := adapters/prometheus adapters/otel adapters/gocron adapters/cron adapters/asynq
+MODULES := . cmd/leasehold examples $(ADAPTERS) docs/kubernetes integration bench
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
@@ -24,6 +25,10 @@ BOUNDS ?= all
 help:
 	@awk -F ': *## *' '/^[a-z-]+:.*##/ { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
+.PHONY: modules
+modules:
+	@echo $(MODULES)
+
 .PHONY: demo
 demo: ## shows leases at work, on nodes in memory: nothing else is needed
 	@cd examples && go run ./demo
@@ -39,6 +44,8 @@ test: ## runs every test that this machine can run, and says what it leaves out:
 				.) what='the library: core, nodes in memory, simulation' ;; \
 				cmd/leasehold) what='the command' ;; \
 				examples) what='the examples, and the programs in the documents' ;; \
+				adapters/*) what='an adapter, with what it adapts to' ;; \
+				docs/kubernetes) what='the manifests, by their schemas' ;; \
 				integration) what='real servers that are killed, stopped, restarted and cut off' ;; \
 				bench) what='the benchmarks, not what they measure' ;; \
 			esac; \

@@ -52,6 +52,7 @@ func (s *Supervisor) Adopt(ctx context.Context, handle lease.Handle, opts ...Ado
 		return nil, &AcquireError{Op: opAdopt, Name: h.Key, Quorum: s.quorum, why: errNotTried, cause: err}
 	}
 	m := &adoptMessage{s.newCall(opAdopt), r, h}
+	m.ctx = ctx
 	if !s.post(m) {
 		return nil, &AcquireError{Op: opAdopt, Name: h.Key, Quorum: s.quorum, why: ErrClosed}
 	}

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"context"
 	"errors"
 	"sync"
 
@@ -12,9 +13,10 @@ import (
 // A call is what one caller waits for. The core decides it, and knows only its number. It is
 // embedded in the message that asks, so that both cost one allocation.
 type call struct {
-	op     string       // the name of the operation, with which errors begin
-	result chan outcome // with room for one; the loop sends on it
-	quiet  bool         // a held name is no failure to the caller, and is not told
+	op     string          // the name of the operation, with which errors begin
+	ctx    context.Context // of Acquire, AcquireAny and Adopt: the caller's, for events
+	result chan outcome    // with room for one; the loop sends on it
+	quiet  bool            // a held name is no failure to the caller, and is not told
 
 	number core.Call     // the loop's
 	since  clock.Instant // the loop's: when it heard of the call

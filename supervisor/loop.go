@@ -187,7 +187,7 @@ func (p performer) Effect(now clock.Instant, e *core.Effect) {
 			err := s.refusal(c, e.Report)
 			s.calls.answer(c, outcome{err: err})
 			if !c.quiet || e.Report.Reason != core.ReasonHeld {
-				s.tell(Event{Kind: EventFailed, Name: e.Report.Key, Err: err, Waited: now.Sub(c.since)})
+				s.tell(Event{Kind: EventFailed, Name: e.Report.Key, Err: err, Waited: now.Sub(c.since), Ctx: c.ctx})
 			}
 		}
 	case core.EffectRenewed:
@@ -214,7 +214,9 @@ func (p performer) Effect(now clock.Instant, e *core.Effect) {
 	case core.EffectWarned:
 		s.tell(Event{Kind: EventWarning, Node: s.labels[e.Warning.Node], Err: s.warning(e.Warning)})
 	case core.EffectWaits:
-		s.tell(Event{Kind: EventWaiting, Name: e.Key})
+		if c := s.calls.get(e.Call); c != nil {
+			s.tell(Event{Kind: EventWaiting, Name: e.Key, Ctx: c.ctx})
+		}
 	case core.EffectYoung:
 		s.tell(Event{Kind: EventYoung, Err: s.warning(e.Warning), Elapsed: e.Elapsed})
 	}
@@ -234,7 +236,7 @@ func (s *Supervisor) won(now clock.Instant, e *core.Effect) {
 	c := s.calls.get(e.Call)
 	s.calls.answer(c, outcome{lease: l, id: e.ID})
 	s.watchers.touch(e.Key)
-	s.tell(Event{Kind: EventAcquired, Name: e.Key, Fence: e.Fence, Elapsed: e.Elapsed, Waited: now.Sub(c.since)})
+	s.tell(Event{Kind: EventAcquired, Name: e.Key, Fence: e.Fence, Elapsed: e.Elapsed, Waited: now.Sub(c.since), Raise: e.Raise, Ctx: c.ctx})
 }
 
 // ended ends a lease, unless its holder was first.

@@ -34,10 +34,15 @@ type Event struct {
 	Err     error         // of EventFailed, EventLost, EventNodeDown, EventWarning and EventYoung: why; of EventReconnected: why the former connection had ended; of EventReleased: lease.ErrHandedOver or nil
 	Waited  time.Duration // of EventAcquired and EventFailed: how long the caller had waited, the election included
 	Elapsed time.Duration // of EventAcquired: how long the election took; of EventLost and EventReleased: how long the lease was held; of EventYoung: how long the nodes stay young
+	Raise   time.Duration // of EventAcquired: the last part of Elapsed, in which a quorum stored a larger fence; 0 if that was left out, or the lease was adopted
+
+	// Ctx is the context of the call, of EventWaiting, EventAcquired and EventFailed: its values say for
+	// what the lease is, as those of a trace do. It may be done by now. It is nil for every other event.
+	Ctx context.Context
 }
 
-// MarshalJSON returns the fields that are set: Kind in words, durations as in "1.5s", Err as its
-// text.
+// MarshalJSON returns the fields that are set, except Ctx: Kind in words, durations as in "1.5s",
+// Err as its text.
 func (e Event) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Kind    EventKind
@@ -47,7 +52,8 @@ func (e Event) MarshalJSON() ([]byte, error) {
 		Err     string `json:",omitempty"`
 		Waited  span   `json:",omitempty"`
 		Elapsed span   `json:",omitempty"`
-	}{e.Kind, e.Name, e.Fence, e.Node, plain.ErrorText(e.Err), span(e.Waited), span(e.Elapsed)})
+		Raise   span   `json:",omitempty"`
+	}{e.Kind, e.Name, e.Fence, e.Node, plain.ErrorText(e.Err), span(e.Waited), span(e.Elapsed), span(e.Raise)})
 }
 
 // An EventKind says what happened.

@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -127,5 +131,214 @@ func TestOrdinaryWarnsNobody(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+type ctxKey struct{}
+
+// An observer can tell what a lease is for: the events of a call have its context.
+func TestEventsHaveTheContextOfTheCall(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		var mu sync.Mutex
+		got := make(map[string][]supervisor.EventKind)
+		sup := start(t, nodes, func(cfg *supervisor.Config) {
+			cfg.Observer = observer(func(e supervisor.Event) {
+				mu.Lock()
+				defer mu.Unlock()
+				if e.Ctx == nil {
+					got["none"] = append(got["none"], e.Kind)
+					return
+				}
+				of, _ := e.Ctx.Value(ctxKey{}).(string)
+				got[of] = append(got[of], e.Kind)
+			})
+		})
+		of := func(call string) context.Context { return context.WithValue(t.Context(), ctxKey{}, call) }
+		nothing := func(context.Context) error { return nil }
+		want := func(what string, err error, kinds ...supervisor.EventKind) {
+			t.Helper()
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+			if !slices.Equal(got[what], kinds) {
+				t.Errorf("%s: told %v with its context, want %v", what, got[what], kinds)
+			}
+		}
+		won := supervisor.EventAcquired
+		held, err := sup.Acquire(of("Acquire"), "a")
+		want("Acquire", err, won)
+		_, err = sup.TryAcquire(of("TryAcquire"), "a")
+		if err == nil {
+			t.Error("TryAcquire has what is held")
+		}
+		want("TryAcquire", nil, supervisor.EventFailed)
+		want("Do", sup.Do(of("Do"), "b", nothing), won)
+		want("Lead", sup.Lead(of("Lead"), "c", nothing), won)
+		_, err = sup.Once(of("Once"), "d", time.Minute, nothing)
+		want("Once", err, won)
+		_, err = sup.AcquireAll(of("AcquireAll"), []string{"e", "f"})
+		want("AcquireAll", err, won, won)
+		_, err = sup.AcquireAny(of("AcquireAny"), []string{"g", "a"})
+		want("AcquireAny", err, won)
+		_, err = start(t, nodes, func(cfg *supervisor.Config) { cfg.Owner, cfg.Observer = "heir", nil }).Adopt(t.Context(), held.Handle())
+		want("Adopt of one without an observer", err)
+
+		ctx, cancel := context.WithCancel(of("given up"))
+		var wg sync.WaitGroup
+		wg.Go(func() { _, _ = sup.Acquire(ctx, "e") })
+		time.Sleep(ttl)
+		want("given up", nil, supervisor.EventWaiting)
+		cancel()
+		wg.Wait()
+		want("given up", nil, supervisor.EventWaiting, supervisor.EventFailed)
+
+		elder := start(t, nodes, owner("elder"))
+		_, err = sup.Adopt(of("Adopt"), acquire(t, elder, "h").Handle())
+		want("Adopt", err, supervisor.EventWaiting, won)
+		mu.Lock()
+		defer mu.Unlock()
+		for _, k := range got["none"] {
+			if k == won || k == supervisor.EventFailed || k == supervisor.EventWaiting {
+				t.Errorf("%v without a context", k)
+			}
+		}
+		if len(got[""]) != 0 {
+			t.Errorf("%v with another context", got[""])
+		}
+	})
+}
+
+// An election that has to store a larger fence tells how long that took, and any other tells 0.
+func TestEventTellsTheRaise(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		events := make(chan supervisor.Event, 100)
+		sup := start(t, nodes, func(cfg *supervisor.Config) {
+			cfg.Observer = observer(func(e supervisor.Event) {
+				if e.Kind == supervisor.EventAcquired {
+					events <- e
+				}
+			})
+		})
+		const way = 10 * time.Millisecond
+		for _, n := range nodes {
+			n.Delay(way)
+		}
+		acquire(t, sup, "plain")
+		if e := <-events; e.Raise != 0 || e.Elapsed < way {
+			t.Errorf("an election of %v with a raise of %v, want none", e.Elapsed, e.Raise)
+		}
+		acquire(t, sup, "kept", supervisor.WithMinHold(time.Minute))
+		e := <-events
+		if e.Raise < way || e.Raise > e.Elapsed-way || e.Elapsed > e.Waited {
+			t.Errorf("waited %v, an election of %v and a raise of %v, want one of at least %v that begins as late", e.Waited, e.Elapsed, e.Raise, way)
+		}
+		text, err := e.MarshalJSON()
+		if err != nil || !bytes.Contains(text, []byte(`"Raise":"`+e.Raise.String()+`"`)) || bytes.Contains(text, []byte("Ctx")) {
+			t.Errorf("%s, %v: want the raise, and no context", text, err)
+		}
+	})
+}
+
+// A service that holds very many leases logs nothing while they are renewed: a line for each
+// renewal would be most of what it writes.
+func TestRenewalsAreNotLogged(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		const leases = 10_000
+		var logged bytes.Buffer
+		sup := start(t, nodes, func(cfg *supervisor.Config) {
+			cfg.Logger = slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		})
+		var wg sync.WaitGroup
+		for i := range leases {
+			wg.Go(func() {
+				if _, err := sup.Acquire(t.Context(), fmt.Sprint("lease ", i)); err != nil {
+					t.Error(err)
+				}
+			})
+			if i%500 == 499 {
+				wg.Wait() // the logger hears up to 1,024 events late
+				synctest.Wait()
+			}
+		}
+		before := logged.Len()
+		if got := strings.Count(logged.String(), "msg=acquired"); got != leases {
+			t.Fatalf("%d leases are logged, want %d", got, leases)
+		}
+		renewals := func() (n uint64) {
+			for _, m := range sup.Stats().Margins {
+				n += m
+			}
+			return n
+		}
+		from := renewals()
+		time.Sleep(3 * ttl)
+		synctest.Wait()
+		if n := renewals() - from; n < 6*leases {
+			t.Errorf("%d renewals, want at least %d", n, 6*leases)
+		}
+		if more := logged.String()[before:]; more != "" {
+			t.Errorf("logged while leases were renewed: %.300s", more)
+		}
+		if st := sup.Stats(); st.Held != leases || st.Untold != 0 {
+			t.Errorf("%d leases are held, and %d events were not told", st.Held, st.Untold)
+		}
+	})
+}
+
+// The keys of what is logged are those that docs/metrics.md lists, each told at least once.
+func TestKeysOfTheLog(t *testing.T) {
+	text, err := os.ReadFile("../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, ok := strings.Cut(string(text), "## What is logged\n")
+	list, _, _ = strings.Cut(list, "\n## ")
+	listed := make(map[string]bool)
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z]+)` \\| (?:string|uint64|duration) \\|").FindAllStringSubmatch(list, -1) {
+		listed[m[1]] = false
+	}
+	if !ok || len(listed) == 0 {
+		t.Fatal("docs/metrics.md lists no keys")
+	}
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		var mu sync.Mutex
+		keys := slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{
+			Level: slog.LevelDebug,
+			ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+				mu.Lock()
+				defer mu.Unlock()
+				switch a.Key {
+				case slog.TimeKey, slog.LevelKey, slog.MessageKey:
+				default:
+					if _, is := listed[a.Key]; !is {
+						t.Errorf("docs/metrics.md does not list the key %q", a.Key)
+					}
+					listed[a.Key] = true
+				}
+				return a
+			},
+		}))
+		sup := start(t, nodes, func(cfg *supervisor.Config) { cfg.Logger = keys })
+		nodes[0].Delay(time.Millisecond)
+		nodes[1].Delay(time.Millisecond)
+		held := acquire(t, sup, "x")
+		if _, err := sup.TryAcquire(t.Context(), "x"); err == nil {
+			t.Error("acquired twice")
+		}
+		time.Sleep(ttl)
+		if err := held.Release(t.Context()); err != nil {
+			t.Error(err)
+		}
+		nodes[2].Crash()
+		nodes[1].Restart() // it is young now, and with the other that is down nothing can be acquired
+		time.Sleep(ttl)
+	})
+	for key, is := range listed {
+		if !is {
+			t.Errorf("docs/metrics.md lists the key %q, which nothing was logged with", key)
+		}
 	}
 }

@@ -34,7 +34,9 @@ type Stats struct {
 	// LeastMargin is the least one in the last half to whole minute; 0 if no lease was renewed.
 	// Margins counts all renewals since New by their margins. Margins[0] counts those of less than
 	// a tenth of the TTL, Margins[9] those of nine tenths and more. A lease that renews itself in
-	// time has about six tenths left. If the first of the Margins grow, leases will be lost.
+	// time has about six tenths left. If the first of the Margins grow, leases will be lost. The
+	// first renewal of a lease that a release has handed to a waiter does not count: the nodes keep
+	// such a lease for a moment only, and it is renewed at once.
 	LeastMargin time.Duration
 	Margins     [10]uint64
 }

@@ -190,6 +190,7 @@ func (s *Supervisor) wait(ctx context.Context, m message, c *call, key string) (
 	if err := ctx.Err(); err != nil {
 		return nil, &AcquireError{Op: c.op, Name: key, Quorum: s.quorum, why: errNotTried, cause: err}
 	}
+	c.ctx = ctx
 	if !s.post(m) {
 		return nil, &AcquireError{Op: c.op, Name: key, Quorum: s.quorum, why: ErrClosed}
 	}

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -151,6 +153,10 @@ func TestJSONForOperators(t *testing.T) {
 		want := make(map[string]any)
 		for i := range s.NumField() {
 			f, name := s.Field(i), s.Type().Field(i).Name
+			if f.Type() == reflect.TypeFor[context.Context]() {
+				f.Set(reflect.ValueOf(t.Context())) // which says nothing to operators
+				continue
+			}
 			switch f.Interface().(type) {
 			case time.Duration:
 				f.SetInt(int64(1500 * time.Millisecond))
@@ -383,5 +389,74 @@ func TestLog(t *testing.T) {
 				t.Errorf("closing: %v: %q, want %q", closing, got, want)
 			}
 		}
+	}
+}
+
+// docs/metrics.md lists the message, the level and the keys of every kind of event.
+func TestLinesOfTheLog(t *testing.T) {
+	text, err := os.ReadFile("../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := make(map[string]string) // by message: the level and the keys
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z ]+)` \\| (debug|info|warn) \\| (.+) \\|$").FindAllStringSubmatch(string(text), -1) {
+		listed[m[1]] = m[2] + " " + strings.ReplaceAll(m[3], "`", "")
+	}
+	for _, e := range []Event{
+		{Kind: EventAcquired, Name: "x", Fence: 1, Waited: 2, Elapsed: 1, Raise: 1, Ctx: t.Context()},
+		{Kind: EventFailed, Name: "x", Err: ErrHeld, Waited: 1, Ctx: t.Context()},
+		{Kind: EventReleased, Name: "x", Fence: 1, Elapsed: 1, Err: lease.ErrHandedOver},
+		{Kind: EventLost, Name: "x", Fence: 1, Elapsed: 1, Err: lease.ErrExpired},
+		{Kind: EventNodeUp, Node: "a:1"},
+		{Kind: EventNodeDown, Node: "a:1", Err: errors.New("refused")},
+		{Kind: EventWarning, Node: "a:1", Err: errors.New("wrong")},
+		{Kind: EventWaiting, Name: "x", Ctx: t.Context()},
+		{Kind: EventYoung, Err: errors.New("young"), Elapsed: 1},
+		{Kind: EventReconnected, Node: "a:1", Err: errors.New("idle")},
+	} {
+		line := func(e Event) (logged string) {
+			var out bytes.Buffer
+			s := wordy()
+			s.cfg.Logger = slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+			s.announce(e)
+			var keys []string
+			level := ""
+			for d := json.NewDecoder(&out); ; {
+				token, err := d.Token()
+				if err != nil {
+					break
+				}
+				key, is := token.(string)
+				if !is {
+					continue // a brace
+				}
+				value, _ := d.Token()
+				switch key {
+				case slog.TimeKey:
+				case slog.LevelKey:
+					level = strings.ToLower(fmt.Sprint(value))
+				case slog.MessageKey:
+					if value != e.Kind.String() {
+						t.Errorf("%v is logged as %v", e.Kind, value)
+					}
+				default:
+					keys = append(keys, key)
+				}
+			}
+			return level + " " + strings.Join(keys, ", ")
+		}
+		if got := line(e); got != listed[e.Kind.String()] {
+			t.Errorf("%v is logged as %q, and docs/metrics.md says %q", e.Kind, got, listed[e.Kind.String()])
+		}
+		delete(listed, e.Kind.String())
+		if e.Kind == EventLost {
+			e.Err = lease.ErrClosed
+			if got := line(e); !strings.HasPrefix(got, "info ") {
+				t.Errorf("what Close ends is logged as %q", got)
+			}
+		}
+	}
+	if len(listed) != 0 || int(EventReconnected) != len(eventKinds.Words)-1 {
+		t.Errorf("docs/metrics.md lists %v, of no kind of event", listed)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/node/nodetest/keyspace"
 )
 
@@ -346,8 +347,15 @@ func (n *Node) selectDB(args []string) any {
 
 const version = "7.2.0"
 
-// epoch is what a node's TIME begins at, for a clock whose instants do not.
-const epoch = 20 * 365 * 24 * time.Hour
+// epoch is the time of day at the instant 0 of the nodes' clock: so TIME tells the time of day, as a real
+// server does. In a bubble that is the bubble's.
+var epoch = func() time.Duration {
+	c := clock.Runtime()
+	timer := c.NewTimer(0)
+	defer timer.Stop()
+	now := <-timer.C()
+	return time.Duration(now.UnixNano() - int64(c.Now())).Truncate(time.Millisecond)
+}()
 
 func (n *Node) time([]string) any {
 	us := n.wall().Microseconds()

@@ -364,7 +364,7 @@ func (c *Core) completeAdoption(now clock.Instant, t *tenure) {
 	t.adopt, t.ballot, t.phase = nil, nil, phaseHeld
 	c.beginHold(t, a.heir, until)
 	t.sentFor(a.longest)
-	c.tellWon(a.heir, t, until, elapsed)
+	c.tellWon(a.heir, t, until, elapsed, 0)
 	for i := range c.nodes {
 		switch {
 		case a.absent.has(i):

@@ -35,6 +35,7 @@ type Effect struct {
 	Until   clock.Instant // Won, Renewed: when the lease will be lost
 	Grace   time.Duration // Won, Renewed: how much longer the nodes keep it
 	Elapsed time.Duration // Won and Answered: how long it took; Ended: how long it was held
+	Raise   time.Duration // Won: how much of Elapsed the raise took; 0 if there was none
 	Key     string        // Won, Ended, Waits
 	Token   string        // Won
 	Fence   uint64        // Won, Ended

@@ -18,6 +18,8 @@ type ballot struct {
 	outdated nodeSet // while raising: nodes whose next answer is to a lower fence
 	unsure   nodeSet // nodes that never answered a claim, which may arrive later than the commands after it
 
+	raisedAt clock.Instant // when the first raise was decided; 0 if there was none
+
 	longer bool // the attempt waited twice as long for the nodes' time
 
 	claims     bool          // it is for a waiter that stands in the queue
@@ -239,6 +241,9 @@ func (c *Core) raise(now clock.Instant, t *tenure) {
 		return
 	}
 	t.phase, b.raised = phaseRaising, 0
+	if b.raisedAt == 0 {
+		b.raisedAt = now
+	}
 	c.alarms.set(t, t.begun.Add(t.terms.Window)) // no further nodes are claimed
 	b.outdated = t.pending & b.granted
 	for i := range c.nodes {
@@ -329,6 +334,10 @@ func (c *Core) win(now clock.Instant, t *tenure) {
 	l.answers, l.why, l.fence = nil, ReasonNone, max(l.fence, t.fence)
 	c.forgetIdle(t.key, l)
 	unsure, taken := t.ballot.unsure, t.ballot.answers.with(VerdictHeld)
+	var raise time.Duration
+	if at := t.ballot.raisedAt; at != 0 {
+		raise = now.Sub(at)
+	}
 	t.line, t.ballot = nil, nil
 	t.phase = phaseHeld
 	c.beginHold(t, w, until)
@@ -338,7 +347,7 @@ func (c *Core) win(now clock.Instant, t *tenure) {
 		}
 	}
 	c.held.add(t)
-	c.tellWon(w, t, until, now.Sub(t.begun))
+	c.tellWon(w, t, until, now.Sub(t.begun), raise)
 	if w.choice != nil {
 		c.forgetChoice(now, w.choice)
 	}
@@ -347,10 +356,10 @@ func (c *Core) win(now clock.Instant, t *tenure) {
 }
 
 // tellWon hands a lease to the caller that has waited for it.
-func (c *Core) tellWon(w *waiter, t *tenure, until clock.Instant, took time.Duration) {
+func (c *Core) tellWon(w *waiter, t *tenure, until clock.Instant, took, raise time.Duration) {
 	c.waiters.del(w.Call)
 	c.effects = append(c.effects, Effect{
-		Kind: EffectWon, Call: w.Call, ID: t.id, Until: until, Grace: t.terms.Grace, Elapsed: took,
+		Kind: EffectWon, Call: w.Call, ID: t.id, Until: until, Grace: t.terms.Grace, Elapsed: took, Raise: raise,
 		Key: t.key, Token: t.token, Fence: t.fence,
 	})
 }

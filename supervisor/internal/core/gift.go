@@ -149,6 +149,12 @@ func (c *Core) renewSoon(now clock.Instant, t *tenure, given nodeSet) {
 	c.schedule(t)
 }
 
+// justGiven reports whether a lease was given and not renewed since. It has little time left, which is no
+// sign that renewals are late.
+func (c *Core) justGiven(t *tenure) bool {
+	return t.queuing != nil && t.queuing.won && t.hold.until <= t.begun.Add(c.settings.Alive())
+}
+
 // patience returns how long to wait for an answer of a node.
 func (c *Core) patience(i int) time.Duration {
 	return max(c.settings.NodeTimeout, c.nodes[i].state.Patience)

@@ -87,8 +87,19 @@ func TestGifts(t *testing.T) {
 	for _, s := range renewals {
 		b.say(s, node.OK)
 	}
+	if m := b.c.Margins(b.now()); m != (Margins{}) {
+		t.Errorf("a lease that was given and renewed at once counts as nearly lost: %+v", m)
+	}
 	if want := b.now().Add(tn.terms.TTL - tn.terms.Drift - tn.terms.Grace); tn.hold.until != want {
 		t.Errorf("renewed until %v: want %v", tn.hold.until, want)
+	}
+	b.clock.Advance(tn.hold.renewAt.Sub(b.now()))
+	b.advance(0)
+	for _, s := range b.take(node.Renew) {
+		b.say(s, node.OK)
+	}
+	if m := b.c.Margins(b.now()); m.Least < tn.terms.TTL/2 || m.Tenths[5]+m.Tenths[6] == 0 {
+		t.Errorf("renewed in time: %+v", m)
 	}
 }
 

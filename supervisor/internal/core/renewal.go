@@ -253,7 +253,7 @@ func (c *Core) recomputeDeadline(now clock.Instant, t *tenure) {
 	switch {
 	case until > now:
 		if until != h.until {
-			if until > h.until {
+			if until > h.until && !c.justGiven(t) {
 				c.margins.renewed(now, h.until.Sub(now), t.terms.TTL)
 			}
 			h.until = until

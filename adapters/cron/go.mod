@@ -1,0 +1,16 @@
+module github.com/leasehold-go/leasehold/adapters/cron
+
+go 1.26.0
+
+require (
+	github.com/leasehold-go/leasehold v0.1.0
+	github.com/robfig/cron/v3 v3.0.1
+	go.uber.org/goleak v1.3.0
+)
+
+require (
+	github.com/cenkalti/backoff/v4 v4.3.0 // indirect
+	github.com/redis/rueidis v1.0.79 // indirect
+	golang.org/x/sync v0.24.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+)
