@@ -30,7 +30,7 @@ func (m *machine) suspensions() *suspensions {
 	}
 }
 
-// The clock counts a suspension from the first reading behind it, asks for it once, and
+// The clock counts a suspension from the first reading after it, asks for it once, and
 // never goes back.
 func TestSuspensions(t *testing.T) {
 	m := &machine{mono: lead + 1, slept: -int64(time.Hour), wall: 1e18, before: 200, behind: 200}

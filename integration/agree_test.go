@@ -247,7 +247,7 @@ func TestClientsAgreeOnNodes(t *testing.T) {
 			forget()
 			over := time.NewTimer(2*ttl + ttl/2) // they sign every second, and a signature counts for four
 			if len(sups) == 2 {
-				sups = append(sups, begin(t, []node.Conn{b, d, a}, told[2].observe)) // right behind the first
+				sups = append(sups, begin(t, []node.Conn{b, d, a}, told[2].observe)) // right after the first
 			}
 			<-over.C
 			for i, sup := range sups {

@@ -399,7 +399,7 @@ func (x trouble) refused(t *testing.T, sup *supervisor.Supervisor, name string, 
 	}
 }
 
-// Two answers too many to each SET shift all those behind them, so that those to
+// Two answers too many to each SET shift all those after them, so that those to
 // one grant look just like a vote for the name of another. Only what comes at the
 // end of the pipeline shows that.
 func TestShiftedAnswersAreNoVotes(t *testing.T) {

@@ -110,7 +110,7 @@ func storm(t *testing.T, sup *supervisor.Supervisor, n *notes) int {
 					t.Errorf("acquisition %d returned a lease after it had seen that its context was done", i)
 				}
 				if ended := ctx.ended.Load(); ended != nil {
-					// The end may come right behind the last look at the context.
+					// The end may come right after the last look at the context.
 					d := back.Sub(*ended)
 					n.took("a lease was returned after the cancelling", d)
 					if d > 100*time.Millisecond {

@@ -199,7 +199,7 @@ func (r *rollout) kept(d time.Duration) {
 	kept(r.t, r.held, d)
 }
 
-// next takes in who has x behind a release.
+// next takes in who has x after a release.
 func (r *rollout) next() {
 	r.t.Helper()
 	tooLate := time.NewTimer(4 * ttl)

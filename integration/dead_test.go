@@ -43,7 +43,7 @@ func TestQueueWaiter(t *testing.T) {
 }
 
 // Waiters that were killed or stand still, first in the queue of a name, cost who
-// comes behind them two reservations at most when the holder releases it.
+// comes after them two reservations at most when the holder releases it.
 func TestNobodyWaitsForTheDead(t *testing.T) {
 	c := processes(t, 5)
 	holder := supervise(t, c.Conns())
@@ -103,7 +103,7 @@ func TestNobodyWaitsForTheDead(t *testing.T) {
 	}
 }
 
-// says wants the next line to begin with a word, and returns the number behind it.
+// says wants the next line to begin with a word, and returns the number after it.
 func (w *worker) says(word string) (number int64) {
 	w.t.Helper()
 	line := w.line()

@@ -21,7 +21,7 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor"
 )
 
-// failoverTTL is longer than a failover takes and the healing behind it.
+// failoverTTL is longer than a failover takes and the healing after it.
 const failoverTTL = 12 * time.Second
 
 // A primary is lost together with the writes that its replica had not got, the lock
@@ -122,7 +122,7 @@ func failOver(t *testing.T, n *notes) {
 	}
 	n.took("healed after", time.Since(killed))
 
-	// It goes on behind the end of what the old primary had promised, and of the
+	// It goes on after the end of what the old primary had promised, and of the
 	// window in which the new one is asked for nothing.
 	select {
 	case <-lost:

@@ -94,7 +94,7 @@ func latency(t *testing.T, sup *supervisor.Supervisor) time.Duration {
 	return quantile(took, .5)
 }
 
-// slack is how late a call may be behind the end of its context.
+// slack is how late a call may be after the end of its context.
 const slack = 5 * time.Millisecond
 
 // While three of five servers are stopped every call ends with its context, the

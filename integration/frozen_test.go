@@ -78,7 +78,7 @@ func TestFrozenWorker(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	why := l.Err() // waits for whoever is ending the lease right now
+	why := l.Err() // waits for the goroutine that is ending the lease right now
 	select {
 	case <-lost:
 		fmt.Println("over: not valid:", why)

@@ -41,7 +41,7 @@ type scenario func(t *testing.T, c *cluster.Cluster, n *notes)
 
 // onProcesses runs a scenario many times, each on n processes of its own, a few at
 // once: one after the other those that wait would take very long. A test that
-// measures does not call t.Parallel: the parallel ones run behind all others.
+// measures does not call t.Parallel: the parallel ones run after all others.
 func onProcesses(t *testing.T, n, atOnce int, s scenario) {
 	t.Helper()
 	if !slices.Contains(cluster.Kinds(t), cluster.Process) {
@@ -137,14 +137,14 @@ func each(servers []cluster.Server, do func(cluster.Server)) {
 	wg.Wait()
 }
 
-// kill kills some servers, and starts them again behind the test.
+// kill kills some servers, and starts them again after the test.
 func kill(t *testing.T, servers []cluster.Server) {
 	each(servers, cluster.Server.Kill)
 	t.Cleanup(func() { each(servers, cluster.Server.Start) })
 }
 
 // pause stops some servers from running until they are resumed by what it returns,
-// or at the latest behind the test.
+// or at the latest after the test.
 func pause(t *testing.T, servers []cluster.Server) (resume func()) {
 	each(servers, cluster.Server.Pause)
 	resume = sync.OnceFunc(func() { each(servers, cluster.Server.Resume) })
@@ -153,7 +153,7 @@ func pause(t *testing.T, servers []cluster.Server) (resume func()) {
 }
 
 // start makes a supervisor on all servers of a cluster, waits until it has
-// enrolled them, and closes it behind the test.
+// enrolled them, and closes it after the test.
 func start(t *testing.T, c *cluster.Cluster, change ...func(*supervisor.Config)) *supervisor.Supervisor {
 	t.Helper()
 	sup := begin(t, c.Conns(), change...)
@@ -168,7 +168,7 @@ func start(t *testing.T, c *cluster.Cluster, change ...func(*supervisor.Config))
 	return sup
 }
 
-// begin makes a supervisor that no node has heard of yet, and closes it behind the test.
+// begin makes a supervisor that no node has heard of yet, and closes it after the test.
 func begin(t *testing.T, conns []node.Conn, change ...func(*supervisor.Config)) *supervisor.Supervisor {
 	t.Helper()
 	sup, err := supervisor.New(configured(conns, change...))

@@ -31,7 +31,7 @@ type fault struct {
 	ahead time.Duration // what the node's clock is set to
 }
 
-// A plan is the faults of each target, one behind the other.
+// A plan is the faults of each target, one after the other.
 type plan struct {
 	faults map[target][]fault
 	kinds  map[string]int

@@ -76,7 +76,7 @@ type revocation struct {
 
 // Random faults on the nodes, on each client's wire to each of them, and on the clients,
 // any number at once: killed and stopped servers, such as lose their data or have their
-// clock set, spare ones that take an address, some of it right behind a vote; and clients
+// clock set, spare ones that take an address, some of it right after a vote; and clients
 // that are killed, hand their leases over, adopt those of the dead and of the living, once
 // or twice, and revoke them. Nobody ever holds the name beside another, but for a holder
 // that was revoked and does not know it yet; no increment is lost; and when the faults have
@@ -249,7 +249,7 @@ func awhile(what chan struct{}, most time.Duration) {
 	}
 }
 
-// tellOf tells whoever waits for it that something happens.
+// tellOf tells those that wait for it that something happens.
 func tellOf(what chan struct{}) {
 	select {
 	case what <- struct{}{}:
@@ -273,7 +273,7 @@ func (n *nemesis) strike(node int, f fault) {
 		s.Kill()
 		<-time.After(f.d)
 		s.Start()
-		s.SetAhead(f.ahead) // right behind the restart, as by NTP
+		s.SetAhead(f.ahead) // right after the restart, as by NTP
 	case stopped:
 		slot.active.Pause()
 		<-time.After(f.d)
@@ -524,7 +524,7 @@ func (n *nemesis) verify(t *testing.T, final string, length time.Duration) {
 					wrong++
 					t.Errorf("two holders: fence %d until %d, fence %d from %d on, %v before", last.Fence, last.To, x.Fence, x.From, last.To.Sub(x.From))
 				}
-				if last.To > x.To { // who comes next must come behind both
+				if last.To > x.To { // who comes next must come after both
 					tenures[i].To, tenures[i].Token = last.To, last.Token
 				}
 			}
@@ -618,7 +618,7 @@ type entry struct {
 	Lease   int           `json:",omitempty"` // which of this process
 	Begun   *tenure       `json:",omitempty"`
 	Valid   clock.Instant `json:",omitempty"`
-	Tried   *increment    `json:",omitempty"` // the write is sent behind this
+	Tried   *increment    `json:",omitempty"` // the write is sent after this
 	Did     *increment    `json:",omitempty"`
 	Ended   *string       `json:",omitempty"`
 	Stale   bool          `json:",omitempty"`

@@ -64,7 +64,7 @@ func TestRevocationIsTold(t *testing.T) {
 	}
 }
 
-// A waiter behind a holder of another library, who hands nothing over, has the name
+// A waiter after a holder of another library, who hands nothing over, has the name
 // at once when it is let go where the servers tell of it, and otherwise after a pause.
 func TestForeignHolderLetsGo(t *testing.T) {
 	const handOver = 5 * time.Millisecond // and no more than that: two round trips, and two cores

@@ -19,11 +19,11 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor"
 )
 
-// reservation is for how long a node keeps a name for whoever is first in the queue.
+// reservation is for how long a node keeps a name for the first in the queue.
 const reservation = 3 * nodeTimeout
 
 // A waiter whose inbox is cut, on every node at once and right before the holder
-// releases the name, has it soon all the same; or else the one behind it has, and then
+// releases the name, has it soon all the same; or else the one after it has, and then
 // the first.
 func TestInboxCut(t *testing.T) {
 	c := processes(t, 5)
@@ -126,7 +126,7 @@ func TestQueueSurvivesRestart(t *testing.T) {
 		l := acquire(t, holder, "x")
 		turns := queueUp(t, c, sups, "x", 20*time.Millisecond)
 		restart(c.Servers[rand.N(5)])
-		kept(t, l, rand.N(100*time.Millisecond)) // in the midst of its coming back, or behind
+		kept(t, l, rand.N(100*time.Millisecond)) // in the midst of its coming back, or after
 		served(t, n, l, turns)
 	})
 }
@@ -241,7 +241,7 @@ func queueUp(t *testing.T, c *cluster.Cluster, sups []*supervisor.Supervisor, na
 			if hold > 0 {
 				<-time.After(rand.N(hold))
 			}
-			all <- turn{waiter: i, got: got, released: time.Now()} // the next one's comes behind it
+			all <- turn{waiter: i, got: got, released: time.Now()} // the next one's comes after it
 			giveBack(t, l)
 		})
 		lined(t, c, name, int64(i+1))

@@ -22,7 +22,7 @@ func TestRevoke(t *testing.T) {
 func revoke(t *testing.T, c *cluster.Cluster, runs int) {
 	type way struct {
 		name    string
-		command []string // in front of the key, and behind it
+		command []string // in front of the key, and after it
 		behind  []string
 		nodes   int
 		want    error
@@ -54,7 +54,7 @@ func revoke(t *testing.T, c *cluster.Cluster, runs int) {
 				stalled := func() bool { return !l.Valid() && watch.starved() > nodeTimeout/2 }
 				atOnce(w.nodes, func(k int) {
 					node := (run + k) % 5
-					<-time.After(time.Duration(k) * renewEvery / 4) // whoever does it by hand takes a while
+					<-time.After(time.Duration(k) * renewEvery / 4) // a person at a keyboard takes a while
 					if w.want == nil && stalled() {
 						return
 					}

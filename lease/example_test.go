@@ -237,7 +237,7 @@ func ExampleLease_HandOver() {
 	// session-7 <nil>
 }
 
-// A handle and a token are secrets: whoever has one can end the lease. So they show themselves only
+// A handle and a token are secrets: a program that has one can end the lease. So they show themselves only
 // if they are converted to a string.
 func ExampleLease_Handle() {
 	sup, err := supervisor.New(supervisor.Config{Nodes: nodetest.Conns(nodetest.Start(3))})

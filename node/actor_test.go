@@ -546,7 +546,7 @@ func TestScriptFlush(t *testing.T) {
 	})
 }
 
-// What the node has lost the script of is sent again behind what gave it up, unless
+// What the node has lost the script of is sent again after what gave it up, unless
 // that is noticed, and then nothing would ever take it away again.
 func TestScriptFlushBehindARelease(t *testing.T) {
 	queued := on(node.Release, "a", "1")
@@ -731,7 +731,7 @@ func TestNoRedisAtAll(t *testing.T) {
 					r.enrolled()
 					n.Reply(tc.command, tc.answer)
 					got := r.ask(grant("a", "1", 1))
-					// The surplus behind a whole answer comes too late to matter.
+					// The surplus after a whole answer comes too late to matter.
 					if tc.command == "SET" && got[0].Status != node.Unknown {
 						t.Errorf("%+v", got)
 					}
@@ -1201,7 +1201,7 @@ func TestRefusedForGoodAgain(t *testing.T) {
 }
 
 // What a server said to an attempt is over with the next one that comes through: a connection
-// that is lost then, before it was of any use, is made anew for whoever needs it, at once.
+// that is lost then, before it was of any use, is made anew for the next that needs it, at once.
 func TestRefusalEndsWithAnEnrolment(t *testing.T) {
 	for command, answer := range map[string]string{
 		"TIME": "-LOADING Redis is loading the dataset in memory\r\n", "HELLO": wrongPass,

@@ -39,7 +39,7 @@ const (
 )
 
 // A grant that was sent before the node was known to be young is not sent on; what
-// else is asked of it is. That ends with a Sign, also for what stands right behind it, and
+// else is asked of it is. That ends with a Sign, also for what stands right after it, and
 // not with time.
 func TestYoungNodeGrantsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -378,7 +378,7 @@ func TestMaxTTLIsRaised(t *testing.T) {
 
 // LifeAt is not before the node has told its marker: it may have been emptied until then.
 // MarkedAt is not after that was asked for, and goes on with every answer that has the
-// marker behind it.
+// marker after it.
 func TestWhenALifeIsHeardOf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := nodetest.New()
@@ -406,7 +406,7 @@ func TestWhenALifeIsHeardOf(t *testing.T) {
 }
 
 // A node is given an identity once, keeps it over a restart with its data, and gets it
-// back from whoever knew it. Who did not, does not change it.
+// back from a client that knew it. One that did not does not change it.
 func TestEnrolGivesIdentity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := nodetest.New()

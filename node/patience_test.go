@@ -149,7 +149,7 @@ func TestHangsForAMoment(t *testing.T) {
 	})
 }
 
-// What a node says behind an overdue answer counts only if it still is who it was.
+// What a node says after an overdue answer counts only if it still is who it was.
 func TestForgetsWhileItHangs(t *testing.T) {
 	for name, forget := range map[string]func(n *nodetest.Node){
 		"flushed":   func(n *nodetest.Node) { n.Flush() },

@@ -191,7 +191,7 @@ func TestOddNews(t *testing.T) {
 	}
 }
 
-// While nothing is asked, news and the end of the connection are heard at once; right behind a
+// While nothing is asked, news and the end of the connection are heard at once; right after a
 // command within 2 ms.
 func TestNewsWhileIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

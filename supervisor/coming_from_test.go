@@ -567,7 +567,7 @@ func comingFromDestroy(t *testing.T) {
 
 // The to-do of that README: a lock's validity that expires by itself, safely. It
 // ends by the grace and the drift before the first key does, told at the
-// instant to whoever asks, and by a channel to whoever waits; a client that runs fast or
+// instant to a caller that asks, and by a channel to one that waits; a client that runs fast or
 // slow by a hundredth makes no difference.
 func comingFromValidityExpires(t *testing.T) {
 	for _, rate := range []float64{0.99, 1, 1.01} {

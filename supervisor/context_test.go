@@ -15,7 +15,7 @@ import (
 )
 
 // ending is a context that is done when its Err is asked for the n-th time: just when the
-// lease is there. A cancelled one may look like that to whoever was not told yet.
+// lease is there. A cancelled one may look like that to a caller that was not told yet.
 type ending struct {
 	context.Context
 	left atomic.Int32

@@ -233,7 +233,7 @@ func TestServerWithoutRunID(t *testing.T) {
 	})
 }
 
-// A flush of all data takes the marker too: no answer behind it counts, the node is
+// A flush of all data takes the marker too: no answer after it counts, the node is
 // young until the window is over, for a process that has just started too, and a lease
 // that it forgot is kept and restored.
 func TestFlushAll(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor"
 )
 
-// Once runs a job once in a period, by whoever is first: here each of two processes has a timer
+// Once runs a job once in a period, by the first process: here each of two processes has a timer
 // for it. The period is a little less than the timers' interval.
 func ExampleSupervisor_Once() {
 	var hosts []*supervisor.Supervisor
@@ -45,7 +45,7 @@ func ExampleSupervisor_Once() {
 }
 
 // With WithMinHold the next one begins so much later at the earliest. Here that is a rate: one
-// call of a service each 100 ms, whoever makes it.
+// call of a service each 100 ms, by any process.
 func ExampleWithMinHold() {
 	sup, err := supervisor.New(supervisor.Config{Nodes: nodes})
 	if err != nil {

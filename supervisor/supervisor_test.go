@@ -26,7 +26,7 @@ import (
 
 const ttl = 2 * time.Second
 
-// bubble runs f in a bubble with n nodes, and ends them behind it.
+// bubble runs f in a bubble with n nodes, and ends them after it.
 func bubble(t *testing.T, n int, f func(t *testing.T, nodes []*nodetest.Node)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -40,7 +40,7 @@ func bubble(t *testing.T, n int, f func(t *testing.T, nodes []*nodetest.Node)) {
 	})
 }
 
-// start makes a supervisor on the nodes, and closes it behind the test.
+// start makes a supervisor on the nodes, and closes it after the test.
 func start(t *testing.T, nodes []*nodetest.Node, change ...func(*supervisor.Config)) *supervisor.Supervisor {
 	t.Helper()
 	cfg := supervisor.Config{Nodes: nodetest.Conns(nodes), TTL: ttl, Clock: clock.Runtime(), Owner: "me"}
@@ -472,7 +472,7 @@ func TestOwedIsPaid(t *testing.T) {
 }
 
 // A waiter of the same process takes over in one exchange, or two: the release may
-// be on its way before the grant is behind it.
+// be on its way before the grant is after it.
 func TestHandOverInOneProcess(t *testing.T) {
 	bubble(t, 5, func(t *testing.T, nodes []*nodetest.Node) {
 		sup := start(t, nodes)
@@ -838,7 +838,7 @@ func TestFailedIsTold(t *testing.T) {
 		})
 		acquire(t, sup, "x")
 		_, err := sup.TryAcquire(t.Context(), "x")
-		if err := sup.Close(t.Context()); err != nil { // all is told behind it
+		if err := sup.Close(t.Context()); err != nil { // all is told after it
 			t.Fatal(err)
 		}
 		if len(failed) != 1 || failed[0].Name != "jobs:x" || failed[0].Err != err {

@@ -74,7 +74,7 @@ func (v *viewer) endsWith(t *testing.T, want string) {
 	v.told = nil
 }
 
-// A watch tells how it is and then what changes, resumes behind an outage, and ends
+// A watch tells how it is and then what changes, resumes after an outage, and ends
 // with its context.
 func TestWatch(t *testing.T) {
 	bubble(t, 5, func(t *testing.T, nodes []*nodetest.Node) {

@@ -332,7 +332,7 @@ func TestSignalIsPassedOn(t *testing.T) {
 	}
 }
 
-// What whoever started it has it ignore, as nohup does, neither ends it nor its command.
+// A signal that its parent has had it ignore, as nohup does, ends neither it nor its command.
 func TestIgnoredSignals(t *testing.T) {
 	nodes, urls := serve(t, 3)
 	held := rival(t, nodes, "x")

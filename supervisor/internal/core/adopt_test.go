@@ -232,7 +232,7 @@ func TestAdoptBeforeATry(t *testing.T) {
 	b.wantNodes(b.take(node.Release), 0, 1, 2)
 }
 
-// An heir that gives up, or is given up, leaves the lease to whoever has the handle.
+// An heir that gives up, or is given up, leaves the lease to the next that has the handle.
 func TestAdoptEnds(t *testing.T) {
 	for name, end := range map[string]func(*bench, Call) Reason{
 		"canceled": func(b *bench, w Call) Reason {
@@ -264,7 +264,7 @@ func TestAdoptEnds(t *testing.T) {
 		})
 	}
 
-	// A cancellation that comes behind the end is one too many.
+	// A cancellation that comes after the end is one too many.
 	b := enrolled(t, 1)
 	w := b.adopt("x")
 	b.say(b.take(node.Adopt)[0], node.Absent)

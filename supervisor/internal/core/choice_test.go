@@ -68,7 +68,7 @@ func (b *bench) stands(names ...string) map[string]string {
 	for _, s := range sends {
 		tokens[s.cmd.Name] = s.cmd.Token
 		b.say(s, node.Other, theirs, func(r *node.Reply) {
-			if r.Ticket = s.cmd.Ticket; s.cmd.New { // behind somebody
+			if r.Ticket = s.cmd.Ticket; s.cmd.New { // after somebody
 				r.Ticket += 7
 			}
 		})

@@ -426,7 +426,7 @@ func TestClockAfterAPause(t *testing.T) {
 	if before.Err() != lease.ErrPaused {
 		t.Fatalf("Err() = %v", before.Err())
 	}
-	after := b.hold("y") // at the very instant, behind it
+	after := b.hold("y") // at the very instant, after it
 	b.clock.Advance(time.Millisecond)
 	b.gains(2, 5*time.Second)
 	if err := after.Err(); err != nil {

@@ -684,7 +684,7 @@ func TestRefusalIsLookedInto(t *testing.T) {
 }
 
 // A cancelled waiter leaves nothing behind: its attempt is released everywhere, and
-// a grant that comes later finds the release behind it.
+// a grant that comes later finds the release after it.
 func TestCancelGivesBack(t *testing.T) {
 	b := enrolled(t, 3)
 	w := b.acquire("x")
@@ -734,7 +734,7 @@ func TestFence(t *testing.T) {
 
 // A node that had more stored than it was asked to store is asked once more, for one
 // more than that. What it tells in its first answer is what counts: it has granted
-// before, so whoever stored more after that has no lease.
+// before, so one that stored more after that has no lease.
 func TestFenceRaisedTwice(t *testing.T) {
 	b := enrolled(t, 3)
 	w := b.acquire("x")
@@ -869,7 +869,7 @@ func TestLine(t *testing.T) {
 	if l.Token() == first.Token() {
 		t.Error("two tenures with one token")
 	}
-	// A waiter that leaves in between does not stop those behind it.
+	// A waiter that leaves in between does not stop those after it.
 	w4 := b.acquire("x")
 	b.c.Cancel(b.now(), w3)
 	b.perform()

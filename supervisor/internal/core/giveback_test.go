@@ -476,7 +476,7 @@ func TestBoundClose(t *testing.T) {
 	b.wantNoAlarms()
 }
 
-// However many names Close could not give back, whoever releases one of them is told, and how
+// However many names Close could not give back, the caller that releases one of them is told, and how
 // many there are.
 func TestReleaseOfWhatCloseGaveUp(t *testing.T) {
 	const names = maxUnreleased + 50

@@ -120,7 +120,7 @@ func (h *history) fail(format string, args ...any) {
 //	call 3: adopt x from A              of a former holder that is over; also "from A, alive"
 //	call 1: give up
 //	node 0: grant A ok                  or absent, other, unknown, unsent; to the command that
-//	                                    was sent first. More is told behind a comma, see reply
+//	                                    was sent first. More is told after a comma, see reply
 //	node 0: reserved for A
 //	node 0: given to A, fence 7, until 1s, by the heartbeat until 2s
 //	node 0: restarted empty             also "down", "back", "marker confirmed", "grown"
@@ -145,7 +145,7 @@ func (h *history) play(input string) {
 	case said && words[0] == "call":
 		h.call(Call(h.number(words[1])), what)
 	case said && (words[0] == "node" || words[0] == "nodes"):
-		// As the loop does it: effects behind each message, and commands behind all of them.
+		// As the loop does it: effects after each message, and commands after all of them.
 		next := 1
 		perform.Messages(h.now(), h.c, h, func() bool {
 			if next == len(words) {

@@ -92,7 +92,7 @@ func TestLateHealShortens(t *testing.T) {
 	}
 }
 
-// The release behind a heal that was never answered is owed for as long as that may come.
+// The release after a heal that was never answered is owed for as long as that may come.
 func TestDebtBehindALateHeal(t *testing.T) {
 	b := enrolled(t, 1)
 	b.hold("x")

@@ -11,7 +11,7 @@ import (
 // theirs is what a node says of a name that another client has.
 func theirs(r *node.Reply) { r.Value, r.Left = "them/"+fmt.Sprintf("%026d", 7), time.Minute }
 
-// stand has a waiter stand in the queue of every node, behind a foreign holder.
+// stand has a waiter stand in the queue of every node, after a foreign holder.
 func (b *bench) stand(name string, change ...func(*Request)) (w Call, token string) {
 	b.t.Helper()
 	w = b.acquire(name, change...)
@@ -48,7 +48,7 @@ func (b *bench) beats(answer func(i int) (node.Status, func(*node.Reply))) {
 }
 
 // A waiter that was refused stands in the queue of every node, with the token of its
-// next attempt: as a new one, behind all that stand there. The last of the places that
+// next attempt: as a new one, after all that stand there. The last of the places that
 // a quorum has given it becomes its place on all nodes.
 func TestRefusedWaiterStandsInQueue(t *testing.T) {
 	b := enrolled(t, 3)
@@ -370,7 +370,7 @@ func TestGivesWay(t *testing.T) {
 	})
 	b.wantNodes(b.take(node.Leave), 0, 1)
 	again := b.take(node.Enqueue)
-	b.wantNodes(again, 0, 1) // and stands there anew, behind that one
+	b.wantNodes(again, 0, 1) // and stands there anew, after that one
 	// Once in a while: else two of them would go on for ever.
 	for _, s := range again {
 		b.say(s, node.OK, func(r *node.Reply) { r.Ahead = 1 })
@@ -419,7 +419,7 @@ func TestBeat(t *testing.T) {
 }
 
 // One that has what it can reach reserved for it, and reaches no quorum, asks more
-// rarely: whoever reaches more may need just these nodes.
+// rarely: one that reaches more may need just these nodes.
 func TestBeatsRarelyWithoutQuorum(t *testing.T) {
 	b := enrolled(t, 3)
 	b.stand("x")

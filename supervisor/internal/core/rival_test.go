@@ -36,14 +36,14 @@ func TestKeyOfAnotherLifeAndALongerRival(t *testing.T) {
 }
 
 // What a node reserves for a lease that is held already is not claimed: a key that comes
-// there before the others have confirmed would look like an unbroken tenure to whoever
+// there before the others have confirmed would look like an unbroken tenure to one that
 // adopts it.
 //
 //  1. The holder stood in the queues, and has nodes 0 and 1. It does not reach node 0.
 //  2. Its key on node 0 is deleted by hand. A rival has nodes 0 and 2, its whole tenure,
 //     and releases: node 2 reserves the key for the holder, who still stands there.
 //  3. The holder claims it, and dies before it learns of the deletion. Nodes 1 and 2 keep
-//     its token: whoever has the handle adopts the lease by them.
+//     its token: one that has the handle adopts the lease by them.
 func TestReservationForHolderWaitsForTrial(t *testing.T) {
 	b := enrolled(t, 3)
 	w, token := b.stand("x")

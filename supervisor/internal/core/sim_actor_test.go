@@ -29,7 +29,7 @@ type simActor struct {
 
 	conn    *simConn // nil while there is none
 	attempt *simConn // to make one
-	asked   *simConn // an answer over it is overdue, and one behind that is waited for
+	asked   *simConn // an answer over it is overdue, and one after that is waited for
 	hold    bool     // commands wait for the attempt
 	pipe    *simPipe // under way
 	slow    time.Duration
@@ -297,7 +297,7 @@ func (a *simActor) watch() {
 	})
 }
 
-// overdue answers a pipeline without knowing, and has the node say something behind it. If it
+// overdue answers a pipeline without knowing, and has the node say something after it. If it
 // does, the connection goes on.
 func (a *simActor) overdue(p *simPipe) {
 	c, w, s := a.c, a.c.w, p.conn
@@ -491,7 +491,7 @@ func (a *simActor) execute(p *simPipe, slow bool) {
 		a.back(p.conn, func() { a.answered(p) })
 	}, func() {
 		if a.stealthy && p.step == 0 && a.n.up && !p.conn.closed && !p.stranger {
-			// The library has dialled again, and sends it to whoever is there now.
+			// The library has dialled again, and sends it to the server that is there now.
 			p.stranger = true
 			p.boot = a.n.boot
 			a.execute(p, slow)

@@ -45,7 +45,7 @@ func (w *world) aimAtOverdue(n *simNode) {
 	}
 }
 
-// aimAtHolder strikes right behind a win: the voters lose their data, and the holder
+// aimAtHolder strikes right after a win: the voters lose their data, and the holder
 // alone is cut off.
 func (w *world) aimAtHolder(l *simLease, t *tenure) {
 	f := &w.faults

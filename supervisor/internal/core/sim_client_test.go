@@ -219,7 +219,7 @@ func (c *simClient) perform(now clock.Instant) {
 	}
 }
 
-// checkChoices checks that whoever wants any of several names asks for the vote of no node for
+// checkChoices checks that a caller that wants any of several names asks for the vote of no node for
 // two of them, and stands nowhere meanwhile.
 func (c *simClient) checkChoices() {
 	for _, head := range c.core.waiters {

@@ -38,7 +38,7 @@ const (
 	pauseUnseen // its clock does not go on
 	adminDelete
 	adminSet
-	adminRevoke // deletion on a majority, and whoever holds it hears of it late
+	adminRevoke // deletion on a majority, and the holder hears of it late
 	revoked     // by a client
 	clockBack
 	clockAhead
@@ -240,7 +240,7 @@ func (w *world) simulate() {
 	w.mend()
 
 	// Somebody must get each name: when the nodes are old, the keys of the dead have expired,
-	// and whoever has it has given it back. Whoever comes then has as long again.
+	// and the holder has given it back. One that comes then has as long again.
 	within := 8*w.maxTTL + 2*w.most + 5*time.Second + w.setBack
 	for bound := w.now + within; slices.Contains(w.progress[:len(w.names)], false); {
 		if w.step(bound) {

@@ -36,7 +36,7 @@ type simNode struct {
 	spoilt []promise // an administrator's, or its clock's: nobody does
 
 	// By the token of an adoption: when the former key would have been gone, in true time, as
-	// the node tells whoever adopts.
+	// the node tells the one that adopts.
 	swapped map[string]time.Duration
 }
 

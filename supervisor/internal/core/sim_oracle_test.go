@@ -42,7 +42,7 @@ type simLease struct {
 	told     nodeSet // those of them that have said so
 	blurred  nodeSet // those that can say so no longer: they have lost data since
 	late     nodeSet // nodes that got its key by its election after that
-	given    nodeSet // nodes that gave the key to whoever adopts the lease
+	given    nodeSet // nodes that gave the key to the one that adopts the lease
 	revoked  bool    // a client was told to
 
 	// Of a scene.
@@ -504,7 +504,7 @@ func (w *world) ended(l *simLease, why Reason) {
 	case ReasonReleased:
 	case ReasonHandedOver:
 		w.stats.handOvers++
-		l.minHold = 0 // whoever adopts it has none
+		l.minHold = 0 // the one that adopts it has none
 		w.leftTokens[l.token] = leftHandle
 	case ReasonExpired:
 		w.stats.lost["expired"]++

@@ -155,7 +155,7 @@ func TestAttemptThatWouldStayIsGivenBack(t *testing.T) {
 
 // A raise that was never answered may have given the keys their long life. So the release of such an
 // attempt is owed for as long, and not for a quarter of an hour: a name that nobody has had would stay
-// taken for a day, and whoever asks would be told that somebody has it.
+// taken for a day, and a caller that asks would be told that somebody has it.
 func TestAttemptThatWouldStayIsOwed(t *testing.T) {
 	const long = 24 * time.Hour
 	b := enrolled(t, 3)

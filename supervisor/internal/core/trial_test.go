@@ -128,7 +128,7 @@ func TestLateGrantsConfirmNothing(t *testing.T) {
 // clients (S10 to S12 in the order below). Each is what the nodes answer to the holder
 // while a rival has its tenure.
 
-// A grant that was late lands behind a loss of data, after its connection was given up.
+// A grant that was late lands after a loss of data, after its connection was given up.
 // A renewal finds the key, in a life that was never asked for a vote: it counts only when
 // every election is over that may have the vote of the life before.
 func TestKeyOfAnotherLife(t *testing.T) {
@@ -197,7 +197,7 @@ func TestLateGrantBehindALapse(t *testing.T) {
 	b.say(grants[1], node.OK)
 	l := b.got(w)
 	b.advance(lateAfter + 1)
-	b.say(grants[2], node.OK) // behind the rival, who had nodes 0 and 2
+	b.say(grants[2], node.OK) // after the rival, who had nodes 0 and 2
 	held := b.c.lines["x"].holder
 	lapses := held.votes.of[0].until
 	for b.now() < lapses {

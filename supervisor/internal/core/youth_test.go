@@ -28,7 +28,7 @@ func TestYouthByOurOwnClock(t *testing.T) {
 	b.wantNodes(b.take(node.Grant), 0, 1, 2)
 }
 
-// A node that others have said to be grown is asked at once by whoever waits for it.
+// A node that others have said to be grown is asked at once by a caller that waits for it.
 func TestGrownByOthers(t *testing.T) {
 	b := enrolled(t, 1)
 	b.restart(0)
