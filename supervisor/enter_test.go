@@ -68,6 +68,32 @@ func TestEnter(t *testing.T) {
 	})
 }
 
+// The loop looks again if what was decided without it is due before the loop's timer.
+func TestLoopLooksAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := nodetest.New()
+		defer n.Close()
+		s, err := New(Config{Nodes: []node.Conn{n.Conn()}, Clock: clock.Runtime()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close(context.Background())
+		synctest.Wait()
+		if !s.enter() {
+			t.Fatal("nothing is to be done, and it does not enter")
+		}
+		s.armed = clock.Never // as if the loop slept for longer than anything may wait
+		s.leave(s.clock.Now())
+		synctest.Wait()
+		s.mu.Lock()
+		armed := s.armed
+		s.mu.Unlock()
+		if armed == clock.Never {
+			t.Error("the loop sleeps on")
+		}
+	})
+}
+
 // What is decided without the loop has its alarms heard in time: a lease is renewed for the first
 // time 50 ms after its grant, which has its key tracked, however long the loop would have slept.
 func TestAlarmsOfWhoEnters(t *testing.T) {
