@@ -84,15 +84,21 @@ func NewCollector(cfg Config) *Collector {
 		Name: "leasehold_lost_total",
 		Help: "Leases that ended without their holder asking, by why.",
 	}, append([]string{"reason"}, name...))
-	if c.names == nil { // so that the first is a growth from 0
-		c.hold.WithLabelValues()
+	if c.names == nil {
 		c.wait.WithLabelValues("acquired")
-		for _, r := range reasons {
-			c.lost.WithLabelValues(r.word)
-		}
-		c.lost.WithLabelValues(other)
+		c.begin()
 	}
 	return c
+}
+
+// begin has the series of a name, or those of all names, be there with 0, so that the first loss is
+// a growth.
+func (c *Collector) begin(name ...string) {
+	c.hold.WithLabelValues(name...)
+	for _, r := range reasons {
+		c.lost.WithLabelValues(append([]string{r.word}, name...)...)
+	}
+	c.lost.WithLabelValues(append([]string{other}, name...)...)
 }
 
 // Instrument returns a configuration whose supervisor tells the collector what happens, and then
@@ -121,7 +127,11 @@ func (c *Collector) Attach(sup *supervisor.Supervisor) { c.sup.Store(sup) }
 func (c *Collector) observe(e supervisor.Event) {
 	switch e.Kind {
 	case supervisor.EventAcquired:
-		c.wait.WithLabelValues(c.labels("acquired", e.Name)...).Observe(e.Waited.Seconds())
+		labels := c.labels("acquired", e.Name)
+		c.wait.WithLabelValues(labels...).Observe(e.Waited.Seconds())
+		if c.names != nil {
+			c.begin(labels[1:]...)
+		}
 	case supervisor.EventFailed:
 		c.wait.WithLabelValues(c.labels(wordOf(e.Err, outcomes), e.Name)...).Observe(e.Waited.Seconds())
 	case supervisor.EventReleased, supervisor.EventLost:

@@ -253,6 +253,7 @@ func TestNames(t *testing.T) {
 			"held{name=one}": 0, "held{name=caf\uFFFD}": 1, "held{name=other}": 2,
 			"hold_seconds_count{name=one}":                            1,
 			"acquire_wait_seconds_count{name=one,outcome=acquired}":   1,
+			"lost_total{name=one,reason=expired}":                     0, // so that the first is a growth
 			"acquire_wait_seconds_count{name=other,outcome=acquired}": 2,
 		}
 		for name, v := range want {
@@ -276,9 +277,12 @@ func TestNamesAreBounded(t *testing.T) {
 		c.observe(supervisor.Event{Kind: supervisor.EventAcquired, Name: name})
 		c.observe(supervisor.Event{Kind: supervisor.EventLost, Name: name, Err: lease.ErrExpired})
 	}
-	for _, m := range []string{"leasehold_acquire_wait_seconds", "leasehold_hold_seconds", "leasehold_lost_total"} {
-		if n := testutil.CollectAndCount(c, m); n != 11 {
-			t.Errorf("%d series of %s, want 11", n, m)
+	for m, want := range map[string]int{
+		"leasehold_acquire_wait_seconds": 11, "leasehold_hold_seconds": 11,
+		"leasehold_lost_total": 11 * (len(reasons) + 1),
+	} {
+		if n := testutil.CollectAndCount(c, m); n != want {
+			t.Errorf("%d series of %s, want %d", n, m, want)
 		}
 	}
 }

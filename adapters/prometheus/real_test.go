@@ -107,8 +107,8 @@ func TestAlertsAreTested(t *testing.T) {
 			}
 		}
 	}
-	if len(alerts) != 5 {
-		t.Errorf("the alerts %v, want five", alerts)
+	if len(alerts) != 7 {
+		t.Errorf("the alerts %v, want seven", alerts)
 	}
 	checkNames(t, "alerts.yaml", string(rules))
 }
