@@ -264,16 +264,17 @@ func TestBrokenArguments(t *testing.T) {
 				sup := start(t, nodes, func(cfg *supervisor.Config) {
 					cfg.TTL, cfg.MaxTTL, cfg.NodeTimeout = 10*time.Second, 20*time.Second, 500*time.Millisecond
 				})
-				_, err := sup.Acquire(t.Context(), c.name, c.opts...)
-				_, try := sup.TryAcquire(t.Context(), c.name, c.opts...)
-				_, all := sup.AcquireAll(t.Context(), []string{c.name}, c.opts...)
-				_, some := sup.AcquireAny(t.Context(), []string{c.name}, c.opts...)
+				ctx := within(t, time.Hour) // what is accepted may wait for ever
+				_, err := sup.Acquire(ctx, c.name, c.opts...)
+				_, try := sup.TryAcquire(ctx, c.name, c.opts...)
+				_, all := sup.AcquireAll(ctx, []string{c.name}, c.opts...)
+				_, some := sup.AcquireAny(ctx, []string{c.name}, c.opts...)
 				calls := map[string]error{
 					"Acquire": err, "TryAcquire": try, "AcquireAll": all, "AcquireAny": some,
-					"Do":   sup.Do(t.Context(), c.name, never(t), c.opts...),
-					"Lead": sup.Lead(t.Context(), c.name, never(t), c.opts...),
+					"Do":   sup.Do(ctx, c.name, never(t), c.opts...),
+					"Lead": sup.Lead(ctx, c.name, never(t), c.opts...),
 				}
-				_, calls["Once"] = sup.Once(t.Context(), c.name, time.Minute, never(t), c.opts...)
+				_, calls["Once"] = sup.Once(ctx, c.name, time.Minute, never(t), c.opts...)
 				// What is wrong with an option that a call cannot use, it does not say.
 				words := strings.Join(c.want, " ")
 				if strings.Contains(words, "WithCoolDown") {
@@ -289,10 +290,10 @@ func TestBrokenArguments(t *testing.T) {
 					delete(calls, "Once")
 				}
 				if len(c.opts) == 0 {
-					_, calls["Inspect"] = sup.Inspect(t.Context(), c.name)
-					calls["StepDown"] = sup.StepDown(t.Context(), c.name)
-					calls["Revoke"] = sup.Revoke(t.Context(), c.name, "me/1")
-					for _, calls["Watch"] = range sup.Watch(t.Context(), c.name) {
+					_, calls["Inspect"] = sup.Inspect(ctx, c.name)
+					calls["StepDown"] = sup.StepDown(ctx, c.name)
+					calls["Revoke"] = sup.Revoke(ctx, c.name, "me/1")
+					for _, calls["Watch"] = range sup.Watch(ctx, c.name) {
 					}
 				}
 				for call, err := range calls {
