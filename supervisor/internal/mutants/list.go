@@ -1422,7 +1422,7 @@ var mutants = []mutant{
 	{"one node that was left tells nothing", "false if another has run it", core + "/reasons.go",
 		"return a.Verdict == VerdictHeld && left", "return false && left", "./supervisor/internal/core TestTaken$"},
 	{"a key that is left does not say so, as played", "they are marked as left, and nobody counts them as votes", keys,
-		"script.LeftMark+text", "text", ""},
+		"script.LeftMark+text", "text", "./node/nodetest TestConform/commands"},
 	{"a key that is left does not say so", "they are marked as left", script,
 		"redis.call('SET', name, '`+LeftMark+`' .. held, 'PX'", "redis.call('SET', name, held, 'PX'", real + "/commands"},
 	{"what another has is left", "no script takes a key but by its own token", script,
