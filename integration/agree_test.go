@@ -68,14 +68,15 @@ func longerTTL(t *testing.T, c *cluster.Cluster, newcomer, cutOff bool, n *notes
 	each(c.Servers[1:], cluster.Server.Kill)
 	from := time.Now()
 	each(c.Servers[1:], cluster.Server.Start)
+	up := time.Now()
 	if newcomer {
-		from = time.Now()
+		from = up
 		rival = begin(t, proxied(toRival), lasting(shortest, longest))
 	}
 	waits(t, rival)
 	d := duel{v, held, rival, longGuard, w}
 	if cutOff {
-		d.afterTheWindow(t, from, n)
+		d.afterTheWindow(t, from, up, n)
 	} else {
 		d.afterTheHolder(t, c.Servers[1], n)
 	}

@@ -112,7 +112,7 @@ func setBehindRestart(t *testing.T, list []*cluster.Clocked, newcomer, cutOff bo
 	waits(t, rival)
 	d := duel{v, held, rival, guardWindow, w}
 	if cutOff {
-		d.afterTheWindow(t, from, n)
+		d.afterTheWindow(t, from, from, n)
 	} else {
 		d.afterTheHolder(t, b, n)
 	}

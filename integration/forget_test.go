@@ -101,7 +101,7 @@ func (x forgetting) run(t *testing.T, c *cluster.Cluster, cutOff bool, n *notes)
 	waits(t, rival)
 	d := duel{v, held, rival, guardWindow, w}
 	if cutOff {
-		d.afterTheWindow(t, came, n)
+		d.afterTheWindow(t, came, came, n)
 	} else {
 		d.afterTheHolder(t, toRival[lost].proxy, n)
 	}
@@ -149,14 +149,15 @@ func (d duel) afterTheHolder(t *testing.T, lost server, n *notes) {
 	n.add("kept (1)", 1)
 }
 
-// afterTheWindow wants the rival to get the name when the window is over, which began at
-// some instant, and not much later.
-func (d duel) afterTheWindow(t *testing.T, from time.Time, n *notes) {
+// afterTheWindow wants the rival to get the name when the window is over, which began between from
+// and up, and not much later.
+func (d duel) afterTheWindow(t *testing.T, from, up time.Time, n *notes) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d.window+3*ttl)
 	defer cancel()
 	next, err := d.rival.Acquire(ctx, "x")
-	took := time.Since(from)
+	won := time.Now()
+	took := won.Sub(from)
 	if err != nil {
 		t.Fatalf("the rival never got it: %v", err)
 	}
@@ -164,7 +165,7 @@ func (d duel) afterTheWindow(t *testing.T, from time.Time, n *notes) {
 	if took < d.window {
 		t.Errorf("the rival got it after %v, within its window of %v; the holder: Valid() = %v", took, d.window, d.held.Valid())
 	}
-	late := took - d.window
+	late := won.Sub(up) - d.window
 	d.watch.within(t, "the rival had it after its window by", late, 500*time.Millisecond)
 	n.took("the rival had it after its window by", late)
 }

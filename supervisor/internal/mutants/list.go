@@ -1494,7 +1494,7 @@ var mutants = []mutant{
 	{"a program that only asks acquires", "every call that would acquire returns an error", "supervisor/options.go",
 		"\tif s.cfg.NoLeases {\n", "\tif false {\n", "./supervisor TestNoLeases$"},
 	{"nodes that are down are no reason to tell of young ones", "nothing can be acquired is told, and for how long", core + "/youth.go",
-		"p.away && !p.state.Enrolled {", "false {", "./supervisor/internal/core TestYoungNodesAreToldWithThoseThatAreDown$"},
+		"p.away && !p.state.Enrolled {", "p.away && p.state.Enrolled {", "./supervisor/internal/core TestYoungNodesAreToldWithThoseThatAreDown$"},
 	{"that nodes are young is told again and again", "it is told once each time", core + "/youth.go",
 		"\tc.few = true\n", "", "./supervisor/internal/core TestYoungNodesAreToldWithThoseThatAreDown$"},
 	{"stepping down frees the name while the function still runs", "one function at a time runs under a name", "supervisor/run.go",
