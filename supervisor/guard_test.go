@@ -373,17 +373,17 @@ func TestNoLeases(t *testing.T) {
 				t.Errorf("node %d has a MaxTTL of %v, want %v", i, n.MaxTTL, ttl)
 			}
 		}
-		handle := held.Handle()
+		handle, ctx := held.Handle(), within(t, time.Minute)
 		calls := map[string]error{
-			"Do":   asks.Do(t.Context(), "y", never(t)),
-			"Lead": asks.Lead(t.Context(), "y", never(t)),
+			"Do":   asks.Do(ctx, "y", never(t)),
+			"Lead": asks.Lead(ctx, "y", never(t)),
 		}
-		_, calls["Acquire"] = asks.Acquire(t.Context(), "y")
-		_, calls["TryAcquire"] = asks.TryAcquire(t.Context(), "y")
-		_, calls["AcquireAll"] = asks.AcquireAll(t.Context(), []string{"y"})
-		_, calls["AcquireAny"] = asks.AcquireAny(t.Context(), []string{"y"})
-		_, calls["Once"] = asks.Once(t.Context(), "y", time.Minute, never(t))
-		_, calls["Adopt"] = asks.Adopt(t.Context(), handle)
+		_, calls["Acquire"] = asks.Acquire(ctx, "y")
+		_, calls["TryAcquire"] = asks.TryAcquire(ctx, "y")
+		_, calls["AcquireAll"] = asks.AcquireAll(ctx, []string{"y"})
+		_, calls["AcquireAny"] = asks.AcquireAny(ctx, []string{"y"})
+		_, calls["Once"] = asks.Once(ctx, "y", time.Minute, never(t))
+		_, calls["Adopt"] = asks.Adopt(ctx, handle)
 		for call, err := range calls {
 			if err == nil || !strings.Contains(err.Error(), "Config.NoLeases is set") {
 				t.Errorf("%s: %v", call, err)
