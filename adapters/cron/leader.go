@@ -56,11 +56,14 @@ func (l *Leader) Run(ctx context.Context) error {
 		l.cron.Start()
 		<-leads.Done()
 		stopped := l.cron.Stop() // no job begins any more
-		l.set(nil)
+		l.set(noTenure)
 		<-stopped.Done()
 		return ctx.Err()
 	}, l.opts...)
 }
+
+// noTenure is the context of a process that does not lead.
+var noTenure context.Context
 
 func (l *Leader) set(leads context.Context) {
 	l.mu.Lock()

@@ -2,8 +2,8 @@ package leasecron
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/robfig/cron/v3"
@@ -51,18 +51,18 @@ func NewOnce(ctx context.Context, sup *supervisor.Supervisor, cfg Config) (*Once
 	if cfg.Logger == nil {
 		cfg.Logger = cron.DefaultLogger
 	}
-	var wrong []error
+	var wrong []string
 	if sup == nil {
-		wrong = append(wrong, errors.New("want a supervisor, not nil"))
+		wrong = append(wrong, "want a supervisor, not nil")
 	}
 	if cfg.Period <= 0 {
-		wrong = append(wrong, fmt.Errorf("Period %v: want more than 0", cfg.Period))
+		wrong = append(wrong, fmt.Sprintf("Period %v: want more than 0", cfg.Period))
 	}
 	if cfg.Wait < 0 || cfg.Wait > max(cfg.Period, 0) {
-		wrong = append(wrong, fmt.Errorf("Wait %v: want more than 0 and at most Period = %v", cfg.Wait, cfg.Period))
+		wrong = append(wrong, fmt.Sprintf("Wait %v: want more than 0 and at most Period = %v", cfg.Wait, cfg.Period))
 	}
 	if wrong != nil {
-		return nil, fmt.Errorf("leasecron: %w", errors.Join(wrong...))
+		return nil, fmt.Errorf("leasecron: %s", strings.Join(wrong, "\n"))
 	}
 	return &Once{ctx: ctx, sup: sup, cfg: cfg}, nil
 }

@@ -64,11 +64,14 @@ func NewElector(sup *supervisor.Supervisor, name string, opts ...supervisor.Opti
 func (e *Elector) lead(ctx context.Context) error {
 	e.set(ctx)
 	<-ctx.Done()
-	if idle := e.set(nil); idle != nil {
+	if idle := e.set(noTenure); idle != nil {
 		<-idle
 	}
 	return nil
 }
+
+// noTenure is the context of a process that does not lead.
+var noTenure context.Context
 
 // set sets the tenure, and returns what is closed when no function of Task runs any more; nil if
 // none does.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,18 +47,18 @@ func NewLocker(sup *supervisor.Supervisor, cfg Config) (*Locker, error) {
 	if cfg.Wait == 0 {
 		cfg.Wait = min(cfg.Period/4, time.Minute)
 	}
-	var wrong []error
+	var wrong []string
 	if sup == nil {
-		wrong = append(wrong, errors.New("want a supervisor, not nil"))
+		wrong = append(wrong, "want a supervisor, not nil")
 	}
 	if cfg.Period <= 0 {
-		wrong = append(wrong, fmt.Errorf("Period %v: want more than 0", cfg.Period))
+		wrong = append(wrong, fmt.Sprintf("Period %v: want more than 0", cfg.Period))
 	}
 	if cfg.Wait < 0 || cfg.Wait > max(cfg.Period, 0) {
-		wrong = append(wrong, fmt.Errorf("Wait %v: want more than 0 and at most Period = %v", cfg.Wait, cfg.Period))
+		wrong = append(wrong, fmt.Sprintf("Wait %v: want more than 0 and at most Period = %v", cfg.Wait, cfg.Period))
 	}
 	if wrong != nil {
-		return nil, fmt.Errorf("leasegocron: %w", errors.Join(wrong...))
+		return nil, fmt.Errorf("leasegocron: %s", strings.Join(wrong, "\n"))
 	}
 	return &Locker{sup: sup, cfg: cfg, held: make(map[string]*lease.Lease)}, nil
 }

@@ -180,7 +180,6 @@ func TestLock(t *testing.T) {
 			}
 			return l
 		}
-		begun := time.Now()
 		l := lock(t.Context(), "a", nil)
 		lock(t.Context(), "a", supervisor.ErrHeld) // this process has it
 		time.Sleep(2 * interval)
@@ -190,7 +189,7 @@ func TestLock(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		begun = time.Now()
+		begun := time.Now()
 		if err := lock(t.Context(), "a", nil).Unlock(t.Context()); err != nil {
 			t.Error(err)
 		}

@@ -321,7 +321,7 @@ func startPrometheus(t *testing.T, path, dir string) *promServer {
 	return nil
 }
 
-var errEnded = errors.New("Prometheus has ended")
+var errEnded = errors.New("the server has ended")
 
 func (p *promServer) ready(ended <-chan error) error {
 	tick := time.NewTicker(20 * time.Millisecond)
