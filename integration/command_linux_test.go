@@ -370,7 +370,7 @@ func stoppedByTheTerminal(y *yard) {
 	y.next()
 	y.settles("A B")
 	s.keys("fg\n")
-	s.says("without the lease")
+	s.says("the command has ended")
 	s.status(76)
 	y.settles("A B")
 }
@@ -399,7 +399,7 @@ func stoppedByASignal(y *yard) {
 	_ = syscall.Kill(s.leasehold(), syscall.SIGTSTP)
 	y.next()
 	s.keys("fg\n")
-	s.says("without the lease")
+	s.says("the command has ended")
 	s.status(76)
 	y.settles("A B")
 }
