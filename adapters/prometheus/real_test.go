@@ -263,8 +263,8 @@ scrape_configs:
 			}
 		}
 	}
-	if n != 5 {
-		t.Errorf("Prometheus has %d rules, want five", n)
+	if n != 7 {
+		t.Errorf("Prometheus has %d rules, want seven", n)
 	}
 }
 
