@@ -10,7 +10,7 @@ import (
 
 // InTime plays a part of a test in real time, up to three times, until this process was late by no
 // more than most meanwhile, and reports whether it was. A process is late if the machine has too
-// much to do, or was paused. Whoever looks at ticks of that time cannot tell one that was lost by
+// much to do, or was paused. A test of ticks of that time cannot tell one that was lost by
 // the subject of the test from one that the machine has lost.
 func InTime(t testing.TB, most time.Duration, play func()) bool {
 	t.Helper()
