@@ -57,6 +57,7 @@ func refused(t *testing.T, sup *supervisor.Supervisor, handle lease.Handle, opts
 // second heir is refused, whenever it tries, and the first one keeps the lease. Of two that
 // try at the same moment one has it.
 func TestHandleIsAdoptedOnce(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	for _, nodes := range []int{1, 3, 5} {
 		t.Run(fmt.Sprintf("N=%d, one after the other", nodes), func(t *testing.T) {
@@ -128,6 +129,7 @@ func TestHandleIsAdoptedOnce(t *testing.T) {
 // The handle of a lease whose holder lives on is adopted: also if the holder cannot be told
 // so, because it is cut off from its nodes. At no instant do both believe.
 func TestHandleOfALivingHolder(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	for _, x := range []struct {
 		name  string
@@ -188,6 +190,7 @@ func TestHandleOfALivingHolder(t *testing.T) {
 // given away: at once if it says that the former has ended, and when what the nodes had
 // promised to that one is over if it does not.
 func TestAdoptBehindACrash(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	for _, known := range []bool{true, false} {
 		t.Run(fmt.Sprintf("known to have ended %v", known), func(t *testing.T) {

@@ -36,6 +36,7 @@ func lasting(ttl, most time.Duration) func(*supervisor.Config) {
 // must wait for the longest TTL that a client may have, as too few nodes remember whether
 // there is such a client.
 func TestLongerTTLOfAnother(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	for _, who := range []string{"a newcomer", "who knew them"} {
 		for _, how := range []string{"connected", "cut off"} {
@@ -124,6 +125,7 @@ func TestWindowOfTheLongestTTL(t *testing.T) {
 // keeps them from it here; but both are warned soon, for each of the nodes that both use,
 // and so says the error of an acquisition.
 func TestClientsDisagreeOnNodes(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	for _, x := range []struct {
 		name   string
@@ -228,6 +230,7 @@ func (w *warnings) about(words string) (some []string) {
 // them, while one node restarts empty, one is flushed, and another server takes the
 // address of the third.
 func TestClientsAgreeOnNodes(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	onProcesses(t, 3, 5, func(t *testing.T, c *cluster.Cluster, n *notes) {
 		list := fronts(t, c)
@@ -270,6 +273,7 @@ func TestClientsAgreeOnNodes(t *testing.T) {
 // acquisition fails at once, and says which two they are. So it does if that comes about
 // later, as by a mistake in DNS, for as long as it lasts; what is held then is kept.
 func TestTwoConnectionsToOneServer(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	broken := func(t *testing.T, sup *supervisor.Supervisor, twins []node.Conn) {
 		t.Helper()

@@ -184,6 +184,7 @@ var troubles = []trouble{
 // Two of five nodes that answer something else than a vote change nothing. Three of
 // them make an error in time, which shows each node's own words.
 func TestAnswersAreNoVotes(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	pool := make(chan []front, 3)
 	for range cap(pool) {
@@ -220,6 +221,7 @@ func inTrouble(t *testing.T, pool chan []front, runs int) {
 // What is tested here on processes, on containers. Starting them keeps the whole
 // machine from its work: so they are shared, and nothing else runs beside.
 func TestContainersAnswer(t *testing.T) {
+	takesLong(t)
 	if !slices.Contains(cluster.Kinds(t), cluster.Container) {
 		t.Skip("left out: this runs on containers, and there is no Docker")
 	}

@@ -85,6 +85,7 @@ func TestAnyWorker(t *testing.T) {
 // name ever has two holders, so there are never more than three of them, and nobody is in want of a
 // turn for longer than the dead are believed.
 func TestAnyOnServers(t *testing.T) {
+	takesLong(t)
 	const processesAtOnce, turnsWanted = 10, 1000
 	c := processes(t, 3)
 	env := []string{anyURLs + "=" + strings.Join(c.URLs(), " "), anyStore + "=" + processes(t, 1).Servers[0].Addr()}
@@ -161,6 +162,7 @@ func TestAnyOnServers(t *testing.T) {
 // for 5 ms: everybody has turns, and about as many as any other. How close this is to a name being
 // held in each moment is a figure of make bench.
 func TestAnyCrowdOnServers(t *testing.T) {
+	takesLong(t)
 	c := processes(t, 3)
 	for _, x := range []struct {
 		sups, names  int
@@ -210,6 +212,7 @@ func TestAnyCrowdOnServers(t *testing.T) {
 // Three names that stay taken for a second each, while five supervisors want any of them all the
 // time: three jobs a second at most, and not many fewer.
 func TestAnyAsARateOnServers(t *testing.T) {
+	takesLong(t)
 	c := processes(t, 3)
 	const places, every, length = 3, time.Second, 5 * time.Second
 	var mu sync.Mutex

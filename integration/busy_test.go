@@ -57,6 +57,7 @@ func TestBusyHolder(t *testing.T) {
 // A process that is so busy that it reads answers late acquires and keeps by default. It has
 // one processor, which its goroutines take turns of 10 ms at.
 func TestBusyProcess(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	c := processes(t, 5)
 	var notes notes

@@ -30,6 +30,7 @@ func TestCancelStoppedBriefly(t *testing.T) {
 }
 
 func TestCancelStoppedForLong(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	onProcesses(t, 5, 10, cancelStoppedForLong)
 }

@@ -20,6 +20,7 @@ import (
 // node", while one process holds a name that another one wants, and all of them contend for
 // a second name. Each of them is restarted with the next list, one after the other.
 func TestNodesAreChanged(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	for _, x := range []struct {
 		name  string

@@ -44,6 +44,7 @@ func clusterOf(list []*cluster.Clocked) *cluster.Cluster {
 // is much longer than the window. It is young for the window all the same: to a client
 // that comes afterwards, and to one that knew it as young but had to enrol it again.
 func TestClockIsSetBehindARestart(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	for _, who := range []string{"a newcomer", "who knew it"} {
 		for _, how := range []string{"connected", "cut off"} {
@@ -184,6 +185,7 @@ func clocksAreSet(t *testing.T, list []*cluster.Clocked, n *notes) {
 // One clock is two hours behind those of the others: every client warns of it soon after
 // it has met the nodes, and names both. Where they agree nobody says anything.
 func TestClocksApart(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	for _, x := range []struct {
 		behind time.Duration

@@ -32,6 +32,7 @@ import (
 
 // Every way to say where a node is leads to it, and to its right database.
 func TestConnectionForms(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	connectionForms(t, processes(t, 1), 1)
 }

@@ -45,6 +45,7 @@ func TestQueueWaiter(t *testing.T) {
 // Waiters that were killed or stand still, first in the queue of a name, cost who
 // comes after them two reservations at most when the holder releases it.
 func TestNobodyWaitsForTheDead(t *testing.T) {
+	takesLong(t)
 	c := processes(t, 5)
 	holder := supervise(t, c.Conns())
 	killed := func(w *worker) { w.signal(syscall.SIGKILL) }

@@ -28,6 +28,7 @@ const failoverTTL = 12 * time.Second
 // key among them, and the replica takes its place: nobody else gets the name, and
 // the lease goes on.
 func TestFailover(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	processes(t, 0) // or skip
 	var n notes

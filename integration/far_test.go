@@ -13,6 +13,7 @@ import (
 // Nodes that are farther than the node timeout, which is 100 ms: names are acquired, held,
 // given back and handed over by default.
 func TestFarNodes(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	cases := []struct {
 		name        string

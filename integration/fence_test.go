@@ -185,6 +185,7 @@ func TestFenceWorker(t *testing.T) {
 // works on the same store. The store takes nothing more of it, and no write of
 // either is lost.
 func TestFencedStore(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	c, at := processes(t, 5), processes(t, 1).Servers[0].Addr()
 	sup := supervise(t, c.Conns())

@@ -20,6 +20,7 @@ import (
 // SCRIPT FLUSH fifty times a second on every node, during 1,000 acquisitions: no
 // call fails, and a lease that is held meanwhile is kept.
 func TestScriptFlush(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	cluster.Kinds(t)
 	var results notes

@@ -26,6 +26,7 @@ type forgetting struct {
 // one that has taken a dead one's address, from one that has always been so, or from one
 // that was never used.
 func TestForgottenWithoutTrace(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	processes(t, 0) // or skip
 	flush := func(t *testing.T, lost cluster.Server, _ ...*cluster.Proxy) func() {

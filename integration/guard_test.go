@@ -30,6 +30,7 @@ func restart(servers ...cluster.Server) {
 // All servers restart empty, one after the other, under a held lease that a rival
 // wants: it is kept, the rival never gets it, and every server has it again.
 func TestRollingRestartReal(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	for _, n := range []int{1, 3, 5} {
 		for _, apart := range []time.Duration{1500 * time.Millisecond, 600 * time.Millisecond, 300 * time.Millisecond} {
@@ -160,6 +161,7 @@ func allRestart(t *testing.T, c *cluster.Cluster, newcomer bool, n *notes) {
 // here. What dies earlier than that, and a few round trips, cannot be made up for: see
 // TestYoungNodesAreHealedSoon of package supervisor.
 func TestLeaseAmongYoungServers(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	for _, dies := range []time.Duration{200 * time.Millisecond, 500 * time.Millisecond} {
 		t.Run(dies.String(), func(t *testing.T) {
@@ -191,6 +193,7 @@ func amongYoung(t *testing.T, c *cluster.Cluster, dies time.Duration) {
 // holder believes. While it reaches the nodes it keeps it; when it is cut off just
 // then, the rival has it next.
 func TestForgetfulServersElectNobody(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	for _, how := range []string{"connected", "cut off", "silenced"} {
 		t.Run(how, func(t *testing.T) {
@@ -401,6 +404,7 @@ func cameAndWent(t *testing.T, c *cluster.Cluster, distance bool, n *notes) (cam
 // has a clock that is thirty years ahead, while the servers lose all that they knew:
 // one after the other, and now and then all at once.
 func TestFencesGrowOverRestarts(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	const tenures = 1000
 	c := processes(t, 5)

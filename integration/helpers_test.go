@@ -52,6 +52,14 @@ func onProcesses(t *testing.T, n, atOnce int, s scenario) {
 	results.log(t)
 }
 
+// takesLong leaves a test out under -short: a run of it takes more than six seconds.
+func takesLong(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes long, and -short is given")
+	}
+}
+
 func howOften(t *testing.T) int {
 	t.Helper()
 	s := os.Getenv("LEASEHOLD_RUNS")
@@ -70,6 +78,7 @@ func howOften(t *testing.T) int {
 // nothing else runs beside this test, and its runs go from one scenario to the
 // next together.
 func TestContainers(t *testing.T) {
+	takesLong(t)
 	if !slices.Contains(cluster.Kinds(t), cluster.Container) {
 		t.Skip("left out: this runs on containers, and there is no Docker")
 	}

@@ -171,6 +171,7 @@ const rights = "+info +time +client|setname +client|getname +client|tracking +cl
 
 // With these rights everything works, and without any one of them something does not.
 func TestLeastRights(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	s := processes(t, 1).Servers[0]
 	all := append(strings.Fields(rights), "~name", "~leasehold:*", "&in")

@@ -82,6 +82,7 @@ type revocation struct {
 // that was revoked and does not know it yet; no increment is lost; and when the faults have
 // ended every client gets on.
 func TestNemesis(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	seed, length := *nemesisSeed, howLong(t)
 	if seed == 0 {

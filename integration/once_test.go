@@ -80,6 +80,7 @@ func TestOnceReal(t *testing.T) {
 // in a period, also by the others, who ask all the time; and in the next one within the TTL. If the host had not
 // run it, the others do so within the TTL, unless it died between its election and the job.
 func TestOnceOfAHostThatDies(t *testing.T) {
+	takesLong(t)
 	c := processes(t, 3)
 	const period = 2 * ttl
 	others := []*supervisor.Supervisor{supervise(t, c.Conns()), supervise(t, c.Conns())}

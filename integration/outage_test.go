@@ -15,6 +15,7 @@ import (
 // the nodes as soon as they are back, and so does who waits for a name: within the reconnecting, and
 // not after a pause that has grown with the outage; or within a node timeout.
 func TestAskedAsSoonAsBack(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	// The figure is under 20 ms, on a machine that does nothing else and without the race detector.
 	// Pauses that had grown with the outage made it 75 to 195.

@@ -15,6 +15,7 @@ import (
 // A key that an operator deletes or overwrites on a majority ends the lease, which
 // is told at the next renewal. On a minority it does nothing.
 func TestRevoke(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	revoke(t, processes(t, 5), howOften(t))
 }

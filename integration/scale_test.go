@@ -29,6 +29,7 @@ import (
 // three of five nodes hang. LEASEHOLD_SCALE says how many there are; 100000 take a
 // minute or two on two cores.
 func TestManyLeases(t *testing.T) {
+	takesLong(t)
 	if !slices.Contains(cluster.Kinds(t), cluster.Process) {
 		t.Skip("left out: this runs on processes, and there is no redis-server on the PATH")
 	}

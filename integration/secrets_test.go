@@ -102,6 +102,7 @@ func (r *record) exercise(t *testing.T, sup *supervisor.Supervisor, name string,
 // No password stands in an error, a log line, an event or anything else that can
 // be printed, whatever goes wrong.
 func TestNoSecretIsShown(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	c := cluster.Open(t, cluster.Kinds(t)[0], 5, "--save", "3600 1", "--stop-writes-on-bgsave-error", "no")
 	list := fronts(t, c)

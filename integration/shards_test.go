@@ -230,6 +230,7 @@ func (s *sharing) least() int {
 // and go on: no name ever has two owners, all is balanced soon after each change, and hardly
 // more names move than must.
 func TestShards(t *testing.T) {
+	takesLong(t)
 	if !slices.Contains(cluster.Kinds(t), cluster.Process) {
 		t.Skip("left out: this runs on processes, and there is no redis-server on the PATH")
 	}

@@ -16,6 +16,7 @@ import (
 // What a node is sent for a lease with its fence is one pipeline of plain commands,
 // in the ordinary case: no script, and so no raise. This counts on the servers.
 func TestOnTheWire(t *testing.T) {
+	takesLong(t)
 	t.Parallel()
 	const acquisitions = 1000
 	several(t, 2*acquisitions)
@@ -132,6 +133,7 @@ func commandsOn(t *testing.T, s cluster.Server) map[string]int {
 
 // Where a round trip is long a lease with its fence takes one of them.
 func TestOneRoundTrip(t *testing.T) {
+	takesLong(t)
 	const oneWay, acquisitions = 20 * time.Millisecond, 100
 	several(t, acquisitions)
 	c := processes(t, 5)

@@ -100,17 +100,25 @@ type program struct {
 
 func start(t *testing.T, urls string, args ...string) *program {
 	t.Helper()
+	return startIn(t, nil, urls, args...)
+}
+
+// startIn adds variables to the environment.
+func startIn(t *testing.T, variables []string, urls string, args ...string) *program {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return begin(t, exec.Command(self, args...), urls)
+	cmd := exec.Command(self, args...)
+	cmd.Env = append(os.Environ(), variables...)
+	return begin(t, cmd, urls)
 }
 
 func begin(t *testing.T, cmd *exec.Cmd, urls string) *program {
 	t.Helper()
 	p := &program{Cmd: cmd}
-	p.Env = append(os.Environ(), played+"=leasehold", "LEASEHOLD_NODES="+urls)
+	p.Env = append(p.Environ(), played+"=leasehold", "LEASEHOLD_NODES="+urls)
 	p.Stderr = &p.errors
 	out, err := p.StdoutPipe()
 	if err != nil {
@@ -176,6 +184,7 @@ func keys(nodes []*nodetest.Node, name string) (n int) {
 // The command has the name while it runs, learns name and fence, and its exit status
 // is passed on.
 func TestRun(t *testing.T) {
+	t.Parallel()
 	nodes, urls := serve(t, 3)
 	p := start(t, urls, "run", "-owner", "job", "x", "-ttl", "2s", "--", "sh", "-c", `echo "$LEASEHOLD_NAME $LEASEHOLD_FENCE $*"; read x; exit 7`, "sh", "-a", "b")
 	var name, rest string
@@ -198,6 +207,7 @@ func TestRun(t *testing.T) {
 // A name that is held, nodes that cannot be reached and wrong usage each have an exit
 // status of their own.
 func TestStatus(t *testing.T) {
+	t.Parallel()
 	nodes, urls := serve(t, 3)
 	held := rival(t, nodes, "x")
 	for _, args := range [][]string{
@@ -265,6 +275,7 @@ func TestStatus(t *testing.T) {
 // On nodes that were just started -try waits for the window, once. It writes that all of
 // them are grown, so that the next process need not wait, however short it is.
 func TestTryOfYoungNodes(t *testing.T) {
+	t.Parallel()
 	const cap = 3 * time.Second
 	for _, n := range []int{1, 3} {
 		t.Run(fmt.Sprintf("n=%d", n), func(t *testing.T) {
@@ -298,6 +309,7 @@ func TestTryOfYoungNodes(t *testing.T) {
 
 // A signal ends the waiting for young nodes, and nothing is run.
 func TestSignalWhileNodesAreYoung(t *testing.T) {
+	t.Parallel()
 	nodes, urls := serve(t, 3)
 	for _, node := range nodes {
 		node.Restart()
@@ -318,6 +330,7 @@ func TestSignalWhileNodesAreYoung(t *testing.T) {
 
 // A signal is passed on to a running command, whose exit status counts.
 func TestSignalIsPassedOn(t *testing.T) {
+	t.Parallel()
 	nodes, urls := serve(t, 3)
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1} {
 		p := start(t, urls, "run", "x", "--", "sh", "-c", `trap 'exit 9' TERM INT USR1; echo ready; while :; do sleep 0.05; done`)
@@ -334,6 +347,7 @@ func TestSignalIsPassedOn(t *testing.T) {
 
 // A signal that its parent has had it ignore, as nohup does, ends neither it nor its command.
 func TestIgnoredSignals(t *testing.T) {
+	t.Parallel()
 	nodes, urls := serve(t, 3)
 	held := rival(t, nodes, "x")
 	self, err := os.Executable()
@@ -379,6 +393,7 @@ func stands(t *testing.T, urls, name string) {
 
 // A signal ends the waiting, and leaves nothing.
 func TestSignalWhileWaiting(t *testing.T) {
+	t.Parallel()
 	nodes, urls := serve(t, 3)
 	held := rival(t, nodes, "x")
 	p := start(t, urls, "run", "x", "--", "echo", "ran")
@@ -405,6 +420,7 @@ func TestSignalWhileWaiting(t *testing.T) {
 
 // A signal ends a question that nobody answers.
 func TestSignalWhileAsking(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -427,6 +443,7 @@ func TestSignalWhileAsking(t *testing.T) {
 // A command whose lease is lost is ended with all that it has started, before the nodes
 // may let others in, even if it does not want to.
 func TestLost(t *testing.T) {
+	t.Parallel()
 	nodes, urls := serve(t, 3)
 	self, err := os.Executable()
 	if err != nil {
@@ -459,6 +476,7 @@ func TestLost(t *testing.T) {
 
 // One whose lease is revoked is killed.
 func TestRevoked(t *testing.T) {
+	t.Parallel()
 	nodes, urls := serve(t, 3)
 	p := start(t, urls, "run", "-ttl", "4s", "x", "--", "sh", "-c", `trap 'echo asked' TERM; echo ready; while :; do sleep 0.05; done`)
 	if got := p.line(t); got != "ready" {
@@ -479,6 +497,7 @@ func TestRevoked(t *testing.T) {
 
 // A warning names its node once.
 func TestWarning(t *testing.T) {
+	t.Parallel()
 	nodes, urls := serve(t, 1)
 	other, err := supervisor.New(supervisor.Config{Nodes: conns(nodes), MaxTTL: 30 * time.Second})
 	if err != nil {
@@ -503,6 +522,7 @@ func TestWarning(t *testing.T) {
 // One that was paused with its whole machine, which its own clock does not see, is
 // killed at once: the nodes may have let others in.
 func TestPaused(t *testing.T) {
+	t.Parallel()
 	nodes, urls := serve(t, 3)
 	p := start(t, urls, "run", "-ttl", "4s", "x", "--", "sh", "-c", `trap 'echo asked' TERM; echo ready; while :; do sleep 0.05; done`)
 	if got := p.line(t); got != "ready" {
@@ -537,6 +557,7 @@ func untilRenewed(n *nodetest.Node, key string) {
 
 // watch prints changes until it is interrupted, each with its time.
 func TestWatch(t *testing.T) {
+	t.Parallel()
 	nodes, urls := serve(t, 3)
 	rival(t, nodes, "y") // the nodes have had clients with leases
 	p := start(t, urls, "watch", "x")
@@ -567,6 +588,7 @@ func TestWatch(t *testing.T) {
 
 // A command does not outlive the process that renews its lease.
 func TestDiesWithParent(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS != "linux" {
 		return // nothing is promised elsewhere
 	}

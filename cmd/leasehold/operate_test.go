@@ -54,6 +54,7 @@ func holder(t *testing.T, urls string, names ...string) (held []*lease.Lease) {
 
 // show says what keeps a name from everybody if that is no lease.
 func TestShowOfOtherValues(t *testing.T) {
+	t.Parallel()
 	servers, urls := realNodes(t)
 	for _, s := range servers {
 		s.Do([]string{"SET", "redlock", "8f3a0c", "PX", "60000"}, []string{"RPUSH", "list", "x"}, []string{"SET", "reserved", "?me/ABCDEFGHIJKLMNOPQRSTUVWXYZ"})
@@ -83,14 +84,14 @@ func TestShowOfOtherValues(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &h); err != nil || !strings.HasPrefix(h.Token, "holder/") {
 		t.Errorf("%s, %v", out, err)
 	}
-	t.Setenv("LEASEHOLD_TOKEN", h.Token)
+	token := []string{"LEASEHOLD_TOKEN=" + h.Token}
 	for _, args := range [][]string{{"show", "x"}, {"list"}, {"show", "-o", "json", "x"}} {
-		p := start(t, urls, args...)
+		p := startIn(t, token, urls, args...)
 		if out := p.ends(t, ok); strings.Contains(out+p.errors.String(), h.Token) {
 			t.Errorf("%q: %s%s", args, out, &p.errors)
 		}
 	}
-	start(t, urls, "revoke", "x").ends(t, ok) // the token is in its environment
+	startIn(t, token, urls, "revoke", "x").ends(t, ok)
 	select {
 	case <-held[0].Lost():
 	case <-time.After(patience):
@@ -100,6 +101,7 @@ func TestShowOfOtherValues(t *testing.T) {
 
 // A name that stays taken after its lease is listed, with who has left it.
 func TestListOfWhatWasLeft(t *testing.T) {
+	t.Parallel()
 	_, urls := realNodes(t)
 	start(t, urls, "run", "-owner", "job", "-at-least", "50s", "x", "--", "true").ends(t, ok)
 	if out := start(t, urls, "show", "x").ends(t, ok); !strings.HasPrefix(out, "left by job, free in ") {
@@ -112,6 +114,7 @@ func TestListOfWhatWasLeft(t *testing.T) {
 
 // Each line of watch is an object with its time, if that is wanted.
 func TestWatchInJSON(t *testing.T) {
+	t.Parallel()
 	_, urls := realNodes(t)
 	p := start(t, urls, "watch", "-o", "json", "x")
 	change := func() (owner string, held bool) {
@@ -143,6 +146,7 @@ func TestWatchInJSON(t *testing.T) {
 }
 
 func TestList(t *testing.T) {
+	t.Parallel()
 	servers, urls := realNodes(t)
 	servers[0].Do([]string{"SET", "cache:1", "x"})
 	if out := start(t, urls, "list").ends(t, ok); strings.Count(out, "\n") != 1 || !strings.HasPrefix(out, "NAME ") {
@@ -180,6 +184,7 @@ func TestList(t *testing.T) {
 
 // Without a terminal top shows how things are, once.
 func TestTopWithoutATerminal(t *testing.T) {
+	t.Parallel()
 	servers, urls := realNodes(t)
 	holder(t, urls, "x", "y")
 	out := start(t, urls, "top").ends(t, ok)
@@ -198,6 +203,7 @@ func TestTopWithoutATerminal(t *testing.T) {
 
 // The exit status of doctor is 0, 1 and 2.
 func TestDoctorStatus(t *testing.T) {
+	t.Parallel()
 	servers, urls := realNodes(t)
 	two, first, _ := strings.Cut(urls, ",")
 	p := start(t, urls, "doctor", "-for", "300ms")
@@ -283,6 +289,7 @@ func (p *tty) ends(t *testing.T, want int) {
 
 // On a terminal revoke shows whom it takes the lease from, and asks.
 func TestRevokeAsks(t *testing.T) {
+	t.Parallel()
 	_, urls := realNodes(t)
 	held := holder(t, urls, "x")[0]
 	for _, answer := range []string{"n\n", "\n", "yess\n", "\x04"} {
@@ -318,6 +325,7 @@ func TestRevokeAsks(t *testing.T) {
 
 // top leaves the terminal as it was, however it ends.
 func TestTopOnATerminal(t *testing.T) {
+	t.Parallel()
 	_, urls := realNodes(t)
 	holder(t, urls, "x", "y")
 	for _, end := range []struct {

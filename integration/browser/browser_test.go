@@ -47,6 +47,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience bounds every wait of these tests. Nothing comes near it unless it hangs.
 const patience = time.Minute
 
+// takesLong leaves a test out under -short: a run of it takes more than six seconds.
+func takesLong(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes long, and -short is given")
+	}
+}
+
 // chromium returns where the browser is. Without one the test is skipped; with REQUIRE_BROWSER=1 in the
 // environment it fails instead.
 func chromium(t *testing.T) string {
@@ -328,6 +336,7 @@ func TestKilledNodeIsShown(t *testing.T) {
 
 // The bar of a lease moves all the time, down and up again.
 func TestBarMoves(t *testing.T) {
+	takesLong(t)
 	b, s := open(t), play(t)
 	s.work()
 	b.do(chromedp.Navigate(s.url))
@@ -340,6 +349,7 @@ func TestBarMoves(t *testing.T) {
 
 // Without scripts the page has the same, and loads itself again.
 func TestWithoutScripts(t *testing.T) {
+	takesLong(t)
 	b, s := open(t), play(t)
 	s.work()
 	b.scripts(false)
@@ -353,6 +363,7 @@ func TestWithoutScripts(t *testing.T) {
 
 // A page that gets no news says so, and goes on when the server is back.
 func TestServerGone(t *testing.T) {
+	takesLong(t)
 	b, s := open(t), play(t)
 	b.do(chromedp.Navigate(s.url))
 	b.await(allIsWell)
@@ -364,6 +375,7 @@ func TestServerGone(t *testing.T) {
 
 // A browser that is one too many loads the page now and then.
 func TestTooManyBrowsers(t *testing.T) {
+	takesLong(t)
 	b, s := open(t), play(t)
 	page, err := status.New(s.sup, status.Options{Streams: 1})
 	if err != nil {
@@ -386,6 +398,7 @@ func TestTooManyBrowsers(t *testing.T) {
 
 // Every text can be read: it fits on a phone, and differs enough from what is behind it.
 func TestReadable(t *testing.T) {
+	takesLong(t)
 	b, s := open(t), play(t)
 	s.work()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -38,6 +38,7 @@ func TestRows(t *testing.T) {
 		{"two die", 5, func(w *world) { w.all[1].cut(); w.all[2].cut() }, ttl + 3*time.Second, 4 * time.Second, 4},
 	} {
 		t.Run(row.what, func(t *testing.T) {
+			t.Parallel()
 			// One play of 75 has more moves if a process dies, as its names expire one by one and each
 			// decides for itself: so an unlucky play is played twice more.
 			unlucky, plays := 0, *seeds
@@ -75,6 +76,7 @@ func TestRows(t *testing.T) {
 
 // With more names it is the same; a thousand of them and twenty processes take half a minute.
 func TestManyNames(t *testing.T) {
+	t.Parallel()
 	bubble(t, 400, func(w *world) {
 		w.joins(10)
 		w.balanced(5 * time.Second)
@@ -91,6 +93,7 @@ func TestManyNames(t *testing.T) {
 
 // A history of joins and leaves costs hardly more moves than it must.
 func TestMovesOfAHistory(t *testing.T) {
+	t.Parallel()
 	bubble(t, 100, func(w *world) {
 		moves, least := 0, 0
 		step := func(change func()) {
