@@ -102,6 +102,26 @@ func TestReleaseUsesItsTime(t *testing.T) {
 	}
 }
 
+// Connections that are cut and can be made again at once cost a release hardly any time.
+func TestReleaseAfterAReset(t *testing.T) {
+	for _, n := range []int{1, 3, 5} {
+		bubble(t, n, func(t *testing.T, nodes []*nodetest.Node) {
+			sup := start(t, nodes, long)
+			held := acquire(t, sup, "x")
+			end := outages["cut off"](nodes)
+			end()
+			from := time.Now()
+			if err := held.Release(within(t, 5*time.Second)); err != nil {
+				t.Errorf("%d nodes: Release: %v", n, err)
+			}
+			if took := time.Since(from); took > 50*time.Millisecond {
+				t.Errorf("%d nodes: Release took %v", n, took)
+			}
+			wantFree(t, nodes, "x")
+		})
+	}
+}
+
 // With all nodes down for good, Release and Close wait until the keys have expired, if their
 // contexts can end, and for a quarter of the TTL if not.
 func TestReleaseWithNodesDownForGood(t *testing.T) {
