@@ -16,10 +16,10 @@ type call struct {
 	op     string          // the name of the operation, with which errors begin
 	ctx    context.Context // of Acquire, AcquireAny and Adopt: the caller's, for events
 	result chan outcome    // with room for one; the loop sends on it
-	quiet  bool            // a held name is no failure to the caller, and is not told
+	quiet  bool            // an attempt of Once: it tells no failure after which Once tries again, or returns no error
 
 	number core.Call     // the loop's
-	since  clock.Instant // the loop's: when it heard of the call
+	since  clock.Instant // the loop's: when it heard of the call; of Once: when it was called
 	cause  error         // the loop's: the error of its context, once the loop has heard that it ended
 }
 
@@ -79,7 +79,9 @@ type calls struct {
 
 // add gives a call its number.
 func (t *calls) add(c *call, now clock.Instant) core.Call {
-	c.since = now
+	if c.since == 0 {
+		c.since = now
+	}
 	slot := len(t.slots)
 	if n := len(t.free); n > 0 {
 		slot, t.free = int(t.free[n-1]), t.free[:n-1]

@@ -186,7 +186,7 @@ func (p performer) Effect(now clock.Instant, e *core.Effect) {
 		if c := s.calls.get(e.Call); c != nil {
 			err := s.refusal(c, e.Report)
 			s.calls.answer(c, outcome{err: err})
-			if !c.quiet || e.Report.Reason != core.ReasonHeld {
+			if !c.quiet || !inconclusive(err) {
 				s.tell(Event{Kind: EventFailed, Name: e.Report.Key, Err: err, Waited: now.Sub(c.since), Ctx: c.ctx})
 			}
 		}

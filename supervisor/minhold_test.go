@@ -406,6 +406,53 @@ func TestOnceThatFails(t *testing.T) {
 	})
 }
 
+// A call of Once is one acquisition to an observer, however often it tries: it waits from the call
+// on, and fails at most once.
+func TestOnceIsToldOnce(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
+		var mu sync.Mutex
+		var told []supervisor.Event
+		sup := start(t, nodes, func(cfg *supervisor.Config) {
+			cfg.Observer = observer(func(e supervisor.Event) {
+				if e.Kind == supervisor.EventFailed || e.Kind == supervisor.EventAcquired {
+					mu.Lock()
+					told = append(told, e)
+					mu.Unlock()
+				}
+			})
+		})
+		away := func(d time.Duration) {
+			each(nodes[:2], (*nodetest.Node).Hang)
+			time.AfterFunc(d, func() { each(nodes[:2], (*nodetest.Node).Resume) })
+		}
+		wants := func(what string, kind supervisor.EventKind, waited time.Duration) {
+			t.Helper()
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			if len(told) != 1 || told[0].Kind != kind || told[0].Waited < waited || told[0].Waited > waited+ttl || told[0].Name != "x" {
+				t.Errorf("%s: told %+v, want one %v that waited for %v or a little more", what, told, kind, waited)
+			}
+			told = nil
+		}
+		away(8 * ttl)
+		if _, err := sup.Once(within(t, 5*ttl), "x", time.Minute, never(t)); err == nil {
+			t.Error("it has no error")
+		}
+		wants("given up", supervisor.EventFailed, 5*ttl)
+		failed := sup.Stats().Failed
+		time.Sleep(4 * ttl)
+		away(5 * ttl)
+		if ran, err := sup.Once(t.Context(), "x", time.Minute, func(context.Context) error { return nil }); !ran || err != nil {
+			t.Errorf("%v, %v", ran, err)
+		}
+		wants("won after an outage", supervisor.EventAcquired, 5*ttl)
+		if failed != 1 || sup.Stats().Failed != 1 {
+			t.Errorf("%d and %d failures are counted, want 1", failed, sup.Stats().Failed)
+		}
+	})
+}
+
 // What Once cannot know it waits for, or for its context; what it cannot do it says.
 func TestOnceWaits(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/lease"
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
@@ -66,8 +67,11 @@ func (s *Supervisor) Once(ctx context.Context, name string, period time.Duration
 	}
 	q := r.of(s.cfg.Prefix + name)
 	q.MinHold, q.Once, q.Attempts = period, true, 1
+	called := s.clock.Now()
 	for {
-		held, err := s.acquireFor(ctx, q, true)
+		m := &acquireMessage{s.newCall(opAcquire), q}
+		m.quiet, m.since = true, called
+		held, err := s.wait(ctx, m, &m.call, q.Key)
 		if err == nil {
 			err, ended := s.under(ctx, held, fn)
 			return true, errors.Join(err, loss(ended))
@@ -76,15 +80,30 @@ func (s *Supervisor) Once(ctx context.Context, name string, period time.Duration
 		switch {
 		case errors.As(err, &e) && e.taken:
 			return false, nil
-		case ctx.Err() != nil || !errors.Is(err, ErrHeld) && !errors.Is(err, ErrNoQuorum):
+		case !inconclusive(err):
 			return false, err
 		}
 		// Several may have come at once, and none of them has won. Or the holder is not known.
-		if s.cool(ctx, s.cfg.RetryMin+rand.N(s.cfg.RetryMax-s.cfg.RetryMin+1)); ctx.Err() != nil {
-			return false, errors.Join(err, ctx.Err())
+		if ctx.Err() == nil {
+			s.cool(ctx, s.cfg.RetryMin+rand.N(s.cfg.RetryMax-s.cfg.RetryMin+1))
+		}
+		if done := ctx.Err(); done != nil {
+			if !errors.Is(err, done) {
+				err = errors.Join(err, done)
+			}
+			s.post(&failedMessage{Event{Kind: EventFailed, Name: q.Key, Err: err, Waited: s.clock.Now().Sub(called), Ctx: ctx}})
+			return false, err
 		}
 	}
 }
+
+// inconclusive reports whether Once tries again after an attempt that ended with err.
+func inconclusive(err error) bool { return errors.Is(err, ErrHeld) || errors.Is(err, ErrNoQuorum) }
+
+// A failedMessage has the loop tell that a call of Once has failed.
+type failedMessage struct{ event Event }
+
+func (m *failedMessage) apply(s *Supervisor, _ clock.Instant) { s.tell(m.event) }
 
 // Lead waits until name is held, and runs fn under the lease. When the lease is lost it waits for
 // fn to return, becomes a candidate again, and calls fn once more. fn's context ends with the lease

@@ -174,13 +174,7 @@ func (s *Supervisor) TryAcquire(ctx context.Context, name string, opts ...Option
 }
 
 func (s *Supervisor) acquire(ctx context.Context, r core.Request) (*lease.Lease, error) {
-	return s.acquireFor(ctx, r, false)
-}
-
-// acquireFor acquires for a caller to which a held name may be no failure, see call.quiet.
-func (s *Supervisor) acquireFor(ctx context.Context, r core.Request, quiet bool) (*lease.Lease, error) {
 	m := &acquireMessage{s.newCall(opAcquire), r}
-	m.quiet = quiet
 	return s.wait(ctx, m, &m.call, r.Key)
 }
 
