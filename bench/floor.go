@@ -14,7 +14,7 @@ import (
 // The floor is the least that a lock over several servers can be. It has one client
 // with one connection for each server. Its caller asks the first server itself, has a
 // goroutine ask each other one, and returns when a quorum has done as it was asked. On
-// one server it is a call and nothing else. Who waits for a name tries again every 2 ms.
+// one server it is a call and nothing else. A waiter tries again every 2 ms.
 //
 // So the caller waits for the first server in any case. The servers that hang in the
 // scenarios are the last ones.

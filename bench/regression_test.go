@@ -16,8 +16,8 @@ import (
 
 // What an acquisition and a release of a free name may cost, counted and not timed.
 //
-// Who makes it cheaper lowers the bounds in the same change, to what the test then
-// prints. Who has to raise one says in the change what is bought with it. The
+// A change that makes it cheaper lowers the bounds, to what the test then
+// prints. A change that has to raise one says what is bought with it. The
 // allocations leave room for those that are not in every pair, such as the growth
 // of a buffer; the commands leave none.
 var bounds = []struct {

@@ -73,7 +73,7 @@ func TestSuspensions(t *testing.T) {
 	m.pass(time.Duration(trusted))
 	check("hidden", 1)
 
-	// Who is held up while it reads the clocks has not slept, and the clock does not go
+	// A reader that is held up while it reads the clocks has not slept, and the clock does not go
 	// back where the next one is quicker.
 	m.before = 5 * time.Millisecond
 	m.pass(time.Duration(trusted))
@@ -91,7 +91,7 @@ func TestSuspensions(t *testing.T) {
 	check("quick", 1)
 }
 
-// Who is held up when it asks for the first time is ahead for ever, and does not go back.
+// A reader that is held up when it asks for the first time is ahead for ever, and does not go back.
 func TestSuspensionsHeldUpFirst(t *testing.T) {
 	m := &machine{mono: lead + 1, wall: 1e18, slept: -int64(time.Hour), before: 5 * time.Millisecond}
 	s := m.suspensions()

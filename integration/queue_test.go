@@ -261,7 +261,7 @@ func served(t *testing.T, n *notes, l *lease.Lease, turns <-chan turn) {
 			took := x.got.Sub(last.released)
 			n.took("handed over within", took)
 			w.within(t, "handed over within", took, 2*reservation)
-			// Whoever does not run for as long as the name is reserved for it is passed over.
+			// A waiter that does not run for as long as the name is reserved for it is passed over.
 			if x.waiter != last.waiter+1 {
 				w.within(t, fmt.Sprintf("waiter %d was served behind waiter %d, by reservations of", x.waiter, last.waiter), reservation, 0)
 			}

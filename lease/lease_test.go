@@ -338,7 +338,7 @@ func TestExtend(t *testing.T) {
 	}
 }
 
-// Whoever extends a lease that ends meanwhile is told how it ended.
+// A caller that extends a lease that ends meanwhile is told how it ended.
 func TestExtendAndEnd(t *testing.T) {
 	for _, why := range []error{ErrReleased, ErrHandedOver, ErrTaken} {
 		k := &keeper{err: ErrLost}
@@ -471,7 +471,7 @@ func (c listContext) Done() <-chan struct{}       { return c[0].Done() }
 func (c listContext) Err() error                  { return c[0].Err() }
 func (c listContext) Value(key any) any           { return c[0].Value(key) }
 
-// Whoever ends a lease runs no code of its holder's: that of a context's parent may wait for
+// The goroutine that ends a lease runs no code of its holder's: that of a context's parent may wait for
 // whatever it likes.
 func TestEndRunsNothingOfOthers(t *testing.T) {
 	l, c, _ := held(nil)
@@ -543,7 +543,7 @@ func TestAskingAllocatesNothing(t *testing.T) {
 	}
 }
 
-// Everybody does everything at once. Whoever is first decides, and from then on all
+// Everybody does everything at once. The first one decides, and from then on all
 // see the same end.
 func TestConcurrentUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -726,7 +726,7 @@ func TestManyContexts(t *testing.T) {
 	})
 }
 
-// Whoever ends a lease does not wait for those that are forgetting contexts.
+// The goroutine that ends a lease does not wait for those that are forgetting contexts.
 func TestEndWaitsForNoContext(t *testing.T) {
 	l, c, _ := held(nil)
 	ctx := l.Context(context.Background())

@@ -67,7 +67,7 @@ func TestURL(t *testing.T) {
 	}
 }
 
-// Whoever asks a server by a client of their own reaches the same one, in the same way.
+// A caller that brings a client of its own reaches the same one, in the same way.
 func TestOption(t *testing.T) {
 	o, ok := node.URL("rediss://me:geheim@a:1/2").Option()
 	if !ok || o.Username != "me" || o.Password != "geheim" || o.SelectDB != 2 || o.TLSConfig == nil || len(o.InitAddress) != 1 || o.InitAddress[0] != "a:1" {
@@ -77,7 +77,7 @@ func TestOption(t *testing.T) {
 	o, _ = c.Option()
 	o.InitAddress[0], o.SelectDB = "b:1", 7
 	if again, _ := c.Option(); again.InitAddress[0] != "a:1" || again.SelectDB != 0 {
-		t.Error("whoever is told changes the connection")
+		t.Error("a caller that is told changes the connection")
 	}
 	for _, c := range []node.Conn{{}, node.URL("http://a:1")} {
 		if _, ok := c.Option(); ok {

@@ -11,7 +11,7 @@ import (
 	"github.com/leasehold-go/leasehold/node/internal/script"
 )
 
-// lastInboxPause is between two attempts to subscribe. Who waits also tries by itself.
+// lastInboxPause is between two attempts to subscribe. A waiter also tries by itself.
 const lastInboxPause = time.Second
 
 var errUnsubscribed = errors.New("the subscription to the inbox has ended")
@@ -38,7 +38,7 @@ func (a *Actor) listen() {
 }
 
 // A listener is subscribed to the inbox over a connection of its own, and makes
-// another one when it breaks. Whoever receives the wakes may keep it waiting: it is no
+// another one when it breaks. The receiver of the wakes may keep it waiting: it is no
 // part of the actor's loop.
 type listener struct {
 	*Actor

@@ -159,7 +159,7 @@ func TestInboxHangs(t *testing.T) {
 	})
 }
 
-// Who may not subscribe can do everything else, and no password is told.
+// A client that may not subscribe can do everything else, and no password is told.
 func TestInboxRefused(t *testing.T) {
 	for _, answer := range []string{
 		"-NOPERM No permissions to access a channel, hunter2\r\n", "-ERR unknown command\r\n", "+OK\r\n", "*0\r\n", ":1\r\n", "_\r\n",

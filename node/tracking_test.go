@@ -57,7 +57,7 @@ func TestNews(t *testing.T) {
 	})
 }
 
-// Whoever does not take the news for a long time is told to look at everything. The
+// A reader that does not take the news for a long time is told to look at everything. The
 // actor goes on meanwhile, and ends.
 func TestTooMuchNews(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -104,7 +104,7 @@ func TestAcquireAnyArguments(t *testing.T) {
 	})
 }
 
-// Who gives up is told why, of one of the names, and nothing is left.
+// A caller that gives up is told why, of one of the names, and nothing is left.
 func TestAcquireAnyGivesUp(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
 		sup, other := start(t, nodes), start(t, nodes, owner("other"))

@@ -74,7 +74,7 @@ func ask(t *testing.T, n *nodetest.Node, line int, words ...string) (number int6
 	return number
 }
 
-// Who waits after very many dead has a name that becomes free no later than by a heartbeat,
+// A waiter after very many dead has a name that becomes free no later than by a heartbeat,
 // and nothing is left of them. They are more than one call looks at, whose heartbeats are
 // over, or are not.
 func TestVeryManyDeadWait(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"github.com/leasehold-go/leasehold/node/nodetest"
 )
 
-// Who brings something has it decided at once only if nothing is on its way to the loop, nobody
+// A caller has its message decided at once only if nothing is on its way to the loop, nobody
 // works, few wait, and the loop has not ended.
 func TestEnter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -50,7 +50,7 @@ func always(t *testing.T, nodes []*nodetest.Node, key string) (stop func()) {
 
 // A lease goes from one process to another and back without a moment in which the
 // name is free, each time with a token and an owner of its own and a larger fence, and a
-// rival that wants it all the time gets it only at the end. Who tries a handle for the
+// rival that wants it all the time gets it only at the end. A process that tries a handle for the
 // second time is refused.
 func TestHandOver(t *testing.T) {
 	bubble(t, 5, func(t *testing.T, nodes []*nodetest.Node) {

@@ -75,7 +75,7 @@ func TestTwinsAreNotHealthy(t *testing.T) {
 	})
 }
 
-// A loop that does not do what is due is not healthy. Whoever asks meanwhile is told so.
+// A loop that does not do what is due is not healthy. A caller that asks meanwhile is told so.
 func TestHealthyIsNotLate(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
 		c := &suspended{Clock: clock.Runtime()}

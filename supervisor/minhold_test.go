@@ -21,7 +21,7 @@ import (
 const minHold = 5 * ttl
 
 // A name stays taken for as long as it was to, however its lease ends: by a release, by Close, by
-// the end of the process, by a loss. Whoever waits has it right after that, and not before.
+// the end of the process, by a loss. A waiter has it right after that, and not before.
 func TestNameStaysTaken(t *testing.T) {
 	for what, end := range map[string]func(t *testing.T, sup *supervisor.Supervisor, held *lease.Lease, nodes []*nodetest.Node){
 		"released": func(t *testing.T, _ *supervisor.Supervisor, held *lease.Lease, _ []*nodetest.Node) {
@@ -542,7 +542,7 @@ func (c endsLater) Err() error {
 	return nil
 }
 
-// Who gives up just when the name is won has not had it, so it is free for the next one: with any
+// A caller that gives up just when the name is won has not had it, so it is free for the next one: with any
 // call, and at any moment.
 func TestGivenUpWhenItIsWon(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {

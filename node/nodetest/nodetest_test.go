@@ -538,7 +538,7 @@ func TestMessages(t *testing.T) {
 		three.get()
 		far.get()
 
-		// Who is cut off is counted, and hears nothing.
+		// A subscriber that is cut off is counted, and hears nothing.
 		n.Cut("far")
 		expect(t, sender.do("PUBLISH in x"), ":3")
 		two.get()

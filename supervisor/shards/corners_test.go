@@ -137,7 +137,7 @@ func TestNeverReturns(t *testing.T) {
 	})
 }
 
-// Who was cut off has lost what it had, and takes its part again when it is back. What it still
+// A process that was cut off has lost what it had, and takes its part again when it is back. What it still
 // runs it does not take: its functions return first.
 func TestBackAgain(t *testing.T) {
 	bubble(t, 20, func(w *world) {

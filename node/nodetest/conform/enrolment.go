@@ -73,7 +73,7 @@ func enrolment(t *testing.T, target Target) {
 	}
 	want(begin(t, target, "", guarded(ttl)), 1, true, 2*ttl)
 
-	// Who knew its identity gives it back.
+	// A client that knew its identity gives it back.
 	a.ask("FLUSHALL")
 	again(a)
 	want(a, 2, false, ttl)

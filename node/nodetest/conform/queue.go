@@ -153,7 +153,7 @@ func (q *queueing) freeKey(t *testing.T) {
 	q.a.wake(t, "a")
 	q.a.expect(t, q.on(node.Leave, "a"), node.Reply{Status: node.OK})
 	q.a.gone(t, q.name)
-	// Who asks is told by the answer, and needs no inbox for that.
+	// The answer tells the caller, which needs no inbox for that.
 	q.mute.expect(t, q.at(10, "m"), reserved(node.OK, "m", 0))
 	q.mute.expect(t, q.at(10, "m"), reserved(node.OK, "m", 0))
 	q.mute.expect(t, q.on(node.Claim, "m"), node.Reply{Status: node.OK, Raised: true, Fence: fence})
@@ -280,7 +280,7 @@ func (q *queueing) deadDropped(t *testing.T) {
 	q.a.expect(t, q.at(1, "a"), held(0))
 	q.stand(t, 2)
 	q.a.expect(t, q.on(node.Inspect, ""), node.Reply{Status: node.OK, Value: rival, Left: prepared, Ahead: 2})
-	// Who comes back has kept its place, if it knows that.
+	// A waiter that comes back has kept its place, if it knows that.
 	q.b.ask("ZADD", script.QueueKey(q.name), past, script.Alive("inbox-a", "a"))
 	q.b.expect(t, q.at(20, "b"), held(0))
 	q.stand(t, 1)
@@ -444,7 +444,7 @@ func (q *queueing) gifts(t *testing.T) {
 	q.a.lookValue(t, q.name, "?a")
 	stored("5")
 	q.a.ask("SET", script.Marker, before)
-	// Who does not listen is passed over, and keeps nothing. The next one is not given.
+	// A waiter that does not listen is passed over, and keeps nothing. The next one is not given.
 	begin("5")
 	q.mute.one(t, q.at(1, "m"))
 	q.b.expect(t, release(rival, 6), node.Reply{Status: node.OK})
@@ -540,7 +540,7 @@ func (q *queueing) leftKeys(t *testing.T) {
 	q.a.silent(t)
 	q.a.gone(t, q.name)
 	q.a.expect(t, q.at(1, "a"), node.Reply{Status: node.OK, Left: reserve, Value: "?a", Fence: 20})
-	// Whoever leaves a key leaves the queue as well.
+	// A client that leaves a key leaves the queue as well.
 	q.b.expect(t, q.on(node.Vacate, "a"), node.Reply{Status: node.Other})
 	q.stand(t, 1)
 	q.a.expect(t, q.on(node.Vacate, "a"), node.Reply{Status: node.Other})

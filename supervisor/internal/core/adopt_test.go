@@ -509,7 +509,7 @@ func TestHandOverInCore(t *testing.T) {
 	}
 }
 
-// Who gives up handing over keeps the lease; who loses it meanwhile is told that.
+// A holder that gives up handing over keeps the lease; if it loses it meanwhile it is told that.
 func TestHandOverEnds(t *testing.T) {
 	b := enrolled(t, 3)
 	l := b.hold("x")

@@ -378,7 +378,7 @@ func TestAnyIsDismissed(t *testing.T) {
 	}
 }
 
-// Who wants any of several names has its turn in each line of its process as all others, and holds
+// A caller that wants any of several names has its turn in each line of its process as all others, and holds
 // nobody up who comes after it.
 func TestAnyInLine(t *testing.T) {
 	b := enrolled(t, 3)
@@ -448,7 +448,7 @@ func TestAnyBeforeTheNodesAreKnown(t *testing.T) {
 	b.got(w)
 }
 
-// Who wants very many names stands where few wait, at the four shortest queues at least, and
+// A caller that wants very many names stands where few wait, at the four shortest queues at least, and
 // looks at all of them with each heartbeat.
 func TestAnyOfMany(t *testing.T) {
 	var names []string
@@ -549,7 +549,7 @@ func TestAnyOfVeryMany(t *testing.T) {
 			t.Errorf("%d things are left", n)
 		}
 	}
-	// Who gives up while it looks is told of a name that it has looked at.
+	// A caller that gives up while it looks is told of a name that it has looked at.
 	b := enrolled(t, 3)
 	w := b.acquireAny(names...)
 	looked := b.take(node.Inspect)[0]
@@ -578,7 +578,7 @@ func TestAnyAsksForNoneThatIsWaitedFor(t *testing.T) {
 	b.waits(w)
 }
 
-// Who wants many names stands in queues by the look before its first attempt, if that is lost, and
+// A caller that wants many names stands in queues by the look before its first attempt, if that is lost, and
 // looks again a heartbeat after that look. If there was none it looks now.
 func TestAnyOfManyLooksOn(t *testing.T) {
 	var names []string

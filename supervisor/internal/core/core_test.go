@@ -648,7 +648,7 @@ func TestUnknownGrantIsKeptUntilDecided(t *testing.T) {
 	}
 }
 
-// Who holds the name is asked after a refusal, told in the error, and decides when
+// The holder of the name is asked for after a refusal, told in the error, and decides when
 // to try again: when the holder's grant runs out, if that is before the pause ends.
 func TestRefusalIsLookedInto(t *testing.T) {
 	b := enrolled(t, 3)
@@ -936,7 +936,7 @@ func TestForgottenWithoutRoomForRelease(t *testing.T) {
 }
 
 // A release is confirmed when a quorum is free, and is owed to a node that did not answer
-// until it is enrolled again. Whoever waits no longer is told which nodes may keep the key.
+// until it is enrolled again. A caller that waits no longer is told which nodes may keep the key.
 func TestRelease(t *testing.T) {
 	b := enrolled(t, 3)
 	b.hold("x")
@@ -1242,7 +1242,7 @@ func TestExtendBehindARenewal(t *testing.T) {
 	}
 }
 
-// Who waits for an extension is told when the lease has it, not before.
+// The caller of an extension is told when the lease has it, not before.
 func TestExtendedBeforeAnswered(t *testing.T) {
 	b := enrolled(t, 3)
 	b.hold("x")
@@ -1312,7 +1312,7 @@ func TestCoreClose(t *testing.T) {
 	}
 }
 
-// Whoever closes with a context that is done may be heard twice in one wake-up: that
+// A caller that closes with a context that is done may be heard twice in one wake-up: that
 // nothing can be sent any more comes first then.
 func TestCutBeforeClose(t *testing.T) {
 	b := enrolled(t, 3)
@@ -1645,7 +1645,7 @@ func TestTrial(t *testing.T) {
 	}
 }
 
-// Whoever deletes the key on a majority need not reach the nodes all at once: within a
+// An operator that deletes the key on a majority need not reach the nodes all at once: within a
 // renewal interval is enough, however soon each of them tells that it has changed.
 func TestDeletedOneAfterTheOther(t *testing.T) {
 	b := enrolled(t, 5)

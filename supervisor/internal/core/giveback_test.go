@@ -179,7 +179,7 @@ func TestReleaseUntilEnoughKeysExpire(t *testing.T) {
 	}
 }
 
-// Whoever waits no longer is told which nodes may keep the key, why, and for how long from then
+// A caller that waits no longer is told which nodes may keep the key, why, and for how long from then
 // on. The release is sent again all the same.
 func TestReleaseIsSentWithoutItsCaller(t *testing.T) {
 	b := enrolled(t, 3)
@@ -200,7 +200,7 @@ func TestReleaseIsSentWithoutItsCaller(t *testing.T) {
 	b.wantNothingLeft()
 }
 
-// Who has no end of its own waits for a quarter of the TTL, whether all nodes are down, or one is
+// A caller without an end of its own waits for a quarter of the TTL, whether all nodes are down, or one is
 // and the others are slow.
 func TestBoundRelease(t *testing.T) {
 	for _, down := range []bool{false, true} {
@@ -396,7 +396,7 @@ func TestCloseWaitsForNoMinority(t *testing.T) {
 	}
 }
 
-// Who waits in the queues and was never reserved for has no key. What may be reserved for it, or
+// A waiter for which nothing was ever reserved has no key. What may be reserved for it, or
 // given to it, is gone when its heartbeat ends.
 func TestCloseAndTheQueues(t *testing.T) {
 	b := enrolled(t, 3)
@@ -612,7 +612,7 @@ func TestExpiryOfWhatMayYetBeShortened(t *testing.T) {
 	}
 }
 
-// Who has no time left waits for what is on its way, as long as a quorum may be free by it.
+// A caller without time waits for what is on its way, as long as a quorum may be free by it.
 func TestHastyRelease(t *testing.T) {
 	for _, says := range []node.Status{node.OK, node.Unknown} {
 		b := enrolled(t, 3)
@@ -705,7 +705,7 @@ func TestBoundCloseInPieces(t *testing.T) {
 	}
 }
 
-// Who releases what is being given back already, and has no end of its own, waits no longer
+// A second release of a lease, without an end of its own, waits no longer
 // although the nodes have failed before.
 func TestBoundReleaseOfALostLease(t *testing.T) {
 	b := enrolled(t, 3)

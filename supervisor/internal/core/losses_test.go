@@ -341,7 +341,7 @@ func TestSizeOfAVote(t *testing.T) {
 	}
 }
 
-// Who are twins is part of the reasons: of a node that is one it is told whose.
+// The reasons name twins: of a node that is one they tell whose.
 func TestReasonsWithOtherTwins(t *testing.T) {
 	b := enrolled(t, 3)
 	b.identify("a", "b", "c")

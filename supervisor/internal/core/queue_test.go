@@ -354,7 +354,7 @@ func TestCanvass(t *testing.T) {
 	b.got(w)
 }
 
-// Who has a part of a quorum soon asks where the rest stays. Somebody with an earlier
+// A waiter with a part of a quorum soon asks where the rest stays. Somebody with an earlier
 // ticket who came later to some nodes is before it: it passes on what it has.
 func TestGivesWay(t *testing.T) {
 	b := enrolled(t, 5)
@@ -499,7 +499,7 @@ func TestCancelledWaiterLeavesQueues(t *testing.T) {
 	b.wantNodes(b.take(node.Claim))
 }
 
-// Who has won before all nodes have answered is taken out of the other queues a
+// A winner before all nodes have answered is taken out of the other queues a
 // little later. What they reserve for it until then is healed, as a vote on trial is: a
 // rival may have had the node meanwhile.
 func TestReservedForHolder(t *testing.T) {
@@ -567,8 +567,8 @@ func TestNewsDuringLateGrant(t *testing.T) {
 	b.wantNodes(b.take(node.Renew), 2)
 }
 
-// Whoever had to wait for a name, and wants it again soon, stands in the queue at once:
-// an attempt would be refused. Who finds that nobody waits there any more makes an attempt
+// A client that had to wait for a name, and wants it again soon, stands in the queue at once:
+// an attempt would be refused. If it finds that nobody waits there any more it makes an attempt
 // the next time.
 func TestCrowdedName(t *testing.T) {
 	once := func(w *Request) { w.Attempts = 1 }

@@ -259,7 +259,7 @@ func (w *world) simulate() {
 		}
 	}
 
-	// Whoever holds or waits gives up; some processes end with that.
+	// Holders and waiters give up; some processes end with that.
 	w.tell("the end begins")
 	w.ending = true
 	for _, c := range w.clients {

@@ -380,7 +380,7 @@ func (n *simNode) jump(d time.Duration) {
 }
 
 // keeps reports how a node stands to a lease that is believed in up to a true time:
-// whether it keeps it for so long, or has forgotten it, or was made to. Who adopts a lease
+// whether it keeps it for so long, or has forgotten it, or was made to. An adopter of a lease
 // keeps others out for its former holder.
 func (n *simNode) keeps(l *simLease, end time.Duration) (kept, forgot, spoilt bool) {
 	w := n.w

@@ -160,7 +160,7 @@ func (a *simActor) hear(m node.Wake) {
 
 // checkOrder checks, where nothing has gone wrong for long, that nobody who wins out
 // of the queue passes over somebody who stood in all of it before: alive, and for longer
-// than a reservation lasts. Who was reserved for and did not claim has had its chance,
+// than a reservation lasts. A waiter that did not claim its reservation has had its chance,
 // and counts as dead until its next beat.
 func (w *world) checkOrder(l *simLease, t *tenure) {
 	begun := w.now - time.Duration(float64(l.c.Now().Sub(t.begun))/l.c.clock.rate)

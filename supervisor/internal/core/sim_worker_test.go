@@ -210,7 +210,7 @@ func (wk *simWorker) won(e *Effect) {
 	if w.chance(0.3) {
 		c.after(w.upTo(d), func() { l.probe() })
 	}
-	// Whoever adopts a lease waits for no more than the cap, whatever the nodes keep of it.
+	// An adopter of a lease waits for no more than the cap, whatever the nodes keep of it.
 	if w.chance(w.faults.handles) && l.minHold <= w.most {
 		c.after(w.upTo(d), func() { wk.passOn(l) })
 	}

@@ -452,7 +452,7 @@ func TestUnconfirmedLeaving(t *testing.T) {
 	}
 }
 
-// Who adopts a lease has it without that: its name is free when it is given back.
+// An adopted lease has none: its name is free when it is given back.
 func TestAdoptedLeaseDoesNotStay(t *testing.T) {
 	b := enrolled(t, 3)
 	w := b.adopt("x")
