@@ -7,7 +7,7 @@
 // The second form measures nothing. It joins the runs of several results.json, shows
 // their ranges, and renews the tables in the pages that are about them.
 //
-// It needs a redis-server on the PATH, or LEASEHOLD_SERVER names one. Where there is no
+// It needs a redis-server on the PATH, or LEASEHOLD_SERVER names one. If there is no
 // etcd, that peer is left out, with a line that says so. It runs on Linux and macOS.
 //
 // Every scenario runs all libraries in turn, several times over, in an order that

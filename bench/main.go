@@ -105,7 +105,7 @@ func run() error {
 	return finish(runs{r})
 }
 
-// A progress is the line that tells what is being measured. Where nobody watches,
+// A progress is the line that tells what is being measured. If nobody watches,
 // only what is done is told.
 type progress struct {
 	begun time.Time

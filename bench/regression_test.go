@@ -47,7 +47,7 @@ func TestCostOfAPair(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer func() { _ = sup.Close(context.Background()) }() // a second time, or where the test has failed
+			defer func() { _ = sup.Close(context.Background()) }() // a second time, or if the test has failed
 			pairs := func(names []string) {
 				for _, name := range names {
 					l, err := sup.Acquire(t.Context(), name)
@@ -116,7 +116,7 @@ func calls(t *testing.T, f *fleet) float64 {
 	return sum
 }
 
-// needRedis skips the test where there is no redis-server, and says so. With
+// needRedis skips the test if there is no redis-server, and says so. With
 // REQUIRE_REAL=1 in the environment, as in CI, it fails instead.
 func needRedis(t *testing.T) { need(t, redisKind.missing()) }
 

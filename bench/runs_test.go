@@ -57,7 +57,7 @@ func TestSpreads(t *testing.T) {
 	}
 }
 
-// TestLosses compares where less is better, and where more is. The floor is no rival,
+// TestLosses compares rows in which less is better, and in which more is. The floor is no rival,
 // and who was never ahead is not told.
 func TestLosses(t *testing.T) {
 	less := runs{

@@ -74,7 +74,7 @@ func TestSuspensions(t *testing.T) {
 	check("hidden", 1)
 
 	// A reader that is held up while it reads the clocks has not slept, and the clock does not go
-	// back where the next one is quicker.
+	// back if the next one is quicker.
 	m.before = 5 * time.Millisecond
 	m.pass(time.Duration(trusted))
 	check("held up", 10)

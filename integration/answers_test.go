@@ -567,5 +567,5 @@ func atOnce(n int, f func(i int)) {
 	wg.Wait()
 }
 
-// frozen is set where processes can be stopped and end with their parent.
+// frozen is set if processes can be stopped and end with their parent.
 var frozen = func(t *testing.T, _ *cluster.Cluster, _ int) { t.Skip("left out: this needs Linux") }

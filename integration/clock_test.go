@@ -183,7 +183,7 @@ func clocksAreSet(t *testing.T, list []*cluster.Clocked, n *notes) {
 }
 
 // One clock is two hours behind those of the others: every client warns of it soon after
-// it has met the nodes, and names both. Where they agree nobody says anything.
+// it has met the nodes, and names both. If they agree nobody says anything.
 func TestClocksApart(t *testing.T) {
 	takesLong(t)
 	t.Parallel()

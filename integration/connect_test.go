@@ -111,7 +111,7 @@ func reaches(t *testing.T, conn node.Conn, s cluster.Server, db int, user string
 	closeSoon(sup)
 }
 
-// missing skips the test, or fails it where nothing may be missing.
+// missing skips the test, or fails it if nothing may be missing.
 func missing(t *testing.T, what string, args ...any) {
 	t.Helper()
 	if os.Getenv("REQUIRE_REAL") == "1" {
@@ -394,7 +394,7 @@ func startSentinel(t *testing.T, primary, port string, settings ...string) (addr
 	return addr
 }
 
-// childAttr has a child end with its parent, where the system can do that.
+// childAttr has a child end with its parent, if the system can do that.
 var childAttr *syscall.SysProcAttr
 
 // spawn starts a process that ends with the test, or with this process if that is

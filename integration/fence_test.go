@@ -32,7 +32,7 @@ const (
 	workerWay   = "LEASEHOLD_TEST_WORKER_WAY"
 )
 
-// Where a worker is when it is stopped.
+// These are the places at which a worker is stopped.
 const (
 	beforeWrite = "before a write"             // it has asked Valid, and writes when it goes on
 	beforeSave  = "between a read and a write" // of a read-modify-write; the rival is there too

@@ -209,7 +209,7 @@ func TestForgetfulServersWithoutGuard(t *testing.T) {
 	for _, how := range []string{"connected", "cut off", "silenced"} {
 		t.Run(how, func(t *testing.T) {
 			repeat(t, 1, 1, func(t *testing.T, _ int) {
-				// Where its servers answer again at once the holder may be told in time.
+				// If its servers answer again at once the holder may be told in time.
 				for range 10 {
 					if forgetful(t, processes(t, 5), how, false, &n) {
 						return

@@ -15,7 +15,7 @@ import (
 // instant is within which what a server tells by itself is known.
 const instant = 20 * time.Millisecond
 
-// A lease whose key is deleted or overwritten on a majority ends at once where the
+// A lease whose key is deleted or overwritten on a majority ends at once if the
 // servers tell of it, and otherwise at its next renewal.
 func TestRevocationIsTold(t *testing.T) {
 	c := processes(t, 5)
@@ -65,7 +65,7 @@ func TestRevocationIsTold(t *testing.T) {
 }
 
 // A waiter after a holder of another library, who hands nothing over, has the name
-// at once when it is let go where the servers tell of it, and otherwise after a pause.
+// at once when it is let go if the servers tell of it, and otherwise after a pause.
 func TestForeignHolderLetsGo(t *testing.T) {
 	const handOver = 5 * time.Millisecond // and no more than that: two round trips, and two cores
 	c := processes(t, 5)

@@ -131,7 +131,7 @@ func commandsOn(t *testing.T, s cluster.Server) map[string]int {
 	return counts
 }
 
-// Where a round trip is long a lease with its fence takes one of them.
+// If a round trip is long a lease with its fence takes one of them.
 func TestOneRoundTrip(t *testing.T) {
 	takesLong(t)
 	const oneWay, acquisitions = 20 * time.Millisecond, 100

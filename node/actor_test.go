@@ -438,7 +438,7 @@ func TestOffsetOfTheQuickest(t *testing.T) {
 	})
 }
 
-// What a slow answer tells is taken where the node's clock, or ours, has surely moved.
+// What a slow answer tells is taken if the node's clock, or ours, has surely moved.
 func TestOffsetOfAClockThatMoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := nodetest.New()

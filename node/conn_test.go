@@ -199,8 +199,8 @@ func TestClient(t *testing.T) {
 	})
 }
 
-// A client without a free connection is told from a node that does not answer, both where it
-// is to enrol and where it is to wait, and is used as soon as there is one.
+// A client without a free connection is told from a node that does not answer, both if it
+// is to enrol and if it is to wait, and is used as soon as there is one.
 func TestClientWithTooSmallAPool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := nodetest.New()

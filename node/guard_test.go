@@ -683,7 +683,7 @@ func TestHealOfAnotherLife(t *testing.T) {
 	})
 }
 
-// What is answered without the marker of the enrolment behind it is not believed:
+// What is answered without the marker of its enrolment is not believed:
 // the node may have forgotten before it, or right after it. That is a life of its own.
 func TestFlushIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -101,7 +101,7 @@ func TestInbox(t *testing.T) {
 	}
 }
 
-// Each step of subscribing has the whole timeout, over RESP2 too, where there are more.
+// Each step of subscribing has the whole timeout, over RESP2 too, which has more of them.
 func TestInboxFromFar(t *testing.T) {
 	for _, kind := range []string{"RESP3", "RESP2", "client"} {
 		t.Run(kind, func(t *testing.T) {
@@ -206,7 +206,7 @@ func TestInboxRefused(t *testing.T) {
 	}
 }
 
-// Where a user may not subscribe, that is tried more and more rarely; and less than a second after
+// If a user may not subscribe, that is tried more and more rarely; and less than a second after
 // it broke otherwise.
 func TestInboxRefusedForGood(t *testing.T) {
 	for _, c := range []struct {

@@ -181,7 +181,7 @@ func TestWhatWaitsForAnotherLife(t *testing.T) {
 }
 
 // A connection that has no name, or does not tell it, is not the one that was enrolled,
-// also where the server and its marker are the same.
+// even if the server and its marker are the same.
 func TestNamelessIsAStranger(t *testing.T) {
 	for _, answer := range []string{"$-1\r\n", "$0\r\n\r\n", "-NOPERM no\r\n", ":1\r\n"} {
 		for _, window := range []time.Duration{0, time.Minute} {

@@ -127,7 +127,7 @@ func TestFlushOfAllIsTold(t *testing.T) {
 	})
 }
 
-// Where keys cannot be tracked, everything else is as ever.
+// If keys cannot be tracked, everything else is as ever.
 func TestNoNews(t *testing.T) {
 	for _, kind := range []string{"RESP2", "client", "refused", "odd", "unwanted"} {
 		t.Run(kind, func(t *testing.T) {

@@ -206,7 +206,7 @@ func TestLeadPanics(t *testing.T) {
 	})
 }
 
-// What a lease says of its holder is the owner of that lease, where one was given.
+// What a lease says of its holder is the owner of that lease, if one was given.
 func TestWithOwner(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
 		sup := start(t, nodes)

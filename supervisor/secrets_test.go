@@ -97,7 +97,7 @@ func TestNoVerbShowsASecret(t *testing.T) {
 	})
 }
 
-// Whatever says why something has failed says so in JSON too, where errors are {} otherwise.
+// Whatever says why something has failed says so in JSON too, in which errors are {} otherwise.
 func TestReasonsInJSON(t *testing.T) {
 	why := errors.New("it is full")
 	answer := supervisor.Answer{Node: "a:1", Verdict: supervisor.VerdictUnreachable, Err: why}

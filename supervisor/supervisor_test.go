@@ -197,7 +197,7 @@ func TestMajorityGone(t *testing.T) {
 	}
 }
 
-// Nobody has the name before the grace of an expired lease is over, also where the nodes
+// Nobody has the name before the grace of an expired lease is over, even if the nodes
 // could be told at once, and soon afterwards somebody does: a rival, or the next waiter
 // of the same process.
 func TestGraceIsKept(t *testing.T) {

@@ -61,7 +61,7 @@ func (v *viewer) sees(t *testing.T, want ...string) {
 	v.told = nil
 }
 
-// endsWith is sees where what lasted for a moment may have been told before.
+// endsWith is sees if what lasted for a moment may have been told before.
 func (v *viewer) endsWith(t *testing.T, want string) {
 	t.Helper()
 	time.Sleep(ttl / 2)
@@ -155,7 +155,7 @@ func TestWatchOwnAndClose(t *testing.T) {
 	})
 }
 
-// The end of its supervisor is told also where the last that was told is an outage.
+// The end of its supervisor is told even if the last that was told is an outage.
 func TestWatchClosedInAnOutage(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, nodes []*nodetest.Node) {
 		sup := start(t, nodes)

@@ -218,7 +218,7 @@ func ofLeasehold(command []string) [][]string {
 	return [][]string{command[1:]}
 }
 
-// TestUnitsVerify has systemd read the units, where it is installed.
+// TestUnitsVerify has systemd read the units, if it is installed.
 func TestUnitsVerify(t *testing.T) {
 	program, err := exec.LookPath("systemd-analyze")
 	if err != nil {

@@ -72,7 +72,7 @@ func work(ctx context.Context, out io.Writer) error {
 			return nil
 		case <-tick.C:
 		}
-		// Where both were ready, select has chosen at random, and this goroutine may
+		// If both were ready, select has chosen at random, and this goroutine may
 		// have been late: ask the clock before acting.
 		if held.Valid() {
 			fmt.Fprintf(out, "job %d, with %v in hand\n", n, held.Remaining().Round(time.Millisecond))

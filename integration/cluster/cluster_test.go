@@ -126,7 +126,7 @@ func TestProcessesDieWithTheTest(t *testing.T) {
 	}
 }
 
-// Where something is missing, this is found out quickly and said in one sentence.
+// If something is missing, this is found out quickly and said in one sentence.
 func TestNoDocker(t *testing.T) {
 	for host, want := range map[string]string{
 		"unix:///nonexistent/docker.sock": "no answer from Docker",

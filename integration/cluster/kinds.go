@@ -62,7 +62,7 @@ var Offers = sync.OnceValue(func() []Offer {
 	return []Offer{process, {Container, image(), docker()}}
 })
 
-// Kinds returns the kinds of servers that this machine offers. Where there is
+// Kinds returns the kinds of servers that this machine offers. If there is
 // none the test is skipped. With REQUIRE_REAL=1 in the environment, as in CI, each
 // one that is missing fails the test instead, and so does a server that LEASEHOLD_SERVER names and
 // that is not there.

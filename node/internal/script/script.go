@@ -72,7 +72,7 @@ const (
 	Unfinished = 4
 )
 
-// Where the answer to one name has what. All begin with what the script says of the key,
+// These are the places in the answer to one name. All begin with what the script says of the key,
 // and four of them go on alike.
 const (
 	Says  = iota // instead of Other, Renew and Heal tell what the key holds, if that is a string: see Told
@@ -173,7 +173,7 @@ func RenewAllCall(to []string, readAgain bool, ttl Millis, begin, rests string) 
 	return append(to, flag(readAgain), string(ttl), begin, rests)
 }
 
-// Where the answer to a renewal has what, after the two of TIME. Which of KEYS it is and what is
+// These are the places in the answer to a renewal, after the two of TIME. Which of KEYS it is and what is
 // said of it follow for each of the others.
 const (
 	RenewOurs = iota
@@ -637,7 +637,7 @@ func EnqueueArgs(to []string, token string, ticket uint64, isNew bool) []string 
 	return append(to, token, decimal(ticket), flag(isNew))
 }
 
-// Where an Enqueue answers more than Inspect does.
+// These are the places where an Enqueue answers more than Inspect does.
 const (
 	EnqueueAhead = holding + iota
 	EnqueueTicket
@@ -713,7 +713,7 @@ func ClaimArgs(to []string, token string, ttl Millis, fence uint64) []string {
 	return append(to, token, string(ttl), decimal(fence))
 }
 
-// Where a Claim answers more than Inspect does.
+// These are the places where a Claim answers more than Inspect does.
 const (
 	ClaimAhead = holding + iota
 	ClaimRaised
@@ -840,7 +840,7 @@ func EnrolArgs(to []string, incarnation string, maxTTL time.Duration, identity s
 	return append(to, incarnation, strconv.FormatInt(maxTTL.Milliseconds(), 10), identity)
 }
 
-// Where an Enrol answers what. It says nothing of a key.
+// These are the places in the answer to an Enrol. It says nothing of a key.
 const (
 	EnrolMarker = iota
 	EnrolGrown

@@ -490,7 +490,7 @@ func (q *queueing) leaving(t *testing.T) {
 	q.a.lookValue(t, q.name, "a2+10")
 	q.a.expect(t, node.Command{Op: node.Release, Name: q.name, Token: "a2", Queued: true}, node.Reply{Status: node.OK})
 	q.b.wake(t, "b")
-	// Where a key is absent already, a release hands it over too.
+	// If a key is absent already, a release hands it over too.
 	q.b.ask("DEL", q.name)
 	if r := q.a.one(t, q.at(9, "a3")); r.Status != node.OK || r.Ahead != 0 {
 		t.Errorf("%+v", r)

@@ -180,7 +180,7 @@ var rows = []struct {
 	{is("EVAL", script.Inspect.Text, "3", "k", "k", "k", "0"), "~ :1 t :-1  :0]~", ""},
 	{is("EVAL", script.Inspect.Text, "9", "k", "none", "kf", "kf", "none", "none", "kf", "none", "k", "1"), "~ :1 t :-2  :0 :0  :-2  :0 :2  :-2  :0]~", ""},
 
-	// A queue: nothing is handed over where a reservation is to last 0, by a young node.
+	// A queue: nothing is handed over if a reservation is to last 0, by a young node.
 	{is("EVAL", script.Enqueue.Text, "3", "n", "nf", "nq", "in", "0", "100000", "t", "7", "0"), "~ :2  :-2  :0 7 :~", ""},
 	{is("ZRANGEBYSCORE", "nq", "0", "+inf"), "[win t]", ""},
 	{is("EVAL", script.Inspect.Text, "3", "n", "nf", "nq", "0"), "~ :0  :-2  :1]~", ""},

@@ -542,7 +542,7 @@ func TestHandOverEnds(t *testing.T) {
 	b.refused(answer, ReasonLost)
 }
 
-// A handle is of the TTL that is in force when the lease ends here, also where that was
+// A handle is of the TTL that is in force when the lease ends here, even if that was
 // changed since it was asked for.
 func TestHandOverAndExtend(t *testing.T) {
 	b := enrolled(t, 1)
@@ -563,7 +563,7 @@ func TestHandOverAndExtend(t *testing.T) {
 	}
 }
 
-// A handle is of the TTL that a late renewal may yet set, where that is the shorter.
+// A handle is of the TTL that a late renewal may yet set, if that is the shorter.
 func TestHandleAfterExtend(t *testing.T) {
 	b := enrolled(t, 1)
 	b.hold("x")

@@ -470,7 +470,7 @@ func TestLateAnswerDoesNotRevive(t *testing.T) {
 	}
 }
 
-// What the holder has seen to be over stays over, even where the core takes in an
+// What the holder has seen to be over stays over, even if the core takes in an
 // answer that came in time.
 func TestHolderWhoSawTheEndIsBelieved(t *testing.T) {
 	b := enrolled(t, 3)
@@ -783,7 +783,7 @@ func TestEqualFenceIsRaised(t *testing.T) {
 	}
 }
 
-// Where a granted node does not confirm the raise, the election is lost.
+// If a granted node does not confirm the raise, the election is lost.
 func TestFenceNotRaised(t *testing.T) {
 	b := enrolled(t, 3)
 	w := b.acquire("x", func(w *Request) { w.Attempts = 1 })
@@ -1076,7 +1076,7 @@ func TestDebtsEnd(t *testing.T) {
 }
 
 // A renewal that was never answered may have given the key another TTL, or may yet: the
-// release behind it is owed for as long as one behind such a grant.
+// release after it is owed for as long as one after such a grant.
 func TestDebtBehindLateRenewal(t *testing.T) {
 	b := enrolled(t, 1)
 	b.hold("x")
@@ -1199,7 +1199,7 @@ func TestLateShorterRenewal(t *testing.T) {
 }
 
 // An extension to a shorter TTL shortens with the first renewal that goes out for it,
-// also where that goes out later.
+// even if that goes out later.
 func TestShortenedByARetry(t *testing.T) {
 	b := enrolled(t, 1)
 	l := b.hold("x")

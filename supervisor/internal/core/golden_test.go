@@ -238,7 +238,7 @@ func (h *history) says(i int, what string) {
 	h.c.Receive(h.now(), node.Batch{Node: i, State: s})
 }
 
-// reply reads what a node answers to what it was sent, as "grant A ok". Behind a comma
+// reply reads what a node answers to what it was sent, as "grant A ok". After a comma
 // there may be "stored 7" of a fence, "left 1s", "value Z", "ticket 7", "until 2s" of a heartbeat and "ahead 1".
 func (h *history) reply(i int, what string) node.Reply {
 	parts := strings.Split(what, ", ")

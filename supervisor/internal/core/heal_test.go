@@ -242,7 +242,7 @@ func TestTrialBeginsAnewWithTheKey(t *testing.T) {
 	}
 }
 
-// A node that has no vote of a new lease is asked soon, and not where another has the key;
+// A node that has no vote of a new lease is asked soon, and not if another has the key;
 // and as soon as it is enrolled again.
 func TestNodesWithoutAVoteAreAsked(t *testing.T) {
 	b := enrolled(t, 5)

@@ -7,7 +7,7 @@ import (
 	"github.com/leasehold-go/leasehold/node"
 )
 
-// An adopted lease's fence is larger than the handle's, also where the nodes have forgotten
+// An adopted lease's fence is larger than the handle's, even if the nodes have forgotten
 // that one, and their clocks are behind it.
 func TestAdoptedFenceIsLargerThanTheHandles(t *testing.T) {
 	b := enrolled(t, 3)

@@ -243,7 +243,7 @@ func TestRenewalAllocatesNothing(t *testing.T) {
 }
 
 // Close has every lease released, although there are more than a mailbox takes; and
-// ends at once where nothing can be sent any more.
+// ends at once if nothing can be sent any more.
 func TestCloseWithLittleRoom(t *testing.T) {
 	const leases, room = 1000, 100
 	for _, cut := range []bool{false, true} {

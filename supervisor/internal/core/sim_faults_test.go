@@ -141,7 +141,7 @@ func newWorld(seed uint64, stats *simStats) *world {
 	for i, name := range w.names {
 		w.keys[i] = keyspace.KeysOf(name)
 	}
-	// Where fences are forgotten, the order rests on the clocks, which must not differ by
+	// If fences are forgotten, the order rests on the clocks, which must not differ by
 	// more than the window.
 	if w.chance(0.5) {
 		w.maxLooks = 1 + w.rand.IntN(3) // else nobody dies so often that a hand-over must go on

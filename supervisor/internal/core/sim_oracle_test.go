@@ -63,7 +63,7 @@ const (
 	wonUnseen
 	// A fence that is not larger: of one that had overlapped, so was excused already; of an
 	// adoption whose keys were taken by hand while it waited for the former holder;
-	// where so many clocks were stepped that the median is nobody's; of a winner that was
+	// if so many clocks were stepped that the median is nobody's; of a winner that was
 	// stopped by what its clock does not see.
 	fenceOverlaps
 	fenceByHand

@@ -158,7 +158,7 @@ func (a *simActor) hear(m node.Wake) {
 	})
 }
 
-// checkOrder checks, where nothing has gone wrong for long, that nobody who wins out
+// checkOrder checks, if nothing has gone wrong for long, that nobody who wins out
 // of the queue passes over somebody who stood in all of it before: alive, and for longer
 // than a reservation lasts. A waiter that did not claim its reservation has had its chance,
 // and counts as dead until its next beat.
@@ -221,7 +221,7 @@ func (w *world) grown(n *simNode) bool {
 	return n.grown()
 }
 
-// checkStranded checks, where nothing has gone wrong for long, that a name which
+// checkStranded checks, if nothing has gone wrong for long, that a name which
 // nobody has, and somebody waits for, is not free for longer than a reservation and
 // the longest pause.
 func (w *world) checkStranded() {

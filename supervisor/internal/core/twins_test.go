@@ -61,7 +61,7 @@ func TestOneServerThrice(t *testing.T) {
 	}
 }
 
-// Clocks are compared where they were read lately, of nodes that are reached.
+// Clocks are compared if they were read lately, of nodes that are reached.
 func TestClocksApartOfThePresent(t *testing.T) {
 	for _, how := range []string{"reached", "gone", "old"} {
 		b := enrolled(t, 3)
