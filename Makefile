@@ -88,7 +88,7 @@ mutants: ## plants bugs, one by one, and shows which test catches each
 	@go run ./supervisor/internal/mutants
 
 .PHONY: check
-check: ## checks formatting, vet, staticcheck, go.mod and the house rules
+check: ## checks formatting, vet, staticcheck, go.mod, the workflows and the house rules
 	@bash .ci/check
 
 .PHONY: bench
