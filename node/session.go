@@ -524,10 +524,10 @@ const echoed = 128
 
 // refusals are the beginnings of errors that a server repeats until its configuration, or ours, is
 // changed.
-var refusals = []string{
+var refusals = append([]string{
 	"WRONGPASS", "NOAUTH", "NOPERM", "DENIED", "AUTH ", "invalid password", "max number of clients",
-	"DB index", "The user executing the script can't",
-}
+	"DB index",
+}, denied...)
 
 // isRefusal reports whether a server refuses a connection for good.
 func isRefusal(err error) bool {
@@ -759,12 +759,16 @@ func (s *session) why(err error) error {
 	if clean != text {
 		return errors.New(clean)
 	}
-	if strings.Contains(text, noRight) {
+	if isDenied(text) {
 		return fmt.Errorf("NOPERM for a command of a script: %w", err)
 	}
 	return err
 }
 
-// noRight is the error of Redis before 7.2 if the user may not run a command of a script. It says
-// neither which command, nor that it is NOPERM.
-const noRight = "The user executing the script can't run this command"
+// denied are the errors of Redis if the user may not do what a script does: before 7.2, and since. None
+// says that it is NOPERM, and the first not even which command.
+var denied = []string{"The user executing the script can't", "ACL failure in script"}
+
+func isDenied(text string) bool {
+	return slices.ContainsFunc(denied, func(words string) bool { return strings.Contains(text, words) })
+}
