@@ -84,7 +84,7 @@ func TestGood(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	for _, s := range r.Servers {
-		if s.Product != "Redis" || s.Role != "primary" || s.RoundTrips < 20 || s.P99 < s.P50 || s.P50 <= 0 || s.Offset > 1e8 || s.Offset < -1e8 {
+		if s.Product != servers[0].Product || s.Role != "primary" || s.RoundTrips < 20 || s.P99 < s.P50 || s.P50 <= 0 || s.Offset > 1e8 || s.Offset < -1e8 {
 			t.Errorf("%+v", s)
 		}
 	}

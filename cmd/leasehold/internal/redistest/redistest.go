@@ -32,6 +32,8 @@ type Server struct {
 	Addr     string // host:port
 	Dir      string
 	Password string // of the user default, which Do needs
+	Product  string // as "Redis"
+	Version  string
 
 	t    *testing.T
 	hang func() error
@@ -48,7 +50,12 @@ func Start(t *testing.T, args ...string) *Server {
 		}
 		t.Skipf("left out: %v", err)
 	}
-	s := &Server{Dir: t.TempDir(), t: t}
+	says, err := testserver.Version(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	product, version, _ := strings.Cut(says, " server ")
+	s := &Server{Dir: t.TempDir(), Product: product, Version: version, t: t}
 	var last error
 	for range 5 { // the port may be taken
 		s.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(20000+rand.IntN(12000))) // below those of outgoing connections

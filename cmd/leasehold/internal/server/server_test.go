@@ -38,7 +38,7 @@ func TestConn(t *testing.T) {
 		t.Error("an error is no time")
 	}
 	info := answers[5].Info()
-	if name, version := info.Product(); name != "Redis" || version == "" || info["role"] != "master" {
+	if name, version := info.Product(); name != s.Product || version != s.Version || info["role"] != "master" {
 		t.Errorf("%s %s, %s", name, version, info["role"])
 	}
 	if n, ok := info.Int("maxmemory"); !ok || n != 0 {
