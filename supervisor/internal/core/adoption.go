@@ -212,7 +212,7 @@ func (c *Core) onLateAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 
 // decideAdoption ends the election of an adoption as soon as its outcome is certain.
 func (c *Core) decideAdoption(now clock.Instant, t *tenure) {
-	a, b := t.adopt, t.ballot
+	a, b, m := t.adopt, t.ballot, c.mode(t)
 	if t.phase == phaseRaising { // a node may have said that the key is gone again
 		gone := b.answers.with(VerdictFree) | b.answers.with(VerdictHeld)
 		gone &^= b.granted | t.pending
@@ -223,16 +223,16 @@ func (c *Core) decideAdoption(now clock.Instant, t *tenure) {
 	case a.elected:
 	case now.Sub(t.begun) > t.terms.Window:
 		c.failAdoption(t, ReasonNoQuorum)
-	case len(c.nodes)-(a.absent|a.other).len() < c.quorum:
+	case !m.reachedWithout(a.absent | a.other):
 		c.failAdoption(t, ReasonLost)
-	case b.raised.len() >= c.quorum:
+	case m.reached(b.raised):
 		c.elected(now, t)
-	case b.granted.len() < c.quorum:
+	case !m.reached(b.granted):
 		if t.phase == phaseRaising { // a node did not answer: the swap there is asked for again
 			t.phase = phaseElecting
 			c.swapAll(now, t)
 		}
-	case t.phase == phaseElecting, (b.raised | t.pending&b.granted).len() < c.quorum:
+	case t.phase == phaseElecting, !m.reached(b.raised | t.pending&b.granted):
 		c.raise(now, t)
 	}
 }
@@ -249,7 +249,7 @@ func (c *Core) elected(now clock.Instant, t *tenure) {
 func (c *Core) adoptionDue(now clock.Instant, t *tenure) {
 	a := t.adopt
 	switch {
-	case a.elected && (a.over || a.kept.len() >= c.quorum):
+	case a.elected && (a.over || c.mode(t).reached(a.kept)):
 		c.completeAdoption(now, t)
 	case a.elected && c.adoptedUntil(t) <= now && now >= a.overAt:
 		c.failAdoption(t, ReasonNoQuorum)
@@ -278,7 +278,7 @@ func (c *Core) adoptionDue(now clock.Instant, t *tenure) {
 
 // adoptedUntil returns the instant up to which an adopter that waits has a lease.
 func (c *Core) adoptedUntil(t *tenure) clock.Instant {
-	return deadline(t.votes.of, t.ballot.granted, c.quorum).Add(-t.terms.Grace)
+	return c.mode(t).deadline(t.votes.of, t.ballot.granted).Add(-t.terms.Grace)
 }
 
 // keep renews the key for an adopter that waits.
@@ -312,7 +312,7 @@ func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 			c.keep(now, t, i, t.terms.TTL)
 		case !a.reborn.has(i), now >= c.youngUntil(i):
 			a.kept.add(i)
-			if a.kept.len() >= c.quorum {
+			if c.mode(t).reached(a.kept) {
 				c.completeAdoption(now, t)
 			}
 		}
@@ -328,7 +328,7 @@ func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 	b.granted.del(i)
 	a.kept.del(i)
 	t.votes.forgot(i)
-	if b.granted.len() < c.quorum {
+	if !c.mode(t).reached(b.granted) {
 		c.failAdoption(t, ReasonLost)
 	}
 }

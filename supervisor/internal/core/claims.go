@@ -14,7 +14,7 @@ func (c *Core) onReservation(now clock.Instant, t *tenure, i int) {
 		s := t.queuing
 		s.reserved.add(i)
 		t.votes.of[i].promise = now.Add(c.settings.Reserve())
-		if t.promised(now).len() >= c.quorum {
+		if c.mode(t).reached(t.promised(now)) {
 			c.startClaims(now, t)
 		} else if s.patience == 0 {
 			s.patience = c.roundTrip()

@@ -156,19 +156,19 @@ func (c *Core) watchForPause(now clock.Instant, i int, gained, within time.Durat
 		return
 	}
 	c.nodes[i].ranAt = now
-	ran := 0
+	var ran nodeSet
 	for k := range c.nodes {
 		if at := c.nodes[k].ranAt; at != 0 && now.Sub(at) < c.settings.MaxTTL {
-			ran++
+			ran.add(k)
 		}
 	}
-	if ran < c.quorum {
+	if !c.told().reached(ran) {
 		return
 	}
 	for k := range c.nodes {
 		c.nodes[k].ranAt = 0
 	}
-	c.warn(Warning{Kind: WarnPaused, Node: i, Count: ran, Time: gained, Of: within})
+	c.warn(Warning{Kind: WarnPaused, Node: i, Count: ran.len(), Time: gained, Of: within})
 }
 
 // rate returns how much faster than ours a node's clock runs, as a fraction of ours; 0 if it was

@@ -21,7 +21,9 @@ type Core struct {
 	rand     *rand.Rand
 
 	nodes      []peer
-	quorum     int
+	all        nodeSet         // of them
+	modes      [modeKinds]mode // by what a lease rests on
+	toldKind   modeKind        // what this process was given
 	tenures    table
 	waiters    waitTable
 	inquiries  map[uint64]*inquiry
@@ -72,7 +74,7 @@ func New(s Settings) *Core {
 		agreement: agreement{widest: s.MaxTTL, warnedOf: make(map[foreign]bool)},
 		nodes:     make([]peer, s.Nodes),
 		outbox:    make([][]node.Command, s.Nodes),
-		quorum:    s.Nodes/2 + 1,
+		all:       all(s.Nodes),
 		attempts:  make(adoptions),
 		byToken:   make(map[string]*tenure),
 		groups:    groups{fewest: 2},
@@ -81,6 +83,7 @@ func New(s Settings) *Core {
 		inquiries: make(map[uint64]*inquiry),
 		lines:     make(map[string]*line),
 	}
+	c.modes[modePresent].first = electorateOf(c.all)
 	for i := range c.nodes {
 		c.nodes[i].aging.limit = noLimit
 	}

@@ -161,7 +161,7 @@ var codePlans = map[reflect.Type]*codePlan{}
 // untold are the fields that influence nothing that is searched for, or only repeat what
 // is told elsewhere: settings; warnings; where things are kept; what an actor only reports.
 var untold = map[string]string{
-	"Core":      "settings terms spread waiters failed lost causes margins own random rand lastID alarms groups fetched outbox spareBox spare effects",
+	"Core":      "settings terms all modes toldKind spread waiters failed lost causes margins own random rand lastID alarms groups fetched outbox spareBox spare effects",
 	"table":     "free",
 	"tenure":    "inSet key terms",
 	"waitList":  "inSet key",

@@ -100,7 +100,7 @@ func (c *Core) takeGifts(now clock.Instant, t *tenure) bool {
 	}
 	for i := range c.nodes {
 		if fence := s.offers[i].gift.Fence; fence != 0 && fence <= maxFence {
-			if given := c.given(now, t, fence); given.len() >= c.quorum {
+			if given := c.given(now, t, fence); c.mode(t).reached(given) {
 				c.winGiven(now, t, given, fence)
 				return true
 			}

@@ -97,7 +97,7 @@ func (c *Core) sendGroup() {
 		gs.out = make(map[uint64]*group)
 	}
 	gs.out[gs.lastID] = g
-	g.unanswered = all(len(c.nodes))
+	g.unanswered = c.all
 	for i := range c.nodes {
 		c.put(i, node.Command{ID: gs.lastID, Op: node.RenewAll, By: g.by, Group: &g.Group})
 	}
@@ -142,7 +142,7 @@ func (c *Core) goesOn(now clock.Instant, i int, t *tenure) bool {
 	}
 	t.pending.del(i)
 	c.hasKey(t, i)
-	if t.votes.atLeast(t.hold.until.Add(t.terms.Grace)+1, c.quorum) {
+	if c.mode(t).keptUntil(t.votes.of, t.hold.until.Add(t.terms.Grace)+1) {
 		c.recomputeDeadline(now, t)
 	}
 	return true

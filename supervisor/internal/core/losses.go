@@ -196,6 +196,7 @@ func (c *Core) causeOf(now clock.Instant, t *tenure, i int) Fault {
 // it. The report is that of the lease before if it says the same.
 func (c *Core) loss(now clock.Instant, t *tenure, why Reason) *Report {
 	causes, forgot := c.causes[1][:0], 0
+	var wrong nodeSet
 	if why != ReasonClosed && why != ReasonMaxHold {
 		for i := range c.nodes {
 			fault := c.causeOf(now, t, i)
@@ -210,13 +211,14 @@ func (c *Core) loss(now clock.Instant, t *tenure, why Reason) *Report {
 				forgot++
 			}
 			causes = append(causes, x)
+			wrong.add(i)
 		}
 	}
 	switch {
 	case why != ReasonExpired:
 	case 2*forgot > len(causes):
 		why = ReasonForgotten
-	case t.hold.renewAt == clock.Never && len(c.nodes)-len(causes) >= c.quorum:
+	case t.hold.renewAt == clock.Never && c.mode(t).reachedWithout(wrong):
 		why, causes = ReasonNotRenewed, causes[:0] // a minority has lost it, which ends nothing
 	}
 	c.causes[1] = causes

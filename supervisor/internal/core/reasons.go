@@ -56,7 +56,7 @@ type Report struct {
 // keeps one token, or a node keeps one that was left, as only a held lease is. Otherwise they may
 // be of several attempts, none of which succeeds.
 func (r *Report) Taken(quorum int) bool {
-	return answers(r.Answers).held(quorum) || slices.ContainsFunc(r.Answers, func(a Answer) bool {
+	return answers(r.Answers).held(&mode{first: electorate{all(len(r.Answers)), quorum}}) || slices.ContainsFunc(r.Answers, func(a Answer) bool {
 		_, left := node.CutLeft(a.Value)
 		return a.Verdict == VerdictHeld && left
 	})

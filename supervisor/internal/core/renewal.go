@@ -94,7 +94,7 @@ func (c *Core) renewAnd(now clock.Instant, t *tenure, nodes nodeSet) {
 func (c *Core) renew(now clock.Instant, t *tenure, nodes nodeSet) (shortened bool) {
 	nodes &^= t.pending
 	ttl := t.stay(now)
-	together := nodes == all(len(c.nodes)) && ttl == t.terms.TTL // a group has one TTL
+	together := nodes == c.all && ttl == t.terms.TTL // a group has one TTL
 	for i := range c.nodes {
 		if !nodes.has(i) {
 			continue
@@ -232,7 +232,7 @@ func (c *Core) fillIn(now clock.Instant, i int) {
 
 // lostAt returns when a held lease will be lost unless it is renewed; 0 if too few votes count.
 func (c *Core) lostAt(t *tenure) clock.Instant {
-	until := deadline(t.votes.of, t.counting(), c.quorum)
+	until := c.mode(t).deadline(t.votes.of, t.counting())
 	if until == 0 {
 		return 0
 	}

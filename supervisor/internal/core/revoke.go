@@ -22,7 +22,7 @@ func (c *Core) Revoke(now clock.Instant, key, token string, call Call) {
 	n := len(c.nodes)
 	t := &tenure{
 		id: c.newID(c.tenures.vacancy()), key: key, token: token, terms: c.terms, begun: now,
-		votes: newVotes(n), asked: all(n), // its holder has asked them
+		votes: newVotes(n), asked: c.all, // its holder has asked them
 	}
 	c.tenures.add(t)
 	c.giveBack(now, t)
@@ -49,13 +49,13 @@ func (c *Core) onRevocation(now clock.Instant, t *tenure, i int, said node.Reply
 		a.Verdict = VerdictUnreachable
 	}
 	v.answers[i] = a
-	others := v.answers.with(VerdictHeld).len()
-	free := v.answers.with(VerdictFree).len()+others >= c.quorum
+	others, m := v.answers.with(VerdictHeld), c.mode(t)
+	free := m.reached(v.answers.with(VerdictFree) | others)
 	var why Reason
 	switch {
-	case others >= c.quorum:
+	case m.reached(others):
 		why = ReasonNotHolder
-	case free && v.deleted != 0 && others+t.give.unanswered.len() < c.quorum:
+	case free && v.deleted != 0 && !m.reached(others|t.give.unanswered):
 	case t.give.unanswered != 0:
 		return
 	case !free:

@@ -336,7 +336,7 @@ func (c *simClient) wantFlaws(e *Effect) {
 		}
 		last = f.Node
 	}
-	if n := len(c.actors); n-len(e.Report.Flaws) >= c.core.quorum {
+	if n := len(c.actors); n-len(e.Report.Flaws) >= c.core.Quorum() {
 		c.w.fail("client %d: a lease was lost, %v, and of %d nodes there was only this wrong: %v", c.id, e.Reason, n, e.Report.Flaws)
 	}
 }

@@ -74,7 +74,7 @@ func (c *Core) Margins(now clock.Instant) Margins {
 
 // Quorum returns how many nodes decide: more than half of those that are configured. See
 // invariant 1 of package supervisor.
-func (c *Core) Quorum() int { return c.quorum }
+func (c *Core) Quorum() int { return c.modes[modePresent].first.quorum }
 
 // Waiting returns how many callers wait in lines.
 func (c *Core) Waiting() int { return c.callers }
