@@ -48,6 +48,15 @@ const (
 	Sign
 	// RenewAll does what Renew does for every member of Group.
 	RenewAll
+	// Advance raises the node's stage of a change, and its floor, to those of Token, the text of a
+	// [Change] or "", and of Fence. It lowers neither. The answer is Other, and nothing was changed,
+	// if the node keeps another change that is not opened. Name is not used. After a change of
+	// either the actor enrols again, as all others do.
+	Advance
+	// Highest reads the highest fence that the node has stored, one part of its registers at a time:
+	// Ticket is the part, at first 0. Nothing else is used. The Ticket of the Reply is the next part,
+	// 0 after the last.
+	Highest
 )
 
 // String returns the operation's name.
@@ -79,6 +88,10 @@ func (o Op) String() string {
 		return "sign"
 	case RenewAll:
 		return "renew all"
+	case Advance:
+		return "advance"
+	case Highest:
+		return "highest"
 	}
 	return "no operation"
 }
@@ -291,6 +304,12 @@ type State struct {
 	// when the latest pipeline was sent whose answers ended with the marker.
 	MaxTTL   time.Duration
 	MarkedAt clock.Instant
+	// Change and Floor are what the marker said at the enrolment of a change of the nodes, and of
+	// the fence than which nobody may propose a smaller one: the next is Floor + 1. They are zero
+	// if it said nothing, as that of a node which was emptied. An Advance, by this client or
+	// another one, ends the enrolment, and the next one has what it left.
+	Change Change
+	Floor  uint64
 	// NoInbox says why the actor does not hear the node's announcements. It is nil if it does, or
 	// if nothing has waited yet. All else works without them.
 	NoInbox error

@@ -680,8 +680,8 @@ func (s *session) mark(id *identity, maxTTL time.Duration, known string) error {
 	return nil
 }
 
-// isIdentity reports whether a text can stand in a list of identities.
-func isIdentity(text string) bool { return text != "" && !strings.ContainsAny(text, " ,\r\n") }
+// isIdentity reports whether a text can stand in a list of identities, and that in a marker.
+func isIdentity(text string) bool { return text != "" && !strings.ContainsAny(text, " ,\t\v\f\r\n") }
 
 // newIdentity returns an identity for data that has none.
 func newIdentity() string { return rand.Text()[:10] }
