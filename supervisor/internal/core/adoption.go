@@ -42,8 +42,9 @@ const maxAdoptions = 256
 func (c *Core) Adopt(now clock.Instant, r Request, h Handle) {
 	n := len(c.nodes)
 	w := &waiter{Request: r}
+	kind, common := c.commonMode(h.Electorates)
 	t := &tenure{
-		id: c.newID(c.tenures.vacancy()), key: h.Key, token: c.newToken(w.Owner, 0), terms: w.Terms, begun: now,
+		id: c.newID(c.tenures.vacancy()), key: h.Key, token: c.newToken(w.Owner, 0), terms: w.Terms, begun: now, mode: kind,
 		votes: newVotes(n), stages: &stages{
 			ballot: &ballot{answers: make(answers, n), highest: h.Fence},
 			adopt:  &adoption{heir: w, former: h.Token, over: h.Over},
@@ -56,6 +57,8 @@ func (c *Core) Adopt(now clock.Instant, r Request, h Handle) {
 	switch l := c.lines[t.key]; {
 	case c.unfit() != ReasonNone:
 		c.failAdoption(t, c.unfit())
+	case !common:
+		c.failAdoption(t, ReasonOtherNodes)
 	case l != nil && l.holder != nil:
 		t.ballot.answers = c.ownAnswers(nil, l.holder)
 		c.failAdoption(t, ReasonHeld)

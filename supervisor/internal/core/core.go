@@ -74,7 +74,6 @@ func New(s Settings) *Core {
 		agreement: agreement{widest: s.MaxTTL, warnedOf: make(map[foreign]bool)},
 		nodes:     make([]peer, s.Nodes),
 		outbox:    make([][]node.Command, s.Nodes),
-		all:       all(s.Nodes),
 		attempts:  make(adoptions),
 		byToken:   make(map[string]*tenure),
 		groups:    groups{fewest: 2},
@@ -83,7 +82,11 @@ func New(s Settings) *Core {
 		inquiries: make(map[uint64]*inquiry),
 		lines:     make(map[string]*line),
 	}
-	c.modes[modePresent].first = electorateOf(c.all)
+	if s.Former == nil && s.Present == nil {
+		c.setModes(0, all(s.Nodes))
+	} else {
+		c.setModes(setOf(s.Former), setOf(s.Present))
+	}
 	for i := range c.nodes {
 		c.nodes[i].aging.limit = noLimit
 	}

@@ -69,7 +69,7 @@ func (c *Core) extended(now clock.Instant, t *tenure, i int) {
 	t.hold.rare().extend = nil
 	var handle *Handle
 	if x.handOver != 0 {
-		handle = t.handle(now)
+		handle = c.handle(now, t)
 		handle.Over = true
 		c.disown(now, t) // before the caller gets the handle
 	}

@@ -208,6 +208,9 @@ func (c *Core) report(key string, why Reason, as answers) *Report {
 	for i := range r.Answers {
 		r.Answers[i].Node = i
 	}
+	if m := *c.told(); m.isDouble() {
+		r.mode = &m
+	}
 	return r
 }
 

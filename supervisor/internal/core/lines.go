@@ -241,7 +241,7 @@ func (c *Core) attempt(now clock.Instant, l *line) {
 func (c *Core) newAttempt(l *line) *tenure {
 	n := len(c.nodes)
 	t := &tenure{
-		id: c.newID(c.tenures.vacancy()), key: l.key, terms: l.first.Terms,
+		id: c.newID(c.tenures.vacancy()), key: l.key, terms: l.first.Terms, mode: c.toldKind,
 		votes: newVotes(n), stages: &stages{line: l, ballot: &ballot{answers: make(answers, n)}},
 	}
 	c.tenures.add(t)

@@ -30,9 +30,35 @@ type mode struct {
 type modeKind uint8
 
 const (
-	modePresent modeKind = iota
+	modePresent modeKind = iota // the only one there is without a former list
+	modeFormer
+	modeBoth
 	modeKinds
 )
+
+// setModes sets the electorates of this process.
+func (c *Core) setModes(former, present nodeSet) {
+	c.all = former | present
+	c.modes, c.toldKind = [modeKinds]mode{modePresent: {first: electorateOf(present)}}, modePresent
+	if former != 0 {
+		c.toldKind = modeBoth
+		c.modes[modeFormer].first = electorateOf(former)
+		c.modes[modeBoth] = mode{electorateOf(former), electorateOf(present)}
+	}
+}
+
+// setOf returns the set of some nodes.
+func setOf(nodes []int) (s nodeSet) {
+	for _, i := range nodes {
+		s.add(i)
+	}
+	return s
+}
+
+// former and present return the electorates of the two lists. There is no former one without a
+// change.
+func (c *Core) former() *electorate  { return &c.modes[modeFormer].first }
+func (c *Core) present() *electorate { return &c.modes[modePresent].first }
 
 // mode returns what a tenure rests on.
 func (c *Core) mode(t *tenure) *mode { return &c.modes[t.mode] }

@@ -22,6 +22,7 @@ const (
 	ReasonFenceExhausted // no larger fence can be stored
 	ReasonNotHolder      // the lease that was to be revoked does not hold the name
 	ReasonFormerHolder   // the former holder of an adopted lease may still believe in it
+	ReasonOtherNodes     // the lease to be adopted rests on lists of nodes that this process was not given
 
 	// These say why a lease is over.
 	ReasonReleased   // its holder gave it back
@@ -50,13 +51,19 @@ type Report struct {
 	Left         time.Duration // Unconfirmed: how long the key may remain at most
 	Twins        Twins         // Misconfigured
 	Disagreement Disagreement
+
+	mode *mode // what a quorum is; nil if it is of as many nodes as Taken says
 }
 
 // Taken reports whether the answers show that a client has the name, or has left it. Then a quorum
 // keeps one token, or a node keeps one that was left, as only a held lease is. Otherwise they may
 // be of several attempts, none of which succeeds.
 func (r *Report) Taken(quorum int) bool {
-	return answers(r.Answers).held(&mode{first: electorate{all(len(r.Answers)), quorum}}) || slices.ContainsFunc(r.Answers, func(a Answer) bool {
+	m := r.mode
+	if m == nil {
+		m = &mode{first: electorate{all(len(r.Answers)), quorum}}
+	}
+	return answers(r.Answers).held(m) || slices.ContainsFunc(r.Answers, func(a Answer) bool {
 		_, left := node.CutLeft(a.Value)
 		return a.Verdict == VerdictHeld && left
 	})

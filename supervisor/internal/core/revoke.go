@@ -21,7 +21,7 @@ func (c *Core) Revoke(now clock.Instant, key, token string, call Call) {
 	}
 	n := len(c.nodes)
 	t := &tenure{
-		id: c.newID(c.tenures.vacancy()), key: key, token: token, terms: c.terms, begun: now,
+		id: c.newID(c.tenures.vacancy()), key: key, token: token, terms: c.terms, begun: now, mode: c.toldKind,
 		votes: newVotes(n), asked: c.all, // its holder has asked them
 	}
 	c.tenures.add(t)

@@ -28,7 +28,7 @@ func (wk *simWorker) passOn(l *simLease) {
 		wk.handOver(l)
 		return
 	}
-	h := &simHandle{Handle: *t.handle(c.Now()), former: l}
+	h := &simHandle{Handle: *c.core.handle(c.Now(), t), former: l}
 	w.tell("client %d gives away the handle of %s", c.id, l.token)
 	if w.chance(0.3) { // what it says of the TTL is soon too little
 		wk.extend(l)
