@@ -145,6 +145,8 @@ func (c *Core) onAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 		// grown. It is asked again.
 		t.votes.of[i].life = 0 // a renewal right after does not count either: see renewed
 		b.answers[i] = Answer{Verdict: VerdictGuarded, Left: from.Sub(now), At: now}
+	case r.Status == node.OK && c.bars(i, t):
+		b.answers[i] = Answer{Verdict: VerdictNotAsked, Err: FaultBarred}
 	case r.Status == node.OK:
 		c.hasKey(t, i)
 		b.highest = max(b.highest, r.Fence)
@@ -200,6 +202,7 @@ func (c *Core) onLateAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 	case r.Status == node.OK && now < from:
 		v.life = 0 // as if it had never been asked: see renewed
 		c.retryAt(now, t, i, from)
+	case r.Status == node.OK && c.bars(i, t):
 	case r.Status == node.OK && v.until == 0:
 		c.hasKey(t, i)
 		c.firstVote(now, t, i)
@@ -228,14 +231,14 @@ func (c *Core) decideAdoption(now clock.Instant, t *tenure) {
 		c.failAdoption(t, ReasonNoQuorum)
 	case !m.reachedWithout(a.absent | a.other):
 		c.failAdoption(t, ReasonLost)
-	case m.reached(b.raised):
+	case m.reached(b.raised) && t.fence > c.changing.floor:
 		c.elected(now, t)
 	case !m.reached(b.granted):
 		if t.phase == phaseRaising { // a node did not answer: the swap there is asked for again
 			t.phase = phaseElecting
 			c.swapAll(now, t)
 		}
-	case t.phase == phaseElecting, !m.reached(b.raised | t.pending&b.granted):
+	case t.phase == phaseElecting, !m.reached(b.raised | t.pending&b.granted), t.fence <= c.changing.floor:
 		c.raise(now, t)
 	}
 }
@@ -298,6 +301,9 @@ func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 	c.heardOf(now, t, i, r)
 	switch r.Status {
 	case node.OK:
+		if c.bars(i, t) {
+			return
+		}
 		same := v.life == c.nodes[i].state.Life
 		if !same {
 			a.reborn.add(i)

@@ -87,6 +87,12 @@ func (c *Core) claim(now clock.Instant, t *tenure, i int) {
 		}
 		return
 	}
+	if c.bars(i, t) {
+		if b := t.ballot; b != nil {
+			b.answers[i] = Answer{Verdict: VerdictNotAsked, Err: FaultBarred}
+		}
+		return
+	}
 	if b := t.ballot; !b.begun {
 		// Waiting for answers to heartbeats is no part of the election. Otherwise nodes that are
 		// far away would have no time left for it.

@@ -40,6 +40,7 @@ type Core struct {
 	groups     groups
 	spread     spread
 	agreement
+	changing
 	attempts adoptions
 	lastID   uint64
 	closing  bool
@@ -106,6 +107,7 @@ type peer struct {
 	known        bool          // enough others have confirmed theirs since its present life began: see youngUntil
 	twin         int           // one more than the index of the node that it is the same server as; 0 if there is none
 	foreign      map[string]sighting
+	advised      advice       // what it was told of a change since its marker was read
 	disagreement Disagreement // how the nodes of others differ, by their fingerprints there
 	failures     failures
 
@@ -186,6 +188,12 @@ func (c *Core) onReply(now clock.Instant, i int, r node.Reply) {
 		c.onSign(i, r)
 		return
 	}
+	if r.Op == node.Advance {
+		if r.Status == node.Unsent {
+			c.nodes[i].advised = advice{} // it is told with the next fingerprint
+		}
+		return // the marker says what became of it, when it is read again
+	}
 	if r.Op == node.Inspect {
 		if q := c.inquiries[r.ID]; q != nil {
 			c.onInspect(now, q, i, r)
@@ -231,6 +239,7 @@ func (c *Core) onState(now clock.Instant, i int, s node.State) {
 	p.state = s
 	c.onClockReading(now, i, was)
 	c.agree(now, i, &was)
+	c.onMarker(now, i, &was)
 	if was.OffsetAt == 0 && s.OffsetAt != 0 {
 		c.propose(now)
 	}

@@ -43,7 +43,7 @@ func (c *Core) proposal(now clock.Instant, seen uint64) (uint64, bool) {
 	if !known {
 		return 0, false
 	}
-	return max(uint64((time.Duration(now)+median)/time.Microsecond), seen+1), true
+	return max(uint64((time.Duration(now)+median)/time.Microsecond), seen+1, c.changing.floor+1), true
 }
 
 // median returns by how much the clocks of an electorate are ahead of ours, by their median. It
@@ -114,6 +114,9 @@ func (c *Core) startElection(now clock.Instant, t *tenure, fence uint64) {
 		if young := c.stillYoung(now, i); now < young {
 			// It may have forgotten a grant that its holder still believes in.
 			t.ballot.answers[i] = Answer{Verdict: VerdictGuarded, Left: young.Sub(now), At: now}
+			grown.del(i)
+		} else if c.bars(i, t) {
+			t.ballot.answers[i] = Answer{Verdict: VerdictNotAsked, Err: FaultBarred}
 			grown.del(i)
 		}
 	}
@@ -195,6 +198,11 @@ func (t *tenure) claimUnanswered(now clock.Instant, i int) {
 func (c *Core) onVote(now clock.Instant, t *tenure, i int, r node.Reply) {
 	b := t.ballot
 	b.answers[i] = answerTo(now, r)
+	if r.Status == node.OK && c.bars(i, t) {
+		b.answers[i] = Answer{Verdict: VerdictNotAsked, Err: FaultBarred}
+		c.decide(now, t)
+		return
+	}
 	if young := c.youngUntil(i); r.Status == node.Unsent && now < young {
 		// It was found to be young while the command was on its way to it.
 		b.answers[i] = Answer{Verdict: VerdictGuarded, Left: young.Sub(now), At: now}
@@ -224,7 +232,7 @@ func (c *Core) decide(now clock.Instant, t *tenure) {
 		c.lose(now, t)
 	case t.phase == phaseElecting && m.reached(b.granted) && t.minHold() > 0:
 		c.raise(now, t) // which also makes them keep the key for longer, see stay.go
-	case m.reached(b.raised):
+	case m.reached(b.raised) && t.fence > c.changing.floor:
 		c.win(now, t)
 	case t.phase == phaseElecting && m.reached(b.granted):
 		c.raise(now, t)
@@ -234,8 +242,8 @@ func (c *Core) decide(now clock.Instant, t *tenure) {
 		c.lose(now, t)
 	case t.phase == phaseRaising && !m.reached(b.granted):
 		c.lose(now, t)
-	case t.phase == phaseRaising && !m.reached(b.raised|t.pending&b.granted):
-		c.raise(now, t) // one of them had a larger fence stored, which is known now
+	case t.phase == phaseRaising && (!m.reached(b.raised|t.pending&b.granted) || t.fence <= c.changing.floor):
+		c.raise(now, t) // one of them had a larger fence stored, or a floor, which is known now
 	}
 }
 
@@ -244,7 +252,7 @@ func (c *Core) decide(now clock.Instant, t *tenure) {
 // its answer. See invariant 8 of package supervisor.
 func (c *Core) raise(now clock.Instant, t *tenure) {
 	b := t.ballot
-	t.fence = max(t.fence, b.highest) + 1
+	t.fence = max(t.fence, b.highest, c.changing.floor) + 1
 	if b.granted&^b.known != 0 {
 		// What these have stored is often a claim, which is ahead of the nodes' time.
 		if fence, ok := c.proposal(now, 0); ok {

@@ -106,6 +106,7 @@ func (a *agreement) wake(c *Core, now clock.Instant) {
 	for i := range c.nodes {
 		c.sign(now, i, false)
 	}
+	c.advanceSoon(now)
 	c.warnIfApart(now)
 	c.alarms.set(a, now.Add(c.settings.signEvery()))
 }

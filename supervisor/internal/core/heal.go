@@ -61,6 +61,9 @@ func (c *Core) onHeal(now clock.Instant, t *tenure, i int, r node.Reply) {
 	}
 	switch r.Status {
 	case node.OK:
+		if c.bars(i, t) {
+			break
+		}
 		first := c.hasKey(t, i)
 		h.heard(i)
 		if first {

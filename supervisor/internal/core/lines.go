@@ -99,7 +99,7 @@ func (c *Core) unfit() Reason {
 	case c.twins() != Twins{}:
 		return ReasonMisconfigured
 	}
-	return ReasonNone
+	return c.changing.why
 }
 
 // Cancel handles a caller of Acquire, AcquireAny or Adopt that has given up. It is answered if it

@@ -20,7 +20,8 @@ func electorateOf(nodes nodeSet) electorate { return electorate{nodes, nodes.len
 func (e *electorate) quorumIn(nodes nodeSet) bool { return (nodes & e.nodes).len() >= e.quorum }
 
 // A mode is what a lease rests on: on one electorate, or on two while the nodes are being changed.
-// Whatever needs a quorum needs one of each. All that counts nodes asks a mode.
+// Whatever needs a quorum needs one of each. All that counts nodes asks a mode. See invariant 26 of
+// package supervisor.
 type mode struct {
 	first  electorate // the former one, if there are two
 	second electorate // without nodes, and with a quorum of 0, if there is one only

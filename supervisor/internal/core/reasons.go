@@ -21,6 +21,10 @@ const (
 	ReasonMisconfigured  // two nodes are one server, see Report.Twins
 	ReasonFenceExhausted // no larger fence can be stored
 	ReasonNotHolder      // the lease that was to be revoked does not hold the name
+	ReasonNotFinished    // the nodes are being changed, and this process was given the present list alone
+	ReasonNodesLeft      // the nodes were changed, and this process was given the former list alone
+	ReasonOtherChange    // a node is part of another change, which is not finished, or of lists that this process was not given
+	ReasonRelisted       // the lists of nodes were changed here meanwhile
 	ReasonFormerHolder   // the former holder of an adopted lease may still believe in it
 	ReasonOtherNodes     // the lease to be adopted rests on lists of nodes that this process was not given
 
@@ -88,6 +92,7 @@ const (
 	FaultNoRoom       Fault = iota + 1 // the node's mailbox was full
 	FaultTwin                          // it is the same server as another node
 	FaultNotConnected                  // nothing is known of it yet
+	FaultBarred                        // the nodes are being changed, and its stage lets no such vote count
 
 	FaultDeleted  // a client has deleted the key
 	FaultGone     // a client has deleted the key, or all data: the node does not say which
@@ -107,6 +112,8 @@ func (f Fault) Error() string {
 	switch f {
 	case FaultTwin:
 		return "it is the same server as another node"
+	case FaultBarred:
+		return "its vote does not count: the nodes are being changed, and it counts clients with other lists of nodes"
 	case FaultNotConnected:
 		return "it is being connected to"
 	case FaultDeleted:

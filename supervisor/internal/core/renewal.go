@@ -153,6 +153,12 @@ func (c *Core) onHeldRenewal(now clock.Instant, t *tenure, i int, r node.Reply) 
 	v := &t.votes.of[i]
 	switch r.Status {
 	case node.OK:
+		if c.bars(i, t) {
+			// What it keeps, it keeps for a lease that must end unless it rests on both lists.
+			h.heard(i)
+			c.recomputeDeadline(now, t)
+			return
+		}
 		if from := c.healFrom(i, v.until > now); v.life != c.nodes[i].state.Life && now < from {
 			// The node was asked for its vote in another life, and may have forgotten that: a
 			// command that came late has set the key. A rival whose election had the vote of that
