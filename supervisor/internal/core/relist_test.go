@@ -454,6 +454,9 @@ func TestWhatIsUnderWayWhenNodesAreLeft(t *testing.T) {
 			continue
 		}
 		for _, tn := range b.c.tenures.slots {
+			if tn != nil && tn.give != nil && tn.pending.has(i) {
+				b.c.Receive(b.now(), node.Batch{Node: i, Replies: []node.Reply{{ID: tn.id, Op: node.Grant, Status: node.Unsent}}, State: b.c.nodes[i].state})
+			}
 			if tn != nil && tn.give != nil && tn.give.unanswered.has(i) {
 				b.c.Receive(b.now(), node.Batch{Node: i, Replies: []node.Reply{{ID: tn.id, Op: node.Release, Status: node.OK}}, State: b.c.nodes[i].state})
 			}
