@@ -469,7 +469,7 @@ func TestEnrolWrongAnswers(t *testing.T) {
 			"*5\r\n" + at + text(life) + ":1\r\n" + text("ABC"),
 			"*5\r\n" + at + text(life+" -5") + ":1\r\n" + text("ABC"),
 			"*5\r\n" + at + text(life+" 99999999999999999") + ":1\r\n" + text("ABC"),
-			"*5\r\n" + at + text(life+" 5 5") + ":1\r\n" + text("ABC"),
+			"*5\r\n" + at + text(life+" 5 5 5") + ":1\r\n" + text("ABC"),
 			"*5\r\n" + at + text(incarnation+" -5 5") + ":1\r\n" + text("ABC"),
 			"*5\r\n" + at + text("x/y 5 5") + ":1\r\n" + text("ABC"),
 			"*5\r\n" + at + text(marker) + ":2\r\n" + text("ABC"),

@@ -807,16 +807,19 @@ const AdoptRaised = holding
 // Enrol compares the server's incarnation with its marker, and writes it there. A life
 // begins now if it is another, and also if there is none: what has forgotten its marker
 // may have forgotten a grant with it, however long the server has been up. The largest
-// MaxTTL stays over that as long as the marker does. KEYS: the marker, what is grown, the
-// identity. ARGV: the incarnation; our MaxTTL in ms; the identity for data that has none.
-// Answers TIME, the marker, 1 if this life is grown, and the identity.
+// MaxTTL stays over that as long as the marker does, and so do the floor and the change. KEYS:
+// the marker, what is grown, the identity. ARGV: the incarnation; our MaxTTL in ms; the identity
+// for data that has none. Answers TIME, the marker, 1 if this life is grown, and the identity.
 var Enrol = define(Script{
 	Name: "enrol", KeysOf: kinds{always(Marker), always(Grown), always(Identity)}, Says: says(), Each: enrolEach,
 	Args: len(EnrolArgs(nil, "", 0, "")),
 }, `
 local t = redis.call('TIME')
 local before = redis.call('GET', KEYS[1])
-local run, since, most = string.match(before or '', '^(%S+) (%d+) ?(%d*)$')
+local run, since, most, more = string.match(before or '', '^(%S+) (%d+) ?(%d*)(.*)$')
+if more and more ~= '' and (most == '' or not string.find(more, '^ %d+$') and not string.find(more, '^ %d+ [123] %S+$')) then
+  run, most, more = nil, nil, nil
+end
 if run ~= ARGV[1] then
   since = string.format('%.0f', t[1] * 1000000 + t[2])
 end
@@ -824,7 +827,7 @@ if (tonumber(most) or 0) < tonumber(ARGV[2]) then
   most = ARGV[2]
 end
 local life = ARGV[1] .. ' ' .. since
-local marker = life .. ' ' .. (tonumber(most) and most or '0')
+local marker = life .. ' ' .. (tonumber(most) and most or '0') .. (more or '')
 if marker ~= before then
   redis.call('SET', KEYS[1], marker)
 end
@@ -847,6 +850,28 @@ const (
 	EnrolIdentity
 	enrolEach
 )
+
+// Advance puts a marker into the place of the one that the client was told when it enrolled. KEYS:
+// the marker. ARGV: that; what it is to be. Answers Ours if the marker was the one that was told,
+// else Absent or Other: it was lost, or another client has changed it.
+var Advance = define(Script{
+	Name: "advance", KeysOf: kinds{always(Marker)}, Says: says(Absent, Ours, Other), Each: Says + 1,
+	Args: len(AdvanceArgs(nil, "", "")),
+}, `
+local out = redis.call('TIME')
+local marker = redis.call('GET', KEYS[1])
+if marker == ARGV[1] then
+  if ARGV[2] ~= marker then
+    redis.call('SET', KEYS[1], ARGV[2])
+  end
+  out[3] = 1
+else
+  out[3] = marker and 2 or 0
+end
+return out
+`)
+
+func AdvanceArgs(to []string, told, next string) []string { return append(to, told, next) }
 
 // Sign leaves the fingerprint of an electorate, and reads all that count. KEYS: the marker,
 // what is grown, the fingerprints. ARGV: the fingerprint; for how long it counts in ms; the
@@ -889,7 +914,7 @@ func SignArgs(to []string, fingerprint string, counts Millis, grown string) []st
 const SignFingerprints = Says + 1
 
 // All lists every script.
-var All = []Script{Renew, RenewAll, Release, Vacate, Leave, Raise, Inspect, Enqueue, Claim, Heal, Adopt, Sign, Enrol}
+var All = []Script{Renew, RenewAll, Release, Vacate, Leave, Raise, Inspect, Enqueue, Claim, Heal, Adopt, Sign, Enrol, Advance}
 
 func define(s Script, text string) Script {
 	sum := sha1.Sum([]byte(text))

@@ -25,7 +25,7 @@ func lives(t *testing.T, target Target) {
 	l.incarnation, _, _ = strings.Cut(markerOf(l.enrol(t)), " ")
 	l.before = l.time() - time.Hour.Microseconds()
 	for _, c := range found {
-		t.Run(fmt.Sprintf("marker %s of %d, grown %s", c.marker, c.maxTTL, c.grown), func(t *testing.T) { l.finds(t, c) })
+		t.Run(fmt.Sprintf("marker %s of %d%s, grown %s", c.marker, c.maxTTL, c.more, c.grown), func(t *testing.T) { l.finds(t, c) })
 	}
 	t.Run("grown of another life", l.grownOfAnother)
 	t.Run("identity", l.identity)
@@ -65,11 +65,13 @@ const noLife, same, another, first = "none", "the same", "another", "of the firs
 type finding struct {
 	marker string
 	maxTTL int64  // of the marker
+	more   string // which follows in the marker
 	grown  string // which life is: none, the one of the marker, another
 
 	kept       bool // since when
 	wantGrown  bool
 	wantMaxTTL int64
+	lost       bool // what follows
 }
 
 var found = []finding{
@@ -86,6 +88,15 @@ var found = []finding{
 	{marker: first, grown: same, kept: true, wantGrown: true, wantMaxTTL: oursMS},
 	{marker: another, maxTTL: 100_000, grown: same, wantMaxTTL: 100_000},
 	{marker: another, maxTTL: 1, grown: same, wantMaxTTL: oursMS},
+	{marker: same, maxTTL: oursMS, more: " 9", grown: same, kept: true, wantGrown: true, wantMaxTTL: oursMS},
+	{marker: same, maxTTL: oursMS, more: " 0 1 3>5:=A", grown: same, kept: true, wantGrown: true, wantMaxTTL: oursMS},
+	{marker: same, maxTTL: 1, more: " 9 2 3>5:=A,+D", grown: same, kept: true, wantGrown: true, wantMaxTTL: oursMS},
+	{marker: another, maxTTL: 100_000, more: " 9 3 3>5:=A,+D", grown: same, wantMaxTTL: 100_000},
+	{marker: another, maxTTL: 1, more: " 9", grown: same, wantMaxTTL: oursMS},
+	{marker: same, maxTTL: 100_000, more: " 9 ", grown: same, wantMaxTTL: oursMS, lost: true}, // as if there was none
+	{marker: same, maxTTL: 100_000, more: " 9 4 3>5:=A", grown: same, wantMaxTTL: oursMS, lost: true},
+	{marker: same, maxTTL: 100_000, more: " 9 1 3>5:=A x", grown: same, wantMaxTTL: oursMS, lost: true},
+	{marker: same, maxTTL: 100_000, more: " x 1 3>5:=A", grown: same, wantMaxTTL: oursMS, lost: true},
 }
 
 // prepare leaves on the server what is to be found.
@@ -94,12 +105,12 @@ func (l *living) prepare(c finding) {
 	life := l.incarnation + " " + strconv.FormatInt(l.before, 10)
 	switch c.marker {
 	case same:
-		l.ask("SET", script.Marker, fmt.Sprint(life, " ", c.maxTTL))
+		l.ask("SET", script.Marker, fmt.Sprint(life, " ", c.maxTTL, c.more))
 	case first:
 		l.ask("SET", script.Marker, life)
 	case another:
 		life = strings.Replace(life, "/", "/0", 1)
-		l.ask("SET", script.Marker, fmt.Sprint(life, " ", c.maxTTL))
+		l.ask("SET", script.Marker, fmt.Sprint(life, " ", c.maxTTL, c.more))
 	}
 	switch c.grown {
 	case same:
@@ -124,6 +135,13 @@ func (l *living) finds(t *testing.T, c finding) {
 	}
 	if run != l.incarnation || maxTTL != c.wantMaxTTL || since < low || since > high {
 		t.Errorf("the marker is %q: want it since %v, kept: %v, with %d", markerOf(d), l.before, c.kept, c.wantMaxTTL)
+	}
+	wantMore := c.more
+	if c.lost {
+		wantMore = ""
+	}
+	if _, more, _ := strings.Cut(markerOf(d), fmt.Sprint(" ", maxTTL)); more != wantMore {
+		t.Errorf("the marker is %q: want %q at its end", markerOf(d), wantMore)
 	}
 	if s := d.state; s.Grown != c.wantGrown || s.MaxTTL.Milliseconds() != c.wantMaxTTL {
 		t.Errorf("%+v: want grown %v", s, c.wantGrown)

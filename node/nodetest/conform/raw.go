@@ -243,6 +243,29 @@ var rows = []struct {
 	{is("EVAL", script.Enrol.Text, "3", "m", "kf", "id", "run/rep", "90", "YOU"), "-WRONGTYPE", ScriptCodes},
 	{is("EVAL", script.Enrol.Text, "3", "m", "g", "kf", "run/rep", "90", "YOU"), "-WRONGTYPE", ScriptCodes},
 
+	// A change and a floor stay, and what cannot be theirs is no marker.
+	{is("SET", "m", "run/rep 5 90 7 2 3>5:=A"), "OK", ""},
+	{is("EVAL", script.Enrol.Text, "3", "m", "g", "id", "run/rep", "100", "YOU"), "~ run/rep 5 100 7 2 3>5:=A :1 ME]~", ""},
+	{is("EVAL", script.Enrol.Text, "3", "m", "g", "id", "run/two", "90", "YOU"), "~ 100 7 2 3>5:=A :0 ME]~", ""},
+	{is("SET", "m", "run/rep 5 90 7"), "OK", ""},
+	{is("EVAL", script.Enrol.Text, "3", "m", "g", "id", "run/rep", "90", "YOU"), "~ run/rep 5 90 7 :1 ME]~", ""},
+	{is("SET", "m", "run/rep 5  7"), "OK", ""},
+	{is("EVAL", script.Enrol.Text, "3", "m", "g", "id", "run/rep", "80", "YOU"), "~ 80 :0 ME]~", ""},
+	{is("SET", "m", "run/rep 5 90 7 5 3>5:=A"), "OK", ""},
+	{is("EVAL", script.Enrol.Text, "3", "m", "g", "id", "run/rep", "80", "YOU"), "~ 80 :0 ME]~", ""},
+
+	// An Advance: of the marker that was told, of another one, and without one.
+	{is("SET", "m", "run/rep 5 90"), "OK", ""},
+	{is("EVAL", script.Advance.Text, "1", "m", "run/rep 5 90", "run/rep 5 90 7"), "~ :1]~", ""},
+	{is("GET", "m"), "run/rep 5 90 7", ""},
+	{is("PTTL", "m"), ":-1", ""},
+	{is("EVAL", script.Advance.Text, "1", "m", "run/rep 5 90", "run/rep 5 90 8"), "~ :2]~", ""},
+	{is("GET", "m"), "run/rep 5 90 7", ""},
+	{is("EVAL", script.Advance.Text, "1", "m", "run/rep 5 90 7", "run/rep 5 90 7"), "~ :1]~", ""},
+	{is("EVAL", script.Advance.Text, "1", "none", "run/rep 5 90", "run/rep 5 90 8"), "~ :0]~", ""},
+	{is("EXISTS", "none"), ":0", ""},
+	{is("EVAL", script.Advance.Text, "1", "kf", "run/rep 5 90", "run/rep 5 90 8"), "-WRONGTYPE", ScriptCodes},
+
 	// A Sign, without and with a life, of which only the present one is written.
 	{is("SET", "m", "run/repl 5 0"), "OK", ""},
 	{is("DEL", "g"), ":1", ""},

@@ -46,6 +46,23 @@ func (t *Turn) Enrol(k *Own, incarnation string, maxTTL int64, identity string) 
 	return e, err
 }
 
+// Advance is the script of that name. The client was told one marker, and wants the next.
+func (t *Turn) Advance(k *Own, told, next string) (says int, err error) {
+	marker, err := t.get(k.Marker)
+	switch {
+	case err != nil:
+		return 0, err
+	case marker == told:
+		if next != marker {
+			t.Set(k.Marker, next, Never)
+		}
+		return Ours, nil
+	case marker == "":
+		return Absent, nil
+	}
+	return Other, nil
+}
+
 // Sign is the script of that name. The fingerprint counts for some ms. life is what has
 // grown, or nothing.
 func (t *Turn) Sign(k *Own, fingerprint string, alive int64, life string) (fingerprints string, err error) {
