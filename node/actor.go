@@ -77,7 +77,7 @@ type Actor struct {
 	state    State
 	run      identity      // the latest one received
 	trip     time.Duration // the round trip in which State.Offset was measured
-	known    string        // the identity of this node's data, or the one that it will get
+	known    string        // the identity of this node's data when it was last met; "" before that
 	grown    bool          // this Life is, if it is guarded
 	queued   []Command
 	pipe     pipeline
@@ -128,7 +128,6 @@ func NewActor(c Config) *Actor {
 		pause:    newPause(lastPause),
 		refused:  newPause(refusedFor),
 		patience: patience{least: c.Timeout, most: c.Longest},
-		known:    newIdentity(),
 		reserve:  script.InMillis(c.Reserve),
 		lender:   lender{client: c.Conn.client},
 		state:    State{Patience: c.Timeout},

@@ -131,9 +131,9 @@ var operations = [lastOp + 1]operation{
 			if c.Grown {
 				life = p.life
 			}
-			return script.SignArgs(to, c.Token, p.millis(c.TTL), life)
+			return script.SignArgs(to, c.Token, p.millis(c.TTL), life, c.Age)
 		},
-		read: func(a *answer, r *Reply) { r.Value = a.text(script.SignFingerprints) },
+		read: func(a *answer, r *Reply) { r.Value = a.text(script.SignEntries) },
 	},
 	Advance: {
 		Script: &script.Advance,

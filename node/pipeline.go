@@ -698,21 +698,33 @@ func (p *pipeline) readRenewals(all []value, by Op, live []item) (time.Duration,
 	return at, nil
 }
 
-// fingerprints reads the fingerprints, and leaves out what it cannot read: another program has
-// written it.
+// fingerprints reads the entries, and leaves out what it cannot read: another program has written
+// it.
 func fingerprints(value string) (all []Fingerprint) {
 	for line := range strings.SplitSeq(value, "\n") {
-		at := strings.LastIndexByte(line, ' ')
-		if at < 1 {
-			continue
+		text, since, until := "", "", ""
+		if at := strings.LastIndexByte(line, ' '); at > 0 {
+			text, until = line[:at], line[at+1:]
 		}
-		ms, err := strconv.ParseFloat(line[at+1:], 64)
-		if err != nil || !(ms >= 0 && ms <= float64(maxMillis)) {
-			continue
+		if at := strings.LastIndexByte(text, ' '); at > 0 {
+			text, since = text[:at], text[at+1:]
 		}
-		all = append(all, Fingerprint{Text: line[:at], Until: time.Duration(ms) * time.Millisecond})
+		began, ok := moment(since)
+		ends, ok2 := moment(until)
+		if ok && ok2 {
+			all = append(all, Fingerprint{Text: text, Since: began, Until: ends})
+		}
 	}
 	return all
+}
+
+// moment reads a time of a node in ms.
+func moment(text string) (time.Duration, bool) {
+	ms, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(ms >= 0 && ms <= float64(maxMillis)) {
+		return 0, false
+	}
+	return time.Duration(ms) * time.Millisecond, true
 }
 
 // maxMillis is how many milliseconds fit into a Duration.

@@ -626,8 +626,7 @@ func (s *session) enrol(guard bool, maxTTL time.Duration, known string) (identit
 }
 
 // mark asks the server which incarnation this is, and since when. It raises the marker's MaxTTL to
-// maxTTL. If the data has no identity it gets known: that is the identity of this node, as far as
-// it was met before.
+// maxTTL. known is the identity of this node, "" if it was never met: it gets that if it was emptied.
 func (s *session) mark(id *identity, maxTTL time.Duration, known string) error {
 	s.step()
 	id.marked = s.clock.Now()
@@ -684,9 +683,6 @@ func (s *session) mark(id *identity, maxTTL time.Duration, known string) error {
 
 // isIdentity reports whether a text can stand in a list of identities, and that in a marker.
 func isIdentity(text string) bool { return text != "" && !strings.ContainsAny(text, " ,\t\v\f\r\n") }
-
-// newIdentity returns an identity for data that has none.
-func newIdentity() string { return rand.Text()[:10] }
 
 // info returns one section, or nothing if the server has no such section.
 func info(v *value) (string, error) {

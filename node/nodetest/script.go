@@ -239,7 +239,7 @@ func adopt(t *keyspace.Turn, out []any, keys, _, args []string) ([]any, error) {
 }
 
 func sign(t *keyspace.Turn, out []any, keys, _, args []string) ([]any, error) {
-	all, err := t.Sign(&keyspace.Own{Marker: keys[0], Grown: keys[1], Clients: keys[2]}, args[0], millis(args[1]), args[2])
+	all, err := t.Sign(&keyspace.Own{Marker: keys[0], Grown: keys[1], Clients: keys[2]}, args[0], millis(args[1]), millis(args[3]), args[2])
 	return append(out, int64(script.Ours), all), err
 }
 

@@ -185,9 +185,9 @@ const (
 	// Grown holds the life that somebody has known for the window. It is apart from the
 	// marker, because every pipeline ends by comparing that, and to grow is no news for them.
 	Grown = slotOfMarker + "grown"
-	// Identity is what the data is called. A node is given it once.
+	// Identity is what the data is called. A node is given it once, and again after it was emptied.
 	Identity = slotOfMarker + "identity"
-	// Clients is a sorted set of the electorates that clients have here: the fingerprint,
-	// with the node's time in ms until which it counts for a score.
+	// Clients is a sorted set of the entries of clients, which say what electorates they were
+	// told: the entry, with the node's time in ms until which it counts for a score. See Sign.
 	Clients = slotOfMarker + "clients"
 )
