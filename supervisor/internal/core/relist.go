@@ -39,8 +39,8 @@ const maxUnfilled = 100
 // Leases go on. With a second list they rest on the first alone until a quorum of the second keeps
 // them as well. Attempts begin anew, in their old places in the queues.
 //
-// A node keeps its index. One that is in no list is left: its index is never used again, and no
-// input may be about it any more. The caller performs what was decided before for that node, and ends
+// A node keeps its index. One that is in no list is left: its index is never used again, and what is
+// still heard of it is nothing. The caller performs what was decided before for that node, and ends
 // its actor.
 func (c *Core) Reconfigure(now clock.Instant, to Lists) *Refusal {
 	former, present := setOf(to.Former), setOf(to.Present)
