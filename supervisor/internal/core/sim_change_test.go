@@ -127,9 +127,20 @@ func (w *world) giveLists(c *simClient) (former, present []int) {
 		}
 	}
 	if x.phase < changed && !w.calm && w.chance(x.mistakes) {
-		c.role = simRole(w.rand.IntN(3))
+		// Nobody sees that the present list alone is used before one process was given both.
+		if role := simRole(w.rand.IntN(3)); role != givenPresent || w.isBegun() {
+			c.role = role
+		}
 	}
 	return c.takeLists()
+}
+
+// isBegun reports whether every node of the present list says that a change has begun.
+func (w *world) isBegun() bool {
+	return !slices.ContainsFunc(w.nodes, func(n *simNode) bool {
+		mark, _ := keyspace.ReadMark(n.text(simOwn.Marker))
+		return w.change.present.nodes.has(n.id) && mark.Change == ""
+	})
 }
 
 // takeLists adds the nodes of the client's lists to those that it has.
@@ -340,7 +351,7 @@ func (w *world) pair(s node.Stage) node.Change {
 	ids := func(e electorate) node.Electorate {
 		var ids []string
 		for _, n := range w.nodes {
-			if id := n.text(simOwn.Identity); e.nodes.has(n.id) && id != "" {
+			if id := n.text(simOwn.Identity); e.nodes.has(n.id) && id != "" && n.grown() {
 				ids = append(ids, id)
 			}
 		}

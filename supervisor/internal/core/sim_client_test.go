@@ -77,6 +77,9 @@ func newSimClient(w *world, id int, idle bool) *simClient {
 	stealthy := w.chance(0.15)
 	for _, n := range w.nodes {
 		a := &simActor{c: c, n: n, room: room, stealthy: stealthy, known: w.newID(), index: slices.Index(c.members, n.id)}
+		if w.change != nil {
+			a.known = ""
+		}
 		c.actors = append(c.actors, a)
 		if a.index >= 0 {
 			a.try(true)

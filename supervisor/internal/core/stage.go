@@ -41,7 +41,7 @@ func (c *Core) onMarker(now clock.Instant, i int, was *node.State) {
 	if c.toldKind != modeBoth && s.Floor == was.Floor && s.Change.Stage|was.Change.Stage|x.seen.Stage == node.StageNone {
 		return
 	}
-	if s.Enrolled == was.Enrolled && s.Identity == was.Identity && s.Floor == was.Floor && sameChange(&s.Change, &was.Change) {
+	if s.Enrolled == was.Enrolled && s.Grown == was.Grown && s.Identity == was.Identity && s.Floor == was.Floor && sameChange(&s.Change, &was.Change) {
 		return
 	}
 	c.nodes[i].advised = advice{}
@@ -72,7 +72,7 @@ func (x *changing) learn(ch node.Change) {
 
 // ours returns the change between the lists that this process was given.
 func (c *Core) ours() node.Change {
-	return node.Change{Former: c.describe(c.former()), Present: c.describe(c.present())}
+	return node.Change{Former: c.describeGrown(c.former()), Present: c.describeGrown(c.present())}
 }
 
 // parts reports whether a list may be the former or the present one of a change. One that may be
@@ -101,7 +101,7 @@ func (c *Core) reviewStages(now clock.Instant) {
 	x := &c.changing
 	x.barred = [modeKinds]nodeSet{}
 	both := c.toldKind == modeBoth
-	present := c.describe(c.present())
+	present := c.describeGrown(c.present())
 	var ours node.Change
 	if both {
 		ours = c.ours()
@@ -171,10 +171,11 @@ func (c *Core) advanceSoon(now clock.Instant) {
 	if !x.begun && c.toldKind == modeBoth {
 		var met, enrolled nodeSet
 		for i := range c.nodes {
-			if s := &c.nodes[i].state; s.Identity != "" {
+			s := &c.nodes[i].state
+			if s.Identity != "" {
 				met.add(i)
 			}
-			if c.nodes[i].state.Enrolled {
+			if s.Enrolled {
 				enrolled.add(i)
 			}
 		}
@@ -204,7 +205,7 @@ func (c *Core) advance(now clock.Instant) {
 		if x.seen.SamePair(told) {
 			told.Stage = max(told.Stage, x.seen.Stage)
 		}
-	} else if former, present := parts(c.describe(c.present()), &x.seen); present && !former && x.seen.Stage == node.StageOpened {
+	} else if former, present := parts(c.describeGrown(c.present()), &x.seen); present && !former && x.seen.Stage == node.StageOpened {
 		told = x.seen
 	}
 	if told.Stage == node.StageNone || c.closing {
