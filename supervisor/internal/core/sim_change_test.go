@@ -88,7 +88,7 @@ func (w *world) newChange() {
 		f.kinds, f.atVote, f.atWin = nil, 0, 0
 	}
 	f.end = w.between(10, 16)
-	w.minHolds, w.widths = false, w.widths[:1]
+	w.minHolds, w.widths, w.guard = false, w.widths[:1], true
 	w.nodes = nil
 	for i := range lists.n {
 		w.nodes = append(w.nodes, newSimNode(w, i))
@@ -126,9 +126,9 @@ func (w *world) giveLists(c *simClient) (former, present []int) {
 			c.role = givenBoth
 		}
 	}
-	if x.phase < changed && !w.calm && w.chance(x.mistakes) {
+	if x.phase < changed && !w.calm && (x.last == givenPresent || x.phase < rollingLast) && w.chance(x.mistakes) {
 		// Nobody sees that the present list alone is used before one process was given both.
-		if role := simRole(w.rand.IntN(3)); role != givenPresent || w.isBegun() {
+		if role := simRole(w.rand.IntN(3)); role != givenPresent || w.isBegun() && x.last == givenPresent {
 			c.role = role
 		}
 	}
@@ -192,9 +192,18 @@ func (w *world) rollOutBoth() {
 	w.rollOut(givenBoth, func() {
 		x.phase = allBoth
 		if w.chance(0.15) {
-			x.last, x.phase = givenFormer, rollingLast
+			x.last, x.phase, x.mistakes = givenFormer, rollingLast, 0
 			w.tell("CHANGE: it is undone")
-			w.rollOut(givenFormer, func() { w.eachNode(all(len(w.nodes)), 0, w.forget, func() { x.phase = changed }) })
+			w.rollOut(givenFormer, func() {
+				// Whoever has another list then is not seen any more.
+				for _, c := range slices.Clone(w.clients) {
+					if !c.dead && c.role != givenFormer {
+						c.kill()
+						w.start()
+					}
+				}
+				w.eachNode(all(len(w.nodes)), 0, w.forget, func() { x.phase = changed })
+			})
 			return
 		}
 		w.after(w.between(0, 2), func() { w.finish(0) })
@@ -368,7 +377,20 @@ func (w *world) write(n *simNode, s node.Stage, floor uint64) {
 		w.fail("node %d: enrol: %v", n.id, err)
 	}
 	ok := n.advance(t, w.pair(s).String(), floor, e.Marker)
+	if !ok { // nodes have lost their identities for good, and the operator sees that it is the same change
+		w.rename(n, s, floor)
+	}
 	w.tell("CHANGE: node %d is %v: %v, %q", n.id, s, ok, n.text(simOwn.Marker))
+}
+
+// rename has the marker of a node name the lists by the identities that their nodes have now.
+func (w *world) rename(n *simNode, s node.Stage, floor uint64) {
+	mark, ok := keyspace.ReadMark(n.text(simOwn.Marker))
+	had, _ := node.ParseChange(mark.Change)
+	if next := w.pair(max(s, had.Stage)).String(); ok && (next != mark.Change || floor > mark.Floor) {
+		mark.Change, mark.Floor = next, max(floor, mark.Floor)
+		n.begin().Set(simOwn.Marker, mark.String(), keyspace.Never)
+	}
 }
 
 // forget takes a change that was undone off a node.
@@ -467,6 +489,18 @@ func (w *world) settleChange() {
 	if !slices.ContainsFunc(w.clients, func(c *simClient) bool { return !c.dead && !c.idle }) {
 		w.start()
 	}
+	var repair func()
+	repair = func() {
+		for _, n := range w.nodes {
+			if mark, _ := keyspace.ReadMark(n.text(simOwn.Marker)); mark.Change != "" {
+				w.rename(n, node.StageNone, 0)
+			}
+		}
+		if !w.ending {
+			w.after(w.maxTTL, repair) // some are young, and named later
+		}
+	}
+	repair()
 	w.progress = [maxNames]bool{}
 	w.quorum = x.present.quorum
 }

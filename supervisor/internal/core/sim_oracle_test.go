@@ -455,8 +455,8 @@ func (w *world) checkSupport(l *simLease, what string) {
 	}
 	kept, forgot, spoilt := w.support(l)
 	if !l.enough(kept | forgot | spoilt) {
-		w.fail("client %d %s %s until %v from now, but only nodes %b keep it for so long (%b have forgotten, %b were spoilt)",
-			l.c.id, what, l.token, l.until.Sub(l.c.Now()), kept, forgot, spoilt)
+		w.fail("client %d %s %s until %v from now, but only nodes %b keep it for so long (%b have forgotten, %b were spoilt), of %v",
+			l.c.id, what, l.token, l.until.Sub(l.c.Now()), kept, forgot, spoilt, l.lists)
 	}
 }
 

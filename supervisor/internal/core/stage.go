@@ -41,7 +41,7 @@ func (c *Core) onMarker(now clock.Instant, i int, was *node.State) {
 	if c.toldKind != modeBoth && s.Floor == was.Floor && s.Change.Stage|was.Change.Stage|x.seen.Stage == node.StageNone {
 		return
 	}
-	if s.Enrolled == was.Enrolled && s.Grown == was.Grown && s.Identity == was.Identity && s.Floor == was.Floor && sameChange(&s.Change, &was.Change) {
+	if s.Enrolled == was.Enrolled && s.Guarded == was.Guarded && s.Grown == was.Grown && s.Identity == was.Identity && s.Floor == was.Floor && sameChange(&s.Change, &was.Change) {
 		return
 	}
 	c.nodes[i].advised = advice{}
@@ -108,7 +108,11 @@ func (c *Core) reviewStages(now clock.Instant) {
 	}
 	why := ReasonNone
 	for i := range c.nodes {
-		ch := &c.nodes[i].state.Change
+		s := &c.nodes[i].state
+		ch := &s.Change
+		if both && s.Life != 0 && !s.Guarded {
+			x.barred[modeBoth].add(i) // without a marker it keeps no stage
+		}
 		if ch.Stage == node.StageNone {
 			continue
 		}

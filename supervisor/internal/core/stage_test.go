@@ -318,6 +318,22 @@ func TestOneChangeAtATime(t *testing.T) {
 	b.wantNodes(b.take(node.Grant), 0, 1, 2, 3, 4, 5)
 }
 
+// A node that keeps no marker keeps no stage, so its vote is none for both lists.
+func TestUnguardedNodeInAChange(t *testing.T) {
+	b := apartLists(t)
+	s := b.state()
+	s.Guarded = false
+	b.c.Receive(b.now(), node.Batch{Node: 4, State: s})
+	b.acquire("x")
+	b.wantNodes(b.take(node.Grant), 0, 1, 2, 3, 5)
+	c := defaults(3, 3*time.Second)
+	c.Guard = false
+	b.c = New(c)
+	if r := b.relist(6, []int{0, 1, 2}, []int{3, 4, 5}); r == nil || r.Reason != ReasonMisconfigured {
+		t.Errorf("%+v", r)
+	}
+}
+
 // A list that may be either of the two, as its nodes were not all met, counts as one that has all that
 // were met.
 func TestListThatMayBeEither(t *testing.T) {
