@@ -360,7 +360,7 @@ func (w *world) pair(s node.Stage) node.Change {
 	ids := func(e electorate) node.Electorate {
 		var ids []string
 		for _, n := range w.nodes {
-			if id := n.text(simOwn.Identity); e.nodes.has(n.id) && id != "" && n.grown() {
+			if id := n.text(simOwn.Identity); e.nodes.has(n.id) && id != "" && n.lifeAt < w.now-2*w.most {
 				ids = append(ids, id)
 			}
 		}

@@ -399,7 +399,7 @@ func (w *world) checkClean() {
 			}
 		}
 		for _, a := range c.actors {
-			signs := func(cmd node.Command) bool { return cmd.Op == node.Sign }
+			signs := func(cmd node.Command) bool { return cmd.Op == node.Sign || cmd.Op == node.Advance }
 			left := slices.DeleteFunc(slices.Clone(a.mailbox), signs)
 			if a.pipe != nil {
 				left = append(left, slices.DeleteFunc(slices.Clone(a.pipe.commands), signs)...)

@@ -90,6 +90,15 @@ func parts(list node.Electorate, ch *node.Change) (former, present bool) {
 	return former, present
 }
 
+// follows reports whether a change may take the place of another one that a node keeps: if that is
+// opened, and begins with the lists to which it led. What only seems to be another one, as a node has
+// lost its identity, must not begin anew: clients of the former list would count again.
+func follows(next, ch *node.Change) bool {
+	_, after := mayBe(next.Former, ch.Present)
+	_, before := mayBe(next.Former, ch.Former)
+	return ch.Stage == node.StageOpened && after && !before
+}
+
 // lets reports whether a stage lets votes of clients count that rest on one list.
 func lets(list node.Electorate, ch *node.Change) bool {
 	former, present := parts(list, ch)
@@ -127,7 +136,7 @@ func (c *Core) reviewStages(now clock.Instant) {
 			x.barred[modeBoth].add(i)
 		}
 		switch {
-		case both && !same && ch.Stage != node.StageOpened:
+		case both && !same && !follows(&ours, ch):
 			why = ReasonOtherChange
 		case !both:
 			why = max(why, c.outside(present, ch))
@@ -196,7 +205,7 @@ func (c *Core) advanceSoon(now clock.Instant) {
 func (x *changing) wake(c *Core, now clock.Instant) { c.advance(now) }
 
 // advance tells each node of the change what it does not know: that it has begun, how far it has
-// come on another node, and the floor. A process of the former list alone tells nothing, and one of
+// come on another node, and the floor. A process that finds another change tells nothing. A process of the former list alone tells nothing, and one of
 // the present list alone only that it is opened.
 func (c *Core) advance(now clock.Instant) {
 	x := &c.changing
@@ -212,7 +221,7 @@ func (c *Core) advance(now clock.Instant) {
 	} else if former, present := parts(c.describeGrown(c.present()), &x.seen); present && !former && x.seen.Stage == node.StageOpened {
 		told = x.seen
 	}
-	if told.Stage == node.StageNone || c.closing {
+	if told.Stage == node.StageNone || x.why != ReasonNone || c.closing {
 		return
 	}
 	for i := range c.nodes {
@@ -221,6 +230,7 @@ func (c *Core) advance(now clock.Instant) {
 			continue
 		}
 		next, ok := s.Change.Advanced(told)
+		ok = ok && (s.Change.Stage == node.StageNone || s.Change.SamePair(told) || follows(&told, &s.Change))
 		what := advice{told.String(), x.floor}
 		if ok && (s.Floor < x.floor || !sameChange(&next, &s.Change)) && c.nodes[i].advised != what {
 			c.nodes[i].advised = what
