@@ -220,4 +220,13 @@
 //     reserved or given. It keeps its places there, and goes on if the election is lost. So a
 //     caller that wants one name never holds two. Nor does it keep a name from those after it
 //     for longer than a message takes.
+//  25. While the nodes are being changed, a vote counts only if the stage that was enrolled at
+//     its node lets it. Clients of the former list alone and clients of the present list alone
+//     may have no node in common: the nodes let votes of the second count only when no lease
+//     of the first can be believed in any more. Fences of the second are larger than the floor
+//     that the nodes keep, because it was read when the first handed out no fence any more.
+//  26. A lease rests on the lists with which it was elected or adopted. Whatever needs a quorum
+//     needs one of each. When its process is given a second list, the nodes of that get its
+//     key as nodes that never had it, on probation. As soon as a quorum of them counts, the
+//     lease rests on both, for good. Only such a lease may leave the former list.
 package supervisor

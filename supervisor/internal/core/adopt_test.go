@@ -568,7 +568,7 @@ func TestHandleAfterExtend(t *testing.T) {
 	b := enrolled(t, 1)
 	b.hold("x")
 	held := b.c.lines["x"].holder
-	if h := held.handle(b.now()); h.TTL != b.c.terms.TTL || h.Key != "x" || h.Token != held.token || h.Fence != held.fence {
+	if h := b.c.handle(b.now(), held); h.TTL != b.c.terms.TTL || h.Key != "x" || h.Token != held.token || h.Fence != held.fence {
 		t.Errorf("%+v", h)
 	}
 	b.advance(b.c.terms.RenewEvery)
@@ -578,10 +578,10 @@ func TestHandleAfterExtend(t *testing.T) {
 	b.c.Extend(b.now(), held.id, &long, b.call())
 	b.perform()
 	b.say(b.take(node.Renew)[0], node.OK)
-	if h := held.handle(b.now()); h.TTL != b.c.terms.TTL {
+	if h := b.c.handle(b.now(), held); h.TTL != b.c.terms.TTL {
 		t.Errorf("TTL %v while a renewal for %v may be under way", h.TTL, b.c.terms.TTL)
 	}
-	if h := held.handle(b.now().Add(owedFor)); h.TTL != long.TTL {
+	if h := b.c.handle(b.now().Add(owedFor), held); h.TTL != long.TTL {
 		t.Errorf("TTL %v, want %v", h.TTL, long.TTL)
 	}
 }

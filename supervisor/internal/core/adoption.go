@@ -42,8 +42,9 @@ const maxAdoptions = 256
 func (c *Core) Adopt(now clock.Instant, r Request, h Handle) {
 	n := len(c.nodes)
 	w := &waiter{Request: r}
+	kind, common := c.commonMode(h.Electorates)
 	t := &tenure{
-		id: c.newID(c.tenures.vacancy()), key: h.Key, token: c.newToken(w.Owner, 0), terms: w.Terms, begun: now,
+		id: c.newID(c.tenures.vacancy()), key: h.Key, token: c.newToken(w.Owner, 0), terms: w.Terms, begun: now, mode: kind,
 		votes: newVotes(n), stages: &stages{
 			ballot: &ballot{answers: make(answers, n), highest: h.Fence},
 			adopt:  &adoption{heir: w, former: h.Token, over: h.Over},
@@ -56,6 +57,8 @@ func (c *Core) Adopt(now clock.Instant, r Request, h Handle) {
 	switch l := c.lines[t.key]; {
 	case c.unfit() != ReasonNone:
 		c.failAdoption(t, c.unfit())
+	case !common:
+		c.failAdoption(t, ReasonOtherNodes)
 	case l != nil && l.holder != nil:
 		t.ballot.answers = c.ownAnswers(nil, l.holder)
 		c.failAdoption(t, ReasonHeld)
@@ -95,7 +98,7 @@ func (c *Core) swapAll(now clock.Instant, t *tenure) {
 		c.attempts[a.former] = append(slices.Clone(a.earlier), t.token)
 	}
 	for i := range c.nodes {
-		if !(b.granted | a.absent | a.other | t.pending).has(i) {
+		if (c.all &^ (b.granted | a.absent | a.other | t.pending)).has(i) {
 			c.swap(now, t, i, a.former)
 		}
 	}
@@ -142,6 +145,8 @@ func (c *Core) onAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 		// grown. It is asked again.
 		t.votes.of[i].life = 0 // a renewal right after does not count either: see renewed
 		b.answers[i] = Answer{Verdict: VerdictGuarded, Left: from.Sub(now), At: now}
+	case r.Status == node.OK && c.bars(i, t):
+		b.answers[i] = Answer{Verdict: VerdictNotAsked, Err: FaultBarred}
 	case r.Status == node.OK:
 		c.hasKey(t, i)
 		b.highest = max(b.highest, r.Fence)
@@ -197,6 +202,7 @@ func (c *Core) onLateAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 	case r.Status == node.OK && now < from:
 		v.life = 0 // as if it had never been asked: see renewed
 		c.retryAt(now, t, i, from)
+	case r.Status == node.OK && c.bars(i, t):
 	case r.Status == node.OK && v.until == 0:
 		c.hasKey(t, i)
 		c.firstVote(now, t, i)
@@ -212,7 +218,7 @@ func (c *Core) onLateAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 
 // decideAdoption ends the election of an adoption as soon as its outcome is certain.
 func (c *Core) decideAdoption(now clock.Instant, t *tenure) {
-	a, b := t.adopt, t.ballot
+	a, b, m := t.adopt, t.ballot, c.mode(t)
 	if t.phase == phaseRaising { // a node may have said that the key is gone again
 		gone := b.answers.with(VerdictFree) | b.answers.with(VerdictHeld)
 		gone &^= b.granted | t.pending
@@ -223,16 +229,16 @@ func (c *Core) decideAdoption(now clock.Instant, t *tenure) {
 	case a.elected:
 	case now.Sub(t.begun) > t.terms.Window:
 		c.failAdoption(t, ReasonNoQuorum)
-	case len(c.nodes)-(a.absent|a.other).len() < c.quorum:
+	case !m.reachedWithout(a.absent | a.other):
 		c.failAdoption(t, ReasonLost)
-	case b.raised.len() >= c.quorum:
+	case m.reached(b.raised) && t.fence > c.changing.floor:
 		c.elected(now, t)
-	case b.granted.len() < c.quorum:
+	case !m.reached(b.granted):
 		if t.phase == phaseRaising { // a node did not answer: the swap there is asked for again
 			t.phase = phaseElecting
 			c.swapAll(now, t)
 		}
-	case t.phase == phaseElecting, (b.raised | t.pending&b.granted).len() < c.quorum:
+	case t.phase == phaseElecting, !m.reached(b.raised | t.pending&b.granted), t.fence <= c.changing.floor:
 		c.raise(now, t)
 	}
 }
@@ -249,7 +255,7 @@ func (c *Core) elected(now clock.Instant, t *tenure) {
 func (c *Core) adoptionDue(now clock.Instant, t *tenure) {
 	a := t.adopt
 	switch {
-	case a.elected && (a.over || a.kept.len() >= c.quorum):
+	case a.elected && (a.over || c.mode(t).reached(a.kept)):
 		c.completeAdoption(now, t)
 	case a.elected && c.adoptedUntil(t) <= now && now >= a.overAt:
 		c.failAdoption(t, ReasonNoQuorum)
@@ -278,7 +284,7 @@ func (c *Core) adoptionDue(now clock.Instant, t *tenure) {
 
 // adoptedUntil returns the instant up to which an adopter that waits has a lease.
 func (c *Core) adoptedUntil(t *tenure) clock.Instant {
-	return deadline(t.votes.of, t.ballot.granted, c.quorum).Add(-t.terms.Grace)
+	return c.mode(t).deadline(t.votes.of, t.ballot.granted).Add(-t.terms.Grace)
 }
 
 // keep renews the key for an adopter that waits.
@@ -295,6 +301,9 @@ func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 	c.heardOf(now, t, i, r)
 	switch r.Status {
 	case node.OK:
+		if c.bars(i, t) {
+			return
+		}
 		same := v.life == c.nodes[i].state.Life
 		if !same {
 			a.reborn.add(i)
@@ -312,7 +321,7 @@ func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 			c.keep(now, t, i, t.terms.TTL)
 		case !a.reborn.has(i), now >= c.youngUntil(i):
 			a.kept.add(i)
-			if a.kept.len() >= c.quorum {
+			if c.mode(t).reached(a.kept) {
 				c.completeAdoption(now, t)
 			}
 		}
@@ -328,7 +337,7 @@ func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 	b.granted.del(i)
 	a.kept.del(i)
 	t.votes.forgot(i)
-	if b.granted.len() < c.quorum {
+	if !c.mode(t).reached(b.granted) {
 		c.failAdoption(t, ReasonLost)
 	}
 }
@@ -338,6 +347,7 @@ func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 func (c *Core) completeAdoption(now clock.Instant, t *tenure) {
 	a := t.adopt
 	c.ageAll(t)
+	c.restOnBoth(now, t)
 	until := c.adoptedUntil(t)
 	if until <= now { // the answers were as old as the lease is long
 		c.failAdoption(t, ReasonNoQuorum)

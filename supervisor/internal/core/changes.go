@@ -40,7 +40,7 @@ func (c *Core) recheck(now clock.Instant, l *line, i int) {
 		c.schedule(t)
 	case t != nil:
 		t.hold.rare().changesFrom = now.Add(changesEvery)
-		c.renewAnd(now, t, all(len(c.nodes))) // one deletion rarely comes alone
+		c.renewAnd(now, t, c.all) // one deletion rarely comes alone
 	case l.attempt != nil && l.attempt.phase == phaseQueued:
 		l.attempt.queuing.tracked.del(i)
 		c.enqueue(now, l.attempt, i)

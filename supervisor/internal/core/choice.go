@@ -88,7 +88,7 @@ func (c *Core) lookAround(now clock.Instant, ch *choice) {
 	ch.unsure = min(len(ch.keys), mostAtOnce)
 	ch.looks = make([]*inquiry, ch.unsure)
 	for k := range ch.looks {
-		ch.looks[k] = c.inquire(now, node.Command{Name: ch.keys[ch.from], Brief: true}, all(len(c.nodes)))
+		ch.looks[k] = c.inquire(now, node.Command{Name: ch.keys[ch.from], Brief: true}, c.all)
 		ch.looks[k].choice = ch
 		ch.from = (ch.from + 1) % len(ch.keys)
 	}
@@ -98,10 +98,10 @@ func (c *Core) lookAround(now clock.Instant, ch *choice) {
 // onLookAround handles one node's answer about one name. The choice waits for no more answers than
 // it needs to decide.
 func (c *Core) onLookAround(now clock.Instant, q *inquiry, i int, r node.Reply) {
-	was := q.decided(c.quorum)
+	was := q.decided(c.told())
 	q.answers[i] = answerTo(now, r)
 	q.unanswered.del(i)
-	if was || !q.decided(c.quorum) {
+	if was || !q.decided(c.told()) {
 		return
 	}
 	if q.choice.unsure--; q.choice.unsure == 0 {
@@ -110,12 +110,12 @@ func (c *Core) onLookAround(now clock.Instant, q *inquiry, i int, r node.Reply) 
 }
 
 // free reports whether a quorum has said that no client has the name.
-func (q *inquiry) free(quorum int) bool { return q.answers.with(VerdictFree).len() >= quorum }
+func (q *inquiry) free(m *mode) bool { return m.reached(q.answers.with(VerdictFree)) }
 
 // decided reports whether it is known if the name is free.
-func (q *inquiry) decided(quorum int) bool {
+func (q *inquiry) decided(m *mode) bool {
 	not := q.asked &^ q.unanswered &^ q.answers.with(VerdictFree)
-	return q.free(quorum) || len(q.answers)-not.len() < quorum
+	return q.free(m) || !m.reachedWithout(not)
 }
 
 // waiting returns how many stand in the queue of the name; many if no node has said so.
@@ -155,7 +155,7 @@ func (c *Core) lookedAround(now clock.Instant, ch *choice) {
 	if len(ch.seats) == 0 {
 		var free []string
 		for _, q := range looks {
-			if q.free(c.quorum) && c.lines[q.key] == nil {
+			if q.free(c.told()) && c.lines[q.key] == nil {
 				free = append(free, q.key)
 			}
 		}
@@ -250,7 +250,7 @@ func (c *Core) takeSeats(now clock.Instant, ch *choice, looks []*inquiry, looked
 		if len(ch.seats) >= c.spread.least && looks[k].waiting() >= fewWait {
 			break
 		}
-		if !seated[looks[k].key] && (len(ch.seats) < mostAtOnce || looks[k].free(c.quorum)) {
+		if !seated[looks[k].key] && (len(ch.seats) < mostAtOnce || looks[k].free(c.told())) {
 			c.startSoon(now, c.sit(ch, looks[k].key))
 		}
 	}
@@ -404,7 +404,7 @@ func (c *Core) choiceFailure(ch *choice, why Reason) *Report {
 		key, as = ch.looks[0].key, ch.looks[0].answers
 	}
 	if why == ReasonNone {
-		why = as.amountTo(c.quorum)
+		why = as.amountTo(c.told())
 	}
 	r := c.report(key, why, as)
 	r.Disagreement = c.disagreement()

@@ -14,7 +14,7 @@ func (c *Core) onReservation(now clock.Instant, t *tenure, i int) {
 		s := t.queuing
 		s.reserved.add(i)
 		t.votes.of[i].promise = now.Add(c.settings.Reserve())
-		if t.promised(now).len() >= c.quorum {
+		if c.mode(t).reached(t.promised(now)) {
 			c.startClaims(now, t)
 		} else if s.patience == 0 {
 			s.patience = c.roundTrip()
@@ -74,8 +74,8 @@ func (c *Core) claim(now clock.Instant, t *tenure, i int) {
 	if t.phase != phaseElecting && t.phase != phaseRaising {
 		return
 	}
-	if t.votes.of[i].until != 0 {
-		return // it has given it
+	if t.votes.of[i].until != 0 || !c.all.has(i) {
+		return // it has given it, or was left
 	}
 	if t.pending.has(i) {
 		t.own().askAgain.add(i)
@@ -84,6 +84,12 @@ func (c *Core) claim(now clock.Instant, t *tenure, i int) {
 	if young := c.stillYoung(now, i); now < young {
 		if b := t.ballot; b != nil {
 			b.answers[i] = Answer{Verdict: VerdictGuarded, Left: young.Sub(now), At: now}
+		}
+		return
+	}
+	if c.bars(i, t) {
+		if b := t.ballot; b != nil {
+			b.answers[i] = Answer{Verdict: VerdictNotAsked, Err: FaultBarred}
 		}
 		return
 	}

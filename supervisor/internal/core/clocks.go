@@ -41,8 +41,12 @@ func (a *aging) isUnderWay() bool { return a.held.isSet() || a.adopting.isSet() 
 func (a *aging) bears(lead time.Duration) { a.limit = min(a.limit, lead) }
 
 // hasKey records that node i has the key of a tenure. It reports whether it was not known to. The
-// node has read its clock before it did anything of the batch that says so.
+// node has read its clock before it did anything of the batch that says so. If the node's stage does
+// not let that count, nothing is believed.
 func (c *Core) hasKey(t *tenure, i int) (first bool) {
+	if c.bars(i, t) {
+		return false
+	}
 	p := &c.nodes[i]
 	lead := readingOf(&p.state).most
 	p.aging.bears(lead + t.terms.Drift)
@@ -156,19 +160,19 @@ func (c *Core) watchForPause(now clock.Instant, i int, gained, within time.Durat
 		return
 	}
 	c.nodes[i].ranAt = now
-	ran := 0
+	var ran nodeSet
 	for k := range c.nodes {
 		if at := c.nodes[k].ranAt; at != 0 && now.Sub(at) < c.settings.MaxTTL {
-			ran++
+			ran.add(k)
 		}
 	}
-	if ran < c.quorum {
+	if !c.told().reached(ran) {
 		return
 	}
 	for k := range c.nodes {
 		c.nodes[k].ranAt = 0
 	}
-	c.warn(Warning{Kind: WarnPaused, Node: i, Count: ran, Time: gained, Of: within})
+	c.warn(Warning{Kind: WarnPaused, Node: i, Count: ran.len(), Time: gained, Of: within})
 }
 
 // rate returns how much faster than ours a node's clock runs, as a fraction of ours; 0 if it was

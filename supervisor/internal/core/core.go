@@ -21,7 +21,9 @@ type Core struct {
 	rand     *rand.Rand
 
 	nodes      []peer
-	quorum     int
+	all        nodeSet         // of them
+	modes      [modeKinds]mode // by what a lease rests on
+	toldKind   modeKind        // what this process was given
 	tenures    table
 	waiters    waitTable
 	inquiries  map[uint64]*inquiry
@@ -38,6 +40,7 @@ type Core struct {
 	groups     groups
 	spread     spread
 	agreement
+	changing
 	attempts adoptions
 	lastID   uint64
 	closing  bool
@@ -72,7 +75,6 @@ func New(s Settings) *Core {
 		agreement: agreement{widest: s.MaxTTL, warnedOf: make(map[foreign]bool)},
 		nodes:     make([]peer, s.Nodes),
 		outbox:    make([][]node.Command, s.Nodes),
-		quorum:    s.Nodes/2 + 1,
 		attempts:  make(adoptions),
 		byToken:   make(map[string]*tenure),
 		groups:    groups{fewest: 2},
@@ -80,6 +82,11 @@ func New(s Settings) *Core {
 		contended: make(map[string]clock.Instant),
 		inquiries: make(map[uint64]*inquiry),
 		lines:     make(map[string]*line),
+	}
+	if s.Former == nil && s.Present == nil {
+		c.setModes(0, all(s.Nodes))
+	} else {
+		c.setModes(setOf(s.Former), setOf(s.Present))
 	}
 	for i := range c.nodes {
 		c.nodes[i].aging.limit = noLimit
@@ -100,6 +107,7 @@ type peer struct {
 	known        bool          // enough others have confirmed theirs since its present life began: see youngUntil
 	twin         int           // one more than the index of the node that it is the same server as; 0 if there is none
 	foreign      map[string]sighting
+	advised      advice       // what it was told of a change since its marker was read
 	disagreement Disagreement // how the nodes of others differ, by their fingerprints there
 	failures     failures
 
@@ -146,8 +154,11 @@ func (c *Core) Tick(now clock.Instant) {
 }
 
 // Receive handles a node's answers and state. If two connections reach one server, the answers over
-// the second are no votes of another node.
+// the second are no votes of another node. What a node says that was left meanwhile is nothing.
 func (c *Core) Receive(now clock.Instant, b node.Batch) {
+	if !c.all.has(b.Node) {
+		return
+	}
 	c.onState(now, b.Node, b.State)
 	twin := c.nodes[b.Node].twin != 0
 	for _, r := range b.Replies {
@@ -160,6 +171,9 @@ func (c *Core) Receive(now clock.Instant, b node.Batch) {
 
 // Unsent handles a command that found no room in its node's mailbox.
 func (c *Core) Unsent(now clock.Instant, i int, cmd node.Command) {
+	if !c.all.has(i) {
+		return
+	}
 	c.hear(now, i, node.Reply{ID: cmd.ID, Op: cmd.Op, Status: node.Unsent, Err: FaultNoRoom})
 }
 
@@ -179,6 +193,12 @@ func (c *Core) onReply(now clock.Instant, i int, r node.Reply) {
 	if r.Op == node.Sign {
 		c.onSign(i, r)
 		return
+	}
+	if r.Op == node.Advance {
+		if r.Status == node.Unsent {
+			c.nodes[i].advised = advice{} // it is told with the next fingerprint
+		}
+		return // the marker says what became of it, when it is read again
 	}
 	if r.Op == node.Inspect {
 		if q := c.inquiries[r.ID]; q != nil {
@@ -225,6 +245,7 @@ func (c *Core) onState(now clock.Instant, i int, s node.State) {
 	p.state = s
 	c.onClockReading(now, i, was)
 	c.agree(now, i, &was)
+	c.onMarker(now, i, &was)
 	if was.OffsetAt == 0 && s.OffsetAt != 0 {
 		c.propose(now)
 	}

@@ -33,27 +33,42 @@ type ballot struct {
 // reports false until the time of a quorum is known. Offsets that are old, or of nodes that are
 // unreachable, count only if there are too few others.
 func (c *Core) proposal(now clock.Instant, seen uint64) (uint64, bool) {
+	told := c.told()
+	median, known := c.median(now, &told.first)
+	if known && told.isDouble() {
+		var other time.Duration
+		other, known = c.median(now, &told.second)
+		median = max(median, other)
+	}
+	if !known {
+		return 0, false
+	}
+	return max(uint64((time.Duration(now)+median)/time.Microsecond), seen+1, c.changing.floor+1), true
+}
+
+// median returns by how much the clocks of an electorate are ahead of ours, by their median. It
+// reports false until the time of a quorum is known.
+func (c *Core) median(now clock.Instant, e *electorate) (time.Duration, bool) {
 	var buf, stale [MaxNodes]time.Duration
 	offsets, old := buf[:0], stale[:0]
 	for i := range c.nodes {
 		s := &c.nodes[i].state
 		switch {
-		case s.OffsetAt == 0:
+		case s.OffsetAt == 0 || !e.nodes.has(i):
 		case s.Enrolled && now.Sub(s.OffsetAt) <= offsetFor:
 			offsets = append(offsets, s.Offset)
 		default:
 			old = append(old, s.Offset)
 		}
 	}
-	if len(offsets) < c.quorum {
+	if len(offsets) < e.quorum {
 		offsets = append(offsets, old...)
 	}
-	if len(offsets) < c.quorum {
+	if len(offsets) < e.quorum {
 		return 0, false
 	}
 	slices.Sort(offsets)
-	median := offsets[(len(offsets)-1)/2] // the lower one of an even number
-	return max(uint64((time.Duration(now)+median)/time.Microsecond), seen+1), true
+	return offsets[(len(offsets)-1)/2], true // the lower one of an even number
 }
 
 // maxFence is the largest fence: nodes keep it as a float64, which is exact so far.
@@ -70,13 +85,13 @@ func (c *Core) waitLonger(now clock.Instant, t *tenure) bool {
 	if t.phase != phaseWaiting || t.ballot.longer || now.Sub(t.begun) < t.terms.Window {
 		return false
 	}
-	slow := 0
+	var slow nodeSet
 	for i := range c.nodes {
 		if s := &c.nodes[i].state; s.OffsetAt != 0 || s.Err == nil || s.Overdue {
-			slow++
+			slow.add(i)
 		}
 	}
-	if slow < c.quorum {
+	if !c.mode(t).reached(slow) {
 		return false
 	}
 	t.ballot.longer, t.begun = true, now
@@ -94,15 +109,18 @@ func (c *Core) startElection(now clock.Instant, t *tenure, fence uint64) {
 		c.exhausted(now, t)
 		return
 	}
-	grown := all(len(c.nodes))
+	grown := c.all
 	for i := range c.nodes {
 		if young := c.stillYoung(now, i); now < young {
 			// It may have forgotten a grant that its holder still believes in.
 			t.ballot.answers[i] = Answer{Verdict: VerdictGuarded, Left: young.Sub(now), At: now}
 			grown.del(i)
+		} else if c.bars(i, t) {
+			t.ballot.answers[i] = Answer{Verdict: VerdictNotAsked, Err: FaultBarred}
+			grown.del(i)
 		}
 	}
-	if grown.len() < c.quorum {
+	if !c.mode(t).reached(grown) {
 		for i := range c.nodes {
 			if grown.has(i) {
 				t.ballot.answers[i] = c.unasked(i)
@@ -180,6 +198,11 @@ func (t *tenure) claimUnanswered(now clock.Instant, i int) {
 func (c *Core) onVote(now clock.Instant, t *tenure, i int, r node.Reply) {
 	b := t.ballot
 	b.answers[i] = answerTo(now, r)
+	if r.Status == node.OK && c.bars(i, t) {
+		b.answers[i] = Answer{Verdict: VerdictNotAsked, Err: FaultBarred}
+		c.decide(now, t)
+		return
+	}
 	if young := c.youngUntil(i); r.Status == node.Unsent && now < young {
 		// It was found to be young while the command was on its way to it.
 		b.answers[i] = Answer{Verdict: VerdictGuarded, Left: young.Sub(now), At: now}
@@ -199,7 +222,7 @@ func (c *Core) onVote(now clock.Instant, t *tenure, i int, r node.Reply) {
 
 // decide ends the election of votes as soon as its outcome is certain.
 func (c *Core) decide(now clock.Instant, t *tenure) {
-	b := t.ballot
+	b, m := t.ballot, c.mode(t)
 	if t.adopt != nil {
 		c.decideAdoption(now, t)
 		return
@@ -207,20 +230,20 @@ func (c *Core) decide(now clock.Instant, t *tenure) {
 	switch {
 	case now.Sub(t.begun) > t.terms.Window:
 		c.lose(now, t)
-	case t.phase == phaseElecting && b.granted.len() >= c.quorum && t.minHold() > 0:
+	case t.phase == phaseElecting && m.reached(b.granted) && t.minHold() > 0:
 		c.raise(now, t) // which also makes them keep the key for longer, see stay.go
-	case b.raised.len() >= c.quorum:
+	case m.reached(b.raised) && t.fence > c.changing.floor:
 		c.win(now, t)
-	case t.phase == phaseElecting && b.granted.len() >= c.quorum:
+	case t.phase == phaseElecting && m.reached(b.granted):
 		c.raise(now, t)
 	case t.phase == phaseElecting && b.claims && !b.claimedAll:
 		// Nodes that have not been claimed may yet say that they have reserved it.
-	case t.phase == phaseElecting && (b.granted|t.pending).len() < c.quorum:
+	case t.phase == phaseElecting && !m.reached(b.granted|t.pending):
 		c.lose(now, t)
-	case t.phase == phaseRaising && b.granted.len() < c.quorum:
+	case t.phase == phaseRaising && !m.reached(b.granted):
 		c.lose(now, t)
-	case t.phase == phaseRaising && (b.raised|t.pending&b.granted).len() < c.quorum:
-		c.raise(now, t) // one of them had a larger fence stored, which is known now
+	case t.phase == phaseRaising && (!m.reached(b.raised|t.pending&b.granted) || t.fence <= c.changing.floor):
+		c.raise(now, t) // one of them had a larger fence stored, or a floor, which is known now
 	}
 }
 
@@ -229,7 +252,7 @@ func (c *Core) decide(now clock.Instant, t *tenure) {
 // its answer. See invariant 8 of package supervisor.
 func (c *Core) raise(now clock.Instant, t *tenure) {
 	b := t.ballot
-	t.fence = max(t.fence, b.highest) + 1
+	t.fence = max(t.fence, b.highest, c.changing.floor) + 1
 	if b.granted&^b.known != 0 {
 		// What these have stored is often a claim, which is ahead of the nodes' time.
 		if fence, ok := c.proposal(now, 0); ok {
@@ -322,7 +345,7 @@ func (c *Core) win(now clock.Instant, t *tenure) {
 		return
 	}
 	c.ageAll(t)
-	until := deadline(t.votes.of, t.counting(), c.quorum).Add(-t.terms.Grace)
+	until := c.mode(t).deadline(t.votes.of, t.counting()).Add(-t.terms.Grace)
 	if until <= now { // the answers were as old as the lease is long
 		c.lose(now, t)
 		return
@@ -405,7 +428,7 @@ func (c *Core) tally(l *line, t *tenure) {
 	if l.ticket == 0 && t.phase != phaseWaiting {
 		l.ticket = t.fence
 	}
-	l.judge(c.quorum)
+	l.judge(c.told())
 }
 
 // unasked returns why a node was not asked, while the nodes' time is not known or too few others
@@ -421,12 +444,12 @@ func (c *Core) unasked(i int) Answer {
 }
 
 // judge sets the reason that follows from the answers.
-func (l *line) judge(quorum int) { l.why = l.answers.amountTo(quorum) }
+func (l *line) judge(m *mode) { l.why = l.answers.amountTo(m) }
 
 // amountTo returns ReasonHeld or ReasonNoQuorum.
-func (as answers) amountTo(quorum int) Reason {
+func (as answers) amountTo(m *mode) Reason {
 	away := as.with(VerdictUnreachable) | as.with(VerdictSilent) | as.with(VerdictGuarded) | as.with(VerdictNotAsked)
-	if len(as)-away.len() < quorum || as.with(VerdictHeld) == 0 {
+	if len(as) == 0 || !m.reachedWithout(away) || as.with(VerdictHeld) == 0 {
 		return ReasonNoQuorum
 	}
 	return ReasonHeld

@@ -161,12 +161,12 @@ var codePlans = map[reflect.Type]*codePlan{}
 // untold are the fields that influence nothing that is searched for, or only repeat what
 // is told elsewhere: settings; warnings; where things are kept; what an actor only reports.
 var untold = map[string]string{
-	"Core":      "settings terms spread waiters failed lost causes margins own random rand lastID alarms groups fetched outbox spareBox spare effects",
+	"Core":      "settings terms all modes toldKind changing spread waiters failed lost causes margins own random rand lastID alarms groups fetched outbox spareBox spare effects",
 	"table":     "free",
 	"tenure":    "inSet key terms",
 	"waitList":  "inSet key",
 	"Request":   "Key Owner Terms",
-	"peer":      "known confirmed foreign disagreement firstReading ranAt aging warned backlog failures",
+	"peer":      "known confirmed advised foreign disagreement firstReading ranAt aging warned backlog failures",
 	"vote":      "lead fault failure",
 	"waiter":    "waits choice",
 	"inquiry":   "choice",

@@ -47,7 +47,7 @@ func (c *Core) Extend(now clock.Instant, id uint64, terms *Terms, call Call) {
 		h.rare().lookAt = c.nextRenewal(t, now, terms.RenewEvery)
 	}
 	h.regular(now)
-	c.renew(now, t, all(len(c.nodes)))
+	c.renew(now, t, c.all)
 	c.recomputeDeadline(now, t)
 }
 
@@ -63,13 +63,13 @@ func (c *Core) extended(now clock.Instant, t *tenure, i int) {
 		return
 	}
 	x.done.add(i)
-	if (x.done & t.counting()).len() < c.quorum {
+	if !c.mode(t).reached(x.done & t.counting()) {
 		return
 	}
 	t.hold.rare().extend = nil
 	var handle *Handle
 	if x.handOver != 0 {
-		handle = t.handle(now)
+		handle = c.handle(now, t)
 		handle.Over = true
 		c.disown(now, t) // before the caller gets the handle
 	}

@@ -16,7 +16,8 @@ import (
 type agreement struct {
 	alarm                  // the next signing
 	widest   time.Duration // the largest MaxTTL that a node has ever reported, or our own
-	text     string        // the fingerprint of our own electorate
+	text     string        // the fingerprint of our own electorate, of the former one during a change
+	present  string        // that of the present one during a change; "" without
 	young    nodeSet       // nodes that are not grown
 	warnedOf map[foreign]bool
 	apart    bool // a warning said that the nodes' clocks differ
@@ -92,7 +93,7 @@ func (c *Core) sign(now clock.Instant, i int, grown bool) {
 		return
 	}
 	c.send(i, node.Command{
-		Op: node.Sign, Token: c.text, TTL: c.settings.signedFor(), Grown: grown, Life: s.Life,
+		Op: node.Sign, Token: c.textFor(i), TTL: c.settings.signedFor(), Grown: grown, Life: s.Life,
 		By: now.Add(c.settings.signEvery()),
 	})
 }
@@ -105,6 +106,7 @@ func (a *agreement) wake(c *Core, now clock.Instant) {
 	for i := range c.nodes {
 		c.sign(now, i, false)
 	}
+	c.advanceSoon(now)
 	c.warnIfApart(now)
 	c.alarms.set(a, now.Add(c.settings.signEvery()))
 }
@@ -112,16 +114,14 @@ func (a *agreement) wake(c *Core, now clock.Instant) {
 // identify computes our fingerprint, and leaves it: how many nodes there are, and the identities of
 // those that were met.
 func (c *Core) identify(now clock.Instant, i int, enrolled bool) {
-	var ids []string
-	for k := range c.nodes {
-		if id := c.nodes[k].state.Identity; id != "" {
-			ids = append(ids, id)
-		}
+	told := c.told()
+	text, present := c.describe(&told.first).String(), ""
+	if told.isDouble() {
+		present = c.describe(&told.second).String()
 	}
-	text := node.NewElectorate(len(c.nodes), ids).String()
 	switch {
-	case text != c.text:
-		c.text = text
+	case text != c.text || present != c.agreement.present:
+		c.text, c.agreement.present = text, present
 		for k := range c.nodes {
 			c.sign(now, k, false)
 		}
@@ -131,6 +131,40 @@ func (c *Core) identify(now clock.Instant, i int, enrolled bool) {
 	if enrolled && !c.agreement.isSet() {
 		c.alarms.set(&c.agreement, now.Add(c.settings.signEvery()))
 	}
+}
+
+// describe says which nodes an electorate has: how many, and the identities of those that were met.
+func (c *Core) describe(e *electorate) node.Electorate { return c.describeOf(e, c.all) }
+
+// describeGrown says the same, without the identities of nodes that are young: one that was emptied may yet
+// get its former identity back.
+func (c *Core) describeGrown(e *electorate) node.Electorate {
+	var grown nodeSet
+	for k := range c.nodes {
+		if c.nodes[k].state.Grown {
+			grown.add(k)
+		}
+	}
+	return c.describeOf(e, grown)
+}
+
+func (c *Core) describeOf(e *electorate, nodes nodeSet) node.Electorate {
+	var ids []string
+	for k := range c.nodes {
+		if id := c.nodes[k].state.Identity; id != "" && (e.nodes & nodes).has(k) {
+			ids = append(ids, id)
+		}
+	}
+	return node.NewElectorate(e.nodes.len(), ids)
+}
+
+// textFor returns the fingerprint that we leave on a node: that of the former list on all its nodes,
+// which clients that were given it alone know.
+func (c *Core) textFor(i int) string {
+	if told := c.told(); told.isDouble() && !told.first.nodes.has(i) {
+		return c.agreement.present
+	}
+	return c.text
 }
 
 // onSign looks at the fingerprints that a node has.
@@ -159,7 +193,7 @@ func (c *Core) onSign(i int, r node.Reply) {
 		// A node that was emptied gets another identity, which the others learn when they enrol
 		// again. So only the number of nodes is reported at once. Another identity is reported only
 		// if clients still sign for it when all have had the time to enrol again.
-		if theirs.Nodes == len(c.nodes) && x.last-x.first < 3*c.settings.signEvery()/2 {
+		if c.hasAsMany(theirs) && x.last-x.first < 3*c.settings.signEvery()/2 {
 			continue
 		}
 		p.disagreement = Disagreement{Node: i, Nodes: theirs.Nodes, Unknown: unknown}
@@ -175,12 +209,29 @@ func (c *Core) onSign(i int, r node.Reply) {
 // be the same nodes as ours.
 func (c *Core) compare(theirs node.Electorate) (unknown int, agrees bool) {
 	ours, _ := node.ParseElectorate(c.text)
+	unknown, agrees = mayBe(ours, theirs)
+	if c.agreement.present != "" && !agrees {
+		ours, _ = node.ParseElectorate(c.agreement.present)
+		return mayBe(ours, theirs)
+	}
+	return unknown, agrees
+}
+
+// mayBe returns how many nodes of one electorate another one does not know, and whether both may
+// have the same nodes: neither tells those that it has not met.
+func mayBe(ours, theirs node.Electorate) (unknown int, same bool) {
 	for _, id := range theirs.Identities {
 		if !slices.Contains(ours.Identities, id) {
 			unknown++
 		}
 	}
-	return unknown, theirs.Nodes == len(c.nodes) && len(ours.Identities)+unknown <= theirs.Nodes
+	return unknown, theirs.Nodes == ours.Nodes && len(ours.Identities)+unknown <= ours.Nodes
+}
+
+// hasAsMany reports whether an electorate has as many nodes as one of ours.
+func (c *Core) hasAsMany(theirs node.Electorate) bool {
+	told := c.told()
+	return theirs.Nodes == told.first.nodes.len() || theirs.Nodes == told.second.nodes.len()
 }
 
 // disagreement returns how other clients' nodes differ from ours, as the first node reports that

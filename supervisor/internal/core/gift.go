@@ -78,7 +78,7 @@ func (c *Core) worth(now clock.Instant, t *tenure, i int) clock.Instant {
 	if o.gift.Fence == 0 || o.asked == 0 || o.gift.Beat != o.beat || now > o.asked.Add(t.terms.Window) {
 		return 0
 	}
-	if o.life != s.Life || o.gift.Life != s.Life || now < c.youngUntil(i) {
+	if o.life != s.Life || o.gift.Life != s.Life || now < c.youngUntil(i) || c.bars(i, t) {
 		return 0
 	}
 	if o.least-o.lead > t.terms.Drift {
@@ -99,8 +99,8 @@ func (c *Core) takeGifts(now clock.Instant, t *tenure) bool {
 		return false // it would have the name for no longer than a reservation, or should have it for longer at once
 	}
 	for i := range c.nodes {
-		if fence := s.offers[i].gift.Fence; fence != 0 && fence <= maxFence {
-			if given := c.given(now, t, fence); given.len() >= c.quorum {
+		if fence := s.offers[i].gift.Fence; fence > c.changing.floor && fence <= maxFence {
+			if given := c.given(now, t, fence); c.mode(t).reached(given) {
 				c.winGiven(now, t, given, fence)
 				return true
 			}

@@ -1,7 +1,6 @@
 package core
 
 import (
-	"slices"
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
@@ -102,7 +101,7 @@ func (c *Core) endFor(now clock.Instant, t *tenure, why Reason, call Call) {
 	c.markContended(now, t)
 	free := now
 	if why == ReasonExpired && !c.closing {
-		free = deadline(t.votes.of, t.counting(), c.quorum) // its holder has the grace to stop in
+		free = c.mode(t).deadline(t.votes.of, t.counting()) // its holder has the grace to stop in
 	}
 	c.giveBackAt(free, now, t, call, valid)
 	c.makeReady(now, l)
@@ -204,7 +203,7 @@ func (c *Core) settled(now clock.Instant, t *tenure) {
 	g := t.give
 	g.holding &= t.asked
 	answered := g.unanswered == 0 && t.pending == 0
-	free := len(c.nodes)-g.holding.len() >= c.quorum
+	free := c.told().reachedWithout(g.holding)
 	if answered && !free && g.expires == 0 {
 		g.expires = c.keysEnd(now, t)
 	}
@@ -214,7 +213,7 @@ func (c *Core) settled(now clock.Instant, t *tenure) {
 	case free:
 		c.effects = append(c.effects, Effect{Kind: EffectAnswered, Call: g.answer, Elapsed: now.Sub(g.begun)})
 		g.answer = 0
-	case g.patience != 0 && now >= g.patience, g.hasty && len(c.nodes)-(g.holding&^g.unanswered).len() < c.quorum:
+	case g.patience != 0 && now >= g.patience, g.hasty && !c.told().reachedWithout(g.holding&^g.unanswered):
 		c.StopWaiting(now, t.id)
 	}
 	switch {
@@ -266,8 +265,7 @@ func (c *Core) keysEnd(now clock.Instant, t *tenure) clock.Instant {
 	if t.begun == 0 {
 		latest = now.Add(c.settings.Alive()) // it never had more than its place in the queues, and a key that was given for it
 	}
-	var buf [MaxNodes]clock.Instant
-	ends := buf[:0]
+	var ends [MaxNodes]clock.Instant
 	for i := range c.nodes {
 		if !g.holding.has(i) {
 			continue
@@ -282,10 +280,9 @@ func (c *Core) keysEnd(now clock.Instant, t *tenure) clock.Instant {
 			// It said yes, within the window as all answers do, and has got nothing since.
 			end = min(end, v.until.Add(2*t.terms.Drift+t.terms.Window))
 		}
-		ends = append(ends, end)
+		ends[i] = end
 	}
-	slices.Sort(ends)
-	return ends[len(ends)-(len(c.nodes)-c.quorum)-1]
+	return byQuorum(c.told(), ends[:len(c.nodes)])
 }
 
 // sentFor records for how long a node may have been sent the key. If that is longer than the TTL,

@@ -49,7 +49,7 @@ func TestReleaseWaitsForNodes(t *testing.T) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			b := enrolled(t, n)
 			b.hold("x")
-			quorum := b.c.quorum
+			quorum := b.c.Quorum()
 			answer, _ := b.cutOff("x", quorum)
 			b.advance(300 * time.Millisecond)
 			b.wantNodes(b.take(node.Release))

@@ -97,7 +97,7 @@ func (c *Core) sendGroup() {
 		gs.out = make(map[uint64]*group)
 	}
 	gs.out[gs.lastID] = g
-	g.unanswered = all(len(c.nodes))
+	g.unanswered = c.all
 	for i := range c.nodes {
 		c.put(i, node.Command{ID: gs.lastID, Op: node.RenewAll, By: g.by, Group: &g.Group})
 	}
@@ -137,12 +137,12 @@ func (c *Core) goesOn(now clock.Instant, i int, t *tenure) bool {
 		return false
 	}
 	p, v := &c.nodes[i], &t.votes.of[i]
-	if v.until == 0 || v.until > v.promise || v.life != p.state.Life || p.failures.lack.err != nil {
+	if c.bars(i, t) || v.until == 0 || v.until > v.promise || v.life != p.state.Life || p.failures.lack.err != nil {
 		return false
 	}
 	t.pending.del(i)
 	c.hasKey(t, i)
-	if t.votes.atLeast(t.hold.until.Add(t.terms.Grace)+1, c.quorum) {
+	if c.mode(t).keptUntil(t.votes.of, t.hold.until.Add(t.terms.Grace)+1) {
 		c.recomputeDeadline(now, t)
 	}
 	return true

@@ -2,9 +2,11 @@ package core
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
 )
 
 // HandOver renews a lease at once, and disowns it when a quorum has confirmed that. EffectAnswered
@@ -44,7 +46,7 @@ func (c *Core) Handle(now clock.Instant, id uint64) (Handle, bool) {
 	if t == nil || t.phase != phaseHeld {
 		return Handle{}, false
 	}
-	return *t.handle(now), true
+	return *c.handle(now, t), true
 }
 
 // A Handle has what another supervisor needs to adopt a lease.
@@ -53,12 +55,53 @@ type Handle struct {
 	Fence      uint64
 	TTL        time.Duration
 	Over       bool // no process believes in the lease any more
+	// Electorates says on which nodes the lease rests, see restsOn. It is "" in a handle that was
+	// made before handles said so.
+	Electorates string
+}
+
+// restsOn returns the electorates of a mode as text: one, or the former and the present one.
+func (c *Core) restsOn(m *mode) string {
+	text := c.describeGrown(&m.first).String()
+	if m.isDouble() {
+		text += ";" + c.describeGrown(&m.second).String()
+	}
+	return text
+}
+
+// commonMode returns by which electorates a lease may be adopted that rests on those of a handle: by
+// those that were told to this process. It reports false if there is none. A list that may be either
+// of ours counts as both: a quorum of each is enough in either case.
+func (c *Core) commonMode(electorates string) (modeKind, bool) {
+	if electorates == "" {
+		return modePresent, c.toldKind == modePresent
+	}
+	var former, present bool
+	for _, text := range strings.Split(electorates, ";") {
+		theirs, ok := node.ParseElectorate(text)
+		if !ok {
+			return modePresent, false
+		}
+		_, same := mayBe(c.describeGrown(c.present()), theirs)
+		present = present || same
+		if c.toldKind == modeBoth {
+			_, same = mayBe(c.describeGrown(c.former()), theirs)
+			former = former || same
+		}
+	}
+	switch {
+	case former && present:
+		return modeBoth, true
+	case former:
+		return modeFormer, true
+	}
+	return modePresent, present
 }
 
 // handle returns the handle of a held lease. Its TTL is the one to which a node may yet shorten the
 // key, if that is less than the lease's own.
-func (t *tenure) handle(now clock.Instant) *Handle {
-	h := &Handle{Key: t.key, Token: t.token, Fence: t.fence, TTL: t.terms.TTL}
+func (c *Core) handle(now clock.Instant, t *tenure) *Handle {
+	h := &Handle{Key: t.key, Token: t.token, Fence: t.fence, TTL: t.terms.TTL, Electorates: c.restsOn(c.mode(t))}
 	if short := t.hold.shortened(now); short != nil {
 		h.TTL = min(h.TTL, short.TTL)
 	}

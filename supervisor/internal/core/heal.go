@@ -18,7 +18,7 @@ func (c *Core) heal(now clock.Instant, t *tenure, i int) {
 	at := c.healFrom(i, t.votes.of[i].until > now)
 	if v := &t.votes.of[i]; v.standing >= onProbation {
 		x := t.votes.trialOf(i)
-		if t.votes.confirmed(x).len() < c.quorum {
+		if !c.mode(t).reached(t.votes.confirmed(x)) {
 			return
 		}
 		if v.standing >= withdrawn {
@@ -61,6 +61,9 @@ func (c *Core) onHeal(now clock.Instant, t *tenure, i int, r node.Reply) {
 	}
 	switch r.Status {
 	case node.OK:
+		if c.bars(i, t) {
+			break
+		}
 		first := c.hasKey(t, i)
 		h.heard(i)
 		if first {

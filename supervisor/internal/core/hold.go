@@ -98,7 +98,7 @@ func (c *Core) beginHold(t *tenure, w *waiter, until clock.Instant) {
 	if w.MinHold > 0 {
 		h.rare().stayUntil = t.begun.Add(w.MinHold)
 	}
-	if t.inQueues && t.queuing.gone != all(len(c.nodes)) {
+	if t.inQueues && t.queuing.gone != c.all {
 		h.rare().leaveAt = t.begun.Add(c.settings.NodeTimeout) // the other nodes may yet be claimed
 	}
 }

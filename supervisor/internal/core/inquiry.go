@@ -84,8 +84,8 @@ func (as answers) merge(from answers, nodes nodeSet) {
 
 // free returns when a quorum of nodes will be free unless the holder renews, or Never if that is
 // not known.
-func (as answers) free(now clock.Instant, quorum int) clock.Instant {
-	at := make([]clock.Instant, len(as))
+func (as answers) free(now clock.Instant, m *mode) clock.Instant {
+	var at [MaxNodes]clock.Instant
 	for i, a := range as {
 		switch {
 		case a.Verdict == VerdictFree || a.Verdict == VerdictGranted:
@@ -96,24 +96,24 @@ func (as answers) free(now clock.Instant, quorum int) clock.Instant {
 			at[i] = clock.Never
 		}
 	}
-	slices.Sort(at)
-	return at[quorum-1]
+	return byQuorum(m, at[:len(as)])
 }
 
-// held reports whether a quorum of nodes keeps the same token, and not for a waiter.
-func (as answers) held(quorum int) bool {
+// held reports whether a quorum of nodes, of some electorate, keeps the same token, and not for a
+// waiter.
+func (as answers) held(m *mode) bool {
 	for i := range as {
 		if as[i].Verdict != VerdictHeld || node.IsReservation(as[i].Value) {
 			continue
 		}
 		token, _ := node.CutLeft(as[i].Value)
-		same := 1
-		for _, a := range as[i+1:] {
+		same := nodeSet(1 << i)
+		for k, a := range as[i+1:] {
 			if other, _ := node.CutLeft(a.Value); a.Verdict == VerdictHeld && other == token {
-				same++
+				same.add(i + 1 + k)
 			}
 		}
-		if same >= quorum {
+		if m.reachedByOne(same) {
 			return true
 		}
 	}
@@ -179,7 +179,7 @@ func (c *Core) Inspect(now clock.Instant, key string, track bool, call Call) {
 		c.tellInspected(call, &Report{Key: key, Reason: ReasonClosed})
 		return
 	}
-	c.inquire(now, node.Command{Name: key, Track: track}, all(len(c.nodes))).call = call
+	c.inquire(now, node.Command{Name: key, Track: track}, c.all).call = call
 }
 
 func (c *Core) tellInspected(call Call, r *Report) {
@@ -207,6 +207,10 @@ func (c *Core) report(key string, why Reason, as answers) *Report {
 	r := &Report{Key: key, Reason: why, Answers: slices.Clone(as), Twins: c.twins()}
 	for i := range r.Answers {
 		r.Answers[i].Node = i
+	}
+	if m := *c.told(); m.isDouble() || c.all != all(len(c.nodes)) {
+		r.mode = &m
+		r.Answers = slices.DeleteFunc(r.Answers, func(a Answer) bool { return !c.all.has(a.Node) })
 	}
 	return r
 }

@@ -62,7 +62,7 @@ func (c *Core) Acquire(now clock.Instant, r Request) {
 	if w.Once && c.lines[r.Key] != nil {
 		// Another caller of this process is before it. An attempt of its own would only split the
 		// votes. It is told instead which client holds the name.
-		w.inquiry = c.inquire(now, node.Command{Name: r.Key}, all(len(c.nodes)))
+		w.inquiry = c.inquire(now, node.Command{Name: r.Key}, c.all)
 		w.inquiry.waiter = w
 		return
 	}
@@ -99,7 +99,7 @@ func (c *Core) unfit() Reason {
 	case c.twins() != Twins{}:
 		return ReasonMisconfigured
 	}
-	return ReasonNone
+	return c.changing.why
 }
 
 // Cancel handles a caller of Acquire, AcquireAny or Adopt that has given up. It is answered if it
@@ -241,7 +241,7 @@ func (c *Core) attempt(now clock.Instant, l *line) {
 func (c *Core) newAttempt(l *line) *tenure {
 	n := len(c.nodes)
 	t := &tenure{
-		id: c.newID(c.tenures.vacancy()), key: l.key, terms: l.first.Terms,
+		id: c.newID(c.tenures.vacancy()), key: l.key, terms: l.first.Terms, mode: c.toldKind,
 		votes: newVotes(n), stages: &stages{line: l, ballot: &ballot{answers: make(answers, n)}},
 	}
 	c.tenures.add(t)
@@ -261,7 +261,7 @@ func (c *Core) pause(now clock.Instant, l *line) {
 	}
 	c.waits(w)
 	at := now.Add(c.pauseAfter(l.tries))
-	if free := l.answers.free(now, c.quorum); free > now && free < at {
+	if free := l.answers.free(now, c.told()); free > now && free < at {
 		at = free // the holder's grant runs out before
 	}
 	c.alarms.set(l, at)

@@ -24,7 +24,7 @@ func (c *Core) look(now clock.Instant, t *tenure, nodes nodeSet) {
 // lookDue looks, and sets when to look next.
 func (c *Core) lookDue(now clock.Instant, t *tenure) {
 	t.hold.rare().lookAt = c.nextRenewal(t, now, t.terms.RenewEvery)
-	c.look(now, t, all(len(c.nodes)))
+	c.look(now, t, c.all)
 	c.schedule(t)
 }
 
@@ -38,7 +38,7 @@ func (c *Core) lookSoon(now clock.Instant, t *tenure) {
 		return
 	}
 	o.changesFrom = now.Add(changesEvery)
-	c.look(now, t, all(len(c.nodes)))
+	c.look(now, t, c.all)
 }
 
 // isLooking reports whether a look at node i is unanswered. It may be asked of a tenure that was
@@ -74,7 +74,7 @@ func (c *Core) seen(now clock.Instant, t *tenure, i int, r node.Reply) {
 	case r.Status == node.Unknown || r.Status == node.Unsent:
 		return // nothing is known, and nothing is missing: it need not be renewed
 	case r.Status == node.OK && r.Value == t.token:
-		if v.life == s.Life {
+		if v.life == s.Life && !c.bars(i, t) {
 			c.confirm(now, t, i)
 		}
 		return
@@ -91,6 +91,6 @@ func (c *Core) seen(now clock.Instant, t *tenure, i int, r node.Reply) {
 	}
 	c.recomputeDeadline(now, t)
 	if t.phase == phaseHeld && t.votes.suspect() != suspect {
-		c.look(now, t, all(len(c.nodes))) // one deletion rarely comes alone
+		c.look(now, t, c.all) // one deletion rarely comes alone
 	}
 }

@@ -1,7 +1,6 @@
 package core
 
 import (
-	"slices"
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
@@ -98,7 +97,7 @@ func (c *Core) heartbeat(now clock.Instant, t *tenure) {
 
 // enqueue makes the waiter stand in the queue of one node, or sends its heartbeat there.
 func (c *Core) enqueue(now clock.Instant, t *tenure, i int) {
-	if t.pending.has(i) {
+	if t.pending.has(i) || !c.all.has(i) {
 		return
 	}
 	t.asked.add(i)
@@ -177,7 +176,7 @@ func (c *Core) onTicket(now clock.Instant, t *tenure, i int, ticket uint64) {
 	if ticket == s.ticket {
 		s.exact.add(i)
 	}
-	if !l.placed && s.in.len() >= c.quorum {
+	if !l.placed && c.mode(t).reached(s.in) {
 		l.placed, l.ticket = true, s.ticket
 	}
 	if !l.placed {
@@ -193,10 +192,10 @@ func (c *Core) onTicket(now clock.Instant, t *tenure, i int, ticket uint64) {
 // reviewAnswers decides by what all nodes have said to a waiter.
 func (c *Core) reviewAnswers(now clock.Instant, t *tenure) {
 	l, s := t.line, t.queuing
-	l.judge(c.quorum)
+	l.judge(c.told())
 	kept := t.promised(now)
 	switch {
-	case kept != 0 && (l.why == ReasonNoQuorum || l.answers.held(c.quorum)):
+	case kept != 0 && (l.why == ReasonNoQuorum || l.answers.held(c.told())):
 		// The nodes that have reserved the name are a node or two that the holder lacks, or all
 		// that can be reached. They decide nothing, so asking again soon is of no use.
 		s.patience = 0
@@ -206,7 +205,7 @@ func (c *Core) reviewAnswers(now clock.Instant, t *tenure) {
 		}
 		c.alarms.set(t, now.Add(c.jitter(every)))
 		c.askWhenFree(now, t)
-	case kept != 0 && s.head.len() < c.quorum && !s.gaveWay:
+	case kept != 0 && !c.mode(t).first.quorumIn(s.head) && !s.gaveWay:
 		s.gaveWay = true
 		if c.hasGifts(t, kept) {
 			// A command that gives a key back may come late, and must not delete a later vote. So
@@ -232,7 +231,7 @@ func (c *Core) reviewAnswers(now clock.Instant, t *tenure) {
 
 // askWhenFree makes a waiter ask when the holder's grant runs out, if it would ask later.
 func (c *Core) askWhenFree(now clock.Instant, t *tenure) {
-	if at := t.line.answers.free(now, c.quorum); at > now && at < t.due() {
+	if at := t.line.answers.free(now, c.told()); at > now && at < t.due() {
 		c.alarms.set(t, at.Add(lapse))
 	}
 }
@@ -254,6 +253,8 @@ func (t *tenure) promised(now clock.Instant) (nodes nodeSet) {
 // Hear handles a message that a node sent without being asked.
 func (c *Core) Hear(now clock.Instant, w node.Wake) {
 	switch {
+	case !c.all.has(w.Node):
+		return
 	case w.Key != "":
 		c.onChange(now, w.Node, w.Key)
 		return
@@ -285,23 +286,24 @@ func (c *Core) postpone(t *tenure, i int) {
 // its attempts makes them instead, and one that never knew the nodes' time has no ticket yet.
 func (l *line) usesQueue() bool { return l.first.Attempts == 0 && l.ticket != 0 }
 
+const forEver = time.Duration(1<<63 - 1) // of a node that is not enrolled
+
 // roundTrip returns how long to wait for what should come at once: two round trips to the slowest
 // node. A few slow nodes do not make that longer than half of NodeTimeout.
 func (c *Core) roundTrip() time.Duration {
-	var buf [MaxNodes]time.Duration
-	trips := buf[:0]
+	var trips [MaxNodes]time.Duration
+	var enrolled nodeSet
+	most, slowest := c.settings.NodeTimeout/2, time.Millisecond
 	for i := range c.nodes {
+		trips[i] = forEver
 		if s := &c.nodes[i].state; s.Enrolled {
-			trips = append(trips, 2*s.Latency)
+			enrolled.add(i)
+			trips[i] = 2 * s.Latency
+			slowest = max(slowest, trips[i])
 		}
 	}
-	slices.Sort(trips)
-	most, slowest := c.settings.NodeTimeout/2, time.Millisecond
-	if n := len(trips); n > 0 {
-		slowest = max(slowest, trips[n-1])
-	}
-	if len(trips) >= c.quorum {
-		most = max(most, min(trips[c.quorum-1], c.terms.Window/2))
+	if told := c.told(); told.reached(enrolled) {
+		most = max(most, min(byQuorum(told, trips[:len(c.nodes)]), c.terms.Window/2))
 	}
 	return min(slowest, most)
 }

@@ -87,7 +87,7 @@ func (c *Core) dismissUnfit(now clock.Instant, l *line) bool {
 	switch why := c.unfit(); why {
 	case ReasonNone:
 		return false
-	case ReasonMisconfigured: // whatever the nodes have said
+	case ReasonMisconfigured, ReasonNodesLeft, ReasonNotFinished, ReasonOtherChange: // whatever the nodes have said
 		c.dismiss(now, l, c.report(l.key, why, nil))
 	default:
 		c.dismiss(now, l, c.failure(l, why))

@@ -21,7 +21,13 @@ const (
 	ReasonMisconfigured  // two nodes are one server, see Report.Twins
 	ReasonFenceExhausted // no larger fence can be stored
 	ReasonNotHolder      // the lease that was to be revoked does not hold the name
+	ReasonNotFinished    // the nodes are being changed, and this process was given the present list alone
+	ReasonNodesLeft      // the nodes were changed, and this process was given the former list alone
+	ReasonOtherChange    // a node is part of another change, which is not finished, or of lists that this process was not given
+	ReasonTooManyNodes   // no index is left for another node, or there is none
+	ReasonRelisted       // the lists of nodes were changed here meanwhile
 	ReasonFormerHolder   // the former holder of an adopted lease may still believe in it
+	ReasonOtherNodes     // the lease to be adopted rests on lists of nodes that this process was not given
 
 	// These say why a lease is over.
 	ReasonReleased   // its holder gave it back
@@ -50,13 +56,24 @@ type Report struct {
 	Left         time.Duration // Unconfirmed: how long the key may remain at most
 	Twins        Twins         // Misconfigured
 	Disagreement Disagreement
+
+	mode *mode // what a quorum is; nil if it is of as many nodes as Taken says
 }
 
 // Taken reports whether the answers show that a client has the name, or has left it. Then a quorum
 // keeps one token, or a node keeps one that was left, as only a held lease is. Otherwise they may
 // be of several attempts, none of which succeeds.
 func (r *Report) Taken(quorum int) bool {
-	return answers(r.Answers).held(quorum) || slices.ContainsFunc(r.Answers, func(a Answer) bool {
+	as, m := answers(r.Answers), r.mode
+	if m == nil {
+		m = &mode{first: electorate{all(len(as)), quorum}}
+	} else { // some nodes were left, which have no answer
+		as = make(answers, MaxNodes)
+		for _, a := range r.Answers {
+			as[a.Node] = a
+		}
+	}
+	return as.held(m) || slices.ContainsFunc(r.Answers, func(a Answer) bool {
 		_, left := node.CutLeft(a.Value)
 		return a.Verdict == VerdictHeld && left
 	})
@@ -81,6 +98,7 @@ const (
 	FaultNoRoom       Fault = iota + 1 // the node's mailbox was full
 	FaultTwin                          // it is the same server as another node
 	FaultNotConnected                  // nothing is known of it yet
+	FaultBarred                        // the nodes are being changed, and its stage lets no such vote count
 
 	FaultDeleted  // a client has deleted the key
 	FaultGone     // a client has deleted the key, or all data: the node does not say which
@@ -100,6 +118,8 @@ func (f Fault) Error() string {
 	switch f {
 	case FaultTwin:
 		return "it is the same server as another node"
+	case FaultBarred:
+		return "its vote does not count: the nodes are being changed, and it counts clients with other lists of nodes"
 	case FaultNotConnected:
 		return "it is being connected to"
 	case FaultDeleted:

@@ -92,9 +92,9 @@ func (c *Core) renewAnd(now clock.Instant, t *tenure, nodes nodeSet) {
 // renew sends a renewal to each of the nodes that has none unanswered. It reports whether that has
 // shortened what a node has promised.
 func (c *Core) renew(now clock.Instant, t *tenure, nodes nodeSet) (shortened bool) {
-	nodes &^= t.pending
+	nodes &= c.all &^ t.pending
 	ttl := t.stay(now)
-	together := nodes == all(len(c.nodes)) && ttl == t.terms.TTL // a group has one TTL
+	together := nodes == c.all && ttl == t.terms.TTL // a group has one TTL
 	for i := range c.nodes {
 		if !nodes.has(i) {
 			continue
@@ -153,6 +153,13 @@ func (c *Core) onHeldRenewal(now clock.Instant, t *tenure, i int, r node.Reply) 
 	v := &t.votes.of[i]
 	switch r.Status {
 	case node.OK:
+		if c.bars(i, t) {
+			// What it keeps, it keeps for a lease that must end unless it rests on both lists.
+			h.heard(i)
+			v.fault = FaultBarred
+			c.recomputeDeadline(now, t)
+			return
+		}
 		if from := c.healFrom(i, v.until > now); v.life != c.nodes[i].state.Life && now < from {
 			// The node was asked for its vote in another life, and may have forgotten that: a
 			// command that came late has set the key. A rival whose election had the vote of that
@@ -232,7 +239,7 @@ func (c *Core) fillIn(now clock.Instant, i int) {
 
 // lostAt returns when a held lease will be lost unless it is renewed; 0 if too few votes count.
 func (c *Core) lostAt(t *tenure) clock.Instant {
-	until := deadline(t.votes.of, t.counting(), c.quorum)
+	until := c.mode(t).deadline(t.votes.of, t.counting())
 	if until == 0 {
 		return 0
 	}
@@ -241,6 +248,7 @@ func (c *Core) lostAt(t *tenure) clock.Instant {
 
 // recomputeDeadline computes until when the lease is held, and ends it if that is now.
 func (c *Core) recomputeDeadline(now clock.Instant, t *tenure) {
+	c.restOnBoth(now, t)
 	h := &t.hold
 	until := c.lostAt(t)
 	if until > now && h.ask != 0 {

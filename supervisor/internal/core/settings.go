@@ -9,7 +9,10 @@ import (
 // Settings are the inputs with which a core is made. They are complete and were checked: the maker
 // of a core fills in the defaults. See supervisor.Config for what each means.
 type Settings struct {
-	Nodes int // how many there are, 1 to MaxNodes
+	Nodes int // how many there are in all, 1 to MaxNodes
+	// Former and Present are the indices of the nodes that belong to the former and to the present
+	// list, while the nodes are being changed. Without a change both are nil: all are in one list.
+	Former, Present []int
 
 	TTL, MaxTTL, MaxTTLCap time.Duration
 	Drift, Grace           time.Duration // 0 for those of each TTL

@@ -28,7 +28,7 @@ func (wk *simWorker) passOn(l *simLease) {
 		wk.handOver(l)
 		return
 	}
-	h := &simHandle{Handle: *t.handle(c.Now()), former: l}
+	h := &simHandle{Handle: *c.core.handle(c.Now(), t), former: l}
 	w.tell("client %d gives away the handle of %s", c.id, l.token)
 	if w.chance(0.3) { // what it says of the TTL is soon too little
 		wk.extend(l)
@@ -141,8 +141,9 @@ func (w *world) swaps(n *simNode, k int, had string, cmd *node.Command) {
 	if l == nil || !l.believed() {
 		return
 	}
+	before := l.enough(l.given)
 	l.given.add(n.id)
-	if l.given.len() == w.quorum {
+	if !before && l.enough(l.given) {
 		w.stats.livingAdopted++
 		w.mustLearn(l)
 	}
@@ -171,7 +172,7 @@ func (w *world) adopted(l *simLease, h *simHandle) {
 		e, blind := h.former.blinded()
 		kept, forgot, _ := w.support(l)
 		switch {
-		case kept+forgot < w.quorum: // its own keys were deleted while it waited
+		case !l.enough(kept | forgot): // its own keys were deleted while it waited
 			w.excuse(adoptByHand, l)
 		case w.descends(r.token, h.former.token) && !copied:
 			w.fail("client %d adopts %s, which was adopted before", l.c.id, h.Token)
@@ -192,6 +193,27 @@ func (w *world) revoke(c *simClient, l *simLease) {
 	w.stats.revocations++
 	l.revoked = true
 	c.when(func() {
-		c.post(func(now clock.Instant) { c.core.Revoke(now, w.names[l.key], l.token, c.answer()) })
+		answer := c.answer()
+		c.following[answer] = func(e Effect) {
+			if e.Report == nil {
+				w.isRevoked(l)
+			}
+		}
+		c.post(func(now clock.Instant) { c.core.Revoke(now, w.names[l.key], l.token, answer) })
+	})
+}
+
+// isRevoked checks that a lease which was taken away is not believed in for longer than what its
+// nodes may have promised before that.
+func (w *world) isRevoked(l *simLease) {
+	w.after(l.ttl*102/100+2*w.timeout, func() {
+		if l.believed() && !l.c.dead && w.stepped == 0 && l.c.unseenAt == 0 {
+			if e, blind := l.blinded(); blind {
+				w.excuse(e, l)
+				return
+			}
+			kept, forgot, spoilt := w.support(l)
+			w.fail("client %d believes in %s, which was revoked a TTL ago (kept by %b, forgotten by %b, spoilt on %b, of %v)", l.c.id, l.token, kept, forgot, spoilt, l.lists)
+		}
 	})
 }

@@ -213,7 +213,7 @@ func (w *world) rivalBeforeLate(l *simLease, a, c *simNode) {
 func (w *world) rivalBeforeHeir(l *simLease, voters []*simNode) {
 	t := l.c.core.tenures.get(l.id)
 	lost := l.c.clock.until(time.Duration(l.until))
-	h := &simHandle{Handle: *t.handle(l.c.Now()), former: l}
+	h := &simHandle{Handle: *l.c.core.handle(l.c.Now(), t), former: l}
 	rival := w.stage(l, 2*lost)
 	l.c.actors[voters[0].id].cut(2 * lost)
 	w.after(10*time.Millisecond, func() {

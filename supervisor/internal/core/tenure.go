@@ -28,6 +28,7 @@ type tenure struct {
 	phase    phase
 	inQueues bool // its token stands, or stood, in the nodes' queues: see stand
 	behind   bool // and another client had the name, or was before it
+	mode     modeKind
 	hold     hold
 
 	asked   nodeSet // nodes that may have the key: all but those that certainly never got a command
@@ -146,7 +147,7 @@ func (t *tenure) wake(c *Core, now clock.Instant) {
 			if t.allAnswered(); t.pending != 0 {
 				t.own().askAgain |= t.pending // their answers are to commands of an interval ago
 			}
-			c.renewAnd(now, t, all(len(c.nodes)))
+			c.renewAnd(now, t, c.all)
 		case now >= h.lookAt:
 			c.lookDue(now, t)
 		default: // h.retryAt

@@ -15,7 +15,7 @@ func TestQuorumOfTheConfigured(t *testing.T) {
 		if n == 0 {
 			continue
 		}
-		if got := New(defaults(n, time.Second)).quorum; got != want {
+		if got := New(defaults(n, time.Second)).Quorum(); got != want {
 			t.Errorf("a quorum of %d of %d nodes, want %d", got, n, want)
 		}
 	}

@@ -44,7 +44,7 @@ func (c *Core) onOverwritten(now clock.Instant, t *tenure, i int) {
 // askOthers makes a trial begin at once, and not with the next regular renewal.
 func (c *Core) askOthers(t *tenure, i int) {
 	if t.hold.renewAt != clock.Never {
-		t.hold.rare().ask |= all(len(c.nodes)) &^ (1 << i)
+		t.hold.rare().ask |= c.all &^ (1 << i)
 	}
 }
 
@@ -63,7 +63,7 @@ const lateAfter = 10 * time.Millisecond
 // confirm records that a node has renewed, and does what this decides for the votes on trial: a
 // node that lacks the key is healed.
 func (c *Core) confirm(now clock.Instant, t *tenure, i int) {
-	healable, early := t.votes.confirmedBy(i, c.quorum)
+	healable, early := t.votes.confirmedBy(i, c.mode(t))
 	for k := range c.nodes {
 		if healable.has(k) {
 			c.heal(now, t, k)

@@ -46,7 +46,7 @@ func (c *Core) findTwinOf(now clock.Instant, i int) {
 			p.twin = k + 1
 			twins := c.twins()
 			c.warn(Warning{Kind: WarnTwins, Node: twins.First, Other: twins.Second})
-			c.failAll(now)
+			c.failAll(now, ReasonMisconfigured)
 		default:
 			c.warnOnce(Warning{Kind: WarnDatabases, Node: i, Other: k})
 		}
@@ -64,10 +64,10 @@ func (c *Core) twins() Twins {
 	return Twins{}
 }
 
-// failAll fails all waiters, because of twins.
-func (c *Core) failAll(now clock.Instant) {
+// failAll fails all waiters.
+func (c *Core) failAll(now clock.Instant, why Reason) {
 	c.dismissAll(now)
 	for len(c.adopting) > 0 {
-		c.failAdoption(c.adopting[len(c.adopting)-1], ReasonMisconfigured)
+		c.failAdoption(c.adopting[len(c.adopting)-1], why)
 	}
 }

@@ -72,9 +72,9 @@ func (c *Core) Margins(now clock.Instant) Margins {
 	return m
 }
 
-// Quorum returns how many nodes decide: more than half of those that are configured. See
-// invariant 1 of package supervisor.
-func (c *Core) Quorum() int { return c.quorum }
+// Quorum returns how many nodes of the present list decide: more than half of those that are
+// configured. See invariant 1 of package supervisor.
+func (c *Core) Quorum() int { return c.present().quorum }
 
 // Waiting returns how many callers wait in lines.
 func (c *Core) Waiting() int { return c.callers }

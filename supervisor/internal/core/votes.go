@@ -241,7 +241,7 @@ func (vs *votes) doubtLate(now clock.Instant, pending nodeSet) {
 // confirmedBy records that a node has renewed, and ends the trials that this decides. It returns
 // the nodes that may be healed now, because enough others have confirmed. It also reports whether
 // the answer came too early to confirm anything for one of the trials.
-func (vs *votes) confirmedBy(i, quorum int) (healable nodeSet, early bool) {
+func (vs *votes) confirmedBy(i int, m *mode) (healable nodeSet, early bool) {
 	if vs.under == nil {
 		return 0, false
 	}
@@ -259,7 +259,7 @@ func (vs *votes) confirmedBy(i, quorum int) (healable nodeSet, early bool) {
 	}
 	// A vote whose trial ends here was on trial until now, so it has confirmed no other.
 	vs.goOn(slices.DeleteFunc(vs.trials(), func(x trial) bool {
-		if (x.confirmed &^ unproven).len() < quorum {
+		if !m.reached(x.confirmed &^ unproven) {
 			return false
 		}
 		if vs.of[x.node].until == 0 {
@@ -274,17 +274,6 @@ func (vs *votes) confirmedBy(i, quorum int) (healable nodeSet, early bool) {
 
 // confirmed returns the nodes that have confirmed a trial and are on none themselves.
 func (vs *votes) confirmed(x *trial) nodeSet { return x.confirmed &^ vs.onTrial() }
-
-// atLeast reports whether so many nodes surely keep the lease up to an instant.
-func (vs *votes) atLeast(until clock.Instant, need int) bool {
-	n := 0
-	for i := range vs.of {
-		if vs.of[i].until >= until {
-			n++
-		}
-	}
-	return n >= need
-}
 
 // whyLost returns why a lease is lost for which too few votes count.
 func (vs *votes) whyLost() Reason {
@@ -308,8 +297,7 @@ func (vs *votes) whyLost() Reason {
 }
 
 // deadline returns the instant up to which at least need of the nodes in count surely keep the
-// lease. That is the need-th largest of their until, or 0 if they are too few. See invariant 3 of
-// package supervisor.
+// lease. That is the need-th largest of their until, or 0 if they are too few.
 func deadline(votes []vote, count nodeSet, need int) clock.Instant {
 	if need <= fewNodes { // to clear room for all would take as long as the rest
 		var top [fewNodes]clock.Instant

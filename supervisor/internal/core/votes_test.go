@@ -36,7 +36,7 @@ func TestVotesKeepTheirInvariants(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		n, guard := 1+r.IntN(5), seed%2 == 0
 		vs := newVotes(n)
-		quorum := n/2 + 1
+		m := &mode{first: electorateOf(all(n))}
 		for step := range 60 {
 			now := clock.Instant(step + 1)
 			i, pending := r.IntN(n), nodeSet(r.Uint64())&all(n)
@@ -60,7 +60,7 @@ func TestVotesKeepTheirInvariants(t *testing.T) {
 				}
 			default:
 				trial := vs.trialOf(i) != nil
-				healable, _ := vs.confirmedBy(i, quorum)
+				healable, _ := vs.confirmedBy(i, m)
 				if trial && healable != 0 {
 					t.Fatalf("seed %d: invariant 4: node %d is on trial and confirms", seed, i)
 				}
@@ -77,7 +77,7 @@ func TestVotesKeepTheirInvariants(t *testing.T) {
 
 // Each thing that happens at a node moves a vote to one standing.
 func TestStandings(t *testing.T) {
-	const q = 2
+	q := &mode{first: electorateOf(all(3))}
 	kept := func(vs *votes, i int) {
 		vs.of[i].promise = 100
 		vs.kept(i, 1, 0)

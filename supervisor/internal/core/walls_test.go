@@ -41,7 +41,7 @@ func TestImports(t *testing.T) {
 	allowed := []string{
 		"github.com/leasehold-go/leasehold/clock",
 		"github.com/leasehold-go/leasehold/node",
-		"maps", "math/bits", "math/rand/v2", "slices", "time",
+		"maps", "math/bits", "math/rand/v2", "slices", "strings", "time",
 	}
 	imported := make(map[string]bool)
 	_, files := sources(t)

@@ -1,8 +1,6 @@
 package core
 
 import (
-	"slices"
-
 	"github.com/leasehold-go/leasehold/clock"
 )
 
@@ -52,8 +50,8 @@ func (c *Core) healFrom(i int, believed bool) clock.Instant {
 // acquired, and for how long. If it is the nodes that are down alone, or nothing can be acquired
 // before one of them is back, their own effects tell that.
 func (c *Core) tellYoung(now clock.Instant) {
-	n := len(c.nodes)
-	down, until := 0, make([]clock.Instant, n)
+	var until [MaxNodes]clock.Instant
+	down := 0
 	for i := range c.nodes {
 		if p := &c.nodes[i]; p.away && !p.state.Enrolled {
 			down++
@@ -62,8 +60,7 @@ func (c *Core) tellYoung(now clock.Instant) {
 			until[i] = c.youngUntil(i)
 		}
 	}
-	slices.Sort(until)
-	end := until[c.quorum-1]
+	end := byQuorum(c.told(), until[:len(c.nodes)])
 	if end <= now {
 		c.few = false
 	}
@@ -98,13 +95,13 @@ func (c *Core) askMarkers(now clock.Instant, young int) {
 func (c *Core) countYouth(now clock.Instant, i int) {
 	p := &c.nodes[i]
 	if !p.known {
-		sure := 0
+		var sure nodeSet
 		for k := range c.nodes {
-			if k != i && c.nodes[k].state.Grown && c.nodes[k].confirmed > p.state.LifeAt {
-				sure++
+			if c.nodes[k].state.Grown && c.nodes[k].confirmed > p.state.LifeAt {
+				sure.add(k)
 			}
 		}
-		p.known = sure >= len(c.nodes)-c.quorum+1
+		p.known = c.told().informedBy(sure, i)
 	}
 	p.youth.node = i
 	switch at := c.youngUntil(i); {
