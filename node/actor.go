@@ -77,7 +77,7 @@ type Actor struct {
 	state    State
 	run      identity      // the latest one received
 	trip     time.Duration // the round trip in which State.Offset was measured
-	known    string        // the identity of this node's data, or the one that it will get
+	known    string        // the identity of this node's data when it was last met; "" before that
 	grown    bool          // this Life is, if it is guarded
 	queued   []Command
 	pipe     pipeline
@@ -128,7 +128,6 @@ func NewActor(c Config) *Actor {
 		pause:    newPause(lastPause),
 		refused:  newPause(refusedFor),
 		patience: patience{least: c.Timeout, most: c.Longest},
-		known:    newIdentity(),
 		reserve:  script.InMillis(c.Reserve),
 		lender:   lender{client: c.Conn.client},
 		state:    State{Patience: c.Timeout},
@@ -424,6 +423,8 @@ func (a *Actor) guard() {
 			p.unsent(it, errYoung)
 		case (c.Op == Heal || c.Op == Sign && c.Grown) && c.Life != a.state.Life:
 			p.unsent(it, errOtherLife)
+		case c.Op == Advance && a.session.marker == "":
+			p.unsent(it, errNoMarker)
 		default:
 			wanted = append(wanted, it)
 		}
@@ -519,7 +520,8 @@ func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 		s.await() // whether or not the answer came just then
 	}
 	at, err := p.readFirst(vs, s)
-	status, over := s.disbelieve(vs, err)
+	marker := p.leaves(vs, s)
+	status, over := s.disbelieve(vs, err, marker)
 	if over != nil {
 		if overdue && s.ctx.Err() == nil {
 			status, over, s.late = Unknown, noAnswer(within), within
@@ -547,6 +549,9 @@ func (a *Actor) roundTrip(withTime, eval bool, sent clock.Instant) error {
 		a.state.Latency = back.Sub(sent)
 		a.state.RoundTrips++
 		a.state.RoundTripTime += back.Sub(sent)
+		if marker != s.marker {
+			over = errAdvanced // the answers count, and what follows from the marker is learnt as always
+		}
 	}
 	return over
 }
@@ -818,6 +823,7 @@ func (a *Actor) enrolled(e enrolment) {
 	a.state.Run, a.state.Identity = e.id.run, e.id.identity
 	a.state.Database = a.Conn.database()
 	a.state.Age, a.state.MaxTTL, a.state.MarkedAt = a.run.age, e.id.maxTTL, e.id.marked
+	a.state.Change, a.state.Floor = e.id.change, e.id.floor
 	if a.state.Guarded {
 		a.known = e.id.identity
 	}

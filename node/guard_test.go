@@ -321,8 +321,12 @@ func TestSign(t *testing.T) {
 }
 
 func TestFingerprints(t *testing.T) {
-	got := node.Fingerprints("1 a 5\n\n nothing\n7\n2 b nan\n2 c -1\n2 d 1e300\n3 d,e 1.7e12\n text")
-	want := []node.Fingerprint{{Text: "1 a", Until: 5 * time.Millisecond}, {Text: "3 d,e", Until: 1_700_000_000 * time.Second}}
+	got := node.Fingerprints("1 a 4 5\n\n nothing\n7\n7 8\n 7 8\n2 b 4 nan\n2 c 4 -1\n2 d 4 1e300\n2 b nan 4\n2 c -1 4\n3 d,e 3 1.7e12\n text\n>3>5:=a b 1 2")
+	want := []node.Fingerprint{
+		{Text: "1 a", Since: 4 * time.Millisecond, Until: 5 * time.Millisecond},
+		{Text: "3 d,e", Since: 3 * time.Millisecond, Until: 1_700_000_000 * time.Second},
+		{Text: ">3>5:=a b", Since: time.Millisecond, Until: 2 * time.Millisecond},
+	}
 	if !slices.Equal(got, want) {
 		t.Errorf("%+v", got)
 	}
@@ -419,7 +423,7 @@ func TestEnrolGivesIdentity(t *testing.T) {
 		r := start(t, n.Conn(), guarded(time.Minute))
 		r.enrolled()
 		id := r.state.Identity
-		if stored, left, _ := n.Get(identityKey); len(id) != 10 || stored != id || left != -1 {
+		if stored, left, _ := n.Get(identityKey); len(id) != 12 || stored != id || left != -1 {
 			t.Errorf("%q, and the node keeps %q for %v", id, stored, left)
 		}
 		if got := fresh().state.Identity; got != id {
@@ -469,7 +473,7 @@ func TestEnrolWrongAnswers(t *testing.T) {
 			"*5\r\n" + at + text(life) + ":1\r\n" + text("ABC"),
 			"*5\r\n" + at + text(life+" -5") + ":1\r\n" + text("ABC"),
 			"*5\r\n" + at + text(life+" 99999999999999999") + ":1\r\n" + text("ABC"),
-			"*5\r\n" + at + text(life+" 5 5") + ":1\r\n" + text("ABC"),
+			"*5\r\n" + at + text(life+" 5 5 5") + ":1\r\n" + text("ABC"),
 			"*5\r\n" + at + text(incarnation+" -5 5") + ":1\r\n" + text("ABC"),
 			"*5\r\n" + at + text("x/y 5 5") + ":1\r\n" + text("ABC"),
 			"*5\r\n" + at + text(marker) + ":2\r\n" + text("ABC"),

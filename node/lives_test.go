@@ -210,7 +210,7 @@ func TestIdentityOfALaterLife(t *testing.T) {
 		r.enrolled()
 		tells(n, "R", "P", "master")
 		r.again(n)
-		if s := r.state; !s.Guarded || len(s.Identity) != 10 {
+		if s := r.state; !s.Guarded || len(s.Identity) != 12 {
 			t.Errorf("%+v", s)
 		}
 	})

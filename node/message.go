@@ -42,9 +42,11 @@ const (
 	// Vacate marks the key as left, see [CutLeft], if it still holds Token: it lives on for TTL,
 	// and is handed to no waiter. Vacate takes Token out of the queue.
 	Vacate
-	// Sign leaves Token, the fingerprint of the sender's electorate, for TTL, and reads those of
-	// others. If Grown is set it also writes down that the incarnation Life has been known for the
-	// window, under a key of its own beside the marker. Name is not used.
+	// Sign leaves Token, the text of an [Entry], for TTL, and reads those of others. Age is how long
+	// it has counted already, elsewhere: it is 0 for one that is new, or the sender's own. So a
+	// sender that uses several nodes can leave on each what it has read on another one, for what is
+	// left of its life. If Grown is set Sign also writes down that the incarnation Life has been
+	// known for the window, under a key of its own beside the marker. Name is not used.
 	Sign
 	// RenewAll does what Renew does for every member of Group.
 	RenewAll
@@ -102,14 +104,15 @@ type Command struct {
 	ID     uint64        // the sender's; comes back in the Reply
 	Op     Op            // what is asked
 	Name   string        // the lock key, prefix included
-	Token  string        // unused by Inspect; of Sign: the fingerprint, without a line feed
+	Token  string        // unused by Inspect; of Sign: the entry, without a line feed; of Advance: the change
 	Former string        // of Adopt: the token that is to be replaced
 	TTL    time.Duration // whole milliseconds; of Grant, Renew, Heal, Claim, Adopt, Vacate and Sign; of Raise: 0, or the key is given it
-	Fence  uint64        // of Grant, Raise, Heal, Claim and Adopt; of Release: 0, or the key may be given with it to the next waiter, see [Wake]
-	Ticket uint64        // of Enqueue: the smaller comes first; less than 2^53
+	Fence  uint64        // of Grant, Raise, Heal, Claim and Adopt; of Advance: the floor, less than 2^53; of Release: 0, or the key may be given with it to the next waiter, see [Wake]
+	Ticket uint64        // of Enqueue: the smaller comes first; less than 2^53; of Highest: the part
 	New    bool          // of Enqueue: Token is to stand after all that stand there, and Ticket is only the least
 	Queued bool          // of Release: Token may wait for the key, or the key be reserved for it; Release ends that as well
 	Track  bool          // of Inspect: a Wake reports the next change of the key, if State.Tracks
+	Age    time.Duration // of Sign: not negative
 	Grown  bool          // of Sign: Life is grown, see State.Grown
 	Life   uint32        // of Heal, and of Sign with Grown: the State.Life for which it is meant
 	By     clock.Instant // it is not sent after this instant, because its result would be of no use
@@ -164,9 +167,9 @@ type Reply struct {
 	Op     Op
 	Status Status
 	Raised bool   // of Grant, Claim and Adopt: Fence was larger than what was stored, and is stored now
-	Fence  uint64 // of Claim, Adopt, Inspect and Enqueue: what the register of the name has, 0 if nothing; of Raise: what it had before
+	Fence  uint64 // of Claim, Adopt, Inspect and Enqueue: what the register of the name has, 0 if nothing; of Raise: what it had before; of Advance: the floor; of Highest: the highest fence of the part, 0 if there is none
 	Holds  uint64 // of the same but Raise: the fence of the lease that holds the key, 0 if its value has none
-	Ticket uint64 // of Enqueue: at which it stands there; 0 if it does not
+	Ticket uint64 // of Enqueue: at which it stands there; 0 if it does not; of Highest: the next part
 	// Until is, of Enqueue, when the waiter's heartbeat ends, by the node's TIME since the Unix
 	// epoch in whole milliseconds; 0 if it does not stand there.
 	Until time.Duration
@@ -176,7 +179,7 @@ type Reply struct {
 	Left time.Duration
 	// Value is what the key holds, of the same but Adopt if OK. Of Renew and Heal if Other it is
 	// the beginning of that, without the fence that may stand after a token. Of Sign it is the
-	// fingerprints, see [Fingerprints].
+	// entries, see [Fingerprints]. Of Advance it is the change that the node keeps, see [ParseChange].
 	Value string
 	Ahead int // of Enqueue, and of Claim if Other: how many stand before it in this node's queue; of Inspect: how many stand there and are alive
 	// Err says why Status is Unknown or Unsent, in the node's own words; nil otherwise. It can be
@@ -232,13 +235,15 @@ type Wake struct {
 	Beat, At, Until time.Duration
 }
 
-// A Fingerprint is that of an electorate, which some client has left on a node.
+// A Fingerprint is an [Entry] that some client has left on a node. Times are the node's TIME, since
+// the Unix epoch.
 type Fingerprint struct {
-	Text  string
-	Until time.Duration // the node's TIME, since the Unix epoch, until which it counts
+	Text  string        // of the entry
+	Since time.Duration // when it began to count; there was no break since
+	Until time.Duration // until then it counts
 }
 
-// Fingerprints reads the fingerprints in the Value of a reply to [Sign]. The sender's own is among
+// Fingerprints reads the entries in the Value of a reply to [Sign]. The sender's own is among
 // them.
 func Fingerprints(value string) []Fingerprint { return fingerprints(value) }
 

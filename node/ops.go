@@ -9,7 +9,7 @@ import (
 )
 
 // lastOp is the largest Op.
-const lastOp = RenewAll
+const lastOp = Highest
 
 // An operation says how a script does commands of one Op: which fields of a Command it gets, and
 // which fields of a Reply it answers. The script defines the form of both.
@@ -20,7 +20,7 @@ type operation struct {
 	read func(a *answer, r *Reply)                           // what follows the status; nil if nothing does
 }
 
-// operations has all but Grant, which is no script. The script of RenewAll renews most groups. That
+// operations has all but Grant and Highest, which are no scripts. The script of RenewAll renews most groups. That
 // of Renew is for the rest of one, and for groups whose tokens are not alike.
 var operations = [lastOp + 1]operation{
 	Renew: {
@@ -131,9 +131,17 @@ var operations = [lastOp + 1]operation{
 			if c.Grown {
 				life = p.life
 			}
-			return script.SignArgs(to, c.Token, p.millis(c.TTL), life)
+			return script.SignArgs(to, c.Token, p.millis(c.TTL), life, c.Age)
 		},
-		read: func(a *answer, r *Reply) { r.Value = a.text(script.SignFingerprints) },
+		read: func(a *answer, r *Reply) { r.Value = a.text(script.SignEntries) },
+	},
+	Advance: {
+		Script: &script.Advance,
+		args: func(p *pipeline, to []string, c *Command) []string {
+			was := p.marker
+			p.advance(c)
+			return script.AdvanceArgs(to, was, p.marker)
+		},
 	},
 }
 

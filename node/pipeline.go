@@ -21,7 +21,9 @@ var (
 	errYoung     = errors.New("not sent: the node is young, and may have forgotten a grant that is still believed")
 	errOtherLife = errors.New("not sent: the node has restarted or was replaced since")
 	errForgot    = errors.New("the node does not answer with its marker: its data may be gone")
-	errRaised    = errors.New("another client has changed the largest TTL in the node's marker, which is read again")
+	errRaised    = errors.New("another client has changed the largest TTL, the floor or the change in the node's marker, which is read again")
+	errAdvanced  = errors.New("the node's marker was changed, and is read again")
+	errNoMarker  = errors.New("not sent: the node has no marker, because it is not guarded")
 	errBroken    = errors.New("WRONGTYPE the name's fence or queue key is not a sorted set")
 )
 
@@ -37,6 +39,18 @@ func (c *Command) by() Op {
 	return c.Op
 }
 
+// isPossible reports whether there is what an Advance or a Highest asks for.
+func (c *Command) isPossible() bool {
+	switch c.Op {
+	case Advance:
+		_, ok := ParseChange(c.Token)
+		return ok && c.Fence < 1<<53
+	case Highest:
+		return c.Ticket < script.Parts
+	}
+	return true
+}
+
 // A pipeline turns commands into what is sent at once, and the answers back into replies. Its
 // buffers are used again for the next one.
 type pipeline struct {
@@ -47,6 +61,8 @@ type pipeline struct {
 	sent     clock.Instant // when the commands were queued
 	young    bool          // nothing is handed over: what was forgotten may be healed
 	life     string        // the present one, as its marker tells it
+	marker   string        // the whole of it, after what is encoded so far
+	refused  bool          // the latest Advance changes nothing: another change is under way
 	single   bool          // each call of a script carries one name
 	tracks   bool          // the node notifies of changes of keys that are read
 	commands []Command
@@ -97,6 +113,10 @@ type call struct {
 	eval     bool
 	from, to int // within live
 	at       int // where its answers begin
+
+	// These are of Advance: what the marker is after it, and that it changes nothing.
+	marker  string
+	refused bool
 }
 
 // accept takes the commands and gives each a reply. Commands whose time is over are not among the
@@ -113,7 +133,7 @@ func (p *pipeline) accept(commands []Command, now clock.Instant) {
 		p.replies[i] = Reply{ID: c.ID, Op: c.Op}
 		it := item{int32(i), alone}
 		switch {
-		case c.Op < Grant || c.Op > lastOp || (c.Op == RenewAll) != (c.Group != nil):
+		case c.Op < Grant || c.Op > lastOp || (c.Op == RenewAll) != (c.Group != nil) || !c.isPossible():
 			p.unsent(it, errNoSuch)
 		case c.Group != nil:
 			p.acceptGroup(int32(i), c.Group, now)
@@ -176,7 +196,7 @@ func (p *pipeline) fail(status Status, err error) {
 // place of CLIENT GETNAME before grants: the end of the pipeline shows a stranger as well, and a
 // grant is as cheap as without it.
 func (p *pipeline) build(s *session, withTime, eval, sealed bool, loaded *[lastOp + 1]bool) {
-	p.calls = p.calls[:0]
+	p.calls, p.marker = p.calls[:0], s.marker
 	p.together()
 	grants := slices.ContainsFunc(p.live, func(it item) bool { return p.commands[it.command].Op == Grant })
 	p.named, p.timed = !(grants && sealed), withTime || grants
@@ -195,6 +215,12 @@ func (p *pipeline) build(s *session, withTime, eval, sealed bool, loaded *[lastO
 			i++
 			continue
 		}
+		if c.Op == Highest {
+			p.calls = append(p.calls, call{op: Highest, from: i, to: i + 1, at: p.link.gathered()})
+			p.highest(c)
+			i++
+			continue
+		}
 		to := p.run(i)
 		op := c.by()
 		if p.packs(p.live[i:to]) != nil {
@@ -208,6 +234,10 @@ func (p *pipeline) build(s *session, withTime, eval, sealed bool, loaded *[lastO
 		loaded[op] = true
 		p.calls = append(p.calls, call{op: op, eval: text, from: i, to: to, at: p.link.gathered()})
 		p.script(op, i, to, text)
+		if op == Advance {
+			last := &p.calls[len(p.calls)-1]
+			last.marker, last.refused = p.marker, p.refused
+		}
 		i = to
 	}
 	s.addLast()
@@ -252,7 +282,7 @@ func (p *pipeline) run(from int) int {
 	start := p.live[from]
 	first := &p.commands[start.command]
 	to := from + 1
-	if p.single || first.Op == Sign {
+	if p.single || first.Op == Sign || first.Op == Advance {
 		return to
 	}
 	for ; to < len(p.live) && to-from < script.MaxNames; to++ {
@@ -289,6 +319,52 @@ func (p *pipeline) run(from int) int {
 func (p *pipeline) grant(c *Command) {
 	p.add(append(p.words[:0], "SET", c.Name, c.Token, "NX", "PX", string(p.millis(c.TTL))))
 	p.add(append(p.words[:0], "ZADD", script.FenceKey(c.Name), "GT", "CH", strconv.FormatUint(c.Fence, 10), script.Member))
+}
+
+// highest adds plain commands as well. A script would need the rights to keys of many slots at once.
+func (p *pipeline) highest(c *Command) {
+	for _, key := range script.Part(int(c.Ticket)) {
+		p.add(append(p.words[:0], "ZSCORE", key, script.Member))
+	}
+}
+
+// advance computes the marker that an Advance leaves. The node compares its own with the one from
+// which this began, so that nothing is decided here of which it knows otherwise.
+func (p *pipeline) advance(c *Command) {
+	mark, change, _ := readMark(p.marker)
+	told, _ := ParseChange(c.Token)
+	next, ok := change.Advanced(told)
+	if p.refused = !ok; ok {
+		mark.Floor, mark.Change = max(mark.Floor, c.Fence), next.String()
+		p.marker = mark.String()
+	}
+}
+
+// readMark reads a marker. It returns false if that cannot be read.
+func readMark(marker string) (mark script.Mark, change Change, ok bool) {
+	mark, ok = script.ReadMark(marker)
+	if ok {
+		change, ok = ParseChange(mark.Change)
+	}
+	return mark, change, ok
+}
+
+// leaves returns what the marker must be at the end of a pipeline: what its last Advance left that
+// the node has run, or else what it was. A marker that was as told when the Advance was run was so
+// all the time before.
+func (p *pipeline) leaves(vs []value, s *session) string {
+	marker := s.marker
+	for _, c := range p.calls {
+		if c.op != Advance {
+			continue
+		}
+		if answer, err := vs[c.at].array(); err == nil && len(answer) == 2+script.Advance.Each {
+			if says, err := answer[2+script.Says].integer(); err == nil && says == script.Ours {
+				marker = c.marker
+			}
+		}
+	}
+	return marker
 }
 
 // add gathers a command whose words are in the buffer for that.
@@ -397,8 +473,11 @@ func (p *pipeline) read(vs []value, s *session, last bool) (at time.Duration, ov
 // readCall reads the answers to one call. refused says that it must be sent again.
 func (p *pipeline) readCall(vs []value, s *session, c call, last bool) (at time.Duration, refused bool, err error) {
 	live := p.live[c.from:c.to]
-	if c.op == Grant {
+	switch c.op {
+	case Grant:
 		return 0, false, readGrant(vs[c.at:c.at+2], &p.replies[live[0].command])
+	case Highest:
+		return 0, false, p.readHighest(vs[c.at:], live[0])
 	}
 	answer, err := vs[c.at].array()
 	if s.refuses(err, c, last) {
@@ -412,7 +491,47 @@ func (p *pipeline) readCall(vs []value, s *session, c call, last bool) (at time.
 	} else {
 		at, err = p.readScript(answer, c.op, live)
 	}
+	if err == nil && c.op == Advance {
+		readAdvance(c, &p.replies[live[0].command])
+	}
 	return at, false, err
+}
+
+// readAdvance tells what the node keeps, if it has run the command. Else the marker is another one
+// than the pipeline began with, and the end of the pipeline says the same.
+func readAdvance(c call, r *Reply) {
+	if r.Status != OK {
+		r.Status, r.Err = Unknown, errRaised
+		return
+	}
+	if c.refused {
+		r.Status = Other
+	}
+	mark, _ := script.ReadMark(c.marker)
+	r.Value, r.Fence = mark.Change, mark.Floor
+}
+
+// readHighest reads the largest fence of one part of the registers. A key of another type keeps
+// none.
+func (p *pipeline) readHighest(vs []value, it item) error {
+	c, r := &p.commands[it.command], &p.replies[it.command]
+	highest := uint64(0)
+	for i := range script.Part(int(c.Ticket)) {
+		text, err := vs[i].string()
+		if told, did := said(err); did && strings.HasPrefix(told, "WRONGTYPE") || err == errNil {
+			continue
+		}
+		if err = plain(err, "ZSCORE"); err != nil {
+			return err
+		}
+		stored, err := score(text)
+		if err != nil {
+			return err
+		}
+		highest = max(highest, stored)
+	}
+	r.Status, r.Fence, r.Ticket = OK, highest, (c.Ticket+1)%script.Parts
+	return nil
 }
 
 // refuses reports whether the node has run nothing of a call, so that another try is worthwhile:
@@ -579,21 +698,33 @@ func (p *pipeline) readRenewals(all []value, by Op, live []item) (time.Duration,
 	return at, nil
 }
 
-// fingerprints reads the fingerprints, and leaves out what it cannot read: another program has
-// written it.
+// fingerprints reads the entries, and leaves out what it cannot read: another program has written
+// it.
 func fingerprints(value string) (all []Fingerprint) {
 	for line := range strings.SplitSeq(value, "\n") {
-		at := strings.LastIndexByte(line, ' ')
-		if at < 1 {
-			continue
+		text, since, until := "", "", ""
+		if at := strings.LastIndexByte(line, ' '); at > 0 {
+			text, until = line[:at], line[at+1:]
 		}
-		ms, err := strconv.ParseFloat(line[at+1:], 64)
-		if err != nil || !(ms >= 0 && ms <= float64(maxMillis)) {
-			continue
+		if at := strings.LastIndexByte(text, ' '); at > 0 {
+			text, since = text[:at], text[at+1:]
 		}
-		all = append(all, Fingerprint{Text: line[:at], Until: time.Duration(ms) * time.Millisecond})
+		began, ok := moment(since)
+		ends, ok2 := moment(until)
+		if ok && ok2 {
+			all = append(all, Fingerprint{Text: text, Since: began, Until: ends})
+		}
 	}
 	return all
+}
+
+// moment reads a time of a node in ms.
+func moment(text string) (time.Duration, bool) {
+	ms, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(ms >= 0 && ms <= float64(maxMillis)) {
+		return 0, false
+	}
+	return time.Duration(ms) * time.Millisecond, true
 }
 
 // maxMillis is how many milliseconds fit into a Duration.

@@ -393,7 +393,7 @@ func (s *session) ask() (time.Duration, error) {
 	s.link.add(askTime...)
 	s.addLast()
 	vs := s.link.exchange(s.ctx)
-	if _, err := s.disbelieve(vs, s.named(&vs[0])); err != nil {
+	if _, err := s.disbelieve(vs, s.named(&vs[0]), s.marker); err != nil {
 		return 0, err
 	}
 	return nodeTime(vs[1].array())
@@ -429,8 +429,9 @@ func (s *session) named(answer *value) error {
 
 // disbelieve returns an error if no answer of a round trip counts, and the status of the commands
 // then. Another connection answered, or the server has forgotten something, or one answer too many
-// has shifted the others. first is what was wrong with the first answers.
-func (s *session) disbelieve(vs []value, first error) (Status, error) {
+// has shifted the others. first is what was wrong with the first answers, and marker what the last
+// one must be if there is a marker.
+func (s *session) disbelieve(vs []value, first error, marker string) (Status, error) {
 	switch {
 	case first == nil:
 	case errors.Is(first, errSealed), errors.As(first, new(*unsentError)): // the library would have had to dial, or the connection was closed before
@@ -440,7 +441,7 @@ func (s *session) disbelieve(vs []value, first error) (Status, error) {
 	}
 	last, want := errShifted, s.nonce
 	if s.marker != "" {
-		last, want = errForgot, s.marker
+		last, want = errForgot, marker
 	}
 	if got, err := vs[len(vs)-1].bytes(); err != nil || string(got) != want {
 		if s.marker != "" && strings.HasPrefix(string(got), s.life+" ") {
@@ -555,6 +556,8 @@ type identity struct {
 	since    string        // when this incarnation began, as the marker says
 	age      time.Duration // how long ago that was by the node's clock; not negative
 	maxTTL   time.Duration
+	change   Change
+	floor    uint64
 	marked   clock.Instant // before the marker was asked for
 	grown    bool          // a client has written that this life is
 	identity string        // of the data
@@ -623,8 +626,7 @@ func (s *session) enrol(guard bool, maxTTL time.Duration, known string) (identit
 }
 
 // mark asks the server which incarnation this is, and since when. It raises the marker's MaxTTL to
-// maxTTL. If the data has no identity it gets known: that is the identity of this node, as far as
-// it was met before.
+// maxTTL. known is the identity of this node, "" if it was never met: it gets that if it was emptied.
 func (s *session) mark(id *identity, maxTTL time.Duration, known string) error {
 	s.step()
 	id.marked = s.clock.Now()
@@ -665,26 +667,22 @@ func (s *session) mark(id *identity, maxTTL time.Duration, known string) error {
 	if id.identity, err = answer[script.EnrolIdentity].string(); err != nil {
 		return plain(err, script.Enrol.Name)
 	}
-	rest, ours := strings.CutPrefix(id.marker, id.run+"/"+id.replication+" ")
-	text, most, _ := strings.Cut(rest, " ")
+	mark, change, ok := readMark(id.marker)
+	text, ours := strings.CutPrefix(mark.Life, id.run+"/"+id.replication+" ")
 	since, err := strconv.ParseInt(text, 10, 64)
-	ms, err2 := strconv.ParseInt(most, 10, 64)
-	if !ours || err != nil || err2 != nil || since < 0 || ms < 0 || ms > maxMillis || grown < 0 || grown > 1 || !isIdentity(id.identity) {
+	if !ok || !ours || err != nil || mark.MaxTTL > maxMillis || grown < 0 || grown > 1 || !isIdentity(id.identity) {
 		return unexpected(script.Enrol.Name, fmt.Sprintf("%q, %d, %q", id.marker, grown, id.identity))
 	}
-	id.since, id.maxTTL = text, time.Duration(ms)*time.Millisecond
+	id.since, id.maxTTL = text, time.Duration(mark.MaxTTL)*time.Millisecond
+	id.change, id.floor = change, mark.Floor
 	// A time from the future was written by a clock that has been set back since.
 	id.age = time.Duration(max(0, now.Microseconds()-since)) * time.Microsecond
-	s.marker = id.marker
-	s.life = id.run + "/" + id.replication + " " + text
+	s.marker, s.life = id.marker, mark.Life
 	return nil
 }
 
 // isIdentity reports whether a text can stand in a list of identities, and that in a marker.
 func isIdentity(text string) bool { return text != "" && !strings.ContainsAny(text, " ,\t\v\f\r\n") }
-
-// newIdentity returns an identity for data that has none.
-func newIdentity() string { return rand.Text()[:10] }
 
 // info returns one section, or nothing if the server has no such section.
 func info(v *value) (string, error) {

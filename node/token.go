@@ -109,7 +109,7 @@ func CutLeft(value string) (token string, left bool) {
 	return value, false
 }
 
-// An Electorate is the set of nodes that a client uses, as its fingerprint says.
+// An Electorate is a set of nodes that a client uses, as its entry says.
 type Electorate struct {
 	Nodes      int
 	Identities []string // of those that were met, each once, in order
@@ -122,12 +122,12 @@ func NewElectorate(n int, ids []string) Electorate {
 	return Electorate{Nodes: n, Identities: slices.Compact(ids)}
 }
 
-// String returns the text of the fingerprint.
+// String returns the text of the electorate.
 func (e Electorate) String() string {
 	return strconv.Itoa(e.Nodes) + " " + strings.Join(e.Identities, ",")
 }
 
-// ParseElectorate reads the text of a fingerprint. It returns false if the text has another form.
+// ParseElectorate reads the text of an electorate. It returns false if the text has another form.
 func ParseElectorate(text string) (Electorate, bool) {
 	count, list, _ := strings.Cut(text, " ")
 	n, err := strconv.Atoi(count)

@@ -25,6 +25,7 @@ var acts = map[string]act{
 	script.Adopt.SHA:    {script.Adopt, adopt},
 	script.Sign.SHA:     {script.Sign, sign},
 	script.Enrol.SHA:    {script.Enrol, enrol},
+	script.Advance.SHA:  {script.Advance, advance},
 }
 
 // An act plays a script for one name: it is given the name's keys, the arguments of the
@@ -238,11 +239,16 @@ func adopt(t *keyspace.Turn, out []any, keys, _, args []string) ([]any, error) {
 }
 
 func sign(t *keyspace.Turn, out []any, keys, _, args []string) ([]any, error) {
-	all, err := t.Sign(&keyspace.Own{Marker: keys[0], Grown: keys[1], Clients: keys[2]}, args[0], millis(args[1]), args[2])
+	all, err := t.Sign(&keyspace.Own{Marker: keys[0], Grown: keys[1], Clients: keys[2]}, args[0], millis(args[1]), millis(args[3]), args[2])
 	return append(out, int64(script.Ours), all), err
 }
 
 func enrol(t *keyspace.Turn, out []any, keys, _, args []string) ([]any, error) {
 	e, err := t.Enrol(&keyspace.Own{Marker: keys[0], Grown: keys[1], Identity: keys[2]}, args[0], millis(args[1]), args[2])
 	return append(out, e.Marker, count(e.Grown), e.Identity), err
+}
+
+func advance(t *keyspace.Turn, out []any, keys, _, args []string) ([]any, error) {
+	says, err := t.Advance(&keyspace.Own{Marker: keys[0]}, args[0], args[1])
+	return append(out, int64(says)), err
 }

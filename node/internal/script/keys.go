@@ -80,6 +80,20 @@ func FenceKey(name string) string {
 	return registers()[at : at+lenRegister]
 }
 
+// Part returns the keys of one part of the registers, of Parts, for a client that asks all of them:
+// so many that it does not take long, and so few that nobody else waits for long.
+func Part(n int) (keys []string) {
+	for at := n * perPart; at < (n+1)*perPart; at++ {
+		keys = append(keys, registers()[at*lenRegister:(at+1)*lenRegister])
+	}
+	return keys
+}
+
+const (
+	Parts   = 32
+	perPart = Registers / Parts
+)
+
 const (
 	beforeTag   = Prefix + "fence:{"
 	lenRegister = len(beforeTag + "@@@@}")
@@ -160,10 +174,8 @@ func InboxChannel(random string) string { return Prefix + "inbox:" + random }
 // What a node keeps of itself, without expiry but for Clients, whose last entry takes it
 // along.
 const (
-	// Marker tells which incarnation of a node's data this is: the incarnation, a space,
-	// the node's time in microseconds since when it counts as young, a space, and the
-	// largest MaxTTL in ms that any client has raised it to. A marker of the first edition
-	// ends after the time. The first two are what is called a life.
+	// Marker tells which incarnation of a node's data this is, and what all clients must know
+	// of it: see Mark. A marker of the first edition ends after the life.
 	Marker = Prefix + "incarnation"
 
 	// slotOfMarker begins the keys below. They are in the slot of the marker, so that one
@@ -173,9 +185,9 @@ const (
 	// Grown holds the life that somebody has known for the window. It is apart from the
 	// marker, because every pipeline ends by comparing that, and to grow is no news for them.
 	Grown = slotOfMarker + "grown"
-	// Identity is what the data is called. A node is given it once.
+	// Identity is what the data is called. A node is given it once, and again after it was emptied.
 	Identity = slotOfMarker + "identity"
-	// Clients is a sorted set of the electorates that clients have here: the fingerprint,
-	// with the node's time in ms until which it counts for a score.
+	// Clients is a sorted set of the entries of clients, which say what electorates they were
+	// told: the entry, with the node's time in ms until which it counts for a score. See Sign.
 	Clients = slotOfMarker + "clients"
 )

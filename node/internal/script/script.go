@@ -807,37 +807,56 @@ const AdoptRaised = holding
 // Enrol compares the server's incarnation with its marker, and writes it there. A life
 // begins now if it is another, and also if there is none: what has forgotten its marker
 // may have forgotten a grant with it, however long the server has been up. The largest
-// MaxTTL stays over that as long as the marker does. KEYS: the marker, what is grown, the
-// identity. ARGV: the incarnation; our MaxTTL in ms; the identity for data that has none.
-// Answers TIME, the marker, 1 if this life is grown, and the identity.
+// MaxTTL stays over that as long as the marker does, and so do the floor and the change.
+//
+// Data that has no identity gets the one that the client knows: it was emptied, and is known by it
+// to all others. If the client knows none, it gets one that is made of the life. So it is seen
+// that nobody who knew the former one was there first. Whoever comes later in this life puts the
+// former one in its place, as long as the life is not grown. Then the life begins again, so that
+// all enrol again, and none goes on with what was made.
+//
+// KEYS: the marker, what is grown, the identity. ARGV: the incarnation; our MaxTTL in ms; the
+// identity that the client knows, or an empty string. Answers TIME, the marker, 1 if this life is
+// grown, and the identity.
 var Enrol = define(Script{
 	Name: "enrol", KeysOf: kinds{always(Marker), always(Grown), always(Identity)}, Says: says(), Each: enrolEach,
 	Args: len(EnrolArgs(nil, "", 0, "")),
 }, `
 local t = redis.call('TIME')
+local now = string.format('%.0f', t[1] * 1000000 + t[2])
 local before = redis.call('GET', KEYS[1])
-local run, since, most = string.match(before or '', '^(%S+) (%d+) ?(%d*)$')
+local run, since, most, more = string.match(before or '', '^(%S+) (%d+) ?(%d*)(.*)$')
+if more and more ~= '' and (most == '' or not string.find(more, '^ %d+$') and not string.find(more, '^ %d+ [123] %S+$')) then
+  run, most, more = nil, nil, nil
+end
 if run ~= ARGV[1] then
-  since = string.format('%.0f', t[1] * 1000000 + t[2])
+  since = now
 end
 if (tonumber(most) or 0) < tonumber(ARGV[2]) then
   most = ARGV[2]
 end
 local life = ARGV[1] .. ' ' .. since
-local marker = life .. ' ' .. (tonumber(most) and most or '0')
+local identity, known, grown = redis.call('GET', KEYS[3]), ARGV[3], redis.call('GET', KEYS[2])
+local made = string.sub(redis.sha1hex(life), 1, `+strconv.Itoa(LenIdentity)+`)
+local given = identity or known ~= '' and known or made
+if identity == made and known ~= '' and known ~= made and grown ~= life then
+  given, life = known, ARGV[1] .. ' ' .. now
+end
+if given ~= identity then
+  redis.call('SET', KEYS[3], given)
+end
+local marker = life .. ' ' .. (tonumber(most) and most or '0') .. (more or '')
 if marker ~= before then
   redis.call('SET', KEYS[1], marker)
 end
-local identity = redis.call('GET', KEYS[3])
-if not identity then
-  identity = ARGV[3]
-  redis.call('SET', KEYS[3], identity)
-end
-return {t[1], t[2], marker, redis.call('GET', KEYS[2]) == life and 1 or 0, identity}
+return {t[1], t[2], marker, grown == life and 1 or 0, given}
 `)
 
-func EnrolArgs(to []string, incarnation string, maxTTL time.Duration, identity string) []string {
-	return append(to, incarnation, strconv.FormatInt(maxTTL.Milliseconds(), 10), identity)
+// LenIdentity is how long an identity is that is made of a life.
+const LenIdentity = 12
+
+func EnrolArgs(to []string, incarnation string, maxTTL time.Duration, known string) []string {
+	return append(to, incarnation, strconv.FormatInt(maxTTL.Milliseconds(), 10), known)
 }
 
 // Where an Enrol answers what. It says nothing of a key.
@@ -848,48 +867,98 @@ const (
 	enrolEach
 )
 
-// Sign leaves the fingerprint of an electorate, and reads all that count. KEYS: the marker,
-// what is grown, the fingerprints. ARGV: the fingerprint; for how long it counts in ms; the
-// life that is grown, or an empty string: it is written only if that is the present one.
-// Answers Ours, and the fingerprints: each is followed by a space and its score, and a line
-// feed stands between them. What is grown comes first: a key of another type in the place
-// of the fingerprints must not keep the node young.
+// Advance puts a marker into the place of the one that the client was told when it enrolled. KEYS:
+// the marker. ARGV: that; what it is to be. Answers Ours if the marker was the one that was told,
+// else Absent or Other: it was lost, or another client has changed it.
+var Advance = define(Script{
+	Name: "advance", KeysOf: kinds{always(Marker)}, Says: says(Absent, Ours, Other), Each: Says + 1,
+	Args: len(AdvanceArgs(nil, "", "")),
+}, `
+local out = redis.call('TIME')
+local marker = redis.call('GET', KEYS[1])
+if marker == ARGV[1] then
+  if ARGV[2] ~= marker then
+    redis.call('SET', KEYS[1], ARGV[2])
+  end
+  out[3] = 1
+else
+  out[3] = marker and 2 or 0
+end
+return out
+`)
+
+func AdvanceArgs(to []string, told, next string) []string { return append(to, told, next) }
+
+// Sign leaves an entry, and reads all that count. KEYS: the marker, what is grown, the entries.
+// ARGV: the entry; for how long it counts in ms; the life that is grown, or an empty string: it is
+// written only if that is the present one; for how long the entry counts already in ms. Answers
+// Ours, and the entries: each is followed by a space, the time in ms since when it counts without
+// a break, a space and its score, and a line feed stands between them. What is grown comes first:
+// a key of another type in the place of the entries must not keep the node young.
+//
+// Beside each entry stands another member, with the same score: "@", since when, a space and the
+// entry. An entry without one is of a client of an earlier state, and counts since it was seen
+// first, which is before the one that sees it. What a client holds comes and goes, so of entries
+// that tell the same two electorates the first says since when. Clients of an earlier state read
+// no such member, and no entry of two electorates: none of these begins with a digit.
 var Sign = define(Script{
-	Name: "sign", KeysOf: kinds{always(Marker), always(Grown), always(Clients)}, Says: says(Ours), Each: SignFingerprints + 1,
-	Args: len(SignArgs(nil, "", "", "")),
+	Name: "sign", KeysOf: kinds{always(Marker), always(Grown), always(Clients)}, Says: says(Ours), Each: SignEntries + 1,
+	Args: len(SignArgs(nil, "", "", "", 0)),
 }, `
 local out = redis.call('TIME')
 local now = out[1] * 1000 + math.floor(out[2] / 1000)
-local alive = tonumber(ARGV[2])
+local entry, alive, entries = ARGV[1], tonumber(ARGV[2]), KEYS[3]
 if ARGV[3] ~= '' then
   local marker = redis.call('GET', KEYS[1])
   if marker and string.sub(marker, 1, #ARGV[3] + 1) == ARGV[3] .. ' ' then
     redis.call('SET', KEYS[2], ARGV[3])
   end
 end
-redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
-redis.call('ZADD', KEYS[3], 'GT', now + alive, ARGV[1])
-if redis.call('PTTL', KEYS[3]) < alive then
-  redis.call('PEXPIRE', KEYS[3], ARGV[2])
+redis.call('ZREMRANGEBYSCORE', entries, '-inf', now)
+redis.call('ZADD', entries, 'GT', now + alive, entry)
+if redis.call('PTTL', entries) < alive then
+  redis.call('PEXPIRE', entries, ARGV[2])
 end
-local all = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', '+inf', 'WITHSCORES')
-local lines = {}
+local function told(text)
+  return string.match(text, '^>%S+') or text
+end
+local all = redis.call('ZRANGEBYSCORE', entries, '-inf', '+inf', 'WITHSCORES')
+local first, since, lines = now - ARGV[4], {}, {}
 for i = 1, #all, 2 do
-  lines[#lines+1] = all[i] .. ' ' .. all[i+1]
+  local began, of = string.match(all[i], '^@(%d+) (.+)$')
+  if of then
+    since[of] = math.min(since[of] or began, began)
+    if told(of) == told(entry) then
+      first = math.min(first, began)
+    end
+  end
+end
+since[entry] = first
+for i = 1, #all, 2 do
+  local began, of = string.match(all[i], '^@(%d+) (.+)$')
+  if of then
+    if tonumber(began) ~= since[of] then
+      redis.call('ZREM', entries, all[i])
+    end
+  else
+    local text = string.format('%.0f', since[all[i]] or now - 1)
+    redis.call('ZADD', entries, 'GT', all[i+1], '@' .. text .. ' ' .. all[i])
+    lines[#lines+1] = all[i] .. ' ' .. text .. ' ' .. all[i+1]
+  end
 end
 out[3], out[4] = 1, table.concat(lines, '\n')
 return out
 `)
 
-func SignArgs(to []string, fingerprint string, counts Millis, grown string) []string {
-	return append(to, fingerprint, string(counts), grown)
+func SignArgs(to []string, entry string, counts Millis, grown string, age time.Duration) []string {
+	return append(to, entry, string(counts), grown, strconv.FormatInt(age.Milliseconds(), 10))
 }
 
-// SignFingerprints is where a Sign answers the fingerprints.
-const SignFingerprints = Says + 1
+// SignEntries is where a Sign answers the entries.
+const SignEntries = Says + 1
 
 // All lists every script.
-var All = []Script{Renew, RenewAll, Release, Vacate, Leave, Raise, Inspect, Enqueue, Claim, Heal, Adopt, Sign, Enrol}
+var All = []Script{Renew, RenewAll, Release, Vacate, Leave, Raise, Inspect, Enqueue, Claim, Heal, Adopt, Sign, Enrol, Advance}
 
 func define(s Script, text string) Script {
 	sum := sha1.Sum([]byte(text))

@@ -62,6 +62,8 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 	t.Run("queue", func(t *testing.T) { queue(t, open(t)) })
 	t.Run("enrolment", func(t *testing.T) { enrolment(t, open(t)) })
 	t.Run("lives", func(t *testing.T) { lives(t, open(t)) })
+	t.Run("stages", func(t *testing.T) { stages(t, open(t)) })
+	t.Run("highest", func(t *testing.T) { highest(t, begin(t, open(t), "")) })
 	t.Run("adoptions", func(t *testing.T) { adoptions(t, begin(t, open(t), "")) })
 	t.Run("news", func(t *testing.T) { changes(t, begin(t, open(t), "")) })
 	for _, proto := range []string{"RESP2", "RESP3"} {
@@ -190,8 +192,10 @@ func (d *driver) do(t *testing.T, commands ...node.Command) []node.Reply {
 		if c.Op != node.Raise { // one with a TTL changes that of the key
 			c.TTL = cmp.Or(c.TTL, ttl)
 		}
-		c.Token = cmp.Or(c.Token, token)
-		if c.Op != node.Release { // one with a fence gives
+		if c.Op != node.Advance { // it tells nothing of a change then
+			c.Token = cmp.Or(c.Token, token)
+		}
+		if c.Op != node.Release && c.Op != node.Advance { // one with a fence gives, or raises the floor
 			c.Fence = cmp.Or(c.Fence, fence)
 		}
 		c.Life = 1 // of Heal: the server is not restarted here

@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/node"
 	"github.com/leasehold-go/leasehold/node/internal/script"
 )
@@ -25,11 +26,13 @@ func lives(t *testing.T, target Target) {
 	l.incarnation, _, _ = strings.Cut(markerOf(l.enrol(t)), " ")
 	l.before = l.time() - time.Hour.Microseconds()
 	for _, c := range found {
-		t.Run(fmt.Sprintf("marker %s of %d, grown %s", c.marker, c.maxTTL, c.grown), func(t *testing.T) { l.finds(t, c) })
+		t.Run(fmt.Sprintf("marker %s of %d%s, grown %s", c.marker, c.maxTTL, c.more, c.grown), func(t *testing.T) { l.finds(t, c) })
 	}
 	t.Run("grown of another life", l.grownOfAnother)
 	t.Run("identity", l.identity)
+	t.Run("identity of a node that was emptied", l.givenBack)
 	t.Run("fingerprints", l.fingerprints)
+	t.Run("entries", l.entries)
 	l.ask("FLUSHALL")
 }
 
@@ -65,11 +68,13 @@ const noLife, same, another, first = "none", "the same", "another", "of the firs
 type finding struct {
 	marker string
 	maxTTL int64  // of the marker
+	more   string // which follows in the marker
 	grown  string // which life is: none, the one of the marker, another
 
 	kept       bool // since when
 	wantGrown  bool
 	wantMaxTTL int64
+	lost       bool // what follows
 }
 
 var found = []finding{
@@ -86,6 +91,15 @@ var found = []finding{
 	{marker: first, grown: same, kept: true, wantGrown: true, wantMaxTTL: oursMS},
 	{marker: another, maxTTL: 100_000, grown: same, wantMaxTTL: 100_000},
 	{marker: another, maxTTL: 1, grown: same, wantMaxTTL: oursMS},
+	{marker: same, maxTTL: oursMS, more: " 9", grown: same, kept: true, wantGrown: true, wantMaxTTL: oursMS},
+	{marker: same, maxTTL: oursMS, more: " 0 1 3>5:=A", grown: same, kept: true, wantGrown: true, wantMaxTTL: oursMS},
+	{marker: same, maxTTL: 1, more: " 9 2 3>5:=A,+D", grown: same, kept: true, wantGrown: true, wantMaxTTL: oursMS},
+	{marker: another, maxTTL: 100_000, more: " 9 3 3>5:=A,+D", grown: same, wantMaxTTL: 100_000},
+	{marker: another, maxTTL: 1, more: " 9", grown: same, wantMaxTTL: oursMS},
+	{marker: same, maxTTL: 100_000, more: " 9 ", grown: same, wantMaxTTL: oursMS, lost: true}, // as if there was none
+	{marker: same, maxTTL: 100_000, more: " 9 4 3>5:=A", grown: same, wantMaxTTL: oursMS, lost: true},
+	{marker: same, maxTTL: 100_000, more: " 9 1 3>5:=A x", grown: same, wantMaxTTL: oursMS, lost: true},
+	{marker: same, maxTTL: 100_000, more: " x 1 3>5:=A", grown: same, wantMaxTTL: oursMS, lost: true},
 }
 
 // prepare leaves on the server what is to be found.
@@ -94,12 +108,12 @@ func (l *living) prepare(c finding) {
 	life := l.incarnation + " " + strconv.FormatInt(l.before, 10)
 	switch c.marker {
 	case same:
-		l.ask("SET", script.Marker, fmt.Sprint(life, " ", c.maxTTL))
+		l.ask("SET", script.Marker, fmt.Sprint(life, " ", c.maxTTL, c.more))
 	case first:
 		l.ask("SET", script.Marker, life)
 	case another:
 		life = strings.Replace(life, "/", "/0", 1)
-		l.ask("SET", script.Marker, fmt.Sprint(life, " ", c.maxTTL))
+		l.ask("SET", script.Marker, fmt.Sprint(life, " ", c.maxTTL, c.more))
 	}
 	switch c.grown {
 	case same:
@@ -124,6 +138,13 @@ func (l *living) finds(t *testing.T, c finding) {
 	}
 	if run != l.incarnation || maxTTL != c.wantMaxTTL || since < low || since > high {
 		t.Errorf("the marker is %q: want it since %v, kept: %v, with %d", markerOf(d), l.before, c.kept, c.wantMaxTTL)
+	}
+	wantMore := c.more
+	if c.lost {
+		wantMore = ""
+	}
+	if _, more, _ := strings.Cut(markerOf(d), fmt.Sprint(" ", maxTTL)); more != wantMore {
+		t.Errorf("the marker is %q: want %q at its end", markerOf(d), wantMore)
 	}
 	if s := d.state; s.Grown != c.wantGrown || s.MaxTTL.Milliseconds() != c.wantMaxTTL {
 		t.Errorf("%+v: want grown %v", s, c.wantGrown)
@@ -176,6 +197,46 @@ func (l *living) identity(t *testing.T) {
 	}
 }
 
+// A client that does not know the node may come first after it was emptied. What it makes up gives
+// way to what another client knows, and all learn that, as long as the life is not grown.
+func (l *living) givenBack(t *testing.T) {
+	l.ask("FLUSHALL")
+	knows := l.enrol(t)
+	id := knows.state.Identity
+	again := func(d *driver) {
+		t.Helper()
+		if r := d.do(t, node.Command{Op: node.Inspect, Name: "a"})[0]; r.Status != node.Unknown || d.state.Enrolled {
+			t.Errorf("%+v", r)
+		}
+		for !d.state.Enrolled {
+			d.batch(t)
+		}
+	}
+	for _, grown := range []bool{false, true} {
+		l.ask("FLUSHALL")
+		fresh := l.enrol(t)
+		made := fresh.state.Identity
+		if made == id || len(made) != script.LenIdentity {
+			t.Errorf("a node that was emptied is called %q, and was %q before", made, id)
+		}
+		if grown {
+			fresh.do(t, node.Command{Op: node.Sign, Token: "1 x", Grown: true})
+		}
+		life := fresh.state.Life
+		again(knows)
+		want := map[bool]string{false: id, true: made}[grown]
+		if got := l.ask("GET", script.Identity); got != want || knows.state.Identity != want || knows.state.Grown != grown {
+			t.Errorf("grown %v: it is %q, and %+v: want %q", grown, got, knows.state, want)
+		}
+		if !grown {
+			again(fresh)
+		}
+		if s := fresh.state; s.Identity != want || grown != (s.Life == life) {
+			t.Errorf("grown %v: %+v: want %q, and life %d before", grown, s, want, life)
+		}
+	}
+}
+
 // They age by the node's clock, one by one, and none goes earlier because it is left
 // for less.
 func (l *living) fingerprints(t *testing.T) {
@@ -195,8 +256,88 @@ func (l *living) fingerprints(t *testing.T) {
 	if !slices.Equal(texts, []string{"2 alive", "3 ours"}) {
 		t.Errorf("%q", texts)
 	}
-	if got := l.ask("ZCARD", script.Clients); got != ":2" {
+	if got := l.ask("ZCARD", script.Clients); got != ":4" { // each with its beginning
 		t.Errorf("%s are kept", got)
+	}
+}
+
+// An entry counts since it was left first, or earlier if that is said of another node, until its
+// last word is over. It began before one that comes later, whatever that holds.
+func (l *living) entries(t *testing.T) {
+	d := l.enrol(t)
+	// sign leaves an entry, and returns the others by their texts.
+	sign := func(text string, ttl, age time.Duration) map[string]node.Fingerprint {
+		t.Helper()
+		r := d.do(t, node.Command{Op: node.Sign, Token: text, TTL: ttl, Age: age})[0]
+		if r.Status != node.OK || r.Err != nil {
+			t.Fatalf("%+v", r)
+		}
+		all := map[string]node.Fingerprint{}
+		for _, f := range node.Fingerprints(r.Value) {
+			if _, ok := node.ParseEntry(f.Text); !ok || f.Since > f.Until {
+				t.Errorf("%+v", f)
+			}
+			all[f.Text] = f
+		}
+		return all
+	}
+	l.ask("DEL", script.Clients)
+	both := node.Entry{Former: three, Present: five}
+	holding := both
+	holding.Modes = node.InFormer | node.InBoth
+	first := sign(three.String(), time.Minute, 0)[three.String()]
+	if (d.state.Time - first.Since).Abs() > patience {
+		t.Errorf("%+v, and the node's time is %v", first, d.state.Time)
+	}
+	// A relayed one began earlier, and ends earlier.
+	relayed := sign(replace.String(), prepared, time.Hour)
+	if f := relayed[replace.String()]; f.Since > first.Since-time.Hour+patience || f.Since < first.Since-time.Hour || (f.Until-d.state.Time-prepared).Abs() > prepared/2 {
+		t.Errorf("relayed: %+v after %+v", f, first)
+	}
+	if f := relayed[three.String()]; f != first {
+		t.Errorf("it was %+v, and is %+v", first, f)
+	}
+	// To leave it again, for less or as a new one, takes nothing from it.
+	again := sign(replace.String(), time.Second, 0)[replace.String()]
+	if again != relayed[replace.String()] {
+		t.Errorf("left again: %+v, and was %+v", again, relayed[replace.String()])
+	}
+	earlier := sign(three.String(), time.Minute, 2*time.Hour)[three.String()]
+	if ago := first.Since - earlier.Since; ago < 2*time.Hour-time.Minute || ago > 2*time.Hour {
+		t.Errorf("that is older elsewhere: %+v, and was %+v", earlier, first)
+	}
+	// What a client holds comes and goes: it counts since it was told both.
+	began := sign(both.String(), time.Minute, time.Hour)[both.String()]
+	all := sign(holding.String(), time.Minute, 0)
+	if f := all[holding.String()]; f.Since != began.Since {
+		t.Errorf("that holds something: %+v, and of what was told: %+v", f, began)
+	}
+	if len(all) != 4 {
+		t.Errorf("%+v", all)
+	}
+	// A client of an earlier state is younger than whom it finds, and older than who finds it.
+	l.ask("ZADD", script.Clients, strconv.FormatInt(l.time()/1000+60_000, 10), "7 old")
+	all = sign("9 new", time.Minute, 0)
+	if old, young := all["7 old"], all["9 new"]; old.Since >= young.Since || old.Since <= began.Since || sign("9 new", time.Minute, 0)["7 old"] != old {
+		t.Errorf("of an earlier state: %+v; before it: %+v; after it: %+v", old, began, young)
+	}
+	// What is over begins anew.
+	short := sign("2 short", 150*time.Millisecond, time.Hour)["2 short"]
+	isOver := func() bool {
+		_, there := sign("9 new", time.Minute, 0)["2 short"]
+		return !there
+	}
+	if l.target.Elapse != nil {
+		l.target.Elapse(time.Second)
+	}
+	c := clock.Runtime()
+	for end := c.Now().Add(patience); !isOver(); <-c.NewTimer(50 * time.Millisecond).C() {
+		if c.Now() > end {
+			t.Fatal("an entry does not end")
+		}
+	}
+	if f := sign("2 short", time.Minute, 0)["2 short"]; f.Since <= short.Until {
+		t.Errorf("after a break: %+v, and was %+v", f, short)
 	}
 }
 

@@ -38,7 +38,7 @@ func anything(t *keyspace.Turn, r *rand.Rand) {
 	k := keyspace.KeysOf(one("a", "b"))
 	own := keyspace.OwnKeys()
 	token, fence := one("x/1", "y/2", "z/3"), float64(r.IntN(9))
-	switch r.IntN(13) {
+	switch r.IntN(14) {
 	case 0:
 		t.SetFree(k.Name, token, 20)
 	case 1:
@@ -58,12 +58,15 @@ func anything(t *keyspace.Turn, r *rand.Rand) {
 	case 8:
 		t.Raise(&k, token, fence, []int64{0, 30}[r.IntN(2)])
 	case 9:
-		t.Enrol(&own, one("run/1", "run/2"), 5, "ME")
+		t.Enrol(&own, one("run/1", "run/2"), 5, one("", "ME"))
 	case 10:
-		t.Sign(&own, token, 30, one("", "run/1 0"))
+		t.Sign(&own, token, 30, int64(r.IntN(20)), one("", "run/1 0"))
 	case 11:
 		t.Vacate(&k, "in", token, 15)
 	case 12:
+		marker, _ := t.Text(own.Marker)
+		t.Advance(&own, one(marker, "run/1 0 5"), one("run/1 0 5 7", "run/2 1 5 0 1 3>5:=A"))
+	case 13:
 		t.Del(one(append(t.Names(), "none")...))
 	}
 }

@@ -1,6 +1,13 @@
 package keyspace
 
 import (
+	"cmp"
+	"crypto/sha1"
+	"encoding/hex"
+	"slices"
+	"strconv"
+	"strings"
+
 	"github.com/leasehold-go/leasehold/node/internal/script"
 )
 
@@ -20,8 +27,8 @@ type Enrolment struct {
 	Identity string
 }
 
-// Enrol is the script of that name. maxTTL is in ms.
-func (t *Turn) Enrol(k *Own, incarnation string, maxTTL int64, identity string) (e Enrolment, err error) {
+// Enrol is the script of that name. maxTTL is in ms. The client knows an identity, or "".
+func (t *Turn) Enrol(k *Own, incarnation string, maxTTL int64, known string) (e Enrolment, err error) {
 	before, err := t.get(k.Marker)
 	switch {
 	case err != nil:
@@ -29,27 +36,56 @@ func (t *Turn) Enrol(k *Own, incarnation string, maxTTL int64, identity string) 
 	case maxTTL == Bad:
 		return e, Error("ERR attempt to compare number with nil")
 	}
-	if e.Marker, e.Life = Mark(before, incarnation, maxTTL, t.Now.Microseconds()); e.Marker != before {
+	now := t.Now.Microseconds()
+	e.Marker, e.Life = Mark(before, incarnation, maxTTL, now)
+	identity, err := t.get(k.Identity)
+	if err != nil {
+		return e, err
+	}
+	grown, err := t.get(k.Grown)
+	if err != nil {
+		return e, err
+	}
+	sum := sha1.Sum([]byte(e.Life))
+	made := hex.EncodeToString(sum[:])[:script.LenIdentity]
+	e.Identity = cmp.Or(identity, known, made)
+	if identity == made && known != "" && known != made && grown != e.Life {
+		e.Identity = known
+		was := e.Life
+		e.Life = incarnation + " " + strconv.FormatInt(now, 10)
+		e.Marker = e.Life + e.Marker[len(was):]
+	}
+	if e.Identity != identity {
+		t.Set(k.Identity, e.Identity, Never)
+	}
+	if e.Marker != before {
 		t.Set(k.Marker, e.Marker, Never)
 	}
-	text, is := t.Text(k.Identity)
-	switch is {
-	case None:
-		text = identity
-		t.Set(k.Identity, identity, Never)
-	case SortedSet:
-		return e, ErrType
-	}
-	e.Identity = text
-	life, err := t.get(k.Grown)
-	e.Grown = life == e.Life
-	return e, err
+	e.Grown = grown == e.Life
+	return e, nil
 }
 
-// Sign is the script of that name. The fingerprint counts for some ms. life is what has
-// grown, or nothing.
-func (t *Turn) Sign(k *Own, fingerprint string, alive int64, life string) (fingerprints string, err error) {
-	if alive == Bad {
+// Advance is the script of that name. The client was told one marker, and wants the next.
+func (t *Turn) Advance(k *Own, told, next string) (says int, err error) {
+	marker, err := t.get(k.Marker)
+	switch {
+	case err != nil:
+		return 0, err
+	case marker == told:
+		if next != marker {
+			t.Set(k.Marker, next, Never)
+		}
+		return Ours, nil
+	case marker == "":
+		return Absent, nil
+	}
+	return Other, nil
+}
+
+// Sign is the script of that name. The entry counts for some ms, and has counted for some. life is
+// what has grown, or nothing.
+func (t *Turn) Sign(k *Own, entry string, alive, age int64, life string) (entries string, err error) {
+	if alive == Bad || age == Bad {
 		return "", Error("ERR attempt to perform arithmetic on a nil value")
 	}
 	if life != "" {
@@ -64,7 +100,7 @@ func (t *Turn) Sign(k *Own, fingerprint string, alive int64, life string) (finge
 	if err := t.forgetUntil(k.Clients, float64(t.ms())); err != nil {
 		return "", err
 	}
-	if _, _, err := t.ZAdd(k.Clients, Add{GT: true}, Member{fingerprint, float64(t.ms() + alive)}); err != nil {
+	if _, _, err := t.ZAdd(k.Clients, Add{GT: true}, Member{entry, float64(t.ms() + alive)}); err != nil {
 		return "", err
 	}
 	if t.PTTL(k.Clients) < alive {
@@ -73,15 +109,57 @@ func (t *Turn) Sign(k *Own, fingerprint string, alive int64, life string) (finge
 		}
 	}
 	all, err := t.Members(k.Clients)
-	lines := make([]byte, 0, 256)
-	for i, m := range all {
-		if i > 0 {
-			lines = append(lines, '\n')
-		}
-		lines = append(append(lines, m.Name...), ' ')
-		lines = appendScore(lines, m.Score)
+	if err != nil {
+		return "", err
 	}
-	return string(lines), err
+	first, since := t.ms()-age, map[string]int64{}
+	for _, m := range all {
+		began, of, is := began(m.Name)
+		if !is {
+			continue
+		}
+		if earlier, seen := since[of]; !seen || began < earlier {
+			since[of] = began
+		}
+		if toldBy(of) == toldBy(entry) {
+			first = min(first, began)
+		}
+	}
+	since[entry] = first
+	var lines []string
+	for _, m := range slices.Clone(all) {
+		if began, of, is := began(m.Name); is {
+			if began != since[of] {
+				t.ZRem(k.Clients, m.Name)
+			}
+			continue
+		}
+		began, seen := since[m.Name]
+		if !seen {
+			began = t.ms() - 1
+		}
+		text := strconv.FormatInt(began, 10)
+		t.ZAdd(k.Clients, Add{GT: true}, Member{"@" + text + " " + m.Name, m.Score})
+		lines = append(lines, m.Name+" "+text+" "+ScoreText(m.Score))
+	}
+	return strings.Join(lines, "\n"), nil
+}
+
+// toldBy returns the part of an entry that tells the electorates.
+func toldBy(entry string) string {
+	if !strings.HasPrefix(entry, ">") {
+		return entry
+	}
+	told, _, _ := strings.Cut(entry, " ")
+	return told
+}
+
+// began reads a member that says since when an entry counts. It reports false if it is another one.
+func began(member string) (ms int64, entry string, is bool) {
+	rest, is := strings.CutPrefix(member, "@")
+	number, entry, spaced := strings.Cut(rest, " ")
+	ms, err := strconv.ParseInt(number, 10, 64)
+	return ms, entry, is && spaced && entry != "" && err == nil && ms >= 0
 }
 
 // forgetUntil removes the members of a sorted set whose scores are not above a limit.

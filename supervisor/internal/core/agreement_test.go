@@ -185,11 +185,13 @@ func TestGrownIsWrittenBeforeAVote(t *testing.T) {
 	}
 }
 
-// found has a node tell the fingerprints that were left on it.
+// found has a node tell the fingerprints that were left on it, each with the time until which it
+// counts.
 func (b *bench) found(i int, texts ...string) {
 	value := ""
 	for _, x := range texts {
-		value += x + "\n"
+		at := strings.LastIndexByte(x, ' ')
+		value += x[:at] + " 0" + x[at:] + "\n"
 	}
 	r := node.Reply{Op: node.Sign, Status: node.OK, Value: strings.TrimSuffix(value, "\n")}
 	b.c.Receive(b.now(), node.Batch{Node: i, State: b.c.nodes[i].state, Replies: []node.Reply{r}})

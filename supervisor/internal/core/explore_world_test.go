@@ -697,7 +697,7 @@ func (x *stepper) run(cmd *node.Command, r *node.Reply, life string) {
 		r.Value, r.Holds = node.TokenOf(a.Value)
 		says, r.Fence, r.Left = a.Says, keyspace.Whole(a.Fence), time.Duration(a.Left)*time.Millisecond
 	case node.Sign:
-		_, err = t.Sign(&exploredOwn, cmd.Token, ttl, life)
+		_, err = t.Sign(&exploredOwn, cmd.Token, ttl, cmd.Age.Milliseconds(), life)
 		says = keyspace.Ours
 	default:
 		panic("not in these bounds: " + cmd.Op.String())

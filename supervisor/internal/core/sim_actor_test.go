@@ -668,7 +668,7 @@ func (a *simActor) sign(t *keyspace.Turn, p *simPipe, cmd *node.Command, r *node
 		life = p.life // of when it was sent: its bytes may come late
 		a.c.w.tell("client %d says that node %d is grown", a.c.id, a.n.id)
 	}
-	all, err := t.Sign(&simOwn, cmd.Token, cmd.TTL.Milliseconds(), life)
+	all, err := t.Sign(&simOwn, cmd.Token, cmd.TTL.Milliseconds(), cmd.Age.Milliseconds(), life)
 	if err != nil {
 		a.c.w.fail("node %d: sign: %v", a.n.id, err)
 	}

@@ -335,7 +335,7 @@ func (d *doctor) readMarks(ctx context.Context, p *patient, now time.Duration) {
 		d.unreachable(p, err)
 		return
 	}
-	if words := strings.Fields(answers[0].Text()); len(words) == 3 {
+	if words := strings.Fields(answers[0].Text()); len(words) >= 3 {
 		if ms, err := strconv.ParseInt(words[2], 10, 64); err == nil && ms > 0 {
 			longest := time.Duration(ms) * time.Millisecond
 			p.facts.MaxTTL = say.Span(longest)
