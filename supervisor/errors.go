@@ -68,11 +68,12 @@ var (
 
 // These say why the lists of nodes do not fit while the nodes are being changed.
 var (
-	errOtherNodes  = errors.New("the lease rests on nodes that were not given to this process")
-	errNotFinished = errors.New("the change of the nodes is not finished: roll out Former as well, or finish it")
-	errNodesLeft   = errors.New("these nodes were left: give it Nodes and Former")
-	errOtherChange = errors.New("another change of the nodes is not finished, or these nodes belong to other lists")
-	errRelisted    = errors.New("the lists of nodes have changed meanwhile: try again")
+	errOtherNodes   = errors.New("the lease rests on nodes that were not given to this process")
+	errNotFinished  = errors.New("the change of the nodes is not finished: roll out Former as well, or finish it")
+	errNodesLeft    = errors.New("these nodes were left: give it Nodes and Former")
+	errOtherChange  = errors.New("another change of the nodes is not finished, or these nodes belong to other lists")
+	errTooManyNodes = errors.New("this process was given too many nodes in its life: restart it")
+	errRelisted     = errors.New("the lists of nodes have changed meanwhile: try again")
 )
 
 // errHandingOver is the error of the second of two calls of HandOver.

@@ -27,6 +27,7 @@ var reasons = [...]error{
 	core.ReasonNotFinished:    errNotFinished,
 	core.ReasonNodesLeft:      errNodesLeft,
 	core.ReasonOtherChange:    errOtherChange,
+	core.ReasonTooManyNodes:   errTooManyNodes,
 	core.ReasonRelisted:       errRelisted,
 	core.ReasonFormerHolder:   errNotOver,
 	core.ReasonReleased:       lease.ErrReleased,

@@ -98,7 +98,7 @@ func (c *Core) swapAll(now clock.Instant, t *tenure) {
 		c.attempts[a.former] = append(slices.Clone(a.earlier), t.token)
 	}
 	for i := range c.nodes {
-		if !(b.granted | a.absent | a.other | t.pending).has(i) {
+		if (c.all &^ (b.granted | a.absent | a.other | t.pending)).has(i) {
 			c.swap(now, t, i, a.former)
 		}
 	}

@@ -74,8 +74,8 @@ func (c *Core) claim(now clock.Instant, t *tenure, i int) {
 	if t.phase != phaseElecting && t.phase != phaseRaising {
 		return
 	}
-	if t.votes.of[i].until != 0 {
-		return // it has given it
+	if t.votes.of[i].until != 0 || !c.all.has(i) {
+		return // it has given it, or was left
 	}
 	if t.pending.has(i) {
 		t.own().askAgain.add(i)

@@ -101,8 +101,11 @@ func (c *Core) send(i int, cmd node.Command) {
 	c.put(i, cmd)
 }
 
-// put gives a node a command even while a group is being gathered.
+// put gives a node a command even while a group is being gathered. A node that was left gets none.
 func (c *Core) put(i int, cmd node.Command) {
+	if !c.all.has(i) {
+		return
+	}
 	c.outbox[i] = append(c.outbox[i], cmd)
 	c.queued++
 }

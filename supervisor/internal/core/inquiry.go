@@ -208,8 +208,9 @@ func (c *Core) report(key string, why Reason, as answers) *Report {
 	for i := range r.Answers {
 		r.Answers[i].Node = i
 	}
-	if m := *c.told(); m.isDouble() {
+	if m := *c.told(); m.isDouble() || c.all != all(len(c.nodes)) {
 		r.mode = &m
+		r.Answers = slices.DeleteFunc(r.Answers, func(a Answer) bool { return !c.all.has(a.Node) })
 	}
 	return r
 }

@@ -192,6 +192,16 @@ func (c *Core) causeOf(now clock.Instant, t *tenure, i int) Fault {
 	return FaultLate
 }
 
+// flawOf returns what is wrong with node i. failure is the number of what the node has said.
+func (c *Core) flawOf(i int, fault Fault, failure uint16) Flaw {
+	if fault != faultNoted {
+		return Flaw{Node: i, Err: fault}
+	}
+	f := &c.nodes[i].failures
+	noted := f.get(f.known(failure))
+	return Flaw{Node: i, Err: noted.err, Apart: noted.apart}
+}
+
 // loss returns why a lease is lost: the reason, and what is wrong with each node that does not keep
 // it. The report is that of the lease before if it says the same.
 func (c *Core) loss(now clock.Instant, t *tenure, why Reason) *Report {
@@ -200,7 +210,7 @@ func (c *Core) loss(now clock.Instant, t *tenure, why Reason) *Report {
 	if why != ReasonClosed && why != ReasonMaxHold {
 		for i := range c.nodes {
 			fault := c.causeOf(now, t, i)
-			if fault == 0 {
+			if fault == 0 || !c.all.has(i) {
 				continue
 			}
 			x := cause{node: i, fault: fault}
@@ -228,12 +238,7 @@ func (c *Core) loss(now clock.Instant, t *tenure, why Reason) *Report {
 	c.causes[0], c.causes[1] = c.causes[1], c.causes[0]
 	r := &Report{Reason: why, Twins: c.twins()}
 	for _, x := range causes {
-		f := Flaw{Node: x.node, Err: x.fault}
-		if x.fault == faultNoted {
-			noted := c.nodes[x.node].failures.get(x.failure)
-			f.Err, f.Apart = noted.err, noted.apart
-		}
-		r.Flaws = append(r.Flaws, f)
+		r.Flaws = append(r.Flaws, c.flawOf(x.node, x.fault, x.failure))
 	}
 	c.lost = r
 	return r

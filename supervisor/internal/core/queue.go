@@ -97,7 +97,7 @@ func (c *Core) heartbeat(now clock.Instant, t *tenure) {
 
 // enqueue makes the waiter stand in the queue of one node, or sends its heartbeat there.
 func (c *Core) enqueue(now clock.Instant, t *tenure, i int) {
-	if t.pending.has(i) {
+	if t.pending.has(i) || !c.all.has(i) {
 		return
 	}
 	t.asked.add(i)

@@ -24,6 +24,7 @@ const (
 	ReasonNotFinished    // the nodes are being changed, and this process was given the present list alone
 	ReasonNodesLeft      // the nodes were changed, and this process was given the former list alone
 	ReasonOtherChange    // a node is part of another change, which is not finished, or of lists that this process was not given
+	ReasonTooManyNodes   // no index is left for another node, or there is none
 	ReasonRelisted       // the lists of nodes were changed here meanwhile
 	ReasonFormerHolder   // the former holder of an adopted lease may still believe in it
 	ReasonOtherNodes     // the lease to be adopted rests on lists of nodes that this process was not given
@@ -63,11 +64,16 @@ type Report struct {
 // keeps one token, or a node keeps one that was left, as only a held lease is. Otherwise they may
 // be of several attempts, none of which succeeds.
 func (r *Report) Taken(quorum int) bool {
-	m := r.mode
+	as, m := answers(r.Answers), r.mode
 	if m == nil {
-		m = &mode{first: electorate{all(len(r.Answers)), quorum}}
+		m = &mode{first: electorate{all(len(as)), quorum}}
+	} else { // some nodes were left, which have no answer
+		as = make(answers, MaxNodes)
+		for _, a := range r.Answers {
+			as[a.Node] = a
+		}
 	}
-	return answers(r.Answers).held(m) || slices.ContainsFunc(r.Answers, func(a Answer) bool {
+	return as.held(m) || slices.ContainsFunc(r.Answers, func(a Answer) bool {
 		_, left := node.CutLeft(a.Value)
 		return a.Verdict == VerdictHeld && left
 	})

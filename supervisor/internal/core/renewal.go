@@ -92,7 +92,7 @@ func (c *Core) renewAnd(now clock.Instant, t *tenure, nodes nodeSet) {
 // renew sends a renewal to each of the nodes that has none unanswered. It reports whether that has
 // shortened what a node has promised.
 func (c *Core) renew(now clock.Instant, t *tenure, nodes nodeSet) (shortened bool) {
-	nodes &^= t.pending
+	nodes &= c.all &^ t.pending
 	ttl := t.stay(now)
 	together := nodes == c.all && ttl == t.terms.TTL // a group has one TTL
 	for i := range c.nodes {
@@ -156,6 +156,7 @@ func (c *Core) onHeldRenewal(now clock.Instant, t *tenure, i int, r node.Reply) 
 		if c.bars(i, t) {
 			// What it keeps, it keeps for a lease that must end unless it rests on both lists.
 			h.heard(i)
+			v.fault = FaultBarred
 			c.recomputeDeadline(now, t)
 			return
 		}
@@ -247,6 +248,7 @@ func (c *Core) lostAt(t *tenure) clock.Instant {
 
 // recomputeDeadline computes until when the lease is held, and ends it if that is now.
 func (c *Core) recomputeDeadline(now clock.Instant, t *tenure) {
+	c.restOnBoth(now, t)
 	h := &t.hold
 	until := c.lostAt(t)
 	if until > now && h.ask != 0 {
