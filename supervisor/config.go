@@ -99,7 +99,7 @@ type Config struct {
 	// NoLeases is for a program that only asks, as a dashboard does: Inspect, Watch, Nodes and
 	// Revoke work, and every call that would acquire or adopt a lease returns an error. The nodes
 	// are not told of MaxTTL, which would lengthen the guard window of all clients if it is larger
-	// than theirs. Default false.
+	// than theirs. Nor are they told that they are being changed, see Former. Default false.
 	NoLeases bool
 
 	// Owner is the name under which others see this holder; at most 128 bytes. It decides nothing.
@@ -263,7 +263,7 @@ func (cfg Config) settings() core.Settings {
 		TTL: cfg.TTL, MaxTTL: cfg.MaxTTL, MaxTTLCap: cfg.MaxTTLCap,
 		Drift: cfg.Drift, Grace: cfg.Grace, RenewEvery: cfg.RenewEvery, NodeTimeout: cfg.NodeTimeout,
 		RetryMin: cfg.RetryMin, RetryMax: cfg.RetryMax, Guard: !cfg.DisableGuard, GuardWindow: cfg.GuardWindow,
-		Owner: cfg.Owner,
+		Owner: cfg.Owner, NoLeases: cfg.NoLeases,
 	}
 }
 

@@ -1,0 +1,442 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
+	"github.com/leasehold-go/leasehold/supervisor/internal/core"
+)
+
+// A crew asks the nodes of both lists about a change, each over a connection of its own. It is no
+// supervisor: that would begin a change, and tell the nodes that it uses them. It is for one
+// goroutine.
+type crew struct {
+	cfg      Config
+	settings core.Settings
+	lists    *lists
+	actors   []*node.Actor
+	replies  chan node.Batch
+	states   []node.State
+	lastID   uint64
+	kill     context.CancelFunc
+	tasks    errgroup.Group
+}
+
+// gather makes a crew.
+func gather(cfg Config) (*crew, error) {
+	cfg, long := cfg.capped()
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(long); err != nil {
+		return nil, err
+	}
+	ctx, kill := context.WithCancel(context.Background())
+	c := &crew{cfg: cfg, settings: cfg.settings(), lists: newLists(cfg.Nodes, cfg.Former), replies: make(chan node.Batch), kill: kill}
+	c.lists.quorum, c.lists.formerQuorum = core.QuorumOf(len(cfg.Nodes)), 0
+	if len(cfg.Former) > 0 {
+		c.lists.formerQuorum = core.QuorumOf(len(cfg.Former))
+	}
+	c.states = make([]node.State, len(c.lists.conns))
+	for i, conn := range c.lists.conns {
+		a := node.NewActor(node.Config{
+			Index: i, Conn: conn, Clock: cfg.Clock, Timeout: cfg.TTL / 4, Window: c.settings.Window(cfg.MaxTTLCap),
+			MaxTTL: time.Millisecond, Replies: c.replies, // so small that it raises nothing
+		})
+		c.actors = append(c.actors, a)
+		c.tasks.Go(func() error { a.Run(ctx); return nil })
+	}
+	return c, nil
+}
+
+// dismiss ends the connections.
+func (c *crew) dismiss() {
+	c.kill()
+	for _, a := range c.actors {
+		a.Close()
+	}
+	go func() { _ = c.tasks.Wait(); close(c.replies) }()
+	for range c.replies { // an actor may still be handing over its last batch
+	}
+}
+
+// settle waits until each node is enrolled, or is known to be unreachable, and a quarter of a TTL at
+// most for a node that is silent.
+func (c *crew) settle(ctx context.Context) {
+	timer := c.cfg.Clock.NewTimer(c.cfg.TTL / 4)
+	defer timer.Stop()
+	for slices.ContainsFunc(c.states, func(s node.State) bool { return !s.Enrolled && (s.Err == nil || s.Reconnecting) }) {
+		select {
+		case b := <-c.replies:
+			c.states[b.Node] = b.State
+		case <-timer.C():
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// ask sends each node the command that is made for it, if one is, and returns the answers. A node
+// that is not enrolled answers so.
+func (c *crew) ask(ctx context.Context, command func(i int) (node.Command, bool)) []node.Reply {
+	replies, waits := make([]node.Reply, len(c.actors)), make(map[uint64]int)
+	for i, a := range c.actors {
+		cmd, ok := command(i)
+		if !ok {
+			continue
+		}
+		c.lastID++
+		cmd.ID, cmd.By = c.lastID, c.cfg.Clock.Now().Add(c.cfg.TTL/4)
+		replies[i].Err = errNotConnected
+		if a.TrySend(cmd) {
+			waits[cmd.ID] = i
+		}
+	}
+	for len(waits) > 0 {
+		select {
+		case b := <-c.replies:
+			c.states[b.Node] = b.State
+			for _, r := range b.Replies {
+				if i, ok := waits[r.ID]; ok {
+					replies[i] = r
+					delete(waits, r.ID)
+				}
+			}
+			b.Done()
+		case <-ctx.Done():
+			for _, i := range waits {
+				replies[i].Err = ctx.Err()
+			}
+			return replies
+		}
+	}
+	return replies
+}
+
+// change returns the change between the two lists, as far as their nodes were met.
+func (c *crew) change() node.Change {
+	of := func(list List) node.Electorate {
+		var ids []string
+		nodes := c.lists.of(list)
+		for _, i := range nodes {
+			if id := c.states[i].Identity; id != "" {
+				ids = append(ids, id)
+			}
+		}
+		return node.NewElectorate(len(nodes), ids)
+	}
+	return node.Change{Former: of(ListFormer), Present: of(ListNodes)}
+}
+
+// look asks all nodes.
+func (c *crew) look(ctx context.Context) ChangeStatus {
+	c.settle(ctx)
+	ours := c.change()
+	// To read the entries is to leave one, which is gone in a moment.
+	entry := node.Entry{Former: ours.Former, Present: ours.Present}.String()
+	replies := c.ask(ctx, func(int) (node.Command, bool) {
+		return node.Command{Op: node.Sign, Token: entry, TTL: time.Millisecond}, true
+	})
+	st := ChangeStatus{quorum: c.lists.quorum, formerQuorum: c.lists.formerQuorum, isChange: c.lists.formerQuorum > 0}
+	for i, r := range replies {
+		s := &c.states[i]
+		n := ChangeNode{Node: c.lists.labels[i], List: c.lists.in[i], Floor: s.Floor, MaxTTL: s.MaxTTL, change: s.Change, isGrown: s.Grown}
+		switch {
+		case r.Status != node.OK:
+			n.Err = r.Err
+			if !s.Enrolled && s.Err != nil {
+				n.Err = s.Err
+			}
+			st.Nodes = append(st.Nodes, n)
+			continue
+		case !s.Guarded:
+			n.Err = errNoStage
+		}
+		if is := s.Change; is.Stage != node.StageNone {
+			same := st.isChange && ours.SamePair(is)
+			if same || !st.isChange {
+				n.Stage = is.Stage
+			}
+			n.Other = !same && is.Stage != node.StageOpened
+		}
+		own := node.Fingerprint{}
+		entries := slices.DeleteFunc(node.Fingerprints(r.Value), func(f node.Fingerprint) bool {
+			if f.Text == entry && f.Until-s.Time < 2*time.Millisecond {
+				own = f
+			}
+			return f == own && f.Text != ""
+		})
+		n.Clients = usesOf(entries, ours, s.Time)
+		st.Nodes = append(st.Nodes, n)
+	}
+	st.judge()
+	return st
+}
+
+// errNoStage says that a node cannot keep how far a change has come.
+var errNoStage = errors.New("it does not say which incarnation it is, so it cannot keep how far a change of the nodes has come")
+
+// tell writes a stage and a floor on nodes, until each has confirmed both or cannot be reached. It
+// returns why a node has not.
+func (c *crew) tell(ctx context.Context, op node.Op, stage node.Stage, floor uint64, to func(i int) bool) []error {
+	errs := make([]error, len(c.actors))
+	for i := range errs {
+		if to(i) {
+			errs[i] = errNotConnected
+		}
+	}
+	for range mostTries {
+		c.settle(ctx)
+		told := c.change() // which grows with what was met
+		told.Stage = stage
+		again := false
+		for i, r := range c.ask(ctx, func(i int) (node.Command, bool) {
+			return node.Command{Op: op, Token: told.String(), Fence: floor}, errs[i] != nil
+		}) {
+			switch {
+			case errs[i] == nil:
+			case r.Status == node.OK:
+				errs[i] = nil
+			case r.Status == node.Other:
+				errs[i] = errOtherKept
+			default:
+				if errs[i] = r.Err; c.states[i].Err != nil && !c.states[i].Enrolled {
+					errs[i] = c.states[i].Err
+				}
+				again = true // the marker may have been changed just then
+			}
+		}
+		if !again || ctx.Err() != nil {
+			break
+		}
+	}
+	return errs
+}
+
+// mostTries bounds how often a node is told, because other clients may change its marker at the same
+// time.
+const mostTries = 10
+
+var errOtherKept = errors.New("it keeps another change of the nodes, or has come further")
+
+// finish is FinishChange.
+func (c *crew) finish(ctx context.Context, opts FinishOptions) error {
+	say := func(format string, args ...any) {
+		if opts.Say != nil {
+			opts.Say(fmt.Sprintf(format, args...))
+		}
+	}
+	dead, err := c.dead(opts.Dead)
+	if err != nil {
+		return err
+	}
+	st := c.look(ctx)
+	if err := st.other(); err != nil {
+		return err
+	}
+	for i := range st.Nodes {
+		if n := &st.Nodes[i]; n.Err != nil && !dead[i] {
+			return fmt.Errorf("%s cannot be asked: %w: mend it, or name it as dead if it is off for good", n.Node, n.Err)
+		}
+	}
+	former := func(i int) bool { return c.lists.in[i].has(ListFormer) }
+	present := func(i int) bool { return c.lists.in[i].has(ListNodes) }
+	opened := st.count(ListNodes, node.StageOpened) >= st.quorum
+	if err := st.inTheWay(); err != nil && !opts.Force && !opened {
+		return err
+	}
+	if !opened {
+		if err := c.confirmed(c.tell(ctx, node.Advance, node.StageClosed, 0, former), dead, former, len(c.cfg.Former)-st.formerQuorum+1); err != nil {
+			return fmt.Errorf("the former nodes were not closed: %w", err)
+		}
+		longest := c.longest(&st)
+		wait := longest + c.settings.DriftOf(longest)
+		say("the former nodes are closed: waiting %v, until no lease that rests on them alone is believed in", wait)
+		if err := c.wait(ctx, wait); err != nil {
+			return fmt.Errorf("the former nodes are closed, and the others are not opened: run it again: %w", err)
+		}
+	}
+	floor, err := c.highest(ctx)
+	if err != nil {
+		return err
+	}
+	if err := c.confirmed(c.tell(ctx, node.Advance, node.StageOpened, floor, present), dead, present, st.quorum); err != nil {
+		return fmt.Errorf("not all nodes are opened: %w", err)
+	}
+	say("finished: fences are larger than %d; give each process Nodes alone, in any order", floor)
+	return nil
+}
+
+// dead returns the nodes that were named so.
+func (c *crew) dead(names []string) (map[int]bool, error) {
+	dead := make(map[int]bool)
+	for _, name := range names {
+		conn := node.URL(name)
+		i := slices.IndexFunc(c.lists.conns, func(other node.Conn) bool { return other.String() == name || conn.Err() == nil && conn.Same(other) })
+		if i < 0 {
+			return nil, fmt.Errorf("dead node %s: want one of %s", conn, strings.Join(c.lists.labels, ", "))
+		}
+		dead[i] = true
+	}
+	for _, list := range []struct {
+		name string
+		list List
+		need int
+	}{{"Former", ListFormer, c.lists.formerQuorum}, {"Nodes", ListNodes, c.lists.quorum}} {
+		alive := 0
+		for _, i := range c.lists.of(list.list) {
+			if !dead[i] {
+				alive++
+			}
+		}
+		if alive < list.need {
+			return nil, fmt.Errorf("%d of the nodes of %s are not dead: want at least %d", alive, list.name, list.need)
+		}
+	}
+	return dead, nil
+}
+
+// confirmed returns an error if a node that is not dead has not confirmed, or too few have.
+func (c *crew) confirmed(errs []error, dead map[int]bool, is func(i int) bool, least int) error {
+	var broken []error
+	confirmed := 0
+	for i, err := range errs {
+		switch {
+		case !is(i):
+		case err == nil:
+			confirmed++
+		case !dead[i]:
+			broken = append(broken, fmt.Errorf("%s: %w", c.lists.labels[i], err))
+		}
+	}
+	if confirmed < least {
+		broken = append(broken, fmt.Errorf("%d nodes have confirmed: want at least %d", confirmed, least))
+	}
+	return errors.Join(broken...)
+}
+
+// longest returns how long a lease may last, by what the nodes know of the clients.
+func (c *crew) longest(st *ChangeStatus) time.Duration {
+	var longest time.Duration
+	for i := range st.Nodes {
+		n := &st.Nodes[i]
+		if longest = max(longest, n.MaxTTL, c.states[i].MaxTTL); n.List.has(ListFormer) && n.Err == nil && !n.isGrown {
+			longest = max(longest, c.cfg.MaxTTLCap) // it may have forgotten a longer one
+		}
+	}
+	return max(longest, c.cfg.MaxTTL)
+}
+
+// wait waits until so much time has passed by the clock. Meanwhile it listens to the nodes.
+func (c *crew) wait(ctx context.Context, d time.Duration) error {
+	for end := c.cfg.Clock.Now().Add(d); c.cfg.Clock.Now() < end; {
+		timer := c.cfg.Clock.NewTimer(end.Sub(c.cfg.Clock.Now()))
+		select {
+		case b := <-c.replies:
+			c.states[b.Node] = b.State
+		case <-timer.C():
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// highest returns the highest fence that is stored on any node. A quorum of the former list must have
+// told all that they have, as a fence is stored on one before it is handed out.
+func (c *crew) highest(ctx context.Context) (uint64, error) {
+	var highest uint64
+	errs := make([]error, len(c.actors))
+	lives := make([]uint32, len(c.actors))
+	part := make([]uint64, len(c.actors))
+	c.settle(ctx)
+	for i := range c.states {
+		highest, lives[i] = max(highest, c.states[i].Floor), c.states[i].Life
+	}
+	for tries, more := 0, true; more && tries < mostTries; {
+		more = false
+		for i, r := range c.ask(ctx, func(i int) (node.Command, bool) {
+			return node.Command{Op: node.Highest, Ticket: part[i]}, part[i] != told
+		}) {
+			switch {
+			case part[i] == told:
+				continue
+			case r.Status != node.OK:
+				tries, errs[i] = tries+1, r.Err
+				more = c.states[i].Enrolled || c.states[i].Err == nil || more
+				continue
+			case c.states[i].Life != lives[i]:
+				part[i], errs[i] = told, errForgot
+				continue
+			}
+			highest, errs[i] = max(highest, r.Fence), nil
+			if part[i] = r.Ticket; part[i] == 0 {
+				part[i] = told
+			} else {
+				more = true
+			}
+		}
+		if ctx.Err() != nil {
+			return 0, ctx.Err()
+		}
+	}
+	read := 0
+	var broken []error
+	for _, i := range c.lists.of(ListFormer) {
+		if part[i] == told && errs[i] == nil {
+			read++
+		} else {
+			broken = append(broken, fmt.Errorf("%s: %w", c.lists.labels[i], errs[i]))
+		}
+	}
+	if read < c.lists.formerQuorum {
+		return 0, fmt.Errorf("the highest fence is known of %d former nodes: want at least %d: %w", read, c.lists.formerQuorum, errors.Join(broken...))
+	}
+	return highest, nil
+}
+
+// told stands for the part after the last.
+const told = ^uint64(0)
+
+var errForgot = errors.New("it has lost its data, or was replaced, while it was read")
+
+// forget is ForgetChange.
+func (c *crew) forget(ctx context.Context, force bool) error {
+	st := c.look(ctx)
+	if err := st.other(); err != nil {
+		return err
+	}
+	if n := st.unreached(); n != nil {
+		return fmt.Errorf("%s cannot be asked: run it when they can", strings.Join(n, ", "))
+	}
+	for i := range st.Nodes {
+		if n := &st.Nodes[i]; n.Stage > node.StageBegun {
+			return fmt.Errorf("%s: the change is %v there, so it must be finished; after that, change the nodes back", n.Node, n.Stage)
+		}
+	}
+	if !force {
+		var broken []error
+		for _, use := range []Use{UseBoth, UseFilling, UseNodes, UseOther} {
+			if nodes, left := st.use(use); nodes != nil {
+				broken = append(broken, fmt.Errorf("clients use %v: give them the former list alone (seen at %s; it counts for %v unless they tell it again)", use, strings.Join(nodes, ", "), left.Round(time.Millisecond)))
+			}
+		}
+		if broken != nil {
+			return errors.Join(broken...)
+		}
+	}
+	all := func(int) bool { return true }
+	return c.confirmed(c.tell(ctx, node.Forget, node.StageBegun, 0, all), nil, all, 0)
+}
+
+var _ clock.Clock = clock.System()
