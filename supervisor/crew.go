@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/node"
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
@@ -66,12 +65,21 @@ func (c *crew) dismiss() {
 	}
 }
 
-// settle waits until each node is enrolled, or is known to be unreachable, and a quarter of a TTL at
-// most for a node that is silent.
-func (c *crew) settle(ctx context.Context) {
+// settle waits until each node is enrolled, or is known to be unreachable. Those that are missed and
+// were met before may be connecting again: they are waited for as well. That takes a quarter of a TTL
+// at most.
+func (c *crew) settle(ctx context.Context, missed func(i int) bool) {
 	timer := c.cfg.Clock.NewTimer(c.cfg.TTL / 4)
 	defer timer.Stop()
-	for slices.ContainsFunc(c.states, func(s node.State) bool { return !s.Enrolled && (s.Err == nil || s.Reconnecting) }) {
+	isOpen := func(i int) bool {
+		s := &c.states[i]
+		return !s.Enrolled && (s.Err == nil || s.Reconnecting || s.Life != 0 && missed(i))
+	}
+	for i := 0; i < len(c.states); {
+		if !isOpen(i) {
+			i++
+			continue
+		}
 		select {
 		case b := <-c.replies:
 			c.states[b.Node] = b.State
@@ -137,13 +145,25 @@ func (c *crew) change() node.Change {
 
 // look asks all nodes.
 func (c *crew) look(ctx context.Context) ChangeStatus {
-	c.settle(ctx)
+	c.settle(ctx, nobody)
 	ours := c.change()
 	// To read the entries is to leave one, which is gone in a moment.
 	entry := node.Entry{Former: ours.Former, Present: ours.Present}.String()
-	replies := c.ask(ctx, func(int) (node.Command, bool) {
-		return node.Command{Op: node.Sign, Token: entry, TTL: time.Millisecond}, true
-	})
+	replies := make([]node.Reply, len(c.actors))
+	missed := func(i int) bool { return replies[i].Status != node.OK }
+	for tries := 0; tries < mostTries && ctx.Err() == nil; tries++ {
+		for i, r := range c.ask(ctx, func(i int) (node.Command, bool) {
+			return node.Command{Op: node.Sign, Token: entry, TTL: time.Millisecond}, missed(i)
+		}) {
+			if missed(i) {
+				replies[i] = r
+			}
+		}
+		if !slices.ContainsFunc(c.lists.all(), func(i int) bool { return missed(i) && c.states[i].Life != 0 }) {
+			break
+		}
+		c.settle(ctx, missed) // another client has changed the marker just then
+	}
 	st := ChangeStatus{quorum: c.lists.quorum, formerQuorum: c.lists.formerQuorum, isChange: c.lists.formerQuorum > 0}
 	for i, r := range replies {
 		s := &c.states[i]
@@ -166,14 +186,7 @@ func (c *crew) look(ctx context.Context) ChangeStatus {
 			}
 			n.Other = !same && is.Stage != node.StageOpened
 		}
-		own := node.Fingerprint{}
-		entries := slices.DeleteFunc(node.Fingerprints(r.Value), func(f node.Fingerprint) bool {
-			if f.Text == entry && f.Until-s.Time < 2*time.Millisecond {
-				own = f
-			}
-			return f == own && f.Text != ""
-		})
-		n.Clients = usesOf(entries, ours, s.Time)
+		n.Clients = usesOf(node.Fingerprints(r.Value), ours, s.Time+time.Millisecond) // not our own
 		st.Nodes = append(st.Nodes, n)
 	}
 	st.judge()
@@ -192,8 +205,10 @@ func (c *crew) tell(ctx context.Context, op node.Op, stage node.Stage, floor uin
 			errs[i] = errNotConnected
 		}
 	}
+	missed := nobody
 	for range mostTries {
-		c.settle(ctx)
+		c.settle(ctx, missed)
+		missed = func(i int) bool { return errs[i] != nil }
 		told := c.change() // which grows with what was met
 		told.Stage = stage
 		again := false
@@ -210,7 +225,7 @@ func (c *crew) tell(ctx context.Context, op node.Op, stage node.Stage, floor uin
 				if errs[i] = r.Err; c.states[i].Err != nil && !c.states[i].Enrolled {
 					errs[i] = c.states[i].Err
 				}
-				again = true // the marker may have been changed just then
+				again = again || c.states[i].Life != 0 // another client may have changed the marker just then
 			}
 		}
 		if !again || ctx.Err() != nil {
@@ -222,7 +237,10 @@ func (c *crew) tell(ctx context.Context, op node.Op, stage node.Stage, floor uin
 
 // mostTries bounds how often a node is told, because other clients may change its marker at the same
 // time.
-const mostTries = 10
+const mostTries = 5
+
+// nobody is missed.
+func nobody(int) bool { return false }
 
 var errOtherKept = errors.New("it keeps another change of the nodes, or has come further")
 
@@ -355,48 +373,46 @@ func (c *crew) wait(ctx context.Context, d time.Duration) error {
 // highest returns the highest fence that is stored on any node. A quorum of the former list must have
 // told all that they have, as a fence is stored on one before it is handed out.
 func (c *crew) highest(ctx context.Context) (uint64, error) {
-	var highest uint64
-	errs := make([]error, len(c.actors))
-	lives := make([]uint32, len(c.actors))
-	part := make([]uint64, len(c.actors))
-	c.settle(ctx)
+	c.settle(ctx, nobody)
+	parts := make([]reading, len(c.actors))
 	for i := range c.states {
-		highest, lives[i] = max(highest, c.states[i].Floor), c.states[i].Life
+		parts[i].highest, parts[i].life = c.states[i].Floor, c.states[i].Life
 	}
-	for tries, more := 0, true; more && tries < mostTries; {
-		more = false
+	missed := func(i int) bool { return !parts[i].over && parts[i].err != nil }
+	for slices.ContainsFunc(parts, func(p reading) bool { return !p.over }) {
 		for i, r := range c.ask(ctx, func(i int) (node.Command, bool) {
-			return node.Command{Op: node.Highest, Ticket: part[i]}, part[i] != told
+			return node.Command{Op: node.Highest, Ticket: parts[i].next}, !parts[i].over
 		}) {
+			p := &parts[i]
 			switch {
-			case part[i] == told:
-				continue
-			case r.Status != node.OK:
-				tries, errs[i] = tries+1, r.Err
-				more = c.states[i].Enrolled || c.states[i].Err == nil || more
-				continue
-			case c.states[i].Life != lives[i]:
-				part[i], errs[i] = told, errForgot
-				continue
-			}
-			highest, errs[i] = max(highest, r.Fence), nil
-			if part[i] = r.Ticket; part[i] == 0 {
-				part[i] = told
-			} else {
-				more = true
+			case p.over:
+			case c.states[i].Life != p.life:
+				p.over, p.err = true, errForgot
+			case r.Status == node.OK:
+				p.highest, p.next, p.err = max(p.highest, r.Fence), r.Ticket, nil
+				p.over = p.next == 0
+			default:
+				p.err = r.Err
+				p.tries++
+				p.over = p.tries == mostTries || p.life == 0
 			}
 		}
 		if ctx.Err() != nil {
 			return 0, ctx.Err()
 		}
+		c.settle(ctx, missed)
+	}
+	var highest uint64
+	for i := range parts {
+		highest = max(highest, parts[i].highest)
 	}
 	read := 0
 	var broken []error
 	for _, i := range c.lists.of(ListFormer) {
-		if part[i] == told && errs[i] == nil {
-			read++
+		if err := parts[i].err; err != nil {
+			broken = append(broken, fmt.Errorf("%s: %w", c.lists.labels[i], err))
 		} else {
-			broken = append(broken, fmt.Errorf("%s: %w", c.lists.labels[i], errs[i]))
+			read++
 		}
 	}
 	if read < c.lists.formerQuorum {
@@ -405,8 +421,15 @@ func (c *crew) highest(ctx context.Context) (uint64, error) {
 	return highest, nil
 }
 
-// told stands for the part after the last.
-const told = ^uint64(0)
+// A reading is what one node has told of its fences.
+type reading struct {
+	highest uint64
+	life    uint32 // that it began with
+	next    uint64 // part
+	tries   int    // that failed
+	over    bool
+	err     error
+}
 
 var errForgot = errors.New("it has lost its data, or was replaced, while it was read")
 
@@ -438,5 +461,3 @@ func (c *crew) forget(ctx context.Context, force bool) error {
 	all := func(int) bool { return true }
 	return c.confirmed(c.tell(ctx, node.Forget, node.StageBegun, 0, all), nil, all, 0)
 }
-
-var _ clock.Clock = clock.System()

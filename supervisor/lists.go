@@ -101,6 +101,14 @@ func newLists(nodes, former []node.Conn) *lists {
 	return l
 }
 
+// all returns the indices of all nodes.
+func (l *lists) all() (nodes []int) {
+	for i := range l.conns {
+		nodes = append(nodes, i)
+	}
+	return nodes
+}
+
 // of returns the indices of the nodes of one list.
 func (l *lists) of(list List) (nodes []int) {
 	for i, in := range l.in {
