@@ -9,7 +9,7 @@ import (
 )
 
 // lastOp is the largest Op.
-const lastOp = Forget
+const lastOp = Highest
 
 // An operation says how a script does commands of one Op: which fields of a Command it gets, and
 // which fields of a Reply it answers. The script defines the form of both.
@@ -135,18 +135,15 @@ var operations = [lastOp + 1]operation{
 		},
 		read: func(a *answer, r *Reply) { r.Value = a.text(script.SignEntries) },
 	},
-	Advance: {Script: &script.Advance, args: newMarker},
-	Forget:  {Script: &script.Advance, args: newMarker},
+	Advance: {
+		Script: &script.Advance,
+		args: func(p *pipeline, to []string, c *Command) []string {
+			was := p.marker
+			p.advance(c)
+			return script.AdvanceArgs(to, was, p.marker)
+		},
+	},
 }
-
-func newMarker(p *pipeline, to []string, c *Command) []string {
-	was := p.marker
-	p.advance(c)
-	return script.AdvanceArgs(to, was, p.marker)
-}
-
-// isOfMarker reports whether an Op writes another marker.
-func (o Op) isOfMarker() bool { return o == Advance || o == Forget }
 
 // An answer is what a script has answered for one name. It keeps the first broken element in err,
 // and reads nothing after that.

@@ -42,7 +42,7 @@ func (c *Command) by() Op {
 // isPossible reports whether there is what an Advance or a Highest asks for.
 func (c *Command) isPossible() bool {
 	switch c.Op {
-	case Advance, Forget:
+	case Advance:
 		_, ok := ParseChange(c.Token)
 		return ok && c.Fence < 1<<53
 	case Highest:
@@ -62,7 +62,7 @@ type pipeline struct {
 	young    bool          // nothing is handed over: what was forgotten may be healed
 	life     string        // the present one, as its marker tells it
 	marker   string        // the whole of it, after what is encoded so far
-	refused  bool          // the latest Advance or Forget changes nothing: another change is under way
+	refused  bool          // the latest Advance changes nothing: another change is under way
 	single   bool          // each call of a script carries one name
 	tracks   bool          // the node notifies of changes of keys that are read
 	commands []Command
@@ -114,7 +114,7 @@ type call struct {
 	from, to int // within live
 	at       int // where its answers begin
 
-	// These are of Advance and Forget: what the marker is after it, and that it changes nothing.
+	// These are of Advance: what the marker is after it, and that it changes nothing.
 	marker  string
 	refused bool
 }
@@ -234,7 +234,7 @@ func (p *pipeline) build(s *session, withTime, eval, sealed bool, loaded *[lastO
 		loaded[op] = true
 		p.calls = append(p.calls, call{op: op, eval: text, from: i, to: to, at: p.link.gathered()})
 		p.script(op, i, to, text)
-		if op.isOfMarker() {
+		if op == Advance {
 			last := &p.calls[len(p.calls)-1]
 			last.marker, last.refused = p.marker, p.refused
 		}
@@ -282,7 +282,7 @@ func (p *pipeline) run(from int) int {
 	start := p.live[from]
 	first := &p.commands[start.command]
 	to := from + 1
-	if p.single || first.Op == Sign || first.Op.isOfMarker() {
+	if p.single || first.Op == Sign || first.Op == Advance {
 		return to
 	}
 	for ; to < len(p.live) && to-from < script.MaxNames; to++ {
@@ -328,18 +328,11 @@ func (p *pipeline) highest(c *Command) {
 	}
 }
 
-// advance computes the marker that an Advance or a Forget leaves. The node compares its own with the one from
+// advance computes the marker that an Advance leaves. The node compares its own with the one from
 // which this began, so that nothing is decided here of which it knows otherwise.
 func (p *pipeline) advance(c *Command) {
 	mark, change, _ := readMark(p.marker)
 	told, _ := ParseChange(c.Token)
-	if c.Op == Forget {
-		if p.refused = change.Stage > StageBegun || change.Stage == StageBegun && !change.SamePair(told); !p.refused {
-			mark.Change = ""
-			p.marker = mark.String()
-		}
-		return
-	}
 	next, ok := change.Advanced(told)
 	if p.refused = !ok; ok {
 		mark.Floor, mark.Change = max(mark.Floor, c.Fence), next.String()
@@ -362,7 +355,7 @@ func readMark(marker string) (mark script.Mark, change Change, ok bool) {
 func (p *pipeline) leaves(vs []value, s *session) string {
 	marker := s.marker
 	for _, c := range p.calls {
-		if !c.op.isOfMarker() {
+		if c.op != Advance {
 			continue
 		}
 		if answer, err := vs[c.at].array(); err == nil && len(answer) == 2+script.Advance.Each {
@@ -498,7 +491,7 @@ func (p *pipeline) readCall(vs []value, s *session, c call, last bool) (at time.
 	} else {
 		at, err = p.readScript(answer, c.op, live)
 	}
-	if err == nil && c.op.isOfMarker() {
+	if err == nil && c.op == Advance {
 		readAdvance(c, &p.replies[live[0].command])
 	}
 	return at, false, err

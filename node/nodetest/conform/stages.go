@@ -26,7 +26,6 @@ func stages(t *testing.T, target Target) {
 		{"a second pair", s.secondPair},
 		{"a floor grows only", s.floorGrowsOnly},
 		{"a client that enrolled before", s.enrolledBefore},
-		{"a change is forgotten", s.forgotten},
 		{"a node that was emptied", s.emptied},
 		{"a marker that is another one", s.anotherMarker},
 		{"what neither begins nor ends", s.nothingToDo},
@@ -155,30 +154,6 @@ func (s *staging) enrolledBefore(t *testing.T) {
 	s.keeps(t, c, opened.Token, 5)
 	if got := c.state.MaxTTL; got != 2*oursMS*time.Millisecond {
 		t.Errorf("the largest MaxTTL is %v", got)
-	}
-}
-
-// A change that has only begun is taken off the marker, and the floor stays.
-func (s *staging) forgotten(t *testing.T) {
-	d := s.enrol(t)
-	begun := advance(1, three, five)
-	begun.Fence = 7
-	forget := func(former, present node.Electorate) node.Command {
-		c := advance(1, former, present)
-		c.Op = node.Forget
-		return c
-	}
-	s.tells(t, d, begun, node.OK, begun.Token, 7)
-	s.tells(t, d, forget(five, three), node.Other, begun.Token, 7)
-	s.tells(t, d, forget(three, replace), node.Other, begun.Token, 7)
-	s.tells(t, d, forget(three, five), node.OK, "", 7)
-	s.tells(t, d, forget(three, five), node.OK, "", 7)
-	s.tells(t, d, advance(1, five, three), node.OK, advance(1, five, three).Token, 7)
-	closed := advance(2, five, three)
-	s.tells(t, d, closed, node.OK, closed.Token, 7)
-	s.tells(t, d, forget(five, three), node.Other, closed.Token, 7)
-	if r := d.do(t, node.Command{Op: node.Forget, Token: "1 3>5"})[0]; r.Status != node.Unsent {
-		t.Errorf("%+v", r)
 	}
 }
 
