@@ -154,8 +154,11 @@ func (c *Core) Tick(now clock.Instant) {
 }
 
 // Receive handles a node's answers and state. If two connections reach one server, the answers over
-// the second are no votes of another node.
+// the second are no votes of another node. What a node says that was left meanwhile is nothing.
 func (c *Core) Receive(now clock.Instant, b node.Batch) {
+	if !c.all.has(b.Node) {
+		return
+	}
 	c.onState(now, b.Node, b.State)
 	twin := c.nodes[b.Node].twin != 0
 	for _, r := range b.Replies {
@@ -168,6 +171,9 @@ func (c *Core) Receive(now clock.Instant, b node.Batch) {
 
 // Unsent handles a command that found no room in its node's mailbox.
 func (c *Core) Unsent(now clock.Instant, i int, cmd node.Command) {
+	if !c.all.has(i) {
+		return
+	}
 	c.hear(now, i, node.Reply{ID: cmd.ID, Op: cmd.Op, Status: node.Unsent, Err: FaultNoRoom})
 }
 

@@ -129,10 +129,24 @@ func (c *Core) identify(now clock.Instant, i int, enrolled bool) {
 }
 
 // describe says which nodes an electorate has: how many, and the identities of those that were met.
-func (c *Core) describe(e *electorate) node.Electorate {
+func (c *Core) describe(e *electorate) node.Electorate { return c.describeOf(e, c.all) }
+
+// describeGrown says the same, without the identities of nodes that are young: one that was emptied may yet
+// get its former identity back.
+func (c *Core) describeGrown(e *electorate) node.Electorate {
+	var grown nodeSet
+	for k := range c.nodes {
+		if c.nodes[k].state.Grown {
+			grown.add(k)
+		}
+	}
+	return c.describeOf(e, grown)
+}
+
+func (c *Core) describeOf(e *electorate, nodes nodeSet) node.Electorate {
 	var ids []string
 	for k := range c.nodes {
-		if id := c.nodes[k].state.Identity; id != "" && e.nodes.has(k) {
+		if id := c.nodes[k].state.Identity; id != "" && (e.nodes & nodes).has(k) {
 			ids = append(ids, id)
 		}
 	}

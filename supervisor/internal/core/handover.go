@@ -62,9 +62,9 @@ type Handle struct {
 
 // restsOn returns the electorates of a mode as text: one, or the former and the present one.
 func (c *Core) restsOn(m *mode) string {
-	text := c.describe(&m.first).String()
+	text := c.describeGrown(&m.first).String()
 	if m.isDouble() {
-		text += ";" + c.describe(&m.second).String()
+		text += ";" + c.describeGrown(&m.second).String()
 	}
 	return text
 }
@@ -82,10 +82,10 @@ func (c *Core) commonMode(electorates string) (modeKind, bool) {
 		if !ok {
 			return modePresent, false
 		}
-		_, same := mayBe(c.describe(c.present()), theirs)
+		_, same := mayBe(c.describeGrown(c.present()), theirs)
 		present = present || same
 		if c.toldKind == modeBoth {
-			_, same = mayBe(c.describe(c.former()), theirs)
+			_, same = mayBe(c.describeGrown(c.former()), theirs)
 			former = former || same
 		}
 	}

@@ -253,6 +253,8 @@ func (t *tenure) promised(now clock.Instant) (nodes nodeSet) {
 // Hear handles a message that a node sent without being asked.
 func (c *Core) Hear(now clock.Instant, w node.Wake) {
 	switch {
+	case !c.all.has(w.Node):
+		return
 	case w.Key != "":
 		c.onChange(now, w.Node, w.Key)
 		return

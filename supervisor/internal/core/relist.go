@@ -39,8 +39,8 @@ const maxUnfilled = 100
 // Leases go on. With a second list they rest on the first alone until a quorum of the second keeps
 // them as well. Attempts begin anew, in their old places in the queues.
 //
-// A node keeps its index. One that is in no list is left: its index is never used again, and no
-// input may be about it any more. The caller performs what was decided before for that node, and ends
+// A node keeps its index. One that is in no list is left: its index is never used again, and what is
+// still heard of it is nothing. The caller performs what was decided before for that node, and ends
 // its actor.
 func (c *Core) Reconfigure(now clock.Instant, to Lists) *Refusal {
 	former, present := setOf(to.Former), setOf(to.Present)
@@ -53,6 +53,8 @@ func (c *Core) Reconfigure(now clock.Instant, to Lists) *Refusal {
 		return &Refusal{Reason: ReasonClosed}
 	case former == c.former().nodes && present == c.present().nodes:
 		return nil
+	case !c.settings.Guard: // the nodes keep no stage
+		return &Refusal{Reason: ReasonMisconfigured}
 	case !was.isDouble() && former == c.present().nodes: // a change begins
 	case was.isDouble() && former == 0 && present == was.second.nodes: // it is over
 		if r := c.mayLeave(now); r != nil {
@@ -64,6 +66,11 @@ func (c *Core) Reconfigure(now clock.Instant, to Lists) *Refusal {
 		}
 	default:
 		return &Refusal{Reason: ReasonOtherChange}
+	}
+	for _, t := range slices.Clone(c.held) {
+		if now >= t.hold.until { // by the lists that it had: other ones revive nothing
+			c.end(now, t, ReasonExpired)
+		}
 	}
 	c.sendGroup()
 	for _, l := range c.waited {

@@ -19,6 +19,7 @@ type simActor struct {
 	c     *simClient
 	n     *simNode
 	state node.State
+	index int // of the core; negative if the process was not given this node
 
 	mailbox []node.Command
 	groups  []simRenewals // in the commands that were taken last
@@ -511,6 +512,13 @@ func (a *simActor) command(p *simPipe, i int) bool {
 		a.sign(t, p, cmd, r)
 		return true
 	}
+	if cmd.Op == node.Advance {
+		r.Status = node.Other
+		if n.advance(t, cmd.Token, cmd.Fence, p.conn.marker) {
+			r.Status = node.OK
+		}
+		return true
+	}
 	k := w.nameIndex(cmd.Name)
 	if cmd.Op == node.Grant {
 		p.half = !p.half
@@ -895,11 +903,13 @@ func (a *simActor) enrolled(s *simConn, id *simIdentity) {
 	st.Run, st.Identity, st.Age, st.MarkedAt = id.run, id.data, a.age, id.marked
 	if w.guard {
 		a.known = id.data
-		ms, err := strconv.ParseInt(strings.TrimPrefix(id.marker, id.life+" "), 10, 64)
-		if err != nil {
-			w.fail("marker %q: %v", id.marker, err)
+		mark, ok := keyspace.ReadMark(id.marker)
+		change, isChange := node.ParseChange(mark.Change)
+		if !ok || !isChange {
+			w.fail("marker %q", id.marker)
 		}
-		st.MaxTTL = time.Duration(ms) * time.Millisecond
+		st.MaxTTL = time.Duration(mark.MaxTTL) * time.Millisecond
+		st.Change, st.Floor = change, mark.Floor
 	}
 	a.measured(id.at, id.sent, id.back)
 	w.stats.enrolments++
@@ -935,7 +945,10 @@ func (a *simActor) measured(at time.Duration, sent, back clock.Instant) {
 }
 
 func (a *simActor) tell(replies []node.Reply) {
-	b := node.Batch{Node: a.n.id, Replies: replies, State: a.state}
+	if a.index < 0 {
+		return
+	}
+	b := node.Batch{Node: a.index, Replies: replies, State: a.state}
 	if len(replies) > 0 {
 		b.Replies = a.putTogether(replies)
 	}

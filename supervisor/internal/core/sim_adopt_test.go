@@ -141,8 +141,9 @@ func (w *world) swaps(n *simNode, k int, had string, cmd *node.Command) {
 	if l == nil || !l.believed() {
 		return
 	}
+	before := l.enough(l.given)
 	l.given.add(n.id)
-	if l.given.len() == w.quorum {
+	if !before && l.enough(l.given) {
 		w.stats.livingAdopted++
 		w.mustLearn(l)
 	}
@@ -171,7 +172,7 @@ func (w *world) adopted(l *simLease, h *simHandle) {
 		e, blind := h.former.blinded()
 		kept, forgot, _ := w.support(l)
 		switch {
-		case kept+forgot < w.quorum: // its own keys were deleted while it waited
+		case !l.enough(kept | forgot): // its own keys were deleted while it waited
 			w.excuse(adoptByHand, l)
 		case w.descends(r.token, h.former.token) && !copied:
 			w.fail("client %d adopts %s, which was adopted before", l.c.id, h.Token)

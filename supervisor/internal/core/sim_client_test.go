@@ -20,7 +20,9 @@ type simClient struct {
 	channel string // on which nodes tell it what they have reserved for it
 	clock   rateClock
 	core    *Core
-	actors  []*simActor
+	actors  []*simActor // of all nodes there are, also of those that it was not given
+	members []int       // the nodes by the core's indices
+	role    simRole     // which lists it was given
 	dead    bool // the process has ended
 	crowded bool // its mailboxes have next to no room
 	idle    bool // nobody in it wants anything by himself
@@ -55,12 +57,14 @@ func newSimClient(w *world, id int, idle bool) *simClient {
 		ttl = max(ttl/2, 5*w.timeout)
 	}
 	retry := ttl/40 + w.upTo(ttl/10)
+	former, present := w.giveLists(c)
 	c.cfg = Settings{
-		Nodes: len(w.nodes), TTL: ttl, MaxTTL: maxTTL, MaxTTLCap: w.most, RenewEvery: ttl / 3, NodeTimeout: w.timeout,
+		Nodes: len(c.members), TTL: ttl, MaxTTL: maxTTL, MaxTTLCap: w.most, RenewEvery: ttl / 3, NodeTimeout: w.timeout,
 		RetryMin: retry, RetryMax: 2 * retry, Guard: w.guard, Owner: fmt.Sprint(id),
 	}
 	binary.LittleEndian.PutUint64(c.cfg.Seed[:], w.seed)
 	binary.LittleEndian.PutUint64(c.cfg.Seed[8:], uint64(id))
+	c.cfg.Former, c.cfg.Present = former, present
 	c.core = New(c.cfg)
 	if (w.seed+uint64(id))%2 == 0 {
 		c.core.groups.fewest = 1 // few leases are renewed at the same instant here
@@ -72,9 +76,14 @@ func newSimClient(w *world, id int, idle bool) *simClient {
 	}
 	stealthy := w.chance(0.15)
 	for _, n := range w.nodes {
-		a := &simActor{c: c, n: n, room: room, stealthy: stealthy, known: w.newID()}
+		a := &simActor{c: c, n: n, room: room, stealthy: stealthy, known: w.newID(), index: slices.Index(c.members, n.id)}
+		if w.change != nil {
+			a.known = ""
+		}
 		c.actors = append(c.actors, a)
-		a.try(true)
+		if a.index >= 0 {
+			a.try(true)
+		}
 	}
 	for k := range w.names {
 		if idle {
@@ -213,7 +222,7 @@ func (c *simClient) arm() {
 
 // perform does what the loop does.
 func (c *simClient) perform(now clock.Instant) {
-	perform.All(now, c.core, len(c.actors), c)
+	perform.All(now, c.core, len(c.members), c)
 	if c.w.choices {
 		c.checkChoices()
 	}
@@ -262,7 +271,7 @@ func (c *simClient) wantsAny(name string) bool {
 // Send hands commands to an actor.
 func (c *simClient) Send(i int, commands []node.Command) (unsent []node.Command) {
 	for _, cmd := range commands {
-		if !c.actors[i].trySend(cmd) {
+		if !c.actors[c.members[i]].trySend(cmd) {
 			c.w.stats.noRoom++
 			unsent = append(unsent, cmd)
 		}
@@ -336,7 +345,7 @@ func (c *simClient) wantFlaws(e *Effect) {
 		}
 		last = f.Node
 	}
-	if n := len(c.actors); n-len(e.Report.Flaws) >= c.core.Quorum() {
+	if n := len(c.actors); c.w.change == nil && n-len(e.Report.Flaws) >= c.core.Quorum() {
 		c.w.fail("client %d: a lease was lost, %v, and of %d nodes there was only this wrong: %v", c.id, e.Reason, n, e.Report.Flaws)
 	}
 }
@@ -429,7 +438,8 @@ func (c *simClient) knowsPause() bool {
 	if c.unprovable || c.clock.stop {
 		return false
 	}
-	for _, a := range c.actors {
+	for _, i := range c.members {
+		a := c.actors[i]
 		if a.timeAt <= c.unseenUntil || max(a.n.lifeAt, a.n.backAt) > c.unseenFrom-c.w.maxTTL {
 			return false
 		}

@@ -238,6 +238,7 @@ func (w *world) simulate() {
 	}
 	w.run(f.end)
 	w.mend()
+	w.settleChange()
 
 	// Somebody must get each name: when the nodes are old, the keys of the dead have expired,
 	// and the holder has given it back. One that comes then has as long again.
@@ -357,7 +358,7 @@ func (w *world) checkClean() {
 				why, excused = leftBack, true
 			}
 			for _, c := range w.clients {
-				if node.OwnerOf(v) != c.cfg.Owner || c.dead || c.crowded {
+				if node.OwnerOf(v) != c.cfg.Owner || c.dead || c.crowded || !c.told().has(n.id) {
 					continue
 				}
 				if !excused {
@@ -398,7 +399,7 @@ func (w *world) checkClean() {
 			}
 		}
 		for _, a := range c.actors {
-			signs := func(cmd node.Command) bool { return cmd.Op == node.Sign }
+			signs := func(cmd node.Command) bool { return cmd.Op == node.Sign || cmd.Op == node.Advance }
 			left := slices.DeleteFunc(slices.Clone(a.mailbox), signs)
 			if a.pipe != nil {
 				left = append(left, slices.DeleteFunc(slices.Clone(a.pipe.commands), signs)...)

@@ -38,12 +38,14 @@ type simLease struct {
 
 	// What became of its keys by hand.
 	spoilt   nodeSet // nodes that broke their promise, in true time last at
-	spoiltAt [5]time.Duration
+	spoiltAt [maxSimNodes]time.Duration
 	told     nodeSet // those of them that have said so
 	blurred  nodeSet // those that can say so no longer: they have lost data since
 	late     nodeSet // nodes that got its key by its election after that
 	given    nodeSet // nodes that gave the key to the one that adopts the lease
 	revoked  bool    // a client was told to
+
+	lists []electorate // on which it rests, of the world's nodes
 
 	// Of a scene.
 	rival  *simClient
@@ -245,17 +247,18 @@ func (w *world) deletes(n *simNode, k int, token string, cmd *node.Command) {
 
 // support counts the nodes that keep a lease up to its deadline, or would, had they
 // not forgotten it, or had it not been taken from them.
-func (w *world) support(l *simLease) (kept, forgot, spoilt int) {
+func (w *world) support(l *simLease) (kept, forgot, spoilt nodeSet) {
+	l.learnLists()
 	end := w.now + l.c.clock.until(time.Duration(l.until)+l.grace())
 	for _, n := range w.nodes {
 		k, f, s := n.keeps(l, end)
 		switch {
 		case k:
-			kept++
+			kept.add(n.id)
 		case f:
-			forgot++
+			forgot.add(n.id)
 		case s:
-			spoilt++
+			spoilt.add(n.id)
 		}
 	}
 	return kept, forgot, spoilt
@@ -295,11 +298,11 @@ func (w *world) wonLease(l *simLease) {
 		switch {
 		case overlaps:
 			w.excuse(fenceOverlaps, l)
-		case l.wk.adopts != nil && kept+forgot < w.quorum:
+		case l.wk.adopts != nil && !l.enough(kept|forgot):
 			w.excuse(fenceByHand, l)
 		case l.unseen():
 			w.excuse(fenceUnseen, l)
-		case w.anyMedian() && w.lostData:
+		case (w.anyMedian() || w.change != nil && w.change.behind) && w.lostData:
 			w.excuse(fenceStepped, l)
 		default:
 			w.fail("client %d: fence %d of %s is not larger than %d, which was handed out before", l.c.id, l.fence, l.token, before)
@@ -345,39 +348,39 @@ func (w *world) overlap(o, l *simLease) {
 	}
 	mine, lapsed, lost := w.support(l)
 	switch {
-	case l.unaware() && mine < w.quorum: // its votes are older than it knows
+	case l.unaware() && !l.enough(mine): // its votes are older than it knows
 		interrupts(l, wonUnseen)
 		l.never = true
 		return
-	case mine+lapsed < w.quorum && mine+lapsed+lost >= w.quorum && w.untouched(l) < w.quorum:
+	case !l.enough(mine|lapsed) && l.enough(mine|lapsed|lost) && !l.enough(w.untouched(l)):
 		interrupts(l, wonByHand)
 		return
 	}
 	kept, forgot, spoilt := w.support(o)
 	if w.descends(l.token, o.token) { // what the heir has says nothing of what o was promised
 		broken := w.brokenBy(o, l)
-		kept, spoilt = kept-broken, spoilt+broken
+		kept, spoilt = kept&^broken, spoilt|broken
 	}
-	clean := kept + forgot - w.late(o, l)
+	clean := (kept | forgot) &^ w.late(o, l)
 	switch {
 	case o.unaware():
 		interrupts(o, heldUnseen)
-	case clean < w.quorum && clean+spoilt >= w.quorum:
+	case !o.enough(clean) && o.enough(clean|spoilt):
 		interrupts(o, heldByHand)
 	default:
-		w.fail("two holders: client %d got %q with %s while client %d holds it with %s until %v from now (kept by %d, forgotten by %d, spoilt on %d)",
-			l.c.id, w.names[l.key], l.token, o.c.id, o.token, o.until.Sub(o.c.Now()), kept, forgot, spoilt)
+		w.fail("two holders: client %d got %q with %s while client %d holds it with %s until %v from now (of %v and %v; kept by %b, forgotten by %b, spoilt on %b)",
+			l.c.id, w.names[l.key], l.token, o.c.id, o.token, o.until.Sub(o.c.Now()), l.lists, o.lists, kept, forgot, spoilt)
 	}
 	w.mustLearn(o)
 }
 
 // untouched counts the nodes that have let nobody in since they were given to a lease that is
 // won now: its key is there, for how long ever, or was forgotten.
-func (w *world) untouched(l *simLease) (nodes int) {
+func (w *world) untouched(l *simLease) (nodes nodeSet) {
 	for _, n := range w.nodes {
 		_, forgot, _ := n.keeps(l, w.now)
 		if forgot || n.key(l.key) == l.token && !n.data.keys[l.key].restored {
-			nodes++
+			nodes.add(n.id)
 		}
 	}
 	return nodes
@@ -385,10 +388,10 @@ func (w *world) untouched(l *simLease) (nodes int) {
 
 // unbroken counts the nodes that have kept a lease ever since it was won. If a quorum has, there is
 // nothing that its holder could learn: it believed too long, and has renewed before that mattered.
-func (w *world) unbroken(l *simLease) (nodes int) {
+func (w *world) unbroken(l *simLease) (nodes nodeSet) {
 	for _, n := range w.nodes {
 		if k := n.data.keys[l.key]; n.key(l.key) == l.token && !k.restored && k.set <= l.wonAt {
-			nodes++
+			nodes.add(n.id)
 		}
 	}
 	return nodes
@@ -397,13 +400,13 @@ func (w *world) unbroken(l *simLease) (nodes int) {
 // brokenBy counts the nodes that keep the name for an heir, but broke their promise to the
 // lease itself: their clocks were stepped, so the heir was told too little. It must have waited
 // for as long as it was told.
-func (w *world) brokenBy(o, heir *simLease) (nodes int) {
+func (w *world) brokenBy(o, heir *simLease) (nodes nodeSet) {
 	end := w.now + o.c.clock.until(time.Duration(o.until)+o.grace())
 	for _, n := range w.nodes {
 		kept, _, _ := n.keeps(o, end)
 		broken := func(p promise) bool { return p.token == o.token && p.end >= end && !n.shows(o, &p) }
 		if told, is := n.swapped[heir.token]; is && told <= w.now && kept && slices.ContainsFunc(n.spoilt, broken) {
-			nodes++
+			nodes.add(n.id)
 		}
 	}
 	return nodes
@@ -411,12 +414,12 @@ func (w *world) brokenBy(o, heir *simLease) (nodes int) {
 
 // late counts the nodes that keep a lease only since they have forgotten another one, or kept it
 // only then and have forgotten it as well: no vote of them counts so soon.
-func (w *world) late(o, l *simLease) (nodes int) {
+func (w *world) late(o, l *simLease) (nodes nodeSet) {
 	for _, n := range w.nodes {
 		kept, lost, _ := n.keeps(o, w.now)
 		_, forgot, _ := n.keeps(l, w.now)
 		if forgot && (kept || lost && n.forgotAt(o) > n.forgotAt(l)) {
-			nodes++
+			nodes.add(n.id)
 		}
 	}
 	return nodes
@@ -439,7 +442,7 @@ func (w *world) renewed(l *simLease, now, until clock.Instant) {
 	if l.interrupted && until > l.interruptedAt.Add(l.ttl) {
 		if e, blind := l.blinded(); blind {
 			w.excuse(e, l)
-		} else if !l.never || w.unbroken(l) < w.quorum {
+		} else if !l.never || !l.enough(w.unbroken(l)) {
 			w.fail("client %d never learned that %s was interrupted %v ago: it is held for %v more", l.c.id, l.token, now.Sub(l.interruptedAt), until.Sub(now))
 		}
 	}
@@ -451,9 +454,9 @@ func (w *world) checkSupport(l *simLease, what string) {
 		return
 	}
 	kept, forgot, spoilt := w.support(l)
-	if kept+forgot+spoilt < w.quorum {
-		w.fail("client %d %s %s until %v from now, but only %d nodes keep it for so long (%d have forgotten, %d were spoilt)",
-			l.c.id, what, l.token, l.until.Sub(l.c.Now()), kept, forgot, spoilt)
+	if !l.enough(kept | forgot | spoilt) {
+		w.fail("client %d %s %s until %v from now, but only nodes %b keep it for so long (%b have forgotten, %b were spoilt), of %v",
+			l.c.id, what, l.token, l.until.Sub(l.c.Now()), kept, forgot, spoilt, l.lists)
 	}
 }
 
@@ -537,14 +540,15 @@ func (w *world) released(l *simLease, r *Report) {
 		return
 	}
 	w.stats.freed++
-	kept, back := 0, false
+	var kept nodeSet
+	back := false
 	for _, n := range w.nodes {
 		if token, _ := node.CutLeft(n.key(l.key)); token == l.token { // nor one that was left
-			kept++
+			kept.add(n.id)
 			back = back || n.setBack
 		}
 	}
-	if len(w.nodes)-kept >= w.quorum {
+	if l.c.isFree(kept) {
 		return
 	}
 	why, excused := w.leftTokens[l.token]
@@ -552,7 +556,7 @@ func (w *world) released(l *simLease, r *Report) {
 		why, excused = leftBack, true
 	}
 	if !excused {
-		w.fail("client %d was told that %s is given back, and %d of %d nodes keep it", l.c.id, l.token, kept, len(w.nodes))
+		w.fail("client %d was told that %s is given back, and nodes %b keep it", l.c.id, l.token, kept)
 	}
 	w.excuse(why, l)
 }

@@ -102,7 +102,7 @@ func (a *simActor) listen() {
 		}
 		s.up, s.boot, s.marker, s.lives = true, a.n.boot, conn.marker, a.state.Life
 		w.tell("client %d listens at node %d", a.c.id, a.n.id)
-		a.hear(node.Wake{Node: a.n.id})
+		a.hear(node.Wake{Node: a.index})
 	})
 }
 
@@ -133,9 +133,9 @@ func (a *simActor) announce(message string) bool {
 func (a *simActor) wakeOf(message string) node.Wake {
 	g, is := keyspace.ReadGift(message)
 	if !is {
-		return node.Wake{Node: a.n.id, Token: message}
+		return node.Wake{Node: a.index, Token: message}
 	}
-	m := node.Wake{Node: a.n.id, Token: g.Token}
+	m := node.Wake{Node: a.index, Token: g.Token}
 	if a.listener.marker == "" || g.Marker == a.listener.marker {
 		m.Fence, m.Life = g.Fence, a.listener.lives
 		m.Beat, m.At, m.Until = time.Duration(g.Beat)*time.Millisecond, time.Duration(g.At)*time.Millisecond, time.Duration(g.Until)*time.Millisecond
@@ -152,7 +152,7 @@ func (a *simActor) hear(m node.Wake) {
 	s.back = max(w.now+a.delay()+late, s.back)
 	life := s.life
 	a.c.after(s.back-w.now, func() {
-		if s.life == life {
+		if s.life == life && a.index >= 0 {
 			a.c.input(func(now clock.Instant) { a.c.core.Hear(now, m) })
 		}
 	})
@@ -164,7 +164,7 @@ func (a *simActor) hear(m node.Wake) {
 // and counts as dead until its next beat.
 func (w *world) checkOrder(l *simLease, t *tenure) {
 	begun := w.now - time.Duration(float64(l.c.Now().Sub(t.begun))/l.c.clock.rate)
-	if w.faults.latest > begun-2*w.maxTTL-5*time.Second || w.stepped != 0 || l.unseen() || t.queuing == nil {
+	if w.change != nil || w.faults.latest > begun-2*w.maxTTL-5*time.Second || w.stepped != 0 || l.unseen() || t.queuing == nil {
 		return
 	}
 	for _, c := range w.clients {
@@ -225,7 +225,7 @@ func (w *world) grown(n *simNode) bool {
 // nobody has, and somebody waits for, is not free for longer than a reservation and
 // the longest pause.
 func (w *world) checkStranded() {
-	if w.now < w.lookAt {
+	if w.now < w.lookAt || w.change != nil {
 		return
 	}
 	w.lookAt = w.now + w.timeout/4

@@ -32,8 +32,8 @@ type simStats struct {
 	won, renewals, releases, freed, cancels, extends, held, noQuorum int
 	lost                                                             map[string]int
 	faults                                                           [faultKinds]int
-	sent                                                             [node.Sign + 1]int
-	answers                                                          [node.Sign + 1][node.Other + 1]int
+	sent                                                             [node.Highest + 1]int
+	answers                                                          [node.Highest + 1][node.Other + 1]int
 	handed, given, gifts, reservations, deadSkipped, unfinished      int
 
 	enrolments, timeouts, resumed, lateBytes, strangers, forgotten, raised, young, otherLife, noRoom, warnings, aims, groups int
@@ -41,13 +41,18 @@ type simStats struct {
 	forgone, adoptions, adopted, refused, livingAdopted, handOvers, revocations, all, any int
 	flushes, spares, sparesBack, steps, disagreeing, newcomers                            int
 
+	relisted, finished, undone                                            int // of histories in which the nodes are changed
+
 	scenes  [scenes]int
 	excused [excuses]int
 }
 
 // play plays one history, and returns what was wrong with it.
-func play(seed uint64, stats *simStats, trace func(string, ...any)) (err error) {
-	w := newWorld(seed, stats)
+func play(seed uint64, stats *simStats, trace func(string, ...any)) error {
+	return playWorld(newWorld(seed, stats), trace)
+}
+
+func playWorld(w *world, trace func(string, ...any)) (err error) {
 	w.trace = trace
 	defer func() {
 		switch v := recover().(type) {

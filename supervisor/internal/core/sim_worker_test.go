@@ -175,6 +175,7 @@ func (wk *simWorker) won(e *Effect) {
 	c.leases[e.ID] = control
 	l.held = held
 	wk.lease = l
+	l.learnLists()
 	if t.inQueues {
 		w.stats.handed++
 		if t.queuing.won {

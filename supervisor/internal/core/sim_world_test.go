@@ -28,6 +28,7 @@ type world struct {
 	choices bool                    // some want any of several names
 	keys    [maxNames]keyspace.Keys // of the names
 	quorum  int
+	change  *simChange // of the nodes; nil in histories without
 	guard   bool
 	maxTTL  time.Duration   // the largest that a client may have
 	widths  []time.Duration // those that clients have: one if they agree

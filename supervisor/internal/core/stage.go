@@ -41,7 +41,7 @@ func (c *Core) onMarker(now clock.Instant, i int, was *node.State) {
 	if c.toldKind != modeBoth && s.Floor == was.Floor && s.Change.Stage|was.Change.Stage|x.seen.Stage == node.StageNone {
 		return
 	}
-	if s.Enrolled == was.Enrolled && s.Identity == was.Identity && s.Floor == was.Floor && sameChange(&s.Change, &was.Change) {
+	if s.Enrolled == was.Enrolled && s.Guarded == was.Guarded && s.Grown == was.Grown && s.Identity == was.Identity && s.Floor == was.Floor && sameChange(&s.Change, &was.Change) {
 		return
 	}
 	c.nodes[i].advised = advice{}
@@ -72,7 +72,7 @@ func (x *changing) learn(ch node.Change) {
 
 // ours returns the change between the lists that this process was given.
 func (c *Core) ours() node.Change {
-	return node.Change{Former: c.describe(c.former()), Present: c.describe(c.present())}
+	return node.Change{Former: c.describeGrown(c.former()), Present: c.describeGrown(c.present())}
 }
 
 // parts reports whether a list may be the former or the present one of a change. One that may be
@@ -90,6 +90,15 @@ func parts(list node.Electorate, ch *node.Change) (former, present bool) {
 	return former, present
 }
 
+// follows reports whether a change may take the place of another one that a node keeps: if that is
+// opened, and begins with the lists to which it led. What only seems to be another one, as a node has
+// lost its identity, must not begin anew: clients of the former list would count again.
+func follows(next, ch *node.Change) bool {
+	_, after := mayBe(next.Former, ch.Present)
+	_, before := mayBe(next.Former, ch.Former)
+	return ch.Stage == node.StageOpened && after && !before
+}
+
 // lets reports whether a stage lets votes of clients count that rest on one list.
 func lets(list node.Electorate, ch *node.Change) bool {
 	former, present := parts(list, ch)
@@ -101,14 +110,18 @@ func (c *Core) reviewStages(now clock.Instant) {
 	x := &c.changing
 	x.barred = [modeKinds]nodeSet{}
 	both := c.toldKind == modeBoth
-	present := c.describe(c.present())
+	present := c.describeGrown(c.present())
 	var ours node.Change
 	if both {
 		ours = c.ours()
 	}
 	why := ReasonNone
 	for i := range c.nodes {
-		ch := &c.nodes[i].state.Change
+		s := &c.nodes[i].state
+		ch := &s.Change
+		if both && s.Life != 0 && !s.Guarded {
+			x.barred[modeBoth].add(i) // without a marker it keeps no stage
+		}
 		if ch.Stage == node.StageNone {
 			continue
 		}
@@ -123,7 +136,7 @@ func (c *Core) reviewStages(now clock.Instant) {
 			x.barred[modeBoth].add(i)
 		}
 		switch {
-		case both && !same && ch.Stage != node.StageOpened:
+		case both && !same && !follows(&ours, ch):
 			why = ReasonOtherChange
 		case !both:
 			why = max(why, c.outside(present, ch))
@@ -171,10 +184,11 @@ func (c *Core) advanceSoon(now clock.Instant) {
 	if !x.begun && c.toldKind == modeBoth {
 		var met, enrolled nodeSet
 		for i := range c.nodes {
-			if s := &c.nodes[i].state; s.Identity != "" {
+			s := &c.nodes[i].state
+			if s.Identity != "" {
 				met.add(i)
 			}
-			if c.nodes[i].state.Enrolled {
+			if s.Enrolled {
 				enrolled.add(i)
 			}
 		}
@@ -191,7 +205,7 @@ func (c *Core) advanceSoon(now clock.Instant) {
 func (x *changing) wake(c *Core, now clock.Instant) { c.advance(now) }
 
 // advance tells each node of the change what it does not know: that it has begun, how far it has
-// come on another node, and the floor. A process of the former list alone tells nothing, and one of
+// come on another node, and the floor. A process that finds another change tells nothing. A process of the former list alone tells nothing, and one of
 // the present list alone only that it is opened.
 func (c *Core) advance(now clock.Instant) {
 	x := &c.changing
@@ -206,10 +220,10 @@ func (c *Core) advance(now clock.Instant) {
 		if x.seen.SamePair(told) {
 			told.Stage = max(told.Stage, x.seen.Stage)
 		}
-	} else if former, present := parts(c.describe(c.present()), &x.seen); present && !former && x.seen.Stage == node.StageOpened {
+	} else if former, present := parts(c.describeGrown(c.present()), &x.seen); present && !former && x.seen.Stage == node.StageOpened {
 		told = x.seen
 	}
-	if told.Stage == node.StageNone || c.closing {
+	if told.Stage == node.StageNone || x.why != ReasonNone || c.closing {
 		return
 	}
 	for i := range c.nodes {
@@ -218,6 +232,7 @@ func (c *Core) advance(now clock.Instant) {
 			continue
 		}
 		next, ok := s.Change.Advanced(told)
+		ok = ok && (s.Change.Stage == node.StageNone || s.Change.SamePair(told) || follows(&told, &s.Change))
 		what := advice{told.String(), x.floor}
 		if ok && (s.Floor < x.floor || !sameChange(&next, &s.Change)) && c.nodes[i].advised != what {
 			c.nodes[i].advised = what

@@ -318,6 +318,37 @@ func TestOneChangeAtATime(t *testing.T) {
 	b.wantNodes(b.take(node.Grant), 0, 1, 2, 3, 4, 5)
 }
 
+// A change that is opened is not begun again because a node has lost its identity: the former list
+// would count again. It acquires nothing until an operator has looked.
+func TestLostIdentityBeginsNoChange(t *testing.T) {
+	for _, lists := range [][2]string{{"abc", "abcde"}, {"abc", "bcd"}, {"abc", "def"}, {"a", "abc"}} {
+		b := given(t, lists[0], lists[1])
+		b.take(node.Advance)
+		stored := changeOf(strings.Replace(lists[0], "a", "z", 1), strings.Replace(lists[1], "a", "z", 1), node.StageOpened)
+		b.marks(stored, 5, 0, 1)
+		if got := b.advanced(); got[0] != "" || got[1] != "" {
+			t.Errorf("%v: told %v", lists, got)
+		}
+		b.refused(b.acquire("x"), ReasonOtherChange)
+	}
+}
+
+// A node that keeps no marker keeps no stage, so its vote is none for both lists.
+func TestUnguardedNodeInAChange(t *testing.T) {
+	b := apartLists(t)
+	s := b.state()
+	s.Guarded = false
+	b.c.Receive(b.now(), node.Batch{Node: 4, State: s})
+	b.acquire("x")
+	b.wantNodes(b.take(node.Grant), 0, 1, 2, 3, 5)
+	c := defaults(3, 3*time.Second)
+	c.Guard = false
+	b.c = New(c)
+	if r := b.relist(6, []int{0, 1, 2}, []int{3, 4, 5}); r == nil || r.Reason != ReasonMisconfigured {
+		t.Errorf("%+v", r)
+	}
+}
+
 // A list that may be either of the two, as its nodes were not all met, counts as one that has all that
 // were met.
 func TestListThatMayBeEither(t *testing.T) {
