@@ -140,7 +140,8 @@ type FinishOptions struct {
 //
 // If it returns an error it may have closed the former list. Then leases of clients that were given
 // both go on as before. Run it again, as often as needed, also from several places. A change that is
-// closed cannot be given up any more.
+// closed cannot be given up any more. The error wraps [ErrTooEarly] if nothing was done because of
+// what clients use, and [ErrNoQuorum] if a node that is needed has not answered.
 func FinishChange(ctx context.Context, cfg Config, opts FinishOptions) error {
 	if len(cfg.Former) == 0 {
 		return errors.New("finish: Former: none given: want the nodes that are being left")
@@ -158,7 +159,8 @@ func FinishChange(ctx context.Context, cfg Config, opts FinishOptions) error {
 
 // ForgetChange gives a change of the nodes up that was begun, and not closed. All processes must have
 // been given the former list alone again before, unless force is set. Then the nodes are as if it had
-// never begun. If it returns an error, run it again.
+// never begun. If it returns an error, run it again. The error wraps [ErrTooEarly] if nothing was done
+// because of what clients use, and [ErrNoQuorum] if a node has not answered.
 func ForgetChange(ctx context.Context, cfg Config, force bool) error {
 	if len(cfg.Former) == 0 {
 		return errors.New("forget: Former: none given: want the nodes that are kept after all")
@@ -172,6 +174,26 @@ func ForgetChange(ctx context.Context, cfg Config, force bool) error {
 		return fmt.Errorf("forget: %w", err)
 	}
 	return nil
+}
+
+// RaiseFloor makes every fence on Config.Nodes larger than those that Config.Former have stored. It is
+// for the way of one node at a time, which needs no two lists: run it after each step, when all
+// processes have the next list. It returns the floor. All of Config.Nodes must answer, and a quorum of
+// Config.Former; if one does not, the error wraps [ErrNoQuorum]: run it again.
+func RaiseFloor(ctx context.Context, cfg Config) (uint64, error) {
+	if len(cfg.Former) == 0 {
+		return 0, errors.New("raise the floor: Former: none given: want the nodes of the step before")
+	}
+	c, err := gather(cfg)
+	if err != nil {
+		return 0, err
+	}
+	defer c.dismiss()
+	floor, err := c.raise(ctx)
+	if err != nil {
+		err = fmt.Errorf("raise the floor: %w", err)
+	}
+	return floor, err
 }
 
 // usesOf returns how clients use the lists, by the entries that they have left on a node.
@@ -254,8 +276,24 @@ func (st *ChangeStatus) inTheWay() error {
 			broken = append(broken, fmt.Errorf("%s (seen at %s; it counts for %v unless they tell it again)", x.what, strings.Join(nodes, ", "), left.Round(time.Millisecond)))
 		}
 	}
-	return errors.Join(broken...)
+	return tooEarly(broken)
 }
+
+// tooEarly returns an error that wraps ErrTooEarly, or nil if there is no reason.
+func tooEarly(broken []error) error {
+	if broken == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrTooEarly, errors.Join(broken...))
+}
+
+// A silenceError says that a node which is needed has not answered.
+type silenceError struct{ error }
+
+func (e silenceError) Unwrap() error { return e.error }
+
+// Is reports that too few nodes could be reached.
+func (silenceError) Is(target error) bool { return target == ErrNoQuorum }
 
 // other returns an error if another change is not finished.
 func (st *ChangeStatus) other() error {
@@ -268,7 +306,7 @@ func (st *ChangeStatus) other() error {
 	if nodes == nil {
 		return nil
 	}
-	return fmt.Errorf("another change of the nodes was begun and is not finished (at %s): finish or forget that one, with its own lists", strings.Join(nodes, ", "))
+	return fmt.Errorf("%w: another change of the nodes was begun and is not finished (at %s): finish or forget that one, with its own lists", ErrTooEarly, strings.Join(nodes, ", "))
 }
 
 // unreached returns the nodes that could not be asked.
@@ -288,7 +326,7 @@ func (st *ChangeStatus) judge() {
 	filling, _ := st.use(UseFilling)
 	switch err := st.other(); {
 	case err != nil:
-		st.Next = err.Error()
+		st.Next = strings.TrimPrefix(err.Error(), ErrTooEarly.Error()+": ")
 	case !st.isChange:
 		st.Next = "the nodes are not being changed, as far as these nodes know"
 		if i := slices.IndexFunc(st.Nodes, func(n ChangeNode) bool { return n.Err == nil && n.Stage == node.StageOpened }); i >= 0 {
@@ -308,7 +346,7 @@ func (st *ChangeStatus) judge() {
 	case both == nil && filling == nil:
 		st.Next = "give each process both lists, in any order"
 	case st.inTheWay() != nil:
-		st.Next = "do not finish yet: " + strings.ReplaceAll(st.inTheWay().Error(), "\n", "; ")
+		st.Next = "do not finish yet: " + strings.ReplaceAll(strings.TrimPrefix(st.inTheWay().Error(), ErrTooEarly.Error()+": "), "\n", "; ")
 	case st.unreached() != nil:
 		st.Next = "finish needs an answer of each node: mend " + strings.Join(st.unreached(), ", ") + ", or finish and name them as dead if they are off for good"
 	default:

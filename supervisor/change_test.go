@@ -229,9 +229,11 @@ func TestInspectChange(t *testing.T) {
 			}
 		}
 		old := start(t, was)
+		time.Sleep(10 * time.Millisecond) // until it has left its entry
 		said("give each process both lists", node.StageNone, supervisor.UseFormer)
 		held := acquire(t, old, "x")
 		both := start(t, is, former(was))
+		time.Sleep(10 * time.Millisecond)
 		said("do not finish yet: clients use the former nodes alone", node.StageBegun, supervisor.UseFormer, supervisor.UseBoth)
 		if err := held.Release(t.Context()); err != nil {
 			t.Error(err)
@@ -244,7 +246,7 @@ func TestInspectChange(t *testing.T) {
 			t.Error(next)
 		}
 		was[0].Resume()
-		time.Sleep(ttl)
+		time.Sleep(2 * ttl)
 		finish(t, was, is, supervisor.FinishOptions{})
 		said("give each process Nodes alone", node.StageOpened, supervisor.UseBoth)
 		both.Close(t.Context())
@@ -531,6 +533,40 @@ func TestChangedBack(t *testing.T) {
 			if r.count() == 0 {
 				t.Error("nobody had the name")
 			}
+		}
+	})
+}
+
+// One node at a time, A B C to A B C D to A B C D E: a fence is stored on A and B, and the name has no
+// tenure until C, D and E alone are asked, whose clocks are behind. The floor keeps the order.
+func TestFloorOfOneNodeAtATime(t *testing.T) {
+	bubble(t, 5, func(t *testing.T, nodes []*nodetest.Node) {
+		for _, n := range nodes[2:] {
+			n.Jump(-time.Hour)
+		}
+		c := as("me", nodes)
+		old := start(t, nodes[:3], func(cfg *supervisor.Config) { c(cfg); cfg.Nodes = cfg.Nodes[:3] })
+		nodes[2].Cut("me")
+		held := acquire(t, old, "x")
+		if err := held.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		old.Close(t.Context())
+		nodes[2].Mend("me")
+		if _, err := supervisor.RaiseFloor(t.Context(), change(nil, nodes)); err == nil || !strings.Contains(err.Error(), "want the nodes of the step before") {
+			t.Errorf("%v", err)
+		}
+		for n := 4; n <= 5; n++ {
+			floor, err := supervisor.RaiseFloor(t.Context(), change(nodes[:n-1], nodes[:n]))
+			if err != nil || floor < held.Fence() {
+				t.Errorf("%d, %v: want at least %d", floor, err, held.Fence())
+			}
+		}
+		sup := start(t, nodes, func(cfg *supervisor.Config) { c(cfg) })
+		nodes[0].Cut("me")
+		nodes[1].Cut("me")
+		if l := acquire(t, sup, "x"); l.Fence() <= held.Fence() {
+			t.Errorf("fence %d after %d", l.Fence(), held.Fence())
 		}
 	})
 }

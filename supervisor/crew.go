@@ -261,7 +261,7 @@ func (c *crew) finish(ctx context.Context, opts FinishOptions) error {
 	}
 	for i := range st.Nodes {
 		if n := &st.Nodes[i]; n.Err != nil && !dead[i] {
-			return fmt.Errorf("%s cannot be asked: %w: mend it, or name it as dead if it is off for good", n.Node, n.Err)
+			return silenceError{fmt.Errorf("%s cannot be asked: %w: mend it, or name it as dead if it is off for good", n.Node, n.Err)}
 		}
 	}
 	former := func(i int) bool { return c.lists.in[i].has(ListFormer) }
@@ -337,7 +337,10 @@ func (c *crew) confirmed(errs []error, dead map[int]bool, is func(i int) bool, l
 	if confirmed < least {
 		broken = append(broken, fmt.Errorf("%d nodes have confirmed: want at least %d", confirmed, least))
 	}
-	return errors.Join(broken...)
+	if broken == nil {
+		return nil
+	}
+	return silenceError{errors.Join(broken...)}
 }
 
 // longest returns how long a lease may last, by what the nodes know of the clients.
@@ -416,7 +419,7 @@ func (c *crew) highest(ctx context.Context) (uint64, error) {
 		}
 	}
 	if read < c.lists.formerQuorum {
-		return 0, fmt.Errorf("the highest fence is known of %d former nodes: want at least %d: %w", read, c.lists.formerQuorum, errors.Join(broken...))
+		return 0, silenceError{fmt.Errorf("the highest fence is known of %d former nodes: want at least %d: %w", read, c.lists.formerQuorum, errors.Join(broken...))}
 	}
 	return highest, nil
 }
@@ -440,11 +443,11 @@ func (c *crew) forget(ctx context.Context, force bool) error {
 		return err
 	}
 	if n := st.unreached(); n != nil {
-		return fmt.Errorf("%s cannot be asked: run it when they can", strings.Join(n, ", "))
+		return silenceError{fmt.Errorf("%s cannot be asked: run it when they can", strings.Join(n, ", "))}
 	}
 	for i := range st.Nodes {
 		if n := &st.Nodes[i]; n.Stage > node.StageBegun {
-			return fmt.Errorf("%s: the change is %v there, so it must be finished; after that, change the nodes back", n.Node, n.Stage)
+			return fmt.Errorf("%w: the change is %v at %s, so it must be finished; after that, change the nodes back", ErrTooEarly, n.Stage, n.Node)
 		}
 	}
 	if !force {
@@ -455,9 +458,19 @@ func (c *crew) forget(ctx context.Context, force bool) error {
 			}
 		}
 		if broken != nil {
-			return errors.Join(broken...)
+			return tooEarly(broken)
 		}
 	}
 	all := func(int) bool { return true }
 	return c.confirmed(c.tell(ctx, node.Forget, node.StageBegun, 0, all), nil, all, 0)
+}
+
+// raise is RaiseFloor.
+func (c *crew) raise(ctx context.Context) (uint64, error) {
+	floor, err := c.highest(ctx)
+	if err != nil {
+		return 0, err
+	}
+	present := func(i int) bool { return c.lists.in[i].has(ListNodes) }
+	return floor, c.confirmed(c.tell(ctx, node.Advance, node.StageNone, floor, present), nil, present, c.lists.quorum)
 }

@@ -40,6 +40,11 @@ var (
 	// another program has written it. Delete the register, which the error names, on every node.
 	ErrFenceExhausted = errors.New("the fence of the name cannot grow any more")
 
+	// ErrTooEarly: FinishChange or ForgetChange was refused, because clients use lists of nodes with
+	// which they would lose their leases, or because another change is not finished. The error says
+	// which, and what to do.
+	ErrTooEarly = errors.New("too early")
+
 	// ErrClosed: the supervisor was closed. Make another. errors.Is finds lease.ErrClosed in it
 	// too, but it is no loss: there was no lease.
 	ErrClosed error = closedError{}

@@ -55,6 +55,7 @@ func TestBothListsAreNeeded(t *testing.T) {
 			for _, n := range down {
 				n.Crash()
 			}
+			synctest.Wait()
 			_, err := sup.TryAcquire(t.Context(), "x")
 			var e *supervisor.AcquireError
 			if !errors.As(err, &e) || !errors.Is(err, supervisor.ErrNoQuorum) || e.Quorum != 3 || e.FormerQuorum != 2 ||
