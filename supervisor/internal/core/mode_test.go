@@ -247,12 +247,33 @@ func TestTrialOfBoth(t *testing.T) {
 			t.Error("counts without its trial")
 		}
 	}
-	// And with them it is.
-	b := apartLists(t)
-	b.hold("x")
-	b.round(map[int]node.Status{2: node.Absent})
-	b.round(map[int]node.Status{2: node.Absent})
-	b.wantNodes(b.take(node.Heal), 2)
+	// And with them it is. When it has the key again, both lists renew once more.
+	for _, lists := range [][2][]int{{{3, 4, 5}, {0, 1}}, {{0, 1}, {3, 4, 5}}} {
+		b := apartLists(t)
+		b.hold("x")
+		b.round(map[int]node.Status{2: node.Absent})
+		b.round(map[int]node.Status{2: node.Absent})
+		heal := b.take(node.Heal)
+		b.wantNodes(heal, 2)
+		b.take(node.Renew)
+		b.say(heal[0], node.OK)
+		held := b.c.lines["x"].holder
+		for k, list := range lists {
+			for range 3 {
+				b.advance(b.c.terms.RenewEvery / 4)
+				for _, s := range b.take(node.Renew) {
+					if slices.Contains(list, s.node) || s.node != 2 && k == 1 {
+						b.say(s, node.OK)
+					} else {
+						b.say(s, node.Unknown)
+					}
+				}
+			}
+			if counts := held.counting().has(2); counts != (k == 1) {
+				t.Errorf("after the word of %v: counts %v", lists[:k+1], counts)
+			}
+		}
+	}
 }
 
 // A release is confirmed when a quorum of each list is free.

@@ -237,6 +237,7 @@ func (t *tenure) widen(more int) {
 		}
 		if g.revoke != nil {
 			g.revoke.answers.lengthen(more)
+			g.revoke.sent = append(g.revoke.sent, make([]clock.Instant, more)...)
 		}
 	}
 }

@@ -313,6 +313,44 @@ func TestChangeIsGivenUp(t *testing.T) {
 	b.wantNodes(b.take(node.Grant), 0, 1, 2)
 }
 
+// A lease whose time was up by the lists that it rested on is not revived by others, by which it would
+// not be.
+func TestOtherListsReviveNothing(t *testing.T) {
+	b, l := filled(t)
+	held := b.c.lines["x"].holder
+	for range 8 {
+		if until := held.hold.until; until.Sub(b.now()) <= b.c.terms.RenewEvery/2 {
+			b.clock.Advance(until.Sub(b.now()))
+			break
+		}
+		b.advance(b.c.terms.RenewEvery / 2)
+		for _, s := range b.take(node.Renew) {
+			b.say(s, map[bool]node.Status{true: node.OK, false: node.Unknown}[s.node < 3])
+		}
+	}
+	if b.c.lines["x"].holder == nil {
+		t.Fatal("it is over already")
+	}
+	if r := b.relist(6, nil, []int{0, 1, 2}); r != nil {
+		t.Fatalf("%+v", r)
+	}
+	if !errors.Is(l.Err(), lease.ErrExpired) || b.c.lines["x"] != nil {
+		t.Errorf("it goes on: %v", l.Err())
+	}
+}
+
+// A lease that rests on the former list keeps its process from leaving that, also behind the opening.
+func TestUnfilledLeaseKeepsTheFormerList(t *testing.T) {
+	b := given(t, "", "abc")
+	b.hold("x")
+	b.begins()
+	b.meets(map[int]string{3: "d", 4: "e", 5: "f"})
+	b.stages(node.StageOpened, 3)
+	if r := b.relist(6, nil, []int{3, 4, 5}); r == nil || r.Count != 1 {
+		t.Errorf("left with a lease of the former list: %+v", r)
+	}
+}
+
 // Lists that would leave out a step are refused, and nothing is done.
 func TestListsThatAreRefused(t *testing.T) {
 	for name, c := range map[string]struct {

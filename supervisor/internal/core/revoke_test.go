@@ -100,3 +100,48 @@ func TestRevokeAndClose(t *testing.T) {
 		t.Errorf("%v, drained %v", err, b.c.Drained())
 	}
 }
+
+// A node that is young counts for no revocation: what it forgot is healed, and what is deleted there
+// the holder takes for forgotten.
+func TestRevokedOnAYoungNode(t *testing.T) {
+	for _, says := range []node.Status{node.Absent, node.OK} {
+		b := enrolled(t, 3)
+		b.restart(0)
+		answer := b.call()
+		b.c.Revoke(b.now(), "x", "them/1", answer)
+		b.perform()
+		sends := b.take(node.Release)
+		b.say(sends[0], says)
+		b.say(sends[1], node.OK)
+		if b.done(answer) {
+			t.Errorf("a young node says %v: revoked by that and by one other", says)
+		}
+		b.say(sends[2], node.Unknown)
+		b.refused(answer, ReasonNoQuorum)
+	}
+}
+
+// What was deleted first may be healed when the last node is reached: it is asked again.
+func TestRevokedOneAfterTheOther(t *testing.T) {
+	b := enrolled(t, 3)
+	answer := b.call()
+	b.c.Revoke(b.now(), "x", "them/1", answer)
+	b.perform()
+	sends := b.take(node.Release)
+	b.say(sends[0], node.OK)
+	b.clock.Advance(b.c.terms.RenewEvery)
+	b.say(sends[1], node.OK)
+	b.waits(answer)
+	again := b.take(node.Release)
+	b.wantNodes(again, 0, 1)
+	b.say(again[0], node.OK)
+	b.waits(answer)
+	b.say(again[1], node.Absent)
+	if r := b.answer(answer); r != nil {
+		t.Errorf("%+v", r)
+	}
+	b.say(sends[2], node.OK)
+	if b.c.tenures.len() != 0 {
+		t.Error("the tenure was not forgotten")
+	}
+}

@@ -23,9 +23,9 @@ type simClient struct {
 	actors  []*simActor // of all nodes there are, also of those that it was not given
 	members []int       // the nodes by the core's indices
 	role    simRole     // which lists it was given
-	dead    bool // the process has ended
-	crowded bool // its mailboxes have next to no room
-	idle    bool // nobody in it wants anything by himself
+	dead    bool        // the process has ended
+	crowded bool        // its mailboxes have next to no room
+	idle    bool        // nobody in it wants anything by himself
 
 	pausedUntil time.Duration
 	unseenAt    clock.Instant // when it was last paused without its own clock noticing

@@ -41,7 +41,7 @@ type simStats struct {
 	forgone, adoptions, adopted, refused, livingAdopted, handOvers, revocations, all, any int
 	flushes, spares, sparesBack, steps, disagreeing, newcomers                            int
 
-	relisted, finished, undone                                            int // of histories in which the nodes are changed
+	relisted, finished, undone int // of histories in which the nodes are changed
 
 	scenes  [scenes]int
 	excused [excuses]int

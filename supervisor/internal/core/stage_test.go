@@ -254,6 +254,22 @@ func TestUnsentAdviceIsGivenAgain(t *testing.T) {
 	}
 }
 
+// A young node is not named: it may have another identity for a while. It is when it has grown.
+func TestYoungNodeIsNotNamed(t *testing.T) {
+	b := given(t, "abc", "cde")
+	b.take(node.Advance)
+	b.restart(3, func(s *node.State) { s.Identity, s.Run = "z", "run-z" })
+	for i, told := range b.advanced() {
+		if strings.Contains(told, "z") {
+			t.Errorf("node %d was told %q", i, told)
+		}
+	}
+	b.marks(changeOf("abc", "cde", node.StageBegun), 0, 0, 1, 2, 4)
+	if b.c.changing.why != ReasonNone {
+		t.Error("another identity of a young node is another change")
+	}
+}
+
 // Each node is told the furthest stage and the largest floor that any has reported: by processes that
 // were given both lists, and once it is opened by those of the present list. Those of the former list
 // tell nothing.
