@@ -64,6 +64,8 @@ func (s *Supervisor) unenrolled(l *lists, views []core.NodeView, twins core.Twin
 	for i, v := range views {
 		why := v.State.Err
 		switch {
+		case l.in[i] == listLeft:
+			continue
 		case v.Twin:
 			why = s.twins(twins)
 		case v.State.Enrolled:
@@ -83,7 +85,7 @@ func (s *Supervisor) unenrolled(l *lists, views []core.NodeView, twins core.Twin
 	case nodes >= l.quorum && former >= l.formerQuorum:
 		return nil
 	case l.formerQuorum == 0:
-		return fmt.Errorf("%w: %d of %d nodes are enrolled, and %d are needed%s", ErrNoQuorum, nodes, len(views), l.quorum, &b)
+		return fmt.Errorf("%w: %d of %d nodes are enrolled, and %d are needed%s", ErrNoQuorum, nodes, len(l.of(ListNodes)), l.quorum, &b)
 	}
 	return fmt.Errorf("%w: %d of the %d Nodes and %d of the %d Former ones are enrolled, and %d and %d are needed%s",
 		ErrNoQuorum, nodes, len(l.of(ListNodes)), former, len(l.of(ListFormer)), l.quorum, l.formerQuorum, &b)

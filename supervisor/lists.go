@@ -19,6 +19,9 @@ const (
 	ListBoth               // in both: it stays
 )
 
+// listLeft is of a node that is in no list any more.
+const listLeft List = 255
+
 var listWords = plain.Enum{Package: "supervisor", Name: "List", Words: []string{
 	ListNodes:  "nodes",
 	ListFormer: "former",
@@ -121,10 +124,11 @@ func (l *lists) of(list List) (nodes []int) {
 
 // String says how many nodes there are.
 func (l *lists) String() string {
+	nodes := len(l.of(ListNodes))
 	if former := len(l.of(ListFormer)); former > 0 {
-		return fmt.Sprintf("%d nodes and %d former ones", len(l.of(ListNodes)), former)
+		return fmt.Sprintf("%d nodes and %d former ones", nodes, former)
 	}
-	return fmt.Sprintf("%d nodes", len(l.conns))
+	return fmt.Sprintf("%d nodes", nodes)
 }
 
 // label returns a node's address, as errors and logs have it.

@@ -89,7 +89,9 @@ func (s *Supervisor) run() {
 	s.over = true
 	s.mu.Unlock()
 	for _, a := range s.actors {
-		a.Close() // its sole sender closes
+		if a != nil {
+			a.Close() // its sole sender closes
+		}
 	}
 	go func() { _ = s.tasks.Wait(); close(s.replies); close(s.wakes) }()
 	go func() {

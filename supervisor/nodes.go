@@ -93,24 +93,28 @@ func (s *Supervisor) Nodes() []NodeStatus {
 		}
 	}
 	slices.Sort(offsets)
-	list := make([]NodeStatus, len(views))
+	list := make([]NodeStatus, 0, len(views))
 	for i, v := range views {
+		if l.in[i] == listLeft {
+			continue
+		}
 		st := v.State
 		if v.Twin {
 			st.Enrolled, st.Err = false, s.twins(twins)
 		}
-		list[i] = NodeStatus{
+		n := NodeStatus{
 			Node: l.labels[i], List: l.in[i], Stage: st.Change.Stage, Floor: st.Floor, Enrolled: st.Enrolled, Err: st.Err,
 			Latency: st.Latency, Patience: st.Patience, RoundTrips: st.RoundTrips, RoundTripTime: st.RoundTripTime, Incarnation: st.Life, Rate: v.Rate, Guarded: st.Guarded,
 			Tracks: st.Tracks, NoInbox: st.NoInbox,
 			Young: max(0, v.YoungUntil.Sub(now)), MaxTTL: st.MaxTTL, Disagrees: s.disagreement(v.Disagreement),
 		}
 		if st.Enrolled && v.Failing != nil && now.Sub(v.FailedAt) < time.Minute {
-			list[i].Err = v.Failing
+			n.Err = v.Failing
 		}
 		if st.OffsetAt != 0 {
-			list[i].Offset = st.Offset - offsets[(len(offsets)-1)/2]
+			n.Offset = st.Offset - offsets[(len(offsets)-1)/2]
 		}
+		list = append(list, n)
 	}
 	return list
 }

@@ -26,14 +26,15 @@ type Supervisor struct {
 	clock    clock.Clock
 	home     *lease.Home // what its leases share
 	terms    *core.Terms
-	lists    atomic.Pointer[lists] // its nodes
-	actors   []*node.Actor
+	lists    atomic.Pointer[lists]       // its nodes
+	addActor func(i int, conn node.Conn) // starts the next one
 
 	// mu guards these: the loop holds it while it works, and a caller while it has entered.
 	mu      sync.Mutex
 	over    bool          // the loop has ended
 	armed   clock.Instant // when the loop's timer fires, which may be earlier than it must
 	core    *core.Core
+	actors  []*node.Actor // nil for a node that was left
 	calls   calls
 	givenUp []giveUp        // kept to be used again
 	leases  []lease.Control // by the slots of their IDs
@@ -98,7 +99,7 @@ func New(cfg Config) (*Supervisor, error) {
 	s.busy.begin()
 	l.quorum, l.formerQuorum = s.core.Quorum(), s.core.FormerQuorum()
 	inbox := node.InboxChannel(rand.Text())
-	for i, conn := range l.conns {
+	s.addActor = func(i int, conn node.Conn) {
 		a := node.NewActor(node.Config{
 			Index: i, Conn: conn, Clock: cfg.Clock, Timeout: cfg.NodeTimeout, Longest: cfg.TTL / 4,
 			Window: window, MaxTTL: longest, Replies: s.replies,
@@ -106,6 +107,9 @@ func New(cfg Config) (*Supervisor, error) {
 		})
 		s.actors = append(s.actors, a)
 		s.tasks.Go(func() error { a.Run(ctx); return nil })
+	}
+	for i, conn := range l.conns {
+		s.addActor(i, conn)
 	}
 	s.startTelling()
 	if !given {

@@ -245,6 +245,6 @@ func (s *Supervisor) warning(w *core.Warning) error {
 	if w.Down > 0 {
 		down = fmt.Sprintf(", and %d more cannot be reached", w.Down)
 	}
-	return fmt.Errorf("%d of %d nodes are young%s: young nodes are used for the first time, were started or have lost their data, so nothing is acquired for %v; %s",
-		w.Count, len(s.lists.Load().labels), down, w.Time.Round(time.Millisecond), shorter)
+	return fmt.Errorf("%d of %s nodes are young%s: young nodes are used for the first time, were started or have lost their data, so nothing is acquired for %v; %s",
+		w.Count, strings.TrimSuffix(s.lists.Load().String(), " nodes"), down, w.Time.Round(time.Millisecond), shorter)
 }
