@@ -193,6 +193,27 @@ func (w *world) revoke(c *simClient, l *simLease) {
 	w.stats.revocations++
 	l.revoked = true
 	c.when(func() {
-		c.post(func(now clock.Instant) { c.core.Revoke(now, w.names[l.key], l.token, c.answer()) })
+		answer := c.answer()
+		c.following[answer] = func(e Effect) {
+			if e.Report == nil {
+				w.isRevoked(l)
+			}
+		}
+		c.post(func(now clock.Instant) { c.core.Revoke(now, w.names[l.key], l.token, answer) })
+	})
+}
+
+// isRevoked checks that a lease which was taken away is not believed in for longer than what its
+// nodes may have promised before that.
+func (w *world) isRevoked(l *simLease) {
+	w.after(l.ttl*102/100+2*w.timeout, func() {
+		if l.believed() && !l.c.dead && w.stepped == 0 && l.c.unseenAt == 0 {
+			if e, blind := l.blinded(); blind {
+				w.excuse(e, l)
+				return
+			}
+			kept, forgot, spoilt := w.support(l)
+			w.fail("client %d believes in %s, which was revoked a TTL ago (kept by %b, forgotten by %b, spoilt on %b, of %v)", l.c.id, l.token, kept, forgot, spoilt, l.lists)
+		}
 	})
 }

@@ -79,7 +79,7 @@ func (w *world) newChange() {
 	x.forced = w.chance(0.3)
 	w.change = x
 	f := &w.faults
-	f.kinds = slices.DeleteFunc(f.kinds, func(k faultKind) bool { return k > forgets })
+	f.kinds = slices.DeleteFunc(f.kinds, func(k faultKind) bool { return k > forgets && k != revoked })
 	f.atScene, f.atLate, f.atCopy, f.atFresh = 0, 0, 0, 0
 	if f.losing == crashStep {
 		f.losing = crashEmpty

@@ -1793,4 +1793,6 @@ var mutants = []mutant{
 		"now < young && a.Verdict", "now < 0*young && a.Verdict", "./supervisor/internal/core TestRevokedOnAYoungNode$"},
 	{"revoked by what may be healed", "the deletions that are counted lie closer together than a withdrawn vote is healed", core + "/revoke.go",
 		"	if why == ReasonNone && c.revokeAgain(now, t) {", "	if false {", "./supervisor/internal/core TestRevokedOneAfterTheOther$"},
+	{"revoked by a node that forgot, as played", "known not to hold: a node that is young is healed (why: believed for longer than a TTL)", core + "/revoke.go",
+		"now < young && a.Verdict", "now < 0*young && a.Verdict", ""},
 }
