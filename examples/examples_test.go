@@ -381,6 +381,21 @@ func TestSemaphore(t *testing.T) {
 	}
 }
 
+// Two of five nodes are replaced under a lease, which is held all the time.
+func TestReplace(t *testing.T) {
+	t.Parallel()
+	p := start(t, "replace")
+	var fences []string
+	fences = append(fences, p.await(`^held with fence (\d+)$`)[1])
+	for _, step := range []string{"both lists are given", "the lease rests on both lists", "finished", "the former nodes are off", "held all the time: true"} {
+		p.await("^" + step + "$")
+	}
+	fences = append(fences, p.await(`^then held with fence (\d+)$`)[1])
+	if _, status := p.end(); status != 0 || fences[1] <= fences[0] {
+		t.Errorf("exit status %d, fences %v", status, fences)
+	}
+}
+
 // On real servers, two replicas take turns.
 func TestRealNodes(t *testing.T) {
 	t.Parallel()

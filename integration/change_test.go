@@ -16,8 +16,8 @@ import (
 	"github.com/leasehold-go/leasehold/supervisor"
 )
 
-// The list of nodes is changed as docs/operating.md says it under "Adding and replacing a
-// node", while one process holds a name that another one wants, and all of them contend for
+// The list of nodes is changed as docs/operating.md says it under "One node at a time",
+// while one process holds a name that another one wants, and all of them contend for
 // a second name. Each of them is restarted with the next list, one after the other.
 func TestNodesAreChanged(t *testing.T) {
 	takesLong(t)

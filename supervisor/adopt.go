@@ -49,12 +49,12 @@ func (s *Supervisor) Adopt(ctx context.Context, handle lease.Handle, opts ...Ado
 	}
 	h.Over = h.Over || a.formerEnded
 	if err := ctx.Err(); err != nil {
-		return nil, &AcquireError{Op: opAdopt, Name: h.Key, Quorum: s.quorum, why: errNotTried, cause: err}
+		return nil, s.newError(opAdopt, h.Key, errNotTried, err)
 	}
 	m := &adoptMessage{s.newCall(opAdopt), r, h}
 	m.ctx = ctx
 	if !s.post(m) {
-		return nil, &AcquireError{Op: opAdopt, Name: h.Key, Quorum: s.quorum, why: ErrClosed}
+		return nil, s.newError(opAdopt, h.Key, ErrClosed, nil)
 	}
 	o := s.await(ctx, &m.call, h.Key)
 	if o.err != nil {
@@ -64,7 +64,7 @@ func (s *Supervisor) Adopt(ctx context.Context, handle lease.Handle, opts ...Ado
 		// No lease is returned after its context was done. But the handle may be tried again, so
 		// the nodes keep it.
 		s.post(disownMessage{o.id, h.Token})
-		return nil, &AcquireError{Op: opAdopt, Name: h.Key, Quorum: s.quorum, why: errNotTaken, cause: err}
+		return nil, s.newError(opAdopt, h.Key, errNotTaken, err)
 	}
 	return o.lease, nil
 }

@@ -43,7 +43,7 @@ func (s *Supervisor) AcquireAll(ctx context.Context, names []string, opts ...Opt
 	for _, i := range order {
 		held, err := s.acquire(all, r.of(s.cfg.Prefix+names[i]))
 		if done := ctx.Err(); err == nil && done != nil { // all may be told later
-			err = &AcquireError{Op: opAcquire, Name: s.cfg.Prefix + names[i], Quorum: s.quorum, why: errGivenBack, cause: done}
+			err = s.newError(opAcquire, s.cfg.Prefix+names[i], errGivenBack, done)
 		}
 		if lost := firstLost(leases); lost != nil {
 			err = fmt.Errorf("%q ended before %q was acquired: %w", s.cfg.Prefix+lost.Name(), s.cfg.Prefix+names[i], lost.Err())

@@ -24,6 +24,14 @@ type Config struct {
 	// redis://localhost:6379.
 	Nodes []node.Conn
 
+	// Former are the nodes that are being left, while Nodes are the ones that take their place; a
+	// node that stays is in both. A lease then needs a quorum of each list, so processes that were
+	// given Former alone as their Nodes and processes that were given both keep each other out.
+	// Give it to all processes, run "leasehold nodes finish", and take it away again: see
+	// docs/operating.md. At most 64, each node once, and no more than 64 in both lists together.
+	// Default none: the nodes are not being changed.
+	Former []node.Conn
+
 	// TTL is how long a node keeps a name that is no longer renewed. So it is the longest time that
 	// a crashed holder blocks others. Default 10 s; at least 100 ms; in whole milliseconds, the
 	// rest is cut off.
@@ -91,7 +99,7 @@ type Config struct {
 	// NoLeases is for a program that only asks, as a dashboard does: Inspect, Watch, Nodes and
 	// Revoke work, and every call that would acquire or adopt a lease returns an error. The nodes
 	// are not told of MaxTTL, which would lengthen the guard window of all clients if it is larger
-	// than theirs. Default false.
+	// than theirs. Nor are they told that they are being changed, see Former. Default false.
 	NoLeases bool
 
 	// Owner is the name under which others see this holder; at most 128 bytes. It decides nothing.
@@ -160,7 +168,7 @@ func (cfg Config) withDefaults() Config {
 			*d = v
 		}
 	}
-	if len(cfg.Nodes) == 0 {
+	if len(cfg.Nodes) == 0 && len(cfg.Former) == 0 {
 		cfg.Nodes = node.URLs(defaultNode)
 	}
 	def(&cfg.TTL, 10*time.Second)
@@ -199,16 +207,8 @@ func (cfg Config) validate(long []error) error {
 			broken = append(broken, fmt.Errorf(format, args...))
 		}
 	}
-	want(len(cfg.Nodes) <= core.MaxNodes, "Nodes: %d given: want 1 to %d", len(cfg.Nodes), core.MaxNodes)
-	for i, n := range cfg.Nodes {
-		if err := n.Err(); err != nil {
-			want(false, "Nodes[%d]: %w", i, err)
-			continue
-		}
-		for j := range i {
-			want(!n.Same(cfg.Nodes[j]), "Nodes[%d] is the same node as Nodes[%d]: %v: want each node once, or its vote would count twice", i, j, n)
-		}
-	}
+	broken = append(broken, checkLists(cfg.Nodes, cfg.Former)...)
+	want(len(cfg.Former) == 0 || !cfg.DisableGuard, "Former of %d nodes with DisableGuard: want the guard on, because its marker says how far the change has come", len(cfg.Former))
 	want(cfg.TTL >= minTTL, "TTL %v: want at least %v", cfg.TTL, minTTL)
 	want(cfg.MaxTTL >= cfg.TTL, "MaxTTL %v: want at least TTL = %v", cfg.MaxTTL, cfg.TTL)
 	positive := func(what string, d time.Duration) {
@@ -260,10 +260,10 @@ func validateTerms(t *core.Terms, nodeTimeout time.Duration) error {
 // settings returns what the core needs of the configuration.
 func (cfg Config) settings() core.Settings {
 	return core.Settings{
-		Nodes: len(cfg.Nodes), TTL: cfg.TTL, MaxTTL: cfg.MaxTTL, MaxTTLCap: cfg.MaxTTLCap,
+		TTL: cfg.TTL, MaxTTL: cfg.MaxTTL, MaxTTLCap: cfg.MaxTTLCap,
 		Drift: cfg.Drift, Grace: cfg.Grace, RenewEvery: cfg.RenewEvery, NodeTimeout: cfg.NodeTimeout,
 		RetryMin: cfg.RetryMin, RetryMax: cfg.RetryMax, Guard: !cfg.DisableGuard, GuardWindow: cfg.GuardWindow,
-		Owner: cfg.Owner,
+		Owner: cfg.Owner, NoLeases: cfg.NoLeases,
 	}
 }
 

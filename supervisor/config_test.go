@@ -41,6 +41,29 @@ func TestBrokenConfiguration(t *testing.T) {
 			supervisor.Config{Nodes: node.URLs("h1:6379", "h2:6379", "redis://me:secret@H1:6379")},
 			[]string{"Nodes[2] is the same node as Nodes[0]: H1:6379: want each node once"},
 		},
+		"a former node twice": {
+			supervisor.Config{Nodes: node.URLs("h1:6379"), Former: node.URLs("h1:6379", "h2:6379", "H2")},
+			[]string{"Former[2] is the same node as Former[1]: H2:6379: want each node once"},
+		},
+		"too many former nodes": {
+			supervisor.Config{Nodes: node.URLs("a:6379"), Former: node.URLs(many...)}, []string{"Former: 65 given: want at most 64"},
+		},
+		"too many nodes in both lists": {
+			supervisor.Config{Nodes: node.URLs(many[:33]...), Former: node.URLs(many[32:]...)}, []string{"Nodes and Former: 65 nodes together: want at most 64"},
+		},
+		"a former node that is broken": {
+			supervisor.Config{Nodes: node.URLs("h1:6379"), Former: node.URLs("redis://me:secret@h2:port")}, []string{`Former[0]: node: URL "redis://h2:port"`},
+		},
+		"former nodes alone": {
+			supervisor.Config{Former: node.URLs("h1:6379", "h2:6379")}, []string{"Nodes: none given with 2 in Former"},
+		},
+		"the same nodes": {
+			supervisor.Config{Nodes: node.URLs("h1:6379", "h2:6379", "h3:6379"), Former: node.URLs("h3:6379", "h1:6379", "h2:6379")},
+			[]string{"Former: the same 3 nodes as Nodes: want it empty if no node is changed"},
+		},
+		"former nodes without a guard": {
+			supervisor.Config{Nodes: node.URLs("h1:6379"), Former: node.URLs("h2:6379"), DisableGuard: true}, []string{"Former of 1 nodes with DisableGuard: want the guard on"},
+		},
 		"an empty node": {
 			supervisor.Config{Nodes: make([]node.Conn, 1)}, []string{"Nodes[0]: node: empty connection"},
 		},

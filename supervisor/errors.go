@@ -31,13 +31,19 @@ var (
 	ErrNotHolder = errors.New("not the holder")
 
 	// ErrMisconfigured: two of the nodes are the same database of one server, so its vote would
-	// count twice. The error names both. Nothing is acquired until Config.Nodes is mended.
+	// count twice. The error names both. Nothing is acquired until Config.Nodes is mended, or
+	// Config.Former.
 	ErrMisconfigured = errors.New("broken configuration")
 
 	// ErrFenceExhausted: the fence of the name cannot grow, because its register on the nodes has
 	// the largest value, 2^53. Other names may share the register. No lease brings it there, so
 	// another program has written it. Delete the register, which the error names, on every node.
 	ErrFenceExhausted = errors.New("the fence of the name cannot grow any more")
+
+	// ErrTooEarly: FinishChange or ForgetChange was refused, because clients use lists of nodes with
+	// which they would lose their leases, or because another change is not finished. The error says
+	// which, and what to do.
+	ErrTooEarly = errors.New("too early")
 
 	// ErrClosed: the supervisor was closed. Make another. errors.Is finds lease.ErrClosed in it
 	// too, but it is no loss: there was no lease.
@@ -171,6 +177,7 @@ const shorter = "Config.MaxTTLCap bounds that time: set it to the largest TTL of
 // An Answer says what one node answered about a name.
 type Answer struct {
 	Node      string        // the node's address, without credentials
+	List      List          // in which list of nodes it is
 	Verdict   Verdict       // what it answered, in a word
 	Kind      KeyKind       // if VerdictHeld: what sort of value the key has
 	Owner     string        // if VerdictHeld: the holder; empty if its value does not say, as with other libraries
@@ -219,6 +226,7 @@ func (a Answer) String() string {
 func (a Answer) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Node     string
+		List     List `json:",omitzero"`
 		Verdict  Verdict
 		Kind     KeyKind `json:",omitzero"`
 		Owner    string  `json:",omitempty"`
@@ -226,7 +234,7 @@ func (a Answer) MarshalJSON() ([]byte, error) {
 		NoExpiry bool    `json:",omitempty"`
 		Vacated  bool    `json:",omitempty"`
 		Err      string  `json:",omitempty"`
-	}{a.Node, a.Verdict, a.Kind, a.Owner, spanIf(a.LeftKnown, a.Left), a.NoExpiry, a.Vacated, plain.ErrorText(a.Err)})
+	}{a.Node, a.List, a.Verdict, a.Kind, a.Owner, spanIf(a.LeftKnown, a.Left), a.NoExpiry, a.Vacated, plain.ErrorText(a.Err)})
 }
 
 // An AcquireError says why a call did not get what it asked for a name, and what each node
@@ -238,8 +246,10 @@ func (a Answer) MarshalJSON() ([]byte, error) {
 type AcquireError struct {
 	Op     string   // what was tried: "acquire", "acquire any", "adopt", "revoke", "inspect" or "step down"
 	Name   string   // the name, prefix included; of AcquireAny one of them
-	Quorum int      // how many nodes must say yes
+	Quorum int      // how many of Config.Nodes must say yes
 	Nodes  []Answer // what each node answered last; empty if no node was asked, or none stood in the way
+
+	FormerQuorum int // how many of Config.Former must say yes as well; 0 without such a list
 
 	why       error
 	cause     error  // the context's
@@ -252,8 +262,26 @@ type AcquireError struct {
 // have forgotten a lease that is still believed in. Try again with the same supervisor after that
 // time. It is 0 if something else stood in the way.
 func (e *AcquireError) Young() time.Duration {
+	present, ok := e.young(ListNodes, e.Quorum)
+	if ok && e.FormerQuorum > 0 {
+		var former time.Duration
+		former, ok = e.young(ListFormer, e.FormerQuorum)
+		present = max(present, former)
+	}
+	if !ok {
+		return 0 // nodes that are young are not all that stands in the way
+	}
+	return present
+}
+
+// young returns how long it takes until a quorum of a list may be asked, or false if it may not even
+// then.
+func (e *AcquireError) young(list List, quorum int) (time.Duration, bool) {
 	left := make([]time.Duration, 0, len(e.Nodes))
 	for _, a := range e.Nodes {
+		if !a.List.has(list) {
+			continue
+		}
 		switch a.Verdict {
 		case VerdictGuarded:
 			left = append(left, a.Left)
@@ -261,11 +289,45 @@ func (e *AcquireError) Young() time.Duration {
 			left = append(left, 0)
 		}
 	}
-	if len(left) < e.Quorum || e.Quorum == 0 {
-		return 0 // nodes that are young are not all that stands in the way
+	if len(left) < quorum || quorum == 0 {
+		return 0, false
 	}
 	slices.Sort(left)
-	return left[e.Quorum-1]
+	return left[quorum-1], true
+}
+
+// needs returns how many nodes must say yes, in words, and which list has too few that could be
+// asked if both are needed.
+func (e *AcquireError) needs() string {
+	if e.FormerQuorum == 0 {
+		return fmt.Sprintf("%d of %d nodes needed", e.Quorum, len(e.Nodes))
+	}
+	var in, asked [ListBoth]int // by list
+	for _, a := range e.Nodes {
+		for _, list := range []List{ListNodes, ListFormer} {
+			if !a.List.has(list) {
+				continue
+			}
+			in[list]++
+			switch a.Verdict {
+			case VerdictSilent, VerdictGuarded, VerdictUnreachable:
+			default:
+				asked[list]++
+			}
+		}
+	}
+	text := fmt.Sprintf("%d of the %d Nodes and %d of the %d Former ones needed", e.Quorum, in[ListNodes], e.FormerQuorum, in[ListFormer])
+	nodes, former := asked[ListNodes] < e.Quorum, asked[ListFormer] < e.FormerQuorum
+	switch {
+	case e.why != ErrNoQuorum:
+	case nodes && former:
+		text += ", and both lack theirs"
+	case nodes:
+		text += ", and Nodes lack theirs"
+	case former:
+		text += ", and Former lack theirs"
+	}
+	return text
 }
 
 // Error returns a text with what was tried, the name, the reason and every node's answer.
@@ -279,7 +341,7 @@ func (e *AcquireError) Error() string {
 		fmt.Fprintf(&b, ": delete the key %q on each node", node.FenceKey(e.Name))
 	}
 	if len(e.Nodes) > 0 {
-		fmt.Fprintf(&b, " (%d of %d nodes needed)", e.Quorum, len(e.Nodes))
+		fmt.Fprintf(&b, " (%s)", e.needs())
 		list(&b, e.Nodes)
 	}
 	if left := e.Young(); left > 0 {

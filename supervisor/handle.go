@@ -20,13 +20,14 @@ type handleText struct {
 	Fence uint64        `json:"fence"`
 	TTL   time.Duration `json:"ttl"`            // in nanoseconds
 	Over  bool          `json:"over,omitempty"` // no process believes in the lease any more
+	On    string        `json:"on,omitempty"`   // the lists of nodes that the lease rests on
 }
 
 const handleForm = "leasehold1."
 
 // encodeHandle makes a handle. Anyone that has it can take the lease.
 func encodeHandle(h core.Handle) lease.Handle {
-	b, _ := json.Marshal(handleText{[]byte(h.Key), []byte(h.Token), h.Fence, h.TTL, h.Over}) // of bytes and numbers, which cannot fail
+	b, _ := json.Marshal(handleText{[]byte(h.Key), []byte(h.Token), h.Fence, h.TTL, h.Over, h.Electorates}) // of bytes and numbers, which cannot fail
 	return lease.Handle(handleForm + base64.RawURLEncoding.EncodeToString(b))
 }
 
@@ -47,7 +48,7 @@ func parseHandle(handle lease.Handle) (core.Handle, error) {
 	if err != nil {
 		return core.Handle{}, errors.New("broken handle: cut off or changed on the way")
 	}
-	return core.Handle{Key: string(h.Key), Token: string(h.Token), Fence: h.Fence, TTL: h.TTL, Over: h.Over}, nil
+	return core.Handle{Key: string(h.Key), Token: string(h.Token), Fence: h.Fence, TTL: h.TTL, Over: h.Over, Electorates: h.On}, nil
 }
 
 // heir checks all of whether the handle's lease fits this supervisor, and makes a request for it.

@@ -29,7 +29,8 @@ func (s *Supervisor) Healthy() error {
 	if s.isClosing() {
 		return fmt.Errorf("supervisor: not healthy: %w", ErrClosed)
 	}
-	views := make([]core.NodeView, len(s.labels))
+	l := s.lists.Load()
+	views := make([]core.NodeView, len(l.labels))
 	var twins core.Twins
 	var late time.Duration
 	var held int
@@ -43,7 +44,7 @@ func (s *Supervisor) Healthy() error {
 		return fmt.Errorf("supervisor: not healthy: its goroutine has answered no call for %v: it hangs, or this machine is overloaded, and leases are not renewed in time", s.patience())
 	}
 	var wrong []error
-	if err := s.unenrolled(views, twins); err != nil {
+	if err := s.unenrolled(l, views, twins); err != nil {
 		wrong = append(wrong, err)
 	}
 	if late > s.terms.Grace { // if it is late by less, that harms no lease
@@ -57,26 +58,37 @@ func (s *Supervisor) Healthy() error {
 }
 
 // unenrolled returns the error that names the nodes that are not enrolled, if no quorum is.
-func (s *Supervisor) unenrolled(views []core.NodeView, twins core.Twins) error {
+func (s *Supervisor) unenrolled(l *lists, views []core.NodeView, twins core.Twins) error {
 	var b strings.Builder
-	enrolled := 0
+	var enrolled [ListBoth]int // by list
 	for i, v := range views {
 		why := v.State.Err
 		switch {
+		case l.in[i] == listLeft:
+			continue
 		case v.Twin:
 			why = s.twins(twins)
 		case v.State.Enrolled:
-			enrolled++
+			for list := range enrolled {
+				if l.in[i].has(List(list)) {
+					enrolled[list]++
+				}
+			}
 			continue
 		case why == nil:
 			why = errNotConnected
 		}
-		fmt.Fprintf(&b, "; %s: %s", s.labels[i], plain.Line(why.Error()))
+		fmt.Fprintf(&b, "; %s: %s", l.labels[i], plain.Line(why.Error()))
 	}
-	if enrolled >= s.quorum {
+	nodes, former := enrolled[ListNodes], enrolled[ListFormer]
+	switch {
+	case nodes >= l.quorum && former >= l.formerQuorum:
 		return nil
+	case l.formerQuorum == 0:
+		return fmt.Errorf("%w: %d of %d nodes are enrolled, and %d are needed%s", ErrNoQuorum, nodes, len(l.of(ListNodes)), l.quorum, &b)
 	}
-	return fmt.Errorf("%w: %d of %d nodes are enrolled, and %d are needed%s", ErrNoQuorum, enrolled, len(views), s.quorum, &b)
+	return fmt.Errorf("%w: %d of the %d Nodes and %d of the %d Former ones are enrolled, and %d and %d are needed%s",
+		ErrNoQuorum, nodes, len(l.of(ListNodes)), former, len(l.of(ListFormer)), l.quorum, l.formerQuorum, &b)
 }
 
 var errNotConnected = errors.New("not connected yet")

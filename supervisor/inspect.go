@@ -19,8 +19,8 @@ import (
 // reserved for a waiter is neither held nor free.
 type Holding struct {
 	Name  string      // the name, prefix included
-	Held  bool        // a quorum of nodes keeps the same token
-	Free  bool        // a quorum of nodes keeps nothing
+	Held  bool        // a quorum of nodes keeps the same token; with Config.Former, one of either list
+	Free  bool        // a quorum of nodes keeps nothing; with Config.Former, one of each list
 	Owner string      // if Held: the holder; empty if the token does not say, as with other libraries
 	Token lease.Token // if Held: the lease's token, for Revoke; a client that knows it can delete the key, so it does not print itself
 	Fence uint64      // if Held: the lease's fence; 0 if the token does not say
@@ -100,17 +100,17 @@ func (s *Supervisor) inspect(ctx context.Context, name string, track bool) (Hold
 	h := Holding{Name: s.cfg.Prefix + name}
 	m := &inspectMessage{s.newCall(opInspect), h.Name, track}
 	if !s.post(m) {
-		return h, &AcquireError{Op: opInspect, Name: h.Name, Quorum: s.quorum, why: ErrClosed}
+		return h, s.newError(opInspect, h.Name, ErrClosed, nil)
 	}
 	select {
 	case o := <-m.result:
 		if o.err != nil {
-			return h, &AcquireError{Op: opInspect, Name: h.Name, Quorum: s.quorum, why: o.err}
+			return h, s.newError(opInspect, h.Name, o.err, nil)
 		}
 		h.Nodes = s.answers(o.report)
-		return h.judge(o.report.Answers, s.quorum)
+		return h.judgeAll(o.report.Answers, s.lists.Load())
 	case <-ctx.Done():
-		return h, &AcquireError{Op: opInspect, Name: h.Name, Quorum: s.quorum, why: errNotKnown, cause: ctx.Err()}
+		return h, s.newError(opInspect, h.Name, errNotKnown, ctx.Err())
 	}
 }
 
@@ -122,6 +122,32 @@ type inspectMessage struct {
 
 func (m *inspectMessage) apply(s *Supervisor, now clock.Instant) {
 	s.core.Inspect(now, m.key, m.track, s.calls.add(&m.call, now))
+}
+
+// judgeAll returns h with what a quorum of either list says. A lease may rest on one of them alone,
+// so the name is free only if both lists say so.
+func (h Holding) judgeAll(as []core.Answer, l *lists) (Holding, error) {
+	if l.formerQuorum == 0 {
+		return h.judge(as, l.quorum)
+	}
+	of := func(list List, quorum int) (Holding, error) {
+		return h.judge(slices.DeleteFunc(slices.Clone(as), func(a core.Answer) bool { return !l.in[a.Node].has(list) }), quorum)
+	}
+	is, err := of(ListNodes, l.quorum)
+	was, err2 := of(ListFormer, l.formerQuorum)
+	both := is
+	switch {
+	case was.Held && (!is.Held || was.Fence > is.Fence || was.Token == is.Token && was.Left > is.Left):
+		both = was
+	case is.Held:
+	case is.Kind != was.Kind:
+		both.Kind = KeyUnknown
+	}
+	both.Waiting, both.Free = max(is.Waiting, was.Waiting), is.Free && was.Free
+	if both.Held || err == nil && err2 == nil {
+		return both, nil
+	}
+	return both, &AcquireError{Op: opInspect, Name: h.Name, Quorum: l.quorum, FormerQuorum: l.formerQuorum, Nodes: h.Nodes, why: ErrNoQuorum}
 }
 
 // judge returns h with what a quorum of the answers says.

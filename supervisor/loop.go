@@ -89,7 +89,9 @@ func (s *Supervisor) run() {
 	s.over = true
 	s.mu.Unlock()
 	for _, a := range s.actors {
-		a.Close() // its sole sender closes
+		if a != nil {
+			a.Close() // its sole sender closes
+		}
 	}
 	go func() { _ = s.tasks.Wait(); close(s.replies); close(s.wakes) }()
 	go func() {
@@ -206,13 +208,13 @@ func (p performer) Effect(now clock.Instant, e *core.Effect) {
 			s.calls.answer(c, outcome{err: reasons[e.Report.Reason], report: e.Report})
 		}
 	case core.EffectNodeUp:
-		s.tell(Event{Kind: EventNodeUp, Node: s.labels[e.Node]})
+		s.tell(Event{Kind: EventNodeUp, Node: s.label(e.Node)})
 	case core.EffectNodeDown:
-		s.tell(Event{Kind: EventNodeDown, Node: s.labels[e.Node], Err: e.Err})
+		s.tell(Event{Kind: EventNodeDown, Node: s.label(e.Node), Err: e.Err})
 	case core.EffectReconnected:
-		s.tell(Event{Kind: EventReconnected, Node: s.labels[e.Node], Err: e.Err})
+		s.tell(Event{Kind: EventReconnected, Node: s.label(e.Node), Err: e.Err})
 	case core.EffectWarned:
-		s.tell(Event{Kind: EventWarning, Node: s.labels[e.Warning.Node], Err: s.warning(e.Warning)})
+		s.tell(Event{Kind: EventWarning, Node: s.label(e.Warning.Node), Err: s.warning(e.Warning)})
 	case core.EffectWaits:
 		if c := s.calls.get(e.Call); c != nil {
 			s.tell(Event{Kind: EventWaiting, Name: e.Key, Ctx: c.ctx})

@@ -6,12 +6,14 @@ import (
 	"time"
 
 	"github.com/leasehold-go/leasehold/internal/plain"
+	"github.com/leasehold-go/leasehold/node"
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
 // A NodeStatus is the state of one node, as this supervisor knows it.
 type NodeStatus struct {
 	Node     string // its address, without credentials
+	List     List   // in which list of nodes it is
 	Enrolled bool   // commands are being sent to it
 	// Err says why the node is not Enrolled, in its own words; nil if that was not tried yet. If
 	// the node is Enrolled, Err says why it has refused to renew a lease, or to take back a lease
@@ -36,6 +38,11 @@ type NodeStatus struct {
 	// empty. Two clients that do not agree on the nodes can hold one name at once.
 	Disagrees string
 	Tracks    bool // the server notifies at once when the key of a held lease is changed
+	// Stage says how far a change of the nodes has come, as the node's marker told when it was
+	// enrolled, and Floor the fence that the fences of all names are larger than since then. Both
+	// are zero if there was no change.
+	Stage node.Stage
+	Floor uint64
 	// NoInbox says why the server cannot notify waiters at once that it has handed a name to them.
 	// Then they find out only when they ask again. It is nil if the server can, or if no call has
 	// waited yet.
@@ -50,22 +57,27 @@ func (n NodeStatus) MarshalJSON() ([]byte, error) {
 	type fields NodeStatus // without this method
 	return json.Marshal(struct {
 		fields
-		Err     string `json:",omitempty"`
-		NoInbox string `json:",omitempty"`
+		List    List       `json:",omitzero"`
+		Stage   node.Stage `json:",omitzero"`
+		Floor   uint64     `json:",omitempty"`
+		Err     string     `json:",omitempty"`
+		NoInbox string     `json:",omitempty"`
 
 		Latency, Patience, RoundTripTime, Offset, Young, MaxTTL span
 	}{
-		fields(n), plain.ErrorText(n.Err), plain.ErrorText(n.NoInbox),
+		fields(n), n.List, n.Stage, n.Floor, plain.ErrorText(n.Err), plain.ErrorText(n.NoInbox),
 		span(n.Latency), span(n.Patience), span(n.RoundTripTime), span(n.Offset), span(n.Young), span(n.MaxTTL),
 	})
 }
 
-// Nodes returns the state of each node, in the order of Config.Nodes. It asks no node.
+// Nodes returns the state of each node, in the order of Config.Nodes. Those that are in Config.Former
+// alone follow. It asks no node.
 func (s *Supervisor) Nodes() []NodeStatus {
 	if s.core == nil {
 		return nil // it is the zero Supervisor
 	}
-	views := make([]core.NodeView, len(s.labels))
+	l := s.lists.Load()
+	views := make([]core.NodeView, len(l.labels))
 	var twins core.Twins
 	s.read(func(c *core.Core) {
 		twins = c.Twins()
@@ -81,24 +93,28 @@ func (s *Supervisor) Nodes() []NodeStatus {
 		}
 	}
 	slices.Sort(offsets)
-	list := make([]NodeStatus, len(views))
+	list := make([]NodeStatus, 0, len(views))
 	for i, v := range views {
+		if l.in[i] == listLeft {
+			continue
+		}
 		st := v.State
 		if v.Twin {
 			st.Enrolled, st.Err = false, s.twins(twins)
 		}
-		list[i] = NodeStatus{
-			Node: s.labels[i], Enrolled: st.Enrolled, Err: st.Err,
+		n := NodeStatus{
+			Node: l.labels[i], List: l.in[i], Stage: st.Change.Stage, Floor: st.Floor, Enrolled: st.Enrolled, Err: st.Err,
 			Latency: st.Latency, Patience: st.Patience, RoundTrips: st.RoundTrips, RoundTripTime: st.RoundTripTime, Incarnation: st.Life, Rate: v.Rate, Guarded: st.Guarded,
 			Tracks: st.Tracks, NoInbox: st.NoInbox,
 			Young: max(0, v.YoungUntil.Sub(now)), MaxTTL: st.MaxTTL, Disagrees: s.disagreement(v.Disagreement),
 		}
 		if st.Enrolled && v.Failing != nil && now.Sub(v.FailedAt) < time.Minute {
-			list[i].Err = v.Failing
+			n.Err = v.Failing
 		}
 		if st.OffsetAt != 0 {
-			list[i].Offset = st.Offset - offsets[(len(offsets)-1)/2]
+			n.Offset = st.Offset - offsets[(len(offsets)-1)/2]
 		}
+		list = append(list, n)
 	}
 	return list
 }

@@ -34,19 +34,19 @@ func (s *Supervisor) Revoke(ctx context.Context, name string, token lease.Token)
 	}
 	key := s.cfg.Prefix + name
 	if err := ctx.Err(); err != nil {
-		return &AcquireError{Op: opRevoke, Name: key, Quorum: s.quorum, why: errNotTried, cause: err}
+		return s.newError(opRevoke, key, errNotTried, err)
 	}
 	value, _ := node.CutLeft(string(token))
 	is, _ := node.TokenOf(value)
 	m := &revokeMessage{s.newCall(opRevoke), key, is}
 	if !s.post(m) {
-		return &AcquireError{Op: opRevoke, Name: key, Quorum: s.quorum, why: ErrClosed}
+		return s.newError(opRevoke, key, ErrClosed, nil)
 	}
 	select {
 	case o := <-m.result:
 		return o.err
 	case <-ctx.Done():
-		return &AcquireError{Op: opRevoke, Name: key, Quorum: s.quorum, why: errNotTold, cause: ctx.Err()}
+		return s.newError(opRevoke, key, errNotTold, ctx.Err())
 	}
 }
 

@@ -171,7 +171,7 @@ func (s *Supervisor) StepDown(ctx context.Context, name string) error {
 	})
 	switch {
 	case held == nil:
-		return &AcquireError{Op: opStepDown, Name: s.cfg.Prefix + name, Quorum: s.quorum, why: ErrNotHolder}
+		return s.newError(opStepDown, s.cfg.Prefix+name, ErrNotHolder, nil)
 	case s.tenures.stepDown(held):
 		return nil
 	}

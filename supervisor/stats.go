@@ -21,6 +21,7 @@ type Stats struct {
 	Held    int // leases now
 	Waiting int // callers that wait for a name now
 	Owed    int // releases that a node has yet to confirm
+	Filling int // leases that rest on Config.Former alone, see Reconfigure; 0 without a change of the nodes
 
 	// Up is how long the supervisor has existed, and Busy how much of that time its goroutine has
 	// worked. If Busy grows nearly as much as Up does over a minute, the goroutine is saturated,
@@ -62,6 +63,9 @@ func (s *Supervisor) Stats() Stats {
 	s.read(func(c *core.Core) {
 		n := c.Counts()
 		st.Held, st.Waiting, st.Owed = n.Held, n.Waiting, n.Owed
+		if s.lists.Load().formerQuorum > 0 {
+			_, st.Filling = c.Unfilled(now)
+		}
 		m := c.Margins(now)
 		st.LeastMargin, st.Margins = m.Least, m.Tenths
 	})

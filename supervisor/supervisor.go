@@ -26,15 +26,15 @@ type Supervisor struct {
 	clock    clock.Clock
 	home     *lease.Home // what its leases share
 	terms    *core.Terms
-	labels   []string // those of the nodes, in errors and logs
-	quorum   int
-	actors   []*node.Actor
+	lists    atomic.Pointer[lists]       // its nodes
+	addActor func(i int, conn node.Conn) // starts the next one
 
 	// mu guards these: the loop holds it while it works, and a caller while it has entered.
 	mu      sync.Mutex
 	over    bool          // the loop has ended
 	armed   clock.Instant // when the loop's timer fires, which may be earlier than it must
 	core    *core.Core
+	actors  []*node.Actor // nil for a node that was left
 	calls   calls
 	givenUp []giveUp        // kept to be used again
 	leases  []lease.Control // by the slots of their IDs
@@ -68,13 +68,14 @@ type Supervisor struct {
 // is broken. The error names every broken rule with its value and bound. End the supervisor with
 // [Supervisor.Close].
 func New(cfg Config) (*Supervisor, error) {
-	given := len(cfg.Nodes)
+	given := len(cfg.Nodes) > 0
 	cfg, long := cfg.capped()
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(long); err != nil {
 		return nil, err
 	}
-	settings, n := cfg.settings(), len(cfg.Nodes)
+	settings, n, l := cfg.settings(), len(cfg.Nodes), newLists(cfg.Nodes, cfg.Former)
+	l.set(&settings)
 	_, _ = rand.Read(settings.Seed[:]) // it never fails
 	var window time.Duration
 	if settings.Guard {
@@ -91,14 +92,14 @@ func New(cfg Config) (*Supervisor, error) {
 		inbox: make(chan message), giveUps: giveUps{some: make(chan struct{}, 1)}, replies: make(chan node.Batch), wakes: make(chan node.Wake),
 		stop: make(chan struct{}), done: make(chan struct{}), kill: kill,
 	}
+	s.lists.Store(l)
 	s.home = &lease.Home{Clock: cfg.Clock, Keeper: func(id uint64) lease.Keeper { return keeper{s, id} }}
 	s.mu.Lock() // the actors run before everything below is set
 	s.armed, s.look = clock.Never, make(chan struct{}, 1)
 	s.busy.begin()
-	s.quorum = s.core.Quorum()
+	l.quorum, l.formerQuorum = s.core.Quorum(), s.core.FormerQuorum()
 	inbox := node.InboxChannel(rand.Text())
-	for i, conn := range cfg.Nodes {
-		s.labels = append(s.labels, conn.String())
+	s.addActor = func(i int, conn node.Conn) {
 		a := node.NewActor(node.Config{
 			Index: i, Conn: conn, Clock: cfg.Clock, Timeout: cfg.NodeTimeout, Longest: cfg.TTL / 4,
 			Window: window, MaxTTL: longest, Replies: s.replies,
@@ -107,8 +108,11 @@ func New(cfg Config) (*Supervisor, error) {
 		s.actors = append(s.actors, a)
 		s.tasks.Go(func() error { a.Run(ctx); return nil })
 	}
+	for i, conn := range l.conns {
+		s.addActor(i, conn)
+	}
 	s.startTelling()
-	if given == 0 {
+	if !given {
 		s.tell(Event{Kind: EventWarning, Err: fmt.Errorf("Config.Nodes is empty: only %s is used, and nothing can be acquired while it is down", defaultNode)})
 	}
 	if n%2 == 0 {
@@ -125,7 +129,11 @@ func (s *Supervisor) Format(f fmt.State, _ rune) {
 		_, _ = io.WriteString(f, "<nil>")
 		return
 	}
-	fmt.Fprintf(f, "supervisor of %d nodes", len(s.labels))
+	l := s.lists.Load()
+	if l == nil {
+		l = new(lists) // it is the zero Supervisor
+	}
+	fmt.Fprintf(f, "supervisor of %v", l)
 }
 
 // Acquire waits until name is held, or until ctx is done. ctx bounds the waiting only: the lease
@@ -182,11 +190,11 @@ func (s *Supervisor) acquire(ctx context.Context, r core.Request) (*lease.Lease,
 // another.
 func (s *Supervisor) wait(ctx context.Context, m message, c *call, key string) (*lease.Lease, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, &AcquireError{Op: c.op, Name: key, Quorum: s.quorum, why: errNotTried, cause: err}
+		return nil, s.newError(c.op, key, errNotTried, err)
 	}
 	c.ctx = ctx
 	if !s.post(m) {
-		return nil, &AcquireError{Op: c.op, Name: key, Quorum: s.quorum, why: ErrClosed}
+		return nil, s.newError(c.op, key, ErrClosed, nil)
 	}
 	o := s.await(ctx, c, key)
 	if o.err != nil {
@@ -197,7 +205,7 @@ func (s *Supervisor) wait(ctx context.Context, m message, c *call, key string) (
 		if o.lease.Err() == nil {
 			s.post(&releaseMessage{call: s.newCall(opRelease), id: o.id, unused: true})
 		}
-		return nil, &AcquireError{Op: c.op, Name: s.cfg.Prefix + o.lease.Name(), Quorum: s.quorum, why: errGivenBack, cause: err}
+		return nil, s.newError(c.op, s.cfg.Prefix+o.lease.Name(), errGivenBack, err)
 	}
 	return o.lease, nil
 }
@@ -215,7 +223,7 @@ func (s *Supervisor) await(ctx context.Context, c *call, key string) outcome {
 	}
 	s.recycle(c)
 	if o.err == errCut {
-		o.err = &AcquireError{Op: c.op, Name: key, Quorum: s.quorum, why: ErrClosed}
+		o.err = s.newError(c.op, key, ErrClosed, nil)
 	}
 	return o
 }

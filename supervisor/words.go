@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/leasehold-go/leasehold/lease"
@@ -70,7 +71,7 @@ func (s *Supervisor) lossOf(r *core.Report) error {
 			case f.Apart:
 				err = fmt.Errorf("not connected: %w", err)
 			}
-			last.err.Nodes = append(last.err.Nodes, lease.NodeReason{Node: s.labels[f.Node], Err: err})
+			last.err.Nodes = append(last.err.Nodes, lease.NodeReason{Node: s.label(f.Node), Err: err})
 		}
 	}
 	return s.lost.err
@@ -97,13 +98,16 @@ func reasonOf(end error) core.Reason {
 	return core.ReasonExpired
 }
 
+// newError returns an error without the nodes' answers.
+func (s *Supervisor) newError(op, name string, why, cause error) *AcquireError {
+	l := s.lists.Load()
+	return &AcquireError{Op: op, Name: name, Quorum: l.quorum, FormerQuorum: l.formerQuorum, why: why, cause: cause}
+}
+
 // acquireError returns the error that says why there is no lease.
 func (s *Supervisor) acquireError(op string, r *core.Report, cause error) *AcquireError {
-	e := &AcquireError{
-		Op: op, Name: r.Key, Quorum: s.quorum, Nodes: s.answers(r),
-		why: reasons[r.Reason], cause: cause, disagrees: s.disagreement(r.Disagreement),
-		taken: r.Taken(s.quorum),
-	}
+	e := s.newError(op, r.Key, reasons[r.Reason], cause)
+	e.Nodes, e.disagrees, e.taken = s.answers(r), s.disagreement(r.Disagreement), r.Taken(e.Quorum)
 	switch r.Reason {
 	case core.ReasonClosed:
 		e.cause = nil
@@ -111,7 +115,7 @@ func (s *Supervisor) acquireError(op string, r *core.Report, cause error) *Acqui
 		e.why = s.twins(r.Twins)
 	}
 	if r.Disagreement.Nodes != 0 {
-		e.disagrees = s.labels[r.Disagreement.Node] + ": " + e.disagrees
+		e.disagrees = s.label(r.Disagreement.Node) + ": " + e.disagrees
 	}
 	return e
 }
@@ -154,7 +158,7 @@ func (s *Supervisor) failed(c *call, r *core.Report) error {
 	case r.Reason == core.ReasonKept:
 		return c.cause
 	case c.op == opRevoke && r.Reason == core.ReasonClosed:
-		return &AcquireError{Op: c.op, Name: r.Key, Quorum: s.quorum, why: ErrClosed}
+		return s.newError(c.op, r.Key, ErrClosed, nil)
 	case c.op == opRevoke:
 		return s.acquireError(c.op, r, nil)
 	}
@@ -180,11 +184,11 @@ func (s *Supervisor) answers(r *core.Report) []Answer {
 	if r.Answers == nil {
 		return nil
 	}
-	list := make([]Answer, len(r.Answers))
+	list, l := make([]Answer, len(r.Answers)), s.lists.Load()
 	for i, a := range r.Answers {
 		_, vacated := node.CutLeft(a.Value)
 		list[i] = Answer{
-			Node: s.labels[a.Node], Verdict: Verdict(a.Verdict), Kind: keyKindOf(a), Owner: node.OwnerOf(a.Value),
+			Node: l.labels[a.Node], List: l.in[a.Node], Verdict: Verdict(a.Verdict), Kind: keyKindOf(a), Owner: node.OwnerOf(a.Value),
 			Left: max(0, a.Left), LeftKnown: a.Left > 0, NoExpiry: a.Left < 0, Vacated: vacated, Err: a.Err,
 		}
 		if a.Err == core.FaultTwin {
@@ -197,7 +201,7 @@ func (s *Supervisor) answers(r *core.Report) []Answer {
 // twins returns the error that names the nodes that are one.
 func (s *Supervisor) twins(t core.Twins) error {
 	return fmt.Errorf("%w: %s and %s are the same database of one server, so its vote would count twice",
-		ErrMisconfigured, s.labels[t.First], s.labels[t.Second])
+		ErrMisconfigured, s.label(t.First), s.label(t.Second))
 }
 
 // disagreement returns how the nodes of other clients differ; "" if they do not.
@@ -213,7 +217,7 @@ func (s *Supervisor) disagreement(d core.Disagreement) string {
 
 // warning returns a warning as an error with its text.
 func (s *Supervisor) warning(w *core.Warning) error {
-	label, other := s.labels[w.Node], s.labels[w.Other]
+	label, other := s.label(w.Node), s.label(w.Other)
 	switch w.Kind {
 	case core.WarnPaused:
 		return fmt.Errorf("the clocks of %d nodes ran away from ours, that of %s by %v in %v: was this machine paused?",
@@ -231,8 +235,8 @@ func (s *Supervisor) warning(w *core.Warning) error {
 		return fmt.Errorf("%s and %s are two databases of one server: when it fails, both votes are gone", other, label)
 	case core.WarnDisagreement:
 		d := core.Disagreement{Nodes: w.Count, Unknown: w.Unknown}
-		return fmt.Errorf("%s: %s, and this client uses %d: two clients that do not agree on the nodes can hold one name at once",
-			label, s.disagreement(d), len(s.labels))
+		return fmt.Errorf("%s: %s, and this client uses %s: two clients that do not agree on the nodes can hold one name at once",
+			label, s.disagreement(d), strings.TrimSuffix(s.lists.Load().String(), " nodes"))
 	case core.WarnClocksApart:
 		return fmt.Errorf("the clock of %s is %v ahead of that of %s: if nodes lose their data, fences may go back by as much; set the clocks by NTP",
 			label, w.Time.Round(time.Millisecond), other)
@@ -241,6 +245,6 @@ func (s *Supervisor) warning(w *core.Warning) error {
 	if w.Down > 0 {
 		down = fmt.Sprintf(", and %d more cannot be reached", w.Down)
 	}
-	return fmt.Errorf("%d of %d nodes are young%s: young nodes are used for the first time, were started or have lost their data, so nothing is acquired for %v; %s",
-		w.Count, len(s.labels), down, w.Time.Round(time.Millisecond), shorter)
+	return fmt.Errorf("%d of %s nodes are young%s: young nodes are used for the first time, were started or have lost their data, so nothing is acquired for %v; %s",
+		w.Count, strings.TrimSuffix(s.lists.Load().String(), " nodes"), down, w.Time.Round(time.Millisecond), shorter)
 }

@@ -15,11 +15,16 @@ import (
 	"time"
 
 	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
 	"github.com/leasehold-go/leasehold/supervisor/internal/core"
 )
 
 func wordy() *Supervisor {
-	return &Supervisor{cfg: Config{MaxTTLCap: time.Minute}, labels: []string{"redis-a", "redis-b", "redis-c"}, quorum: 2}
+	s := &Supervisor{cfg: Config{MaxTTLCap: time.Minute}}
+	l := newLists(node.URLs("redis-a", "redis-b", "redis-c"), nil)
+	l.labels, l.quorum = []string{"redis-a", "redis-b", "redis-c"}, 2
+	s.lists.Store(l)
+	return s
 }
 
 // The verdicts of the core are those of the package, by number.
@@ -178,6 +183,12 @@ func TestJSONForOperators(t *testing.T) {
 			case KeyKind:
 				f.SetUint(uint64(KeyForeign))
 				want[name] = "foreign"
+			case List:
+				f.SetUint(uint64(ListFormer))
+				want[name] = "former"
+			case node.Stage:
+				f.SetUint(uint64(node.StageClosed))
+				want[name] = "closed"
 			case EventKind:
 				f.SetUint(uint64(EventLost))
 				want[name] = "lost"

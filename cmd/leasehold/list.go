@@ -84,5 +84,5 @@ func (s *settings) finder(limit int) (*list.Finder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return list.NewFinder(list.Config{Nodes: cfg.Nodes, Prefix: cfg.Prefix, Limit: limit, Within: s.ttl / 4}), nil
+	return list.NewFinder(list.Config{Nodes: cfg.Nodes, Former: cfg.Former, Prefix: cfg.Prefix, Limit: limit, Within: s.ttl / 4}), nil
 }

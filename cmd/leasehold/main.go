@@ -88,6 +88,7 @@ all the machines that share the Redis nodes. It also shows, watches and revokes 
 		newWatchCommand(s),
 		newTopCommand(s),
 		newRevokeCommand(s),
+		newNodesCommand(s),
 		newDoctorCommand(s),
 		newCopyCommand(),
 		newManCommand(),
@@ -117,7 +118,7 @@ func (s *settings) failure(err error) error {
 		status = statusOf(s.signal)
 	case errors.Is(err, lease.ErrLost):
 		status = leaseLost
-	case errors.Is(err, supervisor.ErrNotHolder):
+	case errors.Is(err, supervisor.ErrNotHolder), errors.Is(err, supervisor.ErrTooEarly):
 		status = no
 	}
 	return &exit{status, err}

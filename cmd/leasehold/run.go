@@ -362,7 +362,7 @@ func (j *job) tryAny(ctx context.Context, sup *supervisor.Supervisor) (held *lea
 func (j *job) environment(held *lease.Lease) []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")
-		return name == variable("nodes") || name == variable("token")
+		return name == variable("nodes") || name == variable("former") || name == variable("token")
 	})
 	return append(env, "LEASEHOLD_NAME="+strings.TrimPrefix(held.Name(), j.prefix), fmt.Sprintf("LEASEHOLD_FENCE=%d", held.Fence()))
 }

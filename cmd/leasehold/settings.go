@@ -21,17 +21,18 @@ import (
 // settings are shared by all subcommands: how the nodes are reached, and where messages go. A
 // subcommand reads them when it is run, not when it is made.
 type settings struct {
-	nodes     string
-	nodesFile string
-	prefix    string
-	ttl       time.Duration
-	maxTTL    time.Duration // 0: the same as ttl
-	cap       time.Duration // of the maxTTL of all clients
-	ca        string
-	cert, key string
-	output    string // outputText or outputJSON
-	quiet     bool
-	verbose   bool
+	nodes              string
+	nodesFile          string
+	former, formerFile string
+	prefix             string
+	ttl                time.Duration
+	maxTTL             time.Duration // 0: the same as ttl
+	cap                time.Duration // of the maxTTL of all clients
+	ca                 string
+	cert, key          string
+	output             string // outputText or outputJSON
+	quiet              bool
+	verbose            bool
 
 	out, err io.Writer
 	signal   os.Signal // the signal that ended a question; read after its context is done
@@ -48,6 +49,8 @@ func (s *settings) bind(f *pflag.FlagSet) {
 	s.output = outputText
 	f.StringVar(&s.nodes, "nodes", "", "the Redis nodes, as `URLs` with commas between them: redis://, rediss:// (TLS) or unix://")
 	f.StringVar(&s.nodesFile, "nodes-file", "", "a `file` with the URLs of the nodes, one a line; # begins a comment. It keeps passwords out of the list of processes (default none)")
+	f.StringVar(&s.former, "former", "", "the Redis nodes that are being left while --nodes take their place, as `URLs`. Give both to all processes, then run leasehold nodes finish, then take this away again (default: the nodes are not being changed)")
+	f.StringVar(&s.formerFile, "former-file", "", "a `file` with the URLs of those, as --nodes-file (default none)")
 	f.StringVar(&s.prefix, "prefix", "", "`text` that is put before each name to make its key (default none)")
 	f.Var(durationVar(&s.ttl, 10*time.Second), "ttl", "how long the nodes keep a name that is no longer renewed")
 	f.Var(durationVar(&s.maxTTL, 0), "max-ttl", "the largest --ttl of any process of this kind, which the nodes remember for the others (default: that of --ttl)")
@@ -96,14 +99,22 @@ func (s *settings) complain(err error) { fmt.Fprintf(s.err, "leasehold: %v\n", e
 
 // urls returns the nodes that were given.
 func (s *settings) urls() ([]string, error) {
-	list := s.nodes
-	if s.nodesFile != "" {
-		if s.nodes != "" {
-			return nil, errors.New("--nodes and --nodes-file: give only one of them")
+	urls, err := s.urlsOf("nodes", s.nodes, s.nodesFile)
+	if err == nil && urls == nil {
+		err = errors.New("no nodes: give --nodes, --nodes-file, LEASEHOLD_NODES or LEASEHOLD_NODES_FILE")
+	}
+	return urls, err
+}
+
+// urlsOf returns the nodes of a flag, or of that for a file.
+func (s *settings) urlsOf(flag, list, file string) ([]string, error) {
+	if file != "" {
+		if list != "" {
+			return nil, fmt.Errorf("--%s and --%[1]s-file: give only one of them", flag)
 		}
-		text, err := os.ReadFile(s.nodesFile)
+		text, err := os.ReadFile(file)
 		if err != nil {
-			return nil, fmt.Errorf("--nodes-file: %w", err)
+			return nil, fmt.Errorf("--%s-file: %w", flag, err)
 		}
 		for line := range strings.Lines(string(text)) {
 			if line = strings.TrimSpace(line); !strings.HasPrefix(line, "#") {
@@ -116,9 +127,6 @@ func (s *settings) urls() ([]string, error) {
 		if one = strings.TrimSpace(one); one != "" {
 			urls = append(urls, s.withFiles(one))
 		}
-	}
-	if urls == nil {
-		return nil, errors.New("no nodes: give --nodes, --nodes-file, LEASEHOLD_NODES or LEASEHOLD_NODES_FILE")
 	}
 	return urls, nil
 }
@@ -157,7 +165,11 @@ func (s *settings) configure(cfg supervisor.Config) (supervisor.Config, error) {
 	if err != nil {
 		return cfg, err
 	}
-	cfg.Nodes, cfg.TTL, cfg.Prefix = node.URLs(urls...), s.ttl, s.prefix
+	former, err := s.urlsOf("former", s.former, s.formerFile)
+	if err != nil {
+		return cfg, err
+	}
+	cfg.Nodes, cfg.Former, cfg.TTL, cfg.Prefix = node.URLs(urls...), node.URLs(former...), s.ttl, s.prefix
 	// The library would say the same of its fields, whose names the user has not typed here.
 	longest := "--max-ttl"
 	if cfg.MaxTTL = s.maxTTL; s.maxTTL == 0 {
@@ -225,6 +237,27 @@ func reached(ctx context.Context, sup *supervisor.Supervisor, told nudge) {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// reachQuorum reports whether those nodes of which is returns true have a quorum of each list.
+func reachQuorum(nodes []supervisor.NodeStatus, is func(supervisor.NodeStatus) bool) bool {
+	var in, reached [supervisor.ListBoth]int
+	for _, n := range nodes {
+		for list := range in {
+			if n.List != supervisor.List(list) && n.List != supervisor.ListBoth {
+				continue
+			}
+			if in[list]++; is(n) {
+				reached[list]++
+			}
+		}
+	}
+	for list := range in {
+		if in[list] > 0 && reached[list] < in[list]/2+1 {
+			return false
+		}
+	}
+	return true
 }
 
 // known reports whether every node is one or the other.

@@ -29,19 +29,17 @@ func (r *reporter) look(ctx context.Context, now clock.Instant) {
 	nodes := r.sup.Nodes()
 	reached := 0
 	var young time.Duration
-	youngNodes := 0
 	for _, n := range nodes {
 		if !n.Enrolled {
 			continue
 		}
 		reached++
 		if n.Young > 0 {
-			youngNodes++
 			young = max(young, n.Young)
 		}
 	}
-	quorum := len(nodes)/2 + 1
-	if reached >= quorum {
+	isReached := reachQuorum(nodes, func(n supervisor.NodeStatus) bool { return n.Enrolled })
+	if isReached {
 		r.reachedAt = now
 	}
 	if r.quiet || r.try {
@@ -49,10 +47,10 @@ func (r *reporter) look(ctx context.Context, now clock.Instant) {
 	}
 	var kind, text string
 	switch {
-	case reached < quorum:
+	case !isReached:
 		kind = "unreachable"
 		text = fmt.Sprintf("%d of %d nodes unreachable: %s", len(nodes)-reached, len(nodes), r.unreachable())
-	case reached-youngNodes < quorum:
+	case !reachQuorum(nodes, func(n supervisor.NodeStatus) bool { return n.Enrolled && n.Young == 0 }):
 		kind, text = "young", fmt.Sprintf("servers are young for %s", seconds(young))
 	default:
 		asked, cancel := context.WithTimeout(ctx, time.Second)

@@ -16,8 +16,7 @@ import (
 type agreement struct {
 	alarm                  // the next signing
 	widest   time.Duration // the largest MaxTTL that a node has ever reported, or our own
-	text     string        // the fingerprint of our own electorate, of the former one during a change
-	present  string        // that of the present one during a change; "" without
+	text     string        // the entry of our own lists, without what its leases rest on
 	young    nodeSet       // nodes that are not grown
 	warnedOf map[foreign]bool
 	apart    bool // a warning said that the nodes' clocks differ
@@ -93,7 +92,7 @@ func (c *Core) sign(now clock.Instant, i int, grown bool) {
 		return
 	}
 	c.send(i, node.Command{
-		Op: node.Sign, Token: c.textFor(i), TTL: c.settings.signedFor(), Grown: grown, Life: s.Life,
+		Op: node.Sign, Token: c.entryText(), TTL: c.settings.signedFor(), Grown: grown, Life: s.Life,
 		By: now.Add(c.settings.signEvery()),
 	})
 }
@@ -114,14 +113,10 @@ func (a *agreement) wake(c *Core, now clock.Instant) {
 // identify computes our fingerprint, and leaves it: how many nodes there are, and the identities of
 // those that were met.
 func (c *Core) identify(now clock.Instant, i int, enrolled bool) {
-	told := c.told()
-	text, present := c.describe(&told.first).String(), ""
-	if told.isDouble() {
-		present = c.describe(&told.second).String()
-	}
+	text := c.entry().String()
 	switch {
-	case text != c.text || present != c.agreement.present:
-		c.text, c.agreement.present = text, present
+	case text != c.text:
+		c.text = text
 		for k := range c.nodes {
 			c.sign(now, k, false)
 		}
@@ -158,13 +153,26 @@ func (c *Core) describeOf(e *electorate, nodes nodeSet) node.Electorate {
 	return node.NewElectorate(e.nodes.len(), ids)
 }
 
-// textFor returns the fingerprint that we leave on a node: that of the former list on all its nodes,
-// which clients that were given it alone know.
-func (c *Core) textFor(i int) string {
-	if told := c.told(); told.isDouble() && !told.first.nodes.has(i) {
-		return c.agreement.present
+// entry returns which lists this process was given.
+func (c *Core) entry() node.Entry {
+	e := node.Entry{Present: c.describe(c.present())}
+	if c.toldKind == modeBoth {
+		e.Former = c.describe(c.former())
 	}
-	return c.text
+	return e
+}
+
+// entryText returns the entry that we leave on the nodes. While the nodes are being changed it says
+// what our leases rest on: the former list may not be closed while a lease rests on it alone.
+func (c *Core) entryText() string {
+	if c.toldKind != modeBoth {
+		return c.text
+	}
+	e := c.entry()
+	for _, t := range c.held {
+		e.Modes |= [modeKinds]node.Modes{modePresent: node.InPresent, modeFormer: node.InFormer, modeBoth: node.InBoth}[t.mode]
+	}
+	return e.String()
 }
 
 // onSign looks at the fingerprints that a node has.
@@ -176,11 +184,11 @@ func (c *Core) onSign(i int, r node.Reply) {
 	p.disagreement = Disagreement{}
 	alive := make(map[string]sighting)
 	for _, f := range node.Fingerprints(r.Value) {
-		theirs, ok := node.ParseElectorate(f.Text)
+		theirs, ok := node.ParseEntry(f.Text)
 		if !ok {
 			continue
 		}
-		unknown, agrees := c.compare(theirs)
+		unknown, agrees := c.compare(&theirs)
 		if agrees {
 			continue
 		}
@@ -193,26 +201,30 @@ func (c *Core) onSign(i int, r node.Reply) {
 		// A node that was emptied gets another identity, which the others learn when they enrol
 		// again. So only the number of nodes is reported at once. Another identity is reported only
 		// if clients still sign for it when all have had the time to enrol again.
-		if c.hasAsMany(theirs) && x.last-x.first < 3*c.settings.signEvery()/2 {
+		if c.hasAsMany(theirs.Present) && x.last-x.first < 3*c.settings.signEvery()/2 {
 			continue
 		}
-		p.disagreement = Disagreement{Node: i, Nodes: theirs.Nodes, Unknown: unknown}
+		p.disagreement = Disagreement{Node: i, Nodes: theirs.Present.Nodes, Unknown: unknown}
 		if key := (foreign{i, f.Text}); !c.warnedOf[key] {
 			c.warnedOf[key] = true
-			c.warn(Warning{Kind: WarnDisagreement, Node: i, Count: theirs.Nodes, Unknown: unknown})
+			c.warn(Warning{Kind: WarnDisagreement, Node: i, Count: theirs.Present.Nodes, Unknown: unknown})
 		}
 	}
 	p.foreign = alive
 }
 
-// compare returns how many nodes of others this client does not know, and whether all of them may
-// be the same nodes as ours.
-func (c *Core) compare(theirs node.Electorate) (unknown int, agrees bool) {
-	ours, _ := node.ParseElectorate(c.text)
-	unknown, agrees = mayBe(ours, theirs)
-	if c.agreement.present != "" && !agrees {
-		ours, _ = node.ParseElectorate(c.agreement.present)
-		return mayBe(ours, theirs)
+// compare returns how many nodes of the present list of others this client does not know, and whether
+// one of their lists may be one of ours: then a quorum of it keeps us apart.
+func (c *Core) compare(theirs *node.Entry) (unknown int, agrees bool) {
+	ours := c.entry()
+	for _, our := range []*node.Electorate{&ours.Former, &ours.Present} {
+		for _, their := range []*node.Electorate{&theirs.Former, &theirs.Present} {
+			n, same := mayBe(*our, *their)
+			agrees = agrees || same && their.Nodes != 0
+			if our == &ours.Present && their == &theirs.Present {
+				unknown = n
+			}
+		}
 	}
 	return unknown, agrees
 }

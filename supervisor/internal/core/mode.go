@@ -14,7 +14,7 @@ type electorate struct {
 
 // electorateOf returns the electorate of these nodes: more than half of them are a quorum. See
 // invariant 1 of package supervisor.
-func electorateOf(nodes nodeSet) electorate { return electorate{nodes, nodes.len()/2 + 1} }
+func electorateOf(nodes nodeSet) electorate { return electorate{nodes, QuorumOf(nodes.len())} }
 
 // quorumIn reports whether a quorum is among the given nodes.
 func (e *electorate) quorumIn(nodes nodeSet) bool { return (nodes & e.nodes).len() >= e.quorum }

@@ -577,20 +577,34 @@ func TestAdoptByOneList(t *testing.T) {
 	}
 }
 
-// On nodes of the former list its fingerprint is left, which clients that were given it alone know.
-// Neither of the two lists is another client's.
+// On each node is left which lists a process was given, and what its leases rest on. A client that
+// shares one of the two lists agrees.
 func TestFingerprintsOfBoth(t *testing.T) {
 	b := toldBoth(t, []int{0, 1, 2}, []int{1, 2, 3, 4, 5})
 	b.identified("a", "b", "c", "d", "e", "f")
 	b.advance(b.c.settings.signEvery())
 	for _, s := range b.signs {
-		want := "5 b,c,d,e,f"
-		if s.node < 3 {
-			want = "3 a,b,c"
-		}
-		if s.cmd.Token != want {
+		if want := ">3>5:-a,=b,=c,+d,+e,+f"; s.cmd.Token != want {
 			t.Errorf("node %d is left %q", s.node, s.cmd.Token)
 		}
+	}
+	b.signs = nil
+	b.hold("x")
+	b.c.lines["x"].holder.mode = modeFormer
+	b.hold("y")
+	b.advance(b.c.settings.signEvery())
+	for _, s := range b.signs {
+		if want := ">3>5:-a,=b,=c,+d,+e,+f fb"; s.cmd.Token != want {
+			t.Errorf("node %d is left %q", s.node, s.cmd.Token)
+		}
+	}
+	b.found(1, ">3>4:-a,=b,=c,+x,+y 60000", ">5>1:-b,-c,-d,=e,-f 60000")
+	if d := b.c.nodes[1].disagreement; d.Nodes != 0 {
+		t.Errorf("%+v: want none", d)
+	}
+	b.found(1, ">4>7:-a,=b,=c,+x,=y 60000")
+	if d := b.c.nodes[1].disagreement; d.Nodes != 7 || d.Unknown != 2 {
+		t.Errorf("%+v: want 7 nodes of which two are unknown", d)
 	}
 	b.found(1, "3 a,b,c 60000", "5 b,c,d,e,f 60000")
 	if d := b.c.nodes[1].disagreement; d.Nodes != 0 {

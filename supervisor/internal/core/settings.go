@@ -22,6 +22,8 @@ type Settings struct {
 	Guard                  bool
 	GuardWindow            time.Duration // for how long a node that forgot is young at least
 
+	NoLeases bool // it only asks: it begins no change of the nodes
+
 	Owner string   // the holder that tokens show
 	Seed  [32]byte // of tokens and jitter: from a good source, as all tokens follow from it
 }

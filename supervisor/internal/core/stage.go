@@ -214,7 +214,9 @@ func (c *Core) advance(now clock.Instant) {
 	if c.toldKind == modeBoth {
 		x.begun = true
 		told = c.ours()
-		told.Stage = node.StageBegun
+		if !c.settings.NoLeases {
+			told.Stage = node.StageBegun
+		}
 		if x.seen.SamePair(told) {
 			told.Stage = max(told.Stage, x.seen.Stage)
 		}

@@ -76,6 +76,12 @@ func (c *Core) Margins(now clock.Instant) Margins {
 // configured. See invariant 1 of package supervisor.
 func (c *Core) Quorum() int { return c.present().quorum }
 
+// QuorumOf returns how many of so many nodes are a quorum.
+func QuorumOf(nodes int) int { return nodes/2 + 1 }
+
+// FormerQuorum returns the same of the former list; 0 if there is none.
+func (c *Core) FormerQuorum() int { return c.former().quorum }
+
 // Waiting returns how many callers wait in lines.
 func (c *Core) Waiting() int { return c.callers }
 

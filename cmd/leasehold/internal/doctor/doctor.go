@@ -22,7 +22,8 @@ import (
 // Config says what to look at.
 type Config struct {
 	// Supervisor is the configuration of those that acquire leases otherwise. It has one node at
-	// least. Its Observer and its Logger are not used.
+	// least. Its Observer and its Logger are not used. With Former both lists are looked at, and no
+	// lease is acquired: that would begin the change.
 	Supervisor supervisor.Config
 	// For is how long to watch clocks and round trips. Default 3 s.
 	For time.Duration
@@ -103,8 +104,10 @@ func Examine(ctx context.Context, cfg Config) (*Report, error) {
 	}()
 	d.each(func(p *patient) { d.examine(ctx, p) })
 	d.findTwins()
-	d.compareNodes()
-	d.count()
+	if len(cfg.Supervisor.Former) == 0 {
+		d.compareNodes()
+		d.count()
+	}
 	d.each(func(p *patient) { d.measure(ctx, p) })
 	d.compareClocks()
 	if err := ctx.Err(); err != nil {
@@ -141,7 +144,13 @@ func newDoctor(cfg Config) *doctor {
 	d := &doctor{cfg: cfg, ttl: or(s.TTL, 10*time.Second), cap: or(s.MaxTTLCap, time.Minute), quorum: len(s.Nodes)/2 + 1}
 	d.timeout, d.step = or(s.NodeTimeout, d.ttl/20), max(d.ttl/4, 2*time.Second)
 	d.report.TTL, d.report.NodeTimeout = say.Span(d.ttl), say.Span(d.timeout)
-	for _, n := range s.Nodes {
+	nodes := slices.Clone(s.Nodes)
+	for _, n := range s.Former {
+		if !slices.ContainsFunc(s.Nodes, n.Same) {
+			nodes = append(nodes, n)
+		}
+	}
+	for _, n := range nodes {
 		d.patients = append(d.patients, &patient{node: n, facts: Server{Node: n.String()}})
 	}
 	return d

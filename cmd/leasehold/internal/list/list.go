@@ -19,6 +19,7 @@ import (
 // Config says what to look for.
 type Config struct {
 	Nodes  []node.Conn
+	Former []node.Conn   // as in supervisor.Config
 	Prefix string        // as in supervisor.Config
 	Limit  int           // of names; at least 1
 	Within time.Duration // the time within which each step of connecting to a server must succeed
@@ -27,12 +28,20 @@ type Config struct {
 // A Finder looks through the keys of the servers. It is for one goroutine at a time.
 type Finder struct {
 	cfg   Config
+	nodes []node.Conn    // of both lists
 	conns []*server.Conn // nil for a server that is not connected
 }
 
 // NewFinder returns a finder. It connects when it is first asked.
 func NewFinder(cfg Config) *Finder {
-	return &Finder{cfg: cfg, conns: make([]*server.Conn, len(cfg.Nodes))}
+	f := &Finder{cfg: cfg, nodes: slices.Clone(cfg.Nodes)}
+	for _, n := range cfg.Former {
+		if !slices.ContainsFunc(f.nodes, n.Same) {
+			f.nodes = append(f.nodes, n)
+		}
+	}
+	f.conns = make([]*server.Conn, len(f.nodes))
+	return f
 }
 
 // Close ends the connections.
@@ -79,22 +88,35 @@ func (f *Finder) Find(ctx context.Context) Names {
 	all := make(map[string]bool)
 	n := Names{Up: make([]time.Duration, len(each))}
 	var missed []error
+	isMissed := make([]bool, len(each))
 	for i, r := range each {
 		maps.Copy(all, r.keys)
 		n.Up[i], n.More = r.up, n.More || r.more
 		if r.err != nil {
-			missed = append(missed, fmt.Errorf("%v: %w", f.cfg.Nodes[i], r.err))
+			isMissed[i] = true
+			missed = append(missed, fmt.Errorf("%v: %w", f.nodes[i], r.err))
 		}
 	}
 	n.Names = slices.Sorted(maps.Keys(all))
 	if len(n.Names) > f.cfg.Limit {
 		n.Names, n.More = n.Names[:f.cfg.Limit], true
 	}
-	// Each name that is held is on a quorum, so on one of any n-q+1.
-	if quorum := len(each)/2 + 1; len(each)-len(missed) < len(each)-quorum+1 {
+	if f.tooFew(f.cfg.Nodes, isMissed) || f.tooFew(f.cfg.Former, isMissed) {
 		n.Err = fmt.Errorf("%d of %d nodes were looked through, so names may be missing: %w", len(each)-len(missed), len(each), errors.Join(missed...))
 	}
 	return n
+}
+
+// tooFew reports whether a name may be held on the nodes of a list that were missed alone. Each name
+// that is held is on a quorum, so on one of any n-q+1.
+func (f *Finder) tooFew(list []node.Conn, isMissed []bool) bool {
+	n := 0
+	for i, missed := range isMissed {
+		if missed && slices.ContainsFunc(list, f.nodes[i].Same) {
+			n++
+		}
+	}
+	return n >= len(list)/2+1
 }
 
 const (
@@ -109,7 +131,7 @@ const (
 func (f *Finder) scan(ctx context.Context, i int) (names map[string]bool, up time.Duration, more bool, err error) {
 	c := f.conns[i]
 	if c == nil {
-		if c, err = server.Dial(ctx, f.cfg.Nodes[i], f.cfg.Within); err != nil {
+		if c, err = server.Dial(ctx, f.nodes[i], f.cfg.Within); err != nil {
 			return nil, 0, false, err
 		}
 		f.conns[i] = c

@@ -1,0 +1,572 @@
+package supervisor_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
+	"github.com/leasehold-go/leasehold/node/nodetest"
+	"github.com/leasehold-go/leasehold/supervisor"
+)
+
+// change returns the configuration with which a change is looked at, finished and forgotten.
+func change(was, is []*nodetest.Node) supervisor.Config {
+	return supervisor.Config{Nodes: nodetest.Conns(is), Former: nodetest.Conns(was), TTL: ttl, MaxTTLCap: ttl, Clock: clock.Runtime()}
+}
+
+// finish finishes a change, and wants no error.
+func finish(t *testing.T, was, is []*nodetest.Node, opts supervisor.FinishOptions) {
+	t.Helper()
+	if err := supervisor.FinishChange(t.Context(), change(was, is), opts); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Wait()
+}
+
+// stages returns the stage of each node, as a supervisor that is told both would see it.
+func stages(t *testing.T, was, is []*nodetest.Node) (list []node.Stage) {
+	t.Helper()
+	st, err := supervisor.InspectChange(t.Context(), change(was, is))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range st.Nodes {
+		list = append(list, n.Stage)
+	}
+	return list
+}
+
+// A referee sees every lease on a name: no two are believed in at once, and fences grow.
+type referee struct {
+	t      *testing.T
+	mu     sync.Mutex
+	latest *lease.Lease
+	wins   int
+}
+
+func (r *referee) sees(l *lease.Lease) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.wins++
+	if was := r.latest; was != nil && was.Valid() {
+		r.t.Errorf("fence %d while the lease with fence %d is valid", l.Fence(), was.Fence())
+	} else if was != nil && l.Fence() <= was.Fence() {
+		r.t.Errorf("fence %d after %d", l.Fence(), was.Fence())
+	}
+	r.latest = l
+}
+
+// count returns how many leases there were since it was last asked.
+func (r *referee) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := r.wins
+	r.wins = 0
+	return n
+}
+
+// A contender is a process that wants a name again and again, with one list of nodes after the other.
+type contender struct {
+	*referee
+	name string
+	sup  *supervisor.Supervisor
+	stop func()
+}
+
+// given starts the contender with lists of nodes; it ends what it was before.
+func (c *contender) given(nodes, former []*nodetest.Node) {
+	c.t.Helper()
+	if c.stop != nil {
+		c.stop()
+	}
+	cfg := supervisor.Config{Nodes: nodetest.Conns(nodes), Former: nodetest.Conns(former), TTL: ttl, MaxTTLCap: ttl, Clock: clock.Runtime(), Owner: c.name}
+	sup, err := supervisor.New(cfg)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(c.t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			l, err := sup.Acquire(ctx, "x")
+			if err != nil {
+				time.Sleep(ttl / 10)
+				continue
+			}
+			c.sees(l)
+			time.Sleep(rand.N(50 * time.Millisecond))
+			_ = l.Release(ctx)
+		}
+	})
+	c.sup = sup
+	c.stop = func() {
+		cancel()
+		wg.Wait()
+		sup.Close(canceled())
+		c.stop = nil
+	}
+}
+
+// contend starts some contenders.
+func contend(t *testing.T, n int, nodes []*nodetest.Node) (*referee, []*contender) {
+	r := &referee{t: t}
+	var all []*contender
+	for i := range n {
+		c := &contender{referee: r, name: fmt.Sprint("process ", i)}
+		c.given(nodes, nil)
+		all = append(all, c)
+		t.Cleanup(func() {
+			if c.stop != nil {
+				c.stop()
+			}
+		})
+	}
+	return r, all
+}
+
+// Two rollouts over processes that contend for a name, in every order if all nodes are replaced: at
+// no time are there two holders, fences grow, and the name is had all the time.
+func TestTwoRollouts(t *testing.T) {
+	orders := [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}}
+	for name, c := range map[string]struct{ n, formerTo, presentFrom int }{
+		"3 to 5 others":        {8, 3, 3},
+		"5 to 3 of them":       {5, 5, 2},
+		"two of five replaced": {7, 5, 2},
+		"all three replaced":   {6, 3, 3},
+		"one of three":         {4, 3, 1},
+	} {
+		for k, order := range orders {
+			if c.n != 6 && k > 0 {
+				break
+			}
+			if c.n != 6 {
+				k = rand.IntN(len(orders))
+				order = orders[k]
+			}
+			t.Run(fmt.Sprintf("%s, %v", name, order), func(t *testing.T) {
+				bubble(t, c.n, func(t *testing.T, nodes []*nodetest.Node) {
+					was, is := nodes[:c.formerTo], nodes[c.presentFrom:]
+					r, all := contend(t, 3, was)
+					goesOn := func(what string) {
+						t.Helper()
+						r.count()
+						time.Sleep(2 * ttl)
+						if r.count() == 0 {
+							t.Errorf("nobody had the name: %s", what)
+						}
+					}
+					goesOn("former alone")
+					for i, p := range order {
+						all[p].given(is, was)
+						if i == 1 {
+							if err := supervisor.FinishChange(t.Context(), change(was, is), supervisor.FinishOptions{}); err == nil || !strings.Contains(err.Error(), "clients use the former nodes alone") {
+								t.Errorf("%v: want that it is too early", err)
+							}
+						}
+						time.Sleep(rand.N(ttl))
+					}
+					goesOn("both")
+					time.Sleep(5 * ttl) // what the former clients have told runs out
+					finish(t, was, is, supervisor.FinishOptions{})
+					goesOn("finished")
+					for _, i := range orders[(k+3)%len(orders)] {
+						all[i].given(is, nil)
+						time.Sleep(rand.N(ttl))
+					}
+					goesOn("present alone")
+					for _, n := range was {
+						if !slices.Contains(is, n) {
+							n.Crash()
+						}
+					}
+					goesOn("former nodes switched off")
+				})
+			})
+		}
+	}
+}
+
+// status looks at a change.
+func status(t *testing.T, was, is []*nodetest.Node) supervisor.ChangeStatus {
+	t.Helper()
+	st, err := supervisor.InspectChange(t.Context(), change(was, is))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// What is told of a change, and which step is safe next, at each step. To look changes nothing.
+func TestInspectChange(t *testing.T) {
+	bubble(t, 6, func(t *testing.T, nodes []*nodetest.Node) {
+		was, is := nodes[:3], nodes[3:]
+		said := func(want string, stage node.Stage, uses ...supervisor.Use) {
+			t.Helper()
+			st := status(t, was, is)
+			if !strings.Contains(st.Next, want) {
+				t.Errorf("next is %q: want %q", st.Next, want)
+			}
+			for _, n := range st.Nodes {
+				var got []supervisor.Use
+				for _, c := range n.Clients {
+					if got = append(got, c.Use); c.Left <= 0 {
+						t.Errorf("%+v", c)
+					}
+				}
+				if n.List == supervisor.ListNodes && (n.Stage != stage || n.Err != nil || n.Other) || n.List == supervisor.ListFormer && !slices.Equal(got, uses) {
+					t.Errorf("%+v: want stage %v, and %v", n, stage, uses)
+				}
+			}
+		}
+		old := start(t, was)
+		time.Sleep(10 * time.Millisecond) // until it has left its entry
+		said("give each process both lists", node.StageNone, supervisor.UseFormer)
+		held := acquire(t, old, "x")
+		both := start(t, is, former(was))
+		time.Sleep(10 * time.Millisecond)
+		said("do not finish yet: clients use the former nodes alone", node.StageBegun, supervisor.UseFormer, supervisor.UseBoth)
+		if err := held.Release(t.Context()); err != nil {
+			t.Error(err)
+		}
+		old.Close(t.Context())
+		time.Sleep(5 * ttl)
+		said("finish, if each process was given both lists", node.StageBegun, supervisor.UseBoth)
+		was[0].Hang()
+		if next := status(t, was, is).Next; !strings.Contains(next, "mend "+was[0].String()) {
+			t.Error(next)
+		}
+		was[0].Resume()
+		time.Sleep(2 * ttl)
+		finish(t, was, is, supervisor.FinishOptions{})
+		said("give each process Nodes alone", node.StageOpened, supervisor.UseBoth)
+		both.Close(t.Context())
+		start(t, is)
+		time.Sleep(5 * ttl)
+		said("switch off those that are in Former alone", node.StageOpened)
+
+		// Without a former list it says whether one is missing.
+		if st := status(t, nil, is); !strings.Contains(st.Next, "finished") || st.Nodes[0].Stage != node.StageOpened || len(st.Nodes) != 3 {
+			t.Errorf("%+v", st)
+		}
+		start(t, is, former(nodes[2:4]))
+		if st := status(t, nodes[1:3], is); !strings.Contains(st.Next, "another change of the nodes was begun") {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+// A process that is given the present list alone before the change is finished acquires nothing, and
+// says why; and one that has the former list alone after it.
+func TestSkippedRollouts(t *testing.T) {
+	bubble(t, 6, func(t *testing.T, nodes []*nodetest.Node) {
+		was, is := nodes[:3], nodes[3:]
+		gets := func(sup *supervisor.Supervisor, name, want string) {
+			t.Helper()
+			l, err := sup.Acquire(within(t, 2*ttl), name)
+			switch {
+			case want == "" && err != nil:
+				t.Error(err)
+			case want == "":
+				if err := l.Release(t.Context()); err != nil {
+					t.Error(err)
+				}
+			case err == nil:
+				t.Errorf("acquired: want %q", want)
+			case !strings.Contains(err.Error(), want):
+				t.Errorf("%v: want %q", err, want)
+			}
+		}
+		const early, left = "roll out Former as well, or finish it", "give it Nodes and Former"
+		old := start(t, was, owner("old"))
+		kept := acquire(t, old, "kept")
+		both := start(t, is, former(was), owner("both"))
+		next := start(t, is, owner("next"))
+		gets(next, "x", early)
+		gets(both, "x", "")
+		gets(old, "x", "")
+
+		// One process was forgotten. Finish says so, and forced it ends what that holds.
+		opts := supervisor.FinishOptions{}
+		if err := supervisor.FinishChange(t.Context(), change(was, is), opts); err == nil || !strings.Contains(err.Error(), "clients use the former nodes alone: give them both lists (seen at "+was[0].String()) {
+			t.Errorf("%v", err)
+		}
+		if got := stages(t, was, is); slices.Contains(got, node.StageClosed) {
+			t.Errorf("%v after a refusal", got)
+		}
+		opts.Force = true
+		begun, ended := time.Now(), make(chan time.Duration, 1)
+		go func() { <-kept.Lost(); ended <- time.Since(begun) }()
+		finish(t, was, is, opts)
+		if took := time.Since(begun); took < ttl || took > 2*ttl {
+			t.Errorf("finished after %v", took)
+		}
+		if took := <-ended; took > ttl {
+			t.Errorf("lost after %v", took)
+		}
+		if err := kept.Err(); !errors.Is(err, lease.ErrLost) {
+			t.Error(err)
+		}
+		gets(old, "x", left)
+		gets(start(t, was, owner("older")), "x", left)
+		gets(both, "x", "")
+		time.Sleep(ttl)
+		gets(next, "x", "")
+		l := acquire(t, next, "kept")
+		if l.Fence() <= kept.Fence() {
+			t.Errorf("fence %d after %d", l.Fence(), kept.Fence())
+		}
+		gets(both, "kept", "held")
+	})
+}
+
+// All were given the present list alone, and nobody has finished the change: none of them acquires
+// anything until it is finished, also if all who knew both are gone.
+func TestFinishIsForgotten(t *testing.T) {
+	bubble(t, 6, func(t *testing.T, nodes []*nodetest.Node) {
+		was, is := nodes[:3], nodes[3:]
+		start(t, is, former(was)).Close(t.Context())
+		next := start(t, is, owner("next"))
+		if _, err := next.Acquire(within(t, 5*ttl), "x"); err == nil || !strings.Contains(err.Error(), "not finished") {
+			t.Errorf("%v", err)
+		}
+		finish(t, was, is, supervisor.FinishOptions{})
+		time.Sleep(ttl) // until it asks the nodes again
+		acquire(t, next, "x")
+	})
+}
+
+// A process that was frozen with the former list, and goes on after the change was finished, has no
+// vote counted.
+func TestFrozenOverAChange(t *testing.T) {
+	bubble(t, 6, func(t *testing.T, nodes []*nodetest.Node) {
+		was, is := nodes[:3], nodes[3:]
+		frozen := start(t, was, as("frozen", was))
+		acquire(t, frozen, "y")
+		for _, n := range was {
+			n.Cut("frozen")
+		}
+		time.Sleep(6 * ttl)
+		start(t, is, former(was))
+		finish(t, was, is, supervisor.FinishOptions{})
+		held := acquire(t, start(t, is, owner("next")), "x")
+		for _, n := range was {
+			n.Mend("frozen")
+		}
+		if _, err := frozen.Acquire(within(t, 3*ttl), "x"); err == nil || !strings.Contains(err.Error(), "these nodes were left") {
+			t.Errorf("%v", err)
+		}
+		if !held.Valid() {
+			t.Error(held.Err())
+		}
+	})
+}
+
+// Fences grow over a change, although the name had no tenure while both lists were in use, and the
+// clocks of the present nodes are behind.
+func TestFencesGrowOverAChange(t *testing.T) {
+	bubble(t, 6, func(t *testing.T, nodes []*nodetest.Node) {
+		was, is := nodes[:3], nodes[3:]
+		for _, n := range is {
+			n.Jump(-time.Hour)
+		}
+		old := start(t, was)
+		held := acquire(t, old, "x")
+		if err := held.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		old.Close(t.Context())
+		time.Sleep(6 * ttl)
+		both := start(t, is, former(was))
+		time.Sleep(ttl)
+		finish(t, was, is, supervisor.FinishOptions{})
+		both.Close(t.Context())
+		for _, s := range start(t, is).Nodes() {
+			if s.Floor < held.Fence() || s.Stage != node.StageOpened {
+				t.Errorf("%+v: want a floor of at least %d", s, held.Fence())
+			}
+		}
+		if l := acquire(t, start(t, is), "x"); l.Fence() <= held.Fence() {
+			t.Errorf("fence %d after %d", l.Fence(), held.Fence())
+		}
+	})
+}
+
+// To finish twice, from several places, and again after it was interrupted at any moment, is to finish
+// once.
+func TestFinishedTwice(t *testing.T) {
+	for _, after := range []time.Duration{0, time.Millisecond, ttl / 2, ttl + ttl/200} {
+		t.Run(fmt.Sprint(after), func(t *testing.T) {
+			bubble(t, 8, func(t *testing.T, nodes []*nodetest.Node) {
+				was, is := nodes[:3], nodes[3:]
+				both := start(t, is, former(was))
+				held := acquire(t, both, "x")
+				for _, n := range nodes {
+					n.Delay(time.Millisecond)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				time.AfterFunc(after, cancel)
+				if err := supervisor.FinishChange(ctx, change(was, is), supervisor.FinishOptions{}); err == nil {
+					t.Error("finished before it was interrupted")
+				}
+				var wg sync.WaitGroup
+				for range 3 {
+					wg.Go(func() {
+						if err := supervisor.FinishChange(t.Context(), change(was, is), supervisor.FinishOptions{}); err != nil {
+							t.Error(err)
+						}
+					})
+					time.Sleep(time.Millisecond)
+				}
+				wg.Wait()
+				if got := stages(t, was, is); slices.ContainsFunc(got[:5], func(s node.Stage) bool { return s != node.StageOpened }) {
+					t.Errorf("%v", got)
+				}
+				begun := time.Now()
+				finish(t, was, is, supervisor.FinishOptions{})
+				if took := time.Since(begun); took > ttl {
+					t.Errorf("it took %v to see that it is finished", took)
+				}
+				if !held.Valid() {
+					t.Error(held.Err())
+				}
+			})
+		})
+	}
+}
+
+// Finish needs each node that was not named as dead, and a quorum of each list.
+func TestFinishWithDeadNodes(t *testing.T) {
+	bubble(t, 6, func(t *testing.T, nodes []*nodetest.Node) {
+		was, is := nodes[:3], nodes[3:]
+		start(t, is, former(was))
+		was[0].Crash()
+		is[1].Crash()
+		time.Sleep(ttl)
+		for want, opts := range map[string]supervisor.FinishOptions{
+			was[0].String() + " cannot be asked":                     {Dead: []string{is[1].String()}},
+			is[1].String() + " cannot be asked":                      {Dead: []string{was[0].String()}},
+			"dead node h7:6379: want one of " + is[0].String():       {Dead: []string{"redis://me:secret@h7:6379"}},
+			"1 of the nodes of Former are not dead: want at least 2": {Dead: []string{was[0].String(), was[1].String()}},
+			"1 of the nodes of Nodes are not dead: want at least 2":  {Dead: []string{is[0].String(), is[1].String()}},
+		} {
+			if err := supervisor.FinishChange(t.Context(), change(was, is), opts); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+				t.Errorf("%v: want %q", err, want)
+			}
+		}
+		finish(t, was, is, supervisor.FinishOptions{Dead: []string{was[0].String(), is[1].String()}})
+		acquire(t, start(t, is), "x")
+	})
+}
+
+// A change that was begun is given up: the nodes are as before, and the present ones may be used for
+// another change.
+func TestForgetChange(t *testing.T) {
+	bubble(t, 6, func(t *testing.T, nodes []*nodetest.Node) {
+		was, is := nodes[:3], nodes[3:]
+		both := start(t, is, former(was))
+		held := acquire(t, both, "x")
+		if err := supervisor.ForgetChange(t.Context(), change(was, is), false); err == nil || !strings.Contains(err.Error(), "clients use both: give them the former list alone") {
+			t.Errorf("%v", err)
+		}
+		if err := held.Release(t.Context()); err != nil {
+			t.Error(err)
+		}
+		both.Close(t.Context())
+		old := start(t, was)
+		time.Sleep(5 * ttl)
+		is[0].Hang()
+		if err := supervisor.ForgetChange(t.Context(), change(was, is), false); err == nil || !strings.Contains(err.Error(), is[0].String()+" cannot be asked") {
+			t.Errorf("%v", err)
+		}
+		is[0].Resume()
+		time.Sleep(ttl)
+		for range 2 {
+			if err := supervisor.ForgetChange(t.Context(), change(was, is), false); err != nil {
+				t.Error(err)
+			}
+		}
+		if got := stages(t, was, is); slices.ContainsFunc(got, func(s node.Stage) bool { return s != node.StageNone }) {
+			t.Errorf("%v", got)
+		}
+		if l := acquire(t, old, "x"); l.Fence() <= held.Fence() {
+			t.Errorf("fence %d after %d", l.Fence(), held.Fence())
+		}
+		third := []*nodetest.Node{was[0], is[0], is[1]}
+		acquire(t, start(t, third, former(was)), "y")
+
+		// What is closed is not forgotten.
+		time.Sleep(5 * ttl)
+		finish(t, was, third, supervisor.FinishOptions{Force: true})
+		if err := supervisor.ForgetChange(t.Context(), change(was, third), true); err == nil || !strings.Contains(err.Error(), "it must be finished") {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// After a finished change the nodes can be changed back, which is another change.
+func TestChangedBack(t *testing.T) {
+	bubble(t, 7, func(t *testing.T, nodes []*nodetest.Node) {
+		was, is := nodes[:3], nodes[2:]
+		r, all := contend(t, 2, was)
+		lists := [][2][]*nodetest.Node{{was, is}, {is, was}, {was, is}}
+		for _, l := range lists {
+			for _, c := range all {
+				c.given(l[1], l[0])
+			}
+			time.Sleep(5 * ttl)
+			finish(t, l[0], l[1], supervisor.FinishOptions{})
+			for _, c := range all {
+				c.given(l[1], nil)
+			}
+			r.count()
+			time.Sleep(ttl)
+			if r.count() == 0 {
+				t.Error("nobody had the name")
+			}
+		}
+	})
+}
+
+// One node at a time, A B C to A B C D to A B C D E: a fence is stored on A and B, and the name has no
+// tenure until C, D and E alone are asked, whose clocks are behind. The floor keeps the order.
+func TestFloorOfOneNodeAtATime(t *testing.T) {
+	bubble(t, 5, func(t *testing.T, nodes []*nodetest.Node) {
+		for _, n := range nodes[2:] {
+			n.Jump(-time.Hour)
+		}
+		c := as("me", nodes)
+		old := start(t, nodes[:3], func(cfg *supervisor.Config) { c(cfg); cfg.Nodes = cfg.Nodes[:3] })
+		nodes[2].Cut("me")
+		held := acquire(t, old, "x")
+		if err := held.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		old.Close(t.Context())
+		nodes[2].Mend("me")
+		if _, err := supervisor.RaiseFloor(t.Context(), change(nil, nodes)); err == nil || !strings.Contains(err.Error(), "want the nodes of the step before") {
+			t.Errorf("%v", err)
+		}
+		for n := 4; n <= 5; n++ {
+			floor, err := supervisor.RaiseFloor(t.Context(), change(nodes[:n-1], nodes[:n]))
+			if err != nil || floor < held.Fence() {
+				t.Errorf("%d, %v: want at least %d", floor, err, held.Fence())
+			}
+		}
+		sup := start(t, nodes, func(cfg *supervisor.Config) { c(cfg) })
+		nodes[0].Cut("me")
+		nodes[1].Cut("me")
+		if l := acquire(t, sup, "x"); l.Fence() <= held.Fence() {
+			t.Errorf("fence %d after %d", l.Fence(), held.Fence())
+		}
+	})
+}
