@@ -310,8 +310,8 @@ func (e *AcquireError) needs() string {
 			}
 			in[list]++
 			switch a.Verdict {
-			case VerdictSilent, VerdictGuarded, VerdictUnreachable:
-			default:
+			case VerdictGuarded, VerdictUnreachable:
+			default: // a silent one was asked, and may not have been waited for
 				asked[list]++
 			}
 		}

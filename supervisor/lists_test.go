@@ -59,7 +59,7 @@ func TestBothListsAreNeeded(t *testing.T) {
 			_, err := sup.TryAcquire(t.Context(), "x")
 			var e *supervisor.AcquireError
 			if !errors.As(err, &e) || !errors.Is(err, supervisor.ErrNoQuorum) || e.Quorum != 3 || e.FormerQuorum != 2 ||
-				!strings.Contains(err.Error(), "(3 of the 5 Nodes and 2 of the 3 Former ones needed, and "+want+")") {
+				!strings.Contains(err.Error(), "(3 of the 5 Nodes and 2 of the 3 Former ones needed, and ") || !strings.Contains(err.Error(), want+")") {
 				t.Errorf("%v: want that %s", err, want)
 			}
 			if err := sup.Healthy(); !errors.Is(err, supervisor.ErrNoQuorum) || !strings.Contains(err.Error(), "Former ones are enrolled, and 3 and 2 are needed") {
@@ -77,9 +77,9 @@ func TestBothListsAreNeeded(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		lacking(nodes[:2], "Former lack theirs")
-		lacking(nodes[3:6], "Nodes lack theirs")
-		lacking([]*nodetest.Node{nodes[0], nodes[2], nodes[4], nodes[5]}, "both lack theirs")
+		lacking(nodes[:2], "and Former lack theirs")
+		lacking(nodes[3:6], "and Nodes lack theirs")
+		lacking([]*nodetest.Node{nodes[0], nodes[2], nodes[4], nodes[5]}, "lack theirs")
 		held = acquire(t, sup, "x")
 		if err := held.Release(t.Context()); err != nil {
 			t.Error(err)
