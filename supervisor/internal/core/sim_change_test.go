@@ -56,7 +56,8 @@ type simChange struct {
 	mistakes        float64 // how often somebody is given what he should not
 	forced          bool    // finish does not look who is there
 	behind          bool    // the clocks of new nodes are
-	closed, opened  nodeSet // nodes on which that was written
+	opened          bool    // finish was so far
+	floor           uint64
 	relisted        int
 }
 
@@ -323,7 +324,7 @@ func (w *world) finish(tries int) {
 	}
 	f, p := x.former, x.present
 	w.eachNode(f.nodes, f.nodes.len()-f.quorum+1, stage(node.StageClosed), func() {
-		wait := w.maxTTL + Drift(w)
+		wait := w.maxTTL + driftOf(w)
 		w.after(time.Duration(float64(wait)/1.0045), func() {
 			var floor uint64
 			read := func(n *simNode) {
@@ -340,6 +341,7 @@ func (w *world) finish(tries int) {
 						read(n)
 					}
 				}
+				x.opened, x.floor = true, floor
 				w.tell("CHANGE: the present list is opened, the floor is %d", floor)
 				open := func(n *simNode) { w.write(n, node.StageOpened, floor) }
 				w.eachNode(p.nodes, p.quorum, open, func() {
@@ -352,8 +354,8 @@ func (w *world) finish(tries int) {
 	})
 }
 
-// Drift is what MaxTTL and the drift are apart, by the defaults.
-func Drift(w *world) time.Duration { return w.maxTTL/100 + 2*time.Millisecond }
+// driftOf is the drift of the largest TTL, by the defaults.
+func driftOf(w *world) time.Duration { return w.maxTTL/100 + 2*time.Millisecond }
 
 // pair returns the change between the lists, by the identities of the nodes.
 func (w *world) pair(s node.Stage) node.Change {
@@ -492,7 +494,11 @@ func (w *world) settleChange() {
 	var repair func()
 	repair = func() {
 		for _, n := range w.nodes {
-			if mark, _ := keyspace.ReadMark(n.text(simOwn.Marker)); mark.Change != "" {
+			mark, _ := keyspace.ReadMark(n.text(simOwn.Marker))
+			switch {
+			case mark.Change != "" && x.opened && x.present.nodes.has(n.id):
+				w.rename(n, node.StageOpened, x.floor) // finish is run again: what was opened may be lost
+			case mark.Change != "":
 				w.rename(n, node.StageNone, 0)
 			}
 		}
