@@ -624,3 +624,29 @@ func TestFinishWaitsForTheLargestMaxTTL(t *testing.T) {
 		})
 	}
 }
+
+// When the change is finished, finish does not need the former nodes, which may be off.
+func TestFinishedAgainWithoutTheFormerNodes(t *testing.T) {
+	bubble(t, 6, func(t *testing.T, nodes []*nodetest.Node) {
+		was, is := nodes[:3], nodes[3:]
+		both := start(t, is, former(was))
+		held := acquire(t, both, "x")
+		finish(t, was, is, supervisor.FinishOptions{})
+		both.Close(t.Context())
+		sup := start(t, is)
+		for _, n := range was {
+			n.Crash()
+		}
+		is[0].Restart()
+		time.Sleep(ttl) // until it has its identity back
+		if err := sup.Healthy(); err != nil {
+			t.Error(err)
+		}
+		finish(t, was, is, supervisor.FinishOptions{})
+		for _, n := range status(t, was, is).Nodes[:3] {
+			if n.Stage != node.StageOpened || n.Floor < held.Fence() {
+				t.Errorf("%+v: want a floor of at least %d", n, held.Fence())
+			}
+		}
+	})
+}

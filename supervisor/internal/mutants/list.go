@@ -1822,7 +1822,7 @@ var mutants = []mutant{
 	{"finish: no floor", "write the stage 3 with that floor", "supervisor/crew.go",
 		"node.StageOpened, floor, present)", "node.StageOpened, 0*floor, present)", "./supervisor TestFencesGrowOverAChange$"},
 	{"finish: a node that does not answer is left out", "every node but those that the operator names as dead", "supervisor/crew.go",
-		"n.Err != nil && !dead[i] {", "false {", "./supervisor TestFinishWithDeadNodes$"},
+		"n.Err != nil && !dead[i] && ", "false && ", "./supervisor TestFinishWithDeadNodes$"},
 	{"finish: all may be dead", "a quorum of F tells its fences, and a quorum of P confirms", "supervisor/crew.go",
 		"		if alive < list.need {", "		if alive < 0 {", "./supervisor TestFinishWithDeadNodes$"},
 	{"forget: whoever uses the present list", "before: give everybody F alone again", "supervisor/crew.go",
