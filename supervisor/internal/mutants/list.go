@@ -1336,7 +1336,7 @@ var mutants = []mutant{
 	{"who has lost a lease leads on", "Leading reads the clock", "supervisor/health.go",
 		"return held != nil && held.Valid()", "return held != nil", "./supervisor TestLeading"},
 	{"nobody is told of the default node", "no nodes mean redis://localhost:6379, with a warning", "supervisor/supervisor.go",
-		"if !given {", "if false {", "./supervisor TestComingFrom/DefaultNode"},
+		"if !given {", "if !given && given {", "./supervisor TestComingFrom/DefaultNode"},
 	{"an outage ends a watch", "Watch yields an outage as a state, and an error only at its end", "supervisor/watch.go",
 		"if h.Err = err; last.changes(h) && !yield(h, nil) {", "if h.Err = err; last.changes(h) && !yield(h, err) {", "./supervisor TestWatch$"},
 	{"an outage is told as nobody knows what", "Watch yields an outage as a state, and an error only at its end", "supervisor/watch.go",
