@@ -217,7 +217,7 @@ func works(t *testing.T, s cluster.Server) (missing []string) {
 	}{
 		{node.Grant, "1", node.OK}, {node.Raise, "1", node.OK}, {node.Renew, "1", node.OK}, {node.Renew, "1", node.OK},
 		{node.Enqueue, "2", node.Other}, {node.Inspect, "", node.OK}, {node.Claim, "2", node.Other},
-		{node.Sign, "3 a,b,c", node.OK}, {node.Adopt, "1", node.OK}, {node.Highest, "", node.OK}, {node.Advance, "", node.OK},
+		{node.Sign, "3 a,b,c", node.OK}, {node.Adopt, "1", node.OK}, {node.Highest, "", node.OK},
 	} {
 		if r := a.ask(t, node.Command{Op: step.op, Name: "name", Token: step.token}); r.Status != step.want {
 			missing = append(missing, step.op.String())

@@ -423,7 +423,7 @@ func (a *Actor) guard() {
 			p.unsent(it, errYoung)
 		case (c.Op == Heal || c.Op == Sign && c.Grown) && c.Life != a.state.Life:
 			p.unsent(it, errOtherLife)
-		case c.Op == Advance && a.session.marker == "":
+		case c.by() == Advance && a.session.marker == "":
 			p.unsent(it, errNoMarker)
 		default:
 			wanted = append(wanted, it)

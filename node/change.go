@@ -205,3 +205,16 @@ func (c Change) Advanced(told Change) (Change, bool) {
 	c.Stage = max(c.Stage, told.Stage)
 	return c, true
 }
+
+// Forgotten returns what a node keeps after it was told to forget a change. That can be undone as
+// long as it is begun only. It returns false, and the change as it is, if it has come further, or
+// is another one.
+func (c Change) Forgotten(told Change) (Change, bool) {
+	switch {
+	case c.Stage == StageNone:
+		return c, true
+	case c.Stage != StageBegun || !c.SamePair(told):
+		return c, false
+	}
+	return Change{}, true
+}

@@ -119,6 +119,26 @@ func TestAdvanced(t *testing.T) {
 	}
 }
 
+// A change can be undone as long as it is begun only.
+func TestForgotten(t *testing.T) {
+	abc, abcde := electorate(3, "abc"), electorate(5, "abcde")
+	for _, c := range []struct {
+		name             string
+		kept, told, want node.Change
+		refused          bool
+	}{
+		{name: "nothing", told: change(1, abc, abcde)},
+		{name: "begun", kept: change(1, abc, abcde), told: change(1, electorate(3, "a"), electorate(5, "ae"))},
+		{name: "another", kept: change(1, abc, abcde), told: change(1, abcde, abc), want: change(1, abc, abcde), refused: true},
+		{name: "closed", kept: change(2, abc, abcde), told: change(1, abc, abcde), want: change(2, abc, abcde), refused: true},
+		{name: "opened", kept: change(3, abc, abcde), told: change(3, abc, abcde), want: change(3, abc, abcde), refused: true},
+	} {
+		if got, ok := c.kept.Forgotten(c.told); ok == c.refused || got.String() != c.want.String() {
+			t.Errorf("%s: %v, %v: want %v", c.name, got, ok, c.want)
+		}
+	}
+}
+
 func TestStageText(t *testing.T) {
 	var words []string
 	for s := range node.StageOpened + 2 {

@@ -55,6 +55,10 @@ const (
 	// if the node keeps another change that is not opened. Name is not used. After a change of
 	// either the actor enrols again, as all others do.
 	Advance
+	// Forget takes back the change Token, if it is begun only. It leaves the floor alone. The answer
+	// is Other, and nothing was changed, if it has come further, or the node keeps another one. Name
+	// is not used. What it changes has the same consequences as an Advance.
+	Forget
 	// Highest reads the highest fence that the node has stored, one part of its registers at a time:
 	// Ticket is the part, at first 0. Nothing else is used. The Ticket of the Reply is the next part,
 	// 0 after the last.
@@ -92,6 +96,8 @@ func (o Op) String() string {
 		return "renew all"
 	case Advance:
 		return "advance"
+	case Forget:
+		return "forget"
 	case Highest:
 		return "highest"
 	}
@@ -104,7 +110,7 @@ type Command struct {
 	ID     uint64        // the sender's; comes back in the Reply
 	Op     Op            // what is asked
 	Name   string        // the lock key, prefix included
-	Token  string        // unused by Inspect; of Sign: the entry, without a line feed; of Advance: the change
+	Token  string        // unused by Inspect; of Sign: the entry, without a line feed; of Advance and Forget: the change
 	Former string        // of Adopt: the token that is to be replaced
 	TTL    time.Duration // whole milliseconds; of Grant, Renew, Heal, Claim, Adopt, Vacate and Sign; of Raise: 0, or the key is given it
 	Fence  uint64        // of Grant, Raise, Heal, Claim and Adopt; of Advance: the floor, less than 2^53; of Release: 0, or the key may be given with it to the next waiter, see [Wake]
@@ -167,7 +173,7 @@ type Reply struct {
 	Op     Op
 	Status Status
 	Raised bool   // of Grant, Claim and Adopt: Fence was larger than what was stored, and is stored now
-	Fence  uint64 // of Claim, Adopt, Inspect and Enqueue: what the register of the name has, 0 if nothing; of Raise: what it had before; of Advance: the floor; of Highest: the highest fence of the part, 0 if there is none
+	Fence  uint64 // of Claim, Adopt, Inspect and Enqueue: what the register of the name has, 0 if nothing; of Raise: what it had before; of Advance and Forget: the floor; of Highest: the highest fence of the part, 0 if there is none
 	Holds  uint64 // of the same but Raise: the fence of the lease that holds the key, 0 if its value has none
 	Ticket uint64 // of Enqueue: at which it stands there; 0 if it does not; of Highest: the next part
 	// Until is, of Enqueue, when the waiter's heartbeat ends, by the node's TIME since the Unix
@@ -179,7 +185,8 @@ type Reply struct {
 	Left time.Duration
 	// Value is what the key holds, of the same but Adopt if OK. Of Renew and Heal if Other it is
 	// the beginning of that, without the fence that may stand after a token. Of Sign it is the
-	// entries, see [Fingerprints]. Of Advance it is the change that the node keeps, see [ParseChange].
+	// entries, see [Fingerprints]. Of Advance
+	// and Forget it is the change that the node keeps, see [ParseChange].
 	Value string
 	Ahead int // of Enqueue, and of Claim if Other: how many stand before it in this node's queue; of Inspect: how many stand there and are alive
 	// Err says why Status is Unknown or Unsent, in the node's own words; nil otherwise. It can be

@@ -20,7 +20,8 @@ type operation struct {
 	read func(a *answer, r *Reply)                           // what follows the status; nil if nothing does
 }
 
-// operations has all but Grant and Highest, which are no scripts. The script of RenewAll renews most groups. That
+// operations has all but Grant and Highest, which are no scripts, and Forget, which is done by that
+// of Advance. The script of RenewAll renews most groups. That
 // of Renew is for the rest of one, and for groups whose tokens are not alike.
 var operations = [lastOp + 1]operation{
 	Renew: {

@@ -35,14 +35,16 @@ func (c *Command) by() Op {
 		return Leave
 	case c.Op == RenewAll:
 		return Renew
+	case c.Op == Forget:
+		return Advance
 	}
 	return c.Op
 }
 
-// isPossible reports whether there is what an Advance or a Highest asks for.
+// isPossible reports whether there is what an Advance, a Forget or a Highest asks for.
 func (c *Command) isPossible() bool {
 	switch c.Op {
-	case Advance:
+	case Advance, Forget:
 		_, ok := ParseChange(c.Token)
 		return ok && c.Fence < 1<<53
 	case Highest:
@@ -282,7 +284,7 @@ func (p *pipeline) run(from int) int {
 	start := p.live[from]
 	first := &p.commands[start.command]
 	to := from + 1
-	if p.single || first.Op == Sign || first.Op == Advance {
+	if p.single || first.Op == Sign || first.by() == Advance {
 		return to
 	}
 	for ; to < len(p.live) && to-from < script.MaxNames; to++ {
@@ -328,14 +330,19 @@ func (p *pipeline) highest(c *Command) {
 	}
 }
 
-// advance computes the marker that an Advance leaves. The node compares its own with the one from
+// advance computes the marker that an Advance or a Forget leaves. The node compares its own with the one from
 // which this began, so that nothing is decided here of which it knows otherwise.
 func (p *pipeline) advance(c *Command) {
 	mark, change, _ := readMark(p.marker)
 	told, _ := ParseChange(c.Token)
 	next, ok := change.Advanced(told)
+	floor := max(mark.Floor, c.Fence)
+	if c.Op == Forget {
+		next, ok = change.Forgotten(told)
+		floor = mark.Floor
+	}
 	if p.refused = !ok; ok {
-		mark.Floor, mark.Change = max(mark.Floor, c.Fence), next.String()
+		mark.Floor, mark.Change = floor, next.String()
 		p.marker = mark.String()
 	}
 }

@@ -892,7 +892,7 @@ func AdvanceArgs(to []string, told, next string) []string { return append(to, to
 // Sign leaves an entry, and reads all that count. KEYS: the marker, what is grown, the entries.
 // ARGV: the entry; for how long it counts in ms; the life that is grown, or an empty string: it is
 // written only if that is the present one; for how long the entry counts already in ms. Answers
-// Ours, and the entries: each is followed by a space, the time in ms since when it counts without
+// Ours, and the entries, that of the client last: each is followed by a space, the time in ms since when it counts without
 // a break, a space and its score, and a line feed stands between them. What is grown comes first:
 // a key of another type in the place of the entries must not keep the node young.
 //
@@ -915,15 +915,12 @@ if ARGV[3] ~= '' then
   end
 end
 redis.call('ZREMRANGEBYSCORE', entries, '-inf', now)
-redis.call('ZADD', entries, 'GT', now + alive, entry)
-if redis.call('PTTL', entries) < alive then
-  redis.call('PEXPIRE', entries, ARGV[2])
-end
 local function told(text)
   return string.match(text, '^>%S+') or text
 end
 local all = redis.call('ZRANGEBYSCORE', entries, '-inf', '+inf', 'WITHSCORES')
-local first, since, lines = now - ARGV[4], {}, {}
+local first, ends = now - ARGV[4], now + alive
+local since, scores, lines = {}, {}, {}
 for i = 1, #all, 2 do
   local began, of = string.match(all[i], '^@(%d+) (.+)$')
   if of then
@@ -931,7 +928,10 @@ for i = 1, #all, 2 do
     if told(of) == told(entry) then
       first = math.min(first, began)
     end
+  elseif all[i] == entry then
+    ends = math.max(ends, all[i+1])
   end
+  scores[all[i]] = tonumber(all[i+1])
 end
 since[entry] = first
 for i = 1, #all, 2 do
@@ -940,12 +940,21 @@ for i = 1, #all, 2 do
     if tonumber(began) ~= since[of] then
       redis.call('ZREM', entries, all[i])
     end
-  else
+  elseif all[i] ~= entry then
     local text = string.format('%.0f', since[all[i]] or now - 1)
-    redis.call('ZADD', entries, 'GT', all[i+1], '@' .. text .. ' ' .. all[i])
+    local beside = '@' .. text .. ' ' .. all[i]
+    if (scores[beside] or 0) < scores[all[i]] then
+      redis.call('ZADD', entries, all[i+1], beside)
+    end
     lines[#lines+1] = all[i] .. ' ' .. text .. ' ' .. all[i+1]
   end
 end
+local text = string.format('%.0f', first)
+redis.call('ZADD', entries, ends, entry, ends, '@' .. text .. ' ' .. entry)
+if redis.call('PTTL', entries) < alive then
+  redis.call('PEXPIRE', entries, ARGV[2])
+end
+lines[#lines+1] = entry .. ' ' .. text .. ' ' .. string.format('%.0f', ends)
 out[3], out[4] = 1, table.concat(lines, '\n')
 return out
 `)

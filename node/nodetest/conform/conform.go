@@ -192,10 +192,11 @@ func (d *driver) do(t *testing.T, commands ...node.Command) []node.Reply {
 		if c.Op != node.Raise { // one with a TTL changes that of the key
 			c.TTL = cmp.Or(c.TTL, ttl)
 		}
-		if c.Op != node.Advance { // it tells nothing of a change then
+		changes := c.Op == node.Advance || c.Op == node.Forget
+		if !changes { // it tells nothing of a change then
 			c.Token = cmp.Or(c.Token, token)
 		}
-		if c.Op != node.Release && c.Op != node.Advance { // one with a fence gives, or raises the floor
+		if c.Op != node.Release && !changes { // one with a fence gives, or raises the floor
 			c.Fence = cmp.Or(c.Fence, fence)
 		}
 		c.Life = 1 // of Heal: the server is not restarted here

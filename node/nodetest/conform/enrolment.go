@@ -59,8 +59,8 @@ func enrolment(t *testing.T, target Target) {
 		node.Command{Op: node.Sign, Token: "5 x,y", TTL: ttl / 2, Grown: true},
 		grant)
 	all := node.Fingerprints(replies[1].Value)
-	if len(all) != 2 || all[0].Text != "5 x,y" || all[1].Text != "3 x,y" ||
-		!near(all[0].Until-a.state.Time-early, ttl/2) || !near(all[1].Until-a.state.Time-early, ttl) {
+	if len(all) != 2 || all[0].Text != "3 x,y" || all[1].Text != "5 x,y" ||
+		!near(all[0].Until-a.state.Time-early, ttl) || !near(all[1].Until-a.state.Time-early, ttl/2) {
 		t.Errorf("%+v, %+v", replies[1], all)
 	}
 	a.lookTTL(t, script.Clients, true, ttl)

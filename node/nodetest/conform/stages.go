@@ -25,6 +25,7 @@ func stages(t *testing.T, target Target) {
 		{"a stage grows only", s.growsOnly},
 		{"a second pair", s.secondPair},
 		{"a floor grows only", s.floorGrowsOnly},
+		{"a change that is undone", s.undone},
 		{"a client that enrolled before", s.enrolledBefore},
 		{"a node that was emptied", s.emptied},
 		{"a marker that is another one", s.anotherMarker},
@@ -117,6 +118,35 @@ func (s *staging) floorGrowsOnly(t *testing.T) {
 	if r := d.do(t, floor(1<<53))[0]; r.Status != node.Unsent {
 		t.Errorf("a floor that no fence is above: %+v", r)
 	}
+}
+
+// A change that is begun only can be taken back, the floor cannot.
+func (s *staging) undone(t *testing.T) {
+	d := s.enrol(t)
+	forget := func(c node.Command) node.Command {
+		c.Op = node.Forget
+		return c
+	}
+	begun := advance(1, three, five)
+	begun.Fence = 7
+	s.tells(t, d, forget(begun), node.OK, "", 0)
+	s.tells(t, d, begun, node.OK, begun.Token, 7)
+	s.tells(t, d, forget(advance(1, five, three)), node.Other, begun.Token, 7)
+	s.tells(t, d, forget(begun), node.OK, "", 7)
+	s.tells(t, d, advance(1, three, replace), node.OK, advance(1, three, replace).Token, 7)
+	closed := advance(2, three, replace)
+	s.tells(t, d, closed, node.OK, closed.Token, 7)
+	s.tells(t, d, forget(closed), node.Other, closed.Token, 7)
+	// In one pipeline with others.
+	s.ask("FLUSHALL")
+	d = s.enrol(t)
+	replies := d.do(t, begun, forget(begun), closed, forget(closed))
+	for i, want := range []string{begun.Token, "", closed.Token, closed.Token} {
+		if r := replies[i]; r.Value != want || r.Fence != 7 || (r.Status != node.OK) != (i == 3) {
+			t.Errorf("%d: %+v: want %q", i, r, want)
+		}
+	}
+	s.keeps(t, d, closed.Token, 7)
 }
 
 // The pipeline of the client that advances counts; that of every other one does not, and it learns

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/sha1"
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -100,30 +101,24 @@ func (t *Turn) Sign(k *Own, entry string, alive, age int64, life string) (entrie
 	if err := t.forgetUntil(k.Clients, float64(t.ms())); err != nil {
 		return "", err
 	}
-	if _, _, err := t.ZAdd(k.Clients, Add{GT: true}, Member{entry, float64(t.ms() + alive)}); err != nil {
-		return "", err
-	}
-	if t.PTTL(k.Clients) < alive {
-		if _, err := t.PExpire(k.Clients, alive); err != nil {
-			return "", err
-		}
-	}
 	all, err := t.Members(k.Clients)
 	if err != nil {
 		return "", err
 	}
-	first, since := t.ms()-age, map[string]int64{}
+	first, ends := t.ms()-age, float64(t.ms()+alive)
+	since, scores := map[string]int64{}, map[string]float64{}
 	for _, m := range all {
-		began, of, is := began(m.Name)
-		if !is {
-			continue
+		if began, of, is := began(m.Name); is {
+			if earlier, seen := since[of]; !seen || began < earlier {
+				since[of] = began
+			}
+			if toldBy(of) == toldBy(entry) {
+				first = min(first, began)
+			}
+		} else if m.Name == entry {
+			ends = max(ends, m.Score)
 		}
-		if earlier, seen := since[of]; !seen || began < earlier {
-			since[of] = began
-		}
-		if toldBy(of) == toldBy(entry) {
-			first = min(first, began)
-		}
+		scores[m.Name] = m.Score
 	}
 	since[entry] = first
 	var lines []string
@@ -134,16 +129,29 @@ func (t *Turn) Sign(k *Own, entry string, alive, age int64, life string) (entrie
 			}
 			continue
 		}
+		if m.Name == entry {
+			continue
+		}
 		began, seen := since[m.Name]
 		if !seen {
 			began = t.ms() - 1
 		}
-		text := strconv.FormatInt(began, 10)
-		t.ZAdd(k.Clients, Add{GT: true}, Member{"@" + text + " " + m.Name, m.Score})
-		lines = append(lines, m.Name+" "+text+" "+ScoreText(m.Score))
+		if beside := besideOf(m.Name, began); scores[beside] < m.Score {
+			t.ZAdd(k.Clients, Add{}, Member{beside, m.Score})
+		}
+		lines = append(lines, fmt.Sprint(m.Name, " ", began, " ", ScoreText(m.Score)))
 	}
-	return strings.Join(lines, "\n"), nil
+	t.ZAdd(k.Clients, Add{}, Member{entry, ends}, Member{besideOf(entry, first), ends})
+	if t.PTTL(k.Clients) < alive {
+		if _, err := t.PExpire(k.Clients, alive); err != nil {
+			return "", err
+		}
+	}
+	return strings.Join(append(lines, fmt.Sprint(entry, " ", first, " ", ScoreText(ends))), "\n"), nil
 }
+
+// besideOf returns the member that says since when an entry counts.
+func besideOf(entry string, since int64) string { return fmt.Sprint("@", since, " ", entry) }
 
 // toldBy returns the part of an entry that tells the electorates.
 func toldBy(entry string) string {
