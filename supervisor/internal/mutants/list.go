@@ -1795,6 +1795,12 @@ var mutants = []mutant{
 		"	if why == ReasonNone && c.revokeAgain(now, t) {", "	if false {", "./supervisor/internal/core TestRevokedOneAfterTheOther$"},
 	{"revoked by a node that forgot, as played", "known not to hold: a node that is young is healed (why: believed for longer than a TTL)", core + "/revoke.go",
 		"now < young && a.Verdict", "now < 0*young && a.Verdict", ""},
+	{"lists: the later deadline, as played", "the smaller of the two q-th largest until (why: two holders)", core + "/mode.go",
+		"		at = min(at, deadline(", "		at = max(at, deadline(", "./supervisor/internal/core TestSimulationOfChanges$"},
+	{"stages: all votes count, as played", "a vote counts only if the stage lets it (why: two holders)", core + "/stage.go",
+		"return c.changing.barred[t.mode].has(i) }", "return i < 0 }", "./supervisor/internal/core TestSimulationOfChanges$"},
+	{"stages: no floor is learnt, as played", "the floor (why: a smaller fence after a larger one)", core + "/stage.go",
+		"	x.floor = max(x.floor, s.Floor)\n", "", "./supervisor/internal/core TestSimulationOfChanges$"},
 
 	// Two lists, as users see them.
 	{"lists: free if one list says so", "look, Inspect: free only if a quorum of each is free", "supervisor/inspect.go",
