@@ -1801,6 +1801,8 @@ var mutants = []mutant{
 		"return c.changing.barred[t.mode].has(i) }", "return i < 0 }", "./supervisor/internal/core TestSimulationOfChanges$"},
 	{"stages: no floor is learnt, as played", "the floor (why: a smaller fence after a larger one)", core + "/stage.go",
 		"	x.floor = max(x.floor, s.Floor)\n", "", "./supervisor/internal/core TestSimulationOfChanges$"},
+	{"revoked by the wrong list", "known not to hold: a quorum of each that the revoker was told", core + "/revoke.go",
+		"		why = c.changing.why // which", "		_ = c.changing.why // which", "./supervisor/internal/core TestRevokedByTheWrongList$"},
 
 	// Two lists, as users see them.
 	{"lists: free if one list says so", "look, Inspect: free only if a quorum of each is free", "supervisor/inspect.go",
