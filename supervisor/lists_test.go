@@ -134,6 +134,43 @@ func TestHandOverOfBothLists(t *testing.T) {
 	})
 }
 
+// A lease is handed over to a process with another list if each majority of the one has a node in common
+// with each of the other, as when nodes are changed one at a time. Otherwise two could hold it.
+func TestHandOverToAnotherList(t *testing.T) {
+	for name, c := range map[string]struct {
+		from, to, until int
+		meet            bool
+	}{
+		"one more":          {0, 4, 3, true},
+		"one less":          {0, 2, 3, true},
+		"two more":          {0, 5, 3, false},
+		"one replaced":      {1, 4, 3, false},
+		"one of four moved": {1, 5, 4, true},
+		"all replaced":      {3, 6, 3, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, 6, func(t *testing.T, nodes []*nodetest.Node) {
+				held := acquire(t, start(t, nodes[:c.until]), "x")
+				handle, err := held.HandOver(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				heir := start(t, nodes[c.from:c.to])
+				time.Sleep(ttl / 10)
+				l, err := heir.Adopt(within(t, ttl/2), handle)
+				switch {
+				case c.meet && err != nil:
+					t.Error(err)
+				case c.meet && l.Fence() <= held.Fence():
+					t.Errorf("fence %d after %d", l.Fence(), held.Fence())
+				case !c.meet && (!errors.Is(err, supervisor.ErrMisconfigured) || !strings.Contains(err.Error(), "rests on nodes that were not given")):
+					t.Errorf("%v: want that it rests on other nodes", err)
+				}
+			})
+		})
+	}
+}
+
 // A list is its word in a text, and read back.
 func TestListsInWords(t *testing.T) {
 	for list, want := range map[supervisor.List]string{supervisor.ListNodes: "nodes", supervisor.ListFormer: "former", supervisor.ListBoth: "both", 9: "List(9)"} {

@@ -1817,6 +1817,8 @@ var mutants = []mutant{
 		"		e.Modes |= ", "		_ = ", "./supervisor/internal/core TestFingerprintsOfBoth$"},
 	{"lists: to ask begins a change", "stage 1 is written by a process that acquires", core + "/stage.go",
 		"		if !c.settings.NoLeases {\n", "		if true {\n", "./supervisor TestAskingBeginsNoChange$"},
+	{"lists: adopted by a list that does not meet", "two electorates meet if qE + qE' > number of nodes in either of the two", core + "/fingerprints.go",
+		"QuorumOf(a.Nodes)+QuorumOf(b.Nodes) > together", "QuorumOf(a.Nodes)+QuorumOf(b.Nodes) >= together", "./supervisor TestHandOverToAnotherList$"},
 	{"finish: whoever uses the former list alone", "refuse while an entry F alone or mode F is alive, unless forced", "supervisor/crew.go",
 		"err != nil && !opts.Force && !opened {", "false {", "./supervisor TestSkippedRollouts$"},
 	{"finish: without waiting", "wait MaxTTL + drift behind the last confirmation", "supervisor/crew.go",
