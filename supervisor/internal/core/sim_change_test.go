@@ -56,6 +56,7 @@ type simChange struct {
 	mistakes        float64 // how often somebody is given what he should not
 	forced          bool    // finish does not look who is there
 	behind          bool    // the clocks of new nodes are
+	restful         bool    // nobody wants a name with both lists: only the floor carries the order of fences
 	opened          bool    // finish was so far
 	floor           uint64
 	relisted        int
@@ -78,6 +79,7 @@ func (w *world) newChange() {
 		x.mistakes = 0.4 * w.rand.Float64()
 	}
 	x.forced = w.chance(0.3)
+	x.restful = w.chance(0.2)
 	w.change = x
 	f := &w.faults
 	f.kinds = slices.DeleteFunc(f.kinds, func(k faultKind) bool { return k > forgets && k != revoked })
@@ -192,6 +194,11 @@ func (w *world) rollOutBoth() {
 	w.tell("CHANGE: both lists are rolled out, from %b to %b", x.former.nodes, x.present.nodes)
 	w.rollOut(givenBoth, func() {
 		x.phase = allBoth
+		for _, c := range w.clients {
+			if !c.dead && c.role == givenBoth && w.chance(x.mistakes) {
+				w.after(w.between(0, 1), func() { w.leaveEarly(c) })
+			}
+		}
 		if w.chance(0.15) {
 			x.last, x.phase, x.mistakes = givenFormer, rollingLast, 0
 			w.tell("CHANGE: it is undone")
@@ -259,6 +266,23 @@ func (w *world) give(c *simClient, role simRole, restart bool) {
 				}
 			})
 		}
+		c.meet()
+	})
+}
+
+// leaveEarly has a process be given the present list alone before that is opened.
+func (w *world) leaveEarly(c *simClient) {
+	c.when(func() {
+		if c.role != givenBoth || w.change.last != givenPresent || w.calm {
+			return
+		}
+		c.input(func(now clock.Instant) {
+			c.role = givenPresent
+			former, present := c.takeLists()
+			if c.core.Reconfigure(now, Lists{Nodes: len(c.members), Former: former, Present: present}) != nil {
+				c.role = givenBoth
+			}
+		})
 		c.meet()
 	})
 }
