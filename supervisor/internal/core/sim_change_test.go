@@ -342,40 +342,57 @@ func (w *world) finish(tries int) {
 			return
 		}
 	}
-	w.tell("CHANGE: the former list is closed")
 	stage := func(s node.Stage) func(n *simNode) {
 		return func(n *simNode) { w.write(n, s, 0) }
 	}
 	f, p := x.former, x.present
-	w.eachNode(f.nodes, f.nodes.len()-f.quorum+1, stage(node.StageClosed), func() {
-		wait := w.maxTTL + driftOf(w)
-		w.after(time.Duration(float64(wait)/1.0045), func() {
-			var floor uint64
-			read := func(n *simNode) {
-				for k := range w.names {
-					stored, _ := n.now().Members(w.keys[k].Fence)
-					for _, m := range stored {
-						floor = max(floor, keyspace.Whole(m.Score))
+	var closing func()
+	closing = func() {
+		w.tell("CHANGE: the former list is closed")
+		since := make(map[int]time.Duration)
+		w.eachNode(f.nodes, f.nodes.len()-f.quorum+1, func(n *simNode) {
+			stage(node.StageClosed)(n)
+			since[n.id] = n.lifeAt
+		}, func() {
+			wait := w.maxTTL + driftOf(w)
+			w.after(time.Duration(float64(wait)/1.0045), func() {
+				var floor uint64
+				read := func(n *simNode) {
+					for k := range w.names {
+						stored, _ := n.now().Members(w.keys[k].Fence)
+						for _, m := range stored {
+							floor = max(floor, keyspace.Whole(m.Score))
+						}
 					}
 				}
-			}
-			w.eachNode(f.nodes, f.quorum, read, func() {
-				for _, n := range w.nodes {
-					if p.nodes.has(n.id) && n.up {
-						read(n)
+				w.eachNode(f.nodes, f.quorum, read, func() {
+					var kept nodeSet // closed all the time
+					for _, n := range w.nodes {
+						if at, is := since[n.id]; is && n.up && n.lifeAt == at {
+							kept.add(n.id)
+						}
+						if p.nodes.has(n.id) && n.up {
+							read(n)
+						}
 					}
-				}
-				x.opened, x.floor = true, floor
-				w.tell("CHANGE: the present list is opened, the floor is %d", floor)
-				open := func(n *simNode) { w.write(n, node.StageOpened, floor) }
-				w.eachNode(p.nodes, p.quorum, open, func() {
-					x.phase = rollingLast
-					w.quorum = p.quorum
-					w.rollOut(givenPresent, func() { x.phase = changed })
+					if kept.len() < f.nodes.len()-f.quorum+1 {
+						w.tell("CHANGE: former nodes have forgotten that they were closed")
+						w.after(w.between(0.05, 0.3), closing)
+						return
+					}
+					x.opened, x.floor = true, floor
+					w.tell("CHANGE: the present list is opened, the floor is %d", floor)
+					open := func(n *simNode) { w.write(n, node.StageOpened, floor) }
+					w.eachNode(p.nodes, p.quorum, open, func() {
+						x.phase = rollingLast
+						w.quorum = p.quorum
+						w.rollOut(givenPresent, func() { x.phase = changed })
+					})
 				})
 			})
 		})
-	})
+	}
+	closing()
 }
 
 // driftOf is the drift of the largest TTL, by the defaults.
