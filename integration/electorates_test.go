@@ -267,6 +267,18 @@ func TestElectoratesReconfigured(t *testing.T) {
 					t.Error(err)
 				}
 				n.took("rests on both lists after", time.Since(begun))
+				// New nodes are young. Until they have the key too, no other may be missed.
+				if err := poll(10*ttl, func() error {
+					for _, i := range of.present {
+						if is, err := c.Servers[i].Do("EXISTS", "held"); err != nil || is != int64(1) {
+							return fmt.Errorf("server %d: %v, %v: want the key", i, is, err)
+						}
+					}
+					return nil
+				}); err != nil {
+					t.Error(err)
+				}
+				isRenewed(t, held)
 				s := c.Servers[of.present[rand.IntN(len(of.present))]]
 				s.Kill()
 				<-time.After(rand.N(ttl))

@@ -650,3 +650,19 @@ func TestFinishedAgainWithoutTheFormerNodes(t *testing.T) {
 		}
 	})
 }
+
+// A former node that forgot that it is closed, while finish waited, may have counted votes again: finish
+// waits again.
+func TestFinishWaitsAgain(t *testing.T) {
+	bubble(t, 4, func(t *testing.T, nodes []*nodetest.Node) {
+		was, is := nodes[:1], nodes[1:]
+		start(t, is, former(was))
+		time.Sleep(ttl)
+		begun := time.Now()
+		time.AfterFunc(ttl/2, was[0].Restart)
+		finish(t, was, is, supervisor.FinishOptions{})
+		if took := time.Since(begun); took < 2*ttl {
+			t.Errorf("finished after %v", took)
+		}
+	})
+}

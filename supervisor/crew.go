@@ -289,19 +289,41 @@ func (c *crew) finish(ctx context.Context, opts FinishOptions) error {
 	return nil
 }
 
-// close closes the former nodes, and waits until no lease that rests on them alone is believed in.
+// close closes the former nodes, and waits until no lease that rests on them alone is believed in. A
+// node that forgot meanwhile may have counted votes again. So each quorum must have one that has kept
+// the mark all the time; otherwise it waits again.
 func (c *crew) close(ctx context.Context, st *ChangeStatus, dead map[int]bool, say func(string, ...any)) error {
 	former := func(i int) bool { return c.lists.in[i].has(ListFormer) }
-	if err := c.confirmed(c.tell(ctx, node.Advance, node.StageClosed, 0, former), dead, former, len(c.cfg.Former)-st.formerQuorum+1); err != nil {
-		return fmt.Errorf("the former nodes were not closed: %w", err)
+	least := len(c.cfg.Former) - st.formerQuorum + 1
+	errs := c.tell(ctx, node.Advance, node.StageClosed, 0, former)
+	for {
+		if err := c.confirmed(errs, dead, former, least); err != nil {
+			return fmt.Errorf("the former nodes were not closed: %w", err)
+		}
+		c.settle(ctx, nobody)
+		lives := make([]uint32, len(c.states)) // in which they are closed; 0 if they are not
+		for i := range c.states {
+			if former(i) && errs[i] == nil && c.states[i].Change.Stage >= node.StageClosed {
+				lives[i] = c.states[i].Life
+			}
+		}
+		longest := c.longest(st)
+		wait := longest + c.settings.DriftOf(longest)
+		say("the former nodes are closed: waiting %v, until no lease that rests on them alone is believed in", wait)
+		if err := c.wait(ctx, wait); err != nil {
+			return fmt.Errorf("the former nodes are closed, and the others are not opened: run it again: %w", err)
+		}
+		errs = c.tell(ctx, node.Advance, node.StageClosed, 0, former)
+		kept := 0
+		for i, err := range errs {
+			if lives[i] != 0 && err == nil && c.states[i].Life == lives[i] {
+				kept++
+			}
+		}
+		if kept >= least {
+			return nil
+		}
 	}
-	longest := c.longest(st)
-	wait := longest + c.settings.DriftOf(longest)
-	say("the former nodes are closed: waiting %v, until no lease that rests on them alone is believed in", wait)
-	if err := c.wait(ctx, wait); err != nil {
-		return fmt.Errorf("the former nodes are closed, and the others are not opened: run it again: %w", err)
-	}
-	return nil
 }
 
 // dead returns the nodes that were named so.

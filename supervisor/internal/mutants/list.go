@@ -1827,6 +1827,8 @@ var mutants = []mutant{
 		"QuorumOf(a.Nodes)+QuorumOf(b.Nodes) > together", "QuorumOf(a.Nodes)+QuorumOf(b.Nodes) >= together", "./supervisor TestHandOverToAnotherList$"},
 	{"finish: whoever uses the former list alone", "refuse while an entry F alone or mode F is alive, unless forced", "supervisor/crew.go",
 		"err != nil && !opts.Force && !opened {", "false {", "./supervisor TestSkippedRollouts$"},
+	{"finish: a node that forgot has kept the mark", "opened only if the former list has stayed closed (why: two holders)", "supervisor/crew.go",
+		"err == nil && c.states[i].Life == lives[i] {", "err == nil {", "./supervisor TestFinishWaitsAgain$"},
 	{"finish: without waiting", "wait MaxTTL + drift behind the last confirmation", "supervisor/crew.go",
 		"c.wait(ctx, wait)", "c.wait(ctx, 0*wait)", "./supervisor TestSkippedRollouts$"},
 	{"finish: waits for our own MaxTTL", "the largest MaxTTL that the markers tell", "supervisor/crew.go",
