@@ -1835,8 +1835,6 @@ var mutants = []mutant{
 		"longest = max(longest, n.MaxTTL, c.states[i].MaxTTL);", "longest = max(longest, 0);", "./supervisor TestFinishWaitsForTheLargestMaxTTL$"},
 	{"finish: a node that forgot tells all", "the largest MaxTTL that the markers tell: one that was emptied may have forgotten it", "supervisor/crew.go",
 		"&& n.Err == nil && !n.isGrown {", "&& n.Err == nil && false {", "./supervisor TestFinishWaitsForTheLargestMaxTTL$"},
-	{"finish: the former nodes stay open", "write 2 on every node of F", "supervisor/crew.go",
-		"c.tell(ctx, node.Advance, node.StageClosed, 0, former)", "c.tell(ctx, node.Advance, node.StageBegun, 0, former)", "./supervisor TestSkippedRollouts$"},
 	{"finish: no floor", "write the stage 3 with that floor", "supervisor/crew.go",
 		"node.StageOpened, floor, present)", "node.StageOpened, 0*floor, present)", "./supervisor TestFencesGrowOverAChange$"},
 	{"finish: a node that does not answer is left out", "every node but those that the operator names as dead", "supervisor/crew.go",
