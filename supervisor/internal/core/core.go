@@ -41,6 +41,7 @@ type Core struct {
 	spread     spread
 	agreement
 	changing
+	reader   reader
 	attempts adoptions
 	lastID   uint64
 	closing  bool

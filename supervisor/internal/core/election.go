@@ -233,7 +233,7 @@ func (c *Core) decide(now clock.Instant, t *tenure) {
 		c.lose(now, t)
 	case t.phase == phaseElecting && m.reached(b.granted) && t.minHold() > 0:
 		c.raise(now, t) // which also makes them keep the key for longer, see stay.go
-	case m.reached(b.raised) && t.fence > c.changing.floor && c.isUnread():
+	case m.reached(b.raised) && t.fence > c.changing.floor && c.waitsToRead(now):
 		// Who has the nodes may be told in the same moment to give way.
 	case m.reached(b.raised) && t.fence > c.changing.floor:
 		c.win(now, t)

@@ -17,7 +17,7 @@ type entryAt struct {
 	until  clock.Instant // until when ours surely counts; 0 if it was not left, Never if the node keeps none
 	text   string        // of ours, as it was last sent
 	since  time.Duration // since when ours counts, by the node's TIME; 0 if that is not known
-	unread bool          // ours is under way for the first time
+	unread clock.Instant // ours is under way for the first time: an election waits until then to read the others; 0 if not
 	others []other
 	copied map[string]clock.Instant // until when entries count that were copied from other nodes
 }
@@ -84,11 +84,42 @@ func (c *Core) ageOf(now clock.Instant, i int) time.Duration {
 	return max(0, p.state.Time+now.Sub(p.state.TimeBack)-e.since)
 }
 
+// A reader says when elections go on that have waited for the entries of nodes that were just enrolled.
+// They would be won before it is known that they must not be, if another node answers first.
+type reader struct{ alarm }
+
+func (r *reader) wake(c *Core, now clock.Instant) { c.goOn(now) }
+
+// patienceToRead returns for how long an election waits for the entries of a node: they were asked for
+// before its vote. A node that hangs must not keep it.
+func (c *Core) patienceToRead(i int) time.Duration {
+	return max(c.settings.NodeTimeout/8, 2*c.nodes[i].state.Latency)
+}
+
 // wasRead records that nothing more is to be heard for now of the entries on a node that was just
-// enrolled. Elections that have waited for that go on.
+// enrolled.
 func (c *Core) wasRead(now clock.Instant, i int) {
-	c.nodes[i].entry.unread = false
-	if c.isUnread() {
+	c.nodes[i].entry.unread = 0
+	if c.reader.isSet() {
+		c.goOn(now)
+	}
+}
+
+// waitsToRead reports whether the entries of a node are still to be read that was just enrolled.
+func (c *Core) waitsToRead(now clock.Instant) bool {
+	var until clock.Instant
+	for i := range c.nodes {
+		until = max(until, c.nodes[i].entry.unread)
+	}
+	if until > now && !c.reader.isSet() {
+		c.alarms.set(&c.reader, until)
+	}
+	return until > now
+}
+
+// goOn decides elections that have waited.
+func (c *Core) goOn(now clock.Instant) {
+	if c.alarms.clear(&c.reader); c.waitsToRead(now) {
 		return
 	}
 	for k := len(c.waited) - 1; k >= 0; k-- {
@@ -98,17 +129,6 @@ func (c *Core) wasRead(now clock.Instant, i int) {
 			}
 		}
 	}
-}
-
-// isUnread reports whether the entries on a node are still to be read that was just enrolled. They were
-// asked for before the first vote there.
-func (c *Core) isUnread() bool {
-	for i := range c.nodes {
-		if c.nodes[i].entry.unread {
-			return true
-		}
-	}
-	return false
 }
 
 // outlives reports whether a vote of node i may be believed in when our entry there counts no more.

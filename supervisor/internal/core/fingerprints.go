@@ -40,7 +40,7 @@ func (c *Core) agree(now clock.Instant, i int, was *node.State) {
 			p.entry.until = clock.Never // it keeps no entries
 		}
 	}
-	if !s.Enrolled && p.entry.unread {
+	if !s.Enrolled && p.entry.unread != 0 {
 		c.wasRead(now, i)
 	}
 	changed := s.Life != was.Life || s.Grown != was.Grown || s.MaxTTL != was.MaxTTL ||
@@ -102,7 +102,9 @@ func (c *Core) sign(now clock.Instant, i int, grown bool) {
 		Life: s.Life, By: now.Add(c.settings.signEvery()),
 	})
 	p.entry.text = c.text
-	p.entry.unread = p.entry.until == 0
+	if p.entry.until == 0 {
+		p.entry.unread = now.Add(c.patienceToRead(i))
+	}
 }
 
 // wake signs everywhere.
@@ -199,7 +201,7 @@ func (c *Core) onSign(now clock.Instant, i int, r node.Reply) {
 		c.giveWay(now)
 		c.relay(now, i)
 	}
-	if p.entry.unread {
+	if p.entry.unread != 0 {
 		c.wasRead(now, i)
 	}
 }
