@@ -77,7 +77,7 @@ var (
 	errNotFinished  = errors.New("the change of the nodes is not finished: roll out Former as well, or finish it")
 	errNodesLeft    = errors.New("these nodes were left: give it Nodes and Former")
 	errOtherChange  = errors.New("another change of the nodes is not finished, or these nodes belong to other lists")
-	errNewcomer     = errors.New("nothing is acquired beside older clients that use other nodes, because both could hold one name at once: give all clients the same nodes")
+	errNewcomer     = errors.New("so nothing is acquired, because both could hold one name at once: give all clients the same nodes")
 	errTooManyNodes = errors.New("this process was given too many nodes in its life: restart it")
 	errRelisted     = errors.New("the lists of nodes have changed meanwhile: try again")
 )

@@ -114,8 +114,12 @@ func (s *Supervisor) acquireError(op string, r *core.Report, cause error) *Acqui
 		e.cause = nil
 	case core.ReasonMisconfigured:
 		e.why = s.twins(r.Twins)
+	case core.ReasonNewcomer:
+		if r.Disagreement.Older {
+			e.why, e.disagrees = s.newcomer(r.Disagreement), ""
+		}
 	}
-	if r.Disagreement.Nodes != 0 {
+	if e.disagrees != "" {
 		e.disagrees = s.label(r.Disagreement.Node) + ": " + e.disagrees
 	}
 	return e
@@ -221,6 +225,12 @@ func (s *Supervisor) disagreement(d core.Disagreement) string {
 	return text
 }
 
+// newcomer returns the error that says why nothing is acquired beside older clients.
+func (s *Supervisor) newcomer(d core.Disagreement) error {
+	return fmt.Errorf("%s: %s, and this client uses %s: %w",
+		s.label(d.Node), s.disagreement(d), strings.TrimSuffix(s.lists.Load().String(), " nodes"), errNewcomer)
+}
+
 // warning returns a warning as an error with its text.
 func (s *Supervisor) warning(w *core.Warning) error {
 	label, other := s.label(w.Node), s.label(w.Other)
@@ -244,9 +254,7 @@ func (s *Supervisor) warning(w *core.Warning) error {
 		return fmt.Errorf("%s: %s, and this client uses %s: two clients that do not agree on the nodes can hold one name at once",
 			label, s.disagreement(d), strings.TrimSuffix(s.lists.Load().String(), " nodes"))
 	case core.WarnNewcomer:
-		d := core.Disagreement{Nodes: w.Count, Unknown: w.Unknown, Older: true}
-		return fmt.Errorf("%s: %s, and this client uses %s: %w",
-			label, s.disagreement(d), strings.TrimSuffix(s.lists.Load().String(), " nodes"), errNewcomer)
+		return s.newcomer(core.Disagreement{Node: w.Node, Nodes: w.Count, Unknown: w.Unknown, Older: true})
 	case core.WarnClocksApart:
 		return fmt.Errorf("the clock of %s is %v ahead of that of %s: if nodes lose their data, fences may go back by as much; set the clocks by NTP",
 			label, w.Time.Round(time.Millisecond), other)
