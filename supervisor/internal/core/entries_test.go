@@ -214,6 +214,21 @@ func TestEntryIsALeaseOnAsking(t *testing.T) {
 	}
 }
 
+// An entry went with the data of its node, so no vote of another life counts before it was left again.
+func TestEntryOfAnotherLife(t *testing.T) {
+	b := newBench(t, 1)
+	b.strict = true
+	b.enrol(0)
+	if b.c.nodes[0].entry.until == 0 {
+		t.Fatal("it was not left")
+	}
+	b.deaf = all(1)
+	b.restart(0)
+	if b.c.nodes[0].entry.until != 0 {
+		t.Error("it counts in another life")
+	}
+}
+
 // A process that was stopped for longer than its entries live leaves them anew before it asks.
 func TestEntryIsLeftAnew(t *testing.T) {
 	b := newBench(t, 3)
