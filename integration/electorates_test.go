@@ -232,6 +232,59 @@ func TestElectoratesTwoRollouts(t *testing.T) {
 	}
 }
 
+// reconfigure gives lists to one process after the other, at random moments, without a restart.
+func (f *fleet) reconfigure(nodes, former []int) {
+	f.t.Helper()
+	for _, i := range rand.Perm(len(f.members)) {
+		<-time.After(rand.N(renewEvery / 2))
+		m := f.members[i]
+		if err := poll(10*ttl, func() error {
+			return m.sup.Reconfigure(f.t.Context(), m.conns(nodes), m.conns(former))
+		}); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+}
+
+// The same without a restart of any process: what one of them holds is held all the time, while a
+// minority of the nodes crashes and comes back empty.
+func TestElectoratesReconfigured(t *testing.T) {
+	t.Parallel()
+	for name, of := range map[string]lists{"3 to 5": threeToFive, "5 to 3": fiveToThree, "two of five replaced": twoOfFive, "all three replaced": allThree} {
+		t.Run(name, func(t *testing.T) {
+			onProcesses(t, 7, 2, func(t *testing.T, c *cluster.Cluster, n *notes) {
+				f, w := newFleet(t, c, of, 10), newWatch()
+				holder := f.members[0].sup
+				held := acquire(t, holder, "held")
+				f.reconfigure(of.present, of.former)
+				begun := time.Now()
+				if err := poll(10*ttl, func() error {
+					if n := holder.Stats().Filling; n > 0 {
+						return fmt.Errorf("%d leases do not rest on both lists", n)
+					}
+					return nil
+				}); err != nil {
+					t.Error(err)
+				}
+				n.took("rests on both lists after", time.Since(begun))
+				s := c.Servers[of.present[rand.IntN(len(of.present))]]
+				s.Kill()
+				<-time.After(rand.N(ttl))
+				s.Start()
+				f.finish(supervisor.FinishOptions{})
+				f.goesOn("finished")
+				f.reconfigure(of.present, nil)
+				f.shutDown()
+				f.goesOn("former nodes are off")
+				if !held.Valid() && !w.expired(t, held) {
+					t.Error(held.Err())
+				}
+				n.add("tenures", float64(f.tenures.Load()))
+			})
+		})
+	}
+}
+
 // fails wants a process to get no lease, and to say why.
 func fails(t *testing.T, sup *supervisor.Supervisor, want string) {
 	t.Helper()

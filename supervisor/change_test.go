@@ -570,3 +570,83 @@ func TestFloorOfOneNodeAtATime(t *testing.T) {
 		}
 	})
 }
+
+// A program that only asks begins no change, although it was given both lists.
+func TestAskingBeginsNoChange(t *testing.T) {
+	bubble(t, 6, func(t *testing.T, nodes []*nodetest.Node) {
+		was, is := nodes[:3], nodes[3:]
+		held := acquire(t, start(t, was), "x")
+		sup := start(t, is, former(was), func(cfg *supervisor.Config) { cfg.NoLeases = true })
+		time.Sleep(5 * ttl)
+		if h, err := sup.Inspect(t.Context(), "x"); err != nil || h.Token != held.Token() {
+			t.Errorf("%+v, %v", h, err)
+		}
+		if got := stages(t, was, is); slices.ContainsFunc(got, func(s node.Stage) bool { return s != node.StageNone }) {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
+// Finish waits for the longest lease that a client may have on the former nodes alone. If one of these
+// has lost its data, it may have forgotten how long that is.
+func TestFinishWaitsForTheLargestMaxTTL(t *testing.T) {
+	for name, c := range map[string]struct {
+		maxTTL, cap time.Duration
+		emptied     bool
+		want        time.Duration
+	}{
+		"our own":            {ttl, 10 * ttl, false, ttl},
+		"another client's":   {3 * ttl, 10 * ttl, false, 3 * ttl},
+		"a node was emptied": {3 * ttl, 10 * ttl, true, 10 * ttl},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, 6, func(t *testing.T, nodes []*nodetest.Node) {
+				was, is := nodes[:3], nodes[3:]
+				cap := func(cfg *supervisor.Config) { cfg.MaxTTLCap = c.cap }
+				start(t, was, cap, func(cfg *supervisor.Config) { cfg.MaxTTL = c.maxTTL }).Close(t.Context())
+				time.Sleep(12 * ttl)
+				start(t, is, former(was), cap)
+				time.Sleep(12 * ttl)
+				if c.emptied {
+					was[0].Restart()
+					time.Sleep(ttl)
+				}
+				cfg := change(was, is)
+				cfg.MaxTTLCap = c.cap
+				begun := time.Now()
+				if err := supervisor.FinishChange(t.Context(), cfg, supervisor.FinishOptions{}); err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(begun); took < c.want || took > c.want+ttl/2 {
+					t.Errorf("finished after %v, want %v", took, c.want)
+				}
+			})
+		})
+	}
+}
+
+// When the change is finished, finish does not need the former nodes, which may be off.
+func TestFinishedAgainWithoutTheFormerNodes(t *testing.T) {
+	bubble(t, 6, func(t *testing.T, nodes []*nodetest.Node) {
+		was, is := nodes[:3], nodes[3:]
+		both := start(t, is, former(was))
+		held := acquire(t, both, "x")
+		finish(t, was, is, supervisor.FinishOptions{})
+		both.Close(t.Context())
+		sup := start(t, is)
+		for _, n := range was {
+			n.Crash()
+		}
+		is[0].Restart()
+		time.Sleep(ttl) // until it has its identity back
+		if err := sup.Healthy(); err != nil {
+			t.Error(err)
+		}
+		finish(t, was, is, supervisor.FinishOptions{})
+		for _, n := range status(t, was, is).Nodes[:3] {
+			if n.Stage != node.StageOpened || n.Floor < held.Fence() {
+				t.Errorf("%+v: want a floor of at least %d", n, held.Fence())
+			}
+		}
+	})
+}

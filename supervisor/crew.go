@@ -259,36 +259,48 @@ func (c *crew) finish(ctx context.Context, opts FinishOptions) error {
 	if err := st.other(); err != nil {
 		return err
 	}
+	// Once it is opened the former nodes are of no concern, and may be off.
+	opened := st.count(ListNodes, node.StageOpened) >= st.quorum
 	for i := range st.Nodes {
-		if n := &st.Nodes[i]; n.Err != nil && !dead[i] {
+		if n := &st.Nodes[i]; n.Err != nil && !dead[i] && !(opened && n.List == ListFormer) {
 			return silenceError{fmt.Errorf("%s cannot be asked: %w: mend it, or name it as dead if it is off for good", n.Node, n.Err)}
 		}
 	}
-	former := func(i int) bool { return c.lists.in[i].has(ListFormer) }
-	present := func(i int) bool { return c.lists.in[i].has(ListNodes) }
-	opened := st.count(ListNodes, node.StageOpened) >= st.quorum
 	if err := st.inTheWay(); err != nil && !opts.Force && !opened {
 		return err
 	}
+	var floor uint64
+	for i := range st.Nodes {
+		floor = max(floor, st.Nodes[i].Floor)
+	}
 	if !opened {
-		if err := c.confirmed(c.tell(ctx, node.Advance, node.StageClosed, 0, former), dead, former, len(c.cfg.Former)-st.formerQuorum+1); err != nil {
-			return fmt.Errorf("the former nodes were not closed: %w", err)
+		if err := c.close(ctx, &st, dead, say); err != nil {
+			return err
 		}
-		longest := c.longest(&st)
-		wait := longest + c.settings.DriftOf(longest)
-		say("the former nodes are closed: waiting %v, until no lease that rests on them alone is believed in", wait)
-		if err := c.wait(ctx, wait); err != nil {
-			return fmt.Errorf("the former nodes are closed, and the others are not opened: run it again: %w", err)
+		if floor, err = c.highest(ctx); err != nil {
+			return err
 		}
 	}
-	floor, err := c.highest(ctx)
-	if err != nil {
-		return err
-	}
+	present := func(i int) bool { return c.lists.in[i].has(ListNodes) }
 	if err := c.confirmed(c.tell(ctx, node.Advance, node.StageOpened, floor, present), dead, present, st.quorum); err != nil {
 		return fmt.Errorf("not all nodes are opened: %w", err)
 	}
 	say("finished: fences are larger than %d; give each process Nodes alone, in any order", floor)
+	return nil
+}
+
+// close closes the former nodes, and waits until no lease that rests on them alone is believed in.
+func (c *crew) close(ctx context.Context, st *ChangeStatus, dead map[int]bool, say func(string, ...any)) error {
+	former := func(i int) bool { return c.lists.in[i].has(ListFormer) }
+	if err := c.confirmed(c.tell(ctx, node.Advance, node.StageClosed, 0, former), dead, former, len(c.cfg.Former)-st.formerQuorum+1); err != nil {
+		return fmt.Errorf("the former nodes were not closed: %w", err)
+	}
+	longest := c.longest(st)
+	wait := longest + c.settings.DriftOf(longest)
+	say("the former nodes are closed: waiting %v, until no lease that rests on them alone is believed in", wait)
+	if err := c.wait(ctx, wait); err != nil {
+		return fmt.Errorf("the former nodes are closed, and the others are not opened: run it again: %w", err)
+	}
 	return nil
 }
 

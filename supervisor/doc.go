@@ -20,6 +20,11 @@
 // [lease.Lease.HandOver], and the other takes it with [Supervisor.Adopt]. The name is not free
 // in between. The adopted lease has a token of its own and a larger fence.
 //
+// While the nodes are being changed, Config.Former has those that are being left, and a lease
+// needs a quorum of each list. [Supervisor.Reconfigure] gives a running supervisor other lists.
+// [InspectChange] says which step is safe next, and [FinishChange] lets processes be given the
+// present list alone.
+//
 // [Supervisor.Healthy] and [Supervisor.Leading] are for probes, and ask no node.
 //
 // Test with errors.Is why there is no lease: the name is held ([ErrHeld]), too few nodes can
@@ -129,6 +134,9 @@
 // loop does not take, or a holder could believe in a lease whose release is on its way. If the
 // context of Close ends first, Close cuts the connections. Every actor then answers the rest
 // of its mailbox without sending.
+//
+// Reconfigure starts the actors of new nodes, and closes the mailboxes of those that are left,
+// after they were sent what was decided before. The core then hears nothing of them.
 //
 // # Invariants
 //

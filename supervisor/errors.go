@@ -31,8 +31,10 @@ var (
 	ErrNotHolder = errors.New("not the holder")
 
 	// ErrMisconfigured: two of the nodes are the same database of one server, so its vote would
-	// count twice. The error names both. Nothing is acquired until Config.Nodes is mended, or
-	// Config.Former.
+	// count twice; the error names both. Or the nodes are being changed, and this process was given
+	// lists with which it must acquire nothing; the error says what to do. Or older clients use other
+	// nodes. Nothing is acquired until Config.Nodes or Config.Former is mended, the change is finished,
+	// or those clients are gone.
 	ErrMisconfigured = errors.New("broken configuration")
 
 	// ErrFenceExhausted: the fence of the name cannot grow, because its register on the nodes has
@@ -73,14 +75,17 @@ var (
 
 // These say why the lists of nodes do not fit while the nodes are being changed.
 var (
-	errOtherNodes   = errors.New("the lease rests on nodes that were not given to this process")
-	errNotFinished  = errors.New("the change of the nodes is not finished: roll out Former as well, or finish it")
-	errNodesLeft    = errors.New("these nodes were left: give it Nodes and Former")
-	errOtherChange  = errors.New("another change of the nodes is not finished, or these nodes belong to other lists")
-	errNewcomer     = errors.New("so nothing is acquired, because both could hold one name at once: give all clients the same nodes")
+	errOtherNodes   = fmt.Errorf("%w: the lease rests on nodes that were not given to this process", ErrMisconfigured)
+	errNotFinished  = fmt.Errorf("%w: the change of the nodes is not finished: roll out Former as well, or finish it", ErrMisconfigured)
+	errNodesLeft    = fmt.Errorf("%w: these nodes were left: give it Nodes and Former", ErrMisconfigured)
+	errOtherChange  = fmt.Errorf("%w: another change of the nodes is not finished, or these nodes belong to other lists", ErrMisconfigured)
+	errNewcomer     = fmt.Errorf("%w: older clients use other nodes, %s", ErrMisconfigured, bothCouldHold)
 	errTooManyNodes = errors.New("this process was given too many nodes in its life: restart it")
 	errRelisted     = errors.New("the lists of nodes have changed meanwhile: try again")
 )
+
+// bothCouldHold says why nothing is acquired beside older clients that use other nodes.
+const bothCouldHold = "so nothing is acquired, because both could hold one name at once: give all clients the same nodes"
 
 // errHandingOver is the error of the second of two calls of HandOver.
 var errHandingOver = errors.New("another call is handing the lease over")
@@ -311,8 +316,8 @@ func (e *AcquireError) needs() string {
 			}
 			in[list]++
 			switch a.Verdict {
-			case VerdictSilent, VerdictGuarded, VerdictUnreachable:
-			default:
+			case VerdictGuarded, VerdictUnreachable:
+			default: // a silent one was asked, and may not have been waited for
 				asked[list]++
 			}
 		}

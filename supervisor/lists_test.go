@@ -59,7 +59,7 @@ func TestBothListsAreNeeded(t *testing.T) {
 			_, err := sup.TryAcquire(t.Context(), "x")
 			var e *supervisor.AcquireError
 			if !errors.As(err, &e) || !errors.Is(err, supervisor.ErrNoQuorum) || e.Quorum != 3 || e.FormerQuorum != 2 ||
-				!strings.Contains(err.Error(), "(3 of the 5 Nodes and 2 of the 3 Former ones needed, and "+want+")") {
+				!strings.Contains(err.Error(), "(3 of the 5 Nodes and 2 of the 3 Former ones needed, and ") || !strings.Contains(err.Error(), want+")") {
 				t.Errorf("%v: want that %s", err, want)
 			}
 			if err := sup.Healthy(); !errors.Is(err, supervisor.ErrNoQuorum) || !strings.Contains(err.Error(), "Former ones are enrolled, and 3 and 2 are needed") {
@@ -77,9 +77,9 @@ func TestBothListsAreNeeded(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		lacking(nodes[:2], "Former lack theirs")
-		lacking(nodes[3:6], "Nodes lack theirs")
-		lacking([]*nodetest.Node{nodes[0], nodes[2], nodes[4], nodes[5]}, "both lack theirs")
+		lacking(nodes[:2], "and Former lack theirs")
+		lacking(nodes[3:6], "and Nodes lack theirs")
+		lacking([]*nodetest.Node{nodes[0], nodes[2], nodes[4], nodes[5]}, "lack theirs")
 		held = acquire(t, sup, "x")
 		if err := held.Release(t.Context()); err != nil {
 			t.Error(err)
@@ -132,6 +132,43 @@ func TestHandOverOfBothLists(t *testing.T) {
 		synctest.Wait()
 		wantKeys(t, nodes, "x", string(l.Token()), 6)
 	})
+}
+
+// A lease is handed over to a process with another list if each majority of the one has a node in common
+// with each of the other, as when nodes are changed one at a time. Otherwise two could hold it.
+func TestHandOverToAnotherList(t *testing.T) {
+	for name, c := range map[string]struct {
+		from, to, until int
+		meet            bool
+	}{
+		"one more":          {0, 4, 3, true},
+		"one less":          {0, 2, 3, true},
+		"two more":          {0, 5, 3, false},
+		"one replaced":      {1, 4, 3, false},
+		"one of four moved": {1, 5, 4, true},
+		"all replaced":      {3, 6, 3, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, 6, func(t *testing.T, nodes []*nodetest.Node) {
+				held := acquire(t, start(t, nodes[:c.until]), "x")
+				handle, err := held.HandOver(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				heir := start(t, nodes[c.from:c.to])
+				time.Sleep(ttl / 10)
+				l, err := heir.Adopt(within(t, ttl/2), handle)
+				switch {
+				case c.meet && err != nil:
+					t.Error(err)
+				case c.meet && l.Fence() <= held.Fence():
+					t.Errorf("fence %d after %d", l.Fence(), held.Fence())
+				case !c.meet && (!errors.Is(err, supervisor.ErrMisconfigured) || !strings.Contains(err.Error(), "rests on nodes that were not given")):
+					t.Errorf("%v: want that it rests on other nodes", err)
+				}
+			})
+		})
+	}
 }
 
 // A list is its word in a text, and read back.

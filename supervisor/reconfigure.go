@@ -85,10 +85,10 @@ func (s *Supervisor) Reconfigure(ctx context.Context, nodes, former []node.Conn)
 	}
 	broken := checkLists(nodes, former)
 	if len(nodes) == 0 {
-		broken = append(broken, fmt.Errorf("Nodes: none given: want 1 to %d", core.MaxNodes))
+		broken = append(broken, fmt.Errorf("no Nodes given: want 1 to %d", core.MaxNodes))
 	}
 	if len(former) > 0 && s.cfg.DisableGuard {
-		broken = append(broken, errors.New("Former with DisableGuard: want the guard on"))
+		broken = append(broken, errors.New("a former list with DisableGuard: want the guard on"))
 	}
 	if broken != nil {
 		return fmt.Errorf("reconfigure: %w", errors.Join(broken...))

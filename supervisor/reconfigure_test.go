@@ -180,7 +180,7 @@ func TestReconfigureOfBrokenLists(t *testing.T) {
 		was, is := nodetest.Conns(nodes[:3]), nodetest.Conns(nodes[3:])
 		sup := start(t, nodes[:3])
 		for want, lists := range map[string][2][]node.Conn{
-			"Nodes: none given":                     {nil, nil},
+			"no Nodes given":                        {nil, nil},
 			"Nodes[1] is the same node as Nodes[0]": {{is[0], is[0]}, was},
 			"Former: the same 3 nodes as Nodes":     {was, was},
 			"another change of the nodes":           {is, nil},

@@ -227,8 +227,8 @@ func (s *Supervisor) disagreement(d core.Disagreement) string {
 
 // newcomer returns the error that says why nothing is acquired beside older clients.
 func (s *Supervisor) newcomer(d core.Disagreement) error {
-	return fmt.Errorf("%s: %s, and this client uses %s: %w",
-		s.label(d.Node), s.disagreement(d), strings.TrimSuffix(s.lists.Load().String(), " nodes"), errNewcomer)
+	return fmt.Errorf("%w: %s: %s, and this client uses %s, %s", ErrMisconfigured,
+		s.label(d.Node), s.disagreement(d), strings.TrimSuffix(s.lists.Load().String(), " nodes"), bothCouldHold)
 }
 
 // warning returns a warning as an error with its text.

@@ -297,8 +297,8 @@ func (c *Core) tryChoice(now clock.Instant, l *line) {
 	}
 	if l.ticket == 0 {
 		ticket, known := c.proposal(now, l.fence)
-		if !known {
-			ch.chosen = l.first
+		if !known { // any more maybe, since other nodes were given
+			c.choose(now, l.first)
 			c.attempt(now, l)
 			return
 		}

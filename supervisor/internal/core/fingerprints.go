@@ -250,6 +250,20 @@ func mayBe(ours, theirs node.Electorate) (unknown int, same bool) {
 	return unknown, theirs.Nodes == ours.Nodes && len(ours.Identities)+unknown <= ours.Nodes
 }
 
+// mayMeet reports whether each quorum of one electorate may have a node in common with each of another
+// one. Nodes that were not met may be the same.
+func mayMeet(a, b node.Electorate) bool {
+	shared := 0
+	for _, id := range a.Identities {
+		if slices.Contains(b.Identities, id) {
+			shared++
+		}
+	}
+	unmet := a.Nodes - len(a.Identities) + b.Nodes - len(b.Identities)
+	together := a.Nodes + b.Nodes - min(a.Nodes, b.Nodes, shared+unmet)
+	return QuorumOf(a.Nodes)+QuorumOf(b.Nodes) > together
+}
+
 // hasAsMany reports whether an electorate has as many nodes as one of ours.
 func (c *Core) hasAsMany(theirs node.Electorate) bool {
 	told := c.told()

@@ -71,7 +71,9 @@ func (c *Core) restsOn(m *mode) string {
 
 // commonMode returns by which electorates a lease may be adopted that rests on those of a handle: by
 // those that were told to this process. It reports false if there is none. A list that may be either
-// of ours counts as both: a quorum of each is enough in either case.
+// of ours counts as both: a quorum of each is enough in either case. A process that was told one list
+// may adopt what rests on another one if the two meet, as they do when one node is added or removed:
+// then each quorum of the one keeps out those of the other.
 func (c *Core) commonMode(electorates string) (modeKind, bool) {
 	if electorates == "" {
 		return modePresent, c.toldKind == modePresent
@@ -83,7 +85,7 @@ func (c *Core) commonMode(electorates string) (modeKind, bool) {
 			return modePresent, false
 		}
 		_, same := mayBe(c.describeGrown(c.present()), theirs)
-		present = present || same
+		present = present || same || c.toldKind == modePresent && mayMeet(c.describeGrown(c.present()), theirs)
 		if c.toldKind == modeBoth {
 			_, same = mayBe(c.describeGrown(c.former()), theirs)
 			former = former || same

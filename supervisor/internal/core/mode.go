@@ -67,9 +67,6 @@ func (c *Core) mode(t *tenure) *mode { return &c.modes[t.mode] }
 // told returns the electorates that this process was given: an election needs a quorum of each.
 func (c *Core) told() *mode { return &c.modes[c.toldKind] }
 
-// nodes returns the nodes of the electorates.
-func (m *mode) nodes() nodeSet { return m.first.nodes | m.second.nodes }
-
 // isDouble reports whether there are two electorates.
 func (m *mode) isDouble() bool { return m.second.quorum != 0 }
 

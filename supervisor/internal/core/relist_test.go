@@ -469,10 +469,10 @@ func TestWhatIsUnderWayWhenNodesAreLeft(t *testing.T) {
 	call := b.call()
 	b.c.Inspect(b.now(), "z", false, call)
 	b.perform()
+	b.advance(b.c.terms.RenewEvery)
 	revoked := b.call()
 	b.c.Revoke(b.now(), "r", "them/1", revoked)
 	b.perform()
-	b.advance(b.c.terms.RenewEvery)
 	b.sent = nil // and renewals are under way
 	heir := b.call()
 	b.c.Adopt(b.now(), Request{Call: heir, Key: "h", Terms: b.c.terms}, Handle{Key: "h", Token: former, Fence: 7, Over: true, Electorates: "3 a,b,c;3 d,e,f"})

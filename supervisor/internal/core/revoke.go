@@ -25,6 +25,10 @@ func (c *Core) Revoke(now clock.Instant, key, token string, call Call) {
 		c.answer(call, &Report{Key: key, Reason: ReasonClosed})
 		return
 	}
+	if why := c.changing.why; why != ReasonNone {
+		c.answer(call, c.report(key, why, nil)) // the lease may rest on nodes that it does not know
+		return
+	}
 	n := len(c.nodes)
 	t := &tenure{
 		id: c.newID(c.tenures.vacancy()), key: key, token: token, terms: c.terms, begun: now, mode: c.toldKind,
@@ -71,6 +75,9 @@ func (c *Core) onRevocation(now clock.Instant, t *tenure, i int, said node.Reply
 		why = ReasonNoQuorum
 	case v.deleted == 0:
 		why = ReasonNotHolder
+	}
+	if why == ReasonNone {
+		why = c.changing.why // which was found out meanwhile
 	}
 	if why == ReasonNone && c.revokeAgain(now, t) {
 		return

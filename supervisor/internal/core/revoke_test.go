@@ -145,3 +145,27 @@ func TestRevokedOneAfterTheOther(t *testing.T) {
 		t.Error("the tenure was not forgotten")
 	}
 }
+
+// A process that was given the wrong list takes nothing away: the lease may rest on nodes that it does
+// not know, and is absent on those that it does.
+func TestRevokedByTheWrongList(t *testing.T) {
+	for _, early := range []bool{true, false} {
+		b := given(t, "", "abc")
+		if early {
+			b.marks(changeOf("abc", "cde", node.StageClosed), 0, 1)
+		}
+		answer := b.call()
+		b.c.Revoke(b.now(), "x", "them/1", answer)
+		b.perform()
+		sends := b.take(node.Release)
+		if !early {
+			b.marks(changeOf("abc", "cde", node.StageClosed), 0, 1)
+			b.say(sends[0], node.Absent)
+			b.say(sends[1], node.Absent)
+			b.say(sends[2], node.OK)
+		} else if len(sends) > 0 {
+			t.Error("something was deleted")
+		}
+		b.refused(answer, ReasonNodesLeft)
+	}
+}

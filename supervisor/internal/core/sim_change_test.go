@@ -56,7 +56,9 @@ type simChange struct {
 	mistakes        float64 // how often somebody is given what he should not
 	forced          bool    // finish does not look who is there
 	behind          bool    // the clocks of new nodes are
-	closed, opened  nodeSet // nodes on which that was written
+	restful         bool    // nobody wants a name with both lists: only the floor carries the order of fences
+	opened          bool    // finish was so far
+	floor           uint64
 	relisted        int
 }
 
@@ -77,6 +79,7 @@ func (w *world) newChange() {
 		x.mistakes = 0.4 * w.rand.Float64()
 	}
 	x.forced = w.chance(0.3)
+	x.restful = w.chance(0.2)
 	w.change = x
 	f := &w.faults
 	f.kinds = slices.DeleteFunc(f.kinds, func(k faultKind) bool { return k > forgets && k != revoked })
@@ -191,6 +194,11 @@ func (w *world) rollOutBoth() {
 	w.tell("CHANGE: both lists are rolled out, from %b to %b", x.former.nodes, x.present.nodes)
 	w.rollOut(givenBoth, func() {
 		x.phase = allBoth
+		for _, c := range w.clients {
+			if !c.dead && c.role == givenBoth && w.chance(x.mistakes) {
+				w.after(w.between(0, 1), func() { w.leaveEarly(c) })
+			}
+		}
 		if w.chance(0.15) {
 			x.last, x.phase, x.mistakes = givenFormer, rollingLast, 0
 			w.tell("CHANGE: it is undone")
@@ -262,6 +270,23 @@ func (w *world) give(c *simClient, role simRole, restart bool) {
 	})
 }
 
+// leaveEarly has a process be given the present list alone before that is opened.
+func (w *world) leaveEarly(c *simClient) {
+	c.when(func() {
+		if c.role != givenBoth || w.change.last != givenPresent || w.calm {
+			return
+		}
+		c.input(func(now clock.Instant) {
+			c.role = givenPresent
+			former, present := c.takeLists()
+			if c.core.Reconfigure(now, Lists{Nodes: len(c.members), Former: former, Present: present}) != nil {
+				c.role = givenBoth
+			}
+		})
+		c.meet()
+	})
+}
+
 // meet has the actors of nodes that were added begin, and those of nodes that were left end.
 func (c *simClient) meet() {
 	for _, a := range c.actors {
@@ -323,7 +348,7 @@ func (w *world) finish(tries int) {
 	}
 	f, p := x.former, x.present
 	w.eachNode(f.nodes, f.nodes.len()-f.quorum+1, stage(node.StageClosed), func() {
-		wait := w.maxTTL + Drift(w)
+		wait := w.maxTTL + driftOf(w)
 		w.after(time.Duration(float64(wait)/1.0045), func() {
 			var floor uint64
 			read := func(n *simNode) {
@@ -340,6 +365,7 @@ func (w *world) finish(tries int) {
 						read(n)
 					}
 				}
+				x.opened, x.floor = true, floor
 				w.tell("CHANGE: the present list is opened, the floor is %d", floor)
 				open := func(n *simNode) { w.write(n, node.StageOpened, floor) }
 				w.eachNode(p.nodes, p.quorum, open, func() {
@@ -352,8 +378,8 @@ func (w *world) finish(tries int) {
 	})
 }
 
-// Drift is what MaxTTL and the drift are apart, by the defaults.
-func Drift(w *world) time.Duration { return w.maxTTL/100 + 2*time.Millisecond }
+// driftOf is the drift of the largest TTL, by the defaults.
+func driftOf(w *world) time.Duration { return w.maxTTL/100 + 2*time.Millisecond }
 
 // pair returns the change between the lists, by the identities of the nodes.
 func (w *world) pair(s node.Stage) node.Change {
@@ -492,7 +518,11 @@ func (w *world) settleChange() {
 	var repair func()
 	repair = func() {
 		for _, n := range w.nodes {
-			if mark, _ := keyspace.ReadMark(n.text(simOwn.Marker)); mark.Change != "" {
+			mark, _ := keyspace.ReadMark(n.text(simOwn.Marker))
+			switch {
+			case mark.Change != "" && x.opened && x.present.nodes.has(n.id):
+				w.rename(n, node.StageOpened, x.floor) // finish is run again: what was opened may be lost
+			case mark.Change != "":
 				w.rename(n, node.StageNone, 0)
 			}
 		}

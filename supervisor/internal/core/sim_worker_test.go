@@ -71,6 +71,10 @@ func (wk *simWorker) think() {
 
 func (wk *simWorker) acquire() {
 	c, w := wk.c, wk.c.w
+	if x := w.change; x != nil && x.restful && wk.group == nil && c.role == givenBoth && !w.calm {
+		wk.think()
+		return
+	}
 	q := Request{Call: c.call(), Key: w.names[wk.key], Terms: c.core.terms}
 	if w.chance(0.2) {
 		q.Terms = c.terms()

@@ -143,7 +143,11 @@ func (c *Core) reviewStages(now clock.Instant) {
 		}
 	}
 	if !both && x.seen.Stage >= node.StageClosed {
-		why = max(why, c.outside(present, &x.seen))
+		// What no node says any more is remembered of our own lists only: nodes may have lost their
+		// identities since.
+		if r := c.outside(present, &x.seen); r != ReasonOtherChange {
+			why = max(why, r)
+		}
 	}
 	was := x.why
 	x.why = why

@@ -349,6 +349,21 @@ func TestLostIdentityBeginsNoChange(t *testing.T) {
 	}
 }
 
+// A change that no node tells of any more is nothing to a process whose nodes have all got other
+// identities.
+func TestChangeThatWasForgotten(t *testing.T) {
+	b := given(t, "", "def")
+	b.marks(changeOf("abc", "def", node.StageOpened), 0, 0)
+	for i, id := range []string{"x", "y", "z"} {
+		s := b.c.nodes[i].state
+		s.Identity, s.Change = id, node.Change{}
+		b.c.Receive(b.now(), node.Batch{Node: i, State: s})
+	}
+	b.sent = nil
+	b.acquire("x")
+	b.wantNodes(b.take(node.Grant), 0, 1, 2)
+}
+
 // A node that keeps no marker keeps no stage, so its vote is none for both lists.
 func TestUnguardedNodeInAChange(t *testing.T) {
 	b := apartLists(t)
