@@ -1,6 +1,7 @@
 package core
 
 import (
+	"slices"
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
@@ -88,7 +89,17 @@ func (c *Core) ageOf(now clock.Instant, i int) time.Duration {
 // They would be won before it is known that they must not be, if another node answers first.
 type reader struct{ alarm }
 
-func (r *reader) wake(c *Core, now clock.Instant) { c.goOn(now) }
+// wake decides elections that have waited.
+func (r *reader) wake(c *Core, now clock.Instant) {
+	if c.waitsToRead(now) {
+		return
+	}
+	for _, l := range slices.Clone(c.waited) {
+		if t := l.attempt; t != nil && (t.phase == phaseElecting || t.phase == phaseRaising) {
+			c.decide(now, t)
+		}
+	}
+}
 
 // patienceToRead returns for how long an election waits for the entries of a node: they were asked for
 // before its vote. A node that hangs must not keep it.
@@ -101,7 +112,8 @@ func (c *Core) patienceToRead(i int) time.Duration {
 func (c *Core) wasRead(now clock.Instant, i int) {
 	c.nodes[i].entry.unread = 0
 	if c.reader.isSet() {
-		c.goOn(now)
+		c.alarms.clear(&c.reader)
+		c.alarms.set(&c.reader, now)
 	}
 }
 
@@ -115,20 +127,6 @@ func (c *Core) waitsToRead(now clock.Instant) bool {
 		c.alarms.set(&c.reader, until)
 	}
 	return until > now
-}
-
-// goOn decides elections that have waited.
-func (c *Core) goOn(now clock.Instant) {
-	if c.alarms.clear(&c.reader); c.waitsToRead(now) {
-		return
-	}
-	for k := len(c.waited) - 1; k >= 0; k-- {
-		if k < len(c.waited) {
-			if t := c.waited[k].attempt; t != nil && (t.phase == phaseElecting || t.phase == phaseRaising) {
-				c.decide(now, t)
-			}
-		}
-	}
 }
 
 // outlives reports whether a vote of node i may be believed in when our entry there counts no more.
@@ -187,8 +185,18 @@ func (c *Core) signsAgain(x *other) bool { return x.last-x.first >= 3*c.settings
 // isShutOut reports whether the stages of the nodes let no vote of other clients count any more, as they
 // were given the former list alone.
 func (c *Core) isShutOut(theirs *node.Entry) bool {
-	ch := &c.changing.seen
-	return theirs.Former.Nodes == 0 && ch.Stage >= node.StageClosed && c.outside(theirs.Present, ch) == ReasonNodesLeft
+	if theirs.Former.Nodes != 0 {
+		return false
+	}
+	leaves := func(ch *node.Change) bool {
+		return ch.Stage >= node.StageClosed && c.outside(theirs.Present, ch) == ReasonNodesLeft
+	}
+	for i := range c.nodes {
+		if leaves(&c.nodes[i].state.Change) {
+			return true
+		}
+	}
+	return leaves(&c.changing.seen)
 }
 
 // isApart reports whether none of our lists certainly meets one of theirs. It is doubtful if the

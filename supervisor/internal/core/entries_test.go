@@ -269,6 +269,7 @@ func TestEntriesAreReadFirst(t *testing.T) {
 		} else {
 			b.c.Receive(b.now(), node.Batch{Node: 2, State: b.c.nodes[2].state, Replies: []node.Reply{{ID: sign.cmd.ID, Op: node.Sign}}})
 			b.perform()
+			b.advance(0)
 		}
 		b.got(w)
 	}

@@ -154,6 +154,7 @@ func (c *Core) reviewStages(now clock.Instant) {
 	if why != ReasonNone && why != was {
 		c.failAll(now, why)
 	}
+	c.giveWay(now)
 }
 
 // outside returns why a process that was given one list acquires nothing while a change has come so
