@@ -562,7 +562,9 @@ func TestFloorOfOneNodeAtATime(t *testing.T) {
 				t.Errorf("%d, %v: want at least %d", floor, err, held.Fence())
 			}
 		}
+		time.Sleep(5 * ttl) // until the entry of the old client is gone
 		sup := start(t, nodes, func(cfg *supervisor.Config) { c(cfg) })
+		time.Sleep(10 * time.Millisecond)
 		nodes[0].Cut("me")
 		nodes[1].Cut("me")
 		if l := acquire(t, sup, "x"); l.Fence() <= held.Fence() {

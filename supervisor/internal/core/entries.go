@@ -151,7 +151,7 @@ func (c *Core) giveWay(now clock.Instant) {
 		p.disagreement.Older = false
 		for k := range p.entry.others {
 			x := &p.entry.others[k]
-			if now >= x.until || !c.givesWayTo(i, x) {
+			if now >= x.until || !c.givesWayTo(now, i, x) {
 				continue
 			}
 			unknown, _ := c.compare(&x.entry)
@@ -169,12 +169,12 @@ func (c *Core) giveWay(now clock.Instant) {
 
 // givesWayTo reports whether this client is the younger one of two whose lists do not meet, by the word
 // of one node. Of two that have come at once it is the one whose text is the larger.
-func (c *Core) givesWayTo(i int, x *other) bool {
+func (c *Core) givesWayTo(now clock.Instant, i int, x *other) bool {
 	e := &c.nodes[i].entry
 	if e.since != 0 && (x.since > e.since || x.since == e.since && x.text > e.text) {
 		return false
 	}
-	apart, doubtful := c.isApart(&x.entry)
+	apart, doubtful := c.isApart(now, &x.entry)
 	return apart && (!doubtful || c.signsAgain(x)) && !c.isShutOut(&x.entry)
 }
 
@@ -200,8 +200,9 @@ func (c *Core) isShutOut(theirs *node.Entry) bool {
 }
 
 // isApart reports whether none of our lists certainly meets one of theirs. It is doubtful if the
-// lists of some two would meet had a few nodes not lost their identities: fewer than a quorum.
-func (c *Core) isApart(theirs *node.Entry) (apart, doubtful bool) {
+// lists of some two would meet had nodes not lost their identities: fewer than a quorum, or any of
+// those that have begun their present lives a short time ago.
+func (c *Core) isApart(now clock.Instant, theirs *node.Entry) (apart, doubtful bool) {
 	ours := []node.Electorate{c.describeGrown(c.present())}
 	if c.toldKind == modeBoth {
 		ours = append(ours, c.describeGrown(c.former()))
@@ -217,10 +218,22 @@ func (c *Core) isApart(theirs *node.Entry) (apart, doubtful bool) {
 				return false, false
 			}
 			few := need-common <= our.Nodes-QuorumOf(our.Nodes)
-			doubtful = doubtful || few && need <= min(our.Nodes, their.Nodes)
+			doubtful = doubtful || need <= min(our.Nodes, their.Nodes) && (few || c.haveBegun(now))
 		}
 	}
 	return true, doubtful
+}
+
+// haveBegun reports whether one of our nodes has begun its present life so lately that entries may count
+// which were left before all clients enrolled there again.
+func (c *Core) haveBegun(now clock.Instant) bool {
+	for i := range c.nodes {
+		s := &c.nodes[i].state
+		if s.Identity != "" && s.Age+now.Sub(s.LifeAt) < 2*c.settings.signedFor() {
+			return true
+		}
+	}
+	return false
 }
 
 // mostCommon returns how many nodes two electorates have in common at most, as far as they tell their

@@ -71,7 +71,7 @@ func TestWhichListsMeet(t *testing.T) {
 		if !ok {
 			t.Fatal(c.theirs)
 		}
-		if apart, doubtful := b.c.isApart(&theirs); apart != c.apart || doubtful != c.doubtful {
+		if apart, doubtful := b.c.isApart(b.now(), &theirs); apart != c.apart || doubtful != c.doubtful {
 			t.Errorf("%s: apart %v, doubtful %v; want %v, %v", name, apart, doubtful, c.apart, c.doubtful)
 		}
 	}
@@ -84,8 +84,25 @@ func TestYoungIdentityIsNotCertain(t *testing.T) {
 	for i := range 2 {
 		b.restart(i, func(s *node.State) { s.Identity, s.Run = fmt.Sprint("new", i), fmt.Sprint("run", i) })
 	}
-	if apart, _ := b.c.isApart(&theirs); apart {
+	if apart, _ := b.c.isApart(b.now(), &theirs); apart {
 		t.Error("apart by identities of young nodes")
+	}
+}
+
+// When all nodes were flushed, entries may count that were left with the identities of before. Nobody
+// gives way to them unless they are signed for again.
+func TestFlushedIdentitiesAreDoubtful(t *testing.T) {
+	b := given(t, "", "abc")
+	for i, id := range []string{"x", "y", "z"} {
+		b.told(i, func(s *node.State) { s.Identity, s.Run, s.Life, s.LifeAt = id, "run-"+id, 2, b.now() })
+	}
+	theirs, _ := node.ParseEntry("3 a,b,c")
+	if apart, doubtful := b.c.isApart(b.now(), &theirs); !apart || !doubtful {
+		t.Errorf("apart %v, doubtful %v", apart, doubtful)
+	}
+	b.clock.Advance(2 * b.c.settings.signedFor())
+	if _, doubtful := b.c.isApart(b.now(), &theirs); doubtful {
+		t.Error("doubtful for ever")
 	}
 }
 

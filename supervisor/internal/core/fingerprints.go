@@ -196,7 +196,7 @@ func (c *Core) onSign(now clock.Instant, i int, r node.Reply) {
 		c.onEntries(now, i, &r)
 		p.disagreement = Disagreement{}
 		for k := range p.entry.others {
-			c.warnOfOther(i, &p.entry.others[k])
+			c.warnOfOther(now, i, &p.entry.others[k])
 		}
 		c.giveWay(now)
 		c.relay(now, i)
@@ -207,7 +207,7 @@ func (c *Core) onSign(now clock.Instant, i int, r node.Reply) {
 }
 
 // warnOfOther warns of clients that use other nodes.
-func (c *Core) warnOfOther(i int, x *other) {
+func (c *Core) warnOfOther(now clock.Instant, i int, x *other) {
 	unknown, agrees := c.compare(&x.entry)
 	// A node that was emptied may get another identity, which the others learn when they enrol
 	// again. So only the number of nodes is reported at once. Another identity is reported only
@@ -217,7 +217,7 @@ func (c *Core) warnOfOther(i int, x *other) {
 	}
 	p := &c.nodes[i]
 	p.disagreement = Disagreement{Node: i, Nodes: x.entry.Present.Nodes, Unknown: unknown}
-	if key := (foreign{i, x.text}); !c.warnedOf[key] && !c.givesWayTo(i, x) {
+	if key := (foreign{i, x.text}); !c.warnedOf[key] && !c.givesWayTo(now, i, x) {
 		c.warnedOf[key] = true
 		c.warn(Warning{Kind: WarnDisagreement, Node: i, Count: x.entry.Present.Nodes, Unknown: unknown})
 	}
