@@ -390,7 +390,7 @@ var mutants = []mutant{
 	{"entries: lists that meet are apart", "two are compatible if some electorate of one meets some of the other", core + "/entries.go",
 		"\t\t\tif common >= need {", "\t\t\tif common > need {", "./supervisor/internal/core TestWhichListsMeet"},
 	{"entries: what is not met is other nodes", "take what is certain, and say nothing false", core + "/entries.go",
-		"\treturn both + fromA + fromB + min(unmetA-fromB, unmetB-fromA)\n", "\treturn both\n", "./supervisor/internal/core TestWhichListsMeet"},
+		"\treturn both + fromA + fromB + min(unmetA-fromB, unmetB-fromA)\n", "\treturn both + 0*(fromA+fromB+unmetA+unmetB)\n", "./supervisor/internal/core TestWhichListsMeet"},
 	{"entries: an identity that a node has lost stops somebody", "no process may stop because of an identity that an emptied node has lost", core + "/entries.go",
 		"apart && (!doubtful || c.signsAgain(x)) &&", "apart && (doubtful || true) &&", "./supervisor/internal/core TestNewcomer$"},
 	{"entries: those from before a flush are certain", "an incompatibility that vanishes when all enrolments have been made again is not reported", core + "/entries.go",
