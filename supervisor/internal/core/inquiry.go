@@ -44,6 +44,9 @@ func answerTo(now clock.Instant, r node.Reply) Answer {
 	if r.Op == node.Inspect {
 		a.Waiting = r.Ahead
 	}
+	if r.Left == 0 && r.Value != "" && (r.Op == node.Enqueue || r.Op == node.Claim) {
+		a.Left = lapse // less than a millisecond, which the node calls 0: the waiter asks again then
+	}
 	switch {
 	case r.Status == node.Unknown || r.Status == node.Unsent:
 		a.Verdict = VerdictUnreachable

@@ -47,6 +47,26 @@ func (b *bench) beats(answer func(i int) (node.Status, func(*node.Reply))) {
 	}
 }
 
+// A waiter asks again right after the key has expired, however little of it was left when it asked:
+// a node tells less than a millisecond as 0.
+func TestAsksWhenTheKeyHasExpired(t *testing.T) {
+	for _, left := range []time.Duration{0, time.Millisecond, 5 * time.Millisecond} {
+		b := enrolled(t, 3)
+		b.acquire("x")
+		for _, s := range b.take(node.Grant) {
+			b.say(s, node.Other)
+		}
+		for _, s := range b.take(node.Enqueue) {
+			b.say(s, node.Other, func(r *node.Reply) { theirs(r); r.Ticket, r.Left = s.cmd.Ticket, left })
+		}
+		b.wantNodes(b.take(node.Enqueue))
+		b.advance(left + 2*lapse)
+		if again := b.take(node.Enqueue); len(again) != 3 {
+			t.Errorf("%v left: %d nodes are asked after it, want 3", left, len(again))
+		}
+	}
+}
+
 // A waiter that was refused stands in the queue of every node, with the token of its
 // next attempt: as a new one, after all that stand there. The last of the places that
 // a quorum has given it becomes its place on all nodes.

@@ -602,6 +602,8 @@ var mutants = []mutant{
 		"      local fence = out[i+2] == 1 and ARGV[2*i+1]", "      local fence = ARGV[2*i+1]", real + "/queue/gifts"},
 	{"a gift of another server is believed", "the marker in the message tells which server ran the script", "node/inbox.go",
 		"	case l.marker != \"\" && g.Marker != l.marker:", "	case false:", "./node TestGiftOfAnotherServer"},
+	{"less than a millisecond of a key is not known", "a waiter asks when the holder's grant runs out", core + "/inquiry.go",
+		"\t\ta.Left = lapse //", "\t\t//", "./supervisor/internal/core TestAsksWhenTheKeyHasExpired"},
 	{"a new ticket for each attempt", "ordered by a ticket: the fence first proposed", core,
 		"&queuing{ticket: l.ticket, ", "&queuing{ticket: uint64(now), ", "./supervisor/internal/core TestLosersKeepTheirPlace"},
 	{"a new waiter keeps the ticket that it brought", "ordered by a ticket that is the same on all nodes", core,
