@@ -43,7 +43,7 @@ demo: ## shows leases at work, on nodes in memory: nothing else is needed
 
 .PHONY: test
 test: ## runs the tests, and says what it leaves out: in four minutes; LONG=1 adds the long tests on real servers, RACE=1 the race detector
-	@$(if $(race),,echo 'left out: the race detector; make test RACE=1 has it')
+	@echo 'left out: the race detector$(if $(race), for the core: one goroutine runs it,; make test RACE=1 has it)'
 	@$(if $(short),echo 'left out: the tests on real servers that take more than six seconds each; make test LONG=1 has them')
 	@cd integration && go run ./offers
 	@export LEASEHOLD_RUNS=$${LEASEHOLD_RUNS:-1}; rc=0; began=$$SECONDS; \
@@ -59,7 +59,7 @@ test: ## runs the tests, and says what it leaves out: in four minutes; LONG=1 ad
 			esac; \
 			echo; echo "-- $$m: $$what"; from=$$SECONDS; \
 			case $$m in \
-				.) go test $(CORE) && go test $(race) $$(go list ./... | grep -v '/internal/core$$') ;; \
+				.) core=0; go test $(CORE) || core=1; go test $(race) $$(go list ./... | grep -v '/internal/core$$') && (exit $$core) ;; \
 				integration) cd $$m && go test $(race) -timeout 14m -parallel $(SCENES) $(short) $(if $(FIGURES),-v) ./... ;; \
 				adapters) printf '%s\n' $(ADAPTERS) docs/kubernetes | xargs -P 3 -I{} sh -c 'cd {} && go test $(race) ./...' ;; \
 				*) cd $$m && go test $(race) -parallel $(SCENES) ./... ;; \

@@ -470,7 +470,7 @@ func TestLateAnswerDoesNotRevive(t *testing.T) {
 	}
 }
 
-// What the holder has seen to be over stays over, even if the core takes in an
+// What the holder has seen to be over stays over, even if the core is given an
 // answer that came in time.
 func TestHolderWhoSawTheEndIsBelieved(t *testing.T) {
 	b := enrolled(t, 3)
