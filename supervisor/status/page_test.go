@@ -51,9 +51,12 @@ func TestAsksWhileViewed(t *testing.T) {
 			time.Sleep(d)
 			return w.commands() - before
 		}
+		// A question about a name is a pipeline of three commands to each of three nodes. The two names are
+		// asked at once: whether they share a pipeline is up to the scheduler.
+		const least, most, pings = 9, 18, 10
 		unseen := []int{in(20 * time.Second)}
 		w.wants("/", 200, "nobody")
-		if n := in(10 * time.Second); n < 40 || n > 150 {
+		if n := in(10 * time.Second); n < 9*least || n > 11*most+pings {
 			t.Errorf("%d commands after a look at the page", n)
 		}
 		in(time.Second)
@@ -68,7 +71,7 @@ func TestAsksWhileViewed(t *testing.T) {
 				}
 			}
 		}()
-		if n := in(20 * time.Second); n < 80 || n > 300 {
+		if n := in(20 * time.Second); n < 19*least || n > 21*most+pings {
 			t.Errorf("%d commands during a stream", n)
 		}
 		s.close()
@@ -78,7 +81,7 @@ func TestAsksWhileViewed(t *testing.T) {
 		w.page.Close()
 		alone := in(20 * time.Second) // the supervisor pings each node now and then
 		for _, n := range unseen {
-			if ping := 10; n > alone+ping { // one more may fall into the same time
+			if n > alone+pings { // one more of each may fall into the same time
 				t.Errorf("%d commands although nobody looks, and %d without a page", n, alone)
 			}
 		}
