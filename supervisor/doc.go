@@ -237,4 +237,8 @@
 //     needs one of each. When its process is given a second list, the nodes of that get its
 //     key as nodes that never had it, on probation. As soon as a quorum of them counts, the
 //     lease rests on both, for good. Only such a lease may leave the former list.
+//  27. A vote counts only if this client's entry on the node, which says which nodes it uses,
+//     is alive for as long as the vote may be believed in. Of two clients whose lists do not
+//     meet, the younger one by the word of any node acquires nothing. What is held is not
+//     shortened.
 package supervisor

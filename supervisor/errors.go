@@ -32,8 +32,9 @@ var (
 
 	// ErrMisconfigured: two of the nodes are the same database of one server, so its vote would
 	// count twice; the error names both. Or the nodes are being changed, and this process was given
-	// lists with which it must acquire nothing; the error says what to do. Nothing is acquired until
-	// Config.Nodes or Config.Former is mended, or the change is finished.
+	// lists with which it must acquire nothing; the error says what to do. Or older clients use other
+	// nodes. Nothing is acquired until Config.Nodes or Config.Former is mended, the change is finished,
+	// or those clients are gone.
 	ErrMisconfigured = errors.New("broken configuration")
 
 	// ErrFenceExhausted: the fence of the name cannot grow, because its register on the nodes has
@@ -78,9 +79,13 @@ var (
 	errNotFinished  = fmt.Errorf("%w: the change of the nodes is not finished: roll out Former as well, or finish it", ErrMisconfigured)
 	errNodesLeft    = fmt.Errorf("%w: these nodes were left: give it Nodes and Former", ErrMisconfigured)
 	errOtherChange  = fmt.Errorf("%w: another change of the nodes is not finished, or these nodes belong to other lists", ErrMisconfigured)
+	errNewcomer     = fmt.Errorf("%w: older clients use other nodes, %s", ErrMisconfigured, bothCouldHold)
 	errTooManyNodes = errors.New("this process was given too many nodes in its life: restart it")
 	errRelisted     = errors.New("the lists of nodes have changed meanwhile: try again")
 )
+
+// bothCouldHold says why nothing is acquired beside older clients that use other nodes.
+const bothCouldHold = "so nothing is acquired, because both could hold one name at once: give all clients the same nodes"
 
 // errHandingOver is the error of the second of two calls of HandOver.
 var errHandingOver = errors.New("another call is handing the lease over")

@@ -35,7 +35,8 @@ type NodeStatus struct {
 	Young   time.Duration // for how long it is still asked for no new lease, after it was started or has lost its data
 	MaxTTL  time.Duration // the largest MaxTTL of all clients, as its marker says; 0 if it is not Guarded
 	// Disagrees says how the nodes of other clients that use this one differ from ours, or is
-	// empty. Two clients that do not agree on the nodes can hold one name at once.
+	// empty. Two clients that do not agree on the nodes could hold one name at once. If it says
+	// "older clients", this one acquires nothing beside them.
 	Disagrees string
 	Tracks    bool // the server notifies at once when the key of a held lease is changed
 	// Stage says how far a change of the nodes has come, as the node's marker told when it was

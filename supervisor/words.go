@@ -26,6 +26,7 @@ var reasons = [...]error{
 	core.ReasonOtherNodes:     errOtherNodes,
 	core.ReasonNotFinished:    errNotFinished,
 	core.ReasonNodesLeft:      errNodesLeft,
+	core.ReasonNewcomer:       errNewcomer,
 	core.ReasonOtherChange:    errOtherChange,
 	core.ReasonTooManyNodes:   errTooManyNodes,
 	core.ReasonRelisted:       errRelisted,
@@ -113,8 +114,12 @@ func (s *Supervisor) acquireError(op string, r *core.Report, cause error) *Acqui
 		e.cause = nil
 	case core.ReasonMisconfigured:
 		e.why = s.twins(r.Twins)
+	case core.ReasonNewcomer:
+		if r.Disagreement.Older {
+			e.why, e.disagrees = s.newcomer(r.Disagreement), ""
+		}
 	}
-	if r.Disagreement.Nodes != 0 {
+	if e.disagrees != "" {
 		e.disagrees = s.label(r.Disagreement.Node) + ": " + e.disagrees
 	}
 	return e
@@ -206,13 +211,24 @@ func (s *Supervisor) twins(t core.Twins) error {
 
 // disagreement returns how the nodes of other clients differ; "" if they do not.
 func (s *Supervisor) disagreement(d core.Disagreement) string {
-	switch {
-	case d.Nodes == 0:
+	if d.Nodes == 0 {
 		return ""
-	case d.Unknown == 0:
-		return fmt.Sprintf("other clients use %d nodes", d.Nodes)
 	}
-	return fmt.Sprintf("other clients use %d nodes, %d of them unknown to this client", d.Nodes, d.Unknown)
+	others := "other clients"
+	if d.Older {
+		others = "older clients"
+	}
+	text := fmt.Sprintf("%s use %d nodes", others, d.Nodes)
+	if d.Unknown > 0 {
+		text += fmt.Sprintf(", %d of them unknown to this client", d.Unknown)
+	}
+	return text
+}
+
+// newcomer returns the error that says why nothing is acquired beside older clients.
+func (s *Supervisor) newcomer(d core.Disagreement) error {
+	return fmt.Errorf("%w: %s: %s, and this client uses %s, %s", ErrMisconfigured,
+		s.label(d.Node), s.disagreement(d), strings.TrimSuffix(s.lists.Load().String(), " nodes"), bothCouldHold)
 }
 
 // warning returns a warning as an error with its text.
@@ -237,6 +253,8 @@ func (s *Supervisor) warning(w *core.Warning) error {
 		d := core.Disagreement{Nodes: w.Count, Unknown: w.Unknown}
 		return fmt.Errorf("%s: %s, and this client uses %s: two clients that do not agree on the nodes can hold one name at once",
 			label, s.disagreement(d), strings.TrimSuffix(s.lists.Load().String(), " nodes"))
+	case core.WarnNewcomer:
+		return s.newcomer(core.Disagreement{Node: w.Node, Nodes: w.Count, Unknown: w.Unknown, Older: true})
 	case core.WarnClocksApart:
 		return fmt.Errorf("the clock of %s is %v ahead of that of %s: if nodes lose their data, fences may go back by as much; set the clocks by NTP",
 			label, w.Time.Round(time.Millisecond), other)

@@ -145,8 +145,8 @@ func (c *Core) onAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 		// grown. It is asked again.
 		t.votes.of[i].life = 0 // a renewal right after does not count either: see renewed
 		b.answers[i] = Answer{Verdict: VerdictGuarded, Left: from.Sub(now), At: now}
-	case r.Status == node.OK && c.bars(i, t):
-		b.answers[i] = Answer{Verdict: VerdictNotAsked, Err: FaultBarred}
+	case r.Status == node.OK && c.bars(i, t) != 0:
+		b.answers[i] = Answer{Verdict: VerdictNotAsked, Err: c.bars(i, t)}
 	case r.Status == node.OK:
 		c.hasKey(t, i)
 		b.highest = max(b.highest, r.Fence)
@@ -202,7 +202,7 @@ func (c *Core) onLateAdopt(now clock.Instant, t *tenure, i int, r node.Reply) {
 	case r.Status == node.OK && now < from:
 		v.life = 0 // as if it had never been asked: see renewed
 		c.retryAt(now, t, i, from)
-	case r.Status == node.OK && c.bars(i, t):
+	case r.Status == node.OK && c.bars(i, t) != 0:
 	case r.Status == node.OK && v.until == 0:
 		c.hasKey(t, i)
 		c.firstVote(now, t, i)
@@ -301,7 +301,7 @@ func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 	c.heardOf(now, t, i, r)
 	switch r.Status {
 	case node.OK:
-		if c.bars(i, t) {
+		if c.bars(i, t) != 0 {
 			return
 		}
 		same := v.life == c.nodes[i].state.Life

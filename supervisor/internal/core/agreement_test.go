@@ -188,12 +188,16 @@ func TestGrownIsWrittenBeforeAVote(t *testing.T) {
 // found has a node tell the fingerprints that were left on it, each with the time until which it
 // counts.
 func (b *bench) found(i int, texts ...string) {
-	value := ""
+	value := b.c.text + " 1 9000000\n" // we were there before
 	for _, x := range texts {
 		at := strings.LastIndexByte(x, ' ')
-		value += x[:at] + " 0" + x[at:] + "\n"
+		value += x[:at] + " 2" + x[at:] + "\n"
 	}
-	r := node.Reply{Op: node.Sign, Status: node.OK, Value: strings.TrimSuffix(value, "\n")}
+	if b.entries == nil {
+		b.entries = make(map[int]string)
+	}
+	b.entries[i] = strings.TrimSuffix(value, "\n")
+	r := node.Reply{ID: uint64(b.now()), Op: node.Sign, Status: node.OK, Value: b.entries[i]}
 	b.c.Receive(b.now(), node.Batch{Node: i, State: b.c.nodes[i].state, Replies: []node.Reply{r}})
 	b.perform()
 }

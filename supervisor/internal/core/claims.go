@@ -87,7 +87,7 @@ func (c *Core) claim(now clock.Instant, t *tenure, i int) {
 		}
 		return
 	}
-	if c.bars(i, t) {
+	if c.changing.barred[t.mode].has(i) {
 		if b := t.ballot; b != nil {
 			b.answers[i] = Answer{Verdict: VerdictNotAsked, Err: FaultBarred}
 		}

@@ -41,10 +41,10 @@ func (a *aging) isUnderWay() bool { return a.held.isSet() || a.adopting.isSet() 
 func (a *aging) bears(lead time.Duration) { a.limit = min(a.limit, lead) }
 
 // hasKey records that node i has the key of a tenure. It reports whether it was not known to. The
-// node has read its clock before it did anything of the batch that says so. If the node's stage does
-// not let that count, nothing is believed.
+// node has read its clock before it did anything of the batch that says so. If the vote does not
+// count, nothing is believed.
 func (c *Core) hasKey(t *tenure, i int) (first bool) {
-	if c.bars(i, t) {
+	if c.bars(i, t) != 0 {
 		return false
 	}
 	p := &c.nodes[i]

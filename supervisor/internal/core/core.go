@@ -41,6 +41,7 @@ type Core struct {
 	spread     spread
 	agreement
 	changing
+	reader   reader
 	attempts adoptions
 	lastID   uint64
 	closing  bool
@@ -106,9 +107,9 @@ type peer struct {
 	confirmed    clock.Instant // when the command was sent that its marker has confirmed last, while it was grown
 	known        bool          // enough others have confirmed theirs since its present life began: see youngUntil
 	twin         int           // one more than the index of the node that it is the same server as; 0 if there is none
-	foreign      map[string]sighting
-	advised      advice       // what it was told of a change since its marker was read
-	disagreement Disagreement // how the nodes of others differ, by their fingerprints there
+	entry        entryAt       // ours there, and those of others
+	advised      advice        // what it was told of a change since its marker was read
+	disagreement Disagreement  // how the nodes of others differ, by their fingerprints there
 	failures     failures
 
 	firstReading node.State    // the earliest reading of this incarnation's clock
@@ -191,7 +192,7 @@ func (c *Core) onReply(now clock.Instant, i int, r node.Reply) {
 		r.Op = node.Release // of either sort: it keeps the lease no more
 	}
 	if r.Op == node.Sign {
-		c.onSign(i, r)
+		c.onSign(now, i, r)
 		return
 	}
 	if r.Op == node.Advance {

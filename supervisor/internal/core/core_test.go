@@ -24,7 +24,11 @@ type bench struct {
 	clock    *clocktest.Manual
 	home     *lease.Home
 	sent     []send
-	signs    []send // fingerprints that are left, apart: they come by themselves
+	signs    []send         // fingerprints that are left, apart: they come by themselves
+	left     []send         // those that are still to be answered
+	entries  map[int]string // what nodes answer to them
+	deaf     nodeSet        // nodes that answer none
+	strict   bool           // our own entries count for no longer than they live: most tests are about other things
 	warned   []Warning
 	young    []Effect
 	log      []string // effects and sends in the order in which they are performed
@@ -101,7 +105,20 @@ func (b *bench) drop(i int) {
 
 var errDown = errors.New("connection refused")
 
-func (b *bench) perform() { perform.All(b.now(), b.c, len(b.c.nodes), b) }
+// perform does what the core has decided. Nodes take fingerprints at once.
+func (b *bench) perform() {
+	perform.All(b.now(), b.c, len(b.c.nodes), b)
+	for len(b.left) > 0 {
+		s := b.left[0]
+		b.left = b.left[1:]
+		r := node.Reply{ID: s.cmd.ID, Op: node.Sign, Status: node.OK, Value: b.entries[s.node]}
+		b.c.Receive(b.now(), node.Batch{Node: s.node, Replies: []node.Reply{r}, State: b.c.nodes[s.node].state})
+		if !b.strict {
+			b.c.nodes[s.node].entry.until = clock.Never
+		}
+		perform.All(b.now(), b.c, len(b.c.nodes), b)
+	}
+}
 
 // apart returns the commands with a renewal for each member of a group: the core takes an answer
 // to one as well.
@@ -124,6 +141,9 @@ func (b *bench) Send(i int, commands []node.Command) []node.Command {
 		s := send{i, cmd}
 		if cmd.Op == node.Sign {
 			b.signs = append(b.signs, s)
+			if !b.deaf.has(i) {
+				b.left = append(b.left, s)
+			}
 			continue
 		}
 		b.log = append(b.log, fmt.Sprintf("%v %d", cmd.Op, i))
@@ -1492,6 +1512,7 @@ func (b *bench) restart(i int, change ...func(*node.State)) {
 	s := b.state()
 	s.Life, s.LifeAt = b.c.nodes[i].state.Life+1, b.now()
 	s.Grown = false
+	delete(b.entries, i)
 	for _, f := range change {
 		f(&s)
 	}

@@ -115,7 +115,7 @@ func (c *Core) startElection(now clock.Instant, t *tenure, fence uint64) {
 			// It may have forgotten a grant that its holder still believes in.
 			t.ballot.answers[i] = Answer{Verdict: VerdictGuarded, Left: young.Sub(now), At: now}
 			grown.del(i)
-		} else if c.bars(i, t) {
+		} else if c.changing.barred[t.mode].has(i) {
 			t.ballot.answers[i] = Answer{Verdict: VerdictNotAsked, Err: FaultBarred}
 			grown.del(i)
 		}
@@ -134,6 +134,7 @@ func (c *Core) startElection(now clock.Instant, t *tenure, fence uint64) {
 			continue
 		}
 		t.votes.of[i].promise = now.Add(t.terms.TTL - t.terms.Drift)
+		c.signBefore(now, i, t.votes.of[i].promise)
 		t.votes.of[i].life = c.nodes[i].state.Life
 		t.asked.add(i)
 		t.pending.add(i)
@@ -198,8 +199,8 @@ func (t *tenure) claimUnanswered(now clock.Instant, i int) {
 func (c *Core) onVote(now clock.Instant, t *tenure, i int, r node.Reply) {
 	b := t.ballot
 	b.answers[i] = answerTo(now, r)
-	if r.Status == node.OK && c.bars(i, t) {
-		b.answers[i] = Answer{Verdict: VerdictNotAsked, Err: FaultBarred}
+	if fault := c.bars(i, t); r.Status == node.OK && fault != 0 {
+		b.answers[i] = Answer{Verdict: VerdictNotAsked, Err: fault}
 		c.decide(now, t)
 		return
 	}
@@ -232,6 +233,8 @@ func (c *Core) decide(now clock.Instant, t *tenure) {
 		c.lose(now, t)
 	case t.phase == phaseElecting && m.reached(b.granted) && t.minHold() > 0:
 		c.raise(now, t) // which also makes them keep the key for longer, see stay.go
+	case m.reached(b.raised) && t.fence > c.changing.floor && c.waitsToRead(now):
+		// Who has the nodes may be told in the same moment to give way.
 	case m.reached(b.raised) && t.fence > c.changing.floor:
 		c.win(now, t)
 	case t.phase == phaseElecting && m.reached(b.granted):

@@ -166,7 +166,7 @@ var untold = map[string]string{
 	"tenure":    "inSet key terms",
 	"waitList":  "inSet key",
 	"Request":   "Key Owner Terms",
-	"peer":      "known confirmed advised foreign disagreement firstReading ranAt aging warned backlog failures",
+	"peer":      "known confirmed advised entry disagreement firstReading ranAt aging warned backlog failures",
 	"vote":      "lead fault failure",
 	"waiter":    "waits choice",
 	"inquiry":   "choice",

@@ -800,6 +800,9 @@ func (x *stepper) Send(n int, commands []node.Command) []node.Command {
 	l := x.link(x.of, n)
 	l.mailbox = slices.Clone(l.mailbox)
 	for _, cmd := range apart(commands) {
+		if cmd.Op == node.Sign {
+			x.party(x.of).core.nodes[n].entry = entryAt{until: clock.Never}
+		}
 		if cmd.Op != node.Sign || cmd.Grown {
 			l.mailbox = append(l.mailbox, cmd)
 		}

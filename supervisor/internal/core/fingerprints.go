@@ -17,6 +17,7 @@ type agreement struct {
 	alarm                  // the next signing
 	widest   time.Duration // the largest MaxTTL that a node has ever reported, or our own
 	text     string        // the entry of our own lists, without what its leases rest on
+	newcomer bool          // older clients use other nodes, so nothing is acquired
 	young    nodeSet       // nodes that are not grown
 	warnedOf map[foreign]bool
 	apart    bool // a warning said that the nodes' clocks differ
@@ -29,15 +30,19 @@ type foreign struct {
 	text string
 }
 
-// A sighting is a fingerprint of other clients on one node.
-type sighting struct {
-	first, last time.Duration // until when it counted, as first and last reported
-}
-
 // agree looks at what the state of a node says about the agreement.
 func (c *Core) agree(now clock.Instant, i int, was *node.State) {
 	p := &c.nodes[i]
 	s := &p.state
+	if s.Life != was.Life || !s.Guarded {
+		p.entry = entryAt{}
+		if !s.Guarded && s.Life != 0 {
+			p.entry.until = clock.Never // it keeps no entries
+		}
+	}
+	if !s.Enrolled && p.entry.unread != 0 {
+		c.wasRead(now, i)
+	}
 	changed := s.Life != was.Life || s.Grown != was.Grown || s.MaxTTL != was.MaxTTL ||
 		s.Identity != was.Identity || s.Enrolled != was.Enrolled
 	if !changed && c.young == 0 {
@@ -48,7 +53,6 @@ func (c *Core) agree(now clock.Instant, i int, was *node.State) {
 	}
 	if s.Life != was.Life {
 		p.known, p.confirmed = false, 0
-		clear(p.foreign)
 		p.disagreement = Disagreement{}
 	}
 	if changed {
@@ -79,7 +83,8 @@ func (c *Core) onChangedState(now clock.Instant, i int, was *node.State) {
 		c.retrySoon(now)
 	}
 	c.findTwins(now, i)
-	c.identify(now, i, s.Enrolled && !was.Enrolled)
+	c.identify(now, i, s.Enrolled && (!was.Enrolled || s.Life != was.Life))
+	c.giveWay(now)
 	if s.Life != was.Life && c.young.has(i) {
 		c.askMarkers(now, i)
 	}
@@ -87,14 +92,19 @@ func (c *Core) onChangedState(now clock.Instant, i int, was *node.State) {
 
 // sign leaves our fingerprint on a node, and reads those of others.
 func (c *Core) sign(now clock.Instant, i int, grown bool) {
-	s := &c.nodes[i].state
+	p := &c.nodes[i]
+	s := &p.state
 	if !s.Enrolled || !s.Guarded || c.closing {
 		return
 	}
 	c.send(i, node.Command{
-		Op: node.Sign, Token: c.entryText(), TTL: c.settings.signedFor(), Grown: grown, Life: s.Life,
-		By: now.Add(c.settings.signEvery()),
+		ID: uint64(now), Op: node.Sign, Token: c.entryText(), TTL: c.settings.signedFor(), Age: c.ageOf(now, i), Grown: grown,
+		Life: s.Life, By: now.Add(c.settings.signEvery()),
 	})
+	p.entry.text = c.text
+	if p.entry.until == 0 {
+		p.entry.unread = now.Add(c.patienceToRead(i))
+	}
 }
 
 // wake signs everywhere.
@@ -107,6 +117,7 @@ func (a *agreement) wake(c *Core, now clock.Instant) {
 	}
 	c.advanceSoon(now)
 	c.warnIfApart(now)
+	c.giveWay(now)
 	c.alarms.set(a, now.Add(c.settings.signEvery()))
 }
 
@@ -176,41 +187,40 @@ func (c *Core) entryText() string {
 }
 
 // onSign looks at the fingerprints that a node has.
-func (c *Core) onSign(i int, r node.Reply) {
-	if r.Status != node.OK {
-		return // the next one will do
+func (c *Core) onSign(now clock.Instant, i int, r node.Reply) {
+	if r.ID == relayed {
+		return // what the node has now is read with our own
 	}
 	p := &c.nodes[i]
-	p.disagreement = Disagreement{}
-	alive := make(map[string]sighting)
-	for _, f := range node.Fingerprints(r.Value) {
-		theirs, ok := node.ParseEntry(f.Text)
-		if !ok {
-			continue
+	if r.Status == node.OK {
+		c.onEntries(now, i, &r)
+		p.disagreement = Disagreement{}
+		for k := range p.entry.others {
+			c.warnOfOther(now, i, &p.entry.others[k])
 		}
-		unknown, agrees := c.compare(&theirs)
-		if agrees {
-			continue
-		}
-		x, seen := p.foreign[f.Text]
-		if !seen {
-			x.first = f.Until
-		}
-		x.last = f.Until
-		alive[f.Text] = x
-		// A node that was emptied gets another identity, which the others learn when they enrol
-		// again. So only the number of nodes is reported at once. Another identity is reported only
-		// if clients still sign for it when all have had the time to enrol again.
-		if c.hasAsMany(theirs.Present) && x.last-x.first < 3*c.settings.signEvery()/2 {
-			continue
-		}
-		p.disagreement = Disagreement{Node: i, Nodes: theirs.Present.Nodes, Unknown: unknown}
-		if key := (foreign{i, f.Text}); !c.warnedOf[key] {
-			c.warnedOf[key] = true
-			c.warn(Warning{Kind: WarnDisagreement, Node: i, Count: theirs.Present.Nodes, Unknown: unknown})
-		}
+		c.giveWay(now)
+		c.relay(now, i)
 	}
-	p.foreign = alive
+	if p.entry.unread != 0 {
+		c.wasRead(now, i)
+	}
+}
+
+// warnOfOther warns of clients that use other nodes.
+func (c *Core) warnOfOther(now clock.Instant, i int, x *other) {
+	unknown, agrees := c.compare(&x.entry)
+	// A node that was emptied may get another identity, which the others learn when they enrol
+	// again. So only the number of nodes is reported at once. Another identity is reported only
+	// if clients still sign for it when all have had the time to enrol again.
+	if agrees || c.hasAsMany(x.entry.Present) && !c.signsAgain(x) {
+		return
+	}
+	p := &c.nodes[i]
+	p.disagreement = Disagreement{Node: i, Nodes: x.entry.Present.Nodes, Unknown: unknown}
+	if key := (foreign{i, x.text}); !c.warnedOf[key] && !c.givesWayTo(now, i, x) {
+		c.warnedOf[key] = true
+		c.warn(Warning{Kind: WarnDisagreement, Node: i, Count: x.entry.Present.Nodes, Unknown: unknown})
+	}
 }
 
 // compare returns how many nodes of the present list of others this client does not know, and whether
@@ -261,12 +271,12 @@ func (c *Core) hasAsMany(theirs node.Electorate) bool {
 }
 
 // disagreement returns how other clients' nodes differ from ours, as the first node reports that
-// has something to report.
-func (c *Core) disagreement() Disagreement {
+// has something to report: first of all why nothing is acquired.
+func (c *Core) disagreement() (d Disagreement) {
 	for i := range c.nodes {
-		if d := c.nodes[i].disagreement; d.Nodes != 0 {
-			return d
+		if x := c.nodes[i].disagreement; x.Nodes != 0 && (d.Nodes == 0 || x.Older && !d.Older) {
+			d = x
 		}
 	}
-	return Disagreement{}
+	return d
 }

@@ -78,7 +78,7 @@ func (c *Core) worth(now clock.Instant, t *tenure, i int) clock.Instant {
 	if o.gift.Fence == 0 || o.asked == 0 || o.gift.Beat != o.beat || now > o.asked.Add(t.terms.Window) {
 		return 0
 	}
-	if o.life != s.Life || o.gift.Life != s.Life || now < c.youngUntil(i) || c.bars(i, t) {
+	if o.life != s.Life || o.gift.Life != s.Life || now < c.youngUntil(i) || c.bars(i, t) != 0 {
 		return 0
 	}
 	if o.least-o.lead > t.terms.Drift {
@@ -87,6 +87,9 @@ func (c *Core) worth(now clock.Instant, t *tenure, i int) clock.Instant {
 	until := c.keptUntil(o, t)
 	if r := readingOf(s); r.least-o.lead > t.terms.Drift {
 		until = until.Add(o.lead - r.most)
+	}
+	if c.outlives(i, until) {
+		return 0
 	}
 	return until
 }

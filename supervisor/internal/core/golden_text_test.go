@@ -26,6 +26,9 @@ func instant(at clock.Instant) string { return fmt.Sprintf("%.3fs", at.Sub(start
 // Send tells what nodes are sent: later, because several may be sent the same.
 func (h *history) Send(i int, commands []node.Command) []node.Command {
 	for _, cmd := range apart(commands) {
+		if cmd.Op == node.Sign {
+			h.c.nodes[i].entry = entryAt{until: clock.Never}
+		}
 		if cmd.Op == node.Sign && !cmd.Grown {
 			continue // a fingerprint, which is left now and then
 		}

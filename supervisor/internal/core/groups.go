@@ -137,7 +137,7 @@ func (c *Core) goesOn(now clock.Instant, i int, t *tenure) bool {
 		return false
 	}
 	p, v := &c.nodes[i], &t.votes.of[i]
-	if c.bars(i, t) || v.until == 0 || v.until > v.promise || v.life != p.state.Life || p.failures.lack.err != nil {
+	if c.bars(i, t) != 0 || v.until == 0 || v.until > v.promise || v.life != p.state.Life || p.failures.lack.err != nil {
 		return false
 	}
 	t.pending.del(i)

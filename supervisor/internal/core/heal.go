@@ -61,7 +61,7 @@ func (c *Core) onHeal(now clock.Instant, t *tenure, i int, r node.Reply) {
 	}
 	switch r.Status {
 	case node.OK:
-		if c.bars(i, t) {
+		if c.bars(i, t) != 0 {
 			break
 		}
 		first := c.hasKey(t, i)

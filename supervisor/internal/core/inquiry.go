@@ -208,6 +208,9 @@ func (c *Core) closeInquiry(q *inquiry, why Reason) {
 // report returns a report with the nodes' answers and the reason.
 func (c *Core) report(key string, why Reason, as answers) *Report {
 	r := &Report{Key: key, Reason: why, Answers: slices.Clone(as), Twins: c.twins()}
+	if why == ReasonNewcomer {
+		r.Disagreement = c.disagreement()
+	}
 	for i := range r.Answers {
 		r.Answers[i].Node = i
 	}

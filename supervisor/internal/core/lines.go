@@ -99,6 +99,9 @@ func (c *Core) unfit() Reason {
 	case c.twins() != Twins{}:
 		return ReasonMisconfigured
 	}
+	if c.changing.why == ReasonNone && c.newcomer {
+		return ReasonNewcomer
+	}
 	return c.changing.why
 }
 

@@ -74,7 +74,7 @@ func (c *Core) seen(now clock.Instant, t *tenure, i int, r node.Reply) {
 	case r.Status == node.Unknown || r.Status == node.Unsent:
 		return // nothing is known, and nothing is missing: it need not be renewed
 	case r.Status == node.OK && r.Value == t.token:
-		if v.life == s.Life && !c.bars(i, t) {
+		if v.life == s.Life && c.bars(i, t) == 0 {
 			c.confirm(now, t, i)
 		}
 		return

@@ -27,6 +27,7 @@ const (
 	ReasonTooManyNodes   // no index is left for another node, or there is none
 	ReasonRelisted       // the lists of nodes were changed here meanwhile
 	ReasonFormerHolder   // the former holder of an adopted lease may still believe in it
+	ReasonNewcomer       // older clients use other nodes, see Report.Disagreement
 	ReasonOtherNodes     // the lease to be adopted rests on lists of nodes that this process was not given
 
 	// These say why a lease is over.
@@ -85,9 +86,10 @@ type Twins struct{ First, Second int }
 // A Disagreement says how the electorate of other clients differs from ours, as a node has
 // reported; zero if it does not.
 type Disagreement struct {
-	Node    int // the node that reported it
-	Nodes   int // how many they use
-	Unknown int // how many of them this client does not know
+	Node    int  // the node that reported it
+	Nodes   int  // how many they use
+	Unknown int  // how many of them this client does not know
+	Older   bool // they were there before, so this client acquires nothing
 }
 
 // A Fault says why an answer does not count, if the node itself did not say so, or why a node does
@@ -98,6 +100,7 @@ const (
 	FaultNoRoom       Fault = iota + 1 // the node's mailbox was full
 	FaultTwin                          // it is the same server as another node
 	FaultNotConnected                  // nothing is known of it yet
+	FaultNoEntry                       // our entry there does not count for as long as the vote would
 	FaultBarred                        // the nodes are being changed, and its stage lets no such vote count
 
 	FaultDeleted  // a client has deleted the key
@@ -120,6 +123,8 @@ func (f Fault) Error() string {
 		return "it is the same server as another node"
 	case FaultBarred:
 		return "its vote does not count: the nodes are being changed, and it counts clients with other lists of nodes"
+	case FaultNoEntry:
+		return "its vote does not count before this client has left there which nodes it uses"
 	case FaultNotConnected:
 		return "it is being connected to"
 	case FaultDeleted:
@@ -170,6 +175,7 @@ const (
 	WarnTwins                           // Node and Other are the same database of one server
 	WarnDatabases                       // Node and Other are two databases of one server
 	WarnDisagreement                    // other clients on Node use Count nodes, of which Unknown are not known to us
+	WarnNewcomer                        // the same, and they were there before, so nothing is acquired
 	WarnClocksApart                     // the clock of Node is Time ahead of that of Other
 	WarnYoung                           // Count nodes are young, and Down are down, so nothing is acquired for Time
 )

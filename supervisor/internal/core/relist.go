@@ -106,8 +106,12 @@ func (c *Core) Reconfigure(now clock.Instant, to Lists) *Refusal {
 	if x.seen.Stage < node.StageClosed {
 		x.seen = node.Change{}
 	}
+	for i := range c.nodes {
+		c.nodes[i].entry.text, c.nodes[i].entry.since = "", 0 // it is another entry, and a young one
+	}
 	c.identify(now, 0, false)
 	c.reviewStages(now)
+	c.giveWay(now)
 	c.advanceSoon(now)
 	for _, t := range slices.Clone(c.held) {
 		c.recomputeDeadline(now, t)

@@ -153,10 +153,14 @@ func (c *Core) onHeldRenewal(now clock.Instant, t *tenure, i int, r node.Reply) 
 	v := &t.votes.of[i]
 	switch r.Status {
 	case node.OK:
-		if c.bars(i, t) {
-			// What it keeps, it keeps for a lease that must end unless it rests on both lists.
+		if fault := c.bars(i, t); fault != 0 {
+			// What it keeps, it keeps for a lease that must end unless it rests on both lists, or until
+			// our entry is left there again.
 			h.heard(i)
-			v.fault = FaultBarred
+			v.fault = fault
+			if fault == FaultNoEntry {
+				c.retryLater(now, t, i)
+			}
 			c.recomputeDeadline(now, t)
 			return
 		}

@@ -78,11 +78,14 @@ func (s *Settings) Alive() time.Duration {
 }
 
 // signEvery returns how often a client leaves its fingerprint, and signedFor for how long a
-// fingerprint counts: several may be lost.
+// fingerprint counts: several may be lost, and it outlives what is believed of a vote that was asked
+// for a MaxTTL later.
 func (s *Settings) signEvery() time.Duration {
 	return min(max(s.MaxTTL/2, time.Second), 10*time.Second)
 }
-func (s *Settings) signedFor() time.Duration { return 4 * s.signEvery() }
+func (s *Settings) signedFor() time.Duration {
+	return max(4*s.signEvery(), 2*s.MaxTTL+s.DriftOf(s.MaxTTL)).Truncate(time.Millisecond)
+}
 
 // pauseAfter returns how long to wait after so many failed attempts. The pause grows, and is
 // jittered so that rivals do not collide for ever.

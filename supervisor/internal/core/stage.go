@@ -154,6 +154,7 @@ func (c *Core) reviewStages(now clock.Instant) {
 	if why != ReasonNone && why != was {
 		c.failAll(now, why)
 	}
+	c.giveWay(now)
 }
 
 // outside returns why a process that was given one list acquires nothing while a change has come so
@@ -175,8 +176,17 @@ func (c *Core) outside(list node.Electorate, ch *node.Change) Reason {
 	return ReasonOtherChange
 }
 
-// bars reports whether the stage of node i does not let a vote count for a tenure.
-func (c *Core) bars(i int, t *tenure) bool { return c.changing.barred[t.mode].has(i) }
+// bars returns why a vote of node i does not count for a tenure: its stage does not let it, or our
+// entry there would not count for as long. It returns 0 if the vote counts.
+func (c *Core) bars(i int, t *tenure) Fault {
+	switch {
+	case c.changing.barred[t.mode].has(i):
+		return FaultBarred
+	case c.outlives(i, t.votes.of[i].promise):
+		return FaultNoEntry
+	}
+	return 0
+}
 
 // advanceSoon tells the nodes of the change as far as they do not know it. For a moment it waits for
 // the nodes that were not met yet: each of them adds to the text, which all clients then read again.
