@@ -105,6 +105,7 @@ func (p *program) await(pattern string) []string {
 	for {
 		line, ok := p.next()
 		if !ok {
+			_ = p.cmd.Wait() // or it may still write errors
 			p.t.Fatalf("%v does not say %q, but:\n%s%s", p.cmd, pattern, strings.Join(p.seen, "\n"), &p.errors)
 		}
 		if m := re.FindStringSubmatch(line); m != nil {

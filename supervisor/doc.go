@@ -235,8 +235,9 @@
 //     that the nodes keep, because it was read when the first handed out no fence any more.
 //  26. A lease rests on the lists with which it was elected or adopted. Whatever needs a quorum
 //     needs one of each. When its process is given a second list, the nodes of that get its
-//     key as nodes that never had it, on probation. As soon as a quorum of them counts, the
-//     lease rests on both, for good. Only such a lease may leave the former list.
+//     key as nodes that never had it, on probation. As soon as all of them count, the lease
+//     rests on both, for good; after a window, or once the former list is closed, a quorum of
+//     them suffices. Only such a lease may leave the former list.
 //  27. A vote counts only if this client's entry on the node, which says which nodes it uses,
 //     is alive for as long as the vote may be believed in. Of two clients whose lists do not
 //     meet, the younger one by the word of any node acquires nothing. What is held is not

@@ -65,9 +65,10 @@ func (e *ReconfigureError) Unwrap() error { return e.why }
 // not closed. See docs/operating.md.
 //
 // Leases go on, and callers that wait keep their places. When both lists are given, a lease that is
-// held rests on the former nodes until a quorum of the present ones keeps its key as well; that takes
-// as long as a node is young, and a renewal or two. From then on it needs a quorum of each.
-// Stats.Filling is how many leases are not so far. Adoptions that are under way when a list is left
+// held rests on the former nodes until all of the present ones keep its key as well; that takes a few
+// renewals. From then on it needs a quorum of each. If some of the present nodes do not come, it waits
+// for them for MaxTTLCap, and then rests on both with a quorum of them. Stats.Filling is how many
+// leases are not so far. Adoptions that are under way when a list is left
 // fail, and may be tried again.
 //
 // Reconfigure does not wait for the nodes, and tries once: ctx bounds how long it waits for the

@@ -347,6 +347,9 @@ func (c *Core) onKeeping(now clock.Instant, t *tenure, i int, r node.Reply) {
 func (c *Core) completeAdoption(now clock.Instant, t *tenure) {
 	a := t.adopt
 	c.ageAll(t)
+	if t.mode != c.toldKind {
+		c.bePatient(now)
+	}
 	c.restOnBoth(now, t)
 	until := c.adoptedUntil(t)
 	if until <= now { // the answers were as old as the lease is long

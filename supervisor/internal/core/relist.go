@@ -100,6 +100,7 @@ func (c *Core) Reconfigure(now clock.Instant, to Lists) *Refusal {
 		}
 	}
 	c.failed = nil
+	c.bePatient(now)
 	x := &c.changing
 	c.alarms.clear(x)
 	x.begun = false
@@ -165,15 +166,33 @@ func (c *Core) Unfilled(now clock.Instant) (first []Unfilled, count int) {
 	return first, count
 }
 
-// restOnBoth makes a lease rest on both lists, for good, as soon as a quorum of each surely keeps it.
-// That only makes its deadline earlier.
+// restOnBoth makes a lease rest on both lists, for good, if a quorum of each surely keeps it. That only
+// makes its deadline earlier. For a while it waits for the rest of the present list: if three of five
+// nodes stay, these alone are a quorum of it, and the first that is late would end the lease. It does not
+// wait if a node of the former list is closed: votes of that list alone run out.
 func (c *Core) restOnBoth(now clock.Instant, t *tenure) {
 	if t.mode == c.toldKind {
 		return
 	}
-	if until := c.told().deadline(t.votes.of, t.counting()); until.Add(-t.terms.Grace) > now {
+	var keep nodeSet
+	for i, counting := 0, t.counting(); i < len(t.votes.of); i++ {
+		if counting.has(i) && t.votes.of[i].until.Add(-t.terms.Grace) > now {
+			keep.add(i)
+		}
+	}
+	closed := c.changing.barred[modeFormer] & c.former().nodes
+	if c.present().nodes&^keep != 0 && closed == 0 && now < c.changing.patience {
+		return
+	}
+	if c.told().reached(keep) {
 		t.mode = c.toldKind
 	}
+}
+
+// bePatient has leases wait for all nodes of the present list, for as long as one may be young that is
+// enrolled now.
+func (c *Core) bePatient(now clock.Instant) {
+	c.changing.patience = now.Add(c.settings.Window(max(c.widest, c.settings.MaxTTLCap)))
 }
 
 // addNodes makes room for more nodes, of which nothing is known yet.

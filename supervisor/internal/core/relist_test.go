@@ -61,12 +61,19 @@ func (b *bench) fillIn(nodes ...int) {
 	for _, i := range nodes {
 		has[i] = true
 	}
-	keeps := map[int]bool{0: true, 1: true, 2: true}
+	keeps := make(map[int]bool)
+	for _, t := range b.c.held {
+		for i, v := range t.votes.of {
+			keeps[i] = keeps[i] || v.until > b.now()
+		}
+	}
 	for range 8 {
 		for len(b.sent) > 0 {
 			s := b.sent[0]
 			b.sent = b.sent[1:]
 			switch {
+			case !b.c.nodes[s.node].state.Enrolled:
+				b.say(s, node.Unsent)
 			case s.cmd.Op == node.Heal && has[s.node]:
 				keeps[s.node] = true
 				b.say(s, node.OK)
@@ -90,7 +97,7 @@ func TestHeldLeaseRestsOnTheFormerList(t *testing.T) {
 	if held.mode != modeFormer {
 		t.Fatalf("it rests on %v", held.mode)
 	}
-	for range 12 {
+	for end := b.now().Add(b.c.settings.Window(b.c.settings.MaxTTLCap) + 2*b.c.terms.TTL); b.now() < end; {
 		b.advance(b.c.terms.RenewEvery / 2)
 		for _, s := range b.take(node.Renew) {
 			b.say(s, map[bool]node.Status{true: node.OK, false: node.Unsent}[s.node < 3])
@@ -162,6 +169,97 @@ func TestNewNodesAreFilledIn(t *testing.T) {
 	}
 	if !errors.Is(l.Err(), lease.ErrExpired) {
 		t.Errorf("the present list is silent, and the lease goes on: %v", l.Err())
+	}
+}
+
+// If three of five nodes stay, they are a quorum of both lists. The lease waits for the other two of the
+// present list, so that it can lose two of each: as long as one of them may be young, and not once a node
+// of the former list is closed.
+func TestLeaseWaitsForAllNewNodes(t *testing.T) {
+	const old = 5
+	begun := func() (*bench, *tenure) {
+		b := given(t, "", "abcde")
+		b.hold("x")
+		if r := b.relist(7, []int{0, 1, 2, 3, 4}, []int{2, 3, 4, 5, 6}); r != nil {
+			t.Fatalf("%+v", r)
+		}
+		return b, b.c.lines["x"].holder
+	}
+	renewed := func(b *bench) {
+		b.advance(b.c.terms.RenewEvery / 2)
+		for _, s := range b.take(node.Renew) {
+			b.say(s, map[bool]node.Status{true: node.OK, false: node.Unsent}[s.node < old])
+		}
+	}
+	window := func(b *bench) time.Duration { return b.c.settings.Window(b.c.settings.MaxTTLCap) }
+
+	b, held := begun()
+	b.meets(map[int]string{5: "f"})
+	for range 4 {
+		renewed(b)
+	}
+	if held.mode != modeFormer {
+		t.Error("it rests on both lists although one more node has no vote")
+	}
+	b.fillIn(5)
+	if held.mode != modeFormer || !held.counting().has(5) {
+		t.Error("it does not wait for the last node")
+	}
+	b.meets(map[int]string{6: "g"})
+	b.fillIn(6)
+	if held.mode != modeBoth {
+		t.Error("it rests on the former list although all nodes keep it")
+	}
+
+	b, held = begun()
+	from := b.now()
+	for b.now().Sub(from) < window(b)-b.c.terms.RenewEvery {
+		renewed(b)
+	}
+	if held.mode != modeFormer {
+		t.Error("it did not wait for long enough")
+	}
+	for b.now().Sub(from) < window(b)+b.c.terms.RenewEvery {
+		renewed(b)
+	}
+	if held.mode != modeBoth {
+		t.Error("it waits for nodes that do not come")
+	}
+
+	b, held = begun()
+	b.marks(changeOf("abcde", "cdefg", node.StageClosed), 0, 0)
+	renewed(b)
+	if held.mode != modeBoth {
+		t.Error("it rests on a list that is closed")
+	}
+}
+
+// A lease that is adopted with both lists, and rests on the former one, waits for all new nodes as well.
+func TestAdoptedLeaseWaitsForAllNewNodes(t *testing.T) {
+	b := given(t, "abcde", "cdefg") // node 4 is g
+	heir := b.call()
+	h := Handle{Key: "h", Token: former, Fence: 7, Over: true, Electorates: "5 a,b,c,d,e"}
+	b.c.Adopt(b.now(), Request{Call: heir, Key: "h", Terms: b.c.terms}, h)
+	b.perform()
+	for _, s := range b.take(node.Adopt) {
+		b.say(s, map[bool]node.Status{true: node.OK, false: node.Absent}[s.node != 4])
+	}
+	if l := b.got(heir); l.Err() != nil {
+		t.Fatal(l.Err())
+	}
+	held := b.c.lines["h"].holder
+	for range 4 {
+		b.advance(b.c.terms.RenewEvery / 2)
+		for _, s := range b.take(node.Renew) {
+			b.say(s, map[bool]node.Status{true: node.OK, false: node.Absent}[s.node != 4])
+		}
+	}
+	if held.mode != modeFormer {
+		t.Error("it rests on both lists although the last node has no vote")
+	}
+	b.fillIn(4)
+	if held.mode != modeBoth {
+		t.Error("it rests on the former list although all nodes keep it")
 	}
 }
 

@@ -27,6 +27,8 @@ type changing struct {
 	floor  uint64             // the largest that a node has ever reported: fences are larger
 	barred [modeKinds]nodeSet // nodes whose stage does not let a vote count, by what a lease rests on
 	why    Reason             // why nothing is acquired; ReasonNone if it is
+
+	patience clock.Instant // until then a lease rests on both lists only if all present nodes keep it
 }
 
 // An advice is what a node was told of a change.
