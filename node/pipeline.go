@@ -708,6 +708,9 @@ func (p *pipeline) readRenewals(all []value, by Op, live []item) (time.Duration,
 // fingerprints reads the entries, and leaves out what it cannot read: another program has written
 // it.
 func fingerprints(value string) (all []Fingerprint) {
+	if value == "" {
+		return nil
+	}
 	for line := range strings.SplitSeq(value, "\n") {
 		text, since, until := "", "", ""
 		if at := strings.LastIndexByte(line, ' '); at > 0 {

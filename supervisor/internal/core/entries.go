@@ -46,12 +46,16 @@ func (c *Core) onEntries(now clock.Instant, i int, r *node.Reply) {
 	e.others = nil
 	ours := time.Duration(-1)
 	for _, f := range node.Fingerprints(r.Value) {
-		entry, ok := node.ParseEntry(f.Text)
-		if !ok {
-			continue
+		text := f.Text
+		var entry node.Entry
+		if text != e.text { // as all clients write it while nothing is changed: that is not parsed
+			var ok bool
+			if entry, ok = node.ParseEntry(text); !ok {
+				continue
+			}
+			entry.Modes = 0
+			text = entry.String()
 		}
-		entry.Modes = 0
-		text := entry.String()
 		if text == e.text {
 			if ours < 0 || f.Since < ours {
 				ours = f.Since
