@@ -1,6 +1,7 @@
 package core
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -281,6 +282,7 @@ func (c *Core) relay(now clock.Instant, i int) {
 			if p.entry.copied == nil {
 				p.entry.copied = make(map[string]clock.Instant)
 			}
+			maps.DeleteFunc(p.entry.copied, func(_ string, until clock.Instant) bool { return until <= now })
 			p.entry.copied[x.text] = x.until
 			c.send(j, node.Command{
 				ID: relayed, Op: node.Sign, Token: x.text, TTL: left, Age: max(0, from.state.Time-x.since),
