@@ -445,6 +445,8 @@ var mutants = []mutant{
 		"max(p.slow, min(trip, p.most))", "min(trip, p.most)", "./node TestQuickAgain"},
 	{"a node that was slow once is waited for longer for ever", "and less again when it is quick", "node/patience.go",
 		"min(63, now.Sub(p.at)/(periodOf*p.most))", "0", "./node TestQuickAgain"},
+	{"an answer from before a pause is taken for a later one", "a process that was stopped goes on", "node/patience.go",
+		"max(0, min(63, now.Sub(p.at)/(periodOf*p.most)))", "min(63, now.Sub(p.at)/(periodOf*p.most))", "./node TestPatienceOfEarlierAnswer"},
 	{"a pause of ours counts for the node", "a node that answers late is waited for longer, up to TTL/4, and less again when it is quick", "node/patience.go",
 		"min(trip, p.most)", "trip", "./node TestPatienceOfAPause"},
 	{"a late connection is given up", "a node that becomes slow answers over the same connection", actor,
