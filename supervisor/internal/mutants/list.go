@@ -393,6 +393,8 @@ var mutants = []mutant{
 		"\treturn both + fromA + fromB + min(unmetA-fromB, unmetB-fromA)\n", "\treturn both + 0*(fromA+fromB+unmetA+unmetB)\n", "./supervisor/internal/core TestWhichListsMeet"},
 	{"entries: an identity that a node has lost stops somebody", "no process may stop because of an identity that an emptied node has lost", core + "/entries.go",
 		"apart && (!doubtful || c.signsAgain(x)) &&", "apart && (doubtful || true) &&", "./supervisor/internal/core TestNewcomer$"},
+	{"entries: an old node may have lost its identity", "who finds an older incompatible entry acquires nothing (why: two of five replaced, and the others told the former list alone)", core + "/entries.go",
+		"min(our.Nodes-QuorumOf(our.Nodes), c.younger(now, our, *their, counted))", "our.Nodes-QuorumOf(our.Nodes)", "./supervisor/internal/core TestOldNodesHaveLostNoIdentity$"},
 	{"entries: those from before a flush are certain", "an incompatibility that vanishes when all enrolments have been made again is not reported", core + "/entries.go",
 		"(few || c.haveBegun(now))", "few", "./supervisor/internal/core TestFlushedIdentitiesAreDoubtful"},
 	{"entries: a young node's identity is certain", "an emptied node gets its former identity back", core + "/entries.go",
