@@ -404,11 +404,12 @@ func TestElectoratesMistakes(t *testing.T) {
 		alone = "clients use the former nodes alone: give them both lists"
 	)
 	for _, mistake := range []struct {
-		name string
-		of   lists
-		run  func(f *fleet)
+		name  string
+		of    lists
+		quick bool
+		run   func(f *fleet)
 	}{
-		{"a process is forgotten", allThree, func(f *fleet) {
+		{"a process is forgotten", allThree, false, func(f *fleet) {
 			forgotten, w := f.members[0], newWatch()
 			held := acquire(f.t, forgotten.sup, "held")
 			for _, m := range f.members[1:] {
@@ -441,7 +442,7 @@ func TestElectoratesMistakes(t *testing.T) {
 				f.t.Error(held.Err())
 			}
 		}},
-		{"the second rollout comes before finish", allThree, func(f *fleet) {
+		{"the second rollout comes before finish", allThree, true, func(f *fleet) {
 			f.members[0].end(false)
 			f.members[0].given(f.of.present, f.of.former)
 			f.goesOn("one has both")
@@ -452,7 +453,7 @@ func TestElectoratesMistakes(t *testing.T) {
 			}
 			f.goesOn("the others")
 		}},
-		{"the second rollout is over before finish", allThree, func(f *fleet) {
+		{"the second rollout is over before finish", allThree, false, func(f *fleet) {
 			f.rollOut(f.of.present, f.of.former, false)
 			f.goesOn("both")
 			f.rollOut(f.of.present, nil, false)
@@ -460,7 +461,7 @@ func TestElectoratesMistakes(t *testing.T) {
 			f.finish(supervisor.FinishOptions{})
 			f.goesOn("finished at last")
 		}},
-		{"the first rollout is skipped", twoOfFive, func(f *fleet) {
+		{"the first rollout is skipped", twoOfFive, true, func(f *fleet) {
 			for _, m := range f.members[:2] {
 				m.end(false)
 				m.given(f.of.present, nil)
@@ -469,7 +470,7 @@ func TestElectoratesMistakes(t *testing.T) {
 			f.goesOn("the others")
 			f.refuses(alone)
 		}},
-		{"the former list comes back", twoOfFive, func(f *fleet) {
+		{"the former list comes back", twoOfFive, false, func(f *fleet) {
 			f.refuses(alone)
 			f.rollOut(f.of.present, f.of.former, false)
 			f.goesOn("both")
@@ -484,7 +485,9 @@ func TestElectoratesMistakes(t *testing.T) {
 		}},
 	} {
 		t.Run(mistake.name, func(t *testing.T) {
-			takesLong(t)
+			if !mistake.quick {
+				takesLong(t)
+			}
 			onProcesses(t, 7, 3, func(t *testing.T, c *cluster.Cluster, n *notes) {
 				f := newFleet(t, c, mistake.of, 5)
 				mistake.run(f)

@@ -15,7 +15,7 @@ import (
 //	none     all
 //	begun    clients of the former list alone, and of both
 //	closed   clients of both
-//	opened   clients of both, and of the present list alone
+//	opened   clients of both, of the present list alone, and of a list that came after that
 //
 // See invariant 25 of package supervisor.
 
