@@ -73,7 +73,7 @@ integration: ## runs the tests on real Redis servers: processes and containers
 
 .PHONY: nemesis
 nemesis: ## runs random faults on real servers for NEMESIS (5m); SEED=n repeats a run
-	@cd integration && go test $(long_race) -v -count=1 -timeout 0 -run '^TestNemesis$$' . -nemesis.for=$(NEMESIS) -nemesis.seed=$(or $(SEED),0)
+	@cd integration && go test $(long_race) -v -count=1 -timeout 0 -parallel 1 -run '^TestNemesis(OfChanges)?$$' . -nemesis.for=$(NEMESIS) -nemesis.seed=$(or $(SEED),0)
 
 .PHONY: sim
 sim: ## plays SEEDS (100000) histories of rivals on failing nodes, from seed FROM (1); SEED=n replays one

@@ -132,8 +132,10 @@ func (b *book) check(t *testing.T) {
 // Two rollouts over processes of their own, of which some are killed and none knows of the others.
 func TestElectoratesOfProcesses(t *testing.T) {
 	t.Parallel()
-	for name, of := range map[string]lists{"two of five replaced": twoOfFive, "all three replaced": allThree} {
-		t.Run(name, func(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind.name, func(t *testing.T) {
+			takesLong(t)
+			of := kind.of
 			onProcesses(t, 7, 2, func(t *testing.T, c *cluster.Cluster, n *notes) {
 				urls := func(list []int) string {
 					var text []string
@@ -178,11 +180,16 @@ func TestElectoratesOfProcesses(t *testing.T) {
 					given(i, of.former, nil)
 				}
 				goesOn("former alone")
+				f := &fleet{t: t, c: c, of: of}
+				stop := f.crashing(slices.Concat(of.former, of.present)...)
+				defer func() { stop() }()
 				rollOut(of.present, of.former)
 				goesOn("both")
-				f := &fleet{t: t, c: c, of: of}
 				f.finish(supervisor.FinishOptions{})
+				stop()
+				stop = f.crashing(of.present...)
 				rollOut(of.present, nil)
+				stop()
 				f.shutDown()
 				goesOn("present alone")
 				for i := range workers {
@@ -190,6 +197,7 @@ func TestElectoratesOfProcesses(t *testing.T) {
 				}
 				b.check(t)
 				n.add("tenures", float64(b.len()))
+				n.add("servers crashed", float64(f.crashes.Load()))
 			})
 		})
 	}

@@ -48,6 +48,7 @@ type fleet struct {
 	members []*member
 	vigils  map[string]*vigil // over each name
 	tenures atomic.Int32
+	crashes atomic.Int32 // of servers
 }
 
 func newFleet(t *testing.T, c *cluster.Cluster, of lists, n int) *fleet {
@@ -141,37 +142,52 @@ func (f *fleet) goesOn(when string) {
 		return nil
 	}); err != nil {
 		f.t.Errorf("%s: %v in %v", when, err, 10*ttl)
+		for i, m := range f.members {
+			f.t.Logf("process %d: %+v", i, m.sup.Stats())
+			for _, n := range m.sup.Nodes() {
+				f.t.Logf("%s %v: enrolled %t (%v), stage %v, young for %v, latency %v, %s", n.Node, n.List, n.Enrolled, n.Err, n.Stage, n.Young, n.Latency, n.Disagrees)
+			}
+			for name := range f.vigils {
+				h, err := m.sup.Inspect(f.t.Context(), name)
+				f.t.Logf("%s: %+v, %v", name, h, err)
+			}
+		}
 	}
 }
 
-// rollOut gives lists to one process after the other, at random moments. Meanwhile processes crash,
-// and a minority of the nodes does, which come back empty.
+// rollOut gives lists to one process after the other, at random moments. If there are faults one process
+// in three crashes, and one at least.
 func (f *fleet) rollOut(nodes, former []int, faults bool) {
 	f.t.Helper()
-	down := make(chan struct{}, 1)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	for _, i := range rand.Perm(len(f.members)) {
+	for k, i := range rand.Perm(len(f.members)) {
 		<-time.After(rand.N(renewEvery / 2))
 		m := f.members[i]
-		m.end(faults && rand.IntN(3) == 0)
+		m.end(faults && (k == 0 || rand.IntN(3) == 0))
 		m.given(nodes, former)
-		if !faults || rand.IntN(4) > 0 {
-			continue
-		}
-		select {
-		case down <- struct{}{}: // one at a time, and only one that is not young any more
-			s := f.c.Servers[nodes[rand.IntN(len(nodes))]]
-			wg.Go(func() {
-				s.Kill()
-				<-time.After(rand.N(ttl))
-				s.Start()
-				<-time.After(2 * ttl)
-				<-down
-			})
-		default:
-		}
 	}
+}
+
+// crashing has one server after the other crash, which comes back empty, until what it returns is called.
+// There is one at least. The next one comes when the last one is not young any more.
+func (f *fleet) crashing(servers ...int) (stop func()) {
+	stopped, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			s := f.c.Servers[servers[rand.IntN(len(servers))]]
+			<-time.After(rand.N(renewEvery))
+			s.Kill()
+			<-time.After(rand.N(ttl))
+			s.Start()
+			f.crashes.Add(1)
+			select {
+			case <-stopped:
+				return
+			case <-time.After(2 * ttl):
+			}
+		}
+	}()
+	return sync.OnceFunc(func() { close(stopped); <-done })
 }
 
 // config returns the configuration of the command.
@@ -204,28 +220,50 @@ func (f *fleet) shutDown() {
 	kill(f.t, left)
 }
 
+// kinds are the changes of these tests.
+var kinds = []struct {
+	name string
+	of   lists
+}{{"all three replaced", allThree}, {"two of five replaced", twoOfFive}, {"3 to 5", threeToFive}, {"5 to 3", fiveToThree}}
+
 func TestElectoratesTwoRollouts(t *testing.T) {
 	t.Parallel()
-	for name, of := range map[string]lists{"3 to 5": threeToFive, "5 to 3": fiveToThree, "two of five replaced": twoOfFive, "all three replaced": allThree} {
-		for _, faults := range []bool{false, true} {
+	for i, kind := range kinds {
+		for _, faults := range []bool{true, false} {
 			how := ""
 			if faults {
 				how = ", with crashes"
 			}
-			t.Run(name+how, func(t *testing.T) {
+			t.Run(kind.name+how, func(t *testing.T) {
+				if i > 0 || !faults {
+					takesLong(t)
+				}
+				of := kind.of
 				onProcesses(t, 7, 2, func(t *testing.T, c *cluster.Cluster, n *notes) {
 					f := newFleet(t, c, of, 10)
+					crash := func(servers ...int) (stop func()) {
+						if !faults {
+							return func() {}
+						}
+						return f.crashing(servers...)
+					}
+					stop := crash(slices.Concat(of.former, of.present)...)
+					defer func() { stop() }()
 					f.rollOut(of.present, of.former, faults)
 					f.goesOn("both lists")
 					begun := time.Now()
 					f.finish(supervisor.FinishOptions{})
 					n.took("finishing took", time.Since(begun))
 					f.goesOn("finished")
+					stop()
+					stop = crash(of.present...)
 					f.rollOut(of.present, nil, faults)
 					f.goesOn("present list alone")
+					stop()
 					f.shutDown()
 					f.goesOn("former nodes are off")
 					n.add("tenures", float64(f.tenures.Load()))
+					n.add("servers crashed", float64(f.crashes.Load()))
 				})
 			})
 		}
@@ -246,16 +284,32 @@ func (f *fleet) reconfigure(nodes, former []int) {
 	}
 }
 
-// The same without a restart of any process: what one of them holds is held all the time, while a
-// minority of the nodes crashes and comes back empty.
+// The same without a restart of any process: what one of them holds is held all the time, whether others
+// wait for it or not, while one server after the other crashes and comes back empty.
 func TestElectoratesReconfigured(t *testing.T) {
 	t.Parallel()
-	for name, of := range map[string]lists{"3 to 5": threeToFive, "5 to 3": fiveToThree, "two of five replaced": twoOfFive, "all three replaced": allThree} {
-		t.Run(name, func(t *testing.T) {
+	for i, kind := range kinds {
+		t.Run(kind.name, func(t *testing.T) {
+			if i > 0 {
+				takesLong(t)
+			}
+			of := kind.of
 			onProcesses(t, 7, 2, func(t *testing.T, c *cluster.Cluster, n *notes) {
 				f, w := newFleet(t, c, of, 10), newWatch()
 				holder := f.members[0].sup
-				held := acquire(t, holder, "held")
+				held, wanted := acquire(t, holder, "held"), acquire(t, holder, "wanted")
+				heirs := make(chan *lease.Lease, 2)
+				var waiting sync.WaitGroup
+				for _, m := range f.members[1:3] {
+					waiting.Go(func() {
+						if l, err := m.sup.Acquire(t.Context(), "wanted"); err == nil {
+							heirs <- l
+						}
+					})
+				}
+				defer waiting.Wait()
+				stop := f.crashing(slices.Concat(of.former, of.present)...)
+				defer stop()
 				f.reconfigure(of.present, of.former)
 				begun := time.Now()
 				if err := poll(10*ttl, func() error {
@@ -267,31 +321,27 @@ func TestElectoratesReconfigured(t *testing.T) {
 					t.Error(err)
 				}
 				n.took("rests on both lists after", time.Since(begun))
-				// New nodes are young. Until they have the key too, no other may be missed.
-				if err := poll(10*ttl, func() error {
-					for _, i := range of.present {
-						if is, err := c.Servers[i].Do("EXISTS", "held"); err != nil || is != int64(1) {
-							return fmt.Errorf("server %d: %v, %v: want the key", i, is, err)
-						}
-					}
-					return nil
-				}); err != nil {
-					t.Error(err)
-				}
-				isRenewed(t, held)
-				s := c.Servers[of.present[rand.IntN(len(of.present))]]
-				s.Kill()
-				<-time.After(rand.N(ttl))
-				s.Start()
 				f.finish(supervisor.FinishOptions{})
 				f.goesOn("finished")
 				f.reconfigure(of.present, nil)
+				stop()
 				f.shutDown()
 				f.goesOn("former nodes are off")
-				if !held.Valid() && !w.expired(t, held) {
-					t.Error(held.Err())
+				for _, l := range []*lease.Lease{held, wanted} {
+					if !l.Valid() && !w.expired(t, l) {
+						t.Errorf("%s: %v", l.Name(), l.Err())
+					}
+				}
+				_ = wanted.Release(t.Context())
+				for range 2 {
+					l := <-heirs
+					if l.Fence() <= wanted.Fence() {
+						t.Errorf("fence %d after %d", l.Fence(), wanted.Fence())
+					}
+					giveBack(t, l)
 				}
 				n.add("tenures", float64(f.tenures.Load()))
+				n.add("servers crashed", float64(f.crashes.Load()))
 			})
 		})
 	}
@@ -318,41 +368,60 @@ func fails(t *testing.T, sup *supervisor.Supervisor, want string) {
 	}
 }
 
+// forgottenFor is for how long a process is forgotten.
+func forgottenFor(t *testing.T) time.Duration {
+	if howOften(t) > 1 {
+		return time.Minute
+	}
+	return ttl
+}
+
+// refuses wants finish to be refused, and to say why.
+func (f *fleet) refuses(want string) {
+	f.t.Helper()
+	if err := poll(5*ttl, func() error { // on a busy machine a node may not answer in time
+		switch err := supervisor.FinishChange(f.t.Context(), f.config(), supervisor.FinishOptions{}); {
+		case err == nil:
+			f.t.Errorf("finished: want %q", want)
+			return nil
+		case !errors.Is(err, supervisor.ErrTooEarly) || !strings.Contains(err.Error(), want):
+			return err
+		}
+		return nil
+	}); err != nil {
+		f.t.Errorf("finish: %v: want %q", err, want)
+	}
+}
+
 // One rollout is skipped, the order is wrong, and a process is forgotten: there is no second holder
 // and no smaller fence, and what gets nothing says why.
 func TestElectoratesMistakes(t *testing.T) {
 	t.Parallel()
-	const early, left = "not finished: roll out Former as well, or finish it", "these nodes were left"
-	for name, run := range map[string]func(f *fleet){
-		"the second rollout comes before finish": func(f *fleet) {
-			f.members[0].end(false)
-			f.members[0].given(f.of.present, f.of.former)
-			f.goesOn("one has both")
-			for _, m := range f.members[1:3] {
-				m.end(false)
-				m.given(f.of.present, nil)
-				fails(f.t, m.sup, early)
-			}
-			f.goesOn("the others")
-		},
-		"the second rollout is over before finish": func(f *fleet) {
-			f.rollOut(f.of.present, f.of.former, false)
-			f.goesOn("both")
-			f.rollOut(f.of.present, nil, false)
-			fails(f.t, f.members[0].sup, early)
-			f.finish(supervisor.FinishOptions{})
-			f.goesOn("finished at last")
-		},
-		"a process is forgotten": func(f *fleet) {
-			forgotten := f.members[0]
+	const (
+		early = "not finished: roll out Former as well, or finish it"
+		left  = "these nodes were left: give it Nodes and Former"
+		older = "older clients use 5 nodes"
+		alone = "clients use the former nodes alone: give them both lists"
+	)
+	for _, mistake := range []struct {
+		name  string
+		of    lists
+		quick bool
+		run   func(f *fleet)
+	}{
+		{"a process is forgotten", allThree, false, func(f *fleet) {
+			forgotten, w := f.members[0], newWatch()
 			held := acquire(f.t, forgotten.sup, "held")
 			for _, m := range f.members[1:] {
 				m.end(false)
 				m.given(f.of.present, f.of.former)
 			}
-			f.goesOn("both")
-			if err := supervisor.FinishChange(f.t.Context(), f.config(), supervisor.FinishOptions{}); !errors.Is(err, supervisor.ErrTooEarly) {
-				f.t.Errorf("%v", err)
+			for end := time.Now().Add(forgottenFor(f.t)); time.Now().Before(end); {
+				f.goesOn("both")
+				f.refuses(alone)
+			}
+			if !held.Valid() && !w.expired(f.t, held) {
+				f.t.Errorf("lost before finish: %v", held.Err())
 			}
 			f.finish(supervisor.FinishOptions{Force: true})
 			if held.Valid() {
@@ -372,11 +441,57 @@ func TestElectoratesMistakes(t *testing.T) {
 			if !errors.Is(held.Err(), lease.ErrLost) {
 				f.t.Error(held.Err())
 			}
-		},
+		}},
+		{"the second rollout comes before finish", allThree, true, func(f *fleet) {
+			f.members[0].end(false)
+			f.members[0].given(f.of.present, f.of.former)
+			f.goesOn("one has both")
+			for _, m := range f.members[1:3] {
+				m.end(false)
+				m.given(f.of.present, nil)
+				fails(f.t, m.sup, early)
+			}
+			f.goesOn("the others")
+		}},
+		{"the second rollout is over before finish", allThree, false, func(f *fleet) {
+			f.rollOut(f.of.present, f.of.former, false)
+			f.goesOn("both")
+			f.rollOut(f.of.present, nil, false)
+			fails(f.t, f.members[0].sup, early)
+			f.finish(supervisor.FinishOptions{})
+			f.goesOn("finished at last")
+		}},
+		{"the first rollout is skipped", twoOfFive, true, func(f *fleet) {
+			for _, m := range f.members[:2] {
+				m.end(false)
+				m.given(f.of.present, nil)
+				fails(f.t, m.sup, older)
+			}
+			f.goesOn("the others")
+			f.refuses(alone)
+		}},
+		{"the former list comes back", twoOfFive, false, func(f *fleet) {
+			f.refuses(alone)
+			f.rollOut(f.of.present, f.of.former, false)
+			f.goesOn("both")
+			f.finish(supervisor.FinishOptions{})
+			f.rollOut(f.of.present, nil, false)
+			for _, m := range f.members[:2] {
+				m.end(false)
+				m.given(f.of.former, nil)
+				fails(f.t, m.sup, left)
+			}
+			f.goesOn("the others")
+		}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			onProcesses(t, 6, 3, func(t *testing.T, c *cluster.Cluster, n *notes) {
-				run(newFleet(t, c, allThree, 5))
+		t.Run(mistake.name, func(t *testing.T) {
+			if !mistake.quick {
+				takesLong(t)
+			}
+			onProcesses(t, 7, 3, func(t *testing.T, c *cluster.Cluster, n *notes) {
+				f := newFleet(t, c, mistake.of, 5)
+				mistake.run(f)
+				n.add("tenures", float64(f.tenures.Load()))
 			})
 		})
 	}

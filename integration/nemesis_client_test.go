@@ -29,6 +29,7 @@ import (
 // What a client process is told.
 const (
 	nemesisURLs   = "LEASEHOLD_TEST_NEMESIS_NODES"
+	nemesisFormer = "LEASEHOLD_TEST_NEMESIS_FORMER"
 	nemesisStore  = "LEASEHOLD_TEST_NEMESIS_STORE"
 	nemesisRecord = "LEASEHOLD_TEST_NEMESIS_RECORD"
 	nemesisLimit  = "LEASEHOLD_TEST_NEMESIS_LIMIT"
@@ -42,6 +43,8 @@ const (
 //	adopt over|ended|living HANDLE   adopt it, of a lease that was handed over, whose process
 //	                                 has ended, or of which nothing is known
 //	revoke                           revoke whatever lease there is
+//	lists URLS [URLS]                take other lists, the present one and the former one; it says
+//	                                 "listed" when it has
 //	come                             want the name with a supervisor that is new
 //	calm                             get the name once more with each goroutine
 //
@@ -76,7 +79,7 @@ func TestNemesisClient(t *testing.T) {
 	}
 	defer store.Close()
 	h := hands{ctx: ctx, store: store, clock: clock.System(), out: json.NewEncoder(out), cfg: supervisor.Config{
-		Nodes: node.URLs(strings.Fields(os.Getenv(nemesisURLs))...), TTL: nemesisTTL, MaxTTL: most, MaxTTLCap: nemesisCap, NodeTimeout: nemesisTTL / 10,
+		Nodes: node.URLs(strings.Fields(os.Getenv(nemesisURLs))...), Former: node.URLs(strings.Fields(os.Getenv(nemesisFormer))...), TTL: nemesisTTL, MaxTTL: most, MaxTTLCap: nemesisCap, NodeTimeout: nemesisTTL / 10,
 	}}
 	if h.sup, err = supervisor.New(h.cfg); err != nil {
 		t.Fatal(err)
@@ -155,6 +158,8 @@ func (h *hands) hear(words []string) {
 			h.revoke(ctx)
 		case "come":
 			err = h.come(ctx)
+		case "lists":
+			h.relist(words[1:])
 		}
 		if err != nil {
 			h.mu.Lock()
@@ -200,9 +205,36 @@ func (h *hands) revoke(ctx context.Context) {
 	}
 }
 
+// relist takes other lists, as soon as it may.
+func (h *hands) relist(urls []string) {
+	lists := make([][]node.Conn, 2)
+	for i, list := range urls {
+		lists[i] = node.URLs(strings.Split(list, ",")...)
+	}
+	ctx, cancel := context.WithTimeout(h.ctx, 10*nemesisTTL)
+	defer cancel()
+	for ctx.Err() == nil {
+		if err := h.sup.Reconfigure(ctx, lists[0], lists[1]); err == nil {
+			h.mu.Lock()
+			h.cfg.Nodes, h.cfg.Former = lists[0], lists[1]
+			h.mu.Unlock()
+			h.say("listed")
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(nemesisTTL / 10):
+		}
+	}
+	h.played("lists not taken")
+}
+
 // come is a process of its own as far as the nodes can see.
 func (h *hands) come(ctx context.Context) error {
-	sup, err := supervisor.New(h.cfg)
+	h.mu.Lock()
+	cfg := h.cfg
+	h.mu.Unlock()
+	sup, err := supervisor.New(cfg)
 	if err != nil {
 		return err
 	}

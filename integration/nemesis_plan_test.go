@@ -57,8 +57,8 @@ const (
 	came     = "newcomers"
 )
 
-// draw makes the plan of a seed: the same each time.
-func draw(seed uint64, length time.Duration) plan {
+// draw makes the plan of a seed for so many nodes: the same each time.
+func draw(seed uint64, length time.Duration, count int) plan {
 	r := rand.New(rand.NewPCG(seed, 0))
 	p := plan{faults: map[target][]fault{}, kinds: map[string]int{}}
 	between := func(least, most time.Duration) time.Duration {
@@ -76,7 +76,7 @@ func draw(seed uint64, length time.Duration) plan {
 		}
 		f := fault{at: at}
 		// One node mostly, sometimes a few, now and then all.
-		nodes := r.Perm(nemesisNodes)[:1+[]int{0, 0, 0, 0, 0, 0, 1, 1, 2, 4}[r.IntN(10)]]
+		nodes := r.Perm(count)[:1+[]int{0, 0, 0, 0, 0, 0, 1, 1, 2, 4}[r.IntN(10)]]
 		var targets []target
 		each := func(client int) {
 			for _, n := range nodes {
@@ -158,7 +158,7 @@ func sever(p *cluster.Proxy, f fault) {
 }
 
 func TestNemesisPlan(t *testing.T) {
-	a, b, c := draw(7, time.Minute), draw(7, time.Minute), draw(8, time.Minute)
+	a, b, c := draw(7, time.Minute, nemesisNodes), draw(7, time.Minute, nemesisNodes), draw(8, time.Minute, nemesisNodes)
 	if !reflect.DeepEqual(a, b) {
 		t.Error("one seed has two plans")
 	}

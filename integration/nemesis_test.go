@@ -27,6 +27,8 @@ import (
 	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/integration/cluster"
 	"github.com/leasehold-go/leasehold/lease"
+	"github.com/leasehold-go/leasehold/node"
+	"github.com/leasehold-go/leasehold/supervisor"
 )
 
 var (
@@ -84,19 +86,49 @@ type revocation struct {
 func TestNemesis(t *testing.T) {
 	takesLong(t)
 	t.Parallel()
-	seed, length := *nemesisSeed, howLong(t)
+	var all []int
+	for i := range nemesisNodes {
+		all = append(all, i)
+	}
+	seed, length := nemesisSeeded(t)
+	beset(t, seed, length, lists{former: all})
+}
+
+// The same while the nodes are changed in two rollouts, which the seed chooses. Half of the clients are
+// restarted, and half of them are given other lists while they run.
+func TestNemesisOfChanges(t *testing.T) {
+	takesLong(t)
+	t.Parallel()
+	seed, length := nemesisSeeded(t)
+	kind := kinds[seed%uint64(len(kinds))]
+	t.Log(kind.name)
+	beset(t, seed, length, kind.of)
+}
+
+// nemesisSeeded returns the seed, and how long faults happen.
+func nemesisSeeded(t *testing.T) (seed uint64, length time.Duration) {
+	t.Helper()
+	seed, length = *nemesisSeed, howLong(t)
 	if seed == 0 {
 		seed = rand.Uint64()
 	}
 	t.Logf("-nemesis.seed=%d -nemesis.for=%v", seed, length)
+	return seed, length
+}
+
+// beset has faults happen to the former list, and to both while they are changed, if there are two.
+func beset(t *testing.T, seed uint64, length time.Duration, of lists) {
 
 	store := processes(t, 1).Servers[0]
 	if _, err := store.Do("SET", nemesisCounter, "0"); err != nil {
 		t.Fatal(err)
 	}
-	n := newNemesis(t, store.Addr(), length)
-	plan := draw(seed, length)
-	var running sync.WaitGroup
+	n := newNemesis(t, store.Addr(), length, of)
+	plan := draw(seed, length, len(n.slots))
+	var running, changing sync.WaitGroup
+	if of.present != nil {
+		changing.Go(func() { n.change(of) })
+	}
 	begun := time.Now()
 	for target, faults := range plan.faults {
 		running.Go(func() {
@@ -113,6 +145,7 @@ func TestNemesis(t *testing.T) {
 	close(stop)
 	<-aiming
 	t.Logf("%d faults in %v: %s", plan.n, time.Since(begun).Round(time.Second), plan)
+	changing.Wait()
 
 	// What is said to a client is read before its last acquisition: that one has
 	// nothing but sound nodes in front of it.
@@ -154,13 +187,15 @@ type nemesis struct {
 	store   string
 	dir     string
 	slots   []*slot
-	wires   [][]*cluster.Proxy // by client and node
+	wires   [][]*cluster.Proxy // by client and node; the last ones are those of the operator
 	clients []*client
 	votes   chan int      // a node that is being asked for a vote
 	held    chan struct{} // somebody has the name now
 
 	mu     sync.Mutex
 	played map[string]int
+	nodes  []int // what clients are given that are started now
+	former []int
 }
 
 // A slot is one node's address, and who has it.
@@ -169,20 +204,21 @@ type slot struct {
 	active, spare cluster.Server
 }
 
-func newNemesis(t *testing.T, store string, length time.Duration) *nemesis {
+func newNemesis(t *testing.T, store string, length time.Duration, of lists) *nemesis {
 	n := &nemesis{
 		t: t, length: length, store: store, dir: t.TempDir(), votes: make(chan int, 1), held: make(chan struct{}, 1),
-		wires: make([][]*cluster.Proxy, nemesisClients), played: map[string]int{},
+		wires: make([][]*cluster.Proxy, nemesisClients+1), played: map[string]int{}, nodes: of.former,
 	}
+	count := 1 + slices.Max(slices.Concat(of.former, of.present))
 	var servers []cluster.Server
-	if list, err := cluster.OpenClocked(t, 2*nemesisNodes); err == nil {
+	if list, err := cluster.OpenClocked(t, 2*count); err == nil {
 		servers = clusterOf(list).Servers
 	} else {
 		t.Logf("left out: no clock is set: %v", err)
-		servers = cluster.OpenYoung(t, cluster.Process, 2*nemesisNodes).Servers
+		servers = cluster.OpenYoung(t, cluster.Process, 2*count).Servers
 	}
-	for i := range nemesisNodes {
-		n.slots = append(n.slots, &slot{active: servers[i], spare: servers[nemesisNodes+i]})
+	for i := range count {
+		n.slots = append(n.slots, &slot{active: servers[i], spare: servers[count+i]})
 	}
 	for i := range n.wires {
 		for k, s := range n.slots {
@@ -197,7 +233,7 @@ func newNemesis(t *testing.T, store string, length time.Duration) *nemesis {
 		}
 	}
 	for i := range nemesisClients {
-		c := &client{n: n, i: i, held: make(chan struct{}, 1)}
+		c := &client{n: n, i: i, held: make(chan struct{}, 1), list: make(chan struct{}, 1)}
 		n.clients = append(n.clients, c)
 	}
 	for _, c := range n.clients {
@@ -326,7 +362,7 @@ func (n *nemesis) aim(stop <-chan struct{}) {
 			return
 		}
 		<-time.After(rand.N(4 * time.Millisecond))
-		others := rand.Perm(nemesisNodes)[:[]int{0, 0, 0, 0, 1, 2}[rand.IntN(6)]]
+		others := rand.Perm(len(n.slots))[:[]int{0, 0, 0, 0, 1, 2}[rand.IntN(6)]]
 		for _, k := range append(others, node) {
 			if s := n.slots[k]; s.mu.TryLock() {
 				f := fault{kind: []string{emptied, emptied, emptied, swapped, swapped, killed}[rand.IntN(6)]}
@@ -342,12 +378,61 @@ func (n *nemesis) aim(stop <-chan struct{}) {
 	}
 }
 
+// change changes the nodes.
+func (n *nemesis) change(of lists) {
+	<-time.After(n.length / 4)
+	n.rollOut(of.present, of.former)
+	operator := n.wires[nemesisClients]
+	conns := func(list []int) []node.Conn { return node.URLs(urlsOf(operator, list)...) }
+	cfg := supervisor.Config{Nodes: conns(of.present), Former: conns(of.former), TTL: nemesisTTL, MaxTTLCap: nemesisCap, NodeTimeout: nemesisTTL / 10}
+	begun := time.Now()
+	for {
+		err := supervisor.FinishChange(n.t.Context(), cfg, supervisor.FinishOptions{})
+		if err == nil {
+			break
+		}
+		n.count("not finished")
+		if time.Since(begun) > n.length+time.Minute {
+			n.t.Errorf("not finished after %v: %v", time.Since(begun), err)
+			return
+		}
+		<-time.After(rand.N(nemesisTTL / 4))
+	}
+	n.t.Logf("finished after %v", time.Since(begun).Round(time.Millisecond))
+	n.rollOut(of.present, nil)
+}
+
+// rollOut gives lists to one client after the other. Some take them while they run, unless they do not
+// within a while. Others are killed.
+func (n *nemesis) rollOut(nodes, former []int) {
+	n.mu.Lock()
+	n.nodes, n.former = nodes, former
+	n.mu.Unlock()
+	for _, i := range rand.Perm(nemesisClients) {
+		if c := n.clients[i]; rand.IntN(2) == 0 || !c.relist(nodes, former) {
+			c.murder()
+		} else {
+			n.count("given other lists")
+		}
+	}
+}
+
+// urlsOf returns the URLs of some of the wires of a client.
+func urlsOf(wires []*cluster.Proxy, list []int) (urls []string) {
+	for _, i := range list {
+		urls = append(urls, wires[i].URL())
+	}
+	return urls
+}
+
 // A client is a process of TestNemesisClient, and the next one when it is killed.
 type client struct {
 	n    *nemesis
 	i    int
 	said chan string   // what the present process said last
 	held chan struct{} // it has the name now
+	list chan struct{} // it has taken other lists
+	turn sync.Mutex    // of what is done to the process
 
 	mu      sync.Mutex
 	w       *worker
@@ -361,10 +446,9 @@ func (c *client) record(k int) string {
 }
 
 func (c *client) start() {
-	var urls []string
-	for _, p := range c.n.wires[c.i] {
-		urls = append(urls, p.URL())
-	}
+	c.n.mu.Lock()
+	nodes, former := urlsOf(c.n.wires[c.i], c.n.nodes), urlsOf(c.n.wires[c.i], c.n.former)
+	c.n.mu.Unlock()
 	most := nemesisTTL
 	if c.i%2 == 1 {
 		most = nemesisCap
@@ -372,7 +456,7 @@ func (c *client) start() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.w = newWorker(c.n.t, "TestNemesisClient", 0,
-		nemesisURLs+"="+strings.Join(urls, " "), nemesisStore+"="+c.n.store, nemesisMost+"="+most.String(),
+		nemesisURLs+"="+strings.Join(nodes, " "), nemesisFormer+"="+strings.Join(former, " "), nemesisStore+"="+c.n.store, nemesisMost+"="+most.String(),
 		nemesisRecord+"="+c.record(c.records), nemesisLimit+"="+(c.n.length+2*time.Minute).String())
 	c.records++
 	c.last, c.said, c.ended = "", make(chan string, 1), make(chan struct{})
@@ -408,6 +492,8 @@ func (c *client) listen(w *worker, started chan<- struct{}, said chan<- string, 
 			}
 		case "over":
 			n.pass("over", rest)
+		case "listed":
+			tellOf(c.list)
 		case "PASS", "---", "===", "ok":
 		default:
 			select {
@@ -440,6 +526,8 @@ func (c *client) tell(line string) {
 // murder kills the process, while it has the name if it gets it soon, has somebody adopt
 // what it held, and starts another one.
 func (c *client) murder() {
+	c.turn.Lock()
+	defer c.turn.Unlock()
 	awhile(c.held, 3*nemesisTTL)
 	c.mu.Lock()
 	w, ended := c.w, c.ended
@@ -460,8 +548,25 @@ func (c *client) murder() {
 	c.start()
 }
 
+// relist gives the process other lists, and reports whether it has taken them within a while.
+func (c *client) relist(nodes, former []int) bool {
+	select {
+	case <-c.list: // of before
+	default:
+	}
+	c.tell("lists " + strings.Join(urlsOf(c.n.wires[c.i], nodes), ",") + " " + strings.Join(urlsOf(c.n.wires[c.i], former), ","))
+	select {
+	case <-c.list:
+		return true
+	case <-time.After(10 * nemesisTTL):
+		return false
+	}
+}
+
 // halt stops the process for a while.
 func (c *client) halt(d time.Duration) {
+	c.turn.Lock()
+	defer c.turn.Unlock()
 	c.mu.Lock()
 	w := c.w
 	c.mu.Unlock()

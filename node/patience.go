@@ -21,9 +21,10 @@ type patience struct {
 // periodOf is how many times the longest patience a period lasts: two TTLs.
 const periodOf = 8
 
-// periods returns how many periods have passed since the one of slow.
+// periods returns how many periods have passed since the one of slow. None has if this process was stopped
+// for long: then it may handle an answer that came before it was stopped after one that came later.
 func (p *patience) periods(now clock.Instant) time.Duration {
-	return min(63, now.Sub(p.at)/(periodOf*p.most))
+	return max(0, min(63, now.Sub(p.at)/(periodOf*p.most)))
 }
 
 // slowest returns how slow the node has been lately.

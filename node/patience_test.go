@@ -16,6 +16,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/leasehold-go/leasehold/clock"
 	"github.com/leasehold-go/leasehold/node"
 	"github.com/leasehold-go/leasehold/node/nodetest"
 )
@@ -488,4 +489,16 @@ func TestSaysHowLongItHasDialled(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A process that was stopped for long may handle an answer that came before that after one that came
+// later. The earlier one counts in the present period.
+func TestPatienceOfEarlierAnswer(t *testing.T) {
+	for _, ago := range []time.Duration{longest, 8 * longest, 100 * longest, 1000 * longest} {
+		now := clock.Instant(time.Hour)
+		got := node.PatienceAfter(timeout, longest, node.Answer{At: now, Took: timeout}, node.Answer{At: now.Add(-ago), Took: 2 * timeout}, node.Answer{At: now, Took: 0})
+		if want := []time.Duration{2 * timeout, 4 * timeout, 4 * timeout}; !slices.Equal(got, want) {
+			t.Errorf("%v earlier: %v, want %v", ago, got, want)
+		}
+	}
 }

@@ -71,6 +71,7 @@ type ChangeNode struct {
 
 	change  node.Change
 	isGrown bool
+	isLost  bool // the change tells an identity that a node of these lists has lost
 }
 
 // MarshalJSON returns the fields that are set, durations as in "1.5s".
@@ -277,6 +278,25 @@ func (st *ChangeStatus) inTheWay() error {
 		}
 	}
 	return tooEarly(broken)
+}
+
+// mayFinish returns what speaks against finishing, and whether the present list is opened already.
+func (st *ChangeStatus) mayFinish(dead map[int]bool, force bool) (opened bool, err error) {
+	if err := st.other(); err != nil {
+		return false, err
+	}
+	// Once it is opened the former nodes are of no concern, and may be off.
+	opened = st.count(ListNodes, node.StageOpened) >= st.quorum
+	for i := range st.Nodes {
+		if n := &st.Nodes[i]; n.Err != nil && !dead[i] && !(opened && n.List == ListFormer) {
+			return false, silenceError{fmt.Errorf("%s cannot be asked: %w: mend it, or name it as dead if it is off for good", n.Node, n.Err)}
+		}
+	}
+	lost := slices.ContainsFunc(st.Nodes, func(n ChangeNode) bool { return n.isLost })
+	if err := st.inTheWay(); err != nil && !force && (!opened || lost) {
+		return false, err
+	}
+	return opened, nil
 }
 
 // tooEarly returns an error that wraps ErrTooEarly, or nil if there is no reason.

@@ -258,7 +258,8 @@ func TestInspectChange(t *testing.T) {
 		if st := status(t, nil, is); !strings.Contains(st.Next, "finished") || st.Nodes[0].Stage != node.StageOpened || len(st.Nodes) != 3 {
 			t.Errorf("%+v", st)
 		}
-		start(t, is, former(nodes[2:4]))
+		start(t, nodes[2:5], former(is))
+		time.Sleep(5 * ttl)
 		if st := status(t, nodes[1:3], is); !strings.Contains(st.Next, "another change of the nodes was begun") {
 			t.Errorf("%+v", st)
 		}
@@ -290,6 +291,7 @@ func TestSkippedRollouts(t *testing.T) {
 		old := start(t, was, owner("old"))
 		kept := acquire(t, old, "kept")
 		both := start(t, is, former(was), owner("both"))
+		time.Sleep(ttl) // until the nodes know of the change; before, next is told that old uses other nodes
 		next := start(t, is, owner("next"))
 		gets(next, "x", early)
 		gets(both, "x", "")
@@ -667,4 +669,153 @@ func TestFinishWaitsAgain(t *testing.T) {
 			t.Errorf("finished after %v", took)
 		}
 	})
+}
+
+// A client that begins at the same time as finish is enrolled before it says what it uses. Finish sees it.
+func TestFinishSeesWhoHasJustBegun(t *testing.T) {
+	bubble(t, 6, func(t *testing.T, nodes []*nodetest.Node) {
+		was, is := nodes[:3], nodes[3:]
+		start(t, is, former(was))
+		time.Sleep(ttl)
+		for _, n := range nodes {
+			n.Delay(ttl / 100)
+		}
+		time.AfterFunc(ttl/500, func() {
+			if sup, err := supervisor.New(supervisor.Config{Nodes: nodetest.Conns(was), TTL: ttl, MaxTTLCap: ttl, Clock: clock.Runtime()}); err != nil {
+				t.Error(err)
+			} else {
+				t.Cleanup(func() { sup.Close(canceled()) })
+			}
+		})
+		err := supervisor.FinishChange(t.Context(), change(was, is), supervisor.FinishOptions{})
+		if !errors.Is(err, supervisor.ErrTooEarly) || !strings.Contains(err.Error(), "clients use the former nodes alone") {
+			t.Errorf("%v", err)
+		}
+		if list := stages(t, was, is); slices.Max(list) != node.StageBegun {
+			t.Errorf("%v", list)
+		}
+	})
+}
+
+// Nodes may be changed one at a time after a change in two rollouts, and a node may lose its data while no
+// client knows it. Only if the present list may be the former one by now an operator must look: then
+// finish, with the same lists, says which one it is.
+func TestAfterAChange(t *testing.T) {
+	begin := func(t *testing.T, was, is []*nodetest.Node) (fence uint64) {
+		t.Helper()
+		sup := start(t, is, former(was))
+		held := acquire(t, sup, "x")
+		finish(t, was, is, supervisor.FinishOptions{})
+		if err := sup.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(5 * time.Second) // until the nodes have forgotten it
+		return held.Fence()
+	}
+	goesOn := func(t *testing.T, is []*nodetest.Node, fence uint64) uint64 {
+		t.Helper()
+		sup := start(t, is)
+		for range 3 {
+			l := acquire(t, sup, "x")
+			if l.Fence() <= fence {
+				t.Errorf("fence %d after %d", l.Fence(), fence)
+			}
+			fence = l.Fence()
+			if err := l.Release(t.Context()); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(3 * ttl) // until no node is young
+		}
+		if err := sup.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(5 * time.Second)
+		return fence
+	}
+	t.Run("one at a time", func(t *testing.T) {
+		bubble(t, 6, func(t *testing.T, nodes []*nodetest.Node) {
+			fence := begin(t, nodes[:3], nodes[1:4])
+			fence = goesOn(t, nodes[1:4], fence)
+			fence = goesOn(t, nodes[1:5], fence)
+			fence = goesOn(t, nodes[1:6], fence)
+			goesOn(t, nodes[2:6], fence)
+		})
+	})
+	t.Run("and then in two rollouts", func(t *testing.T) {
+		bubble(t, 7, func(t *testing.T, nodes []*nodetest.Node) {
+			fence := begin(t, nodes[:3], nodes[1:4])
+			fence = goesOn(t, nodes[1:5], fence)
+			fence = begin(t, nodes[1:5], nodes[4:])
+			goesOn(t, nodes[4:], fence)
+		})
+	})
+	t.Run("and then back", func(t *testing.T) {
+		bubble(t, 4, func(t *testing.T, nodes []*nodetest.Node) {
+			was, is := nodes[:3], nodes[1:]
+			fence := begin(t, was, is)
+			fence = begin(t, is, was)
+			if list := stages(t, is, was); !slices.Equal(list, []node.Stage{3, 3, 3, 3}) {
+				t.Errorf("%v: want all opened", list)
+			}
+			goesOn(t, was, fence)
+		})
+	})
+	t.Run("a node is emptied", func(t *testing.T) {
+		bubble(t, 6, func(t *testing.T, nodes []*nodetest.Node) {
+			fence := begin(t, nodes[:3], nodes[3:])
+			nodes[3].Restart()
+			fence = goesOn(t, nodes[3:], fence)
+			fence = goesOn(t, nodes[3:], fence)
+			nodes[4].Restart()
+			fence = goesOn(t, nodes[3:], fence)
+			goesOn(t, nodes[3:], fence)
+			if err := acquireError(t, start(t, nodes[:3])); err == nil || !strings.Contains(err.Error(), "these nodes were left") {
+				t.Errorf("former alone: %v", err)
+			}
+		})
+	})
+	t.Run("the node that came is emptied", func(t *testing.T) {
+		bubble(t, 4, func(t *testing.T, nodes []*nodetest.Node) {
+			was, is := nodes[:3], nodes[1:]
+			fence := begin(t, was, is)
+			nodes[3].Restart()
+			nodes[0].Crash() // it is off
+			sup := start(t, is)
+			time.Sleep(3 * ttl)
+			if err := acquireError(t, sup); err == nil || !strings.Contains(err.Error(), "another change of the nodes is not finished, or these nodes belong to other lists") {
+				t.Fatal(err)
+			}
+			if err := supervisor.FinishChange(t.Context(), change(was, is), supervisor.FinishOptions{}); !errors.Is(err, supervisor.ErrTooEarly) {
+				t.Errorf("%v: want that clients use other nodes, or may", err)
+			}
+			finish(t, was, is, supervisor.FinishOptions{Force: true})
+			time.Sleep(10 * time.Second) // until it has heard of it
+			l := acquire(t, sup, "x")
+			if l.Fence() <= fence {
+				t.Errorf("fence %d after %d", l.Fence(), fence)
+			}
+			if err := l.Release(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if list := stages(t, was, is); !slices.Equal(list[:3], []node.Stage{3, 3, 3}) {
+				t.Errorf("%v", list)
+			}
+			nodes[0].Recover()
+			old := start(t, was)
+			time.Sleep(3 * ttl) // before, a quorum is one of the present list as well
+			if err := acquireError(t, old); err == nil || !strings.Contains(err.Error(), "these nodes were left") {
+				t.Errorf("former alone: %v", err)
+			}
+		})
+	})
+}
+
+// acquireError returns why a name is not acquired.
+func acquireError(t *testing.T, sup *supervisor.Supervisor) error {
+	t.Helper()
+	l, err := sup.TryAcquire(t.Context(), "y")
+	if l != nil {
+		_ = l.Release(t.Context())
+	}
+	return err
 }

@@ -24,6 +24,7 @@ type crew struct {
 	actors   []*node.Actor
 	replies  chan node.Batch
 	states   []node.State
+	left     node.Electorate // the former list, as an opened change tells it in which a node has lost its identity since
 	lastID   uint64
 	kill     context.CancelFunc
 	tasks    errgroup.Group
@@ -140,7 +141,34 @@ func (c *crew) change() node.Change {
 		}
 		return node.NewElectorate(len(nodes), ids)
 	}
-	return node.Change{Former: of(ListFormer), Present: of(ListNodes)}
+	ch := node.Change{Former: of(ListFormer), Present: of(ListNodes)}
+	if all := node.NewElectorate(ch.Former.Nodes, slices.Concat(ch.Former.Identities, c.left.Identities)); len(all.Identities) <= all.Nodes {
+		ch.Former = all // these nodes may be off
+	}
+	return ch
+}
+
+// isSameButForLost reports whether an opened change that a node keeps is ours, but for nodes that have
+// lost their identities since: a quorum of the present list has those that it had, and no node is in
+// another list than before.
+func isSameButForLost(ours, kept node.Change) bool {
+	common := 0
+	for _, list := range [][]string{kept.Former.Identities, kept.Present.Identities} {
+		for _, id := range list {
+			was, is := slices.Contains(ours.Former.Identities, id), slices.Contains(ours.Present.Identities, id)
+			inFormer, inPresent := slices.Contains(kept.Former.Identities, id), slices.Contains(kept.Present.Identities, id)
+			if (was || is) && (was != inFormer || is != inPresent) {
+				return false
+			}
+		}
+	}
+	for _, id := range kept.Present.Identities {
+		if slices.Contains(ours.Present.Identities, id) {
+			common++
+		}
+	}
+	return kept.Stage == node.StageOpened && ours.Former.Nodes == kept.Former.Nodes &&
+		ours.Present.Nodes == kept.Present.Nodes && common >= core.QuorumOf(ours.Present.Nodes)
 }
 
 // look asks all nodes.
@@ -181,7 +209,10 @@ func (c *crew) look(ctx context.Context) ChangeStatus {
 		}
 		if is := s.Change; is.Stage != node.StageNone {
 			same := st.isChange && ours.SamePair(is)
-			if same || !st.isChange {
+			if n.isLost = st.isChange && !same && isSameButForLost(ours, is); n.isLost {
+				c.left = is.Former
+			}
+			if same || n.isLost || !st.isChange {
 				n.Stage = is.Stage
 			}
 			n.Other = !same && is.Stage != node.StageOpened
@@ -256,17 +287,15 @@ func (c *crew) finish(ctx context.Context, opts FinishOptions) error {
 		return err
 	}
 	st := c.look(ctx)
-	if err := st.other(); err != nil {
-		return err
-	}
-	// Once it is opened the former nodes are of no concern, and may be off.
-	opened := st.count(ListNodes, node.StageOpened) >= st.quorum
-	for i := range st.Nodes {
-		if n := &st.Nodes[i]; n.Err != nil && !dead[i] && !(opened && n.List == ListFormer) {
-			return silenceError{fmt.Errorf("%s cannot be asked: %w: mend it, or name it as dead if it is off for good", n.Node, n.Err)}
+	opened, err := st.mayFinish(dead, opts.Force)
+	if err == nil && !opened && !opts.Force {
+		// A client that has just begun is enrolled a moment before it says what it uses.
+		if err = c.wait(ctx, c.cfg.NodeTimeout); err == nil {
+			st = c.look(ctx)
+			opened, err = st.mayFinish(dead, opts.Force)
 		}
 	}
-	if err := st.inTheWay(); err != nil && !opts.Force && !opened {
+	if err != nil {
 		return err
 	}
 	var floor uint64
@@ -285,6 +314,8 @@ func (c *crew) finish(ctx context.Context, opts FinishOptions) error {
 	if err := c.confirmed(c.tell(ctx, node.Advance, node.StageOpened, floor, present), dead, present, st.quorum); err != nil {
 		return fmt.Errorf("not all nodes are opened: %w", err)
 	}
+	// The others may be off. If they are used again one day, they must not say that this is not finished.
+	c.tell(ctx, node.Advance, node.StageOpened, floor, func(i int) bool { return !present(i) })
 	say("finished: fences are larger than %d; give each process Nodes alone, in any order", floor)
 	return nil
 }

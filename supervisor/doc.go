@@ -233,6 +233,7 @@
 //     may have no node in common: the nodes let votes of the second count only when no lease
 //     of the first can be believed in any more. Fences of the second are larger than the floor
 //     that the nodes keep, because it was read when the first handed out no fence any more.
+//     After that a list which is neither counts, too, unless it may be the former one.
 //  26. A lease rests on the lists with which it was elected or adopted. Whatever needs a quorum
 //     needs one of each. When its process is given a second list, the nodes of that get its
 //     key as nodes that never had it, on probation. As soon as all of them count, the lease

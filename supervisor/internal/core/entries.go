@@ -179,7 +179,7 @@ func (c *Core) givesWayTo(now clock.Instant, i int, x *other) bool {
 	if e.since != 0 && (x.since > e.since || x.since == e.since && x.text > e.text) {
 		return false
 	}
-	apart, doubtful := c.isApart(now, &x.entry)
+	apart, doubtful := c.isApart(now, &x.entry, c.nodes[i].state.Time+now.Sub(c.nodes[i].state.TimeBack)-x.since)
 	return apart && (!doubtful || c.signsAgain(x)) && !c.isShutOut(&x.entry)
 }
 
@@ -204,10 +204,10 @@ func (c *Core) isShutOut(theirs *node.Entry) bool {
 	return leaves(&c.changing.seen)
 }
 
-// isApart reports whether none of our lists certainly meets one of theirs. It is doubtful if the
-// lists of some two would meet had nodes not lost their identities: fewer than a quorum, or any of
-// those that have begun their present lives a short time ago.
-func (c *Core) isApart(now clock.Instant, theirs *node.Entry) (apart, doubtful bool) {
+// isApart reports whether none of our lists certainly meets one of theirs, whose entry has so counted for
+// some time. It is doubtful if the lists of some two would meet had nodes not lost their identities
+// since: fewer than a quorum, or any of those that have begun their present lives a short time ago.
+func (c *Core) isApart(now clock.Instant, theirs *node.Entry, counted time.Duration) (apart, doubtful bool) {
 	ours := []node.Electorate{c.describeGrown(c.present())}
 	if c.toldKind == modeBoth {
 		ours = append(ours, c.describeGrown(c.former()))
@@ -222,11 +222,25 @@ func (c *Core) isApart(now clock.Instant, theirs *node.Entry) (apart, doubtful b
 			if common >= need {
 				return false, false
 			}
-			few := need-common <= our.Nodes-QuorumOf(our.Nodes)
+			few := need-common <= min(our.Nodes-QuorumOf(our.Nodes), c.younger(now, our, *their, counted))
 			doubtful = doubtful || need <= min(our.Nodes, their.Nodes) && (few || c.haveBegun(now))
 		}
 	}
 	return true, doubtful
+}
+
+// younger returns how many nodes of ours, that others do not name, have begun their present lives later
+// than the others have left their entry, or not long before: so they may be nodes that the others name,
+// which have lost their identities since.
+func (c *Core) younger(now clock.Instant, ours, theirs node.Electorate, counted time.Duration) (n int) {
+	for i := range c.nodes {
+		s := &c.nodes[i].state
+		if slices.Contains(ours.Identities, s.Identity) && !slices.Contains(theirs.Identities, s.Identity) &&
+			s.Age+now.Sub(s.LifeAt) < counted+c.settings.signedFor() {
+			n++
+		}
+	}
+	return n
 }
 
 // haveBegun reports whether one of our nodes has begun its present life so lately that entries may count

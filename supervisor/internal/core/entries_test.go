@@ -71,7 +71,7 @@ func TestWhichListsMeet(t *testing.T) {
 		if !ok {
 			t.Fatal(c.theirs)
 		}
-		if apart, doubtful := b.c.isApart(b.now(), &theirs); apart != c.apart || doubtful != c.doubtful {
+		if apart, doubtful := b.c.isApart(b.now(), &theirs, time.Hour); apart != c.apart || doubtful != c.doubtful {
 			t.Errorf("%s: apart %v, doubtful %v; want %v, %v", name, apart, doubtful, c.apart, c.doubtful)
 		}
 	}
@@ -84,8 +84,28 @@ func TestYoungIdentityIsNotCertain(t *testing.T) {
 	for i := range 2 {
 		b.restart(i, func(s *node.State) { s.Identity, s.Run = fmt.Sprint("new", i), fmt.Sprint("run", i) })
 	}
-	if apart, _ := b.c.isApart(b.now(), &theirs); apart {
+	if apart, _ := b.c.isApart(b.now(), &theirs, time.Hour); apart {
 		t.Error("apart by identities of young nodes")
+	}
+}
+
+// A node cannot have lost its identity since others left an entry, if its present life had begun before.
+func TestOldNodesHaveLostNoIdentity(t *testing.T) {
+	b := given(t, "", "abcde")
+	theirs, _ := node.ParseEntry("5 a,b,c,x,y")
+	for young := range 5 { // of those that others do not name, and then of the others
+		for i := range 5 {
+			b.told(4-i, func(s *node.State) {
+				if s.Age, s.LifeAt = time.Hour, b.now(); i < young {
+					s.Age = time.Hour / 2
+				}
+			})
+		}
+		// As many as would have had to lose theirs must be as young as the entry.
+		apart, doubtful := b.c.isApart(b.now(), &theirs, time.Hour*3/4)
+		if !apart || doubtful != (young >= 2) {
+			t.Errorf("%d young: apart %v, doubtful %v", young, apart, doubtful)
+		}
 	}
 }
 
@@ -97,11 +117,11 @@ func TestFlushedIdentitiesAreDoubtful(t *testing.T) {
 		b.told(i, func(s *node.State) { s.Identity, s.Run, s.Life, s.LifeAt = id, "run-"+id, 2, b.now() })
 	}
 	theirs, _ := node.ParseEntry("3 a,b,c")
-	if apart, doubtful := b.c.isApart(b.now(), &theirs); !apart || !doubtful {
+	if apart, doubtful := b.c.isApart(b.now(), &theirs, time.Hour); !apart || !doubtful {
 		t.Errorf("apart %v, doubtful %v", apart, doubtful)
 	}
 	b.clock.Advance(2 * b.c.settings.signedFor())
-	if _, doubtful := b.c.isApart(b.now(), &theirs); doubtful {
+	if _, doubtful := b.c.isApart(b.now(), &theirs, time.Hour); doubtful {
 		t.Error("doubtful for ever")
 	}
 }

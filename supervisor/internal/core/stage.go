@@ -15,7 +15,7 @@ import (
 //	none     all
 //	begun    clients of the former list alone, and of both
 //	closed   clients of both
-//	opened   clients of both, and of the present list alone
+//	opened   clients of both, of the present list alone, and of a list that came after that
 //
 // See invariant 25 of package supervisor.
 
@@ -92,19 +92,44 @@ func parts(list node.Electorate, ch *node.Change) (former, present bool) {
 	return former, present
 }
 
+// succeeds reports whether a list that is not the present one of an opened change came after it: nodes
+// were changed one at a time since, or one has lost its identity while no client knew it. The change
+// keeps clients of the former list out, so the list must not be that one. It is not if it certainly
+// meets the present list, as its leases exclude those of that then. Nor is it if it has another number of
+// nodes, or a node that came with the change; a node that left belongs to the former list.
+func succeeds(list node.Electorate, ch *node.Change) bool {
+	common, came := 0, false
+	for _, id := range list.Identities {
+		was, is := slices.Contains(ch.Former.Identities, id), slices.Contains(ch.Present.Identities, id)
+		switch {
+		case was && !is:
+			return false
+		case is:
+			common++
+			came = came || !was
+		}
+	}
+	meet := QuorumOf(list.Nodes)+QuorumOf(ch.Present.Nodes) > list.Nodes+ch.Present.Nodes-common
+	return meet || came || list.Nodes != ch.Former.Nodes
+}
+
 // follows reports whether a change may take the place of another one that a node keeps: if that is
-// opened, and begins with the lists to which it led. What only seems to be another one, as a node has
-// lost its identity, must not begin anew: clients of the former list would count again.
+// opened, and begins with the list to which it led, or with one that came after that. What only seems
+// to be another one, as a node has lost its identity, must not begin anew: clients of the former list
+// would count again.
 func follows(next, ch *node.Change) bool {
 	_, after := mayBe(next.Former, ch.Present)
 	_, before := mayBe(next.Former, ch.Former)
-	return ch.Stage == node.StageOpened && after && !before
+	_, again := mayBe(next.Present, ch.Present)
+	again = again && next.Former.Nodes == ch.Former.Nodes
+	return ch.Stage == node.StageOpened && !before && (after || !again && succeeds(next.Former, ch))
 }
 
 // lets reports whether a stage lets votes of clients count that rest on one list.
 func lets(list node.Electorate, ch *node.Change) bool {
 	former, present := parts(list, ch)
-	return former && ch.Stage <= node.StageBegun || present && ch.Stage >= node.StageOpened
+	return former && ch.Stage <= node.StageBegun ||
+		ch.Stage >= node.StageOpened && (present || !former && succeeds(list, ch))
 }
 
 // reviewStages finds out what the stages of the nodes allow.
@@ -172,6 +197,8 @@ func (c *Core) outside(list node.Electorate, ch *node.Change) Reason {
 		return ReasonNone
 	case former:
 		return ReasonNodesLeft
+	case !present && stage == node.StageOpened && succeeds(list, ch):
+		return ReasonNone
 	case present:
 		return ReasonNotFinished
 	}
@@ -221,8 +248,9 @@ func (c *Core) advanceSoon(now clock.Instant) {
 func (x *changing) wake(c *Core, now clock.Instant) { c.advance(now) }
 
 // advance tells each node of the change what it does not know: that it has begun, how far it has
-// come on another node, and the floor. A process that finds another change tells nothing. A process of the former list alone tells nothing, and one of
-// the present list alone only that it is opened.
+// come on another node, and the floor. A process that finds another change tells nothing. A process of
+// the former list alone tells nothing, and one of the present list alone, or of one that came after that,
+// only that it is opened.
 func (c *Core) advance(now clock.Instant) {
 	x := &c.changing
 	c.alarms.clear(x)
@@ -236,8 +264,8 @@ func (c *Core) advance(now clock.Instant) {
 		if x.seen.SamePair(told) {
 			told.Stage = max(told.Stage, x.seen.Stage)
 		}
-	} else if former, present := parts(c.describeGrown(c.present()), &x.seen); present && !former && x.seen.Stage == node.StageOpened {
-		told = x.seen
+	} else if former, _ := parts(c.describeGrown(c.present()), &x.seen); !former && x.seen.Stage == node.StageOpened {
+		told = x.seen // if nothing speaks against it, see x.why
 	}
 	if told.Stage == node.StageNone || x.why != ReasonNone || c.closing {
 		return

@@ -349,6 +349,70 @@ func TestLostIdentityBeginsNoChange(t *testing.T) {
 	}
 }
 
+// Lists that come after an opened change: one node at a time, or a node has lost its identity while no
+// client knew it. What may be the former list acquires nothing.
+func TestListsAfterAChange(t *testing.T) {
+	const opened = node.StageOpened
+	for _, c := range []struct {
+		former, present, list string
+		is                    bool
+	}{
+		{"abc", "def", "defx", true},    // one more: they meet
+		{"abc", "def", "de", true},      // one less
+		{"abc", "def", "defxy", true},   // two steps later
+		{"abc", "def", "dxy", true},     // two have lost their identities
+		{"abc", "def", "aef", false},    // a node that left
+		{"abc", "bcd", "bcdx", true},    // they meet
+		{"abcd", "bcd", "bcdx", true},   // they meet, and a may be x: then F and P meet as well
+		{"abc", "bcd", "bdx", true},     // d came with the change
+		{"abc", "bcd", "bcx", false},    // a or d has lost its identity
+		{"abc", "bcd", "bxy", false},    // and c
+		{"abc", "bcdef", "bcxyz", true}, // five were never the former list
+		{"abcde", "cde", "cdx", true},
+		{"abcde", "cdefg", "cdexy", false},
+		{"abcde", "cdefg", "cdefx", true},
+	} {
+		for stage := node.StageBegun; stage <= opened; stage++ {
+			want := ReasonOtherChange
+			if c.is && stage == opened {
+				want = ReasonNone
+			}
+			b := given(t, "", c.list)
+			all := make([]int, len(c.list))
+			for i := range all {
+				all[i] = i
+			}
+			b.marks(changeOf(c.former, c.present, stage), 5, all[:2]...)
+			if why := b.c.changing.why; why != want {
+				t.Errorf("%+v at %v: %v, want %v", c, stage, why, want)
+			}
+			b.take(node.Advance)
+			w := b.acquire("x")
+			if want != ReasonNone {
+				b.refused(w, want)
+				continue
+			}
+			b.wantNodes(b.take(node.Grant), all...)
+		}
+		// What may follow the change is a change from such a list.
+		next := changeOf(c.list, "rst", node.StageBegun)
+		if ch := changeOf(c.former, c.present, opened); follows(&next, &ch) != c.is {
+			t.Errorf("%+v: follows: %t", c, !c.is)
+		}
+		// It may lead back to the present list, but not from one that may be the former.
+		back := changeOf(c.list, c.present, node.StageBegun)
+		if ch := changeOf(c.former, c.present, opened); follows(&back, &ch) != (c.is && len(c.list) != len(c.former)) {
+			t.Errorf("%+v: back: follows: %t", c, follows(&back, &ch))
+		}
+	}
+	// Nodes that know nothing of the change are told that it is opened.
+	b := given(t, "", "defx")
+	b.marks(changeOf("abc", "def", opened), 5, 0)
+	if told := b.advanced(); told[1] != changeOf("abc", "def", opened).String() || told[3] != told[1] || told[0] != "" {
+		t.Errorf("told %v", told)
+	}
+}
+
 // A change that no node tells of any more is nothing to a process whose nodes have all got other
 // identities.
 func TestChangeThatWasForgotten(t *testing.T) {
