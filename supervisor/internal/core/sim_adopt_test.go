@@ -176,6 +176,8 @@ func (w *world) adopted(l *simLease, h *simHandle) {
 			w.excuse(adoptByHand, l)
 		case w.descends(r.token, h.former.token) && !copied:
 			w.fail("client %d adopts %s, which was adopted before", l.c.id, h.Token)
+		case l.leftBy(r):
+			w.excuse(formerEmptied, l)
 		case blind: // it could not learn that it was not alone, and so the heir cannot
 			w.excuse(e, l)
 		case late:

@@ -431,6 +431,9 @@ func (w *world) rename(n *simNode, s node.Stage, floor uint64) {
 	mark, ok := keyspace.ReadMark(n.text(simOwn.Marker))
 	had, _ := node.ParseChange(mark.Change)
 	if next := w.pair(max(s, had.Stage)).String(); ok && (next != mark.Change || floor > mark.Floor) {
+		if had.Stage < node.StageClosed && s >= node.StageClosed {
+			n.closedAt = w.now
+		}
 		mark.Change, mark.Floor = next, max(floor, mark.Floor)
 		n.begin().Set(simOwn.Marker, mark.String(), keyspace.Never)
 	}
@@ -460,7 +463,41 @@ func (n *simNode) advance(t *keyspace.Turn, change string, floor uint64, told st
 	if err != nil {
 		n.w.fail("node %d: advance: %v", n.id, err)
 	}
-	return says == keyspace.Ours
+	if says != keyspace.Ours {
+		return false
+	}
+	if had.Stage < node.StageClosed && next.Stage >= node.StageClosed {
+		n.closedAt = n.w.now
+	}
+	return true
+}
+
+// forgotChange reports whether a lease is of a client that was told the former list alone, and a quorum
+// of that list says no more that it is closed, although the present list was opened: servers that were
+// left, and have lost their data since. One that was closed anew counts for as long as votes may be
+// believed in from before that.
+func (w *world) forgotChange(l *simLease) bool {
+	x := w.change
+	if x == nil || !x.opened || l.c.role != givenFormer {
+		return false
+	}
+	var open nodeSet
+	for _, n := range w.nodes {
+		mark, _ := keyspace.ReadMark(n.text(simOwn.Marker))
+		if ch, _ := node.ParseChange(mark.Change); ch.Stage < node.StageClosed || w.now-n.closedAt < w.maxTTL {
+			open.add(n.id)
+		}
+	}
+	return x.former.quorumIn(open)
+}
+
+// leftBy reports whether one of two leases was won on former nodes that have forgotten that they were
+// left, and the other one rests on the present list alone.
+func (l *simLease) leftBy(o *simLease) bool {
+	isPresent := func(l *simLease) bool {
+		return len(l.lists) == 1 && l.lists[0].nodes == l.c.w.change.present.nodes && l.c.role != givenFormer
+	}
+	return l.left && isPresent(o) || o.left && isPresent(l)
 }
 
 // enough reports whether a quorum of each list on which a lease rests is among some nodes.
