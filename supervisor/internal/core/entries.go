@@ -95,7 +95,10 @@ func (r *reader) wake(c *Core, now clock.Instant) {
 		return
 	}
 	for _, l := range slices.Clone(c.waited) {
-		if t := l.attempt; t != nil && (t.phase == phaseElecting || t.phase == phaseRaising) {
+		if l.waitList == nil || l.attempt == nil {
+			continue // its waiter wanted any of several names, and has just got another one
+		}
+		if t := l.attempt; t.phase == phaseElecting || t.phase == phaseRaising {
 			c.decide(now, t)
 		}
 	}

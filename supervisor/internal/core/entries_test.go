@@ -292,6 +292,28 @@ func TestEntriesAreReadFirst(t *testing.T) {
 	}
 }
 
+// A caller that has waited for entries, and wants any of several names, leaves all other lines as soon as
+// it has one.
+func TestAnyWaitsForEntries(t *testing.T) {
+	b := newBench(t, 3)
+	for i := range 2 {
+		b.enrol(i)
+	}
+	w, tokens := b.standAny("x", "y", "z")
+	b.announce(tokens["x"], 0, 1)
+	claims := b.take(node.Claim)
+	b.deaf.add(2)
+	b.enrol(2)
+	sign := to(b.signs, 2)
+	for _, s := range claims[:2] {
+		b.say(s, node.OK)
+	}
+	b.waits(w)
+	b.c.Receive(b.now(), node.Batch{Node: 2, State: b.c.nodes[2].state, Replies: []node.Reply{{ID: sign.cmd.ID, Op: node.Sign}}})
+	b.advance(0)
+	b.got(w)
+}
+
 // An entry that gets another text, because more nodes were met, is as old as before; one that tells
 // other lists is not, and none of a life that is over.
 func TestAgeOfAnEntry(t *testing.T) {
