@@ -18,7 +18,7 @@ type entryAt struct {
 	until  clock.Instant // until when ours surely counts; 0 if it was not left, Never if the node keeps none
 	text   string        // of ours, as it was last sent
 	since  time.Duration // since when ours counts, by the node's TIME; 0 if that is not known
-	unread clock.Instant // ours is under way for the first time: an election waits until then to read the others; 0 if not
+	unread clock.Instant // ours is under way to where it does not count: an election waits until then to read the others; 0 if not
 	others []other
 	copied map[string]clock.Instant // until when entries count that were copied from other nodes
 }
@@ -85,7 +85,8 @@ func (c *Core) ageOf(now clock.Instant, i int) time.Duration {
 	return max(0, p.state.Time+now.Sub(p.state.TimeBack)-e.since)
 }
 
-// A reader says when elections go on that have waited for the entries of nodes that were just enrolled.
+// A reader says when elections go on that have waited for the entries of nodes that were just enrolled,
+// or on which ours has run out.
 // They would be won before it is known that they must not be, if another node answers first.
 type reader struct{ alarm }
 

@@ -292,6 +292,28 @@ func TestEntriesAreReadFirst(t *testing.T) {
 	}
 }
 
+// A process that was stopped for longer than its entries live reads what was left meanwhile before it wins:
+// also by a node that has not voted for it.
+func TestEntriesAreReadAfterAStop(t *testing.T) {
+	b := newBench(t, 3)
+	b.strict = true
+	for i := range 3 {
+		b.enrol(i)
+	}
+	b.deaf.add(2)
+	b.advance(time.Hour)
+	b.signs = nil
+	w := b.acquire("x")
+	sign := to(b.signs, 2)
+	for _, s := range b.take(node.Grant)[:2] {
+		b.say(s, node.OK)
+	}
+	b.waits(w)
+	b.c.Receive(b.now(), node.Batch{Node: 2, State: b.c.nodes[2].state, Replies: []node.Reply{{ID: sign.cmd.ID, Op: node.Sign}}})
+	b.advance(0)
+	b.got(w)
+}
+
 // A caller that has waited for entries, and wants any of several names, leaves all other lines as soon as
 // it has one.
 func TestAnyWaitsForEntries(t *testing.T) {
