@@ -19,7 +19,7 @@ import (
 // and opens the present one; the processes are given that alone. Some do what they should not.
 
 var (
-	simChanges    = flag.Int("sim.changes", 0, "how many histories TestSimulationOfChanges plays; 0 for those of a few seconds")
+	simChanges    = flag.Int("sim.changes", 0, "how many histories TestSimulationOfChanges and TestSimulationOfSkippedRollouts play; 0 for those of a few seconds")
 	simChangeFrom = flag.Uint64("sim.changes.from", 1, "the seed of the first of them")
 	simChangeSeed = flag.Uint64("sim.change", 0, "play this history of a change alone; with -v it is told step by step")
 )
@@ -57,6 +57,8 @@ type simChange struct {
 	forced          bool    // finish does not look who is there
 	behind          bool    // the clocks of new nodes are
 	restful         bool    // nobody wants a name with both lists: only the floor carries the order of fences
+	skipped         bool    // nobody is given both lists, but who only asks
+	asks            bool    // the next one that starts only asks
 	opened          bool    // finish was so far
 	floor           uint64
 	relisted        int
@@ -115,6 +117,10 @@ func (w *world) giveLists(c *simClient) (former, present []int) {
 			c.members = append(c.members, i)
 		}
 		return nil, nil
+	}
+	if x.skipped {
+		c.role, c.asks = x.giveOne(w), x.asks
+		return c.takeLists()
 	}
 	c.role = x.last
 	switch x.phase {
@@ -592,13 +598,15 @@ func (w *world) settleChange() {
 // Nodes are changed under clients that compete, some of which were given other lists than they should
 // have been: at any instant one of them at most believes that it holds a name, and fences grow. What
 // is checked is what TestSimulation checks, with a quorum of each list on which a lease rests.
-func TestSimulationOfChanges(t *testing.T) {
+func TestSimulationOfChanges(t *testing.T) { playChanges(t, (*world).newChange) }
+
+func playChanges(t *testing.T, begins func(*world)) {
 	if *simChangeSeed != 0 {
 		var trace func(string, ...any)
 		if testing.Verbose() {
 			trace = func(format string, args ...any) { fmt.Printf(format+"\n", args...) }
 		}
-		if err := playChange(*simChangeSeed, &simStats{lost: map[string]int{}}, trace); err != nil {
+		if err := playChange(begins, *simChangeSeed, &simStats{lost: map[string]int{}}, trace); err != nil {
 			t.Fatalf("seed %d: %v", *simChangeSeed, err)
 		}
 		return
@@ -620,8 +628,8 @@ func TestSimulationOfChanges(t *testing.T) {
 		case k > fixed:
 			seed += fresh
 		}
-		if err := playChange(seed, stats, nil); err != nil {
-			t.Errorf("seed %d: %v\nreplay: go test ./supervisor/internal/core -run 'TestSimulationOfChanges$' -v -sim.change=%d", seed, err, seed)
+		if err := playChange(begins, seed, stats, nil); err != nil {
+			t.Errorf("seed %d: %v\nreplay: go test ./supervisor/internal/core -run '%s$' -v -sim.change=%d", seed, err, t.Name(), seed)
 			if failed++; !*simAll || failed > 20 {
 				break
 			}
@@ -632,9 +640,9 @@ func TestSimulationOfChanges(t *testing.T) {
 	t.Log(stats.String())
 }
 
-func playChange(seed uint64, stats *simStats, trace func(string, ...any)) error {
+func playChange(begins func(*world), seed uint64, stats *simStats, trace func(string, ...any)) error {
 	w := newWorld(seed, stats)
-	w.newChange()
+	begins(w)
 	err := playWorld(w, trace)
 	stats.relisted += w.change.relisted
 	if w.change.last == givenPresent {
