@@ -597,7 +597,9 @@ func (w *world) settleChange() {
 
 // Nodes are changed under clients that compete, some of which were given other lists than they should
 // have been: at any instant one of them at most believes that it holds a name, and fences grow. What
-// is checked is what TestSimulation checks, with a quorum of each list on which a lease rests.
+// is checked is what TestSimulation checks, with a quorum of each list on which a lease rests. One more
+// excuse is for two believers, and for their fences, if one rests on the present list alone and the other
+// one on former servers that were left, and have forgotten that since.
 func TestSimulationOfChanges(t *testing.T) { playChanges(t, (*world).newChange) }
 
 func playChanges(t *testing.T, begins func(*world)) {

@@ -38,7 +38,8 @@ func withoutModes(text string) string {
 }
 
 // Clients with lists that do not meet, most of which have nodes in common: at any instant one of them
-// at most believes that it holds a name, unless they cannot have seen each other.
+// at most believes that it holds a name. Two are excused if neither was told of the other before it won,
+// or had to wait to be told; and so are their fences, which nothing carries from one list to the other.
 func TestSimulationOfSkippedRollouts(t *testing.T) { playChanges(t, (*world).newSkip) }
 
 // newSkip has a world be one in which the first rollout is skipped.
