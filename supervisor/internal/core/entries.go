@@ -267,27 +267,62 @@ func (c *Core) relay(now clock.Instant, i int) {
 		if x.entry.Former.Nodes != 0 || left <= 0 {
 			continue
 		}
+		// A copy must not be over before the original, or a newcomer sees nobody for a while. As it lives
+		// on for a little longer it must not be copied back, or it would live for ever. If it is not
+		// certain which is the copy, it is copied only if that makes much of a difference.
+		longer, spare := every/4, time.Duration(0)
+		home := c.homeOf(&x.entry.Present)
+		if home == 0 {
+			longer, spare = 0, every
+		}
 		for j := range c.nodes {
 			p := &c.nodes[j]
 			across := former.has(i) && present.has(j) || present.has(i) && former.has(j)
-			if i == j || !across || !p.state.Enrolled || !p.state.Guarded || p.entry.until == 0 {
+			if i == j || !across || home.has(j) || !p.state.Enrolled || !p.state.Guarded || p.entry.until == 0 {
 				continue
 			}
-			// One that is copied lives on for a little longer than the original. It must not be
-			// copied back for that, or it would live for ever.
-			if p.entry.countsUntil(x.text).Add(every) >= x.until {
+			if p.entry.countsUntil(x.text).Add(spare) >= x.until {
 				continue
 			}
 			if p.entry.copied == nil {
 				p.entry.copied = make(map[string]clock.Instant)
 			}
-			p.entry.copied[x.text] = x.until
+			p.entry.copied[x.text] = x.until.Add(longer)
 			c.send(j, node.Command{
-				ID: relayed, Op: node.Sign, Token: x.text, TTL: left, Age: max(0, from.state.Time-x.since),
+				ID: relayed, Op: node.Sign, Token: x.text, TTL: left + longer, Age: c.ageAt(now, home|1<<i, x.text),
 				By: now.Add(every / 2),
 			})
 		}
 	}
+}
+
+// homeOf returns the nodes on which clients of a list leave their entries themselves, or none if it is not
+// certain that the list is one of ours.
+func (c *Core) homeOf(list *node.Electorate) nodeSet {
+	is := func(e *electorate) bool {
+		unknown, same := mayBe(c.describe(e), *list)
+		return same && unknown == 0
+	}
+	switch former, present := is(c.former()), is(c.present()); {
+	case former && !present:
+		return c.former().nodes
+	case present && !former:
+		return c.present().nodes
+	}
+	return 0
+}
+
+// ageAt returns for how long an entry has counted on that one of some nodes on which it is the oldest.
+func (c *Core) ageAt(now clock.Instant, nodes nodeSet, text string) (age time.Duration) {
+	for i := range c.nodes {
+		s := &c.nodes[i].state
+		for k := range c.nodes[i].entry.others {
+			if x := &c.nodes[i].entry.others[k]; nodes.has(i) && x.text == text && now < x.until {
+				age = max(age, s.Time+now.Sub(s.TimeBack)-x.since)
+			}
+		}
+	}
+	return age
 }
 
 // countsUntil returns until when an entry counts on a node, as far as it is known; 0 if it is not there.

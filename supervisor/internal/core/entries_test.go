@@ -379,7 +379,7 @@ func TestEntriesAreRelayed(t *testing.T) {
 	got := copies()
 	b.wantNodes(got, 0, 1, 2)
 	for _, s := range got {
-		if s.cmd.Token != "3 a,b,c" || s.cmd.TTL != 4*time.Second || s.cmd.Age != time.Minute {
+		if s.cmd.Token != "3 a,b,c" || s.cmd.TTL != 4*time.Second+b.c.settings.signEvery()/4 || s.cmd.Age != time.Minute {
 			t.Errorf("%+v", s.cmd)
 		}
 	}
@@ -390,6 +390,25 @@ func TestEntriesAreRelayed(t *testing.T) {
 			if s.node < 4 { // where it was not read yet
 				t.Errorf("copied again to node %d", s.node)
 			}
+		}
+	}
+	// A copy is not over before the original, nor younger than the oldest.
+	b.holds(4, 1, fmt.Sprintf("3 a,b,c %d %d", b.ms(-2*time.Minute), b.ms(4*time.Second+b.c.settings.signEvery()/3)))
+	got = copies()
+	b.wantNodes(got, 0, 1, 2)
+	b.holds(5, 1, fmt.Sprintf("3 a,b,c %d %d", b.ms(-time.Second), b.ms(5*time.Second)))
+	for _, s := range append(got, copies()...) {
+		if s.cmd.Age != 2*time.Minute {
+			t.Errorf("%+v: want the age of the oldest", s.cmd)
+		}
+	}
+	// Of another list it is not known which is the copy.
+	b.holds(0, 1, fmt.Sprintf("3 x,y,z %d %d", b.ms(-time.Minute), b.ms(4*time.Second)))
+	b.wantNodes(copies(), 3, 4, 5)
+	b.holds(3, 1, fmt.Sprintf("3 x,y,z %d %d", b.ms(-time.Minute), b.ms(4*time.Second+5*time.Millisecond)))
+	for _, s := range copies() {
+		if s.node == 0 {
+			t.Error("copied back")
 		}
 	}
 	lone := given(t, "", "abc")
