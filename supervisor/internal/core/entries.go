@@ -19,7 +19,7 @@ type entryAt struct {
 	until  clock.Instant // until when ours surely counts; 0 if it was not left, Never if the node keeps none
 	text   string        // of ours, as it was last sent
 	since  time.Duration // since when ours counts, by the node's TIME; 0 if that is not known
-	unread clock.Instant // ours is under way for the first time: an election waits until then to read the others; 0 if not
+	unread clock.Instant // ours is under way to where it does not count: an election waits until then to read the others; 0 if not
 	others []other
 	copied map[string]clock.Instant // until when entries count that were copied from other nodes
 }
@@ -90,7 +90,8 @@ func (c *Core) ageOf(now clock.Instant, i int) time.Duration {
 	return max(0, p.state.Time+now.Sub(p.state.TimeBack)-e.since)
 }
 
-// A reader says when elections go on that have waited for the entries of nodes that were just enrolled.
+// A reader says when elections go on that have waited for the entries of nodes that were just enrolled,
+// or on which ours has run out.
 // They would be won before it is known that they must not be, if another node answers first.
 type reader struct{ alarm }
 
@@ -100,7 +101,10 @@ func (r *reader) wake(c *Core, now clock.Instant) {
 		return
 	}
 	for _, l := range slices.Clone(c.waited) {
-		if t := l.attempt; t != nil && (t.phase == phaseElecting || t.phase == phaseRaising) {
+		if l.waitList == nil || l.attempt == nil {
+			continue // its waiter wanted any of several names, and has just got another one
+		}
+		if t := l.attempt; t.phase == phaseElecting || t.phase == phaseRaising {
 			c.decide(now, t)
 		}
 	}
@@ -282,28 +286,63 @@ func (c *Core) relay(now clock.Instant, i int) {
 		if x.entry.Former.Nodes != 0 || left <= 0 {
 			continue
 		}
+		// A copy must not be over before the original, or a newcomer sees nobody for a while. As it lives
+		// on for a little longer it must not be copied back, or it would live for ever. If it is not
+		// certain which is the copy, it is copied only if that makes much of a difference.
+		longer, spare := every/4, time.Duration(0)
+		home := c.homeOf(&x.entry.Present)
+		if home == 0 {
+			longer, spare = 0, every
+		}
 		for j := range c.nodes {
 			p := &c.nodes[j]
 			across := former.has(i) && present.has(j) || present.has(i) && former.has(j)
-			if i == j || !across || !p.state.Enrolled || !p.state.Guarded || p.entry.until == 0 {
+			if i == j || !across || home.has(j) || !p.state.Enrolled || !p.state.Guarded || p.entry.until == 0 {
 				continue
 			}
-			// One that is copied lives on for a little longer than the original. It must not be
-			// copied back for that, or it would live for ever.
-			if p.entry.countsUntil(x.text).Add(every) >= x.until {
+			if p.entry.countsUntil(x.text).Add(spare) >= x.until {
 				continue
 			}
 			if p.entry.copied == nil {
 				p.entry.copied = make(map[string]clock.Instant)
 			}
 			maps.DeleteFunc(p.entry.copied, func(_ string, until clock.Instant) bool { return until <= now })
-			p.entry.copied[x.text] = x.until
+			p.entry.copied[x.text] = x.until.Add(longer)
 			c.send(j, node.Command{
-				ID: relayed, Op: node.Sign, Token: x.text, TTL: left, Age: max(0, from.state.Time-x.since),
+				ID: relayed, Op: node.Sign, Token: x.text, TTL: left + longer, Age: c.ageAt(now, home|1<<i, x.text),
 				By: now.Add(every / 2),
 			})
 		}
 	}
+}
+
+// homeOf returns the nodes on which clients of a list leave their entries themselves, or none if it is not
+// certain that the list is one of ours.
+func (c *Core) homeOf(list *node.Electorate) nodeSet {
+	is := func(e *electorate) bool {
+		unknown, same := mayBe(c.describe(e), *list)
+		return same && unknown == 0
+	}
+	switch former, present := is(c.former()), is(c.present()); {
+	case former && !present:
+		return c.former().nodes
+	case present && !former:
+		return c.present().nodes
+	}
+	return 0
+}
+
+// ageAt returns for how long an entry has counted on that one of some nodes on which it is the oldest.
+func (c *Core) ageAt(now clock.Instant, nodes nodeSet, text string) (age time.Duration) {
+	for i := range c.nodes {
+		s := &c.nodes[i].state
+		for k := range c.nodes[i].entry.others {
+			if x := &c.nodes[i].entry.others[k]; nodes.has(i) && x.text == text && now < x.until {
+				age = max(age, s.Time+now.Sub(s.TimeBack)-x.since)
+			}
+		}
+	}
+	return age
 }
 
 // countsUntil returns until when an entry counts on a node, as far as it is known; 0 if it is not there.

@@ -312,6 +312,50 @@ func TestEntriesAreReadFirst(t *testing.T) {
 	}
 }
 
+// A process that was stopped for longer than its entries live reads what was left meanwhile before it wins:
+// also by a node that has not voted for it.
+func TestEntriesAreReadAfterAStop(t *testing.T) {
+	b := newBench(t, 3)
+	b.strict = true
+	for i := range 3 {
+		b.enrol(i)
+	}
+	b.deaf.add(2)
+	b.advance(time.Hour)
+	b.signs = nil
+	w := b.acquire("x")
+	sign := to(b.signs, 2)
+	for _, s := range b.take(node.Grant)[:2] {
+		b.say(s, node.OK)
+	}
+	b.waits(w)
+	b.c.Receive(b.now(), node.Batch{Node: 2, State: b.c.nodes[2].state, Replies: []node.Reply{{ID: sign.cmd.ID, Op: node.Sign}}})
+	b.advance(0)
+	b.got(w)
+}
+
+// A caller that has waited for entries, and wants any of several names, leaves all other lines as soon as
+// it has one.
+func TestAnyWaitsForEntries(t *testing.T) {
+	b := newBench(t, 3)
+	for i := range 2 {
+		b.enrol(i)
+	}
+	w, tokens := b.standAny("x", "y", "z")
+	b.announce(tokens["x"], 0, 1)
+	claims := b.take(node.Claim)
+	b.deaf.add(2)
+	b.enrol(2)
+	sign := to(b.signs, 2)
+	for _, s := range claims[:2] {
+		b.say(s, node.OK)
+	}
+	b.waits(w)
+	b.c.Receive(b.now(), node.Batch{Node: 2, State: b.c.nodes[2].state, Replies: []node.Reply{{ID: sign.cmd.ID, Op: node.Sign}}})
+	b.advance(0)
+	b.got(w)
+}
+
 // An entry that gets another text, because more nodes were met, is as old as before; one that tells
 // other lists is not, and none of a life that is over.
 func TestAgeOfAnEntry(t *testing.T) {
@@ -355,7 +399,7 @@ func TestEntriesAreRelayed(t *testing.T) {
 	got := copies()
 	b.wantNodes(got, 0, 1, 2)
 	for _, s := range got {
-		if s.cmd.Token != "3 a,b,c" || s.cmd.TTL != 4*time.Second || s.cmd.Age != time.Minute {
+		if s.cmd.Token != "3 a,b,c" || s.cmd.TTL != 4*time.Second+b.c.settings.signEvery()/4 || s.cmd.Age != time.Minute {
 			t.Errorf("%+v", s.cmd)
 		}
 	}
@@ -366,6 +410,25 @@ func TestEntriesAreRelayed(t *testing.T) {
 			if s.node < 4 { // where it was not read yet
 				t.Errorf("copied again to node %d", s.node)
 			}
+		}
+	}
+	// A copy is not over before the original, nor younger than the oldest.
+	b.holds(4, 1, fmt.Sprintf("3 a,b,c %d %d", b.ms(-2*time.Minute), b.ms(4*time.Second+b.c.settings.signEvery()/3)))
+	got = copies()
+	b.wantNodes(got, 0, 1, 2)
+	b.holds(5, 1, fmt.Sprintf("3 a,b,c %d %d", b.ms(-time.Second), b.ms(5*time.Second)))
+	for _, s := range append(got, copies()...) {
+		if s.cmd.Age != 2*time.Minute {
+			t.Errorf("%+v: want the age of the oldest", s.cmd)
+		}
+	}
+	// Of another list it is not known which is the copy.
+	b.holds(0, 1, fmt.Sprintf("3 x,y,z %d %d", b.ms(-time.Minute), b.ms(4*time.Second)))
+	b.wantNodes(copies(), 3, 4, 5)
+	b.holds(3, 1, fmt.Sprintf("3 x,y,z %d %d", b.ms(-time.Minute), b.ms(4*time.Second+5*time.Millisecond)))
+	for _, s := range copies() {
+		if s.node == 0 {
+			t.Error("copied back")
 		}
 	}
 	lone := given(t, "", "abc")

@@ -102,7 +102,7 @@ func (c *Core) sign(now clock.Instant, i int, grown bool) {
 		Life: s.Life, By: now.Add(c.settings.signEvery()),
 	})
 	p.entry.text = c.text
-	if p.entry.until == 0 {
+	if c.outlives(i, now) { // others may have come since
 		p.entry.unread = now.Add(c.patienceToRead(i))
 	}
 }

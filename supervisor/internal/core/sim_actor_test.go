@@ -43,8 +43,11 @@ type simActor struct {
 	fails    int
 	brokeAt  time.Duration // when the latest enrolment ended, or failed
 	used     clock.Instant
-	timeAt   time.Duration // when the time was read that the node has told last, in true time
-	stealthy bool          // the client library reconnects by itself
+	timeAt   time.Duration            // when the time was read that the node has told last, in true time
+	signedAt time.Duration            // when our entry was sent last, in true time
+	read     *simRead                 // which entries the node has told; nil if none in this life
+	heard    map[string]time.Duration // since when it has told each of them, in true time
+	stealthy bool                     // the client library reconnects by itself
 	listener simListener
 
 	// The way to the node.
@@ -92,6 +95,7 @@ type simPipe struct {
 	sentAt   time.Duration // the same in true time
 	patience time.Duration // for how long it is waited for
 	withTime bool
+	read     *simRead
 	tells    []*simLease // whose key the node does not have any more
 
 	step     int
@@ -129,6 +133,9 @@ func (a *simActor) trySend(cmd node.Command) bool {
 		return false
 	}
 	a.mailbox = append(a.mailbox, cmd)
+	if cmd.Op == node.Sign && cmd.ID != relayed {
+		a.signedAt = a.c.w.now
+	}
 	a.wake()
 	return true
 }
@@ -681,6 +688,7 @@ func (a *simActor) sign(t *keyspace.Turn, p *simPipe, cmd *node.Command, r *node
 		a.c.w.fail("node %d: sign: %v", a.n.id, err)
 	}
 	r.Status, r.Value = node.OK, all
+	a.reads(p, cmd, all)
 }
 
 // answered takes the answers to the pipeline.
@@ -707,6 +715,9 @@ func (a *simActor) answered(p *simPipe) {
 	}
 	for _, l := range p.tells {
 		l.told.add(a.n.id)
+	}
+	if p.read != nil {
+		a.wasTold(p.read)
 	}
 	now := a.c.Now()
 	if p.time != 0 {
@@ -893,6 +904,7 @@ func (a *simActor) enrolled(s *simConn, id *simIdentity) {
 	st := &a.state
 	if st.Life == 0 || life != a.life {
 		st.Life++
+		a.read, a.heard = nil, nil
 		st.LifeAt = id.heard
 		a.life, a.age = life, id.age
 		a.grown = id.age-simGrownAfter > a.c.core.settings.Window(a.c.cfg.MaxTTLCap)

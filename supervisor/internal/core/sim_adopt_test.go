@@ -93,7 +93,7 @@ func (w *world) adoptions(h *simHandle) {
 // is so.
 func (w *world) adopt(c *simClient, h *simHandle) {
 	terms := c.cfg.Terms(h.TTL)
-	if !c.fits(terms) {
+	if !c.fits(terms) || c.asks {
 		return // the handle does not fit
 	}
 	c.when(func() {
@@ -176,6 +176,10 @@ func (w *world) adopted(l *simLease, h *simHandle) {
 			w.excuse(adoptByHand, l)
 		case w.descends(r.token, h.former.token) && !copied:
 			w.fail("client %d adopts %s, which was adopted before", l.c.id, h.Token)
+		case l.leftBy(r):
+			w.excuse(formerEmptied, l)
+		case w.change != nil && w.change.skipped && r.c.role != l.c.role:
+			w.excuse(listsUnseen, l)
 		case blind: // it could not learn that it was not alone, and so the heir cannot
 			w.excuse(e, l)
 		case late:
@@ -195,7 +199,7 @@ func (w *world) revoke(c *simClient, l *simLease) {
 	c.when(func() {
 		answer := c.answer()
 		c.following[answer] = func(e Effect) {
-			if e.Report == nil {
+			if e.Report == nil && (w.change == nil || !w.change.skipped || c.role == l.c.role) { // of another list it knows nothing
 				w.isRevoked(l)
 			}
 		}

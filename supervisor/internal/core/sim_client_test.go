@@ -23,6 +23,7 @@ type simClient struct {
 	actors  []*simActor // of all nodes there are, also of those that it was not given
 	members []int       // the nodes by the core's indices
 	role    simRole     // which lists it was given
+	asks    bool        // it only asks
 	dead    bool        // the process has ended
 	crowded bool        // its mailboxes have next to no room
 	idle    bool        // nobody in it wants anything by himself
@@ -64,13 +65,13 @@ func newSimClient(w *world, id int, idle bool) *simClient {
 	}
 	binary.LittleEndian.PutUint64(c.cfg.Seed[:], w.seed)
 	binary.LittleEndian.PutUint64(c.cfg.Seed[8:], uint64(id))
-	c.cfg.Former, c.cfg.Present = former, present
+	c.cfg.Former, c.cfg.Present, c.cfg.NoLeases = former, present, c.asks
 	c.core = New(c.cfg)
 	if (w.seed+uint64(id))%2 == 0 {
 		c.core.groups.fewest = 1 // few leases are renewed at the same instant here
 	}
 	room := 8192
-	if w.chance(0.05) {
+	if w.chance(0.05) && !c.asks {
 		room = 2 + w.rand.IntN(8)
 		c.crowded = true
 	}

@@ -31,6 +31,8 @@ type simNode struct {
 	past  []simData     // before the latest writes, oldest first
 	saved bool          // past has what was there before what is being executed
 
+	closedAt time.Duration // when it was last told that the former list is closed; 0 if it never was
+
 	// What it no longer keeps although it had promised to, by whose fault.
 	forgot []promise // it has lost data: the guard answers for it
 	spoilt []promise // an administrator's, or its clock's: nobody does

@@ -45,7 +45,9 @@ type simLease struct {
 	given    nodeSet // nodes that gave the key to the one that adopts the lease
 	revoked  bool    // a client was told to
 
-	lists []electorate // on which it rests, of the world's nodes
+	lists  []electorate // on which it rests, of the world's nodes
+	yields string       // why its client must not have won it, by the entries of others; "" if it may
+	left   bool         // it was won on former nodes that have forgotten that they were left
 
 	// Of a scene.
 	rival  *simClient
@@ -90,6 +92,11 @@ const (
 	leftCopy
 	leftBack
 	leftHandle
+	// Two believers, one on the former list alone and one on the present list alone, their fences, and
+	// an adoption between their tenures: the former servers were left, and have lost their data since.
+	formerEmptied
+	// The same of two whose lists do not meet, if neither can have seen the other.
+	listsUnseen
 	excuses
 )
 
@@ -101,7 +108,9 @@ var excuseNames = [excuses]string{
 	adoptByHand: "adopted after a rival, keys taken by hand",
 	adoptLate:   "adopted after a rival, late command", adoptCopy: "adopted after a rival, copy",
 	leftLate: "key left by a late command", leftCopy: "key left by a copy", leftBack: "key left, clock put back",
-	leftHandle: "key left of a handle",
+	leftHandle:    "key left of a handle",
+	formerEmptied: "former servers emptied after they were left",
+	listsUnseen:   "lists that do not meet, and did not see each other",
 }
 
 func (w *world) excuse(e excuse, l *simLease) {
@@ -282,6 +291,7 @@ func (w *world) wonLease(l *simLease) {
 		w.fail("client %d got a lease that nobody waits for", l.c.id)
 	}
 	before := w.fence[l.key]
+	l.left, l.yields = w.forgotChange(l), l.c.mustYield()
 	overlaps := false // with the tenure of that fence, which by then has been excused
 
 	others := w.leases[l.key][:0]
@@ -302,6 +312,10 @@ func (w *world) wonLease(l *simLease) {
 			w.excuse(fenceByHand, l)
 		case l.unseen():
 			w.excuse(fenceUnseen, l)
+		case slices.ContainsFunc(w.tenures[l.key], func(o *simLease) bool { return o.fence >= l.fence && l.leftBy(o) }):
+			w.excuse(formerEmptied, l)
+		case w.change != nil && w.change.skipped && slices.ContainsFunc(w.tenures[l.key], func(o *simLease) bool { return o.fence >= l.fence && o.c.role != l.c.role }):
+			w.excuse(listsUnseen, l) // nothing carries fences from one list to the other
 		case (w.anyMedian() || w.change != nil && w.change.behind) && w.lostData:
 			w.excuse(fenceStepped, l)
 		default:
@@ -347,6 +361,14 @@ func (w *world) overlap(o, l *simLease) {
 		l.interrupted, l.interruptedAt = true, l.c.Now()
 	}
 	mine, lapsed, lost := w.support(l)
+	if l.leftBy(o) { // neither will ever hear of the other
+		w.excuse(formerEmptied, l)
+		return
+	}
+	if w.isUnseen(o, l) {
+		w.excuse(listsUnseen, l)
+		return
+	}
 	switch {
 	case l.unaware() && !l.enough(mine): // its votes are older than it knows
 		interrupts(l, wonUnseen)

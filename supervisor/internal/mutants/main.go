@@ -46,6 +46,13 @@ const seeds = 20_000
 
 const simulation = "./supervisor/internal/core TestSimulation$"
 
+// changes begins the names of the simulations in which nodes are changed, and changeSeeds is how many
+// histories each of them has to find a bug.
+const (
+	changes     = "./supervisor/internal/core TestSimulationOf"
+	changeSeeds = 1000
+)
+
 // search begins the name of a search within some bounds.
 const search = "./supervisor/internal/core TestExplore$/"
 
@@ -196,7 +203,7 @@ func build(root, dir, id string, m mutant) error {
 	}
 	args := []string{"test", "-c", "-vet=off", "-ldflags=-s -w", "-o", filepath.Join(dir, id+".test")}
 	if m.file != "" {
-		if m.test != simulation && !strings.HasPrefix(m.test, search) {
+		if m.test != simulation && !strings.HasPrefix(m.test, search) && !strings.HasPrefix(m.test, changes) {
 			args = append(args, "-gcflags=-N -l") // it runs for a moment, and takes half as long to build
 		}
 		overlay, err := plant(root, dir, id, m)
@@ -242,6 +249,13 @@ func check(root, dir, id string, m mutant) (r result) {
 			n = 1000
 		}
 		exe.Args = append(exe.Args, fmt.Sprint("-sim.seeds=", n))
+	}
+	if strings.HasPrefix(m.test, changes) {
+		n := changeSeeds
+		if m.file == "" {
+			n /= 5
+		}
+		exe.Args = append(exe.Args, fmt.Sprint("-sim.changes=", n))
 	}
 	if strings.HasPrefix(m.test, search) {
 		exe.Args = append(exe.Args, "-explore=all") // of which the test's name chooses one
