@@ -231,6 +231,20 @@ func TestEntryIsALeaseOnAsking(t *testing.T) {
 	}
 }
 
+// An entry counts from when it was sent: the node may have taken it at once.
+func TestEntryCountsFromItsSending(t *testing.T) {
+	b := newBench(t, 1)
+	b.strict, b.deaf = true, all(1)
+	b.enrol(0)
+	sign, sent := to(b.signs, 0), b.now()
+	b.clock.Advance(time.Second)
+	b.c.Receive(b.now(), node.Batch{Node: 0, State: b.c.nodes[0].state, Replies: []node.Reply{{ID: sign.cmd.ID, Op: node.Sign, Status: node.OK}}})
+	b.perform()
+	if e := &b.c.nodes[0].entry; e.until == 0 || e.until >= sent.Add(b.c.settings.signedFor()) {
+		t.Errorf("it counts until %v after it was sent, for %v", e.until.Sub(sent), b.c.settings.signedFor())
+	}
+}
+
 // An entry went with the data of its node, so no vote of another life counts before it was left again.
 func TestEntryOfAnotherLife(t *testing.T) {
 	b := newBench(t, 1)
