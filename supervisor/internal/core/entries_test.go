@@ -100,7 +100,11 @@ func TestFlushedIdentitiesAreDoubtful(t *testing.T) {
 	if apart, doubtful := b.c.isApart(b.now(), &theirs); !apart || !doubtful {
 		t.Errorf("apart %v, doubtful %v", apart, doubtful)
 	}
-	b.clock.Advance(2 * b.c.settings.signedFor())
+	b.clock.Advance(2*b.c.settings.signedFor() - time.Millisecond)
+	if _, doubtful := b.c.isApart(b.now(), &theirs); !doubtful {
+		t.Error("certain while entries may count from before")
+	}
+	b.clock.Advance(time.Millisecond)
 	if _, doubtful := b.c.isApart(b.now(), &theirs); doubtful {
 		t.Error("doubtful for ever")
 	}
@@ -317,6 +321,14 @@ func TestAgeOfAnEntry(t *testing.T) {
 	b.told(2, func(s *node.State) { s.Identity, s.Run = "c", "run-c" })
 	if s := to(b.signs, 0); s.cmd.Token != "3 a,b,c" || s.cmd.Age != 5*time.Second {
 		t.Errorf("%+v", s.cmd)
+	}
+	// One that has run out is a new one.
+	b.c.nodes[1].entry.since, b.c.nodes[1].entry.until = nodesTime, b.now()
+	b.clock.Advance(time.Millisecond)
+	b.signs = nil
+	b.told(2, func(s *node.State) { s.Identity, s.Run = "d", "run-d" })
+	if s := to(b.signs, 1); s.cmd.Token != "3 a,b,d" || s.cmd.Age != 0 {
+		t.Errorf("it had run out: %+v", s.cmd)
 	}
 	b.identify("a", "b", "c")
 	b.signs = nil

@@ -615,6 +615,32 @@ func TestWhatIsUnderWayWhenNodesAreAdded(t *testing.T) {
 	}
 }
 
+// A release for which only nodes that are left have not answered is over.
+func TestReleaseIsOverWhenNodesAreLeft(t *testing.T) {
+	b, _ := filled(t)
+	b.stages(node.StageOpened, 0, 1, 2, 3, 4, 5)
+	id, answer := b.c.lines["x"].holder.id, b.call()
+	b.c.Release(b.now(), id, answer)
+	b.perform()
+	for _, s := range b.take(node.Release) {
+		if s.node != 2 {
+			b.say(s, node.OK)
+		}
+	}
+	if r := b.answer(answer); r != nil {
+		t.Errorf("%+v", r)
+	}
+	if b.c.tenures.get(id) == nil {
+		t.Fatal("it does not wait for node 2")
+	}
+	if r := b.relist(6, nil, []int{3, 4, 5}); r != nil {
+		t.Fatalf("%+v", r)
+	}
+	if b.c.tenures.get(id) != nil {
+		t.Error("it waits for a node that was left")
+	}
+}
+
 // Everything that waits for a node that is left goes on without it.
 func TestWhatIsUnderWayWhenNodesAreLeft(t *testing.T) {
 	b, l := filled(t)
