@@ -120,7 +120,11 @@ func TestFlushedIdentitiesAreDoubtful(t *testing.T) {
 	if apart, doubtful := b.c.isApart(b.now(), &theirs, time.Hour); !apart || !doubtful {
 		t.Errorf("apart %v, doubtful %v", apart, doubtful)
 	}
-	b.clock.Advance(2 * b.c.settings.signedFor())
+	b.clock.Advance(2*b.c.settings.signedFor() - time.Millisecond)
+	if _, doubtful := b.c.isApart(b.now(), &theirs, time.Hour); !doubtful {
+		t.Error("certain while entries may count from before")
+	}
+	b.clock.Advance(time.Millisecond)
 	if _, doubtful := b.c.isApart(b.now(), &theirs, time.Hour); doubtful {
 		t.Error("doubtful for ever")
 	}
@@ -251,6 +255,20 @@ func TestEntryIsALeaseOnAsking(t *testing.T) {
 	}
 }
 
+// An entry counts from when it was sent: the node may have taken it at once.
+func TestEntryCountsFromItsSending(t *testing.T) {
+	b := newBench(t, 1)
+	b.strict, b.deaf = true, all(1)
+	b.enrol(0)
+	sign, sent := to(b.signs, 0), b.now()
+	b.clock.Advance(time.Second)
+	b.c.Receive(b.now(), node.Batch{Node: 0, State: b.c.nodes[0].state, Replies: []node.Reply{{ID: sign.cmd.ID, Op: node.Sign, Status: node.OK}}})
+	b.perform()
+	if e := &b.c.nodes[0].entry; e.until == 0 || e.until >= sent.Add(b.c.settings.signedFor()) {
+		t.Errorf("it counts until %v after it was sent, for %v", e.until.Sub(sent), b.c.settings.signedFor())
+	}
+}
+
 // An entry went with the data of its node, so no vote of another life counts before it was left again.
 func TestEntryOfAnotherLife(t *testing.T) {
 	b := newBench(t, 1)
@@ -367,6 +385,14 @@ func TestAgeOfAnEntry(t *testing.T) {
 	b.told(2, func(s *node.State) { s.Identity, s.Run = "c", "run-c" })
 	if s := to(b.signs, 0); s.cmd.Token != "3 a,b,c" || s.cmd.Age != 5*time.Second {
 		t.Errorf("%+v", s.cmd)
+	}
+	// One that has run out is a new one.
+	b.c.nodes[1].entry.since, b.c.nodes[1].entry.until = nodesTime, b.now()
+	b.clock.Advance(time.Millisecond)
+	b.signs = nil
+	b.told(2, func(s *node.State) { s.Identity, s.Run = "d", "run-d" })
+	if s := to(b.signs, 1); s.cmd.Token != "3 a,b,d" || s.cmd.Age != 0 {
+		t.Errorf("it had run out: %+v", s.cmd)
 	}
 	b.identify("a", "b", "c")
 	b.signs = nil

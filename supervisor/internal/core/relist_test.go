@@ -411,6 +411,61 @@ func TestChangeIsGivenUp(t *testing.T) {
 	b.wantNodes(b.take(node.Grant), 0, 1, 2)
 }
 
+// A process that has left the former list remembers that the change is opened, and tells it to a node
+// that was emptied.
+func TestOpenedIsRememberedWhenTheFormerListIsLeft(t *testing.T) {
+	b, _ := filled(t)
+	b.marks(changeOf("abc", "def", node.StageOpened), 77, 3, 4, 5)
+	b.take(node.Advance)
+	if r := b.relist(6, nil, []int{3, 4, 5}); r != nil {
+		t.Fatalf("%+v", r)
+	}
+	b.marks(node.Change{}, 0, 4)
+	sends := b.take(node.Advance)
+	b.wantNodes(sends, 4)
+	if c := sends[0].cmd; c.Token != changeOf("abc", "def", node.StageOpened).String() || c.Fence != 77 {
+		t.Errorf("told %q and %d", c.Token, c.Fence)
+	}
+}
+
+// The former list is not given again while a lease rests on the present list alone, as one may that was
+// adopted.
+func TestLeaseOfThePresentListKeepsIt(t *testing.T) {
+	b := given(t, "abc", "def") // def are 0 to 2, and abc 3 to 5
+	heir := b.call()
+	b.c.Adopt(b.now(), Request{Call: heir, Key: "h", Terms: b.c.terms}, Handle{Key: "h", Token: former, Fence: 7, Over: true, Electorates: "3 d,e,f"})
+	b.perform()
+	for _, s := range b.take(node.Adopt) {
+		b.say(s, map[bool]node.Status{true: node.OK, false: node.Absent}[s.node < 3])
+	}
+	b.got(heir)
+	if r := b.relist(6, nil, []int{3, 4, 5}); r == nil || r.Reason != ReasonNodesLeft {
+		t.Errorf("left with a lease of the present list: %+v", r)
+	}
+}
+
+// A lease does not begin to rest on new nodes whose votes are about to end: it would be told at once
+// that it is lost.
+func TestLeaseDoesNotRestOnVotesThatEnd(t *testing.T) {
+	b := given(t, "", "abc")
+	b.hold("x")
+	b.begins()
+	held := b.c.lines["x"].holder
+	for _, c := range []struct {
+		left time.Duration
+		want modeKind
+	}{{held.terms.Grace, modeFormer}, {held.terms.Grace + 1, modeBoth}} {
+		for i := 3; i < 6; i++ {
+			held.asked.add(i)
+			held.votes.of[i].until = b.now().Add(c.left)
+		}
+		b.c.restOnBoth(b.now(), held)
+		if held.mode != c.want {
+			t.Errorf("it rests on %v although votes end in %v", held.mode, c.left)
+		}
+	}
+}
+
 // A lease whose time was up by the lists that it rested on is not revived by others, by which it would
 // not be.
 func TestOtherListsReviveNothing(t *testing.T) {
@@ -557,6 +612,32 @@ func TestWhatIsUnderWayWhenNodesAreAdded(t *testing.T) {
 	}
 	if !owed {
 		t.Error("the release is owed no more")
+	}
+}
+
+// A release for which only nodes that are left have not answered is over.
+func TestReleaseIsOverWhenNodesAreLeft(t *testing.T) {
+	b, _ := filled(t)
+	b.stages(node.StageOpened, 0, 1, 2, 3, 4, 5)
+	id, answer := b.c.lines["x"].holder.id, b.call()
+	b.c.Release(b.now(), id, answer)
+	b.perform()
+	for _, s := range b.take(node.Release) {
+		if s.node != 2 {
+			b.say(s, node.OK)
+		}
+	}
+	if r := b.answer(answer); r != nil {
+		t.Errorf("%+v", r)
+	}
+	if b.c.tenures.get(id) == nil {
+		t.Fatal("it does not wait for node 2")
+	}
+	if r := b.relist(6, nil, []int{3, 4, 5}); r != nil {
+		t.Fatalf("%+v", r)
+	}
+	if b.c.tenures.get(id) != nil {
+		t.Error("it waits for a node that was left")
 	}
 }
 

@@ -568,3 +568,13 @@ func TestBarredGift(t *testing.T) {
 		t.Errorf("claimed from %v", got)
 	}
 }
+
+// Another change does not take the place of one that is not over, however far it has come: what is
+// closed stays so when the node that has told it is emptied.
+func TestClosedChangeIsNotReplaced(t *testing.T) {
+	b := given(t, "", "def")
+	b.marks(changeOf("abc", "def", node.StageClosed), 0, 0)
+	b.marks(changeOf("xyz", "def", node.StageOpened), 0, 1)
+	b.marks(node.Change{}, 0, 0)
+	b.refused(b.acquire("x"), ReasonNotFinished)
+}
