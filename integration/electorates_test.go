@@ -322,7 +322,7 @@ func fails(t *testing.T, sup *supervisor.Supervisor, want string) {
 // and no smaller fence, and what gets nothing says why.
 func TestElectoratesMistakes(t *testing.T) {
 	t.Parallel()
-	const early, left = "not finished: roll out Former as well, or finish it", "these nodes were left"
+	const early, left = "not finished: give it the former list as well, or finish the change", "these nodes were left"
 	for name, run := range map[string]func(f *fleet){
 		"the second rollout comes before finish": func(f *fleet) {
 			f.members[0].end(false)
