@@ -398,8 +398,8 @@ func (f *fleet) refuses(want string) {
 func TestElectoratesMistakes(t *testing.T) {
 	t.Parallel()
 	const (
-		early = "not finished: roll out Former as well, or finish it"
-		left  = "these nodes were left: give it Nodes and Former"
+		early = "not finished: give it the former list as well, or finish the change"
+		left  = "these nodes were left: give it the present list, alone or with the former one"
 		older = "older clients use 5 nodes"
 		alone = "clients use the former nodes alone: give them both lists"
 	)

@@ -72,6 +72,7 @@ type ChangeNode struct {
 	change  node.Change
 	isGrown bool
 	isLost  bool // the change tells an identity that a node of these lists has lost
+	isBack  bool // Other, and that one is between the same lists, the other way round
 }
 
 // MarshalJSON returns the fields that are set, durations as in "1.5s".
@@ -307,6 +308,13 @@ func tooEarly(broken []error) error {
 	return fmt.Errorf("%w: %w", ErrTooEarly, errors.Join(broken...))
 }
 
+// A lateError says that a change has come too far to be given up.
+type lateError struct{ error }
+
+// Is reports that nothing was done because of how far the change has come, which [ErrTooEarly] says as
+// well. Its text would be wrong here.
+func (lateError) Is(target error) bool { return target == ErrTooEarly }
+
 // A silenceError says that a node which is needed has not answered.
 type silenceError struct{ error }
 
@@ -318,15 +326,20 @@ func (silenceError) Is(target error) bool { return target == ErrNoQuorum }
 // other returns an error if another change is not finished.
 func (st *ChangeStatus) other() error {
 	var nodes []string
+	isBack := false
 	for i := range st.Nodes {
-		if st.Nodes[i].Other {
-			nodes = append(nodes, st.Nodes[i].Node)
+		if n := &st.Nodes[i]; n.Other {
+			nodes, isBack = append(nodes, n.Node), isBack || n.isBack
 		}
 	}
 	if nodes == nil {
 		return nil
 	}
-	return fmt.Errorf("%w: another change of the nodes was begun and is not finished (at %s): finish or forget that one, with its own lists", ErrTooEarly, strings.Join(nodes, ", "))
+	own := "with its own lists"
+	if isBack && st.unreached() == nil { // otherwise it may be between others
+		own = "which has these lists the other way round"
+	}
+	return fmt.Errorf("%w: another change of the nodes was begun and is not finished (at %s): finish or forget that one, %s", ErrTooEarly, strings.Join(nodes, ", "), own)
 }
 
 // unreached returns the nodes that could not be asked.
@@ -355,21 +368,56 @@ func (st *ChangeStatus) judge() {
 	case st.count(ListNodes, node.StageOpened) >= st.quorum:
 		switch {
 		case former != nil:
-			st.Next = "the change is finished, and clients that use the former nodes alone get no lease: give them Nodes alone"
+			st.Next = "the change is finished, and clients that use the former nodes alone get no lease: give them the present list alone"
 		case both != nil || filling != nil:
-			st.Next = "the change is finished: give each process Nodes alone, in any order"
+			st.Next = "the change is finished: give each process the present list alone, in any order"
 		default:
-			st.Next = "the change is finished, and no client uses the former nodes any more: switch off those that are in Former alone"
+			st.Next = "the change is finished, and no client uses the former nodes any more: switch off those that are in the former list alone"
 		}
 	case st.count(ListFormer, node.StageClosed)+st.count(ListNodes, node.StageClosed) > 0:
 		st.Next = "the former nodes are closed: finish, which goes on from there"
+		if nodes := st.unreached(); nodes != nil {
+			st.Next += "; it" + needed(nodes)
+		}
 	case both == nil && filling == nil:
-		st.Next = "give each process both lists, in any order"
+		st.Next = st.begin()
 	case st.inTheWay() != nil:
 		st.Next = "do not finish yet: " + strings.ReplaceAll(strings.TrimPrefix(st.inTheWay().Error(), ErrTooEarly.Error()+": "), "\n", "; ")
 	case st.unreached() != nil:
-		st.Next = "finish needs an answer of each node: mend " + strings.Join(st.unreached(), ", ") + ", or finish and name them as dead if they are off for good"
+		st.Next = "finish" + needed(st.unreached())
 	default:
 		st.Next = "finish, if each process was given both lists"
+		if present, _ := st.use(UseNodes); present != nil {
+			st.Next += "; until then clients that use the present list alone get no lease"
+		}
 	}
+}
+
+// needed says that finish needs nodes that could not be asked.
+func needed(nodes []string) string {
+	return " needs an answer of each node: mend " + strings.Join(nodes, ", ") + ", or finish and name them as dead if they are off for good"
+}
+
+// begin says what to do while no client has both lists. The first client that has them the wrong way
+// round ends the leases of all that have the former list. So this is asked before.
+func (st *ChangeStatus) begin() string {
+	former, _ := st.use(UseFormer)
+	present, _ := st.use(UseNodes)
+	if present != nil && former == nil {
+		return fmt.Sprintf("clients use the present list alone, and none uses the former one (seen at %s): look whether the lists are the wrong way round, before a process is given both", strings.Join(present, ", "))
+	}
+	next := "give each process both lists, in any order"
+	if st.count(ListFormer, node.StageBegun)+st.count(ListNodes, node.StageBegun) > 0 {
+		next += ", or forget the change, which was begun"
+	}
+	var nodes []string // a former one may be the reason for the change
+	for i := range st.Nodes {
+		if n := &st.Nodes[i]; n.Err != nil && n.List.has(ListNodes) {
+			nodes = append(nodes, n.Node)
+		}
+	}
+	if nodes != nil {
+		next = "mend " + strings.Join(nodes, ", ") + " first; then " + next
+	}
+	return next
 }

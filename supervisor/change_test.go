@@ -231,6 +231,25 @@ func TestInspectChange(t *testing.T) {
 		old := start(t, was)
 		time.Sleep(10 * time.Millisecond) // until it has left its entry
 		said("give each process both lists", node.StageNone, supervisor.UseFormer)
+		if next := status(t, is, was).Next; !strings.Contains(next, "the wrong way round") || strings.Contains(next, "give each") {
+			t.Error(next)
+		}
+		for _, n := range status(t, was, is).Nodes {
+			if want := map[supervisor.List]time.Duration{supervisor.ListFormer: ttl}[n.List]; n.MaxTTL != want {
+				t.Errorf("%+v: want MaxTTL %v", n, want)
+			}
+		}
+		was[0].Hang() // it may be the reason for the change
+		if next := status(t, was, is).Next; !strings.HasPrefix(next, "give each process both lists") {
+			t.Error(next)
+		}
+		was[0].Resume()
+		is[1].Hang()
+		if next := status(t, was, is).Next; !strings.HasPrefix(next, "mend "+is[1].String()+" first; then give each process both lists") {
+			t.Error(next)
+		}
+		is[1].Resume()
+		time.Sleep(2 * ttl)
 		held := acquire(t, old, "x")
 		both := start(t, is, former(was))
 		time.Sleep(10 * time.Millisecond)
@@ -241,6 +260,9 @@ func TestInspectChange(t *testing.T) {
 		old.Close(t.Context())
 		time.Sleep(5 * ttl)
 		said("finish, if each process was given both lists", node.StageBegun, supervisor.UseBoth)
+		if next := status(t, is, was).Next; !strings.Contains(next, "finish or forget that one, which has these lists the other way round") {
+			t.Error(next)
+		}
 		was[0].Hang()
 		if next := status(t, was, is).Next; !strings.Contains(next, "mend "+was[0].String()) {
 			t.Error(next)
@@ -248,11 +270,11 @@ func TestInspectChange(t *testing.T) {
 		was[0].Resume()
 		time.Sleep(2 * ttl)
 		finish(t, was, is, supervisor.FinishOptions{})
-		said("give each process Nodes alone", node.StageOpened, supervisor.UseBoth)
+		said("give each process the present list alone", node.StageOpened, supervisor.UseBoth)
 		both.Close(t.Context())
 		start(t, is)
 		time.Sleep(5 * ttl)
-		said("switch off those that are in Former alone", node.StageOpened)
+		said("switch off those that are in the former list alone", node.StageOpened)
 
 		// Without a former list it says whether one is missing.
 		if st := status(t, nil, is); !strings.Contains(st.Next, "finished") || st.Nodes[0].Stage != node.StageOpened || len(st.Nodes) != 3 {
@@ -287,7 +309,7 @@ func TestSkippedRollouts(t *testing.T) {
 				t.Errorf("%v: want %q", err, want)
 			}
 		}
-		const early, left = "roll out Former as well, or finish it", "give it Nodes and Former"
+		const early, left = "give it the former list as well, or finish the change", "give it the present list, alone or with the former one"
 		old := start(t, was, owner("old"))
 		kept := acquire(t, old, "kept")
 		both := start(t, is, former(was), owner("both"))
@@ -509,7 +531,29 @@ func TestForgetChange(t *testing.T) {
 		// What is closed is not forgotten.
 		time.Sleep(5 * ttl)
 		finish(t, was, third, supervisor.FinishOptions{Force: true})
-		if err := supervisor.ForgetChange(t.Context(), change(was, third), true); err == nil || !strings.Contains(err.Error(), "it must be finished") {
+		if err := supervisor.ForgetChange(t.Context(), change(was, third), true); err == nil || !strings.Contains(err.Error(), "too late: the change is opened at ") || !errors.Is(err, supervisor.ErrTooEarly) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// A change that was closed while a node was dead: what comes next needs that node, or names it as dead.
+// It is too late to forget it, also while the node is off.
+func TestClosedWithADeadNode(t *testing.T) {
+	bubble(t, 6, func(t *testing.T, nodes []*nodetest.Node) {
+		was, is := nodes[:3], nodes[3:]
+		start(t, is, former(was))
+		time.Sleep(10 * time.Millisecond)
+		was[1].Crash()
+		ctx, cancel := context.WithCancel(t.Context())
+		opts := supervisor.FinishOptions{Dead: []string{was[1].String()}, Say: func(string) { cancel() }}
+		if err := supervisor.FinishChange(ctx, change(was, is), opts); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "run it again") {
+			t.Errorf("%v", err)
+		}
+		if next := status(t, was, is).Next; !strings.Contains(next, "finish, which goes on from there; it needs an answer of each node: mend "+was[1].String()) {
+			t.Error(next)
+		}
+		if err := supervisor.ForgetChange(t.Context(), change(was, is), true); err == nil || !strings.Contains(err.Error(), "too late: the change is closed at ") {
 			t.Errorf("%v", err)
 		}
 	})
@@ -653,6 +697,18 @@ func TestFinishedAgainWithoutTheFormerNodes(t *testing.T) {
 			if n.Stage != node.StageOpened || n.Floor < held.Fence() {
 				t.Errorf("%+v: want a floor of at least %d", n, held.Fence())
 			}
+		}
+
+		// Clients with the present list alone are known as such without the former nodes.
+		time.Sleep(5 * ttl)
+		st := status(t, was, is)
+		for _, n := range st.Nodes[:3] {
+			if len(n.Clients) != 1 || n.Clients[0].Use != supervisor.UseNodes {
+				t.Errorf("%+v", n)
+			}
+		}
+		if !strings.Contains(st.Next, "no client uses the former nodes any more") {
+			t.Error(st.Next)
 		}
 	})
 }

@@ -30,6 +30,9 @@ type crew struct {
 	tasks    errgroup.Group
 }
 
+// ownMaxTTL is the MaxTTL of a crew. It is so small that it raises no other.
+const ownMaxTTL = time.Millisecond
+
 // gather makes a crew.
 func gather(cfg Config) (*crew, error) {
 	cfg, long := cfg.capped()
@@ -47,7 +50,7 @@ func gather(cfg Config) (*crew, error) {
 	for i, conn := range c.lists.conns {
 		a := node.NewActor(node.Config{
 			Index: i, Conn: conn, Clock: cfg.Clock, Timeout: cfg.TTL / 4, Window: c.settings.Window(cfg.MaxTTLCap),
-			MaxTTL: time.Millisecond, Replies: c.replies, // so small that it raises nothing
+			MaxTTL: ownMaxTTL, Replies: c.replies,
 		})
 		c.actors = append(c.actors, a)
 		c.tasks.Go(func() error { a.Run(ctx); return nil })
@@ -171,6 +174,22 @@ func isSameButForLost(ours, kept node.Change) bool {
 		ours.Present.Nodes == kept.Present.Nodes && common >= core.QuorumOf(ours.Present.Nodes)
 }
 
+// known returns a change with what its nodes have kept of it. They know the former nodes, which may
+// be off by now. Otherwise clients with the present list alone could not be told from others.
+func (c *crew) known(change node.Change) node.Change {
+	for i := range c.states {
+		kept := c.states[i].Change
+		if kept.Stage == node.StageNone || c.lists.formerQuorum == 0 {
+			continue
+		}
+		told := node.Change{Former: change.Former, Present: change.Present, Stage: kept.Stage}
+		if kept.SamePair(told) {
+			change, _ = kept.Advanced(told)
+		}
+	}
+	return change
+}
+
 // look asks all nodes.
 func (c *crew) look(ctx context.Context) ChangeStatus {
 	c.settle(ctx, nobody)
@@ -193,9 +212,13 @@ func (c *crew) look(ctx context.Context) ChangeStatus {
 		c.settle(ctx, missed) // another client has changed the marker just then
 	}
 	st := ChangeStatus{quorum: c.lists.quorum, formerQuorum: c.lists.formerQuorum, isChange: c.lists.formerQuorum > 0}
+	known := c.known(ours)
 	for i, r := range replies {
 		s := &c.states[i]
 		n := ChangeNode{Node: c.lists.labels[i], List: c.lists.in[i], Floor: s.Floor, MaxTTL: s.MaxTTL, change: s.Change, isGrown: s.Grown}
+		if n.MaxTTL <= ownMaxTTL {
+			n.MaxTTL = 0 // no client has told it one
+		}
 		switch {
 		case r.Status != node.OK:
 			n.Err = r.Err
@@ -216,8 +239,9 @@ func (c *crew) look(ctx context.Context) ChangeStatus {
 				n.Stage = is.Stage
 			}
 			n.Other = !same && is.Stage != node.StageOpened
+			n.isBack = n.Other && st.isChange && ours.SamePair(node.Change{Former: is.Present, Present: is.Former})
 		}
-		n.Clients = usesOf(node.Fingerprints(r.Value), ours, s.Time+time.Millisecond) // not our own
+		n.Clients = usesOf(node.Fingerprints(r.Value), known, s.Time+time.Millisecond) // not our own
 		st.Nodes = append(st.Nodes, n)
 	}
 	st.judge()
@@ -316,7 +340,7 @@ func (c *crew) finish(ctx context.Context, opts FinishOptions) error {
 	}
 	// The others may be off. If they are used again one day, they must not say that this is not finished.
 	c.tell(ctx, node.Advance, node.StageOpened, floor, func(i int) bool { return !present(i) })
-	say("finished: fences are larger than %d; give each process Nodes alone, in any order", floor)
+	say("finished: fences are larger than %d; give each process the present list alone, in any order", floor)
 	return nil
 }
 
@@ -507,13 +531,13 @@ func (c *crew) forget(ctx context.Context, force bool) error {
 	if err := st.other(); err != nil {
 		return err
 	}
-	if n := st.unreached(); n != nil {
-		return silenceError{fmt.Errorf("%s cannot be asked: run it when they can", strings.Join(n, ", "))}
-	}
 	for i := range st.Nodes {
 		if n := &st.Nodes[i]; n.Stage > node.StageBegun {
-			return fmt.Errorf("%w: the change is %v at %s, so it must be finished; after that, change the nodes back", ErrTooEarly, n.Stage, n.Node)
+			return lateError{fmt.Errorf("too late: the change is %v at %s: finish it, if that was not done, and then change the nodes back", n.Stage, n.Node)}
 		}
+	}
+	if n := st.unreached(); n != nil {
+		return silenceError{fmt.Errorf("%s cannot be asked, but each node must forget it: mend it, or start an empty server at its address if it is off for good", strings.Join(n, ", "))}
 	}
 	if !force {
 		var broken []error

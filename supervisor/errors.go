@@ -43,8 +43,8 @@ var (
 	ErrFenceExhausted = errors.New("the fence of the name cannot grow any more")
 
 	// ErrTooEarly: FinishChange or ForgetChange was refused, because clients use lists of nodes with
-	// which they would lose their leases, or because another change is not finished. The error says
-	// which, and what to do.
+	// which they would lose their leases, because another change is not finished, or because this
+	// one has come too far to be forgotten. The error says which, and what to do.
 	ErrTooEarly = errors.New("too early")
 
 	// ErrClosed: the supervisor was closed. Make another. errors.Is finds lease.ErrClosed in it
@@ -76,9 +76,9 @@ var (
 // These say why the lists of nodes do not fit while the nodes are being changed.
 var (
 	errOtherNodes   = fmt.Errorf("%w: the lease rests on nodes that were not given to this process", ErrMisconfigured)
-	errNotFinished  = fmt.Errorf("%w: the change of the nodes is not finished: roll out Former as well, or finish it", ErrMisconfigured)
-	errNodesLeft    = fmt.Errorf("%w: these nodes were left: give it Nodes and Former", ErrMisconfigured)
-	errOtherChange  = fmt.Errorf("%w: another change of the nodes is not finished, or these nodes belong to other lists", ErrMisconfigured)
+	errNotFinished  = fmt.Errorf("%w: the change of the nodes is not finished: give it the former list as well, or finish the change", ErrMisconfigured)
+	errNodesLeft    = fmt.Errorf("%w: these nodes were left: give it the present list, alone or with the former one", ErrMisconfigured)
+	errOtherChange  = fmt.Errorf("%w: another change of the nodes is not finished, or these nodes belong to other lists: look whether both lists are right, and not the wrong way round", ErrMisconfigured)
 	errNewcomer     = fmt.Errorf("%w: older clients use other nodes, %s", ErrMisconfigured, bothCouldHold)
 	errTooManyNodes = errors.New("this process was given too many nodes in its life: restart it")
 	errRelisted     = errors.New("the lists of nodes have changed meanwhile: try again")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -30,7 +31,7 @@ is remembered for two MaxTTLs, at least 4 s and at most 40 s.
 The exit status is 0, or 69 if no quorum of a list could be asked.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return s.changing(func(ctx context.Context, cfg supervisor.Config) error {
+			return s.changing(false, func(ctx context.Context, cfg supervisor.Config) error {
 				st, err := supervisor.InspectChange(ctx, cfg)
 				if err != nil {
 					return s.failure(err)
@@ -69,7 +70,7 @@ also from several places, also if it was interrupted.`,
 			if !s.quiet {
 				opts.Say = func(text string) { s.complain(fmt.Errorf("%s", text)) }
 			}
-			return s.changing(func(ctx context.Context, cfg supervisor.Config) error {
+			return s.changing(true, func(ctx context.Context, cfg supervisor.Config) error {
 				if err := supervisor.FinishChange(ctx, cfg, opts); err != nil {
 					return s.failure(err)
 				}
@@ -97,7 +98,7 @@ status is 69. A change of which finish has done a part can only be finished: the
 back.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return s.changing(func(ctx context.Context, cfg supervisor.Config) error {
+			return s.changing(true, func(ctx context.Context, cfg supervisor.Config) error {
 				if err := supervisor.ForgetChange(ctx, cfg, force); err != nil {
 					return s.failure(err)
 				}
@@ -120,7 +121,7 @@ processes have the next list. It needs no --former in any process. Every node of
 answer; otherwise the exit status is 69.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return s.changing(func(ctx context.Context, cfg supervisor.Config) error {
+			return s.changing(true, func(ctx context.Context, cfg supervisor.Config) error {
 				floor, err := supervisor.RaiseFloor(ctx, cfg)
 				switch {
 				case err != nil:
@@ -136,10 +137,13 @@ answer; otherwise the exit status is 69.`,
 }
 
 // changing runs do until a signal comes.
-func (s *settings) changing(do func(context.Context, supervisor.Config) error) error {
+func (s *settings) changing(needsFormer bool, do func(context.Context, supervisor.Config) error) error {
 	cfg, err := s.configure(supervisor.Config{})
 	if err != nil {
 		return err
+	}
+	if needsFormer && len(cfg.Former) == 0 {
+		return errors.New("no former nodes: give --former, --former-file, LEASEHOLD_FORMER or LEASEHOLD_FORMER_FILE")
 	}
 	ctx, stop := s.untilSignal()
 	defer stop()

@@ -84,7 +84,7 @@ func TestNodesAreChanged(t *testing.T) {
 		t.Errorf("%s", &p.errors)
 	}
 	p = start(t, is, append([]string{"run", "-try", "x3"}, append(times, "--", "true")...)...)
-	if p.ends(t, usage); !strings.Contains(p.errors.String(), "the change of the nodes is not finished: roll out Former as well, or finish it") {
+	if p.ends(t, usage); !strings.Contains(p.errors.String(), "the change of the nodes is not finished: give it the former list as well, or finish the change") {
 		t.Errorf("%s", &p.errors)
 	}
 
@@ -104,7 +104,7 @@ func TestNodesAreChanged(t *testing.T) {
 	}
 	start(t, is, append([]string{"run", "x"}, append(times, "--", "true")...)...).ends(t, ok)
 	p = start(t, was, append([]string{"run", "-try", "x"}, append(times, "--", "true")...)...)
-	if p.ends(t, usage); !strings.Contains(p.errors.String(), "these nodes were left: give it Nodes and Former") {
+	if p.ends(t, usage); !strings.Contains(p.errors.String(), "these nodes were left: give it the present list, alone or with the former one") {
 		t.Errorf("%s", &p.errors)
 	}
 	start(t, is, both("show", "x")...).ends(t, no)
@@ -140,9 +140,9 @@ func TestNodesOfBrokenArguments(t *testing.T) {
 	}
 	times := []string{"-ttl", "1s", "-max-ttl-cap", "1s"}
 	for want, args := range map[string][]string{
-		"finish: Former: none given":                           {"nodes", "finish"},
-		"forget: Former: none given":                           {"nodes", "forget-change"},
-		"raise the floor: Former: none given":                  {"nodes", "floor"},
+		"no former nodes: give --former, --former-file":        {"nodes", "finish"},
+		"LEASEHOLD_FORMER or LEASEHOLD_FORMER_FILE":            {"nodes", "forget-change"},
+		"no former nodes: give --former, ":                     {"nodes", "floor"},
 		"--former and --former-file: give only one":            {"nodes", "-former", was, "-former-file", file},
 		"--former-file: open":                                  {"nodes", "-former-file", file + ".not"},
 		"Former: the same 3 nodes as Nodes":                    {"show", "x", "-former", is},
