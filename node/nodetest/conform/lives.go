@@ -321,6 +321,13 @@ func (l *living) entries(t *testing.T) {
 	if old, young := all["7 old"], all["9 new"]; old.Since >= young.Since || old.Since <= began.Since || sign("9 new", time.Minute, 0)["7 old"] != old {
 		t.Errorf("of an earlier state: %+v; before it: %+v; after it: %+v", old, began, young)
 	}
+	// Such a client says it again without the beginning, which the others keep for as long.
+	l.ask("ZADD", script.Clients, strconv.FormatInt(l.time()/1000+90_000, 10), "7 old")
+	sign("9 new", time.Minute, 0)
+	ends, begins := l.ask("ZSCORE", script.Clients, "7 old"), fmt.Sprintf("@%d 7 old", all["7 old"].Since.Milliseconds())
+	if got := l.ask("ZSCORE", script.Clients, begins); got != ends {
+		t.Errorf("it ends at %s, and its beginning %q is forgotten at %s", ends, begins, got)
+	}
 	// What is over begins anew.
 	short := sign("2 short", 150*time.Millisecond, time.Hour)["2 short"]
 	isOver := func() bool {
