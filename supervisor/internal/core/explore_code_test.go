@@ -166,7 +166,7 @@ var untold = map[string]string{
 	"tenure":    "inSet key terms",
 	"waitList":  "inSet key",
 	"Request":   "Key Owner Terms",
-	"peer":      "known confirmed advised entry disagreement firstReading ranAt aging warned backlog failures",
+	"peer":      "known confirmed entry disagreement firstReading ranAt aging warned backlog failures",
 	"vote":      "lead fault failure",
 	"waiter":    "waits choice",
 	"inquiry":   "choice",
@@ -400,6 +400,9 @@ func (e *coder) least(s *situation, b *bounds, seeds [2]maphash.Seed) (least [2]
 			if b.rivalry != nil {
 				looks[n] = []byte{byte(b.slowAt[0] >> n & 1), byte(b.slowAt[1] >> n & 1)} // the bounds tell them apart
 			}
+			if b.rollout != nil {
+				looks[n] = append(looks[n], byte(b.former>>n&1), byte(b.present>>n&1)) // and so do the lists
+			}
 			looks[n] = append(looks[n], s.look(n, parties)...)
 		}
 		permute(len(s.servers), func(nodes []int) {
@@ -476,6 +479,7 @@ func (e *coder) situation(s *situation, parties, nodes []int) {
 		e.byte(byte(e.place[s.deletedOn]))
 	}
 	e.big(s.fence)
+	e.instant(s.closedAt)
 	for _, p := range parties {
 		q := s.parties[p]
 		e.ids = e.ids[:0] // each client has its own
@@ -487,6 +491,8 @@ func (e *coder) situation(s *situation, parties, nodes []int) {
 		}
 		e.tell(unsafe.Pointer(&b), beliefCode)
 		e.tell(unsafe.Pointer(q.core), coreCode)
+		e.byte(byte(q.role))
+		e.changing(&q.core.changing)
 		for _, n := range nodes {
 			e.link(s.links[p*len(nodes)+n])
 		}
@@ -507,7 +513,20 @@ func (e *coder) situation(s *situation, parties, nodes []int) {
 
 var quotaCode, beliefCode = codePlanOf(reflect.TypeFor[quota]()), codePlanOf(reflect.TypeFor[belief]())
 
+// changing writes what a client knows of a change. The lists of that are always the same.
+func (e *coder) changing(x *changing) {
+	e.alarm(&x.alarm)
+	e.instant(x.patience)
+	e.flag(x.begun)
+	e.byte(byte(x.seen.Stage))
+	e.number(uint64(x.why))
+	for _, s := range x.barred {
+		e.nodes(s)
+	}
+}
+
 func (e *coder) link(l *link) {
+	e.flag(l.out)
 	e.tell(unsafe.Pointer(&l.state), stateCode)
 	e.byte(byte(l.stage))
 	e.byte(byte(l.pace))

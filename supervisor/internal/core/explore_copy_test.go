@@ -91,7 +91,7 @@ func (p *copyPlan) add(offset uintptr, t reflect.Type) {
 var corePlan = copyPlanOf(reflect.TypeFor[Core]())
 
 func init() { // what interfaces hold is not found by following the types
-	for _, t := range []any{new(tenure), new(line), new(choice), new(youth), new(debts), new(backlog), new(agreement), new(sweep[*line]), new(sweep[*tenure])} {
+	for _, t := range []any{new(tenure), new(line), new(choice), new(youth), new(debts), new(backlog), new(agreement), new(changing), new(reader), new(sweep[*line]), new(sweep[*tenure])} {
 		copyPlanOf(reflect.TypeOf(t).Elem())
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/leasehold-go/leasehold/clock"
+	"github.com/leasehold-go/leasehold/node"
 )
 
 var (
@@ -30,7 +31,35 @@ type bounds struct {
 	more  int // acquisitions that each client may ask for after its first
 	quota
 	*rivalry
+	*rollout
 	short bool // it is searched by go test
+}
+
+// A rollout says which lists the clients were given. Without one there is one list of all nodes.
+type rollout struct {
+	former, present nodeSet
+	told            [exploredClients]simRole
+	stage           node.Stage // of all nodes at first
+}
+
+// given returns the lists of a role.
+func (r *rollout) given(role simRole) (former, present nodeSet) {
+	switch role {
+	case givenFormer:
+		return 0, r.former
+	case givenPresent:
+		return 0, r.present
+	}
+	return r.former, r.present
+}
+
+func indices(s nodeSet) (list []int) {
+	for i := range exploredNodes {
+		if s.has(i) {
+			list = append(list, i)
+		}
+	}
+	return list
 }
 
 // A rivalry narrows what the clients do, so that a search gets further. Without one they are
@@ -46,7 +75,7 @@ type rivalry struct {
 // alike reports whether the clients may be taken for each other.
 func (b *bounds) alike() bool {
 	r := b.rivalry
-	return r == nil || r.asks == askEver && !r.atOnce && !r.aimed && r.slowAt[0] == r.slowAt[1]
+	return b.rollout == nil && r == nil || b.rollout == nil && r.asks == askEver && !r.atOnce && !r.aimed && r.slowAt[0] == r.slowAt[1]
 }
 
 // An asking is when client 1 asks for the name.
@@ -71,6 +100,19 @@ var searches = []bounds{
 		rivalry: &rivalry{asks: askAfter, atOnce: true, there: true, slowAt: [2]nodeSet{7, 0}}},
 	{name: "election", ttl: 5, moves: 22, quota: quota{slow: 3, flushes: 1},
 		rivalry: &rivalry{asks: askQuiet, aimed: true, there: true, slowAt: [2]nodeSet{5, 1}}},
+
+	{name: "lists apart", ttl: 2, quota: quota{slow: 1, releases: 1}, rivalry: alikeThere,
+		rollout: &rollout{former: 1, present: 6, told: [2]simRole{givenFormer, givenBoth}, stage: node.StageBegun}},
+	{name: "lists one in three", ttl: 2, quota: quota{slow: 1, releases: 1}, rivalry: alikeThere,
+		rollout: &rollout{former: 1, present: 7, told: [2]simRole{givenFormer, givenBoth}, stage: node.StageBegun}},
+	{name: "lists relisted", ttl: 4, quota: quota{relists: 1, releases: 1}, rivalry: alikeThere,
+		rollout: &rollout{former: 1, present: 7, told: [2]simRole{givenFormer, givenBoth}, stage: node.StageBegun}},
+	{name: "lists finished", ttl: 2, quota: quota{slow: 1, steps: 2, releases: 1}, rivalry: alikeThere,
+		rollout: &rollout{former: 1, present: 2, told: [2]simRole{givenFormer, givenPresent}, stage: node.StageBegun}},
+	{name: "lists flushed", ttl: 2, quota: quota{flushes: 1, steps: 3}, rivalry: alikeThere,
+		rollout: &rollout{former: 1, present: 6, told: [2]simRole{givenFormer, givenPresent}, stage: node.StageBegun}},
+	{name: "lists left", ttl: 2, quota: quota{relists: 2, steps: 3, releases: 1}, rivalry: alikeThere,
+		rollout: &rollout{former: 1, present: 6, told: [2]simRole{givenFormer, givenBoth}, stage: node.StageBegun}},
 }
 
 // alikeThere are clients which are alike, and hear answers at once.

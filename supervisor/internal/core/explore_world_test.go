@@ -27,13 +27,16 @@ type situation struct {
 
 	deleted   string // the token whose key was deleted by hand
 	deletedOn int
-	fence     uint64 // the highest of a lease that was won
+	closedAt  clock.Instant // when a node of the former list was closed last; 0 if none was
+	fence     uint64        // the highest of a lease that was won
 }
 
 // A quota is what may still happen.
 type quota struct {
 	slow                                                   int8 // pipelines that are under way when time passes
 	restarts, flushes, cuts, deletions, refusals, releases int8
+	relists                                                int8 // clients are given the next lists
+	steps                                                  int8 // of finish: a node is closed, or opened
 }
 
 // A party is one client.
@@ -42,6 +45,7 @@ type party struct {
 	wishes int // acquisitions that it may still begin
 	call   Call
 	lease  belief
+	role   simRole
 }
 
 // A belief is a lease as its holder knows it.
@@ -63,13 +67,15 @@ type server struct {
 	value  string // of the lock key, which is there up to the end of a millisecond
 	ends   int64
 	fence  uint64
-	marker string
+	marker string // and how far the change has come
 	grown  string
+	change node.Stage
 }
 
 // A link is the actor of one party for one node, and what is on its way.
 type link struct {
 	state   node.State
+	out     bool   // the client was not given the node
 	marker  string // what it must still say after each pipeline
 	life    string
 	mailbox []node.Command
@@ -126,6 +132,9 @@ const (
 	moveLose // a node runs a pipeline, and its client gives the connection up before it hears that
 	moveDelete
 	moveRefuse // a node answers a pipeline by errors
+	moveRelist // a client is given the next lists
+	moveClose  // a node is told that the former list is closed
+	moveOpen   // and one that the present list is opened
 	moveKinds
 )
 
@@ -139,6 +148,7 @@ func (m move) String() string {
 		"node N restarts empty", "node N is flushed", "client P gives up its connection to node N",
 		"node N runs what client P has sent, which gives up before it hears that",
 		"somebody deletes the key on node N", "node N refuses what client P has sent",
+		"client P is given the next lists", "node N is closed", "node N is opened",
 	}
 	return strings.NewReplacer("P", strconv.Itoa(int(m.party)), "N", strconv.Itoa(int(m.node))).Replace(words[m.kind])
 }
@@ -197,19 +207,31 @@ func (x *stepper) begin() *situation {
 	s := &situation{now: genesis - clock.Instant(time.Hour/2), left: b.quota}
 	for n := range exploredNodes {
 		s.servers = append(s.servers, &server{boot: 1 + n*100})
+		if b.rollout != nil {
+			s.servers[n].change = b.stage
+		}
 	}
 	x.s, x.owned = s, map[any]bool{}
 	for p := range exploredClients {
 		set := b.settings()
 		set.Owner, set.Seed = fmt.Sprint(p), [32]byte{byte(p)}
+		given, role := all(exploredNodes), givenFormer
+		if b.rollout != nil {
+			role = b.told[p]
+			former, present := b.given(role)
+			set.Former, set.Present, given = indices(former), indices(present), former|present
+		}
 		c := New(set)
 		c.rand = rand.New(zeroes{})
 		c.alarms.set(&c.agreement, genesis+clock.Instant(1000*time.Hour)) // fingerprints are left out
-		s.parties = append(s.parties, &party{core: c, wishes: 1 + b.more})
-		for range exploredNodes {
-			s.links = append(s.links, &link{})
+		s.parties = append(s.parties, &party{core: c, wishes: 1 + b.more, role: role})
+		for n := range exploredNodes {
+			s.links = append(s.links, &link{out: !given.has(n)})
 		}
 		for n := range exploredNodes {
+			if x.s.links[p*exploredNodes+n].out {
+				continue
+			}
 			x.enrol(p, n)
 			l := x.link(p, n)
 			x.open(n)
@@ -343,12 +365,22 @@ func (x *stepper) do(m move) {
 		s.deleted, s.deletedOn = v.value, n
 		x.turn.Del(exploredKeys.Name)
 		x.close(n)
+	case moveRelist:
+		s.left.relists--
+		x.relist(p)
+	case moveClose, moveOpen:
+		s.left.steps--
+		v := x.open(n)
+		if v.change = node.StageOpened; m.kind == moveClose {
+			v.change, s.closedAt = node.StageClosed, s.now
+		}
+		x.close(n)
 	case moveRefuse:
 		s.left.refusals--
 		l := x.link(p, n)
 		x.open(n)
-		l.seen, _ = x.turn.Text(exploredOwn.Marker)
 		x.close(n)
+		l.seen = x.s.servers[n].marker
 		l.replies = slices.Clone(l.replies)
 		for i := range l.replies {
 			if r := &l.replies[i]; r.Status != node.Unsent {
@@ -433,8 +465,8 @@ func (x *stepper) moves(s *situation, to []move) []move {
 				}
 			case l.stage == stageDone || l.broken:
 				add(moveHear, p, n)
-			case !l.state.Enrolled:
-				add(moveEnrol, p, n)
+			case !l.state.Enrolled && !l.out, x.b.rollout != nil && !l.out && l.marker != s.servers[n].marker:
+				add(moveEnrol, p, n) // its entry was to be left anew, which has failed the check of the marker
 			}
 			if l.stage != stageIdle && s.left.cuts > 0 && !l.broken {
 				add(moveCut, p, n)
@@ -444,10 +476,59 @@ func (x *stepper) moves(s *situation, to []move) []move {
 	for n := range s.servers {
 		x.faults(s, n, add)
 	}
+	if x.b.rollout != nil {
+		x.changes(s, add)
+	}
 	if x.mayPass(s) {
 		add(moveTime, 0, 0)
 	}
 	return to
+}
+
+// changes adds how the change may go on: clients are given the next lists, and the nodes are closed and
+// opened, once no lease on the former list alone is believed in.
+func (x *stepper) changes(s *situation, add func(kind moveKind, p, n int)) {
+	for p, q := range s.parties {
+		if s.left.relists > 0 && q.role != givenPresent {
+			add(moveRelist, p, 0)
+		}
+	}
+	closed := true
+	for n, v := range s.servers {
+		if x.b.former.has(n) && v.change < node.StageClosed {
+			closed = false
+			if s.left.steps > 0 {
+				add(moveClose, 0, n)
+			}
+		}
+	}
+	for n, v := range s.servers {
+		if x.b.present.has(n) && closed && v.change < node.StageOpened && s.left.steps > 0 && s.now >= s.closedAt.Add(time.Duration(x.b.ttl)*tick) {
+			add(moveOpen, 0, n)
+		}
+	}
+}
+
+// relist gives a client the next lists, if it takes them.
+func (x *stepper) relist(p int) {
+	q := x.party(p)
+	former, present := x.b.given(q.role + 1)
+	if q.core.Reconfigure(x.s.now, Lists{Nodes: exploredNodes, Former: indices(former), Present: indices(present)}) != nil {
+		return
+	}
+	q.role++
+	for n := range exploredNodes {
+		if l := x.link(p, n); (former | present).has(n) {
+			l.out = false
+		} else {
+			late := l.late
+			if l.stage == stageSent {
+				late = append(slices.Clone(late), l.pipe)
+			}
+			*l = link{out: true, late: late}
+		}
+	}
+	x.settle(p)
 }
 
 // faults adds what may go wrong with a node.
@@ -461,7 +542,8 @@ func (x *stepper) faults(s *situation, n int, add func(kind moveKind, p, n int))
 	if s.left.restarts > 0 {
 		add(moveRestart, 0, n)
 	}
-	if s.left.flushes > 0 {
+	// A former node that is flushed after it was left has forgotten that, and nothing tells it again.
+	if s.left.flushes > 0 && (x.b.rollout == nil || x.b.present.has(n)) {
 		add(moveFlush, 0, n)
 	}
 	if v := s.servers[n]; s.left.deletions > 0 && v.has(s.now) && x.settled(s, v.value) {
@@ -585,6 +667,7 @@ func (x *stepper) close(n int) {
 	v.fence = keyspace.Whole(a.Fence)
 	_, v.ends, _ = x.turn.Peek(exploredKeys.Name)
 	v.marker, _ = x.turn.Text(exploredOwn.Marker)
+	v.marker += fmt.Sprint(" ", int(v.change))
 	v.grown, _ = x.turn.Text(exploredOwn.Grown)
 	v.space = v.space.Clone()
 }
@@ -599,7 +682,7 @@ func (x *stepper) hold(l *link) {
 	l.pace, l.fresh = held, false
 }
 
-func (l *link) lags() bool { return l.stage != stageIdle || !l.state.Enrolled || l.broken }
+func (l *link) lags() bool { return !l.out && (l.stage != stageIdle || !l.state.Enrolled || l.broken) }
 
 func (x *stepper) passTime() {
 	s := x.s
@@ -634,12 +717,23 @@ func (x *stepper) enrol(p, n int) {
 		st.Life++
 		st.LifeAt = x.s.now
 	}
-	l.marker, l.life = e.Marker, e.Life
+	l.marker, l.life = v.marker, e.Life
 	*st = node.State{
 		Enrolled: true, Life: st.Life, LifeAt: st.LifeAt, Run: fmt.Sprint("run", v.boot), Identity: e.Identity,
 		Guarded: true, Grown: e.Grown, MaxTTL: set.MaxTTL, Offset: epoch, OffsetAt: 1 << 62,
 	}
+	if r := x.b.rollout; r != nil && v.change != node.StageNone {
+		st.Change = node.Change{Former: exploredList(r.former), Present: exploredList(r.present), Stage: v.change}
+	}
 	l.pace, l.broken = prompt, false
+}
+
+func exploredList(s nodeSet) node.Electorate {
+	var ids []string
+	for _, n := range indices(s) {
+		ids = append(ids, fmt.Sprint("data", n))
+	}
+	return node.NewElectorate(s.len(), ids)
 }
 
 // execute has a node run a pipeline.
@@ -654,14 +748,23 @@ func (x *stepper) execute(n int, l *link) {
 		}
 		cmd := &l.pipe[at]
 		at++
+		if cmd.Op == node.Advance {
+			r.Status = node.Other
+			if v := x.server(n); v.marker == l.marker {
+				to, _ := node.ParseChange(cmd.Token)
+				v.change, r.Status = max(v.change, to.Stage), node.OK
+			}
+			x.tell("  node %d: %v to %v: %v", n, cmd.Op, cmd.Token, r.Status)
+			continue
+		}
 		x.run(cmd, r, l.life)
 		if x.s.deleted != "" && cmd.Token == x.s.deleted && n == x.s.deletedOn && (cmd.Op == node.Renew || cmd.Op == node.Heal) {
 			l.says = l.says || r.Status == node.Absent || r.Status == node.Other
 		}
 		x.tell("  node %d: %v of %s: %v", n, cmd.Op, cmd.Token, r.Status)
 	}
-	l.seen, _ = x.turn.Text(exploredOwn.Marker)
 	x.close(n)
+	l.seen = x.s.servers[n].marker
 }
 
 var saysOf = map[int]node.Status{keyspace.Absent: node.Absent, keyspace.Ours: node.OK, keyspace.Other: node.Other}
@@ -722,6 +825,9 @@ func (x *stepper) hear(p, n int) {
 		l.broken, says = true, false
 	}
 	l.stage, l.pipe, l.replies, l.seen, l.says, l.pace, l.fresh = stageIdle, nil, nil, "", false, prompt, false
+	if l.out {
+		return
+	}
 	if l.broken {
 		l.state.Enrolled, l.state.Err, l.broken = false, errExplored, false
 	}
