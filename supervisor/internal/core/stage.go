@@ -92,6 +92,14 @@ func parts(list node.Electorate, ch *node.Change) (former, present bool) {
 	return former, present
 }
 
+// isDoubtful reports whether a list may still be the former one of a change and the present one: too few
+// of its nodes were met, by us or by those who wrote the change.
+func isDoubtful(list node.Electorate, ch *node.Change) bool {
+	_, former := mayBe(list, ch.Former)
+	_, present := mayBe(list, ch.Present)
+	return former && present
+}
+
 // succeeds reports whether a list that is not the present one of an opened change came after it: nodes
 // were changed one at a time since, or one has lost its identity while no client knew it. The change
 // keeps clients of the former list out, so the list must not be that one. It is not if it certainly
@@ -201,6 +209,8 @@ func (c *Core) outside(list node.Electorate, ch *node.Change) Reason {
 		return ReasonNone
 	case present:
 		return ReasonNotFinished
+	case isDoubtful(list, ch): // until more nodes were met no vote of this one counts, and nobody is told
+		return ReasonNone
 	}
 	return ReasonOtherChange
 }

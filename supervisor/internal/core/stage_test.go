@@ -193,6 +193,32 @@ func TestWaitersAreToldOfTheStage(t *testing.T) {
 	b.refused(b.acquire("x"), ReasonNodesLeft)
 }
 
+// While nodes are young, or were not met by the process that has begun a change, a list may be either one
+// of it. Then votes of the node that says so do not count, and no waiter is told that it must not wait:
+// that is known when more nodes were met.
+func TestWaitersAreNotToldWhatIsDoubtful(t *testing.T) {
+	b := given(t, "", "abcde")
+	for i := range 5 {
+		b.told(i, func(s *node.State) { s.Grown = s.Identity == "b" || s.Identity == "c"; s.MarkedAt = b.now() })
+	}
+	w, _ := b.stand("x")
+	ch := node.Change{Former: node.NewElectorate(5, []string{"a", "c"}), Present: node.NewElectorate(5, []string{"c", "d", "e"}), Stage: node.StageBegun}
+	b.marks(ch, 0, 0)
+	b.waits(w)
+	if !b.c.changing.barred[modePresent].has(0) {
+		t.Error("a vote counts although the process may have the present list alone")
+	}
+	ch.Present = node.NewElectorate(5, []string{"c", "d", "e", "f", "g"})
+	b.marks(ch, 0, 0)
+	b.waits(w)
+	if b.c.changing.barred[modePresent] != 0 {
+		t.Error("no vote counts although the process has the former list")
+	}
+	ch.Former = node.NewElectorate(5, []string{"v", "w", "x", "y", "z"})
+	b.marks(ch, 0, 0)
+	b.refused(w, ReasonOtherChange)
+}
+
 // A change that was given up before it was closed keeps nobody out.
 func TestChangeIsUndone(t *testing.T) {
 	b := given(t, "", "def")

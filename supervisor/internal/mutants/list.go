@@ -1821,6 +1821,8 @@ var mutants = []mutant{
 		"\t\tx.seen, _ = x.seen.Advanced(ch)\n", "\t\tif ch.Stage > x.seen.Stage {\n\t\t\tx.seen = ch\n\t\t}\n", "./supervisor/internal/core TestClosedChangeIsNotReplaced$"},
 	{"stages: those who wait are not told", "acquires nothing, and says", core + "/stage.go",
 		"\t\tc.failAll(now, why)\n", "", "./supervisor/internal/core TestWaitersAreToldOfTheStage$"},
+	{"stages: those who wait are told what is doubtful", "an incompatibility that vanishes when more nodes were met is not reported", core + "/stage.go",
+		"\tcase isDoubtful(list, ch): //", "\tcase false: //", "./supervisor/internal/core TestWaitersAreNotToldWhatIsDoubtful$"},
 	{"stages: a second change at the same time", "two changes at a time are refused", core + "/stage.go",
 		"\t\tcase both && !same && !follows(&ours, ch):", "\t\tcase false:", "./supervisor/internal/core TestOneChangeAtATime$"},
 	{"stages: an opened change begins again", "it only grows", core + "/stage.go",
