@@ -984,3 +984,31 @@ func TestOtherListsAreInTheWay(t *testing.T) {
 		}
 	})
 }
+
+// An opened change is that of two lists, but for nodes that have lost their identities, only if a quorum
+// of the present list has not, and no node is in another list than before.
+func TestSameButForLost(t *testing.T) {
+	changeOf := func(former, present string, stage node.Stage) node.Change {
+		of := func(list string) node.Electorate { return node.NewElectorate(len(list), strings.Split(list, "")) }
+		return node.Change{Former: of(former), Present: of(present), Stage: stage}
+	}
+	for _, c := range []struct {
+		former, present string // that are given
+		kept            node.Change
+		is              bool
+	}{
+		{"abc", "bcx", changeOf("abc", "bcd", node.StageOpened), true},
+		{"xbc", "bcy", changeOf("abc", "bcd", node.StageOpened), true},
+		{"abc", "bcx", changeOf("abc", "bcd", node.StageClosed), false},
+		{"bcd", "abc", changeOf("abc", "bcd", node.StageOpened), false}, // back
+		{"xyz", "abc", changeOf("abc", "bcd", node.StageOpened), false},
+		{"abc", "dex", changeOf("abc", "def", node.StageOpened), true},
+		{"abc", "dxy", changeOf("abc", "def", node.StageOpened), false},
+		{"abcx", "def", changeOf("abc", "def", node.StageOpened), false},
+		{"abc", "defx", changeOf("abc", "def", node.StageOpened), false},
+	} {
+		if is := supervisor.IsSameButForLost(changeOf(c.former, c.present, node.StageNone), c.kept); is != c.is {
+			t.Errorf("%+v: %t", c, is)
+		}
+	}
+}

@@ -1942,7 +1942,7 @@ var mutants = []mutant{
 	{"finish: nothing helps if the node that came lost its identity", "it acquires nothing until an operator has looked", "supervisor/crew.go",
 		"n.isLost = st.isChange && !same && isSame", "n.isLost = false && isSame", "./supervisor TestAfterAChange$"},
 	{"finish: a node that went to another list has lost its identity", "no node is in another list than before", "supervisor/crew.go",
-		"\t\t\t\treturn false\n\t\t\t}\n\t\t}\n\t}\n\tfor _, id := range kept", "\t\t\t}\n\t\t}\n\t}\n\tfor _, id := range kept", "./supervisor TestAfterAChange$"},
+		"\t\t\t\treturn false\n\t\t\t}\n\t\t}\n\t}\n\tfor _, id := range kept", "\t\t\t}\n\t\t}\n\t}\n\tfor _, id := range kept", "./supervisor TestSameButForLost$"},
 	{"finish: former nodes stay closed", "behind 3 it is another change, which may begin only when the first is at 3", "supervisor/crew.go",
 		"\tc.tell(ctx, node.Advance, node.StageOpened, floor, func", "\t_ = (func", "./supervisor TestAfterAChange$"},
 	{"finish: whoever uses other lists", "refuse while an entry F alone or mode F is alive", "supervisor/change.go",
