@@ -20,9 +20,11 @@ var simSkippedOf = []struct{ n, former, from, present int }{
 
 // A simRead is what a node has told of the entries on it.
 type simRead struct {
-	at   time.Duration // when it was read, in true time
-	text string        // of the client's own entry
-	all  []node.Fingerprint
+	at     time.Duration // when it was read, in true time
+	text   string        // of the client's own entry
+	all    []node.Fingerprint
+	heard  time.Duration // when the client heard it
+	before *simRead      // what it had heard before; nil if nothing in this life
 }
 
 // own returns the client's own entry.
@@ -129,7 +131,7 @@ func (a *simActor) reads(p *simPipe, cmd *node.Command, all string) {
 	if x := a.c.w.change; x == nil || !x.skipped || cmd.ID == relayed {
 		return
 	}
-	p.read = &simRead{a.c.w.now, withoutModes(cmd.Token), node.Fingerprints(all)}
+	p.read = &simRead{at: a.c.w.now, text: withoutModes(cmd.Token), all: node.Fingerprints(all)}
 }
 
 // wasTold notes what the client has heard of that.
@@ -141,6 +143,10 @@ func (a *simActor) wasTold(r *simRead) {
 			at = a.c.w.now
 		}
 		heard[f.Text] = at
+	}
+	r.heard, r.before = a.c.w.now, a.read
+	if a.read != nil && a.read.heard < r.heard {
+		a.read.before = nil
 	}
 	a.read, a.heard = r, heard
 }
@@ -196,6 +202,9 @@ func (c *simClient) mustYield() string {
 	for _, i := range c.members {
 		a, n := c.actors[i], w.nodes[i]
 		r, now := a.read, n.clock.now()
+		for r != nil && r.heard == w.now { // the vote that it lacked may have come first in the same batch
+			r = r.before
+		}
 		dead := r == nil || now > r.own().Until
 		if r != nil && !dead {
 			own := r.own()
