@@ -141,7 +141,8 @@ func (a *simActor) wasTold(r *simRead) {
 	heard := map[string]time.Duration{}
 	for _, f := range r.all {
 		at, before := a.heard[f.Text]
-		if !before {
+		// The copies of one that is about to run out are over before it is known that it was left anew.
+		if !before || f.Until < a.n.clock.at(r.at)+3*a.c.cfg.signEvery()/2 {
 			at = a.c.w.now
 		}
 		heard[f.Text] = at
