@@ -105,14 +105,14 @@ var searches = []bounds{
 		rollout: &rollout{former: 1, present: 6, told: [2]simRole{givenFormer, givenBoth}, stage: node.StageBegun}},
 	{name: "lists one in three", ttl: 2, quota: quota{slow: 1, releases: 1}, rivalry: alikeThere,
 		rollout: &rollout{former: 1, present: 7, told: [2]simRole{givenFormer, givenBoth}, stage: node.StageBegun}},
-	{name: "lists relisted", ttl: 4, quota: quota{relists: 1, releases: 1}, rivalry: alikeThere,
-		rollout: &rollout{former: 1, present: 7, told: [2]simRole{givenFormer, givenBoth}, stage: node.StageBegun}},
+	{name: "lists relisted", ttl: 4, quota: quota{relists: 1}, rivalry: alikeThere,
+		rollout: &rollout{former: 1, present: 6, told: [2]simRole{givenFormer, givenBoth}, stage: node.StageBegun}},
 	{name: "lists finished", ttl: 2, quota: quota{slow: 1, steps: 2, releases: 1}, rivalry: alikeThere,
 		rollout: &rollout{former: 1, present: 2, told: [2]simRole{givenFormer, givenPresent}, stage: node.StageBegun}},
 	{name: "lists flushed", ttl: 2, quota: quota{flushes: 1, steps: 3}, rivalry: alikeThere,
 		rollout: &rollout{former: 1, present: 6, told: [2]simRole{givenFormer, givenPresent}, stage: node.StageBegun}},
-	{name: "lists left", ttl: 2, quota: quota{relists: 2, steps: 3, releases: 1}, rivalry: alikeThere,
-		rollout: &rollout{former: 1, present: 6, told: [2]simRole{givenFormer, givenBoth}, stage: node.StageBegun}},
+	{name: "lists left", ttl: 2, quota: quota{slow: 1, relists: 1, releases: 1}, rivalry: alikeThere,
+		rollout: &rollout{former: 1, present: 6, told: [2]simRole{givenBoth, givenPresent}, stage: node.StageOpened}},
 }
 
 // alikeThere are clients which are alike, and hear answers at once.

@@ -45,6 +45,7 @@ type simActor struct {
 	used     clock.Instant
 	timeAt   time.Duration            // when the time was read that the node has told last, in true time
 	signedAt time.Duration            // when our entry was sent last, in true time
+	signed   node.Command             // that
 	read     *simRead                 // which entries the node has told; nil if none in this life
 	heard    map[string]time.Duration // since when it has told each of them, in true time
 	stealthy bool                     // the client library reconnects by itself
@@ -134,7 +135,7 @@ func (a *simActor) trySend(cmd node.Command) bool {
 	}
 	a.mailbox = append(a.mailbox, cmd)
 	if cmd.Op == node.Sign && cmd.ID != relayed {
-		a.signedAt = a.c.w.now
+		a.signedAt, a.signed = a.c.w.now, cmd
 	}
 	a.wake()
 	return true

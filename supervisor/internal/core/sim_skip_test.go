@@ -1,11 +1,13 @@
 package core
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/leasehold-go/leasehold/node"
+	"github.com/leasehold-go/leasehold/node/nodetest/keyspace"
 )
 
 // In this file the rollout of both lists is skipped: processes are given the former list alone, or the
@@ -20,9 +22,11 @@ var simSkippedOf = []struct{ n, former, from, present int }{
 
 // A simRead is what a node has told of the entries on it.
 type simRead struct {
-	at   time.Duration // when it was read, in true time
-	text string        // of the client's own entry
-	all  []node.Fingerprint
+	at     time.Duration // when it was read, in true time
+	text   string        // of the client's own entry
+	all    []node.Fingerprint
+	heard  time.Duration // when the client heard it
+	before *simRead      // what it had heard before; nil if nothing in this life
 }
 
 // own returns the client's own entry.
@@ -129,7 +133,7 @@ func (a *simActor) reads(p *simPipe, cmd *node.Command, all string) {
 	if x := a.c.w.change; x == nil || !x.skipped || cmd.ID == relayed {
 		return
 	}
-	p.read = &simRead{a.c.w.now, withoutModes(cmd.Token), node.Fingerprints(all)}
+	p.read = &simRead{at: a.c.w.now, text: withoutModes(cmd.Token), all: node.Fingerprints(all)}
 }
 
 // wasTold notes what the client has heard of that.
@@ -137,10 +141,15 @@ func (a *simActor) wasTold(r *simRead) {
 	heard := map[string]time.Duration{}
 	for _, f := range r.all {
 		at, before := a.heard[f.Text]
-		if !before {
+		// The copies of one that is about to run out are over before it is known that it was left anew.
+		if !before || f.Until < a.n.clock.at(r.at)+3*a.c.cfg.signEvery()/2 {
 			at = a.c.w.now
 		}
 		heard[f.Text] = at
+	}
+	r.heard, r.before = a.c.w.now, a.read
+	if a.read != nil && a.read.heard < r.heard {
+		a.read.before = nil
 	}
 	a.read, a.heard = r, heard
 }
@@ -191,30 +200,42 @@ func (c *simClient) mustYield() string {
 	if w.change == nil || !w.change.skipped || c.role == givenBoth {
 		return ""
 	}
-	const ms = time.Millisecond
-	margin := c.cfg.signedFor()/50 + ms // for rates
+	margin := c.cfg.signedFor()/50 + time.Millisecond // for rates
 	for _, i := range c.members {
 		a, n := c.actors[i], w.nodes[i]
-		r, now := a.read, n.clock.now()
-		dead := r == nil || now > r.own().Until
-		if r != nil && !dead {
+		now := n.clock.now()
+		older := func(r *simRead) string {
 			own := r.own()
 			for k := range r.all {
 				f := &r.all[k]
-				older := f.Since < own.Since || f.Since == own.Since && f.Text < own.Text
-				if older && now+margin < f.Until && c.isApart(f, r.text) {
-					return "node " + string(rune('0'+i)) + " has told of " + f.Text
+				if (f.Since < own.Since || f.Since == own.Since && f.Text < own.Text) && now+margin < f.Until && c.isApart(f, r.text) {
+					return f.Text
 				}
 			}
+			return ""
 		}
-		if dead && a.conn != nil && a.signedAt != 0 && w.now-a.signedAt < w.timeout/8*98/100 {
-			all, _ := n.now().Members(simOwn.Clients)
-			for _, m := range all {
-				f := node.Fingerprint{Text: m.Name, Until: time.Duration(m.Score) * ms}
-				if now+margin < f.Until && c.isApart(&f, "") {
-					return "node " + string(rune('0'+i)) + " was just asked, and has " + f.Text
-				}
+		r := a.read
+		for r != nil && r.heard == w.now { // the vote that it lacked may have come first in the same batch
+			r = r.before
+		}
+		if r != nil && now <= r.own().Until {
+			if text := older(r); text != "" {
+				return fmt.Sprintf("node %d has told of %s", i, text)
 			}
+			continue
+		}
+		if a.conn == nil || a.signedAt == 0 || w.now-a.signedAt >= w.timeout/8*98/100 {
+			continue
+		}
+		text, space := "", n.data.space.Clone()
+		will := &keyspace.Turn{Space: &space, Server: &stepper{}, Now: now}
+		if a.read != nil && a.read.heard == w.now {
+			text = older(a.read)
+		} else if all, err := will.Sign(&simOwn, a.signed.Token, a.signed.TTL.Milliseconds(), a.signed.Age.Milliseconds(), ""); err == nil {
+			text = older(&simRead{text: withoutModes(a.signed.Token), all: node.Fingerprints(all)}) // what it is about to tell
+		}
+		if text != "" {
+			return fmt.Sprintf("node %d was just asked, and has %s", i, text)
 		}
 	}
 	return c.mustYieldToCopies()
@@ -247,7 +268,7 @@ func (c *simClient) mustYieldToCopies() string {
 					across := x.former.nodes.has(from.n.id) && x.present.nodes.has(i) || x.present.nodes.has(from.n.id) && x.former.nodes.has(i)
 					r := c.actors[i].read
 					if across && r != nil && w.nodes[i].clock.when(r.own().Since) > copied && w.nodes[i].clock.now() < r.own().Until {
-						return "node " + string(rune('0'+i)) + " must have been told of " + f.Text
+						return fmt.Sprintf("node %d must have been told of %s", i, f.Text)
 					}
 				}
 			}
