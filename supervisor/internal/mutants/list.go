@@ -1061,7 +1061,7 @@ var mutants = []mutant{
 		"	case <-tooLong.C():\n", "	case <-chan struct{}(nil):\n", "./node TestConnectionThatHeedsNoDeadline"},
 	{"a release overtakes what stands before it of its name", "commands of one node keep their order", "node/pipeline.go",
 		"p.isRelease(it) && !before {", "p.isRelease(it) && (!before || before) {", "./node TestReleasesGoTogether"},
-	{"a release overtakes a group", "commands of one node keep their order", "node/pipeline.go",
+	{"a release overtakes a group in a pipeline", "commands of one node keep their order", "node/pipeline.go",
 		"		if c.Group != nil {\n			break\n		}\n		if _, before", "		if _, before", "./node TestReleasesGoTogether"},
 	{"releases between grants have a call each", "commands share a call", "node/pipeline.go",
 		"	p.together()\n", "", "./node TestReleasesGoTogether"},
