@@ -811,10 +811,13 @@ func TestFinishSeesWhoHasJustBegun(t *testing.T) {
 // client knows it. Only if the present list may be the former one by now an operator must look: then
 // finish, with the same lists, says which one it is.
 func TestAfterAChange(t *testing.T) {
-	begin := func(t *testing.T, was, is []*nodetest.Node) (fence uint64) {
+	begin := func(t *testing.T, was, is []*nodetest.Node, fence uint64) uint64 {
 		t.Helper()
 		sup := start(t, is, former(was))
 		held := acquire(t, sup, "x")
+		if held.Fence() <= fence {
+			t.Errorf("fence %d after %d", held.Fence(), fence)
+		}
 		finish(t, was, is, supervisor.FinishOptions{})
 		if err := sup.Close(t.Context()); err != nil {
 			t.Error(err)
@@ -844,7 +847,7 @@ func TestAfterAChange(t *testing.T) {
 	}
 	t.Run("one at a time", func(t *testing.T) {
 		bubble(t, 6, func(t *testing.T, nodes []*nodetest.Node) {
-			fence := begin(t, nodes[:3], nodes[1:4])
+			fence := begin(t, nodes[:3], nodes[1:4], 0)
 			fence = goesOn(t, nodes[1:4], fence)
 			fence = goesOn(t, nodes[1:5], fence)
 			fence = goesOn(t, nodes[1:6], fence)
@@ -853,17 +856,17 @@ func TestAfterAChange(t *testing.T) {
 	})
 	t.Run("and then in two rollouts", func(t *testing.T) {
 		bubble(t, 7, func(t *testing.T, nodes []*nodetest.Node) {
-			fence := begin(t, nodes[:3], nodes[1:4])
+			fence := begin(t, nodes[:3], nodes[1:4], 0)
 			fence = goesOn(t, nodes[1:5], fence)
-			fence = begin(t, nodes[1:5], nodes[4:])
+			fence = begin(t, nodes[1:5], nodes[4:], fence)
 			goesOn(t, nodes[4:], fence)
 		})
 	})
 	t.Run("and then back", func(t *testing.T) {
 		bubble(t, 4, func(t *testing.T, nodes []*nodetest.Node) {
 			was, is := nodes[:3], nodes[1:]
-			fence := begin(t, was, is)
-			fence = begin(t, is, was)
+			fence := begin(t, was, is, 0)
+			fence = begin(t, is, was, fence)
 			if list := stages(t, is, was); !slices.Equal(list, []node.Stage{3, 3, 3, 3}) {
 				t.Errorf("%v: want all opened", list)
 			}
@@ -872,7 +875,7 @@ func TestAfterAChange(t *testing.T) {
 	})
 	t.Run("a node is emptied", func(t *testing.T) {
 		bubble(t, 6, func(t *testing.T, nodes []*nodetest.Node) {
-			fence := begin(t, nodes[:3], nodes[3:])
+			fence := begin(t, nodes[:3], nodes[3:], 0)
 			nodes[3].Restart()
 			fence = goesOn(t, nodes[3:], fence)
 			fence = goesOn(t, nodes[3:], fence)
@@ -887,7 +890,7 @@ func TestAfterAChange(t *testing.T) {
 	t.Run("the node that came is emptied", func(t *testing.T) {
 		bubble(t, 4, func(t *testing.T, nodes []*nodetest.Node) {
 			was, is := nodes[:3], nodes[1:]
-			fence := begin(t, was, is)
+			fence := begin(t, was, is, 0)
 			nodes[3].Restart()
 			nodes[0].Crash() // it is off
 			sup := start(t, is)
