@@ -75,7 +75,22 @@ func longerTTL(t *testing.T, c *cluster.Cluster, newcomer, cutOff bool, n *notes
 		rival = begin(t, proxied(toRival), lasting(shortest, longest))
 	}
 	waits(t, rival)
-	d := duel{v, held, rival, longGuard, w}
+	d := duel{vigil: v, held: held, rival: rival, window: longGuard, watch: w}
+	if newcomer {
+		// The holder cannot know that the node out of its reach has another identity now. It goes on saying
+		// that it uses one that is unknown to the rival, which therefore gives way.
+		d.reunite = func() {
+			toHolder[2].proxy.Mend()
+			await(t, "the clients to agree on the nodes", func() error {
+				for _, s := range rival.Nodes() {
+					if s.Disagrees != "" {
+						return fmt.Errorf("%s: %s", s.Node, s.Disagrees)
+					}
+				}
+				return nil
+			})
+		}
+	}
 	if cutOff {
 		d.afterTheWindow(t, from, up, n)
 	} else {

@@ -111,7 +111,7 @@ func setBehindRestart(t *testing.T, list []*cluster.Clocked, newcomer, cutOff bo
 		toRival[1].proxy.Mend()
 	}
 	waits(t, rival)
-	d := duel{v, held, rival, guardWindow, w}
+	d := duel{vigil: v, held: held, rival: rival, window: guardWindow, watch: w}
 	if cutOff {
 		d.afterTheWindow(t, from, from, n)
 	} else {

@@ -100,7 +100,7 @@ func (x forgetting) run(t *testing.T, c *cluster.Cluster, cutOff bool, n *notes)
 	came := time.Now()
 	rival := begin(t, asked(toRival, x.query))
 	waits(t, rival)
-	d := duel{v, held, rival, guardWindow, w}
+	d := duel{vigil: v, held: held, rival: rival, window: guardWindow, watch: w}
 	if cutOff {
 		d.afterTheWindow(t, came, came, n)
 	} else {
@@ -116,6 +116,8 @@ type duel struct {
 	rival  *supervisor.Supervisor
 	window time.Duration
 	watch  watch // since the duel began
+
+	reunite func() // before the rival may acquire after the holder; nil if there is no need
 }
 
 // A server answers commands: one itself, or a proxy for the one it leads to.
@@ -146,6 +148,9 @@ func (d duel) afterTheHolder(t *testing.T, lost server, n *notes) {
 		t.Errorf("the node that forgot has %v, want the holder's token again", token)
 	}
 	giveBack(t, d.held)
+	if d.reunite != nil {
+		d.reunite()
+	}
 	d.vigil.over(acquire(t, d.rival, "x"))
 	n.add("kept (1)", 1)
 }
