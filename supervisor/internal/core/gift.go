@@ -184,7 +184,14 @@ func (c *Core) takeGift(now clock.Instant, t *tenure, i int) bool {
 		c.worth(now, t, i) <= now || now >= t.hold.until {
 		return false
 	}
+	renewal := v.promise
 	c.receive(now, t, i)
+	if t.pending.has(i) {
+		// It is asked to renew already, for longer: the answer counts for that, and until it comes the key
+		// may be kept for that.
+		v.promise = renewal
+		t.votes.loose.add(i)
+	}
 	c.firstVote(now, t, i)
 	t.hold.heard(i)
 	c.recomputeDeadline(now, t)

@@ -258,6 +258,32 @@ func (b *bench) spare() time.Duration {
 	return b.c.settings.Reserve() - b.c.settings.NodeTimeout - b.c.terms.Drift - b.c.terms.Grace
 }
 
+// A node may say that it has given the key when it was asked to renew it already. The answer to that is
+// worth what it was asked for, and until it comes the key may be kept for so long.
+func TestGiftAfterTheRenewalWasSent(t *testing.T) {
+	b := enrolled(t, 3)
+	w, token := b.placed()
+	_, until := b.heartbeat(0, 1, 2)
+	third := b.gift(1, token, 7000, until)
+	b.give(token, 7000, until, 0, 2)
+	b.got(w)
+	tn := b.c.lines["x"].holder
+	b.advance(trackAfter)
+	renewals, want := b.take(node.Renew), b.now().Add(tn.terms.TTL-tn.terms.Drift)
+	b.wantNodes(renewals, 0, 1, 2)
+	b.c.Hear(b.now(), third)
+	b.perform()
+	if v := tn.votes.of[1]; v.until == 0 || v.until >= want || !tn.votes.loose.has(1) {
+		t.Errorf("given: until %v, loose %t", v.until, tn.votes.loose.has(1))
+	}
+	for _, s := range renewals {
+		b.say(s, node.OK)
+	}
+	if v := tn.votes.of[1]; v.until != want || tn.votes.loose.has(1) {
+		t.Errorf("renewed: until %v, want %v; loose %t", v.until, want, tn.votes.loose.has(1))
+	}
+}
+
 // What is left of a gift may be little: then it is renewed before an answer would be late.
 func TestGiftIsRenewedInTime(t *testing.T) {
 	b := enrolled(t, 3)
